@@ -1,0 +1,33 @@
+"""Exceptions that rtden raises.
+
+Each carries one sentence that says what is wrong and what to do about it. The command line prints that sentence and exits
+with code 2; library code never prints or exits.
+"""
+
+
+class RtdenError(Exception):
+    """Base of every error that a caller of rtden may want to catch."""
+
+
+class SettingsError(RtdenError, ValueError):
+    """A setting is outside its range."""
+
+
+class InputError(RtdenError, ValueError):
+    """An array or a combination of arguments cannot be processed."""
+
+
+class ModelError(RtdenError):
+    """A model file, its sidecar or the TFLite runtime cannot be used."""
+
+
+class AudioFileError(RtdenError):
+    """An audio file cannot be read or written."""
+
+
+class DeviceError(RtdenError):
+    """A sound device cannot be found or opened."""
+
+
+class MissingPackageError(RtdenError, ImportError):
+    """An optional package that this function needs is not installed."""

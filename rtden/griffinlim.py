@@ -1,0 +1,136 @@
+"""Stages 4 and 5: target magnitudes to a waveform, by Griffin-Lim iterations and weighted overlap-add.
+
+Griffin and Lim (1984) alternate between the spectrogram that has the wanted magnitudes and the nearest one that is the
+transform of a real signal. Here they run on a sliding buffer of frames, as in RTISI (Beauregard, Zhu and Wyse, 2005): what
+has been played is fixed, and new frames start from the noisy phase, which is close, or from a random one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtden.mel import Array, Spectra, hann
+from rtden.settings import Phase
+
+
+class Inverter:
+    """Frames in, samples out; exact (the input, delayed) where every gain is one.
+
+    Parameters
+    ----------
+    n_fft, hop : int
+        Frame length and distance in samples; hop divides n_fft.
+    advance : int
+        New frames per call.
+    iterations : int
+        Griffin-Lim iterations per call (K). Zero keeps the starting phase.
+    frames : int
+        Frames whose phases the iterations refine (M). The new ones always are; beyond them, the newest of the old ones.
+    phase : "warm" or "random"
+        Where a new frame starts.
+    seed : int
+        Seed of the random phase.
+    """
+
+    def __init__(self, *, n_fft: int, hop: int, advance: int, iterations: int, frames: int, phase: Phase = "warm", seed: int = 0) -> None:
+        self._hop, self._advance, self._iterations, self._phase, self._seed = hop, advance, iterations, phase, seed
+        overlap = n_fft // hop
+        self._context = overlap - 1  # older frames that reach into the refined ones
+        refined = max(frames, advance)
+        self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
+        self._magnitude = np.zeros(self._spectra.shape, np.float32)
+        self._scale = np.zeros(self._spectra.shape, np.float32)
+        # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
+        total = self._context + refined
+        self._parts = np.zeros((total, overlap, hop), np.float32)
+        self._sum = np.zeros((total + self._context, hop), np.float32)
+        self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
+
+        self._window = hann(n_fft)
+        squares = (self._window**2).reshape(overlap, hop)
+        weight = np.zeros(self._sum.shape, np.float32)
+        for part in range(overlap):
+            weight[part : part + total] += squares[part]
+        weight[: self._context] = squares.sum(axis=0)
+        self._weight = weight  # what the sum is to be divided by; smaller at the newest end, where frames are still to come
+        positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
+        self._reframe = np.divide(self._window, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; a random phase starts from its seed again."""
+        for array in (self._spectra, self._magnitude, self._parts, self._sum):
+            array[...] = 0.0
+        self._rng = np.random.default_rng(self._seed)
+
+    def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
+        """Take in new frames and write the samples that they complete.
+
+        Parameters
+        ----------
+        spectra : array, shape (advance, n_fft // 2 + 1)
+            Spectra of the noisy frames, windowed by Hann.
+        gains : array, same shape
+            Linear gains: the target magnitude is gain x noisy magnitude.
+        out : array, shape (advance * hop,)
+            The next samples: those from the first new frame's first to the last new frame's first, plus a hop.
+        """
+        new = self._advance
+        for sliding in (self._spectra, self._magnitude, self._parts):
+            sliding[:-new] = sliding[new:]
+        newest = self._spectra[-new:]
+        np.multiply(spectra, gains, out=newest)
+        np.abs(newest, out=self._magnitude[-new:])
+        if self._phase == "random":
+            newest[...] = self._magnitude[-new:] * np.exp(2j * np.pi * self._rng.random(newest.shape))
+        for _ in range(self._iterations):
+            self._overlap_add()
+            self._make_consistent()
+        self._overlap_add()
+        done = slice(len(self._parts) - new, len(self._parts))
+        np.divide(self._sum[done], self._weight[done], out=out.reshape(new, self._hop))
+
+    def tail(self) -> Array:
+        """Return what the newest frames hold beyond the last sample written by :meth:`push`, shape ((overlap - 1) * hop,)."""
+        end = len(self._parts)
+        rest: Array = self._sum[end:] / np.maximum(self._weight[end:], np.float32(1e-12))
+        return rest.reshape(-1)
+
+    def _overlap_add(self) -> None:
+        frames = self._parts[self._context :].reshape(len(self._spectra), -1)
+        np.multiply(np.fft.irfft(self._spectra, axis=-1), self._window, out=frames, casting="same_kind")
+        self._sum[...] = 0.0
+        total = len(self._parts)
+        for part in range(self._parts.shape[1]):
+            self._sum[part : part + total] += self._parts[:, part]
+
+    def _make_consistent(self) -> None:
+        self._spectra[...] = np.fft.rfft(self._refined_frames * self._reframe, axis=-1)
+        np.abs(self._spectra, out=self._scale)
+        np.maximum(self._scale, np.float32(1e-20), out=self._scale)
+        np.divide(self._magnitude, self._scale, out=self._scale)
+        self._spectra *= self._scale
+
+
+def griffin_lim(magnitude: Array, *, n_fft: int, hop: int, iterations: int = 32, angles: NDArray[np.float64] | None = None, seed: int = 0) -> Array:
+    """Return a signal whose spectrogram has the given magnitudes, as ``librosa.griffinlim(center=False, momentum=0)`` does.
+
+    Parameters
+    ----------
+    magnitude : array, shape (n_fft // 2 + 1, frames)
+        Magnitudes of frames windowed by Hann.
+    angles : array, same shape, optional
+        Starting phases in radians; random ones, drawn from `seed`, if None.
+
+    Returns
+    -------
+    array, shape ((frames - 1) * hop + n_fft,)
+    """
+    frames = magnitude.shape[1]
+    if angles is None:
+        angles = 2.0 * np.pi * np.random.default_rng(seed).random(magnitude.shape)
+    inverter = Inverter(n_fft=n_fft, hop=hop, advance=frames, iterations=iterations, frames=frames)
+    done = np.empty(frames * hop, np.float32)
+    inverter.push((magnitude * np.exp(1j * angles)).T.astype(np.complex64), np.ones(magnitude.T.shape, np.float32), done)
+    return np.concatenate([done, inverter.tail()])

@@ -1,0 +1,212 @@
+"""Stage 2: frames to mels.
+
+New frames are transformed once; their log-mel columns slide into the window of 16 columns (8000 samples) that the
+autoencoder sees. The filterbank and the columns equal those of ``librosa.filters.mel`` and
+``librosa.feature.melspectrogram``; the batch functions below serve training, so that a network is trained on the very
+features that it meets in use.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtden.sidecar import ModelSpec
+
+Array = NDArray[np.float32]
+Spectra = NDArray[np.complex64]
+
+FLOOR_BLOCK_SECONDS = 0.4
+"""Half of the span over which the noise floor is a minimum: it has forgotten everything older within twice this time."""
+
+MEAN_SECONDS = 1.0
+"""Time constant of the slow mean."""
+
+
+def hann(n_fft: int) -> Array:
+    """Return the periodic Hann window, shape (n_fft,)."""
+    return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+
+
+def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert Hz to mels on Slaney's scale: linear to 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
+    return np.where(hz < 1000.0, 3.0 * hz / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4))
+
+
+def mel_to_hz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Invert :func:`hz_to_mel`."""
+    return np.where(mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
+
+
+def band_edges_hz(n_mels: int, fmin_hz: float, fmax_hz: float) -> NDArray[np.float64]:
+    """Return the n_mels + 2 corner frequencies of the triangular bands, in Hz."""
+    lowest, highest = hz_to_mel(np.array([fmin_hz, fmax_hz]))
+    return mel_to_hz(np.linspace(lowest, highest, n_mels + 2))
+
+
+def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> Array:
+    """Return triangular mel filters of unit area, shape (n_mels, n_fft // 2 + 1); equal to ``librosa.filters.mel``."""
+    edges = band_edges_hz(n_mels, fmin_hz, fmax_hz)
+    bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+    rising = (bins_hz[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins_hz[None, :]) / (edges[2:] - edges[1:-1])[:, None]
+    area = 2.0 / (edges[2:] - edges[:-2])
+    return (np.maximum(0.0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
+
+
+def band_to_bin_weights(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> Array:
+    """Return the matrix that spreads one value per band over the bins, shape (n_mels, n_fft // 2 + 1).
+
+    Linear interpolation between band centres; bins outside the outermost centres take the outermost band's value, so each
+    column sums to one and a gain of one stays exactly one in every bin, 0 Hz and the Nyquist frequency included.
+    """
+    centres = band_edges_hz(n_mels, fmin_hz, fmax_hz)[1:-1]
+    bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+    return np.stack([np.interp(bins_hz, centres, row) for row in np.eye(n_mels)]).astype(np.float32)
+
+
+def stft(frames: Array, window: Array) -> Spectra:
+    """Return the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
+    return np.fft.rfft(frames * window, axis=-1).astype(np.complex64, copy=False)
+
+
+def power(spectra: Spectra) -> Array:
+    """Return the squared magnitude of spectra, same shape."""
+    return spectra.real**2 + spectra.imag**2
+
+
+def to_db(mel_power: Array, floor_db: float) -> Array:
+    """Return power in dB, never below `floor_db`, so that digital silence has a finite value."""
+    level_db = 10.0 * np.log10(np.maximum(mel_power, np.float32(1e-20)))
+    floored: Array = np.maximum(level_db, np.float32(floor_db))
+    return floored
+
+
+class BandTrackers:
+    """Per-band memory that is longer than the network's window: a noise floor and a slow mean of log-mels.
+
+    The floor is the minimum of the smoothed level over the last one to two blocks of 0.4 s (minimum statistics: Martin,
+    2001), so a sudden rise of the noise is learned within a second. Cells at `floor_db` (digital silence) teach nothing:
+    the floor that held before the silence holds after it, and the first cell that is not silent starts it.
+
+    Parameters
+    ----------
+    shape : tuple
+        Shape of one column, with n_mels last; leading axes are independent streams.
+    frames_per_second : float
+        Columns per second.
+    floor_db : float
+        What :func:`to_db` gives for digital silence.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float) -> None:
+        self.floor_db = floor_db
+        self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
+        self._mean_weight = np.float32(1.0 - np.exp(-1.0 / (MEAN_SECONDS * frames_per_second)))
+        self.floor = np.empty(shape, np.float32)
+        self.mean = np.empty(shape, np.float32)
+        self._smoothed = np.empty(shape, np.float32)
+        self._block_minimum = np.empty(shape, np.float32)
+        self._previous_minimum = np.empty(shape, np.float32)
+        self._started = np.empty(shape, bool)
+        self._age_frames = np.empty(shape, np.int32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._started[...] = False
+        self._age_frames[...] = 0
+        for array in (self.floor, self.mean, self._smoothed):
+            array[...] = self.floor_db
+        self._block_minimum[...] = np.inf
+        self._previous_minimum[...] = np.inf
+
+    def update(self, column_db: Array) -> None:
+        """Take in one column, shape as given to the constructor; `floor` and `mean` then describe it."""
+        heard = column_db > self.floor_db
+        first = heard & ~self._started
+        self._started |= heard
+        for array in (self._smoothed, self.mean):
+            np.copyto(array, column_db, where=first)
+        np.copyto(self._smoothed, self._smoothed + np.float32(0.4) * (column_db - self._smoothed), where=heard)
+        np.copyto(self.mean, self.mean + self._mean_weight * (column_db - self.mean), where=heard)
+
+        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
+        self._age_frames += heard
+        full = self._age_frames >= self._block_frames
+        np.copyto(self.floor, np.minimum(self._block_minimum, self._previous_minimum), where=self._started)
+        np.copyto(self._previous_minimum, self._block_minimum, where=full)
+        np.copyto(self._block_minimum, np.inf, where=full)
+        self._age_frames[full] = 0
+
+
+class MelFeatures:
+    """Log-mel columns, normalised, with the channels that a model's sidecar asks for.
+
+    Channels: ``log_mel`` is (dB - mean_db) / std_db; ``above_floor`` and ``above_mean`` are the column's distance from the
+    running noise floor and from the slow mean, ``slope`` its rise since the column before, all three in units of std_db.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model's constants.
+    streams : tuple
+        Leading shape for several independent streams at once (training); () for one.
+    """
+
+    def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
+        self._floor_db = spec.floor_db
+        self._std_db = np.float32(spec.std_db)
+        self._basis = np.ascontiguousarray(mel_filterbank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz).T)
+        shape = (*streams, spec.n_mels)
+        self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.hop, floor_db=spec.floor_db)
+        self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
+        self._previous_db = np.empty(shape, np.float32)
+        subtrahends = {
+            "log_mel": np.full(shape, spec.mean_db, np.float32),
+            "above_floor": self._trackers.floor,
+            "above_mean": self._trackers.mean,
+            "slope": self._previous_db,
+        }
+        self._subtrahends = [subtrahends[name] for name in spec.channels]
+        self._column = np.empty((*shape, len(spec.channels)), np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._trackers.reset()
+        self._previous_db[...] = self._floor_db
+
+    def push(self, frame_power: Array) -> Array:
+        """Return the channels of one new column, shapes (..., n_fft // 2 + 1) to (..., n_mels, channels); valid until the next call."""
+        column_db = to_db(frame_power @ self._basis, self._floor_db)
+        if self._tracks:
+            self._trackers.update(column_db)
+        for channel, subtrahend in enumerate(self._subtrahends):
+            np.subtract(column_db, subtrahend, out=self._column[..., channel])
+        self._column /= self._std_db
+        self._previous_db[...] = column_db
+        return self._column
+
+
+class MelWindow:
+    """The window of the newest columns, shape (n_mels, frames, channels), that slides by the new ones."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._features = MelFeatures(spec)
+        self.columns = np.empty((spec.n_mels, spec.frames, len(spec.channels)), np.float32)
+        # What digital silence gives, so that a stream begins like a microphone that has just been opened.
+        self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._features.reset()
+        self.columns[...] = self._silence
+
+    def push(self, frames_power: Array) -> None:
+        """Slide in the columns of new frames, shape (new, n_fft // 2 + 1), oldest first."""
+        new = len(frames_power)
+        self.columns[:, :-new] = self.columns[:, new:]
+        for index, frame_power in enumerate(frames_power):
+            self.columns[:, index - new] = self._features.push(frame_power)

@@ -1,0 +1,107 @@
+"""Stage 1: the ring buffer between a sound device's callback and the worker, and in front of the frames.
+
+One writer and one reader, each in its own thread, without a lock: each side advances a counter that only it writes. The
+writer never waits. If the reader falls behind by more than the ring holds, the oldest samples are lost and counted.
+Memory is laid out twice, so that any run of held samples is one contiguous view.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtden.mel import Array
+
+
+class Ring:
+    """Samples on their way from one thread to another, oldest dropped first.
+
+    Parameters
+    ----------
+    capacity_samples : int
+        Samples held, and the longest block that may be written at once.
+    channels : int
+        Channels; blocks have shape (samples, channels), or (samples,) for one.
+
+    Attributes
+    ----------
+    lost_samples : int
+        Samples that the reader never saw: overwritten, or dropped to bound the delay.
+    missing_samples : int
+        Samples that the reader asked for and did not get.
+    """
+
+    def __init__(self, capacity_samples: int, channels: int = 1) -> None:
+        self.capacity_samples = capacity_samples
+        self._memory = np.zeros((2 * capacity_samples, channels), np.float32)
+        self._writing = 0  # end of what is being written; runs ahead of _written while the copy is under way
+        self._written = 0
+        self._read = 0
+        self._drop_before = 0  # set by the writer: the reader skips what is older
+        self.lost_samples = 0
+        self.missing_samples = 0
+
+    @property
+    def written_samples(self) -> int:
+        """Samples written since the beginning."""
+        return self._written
+
+    @property
+    def fill_samples(self) -> int:
+        """Samples that wait for the reader."""
+        return self._written - max(self._read, self._drop_before, self._written - self.capacity_samples)
+
+    def write(self, block: Array) -> None:
+        """Append a block of at most `capacity_samples` samples (writer's side)."""
+        samples = len(block)
+        at = self._written % self.capacity_samples
+        self._writing = end = self._written + samples
+        shaped = block if block.ndim == 2 else block[:, None]
+        whole = self.capacity_samples
+        first = min(samples, whole - at)
+        self._memory[at : at + first] = shaped[:first]
+        self._memory[at + whole : at + whole + first] = shaped[:first]
+        if first < samples:
+            self._memory[: samples - first] = shaped[first:]
+            self._memory[whole : whole + samples - first] = shaped[first:]
+        self._written = end
+
+    def drop_oldest(self, keep_samples: int) -> None:
+        """Make the reader skip all but the newest `keep_samples` samples (writer's side)."""
+        self._drop_before = max(0, self._written - keep_samples)
+
+    def read_into(self, out: Array) -> int:
+        """Move the oldest samples into `out`, shape (samples, channels); return how many there were (reader's side).
+
+        What is missing is counted and left as it was.
+        """
+        wanted = len(out)
+        while True:
+            start = max(self._read, self._drop_before, self._writing - self.capacity_samples)
+            samples = min(wanted, max(0, self._written - start))
+            at = start % self.capacity_samples
+            out[:samples] = self._memory[at : at + samples]
+            if start >= self._writing - self.capacity_samples:  # the writer did not overtake the copy
+                break
+        self.lost_samples += start - self._read
+        self.missing_samples += wanted - samples
+        self._read = start + samples
+        return samples
+
+    def skip(self, samples: int) -> None:
+        """Throw away the oldest samples and count them as lost (reader's side)."""
+        self._read += samples
+        self.lost_samples += samples
+
+    def view(self, start: int, stop: int) -> Array:
+        """Return the samples with these numbers since the beginning, shape (samples, channels), without a copy.
+
+        Only for a reader in the writer's own thread; the samples must still be held.
+        """
+        at = start % self.capacity_samples
+        return self._memory[at : at + stop - start]
+
+    def clear(self) -> None:
+        """Empty the ring and its counters; neither side may be at work."""
+        self._memory[...] = 0.0
+        self._writing = self._written = self._read = self._drop_before = 0
+        self.lost_samples = self.missing_samples = 0

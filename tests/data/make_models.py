@@ -1,0 +1,73 @@
+"""Makes the small networks in models/, untrained but real: every kind of sidecar that the signal path must handle.
+
+python tests/data/make_models.py        (needs the extra "train")
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from rtden.sidecar import ModelSpec, save_spec
+from rtden.training.export import to_tflite
+
+FOLDER = Path(__file__).parent / "models"
+SPECS = {
+    # 75 % overlap, two columns of lookahead, three channels, int8, another rate
+    "int8_lookahead": ModelSpec(
+        name="int8_lookahead",
+        rate_hz=16000,
+        window_samples=1920,
+        n_fft=512,
+        hop=128,
+        n_mels=24,
+        fmax_hz=8000.0,
+        channels=("log_mel", "above_floor", "slope"),
+        lookahead=2,
+        iterations=2,
+        frames_inverted=4,
+    ),
+    # 50 % overlap, four channels, float32, random phase
+    "float_four_channels": ModelSpec(
+        name="float_four_channels",
+        n_fft=1024,
+        hop=512,
+        n_mels=40,
+        fmin_hz=50.0,
+        fmax_hz=10000.0,
+        channels=("log_mel", "above_floor", "above_mean", "slope"),
+        iterations=3,
+        frames_inverted=3,
+        phase="random",
+    ),
+    # two channels, int8, the shipped geometry
+    "int8_two_channels": ModelSpec(name="int8_two_channels", channels=("log_mel", "above_floor"), iterations=1, frames_inverted=1),
+}
+
+
+def main() -> None:
+    """Write each network and its sidecar."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, spec in SPECS.items():
+        keras.utils.set_random_seed(1)
+        shape = (spec.n_mels, spec.frames, len(spec.channels))
+        network = keras.Sequential(
+            [
+                keras.Input(shape),
+                layers.Conv2D(4, 3, padding="same", activation="relu"),
+                layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
+            ]
+        )
+        windows = np.random.default_rng(1).normal(0.0, 1.5, (64, *shape)).astype(np.float32)
+        content = to_tflite(network, calibration=windows if name.startswith("int8") else None)
+        path = FOLDER / f"{name}.tflite"
+        path.write_bytes(content)
+        save_spec(ModelSpec.from_dict({**spec.to_dict(), "description": "Untrained, for tests.", "sha256": hashlib.sha256(content).hexdigest()}), path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL_MODELS
+
+from rtden import list_models
+from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.errors import ModelError
+from rtden.sidecar import find_model, sidecar_path
+
+MODELS = [*SMALL_MODELS, *(find_model(name) for name in list_models())]
+# Shares of one made-up window, mean and standard deviation over the window, as ai-edge-litert 2.3 gives them on x86-64.
+REFERENCE = json.loads((Path(__file__).parent / "data" / "shares.json").read_text())
+
+
+def window_for(network: Autoencoder) -> np.ndarray:
+    spec = network.spec
+    return np.random.default_rng(5).normal(-0.5, 1.0, (spec.n_mels, spec.frames, len(spec.channels))).astype(np.float32)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(path: Path) -> None:
+    network = Autoencoder(path)
+    window = window_for(network)
+    share = network.infer(window).copy()
+    assert share.shape == (network.spec.n_mels, network.spec.frames)
+    assert 0.0 <= share.min() <= share.max() <= 1.0
+    assert share.std() > 0.005
+    assert np.array_equal(network.infer(window), share)
+    assert not np.array_equal(network.infer(window + 1.0), share)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_every_model_agrees_between_runtimes(path: Path) -> None:
+    network = Autoencoder(path)
+    share = network.infer(window_for(network))
+    expected = REFERENCE[path.stem]
+    # An int8 step of the output is 1/256; runtimes may round an inner tensor the other way.
+    np.testing.assert_allclose(share.mean(axis=0), expected["mean_by_column"], atol=2 / 256)
+
+
+def test_int8_tensors_are_read_by_their_own_scale() -> None:
+    path = next(path for path in SMALL_MODELS if path.stem == "int8_two_channels")
+    network = Autoencoder(path)
+    interpreter = find_runtime().Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert given["dtype"] == wanted["dtype"] == np.int8
+    window = window_for(network)
+    window[0, 0, 0] = 1e6  # beyond the tensor's range: saturates, does not wrap around
+    window[1, 0, 0] = -1e6
+    scale, zero_point = given["quantization"]
+    numbers = np.clip(np.rint(window / scale) + zero_point, -128, 127).astype(np.int8)
+    interpreter.set_tensor(given["index"], numbers[None])
+    interpreter.invoke()
+    scale, zero_point = wanted["quantization"]
+    expected = (interpreter.get_tensor(wanted["index"])[0, :, :, 0].astype(np.float32) - zero_point) * scale
+    np.testing.assert_allclose(network.infer(window), expected, atol=1e-6)
+
+
+def test_values_of_any_size_saturate() -> None:
+    network = Autoencoder(find_model())
+    shape = (network.spec.n_mels, network.spec.frames, len(network.spec.channels))
+    for value in (1e30, -1e30):
+        assert np.isfinite(network.infer(np.full(shape, value, np.float32))).all()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    copy = tmp_path / "copy.tflite"
+    shutil.copy(SMALL_MODELS[0], copy)
+    shutil.copy(sidecar_path(SMALL_MODELS[0]), sidecar_path(copy))
+    return copy
+
+
+def rewrite(model: Path, **changes: object) -> None:
+    import hashlib
+
+    content = json.loads(sidecar_path(model).read_text())
+    content["sha256"] = hashlib.sha256(model.read_bytes()).hexdigest()
+    for section, values in changes.items():
+        content[section].update(values)
+    sidecar_path(model).write_text(json.dumps(content))
+
+
+def test_a_sidecar_of_another_shape_is_refused(model: Path) -> None:
+    rewrite(model, mel={"bands": 64})
+    with pytest.raises(ModelError, match=r"shape.*sidecar calls for"):
+        Autoencoder(model)
+
+
+def test_a_file_that_is_no_model_is_one_sentence(model: Path) -> None:
+    model.write_bytes(b"this is no flatbuffer" * 50)
+    rewrite(model)
+    with pytest.raises(ModelError, match="cannot load the model"):
+        Autoencoder(model)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+
+from rtden.griffinlim import Inverter, griffin_lim
+from rtden.mel import hann, stft
+
+
+def spectra_of(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+    padded = np.concatenate([np.zeros(n_fft - hop, np.float32), signal])
+    return stft(np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop], hann(n_fft))
+
+
+def run(inverter: Inverter, spectra: np.ndarray, gains: np.ndarray, advance: int, hop: int) -> np.ndarray:
+    steps = len(spectra) // advance
+    out = np.empty((steps, advance * hop), np.float32)
+    for step in range(steps):
+        span = slice(step * advance, (step + 1) * advance)
+        inverter.push(spectra[span], gains[span], out[step])
+    return out.reshape(-1)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 3, 10])
+@pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256), (256, 64)])
+def test_equals_librosas_griffinlim(noise: np.ndarray, iterations: int, n_fft: int, hop: int) -> None:
+    magnitude = np.abs(librosa.stft(noise[:12000], n_fft=n_fft, hop_length=hop, center=False))
+    overlap = n_fft // hop - 1
+    magnitude = np.pad(magnitude, ((0, 0), (overlap, overlap)))  # librosa's first and last frames have no neighbours either
+    ours = griffin_lim(magnitude, n_fft=n_fft, hop=hop, iterations=iterations, angles=np.zeros(magnitude.shape))
+    theirs = librosa.griffinlim(magnitude, n_iter=iterations, n_fft=n_fft, hop_length=hop, center=False, momentum=0.0, init=None)
+    np.testing.assert_allclose(ours[: len(theirs)], theirs, atol=1e-5)
+
+
+def test_more_iterations_bring_the_magnitudes_nearer(noise: np.ndarray) -> None:
+    magnitude = np.abs(spectra_of(noise[:16384], 1024, 256)).T
+
+    def error(iterations: int) -> float:
+        signal = griffin_lim(magnitude, n_fft=1024, hop=256, iterations=iterations)
+        again = np.abs(stft(np.lib.stride_tricks.sliding_window_view(signal, 1024)[::256], hann(1024))).T
+        return float(np.linalg.norm(again - magnitude) / np.linalg.norm(magnitude))
+
+    errors = [error(iterations) for iterations in (0, 2, 8, 32)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+@pytest.mark.parametrize("frames", [1, 4, 9])
+@pytest.mark.parametrize("advance", [1, 2, 8])
+@pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256)])
+def test_gain_of_one_gives_the_signal_back_to_minus_100_db(noise: np.ndarray, iterations: int, frames: int, advance: int, n_fft: int, hop: int) -> None:
+    spectra = spectra_of(noise, n_fft, hop)
+    inverter = Inverter(n_fft=n_fft, hop=hop, advance=advance, iterations=iterations, frames=frames)
+    out = run(inverter, spectra, np.ones(spectra.shape, np.float32), advance, hop)[n_fft - hop :]
+    error = out - noise[: len(out)]
+    assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
+
+
+def test_random_phase_is_seeded_and_reset_starts_it_again(noise: np.ndarray) -> None:
+    spectra = spectra_of(noise, 512, 256)
+    gains = np.full(spectra.shape, 0.5, np.float32)
+    first, same, other = (Inverter(n_fft=512, hop=256, advance=1, iterations=1, frames=2, phase="random", seed=seed) for seed in (3, 3, 4))
+    out = run(first, spectra, gains, 1, 256)
+    assert np.array_equal(out, run(same, spectra, gains, 1, 256))
+    assert not np.array_equal(out, run(other, spectra, gains, 1, 256))
+    first.reset()
+    assert np.array_equal(out, run(first, spectra, gains, 1, 256))
+
+
+def test_iterations_make_the_output_more_consistent_with_its_targets(noise: np.ndarray) -> None:
+    spectra = spectra_of(noise, 1024, 256)
+    gains = np.repeat(np.random.default_rng(1).random((len(spectra), 1)).astype(np.float32), spectra.shape[1], axis=1)
+    gains *= np.random.default_rng(2).random(spectra.shape[1], np.float32)
+    target = np.abs(spectra) * gains
+
+    def inconsistency(iterations: int, frames: int) -> float:
+        out = run(Inverter(n_fft=1024, hop=256, advance=1, iterations=iterations, frames=frames), spectra, gains, 1, 256)
+        achieved = np.abs(spectra_of(out[768:], 1024, 256))
+        usable = min(len(achieved), len(target)) - 4
+        return float(np.linalg.norm(achieved[4:usable] - target[4:usable]) / np.linalg.norm(target))
+
+    assert inconsistency(4, 1) < inconsistency(0, 1)
+    assert inconsistency(4, 4) < inconsistency(4, 1)
+
+
+def test_silence_stays_silence() -> None:
+    zeros = np.zeros((10, 513), np.complex64)
+    out = run(Inverter(n_fft=1024, hop=512, advance=1, iterations=3, frames=2), zeros, np.ones(zeros.shape, np.float32), 1, 512)
+    assert not out.any()

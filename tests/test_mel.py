@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+
+from rtden.mel import BandTrackers, MelFeatures, MelWindow, band_to_bin_weights, hann, hz_to_mel, mel_filterbank, mel_to_hz, power, stft, to_db
+from rtden.sidecar import ModelSpec
+
+SPEC = ModelSpec(name="test")
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "n_fft", "n_mels", "fmin_hz", "fmax_hz"), [(22050, 1024, 128, 0, 11025), (16000, 512, 40, 50, 7600), (22050, 2048, 128, 0, 11025)]
+)
+def test_filterbank_equals_librosas(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
+    ours = mel_filterbank(rate_hz, n_fft, n_mels, fmin_hz, fmax_hz)
+    np.testing.assert_allclose(ours, librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels, fmin=fmin_hz, fmax=fmax_hz), atol=1e-7)
+
+
+def test_columns_equal_librosas_melspectrogram_wherever_the_frame_lies_inside_the_window(noise: np.ndarray) -> None:
+    # The 8000 samples of one window of the network, as librosa sees them: columns centred at multiples of the hop.
+    window = noise[512 * 9 :][: SPEC.window_samples]
+    theirs = librosa.feature.melspectrogram(y=window, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels)
+    assert theirs.shape == (SPEC.n_mels, SPEC.frames)
+    frames = np.lib.stride_tricks.sliding_window_view(noise, SPEC.n_fft)[512 * 8 :: SPEC.hop][: SPEC.frames]
+    columns = MelWindow(SPEC)
+    columns.push(power(stft(frames, hann(SPEC.n_fft))))
+    ours = 10.0 ** ((columns.columns[:, :, 0] * SPEC.std_db + SPEC.mean_db) / 10.0)
+    inside = slice(1, 15)
+    np.testing.assert_allclose(ours[:, inside], theirs[:, inside], rtol=1e-5)
+    linear = power(stft(frames, hann(SPEC.n_fft))) @ mel_filterbank(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, 0.0, SPEC.fmax_hz).T
+    np.testing.assert_allclose(linear.T[:, inside], theirs[:, inside], rtol=1e-5)
+
+
+def test_window_slides_by_the_new_columns(noise: np.ndarray) -> None:
+    frames = power(stft(np.lib.stride_tricks.sliding_window_view(noise, SPEC.n_fft)[:: SPEC.hop], hann(SPEC.n_fft)))
+    one, eight = MelWindow(SPEC), MelWindow(SPEC)
+    for frame in frames[:24]:
+        one.push(frame[None])
+    for at in range(0, 24, 8):
+        eight.push(frames[at : at + 8])
+    assert np.array_equal(one.columns, eight.columns)
+    before = one.columns.copy()
+    one.push(frames[24][None])
+    assert np.array_equal(one.columns[:, :-1], before[:, 1:])
+
+
+def test_mel_scale_inverts() -> None:
+    hz = np.linspace(0.0, 11025.0, 500)
+    np.testing.assert_allclose(mel_to_hz(hz_to_mel(hz)), hz, atol=1e-9)
+    np.testing.assert_allclose(hz_to_mel(hz), librosa.hz_to_mel(hz), atol=1e-9)
+
+
+def test_a_gain_of_one_in_every_band_is_a_gain_of_one_in_every_bin() -> None:
+    weights = band_to_bin_weights(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, SPEC.fmin_hz, SPEC.fmax_hz)
+    np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-6)
+    assert (weights >= 0).all()
+
+
+def test_silence_has_a_finite_level() -> None:
+    assert (to_db(np.zeros(5, np.float32), -80.0) == -80.0).all()
+
+
+def test_several_streams_at_once_equal_one_by_one(rng: np.random.Generator) -> None:
+    spec = ModelSpec(name="four", channels=("log_mel", "above_floor", "above_mean", "slope"))
+    frames = rng.random((40, 3, spec.n_fft // 2 + 1)).astype(np.float32)
+    together, apart = MelFeatures(spec, streams=(3,)), [MelFeatures(spec) for _ in range(3)]
+    for frame in frames:
+        columns = together.push(frame)
+        for stream in range(3):
+            np.testing.assert_allclose(columns[stream], apart[stream].push(frame[stream]), atol=1e-5)
+
+
+def trackers() -> BandTrackers:
+    return BandTrackers((1,), frames_per_second=43.0, floor_db=-80.0)
+
+
+def run(tracker: BandTrackers, level_db: float, frames: int) -> float:
+    for _ in range(frames):
+        tracker.update(np.array([level_db], np.float32))
+    return float(tracker.floor[0])
+
+
+def test_floor_starts_with_the_first_sound_after_digital_silence() -> None:
+    tracker = trackers()
+    run(tracker, -80.0, 500)
+    assert run(tracker, -30.0, 1) == pytest.approx(-30.0)
+
+
+def test_floor_survives_digital_silence() -> None:
+    tracker = trackers()
+    run(tracker, -30.0, 100)
+    run(tracker, -80.0, 1000)
+    assert run(tracker, -30.0, 1) == pytest.approx(-30.0)
+
+
+@pytest.mark.parametrize(("before_db", "after_db"), [(-60.0, -20.0), (-20.0, -60.0)])
+def test_floor_follows_a_step_of_the_noise_within_a_second(before_db: float, after_db: float) -> None:
+    tracker = trackers()
+    run(tracker, before_db, 200)
+    assert run(tracker, after_db, 43) == pytest.approx(after_db, abs=0.5)
+
+
+def test_floor_ignores_short_speech() -> None:
+    tracker = trackers()
+    run(tracker, -50.0, 100)
+    assert run(tracker, -10.0, 15) == pytest.approx(-50.0, abs=0.5)
+
+
+def test_mean_is_slow() -> None:
+    tracker = trackers()
+    run(tracker, -50.0, 200)
+    run(tracker, -30.0, 43)
+    assert -50.0 + 20.0 * 0.5 < tracker.mean[0] < -30.0 - 20.0 * 0.25
