@@ -1,0 +1,349 @@
+"""Files and folders: constant memory, originals untouched, no half-written result."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from rtden.errors import AudioFileError
+from rtden.mel import Array
+from rtden.metrics import NoiseMeter
+from rtden.resample import StreamDenoiser
+from rtden.settings import Settings
+
+BLOCK_FRAMES = 1 << 15
+DENOISED = ".denoised"
+SUFFIXES = frozenset((".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"))
+"""Files that are taken from a folder; a file named by itself may have any suffix."""
+
+Progress = Callable[[int, int], None]
+"""Called with the frames done and the frames in all."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was done to a file."""
+
+    source: str
+    target: str
+    seconds: float
+    """Length of the recording."""
+    processing_seconds: float
+    noise_removed_db: float
+    """By how much the level of the background fell."""
+
+    @property
+    def real_time_factor(self) -> float:
+        """Processing time over length."""
+        return self.processing_seconds / self.seconds if self.seconds else 0.0
+
+
+def denoise_file(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    settings: Settings | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> FileReport:
+    """Denoise a recording into a file of the same length, rate, channels and sample format.
+
+    Parameters
+    ----------
+    source : path
+        Anything that libsndfile reads, 8 to 192 kHz, 1 to 8 channels; "-" is standard input.
+    target : path, optional
+        Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the source, and standard
+        output ("-") for standard input.
+    force : bool
+        Overwrite an existing target.
+
+    Raises
+    ------
+    AudioFileError
+        If a file cannot be read or written, is truncated, or would be overwritten.
+    InputError, ModelError
+        If the rate, the channels or the model cannot be used.
+    """
+    if target is None:
+        target = "-" if source == "-" else default_target(Path(source))
+    with tempfile.TemporaryDirectory(prefix="rtden-") as folder:
+        read_from, write_to = Path(source), Path(target)
+        if source == "-":  # containers have headers to go back to, pipes cannot
+            read_from = Path(folder) / "standard input"
+            with read_from.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        if target == "-":
+            write_to = Path(folder) / "standard output"
+        report = _denoise_path(read_from, write_to, model, settings, force, progress)
+        if target == "-":
+            with write_to.open("rb") as file, _write_errors(Path("standard output")):
+                shutil.copyfileobj(file, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+    return dataclasses.replace(report, source=str(source), target=str(target))
+
+
+def default_target(source: Path) -> Path:
+    """Return the path beside a recording at which its denoised version goes."""
+    return source.with_name(f"{source.stem}{DENOISED}{source.suffix}")
+
+
+def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
+    """Return the files to read and to write for a list of files and folders.
+
+    A folder stands for the recordings anywhere below it, those that rtden wrote left out. Several files, or a folder, go
+    under the folder `output` with their names and subfolders kept, or beside their originals if it is None.
+
+    Raises
+    ------
+    AudioFileError
+        If a source does not exist, a folder holds no recording, or two files would be written to one place.
+    """
+    many = len(sources) > 1 or any(source != "-" and Path(source).is_dir() for source in sources)
+    into_folder = output is not None and output != "-" and (many or Path(output).is_dir() or output.endswith(("/", os.sep)))
+    if many and output is not None and (not into_folder or Path(output).is_file()):
+        raise AudioFileError(f"several recordings cannot go into the one file {output}; give a folder with -o.")
+    pairs: list[tuple[str, str]] = []
+    for source in sources:
+        if source == "-":
+            pairs.append(("-", output or "-"))
+            continue
+        path = Path(source)
+        for found, relative in _recordings(path):
+            if output is None:
+                target = str(default_target(found))
+            else:
+                target = str(Path(output) / relative) if into_folder else output
+            pairs.append((str(found), target))
+    targets = [os.path.realpath(target) for _, target in pairs if target != "-"]
+    if len(set(targets)) < len(targets):
+        twice = next(target for target in targets if targets.count(target) > 1)
+        raise AudioFileError(f"two recordings would be written to {twice}; give their folders instead of the files, or denoise them one by one.")
+    return pairs
+
+
+def _recordings(path: Path) -> list[tuple[Path, Path]]:
+    """Return the recordings that a path stands for, each with its path below it."""
+    if not path.is_dir():
+        return [(path, Path(path.name))]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.stem.endswith(DENOISED) and not p.name.startswith("."))
+    if not found:
+        raise AudioFileError(f"the folder {path} holds no recordings ({', '.join(sorted(SUFFIXES))}); name the files.")
+    return [(p, p.relative_to(path)) for p in found]
+
+
+def _denoise_path(source: Path, target: Path, model: str | Path | None, settings: Settings | None, force: bool, progress: Progress | None) -> FileReport:
+    started = time.perf_counter()
+    with open_recording(source) as recording:
+        if target.exists() and target.samefile(source):
+            raise AudioFileError(f"{target} would overwrite the original; choose another file with -o.")
+        noise = NoiseMeter(recording.samplerate, recording.samplerate)
+        stream = StreamDenoiser(model, settings, source_hz=recording.samplerate, channels=recording.channels)
+        container, subtype = format_of(target, recording)
+        endian = recording.endian if container == recording.format and container in ("WAV", "AIFF", "AU", "RAW") else "FILE"
+        with write_recording(
+            target,
+            recording.samplerate,
+            recording.channels,
+            container=container,
+            subtype=subtype,
+            endian=endian,
+            metadata=recording.copy_metadata(),
+            force=force,
+        ) as write:
+            done = 0
+            for block in read_blocks(recording, source):
+                noise.before(block.mean(axis=1))
+                cleaned = stream.feed(block)
+                noise.after(cleaned.mean(axis=1))
+                write(cleaned)
+                done += len(block)
+                if progress is not None:
+                    progress(done, recording.frames)
+            write(stream.flush())
+    return FileReport(str(source), str(target), done / recording.samplerate, time.perf_counter() - started, noise.removed_db)
+
+
+@contextmanager
+def open_recording(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a recording for reading.
+
+    Raises
+    ------
+    AudioFileError
+        If it does not exist, cannot be read, is no audio, or is shorter than its header says.
+    """
+    if path.is_dir():
+        raise AudioFileError(f"{path} is a folder; name a recording in it.")
+    try:
+        path.open("rb").close()
+        file = soundfile.SoundFile(path)
+    except FileNotFoundError:
+        raise AudioFileError(f"there is no file {path}; check the name.") from None
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(f"{path} is not audio that can be read ({error.error_string.rstrip('.')}); convert it, for instance with ffmpeg.") from None
+    with file:
+        _check_length(file, path)
+        yield file
+
+
+def read_aligned(*paths: Path) -> tuple[list[Array], int]:
+    """Read recordings whole, as mono at the first one's rate and as long as the shortest; return them and the rate.
+
+    Raises
+    ------
+    AudioFileError
+        If one cannot be read.
+    """
+    signals, rates_hz = [], []
+    for path in paths:
+        with open_recording(path) as recording:
+            blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
+            signals.append(np.concatenate([np.empty(0, np.float32), *blocks]))
+            rates_hz.append(recording.samplerate)
+    signals = [soxr.resample(signal, rate_hz, rates_hz[0]) for signal, rate_hz in zip(signals, rates_hz, strict=True)]
+    shortest = min(len(signal) for signal in signals)
+    return [signal[:shortest] for signal in signals], rates_hz[0]
+
+
+def _check_length(file: soundfile.SoundFile, path: Path) -> None:
+    """Raise if a RIFF header promises more than the file holds; a recorder that writes to a pipe promises 2 or 4 GiB, or nothing."""
+    promise = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if promise and int(promise[2]) < int(promise[1]) < 0x7FFF0000:
+        raise _truncated(path, int(promise[2]) / int(promise[1]))
+
+
+def read_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
+    """Yield a recording's blocks, shape (frames, channels); the array is used again for the next block.
+
+    Raises
+    ------
+    AudioFileError
+        If it ends before its header says, or is damaged.
+    """
+    buffer = np.empty((BLOCK_FRAMES, file.channels), np.float32)
+    done = 0
+    while True:
+        try:
+            block = file.read(out=buffer)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(
+                f"{path} is damaged after {done / file.samplerate:.1f} s ({error.error_string.rstrip('.')}); restore it or re-encode it with ffmpeg."
+            ) from None
+        if len(block):
+            done += len(block)
+            yield block
+        if len(block) < BLOCK_FRAMES:
+            break
+    if done < file.frames and file.frames < 1 << 62:
+        raise _truncated(path, done / file.frames)
+
+
+def _truncated(path: Path, share: float) -> AudioFileError:
+    return AudioFileError(
+        f"{path} is truncated: it holds {share:.0%} of the audio its header promises; "
+        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
+    )
+
+
+@contextmanager
+def write_recording(
+    path: Path,
+    rate_hz: int,
+    channels: int,
+    *,
+    container: str = "WAV",
+    subtype: str = "PCM_16",
+    endian: str = "FILE",
+    metadata: dict[str, str] | None = None,
+    force: bool = False,
+) -> Iterator[Callable[[Array], None]]:
+    """Open a file for writing and yield the function that appends a block; the file appears when all went well, whole.
+
+    Parameters
+    ----------
+    container, subtype, endian : str
+        libsndfile's names.
+    force : bool
+        Overwrite an existing file.
+
+    Raises
+    ------
+    AudioFileError
+        If the file exists already or cannot be written.
+    """
+    check_target(path, force=force)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioFileError(f"the folder {path.parent} cannot be made ({error.strerror}); choose another place.") from None
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            partial.open("xb").close()
+            file = soundfile.SoundFile(partial, "w", rate_hz, channels, subtype, endian, container)
+        except OSError as error:
+            raise AudioFileError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
+        except (soundfile.LibsndfileError, ValueError) as error:
+            raise AudioFileError(f"{path} cannot be written as {container} ({error}); choose another format, for instance NAME.wav.") from None
+        with _write_errors(path):
+            with file:
+                for name, value in (metadata or {}).items():
+                    setattr(file, name, value)
+                yield file.write
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raise AudioFileError if a file must not be written there."""
+    if path.is_dir():
+        raise AudioFileError(f"{path} is a folder; name the file to write in it.")
+    if path.exists() and not force:
+        raise AudioFileError(f"{path} exists already; choose another file, or overwrite it with --force.")
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(".")
+        raise AudioFileError(f"{path} could not be written to its end ({reason}): nothing was kept; make room on the disk or choose another with -o.") from None
+
+
+def format_of(path: Path, recording: soundfile.SoundFile | None = None) -> tuple[str, str]:
+    """Return libsndfile's names of container and sample format for a file to be written.
+
+    The suffix chooses the container, and the recording, if there is one, the sample format as far as the container has it;
+    a suffix that says nothing leaves the recording's container, or WAV.
+    """
+    suffix = path.suffix[1:].upper()
+    wanted = {"WAVE": "WAV", "AIF": "AIFF", "AIFC": "AIFF", "SND": "AU", "OGA": "OGG", "OPUS": "OGG"}.get(suffix, suffix)
+    if wanted not in soundfile.available_formats():
+        wanted = recording.format if recording else "WAV"
+    if recording and (wanted == recording.format or (wanted, recording.format) == ("WAV", "WAVEX")):
+        return recording.format, recording.subtype
+    if recording and soundfile.check_format(wanted, recording.subtype):
+        return wanted, recording.subtype
+    return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
