@@ -1,0 +1,97 @@
+"""A PulseAudio server of the tests' own, with null sinks, that PortAudio reaches as named devices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+RATE_HZ = 48000
+TOOLS = ("pulseaudio", "pactl", "paplay", "parec")
+
+
+class PulseServer:
+    """PulseAudio with one null sink per name; `env` makes PortAudio list NAME-monitor as an input and NAME as an output."""
+
+    def __init__(self, folder: Path, sinks: tuple[str, ...]) -> None:
+        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+        plugins = list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so"))
+        advice = "sudo apt install pulseaudio pulseaudio-utils libasound2-plugins"
+        assert not missing, f"{missing} missing: {advice}"
+        assert plugins, f"ALSA's plugin for PulseAudio is missing: {advice}"
+        home = folder / "home"
+        runtime = folder / "runtime"
+        home.mkdir()
+        runtime.mkdir(mode=0o700)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PULSE_")},
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(runtime),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+            "PULSE_RUNTIME_PATH": str(runtime / "pulse"),
+        }
+        entries = [_alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor") for sink in sinks]
+        (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries), encoding="utf-8")
+        modules = ["module-native-protocol-unix"] + [f"module-null-sink sink_name={sink} rate={RATE_HZ} channels=2" for sink in sinks]
+        arguments = [word for module in modules for word in ("-L", module)]
+        self._server = subprocess.Popen(
+            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments],
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / "pulseaudio.log").open("wb"),
+        )
+        for _ in range(100):
+            if subprocess.run(["pactl", "info"], env=self.env, capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        self.stop()
+        raise AssertionError(f"PulseAudio did not start: {(folder / 'pulseaudio.log').read_text(encoding='utf-8', errors='replace')}")
+
+    def stop(self) -> None:
+        self._server.terminate()
+        self._server.wait(10)
+
+    def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env)
+
+    def record(self, sink: str) -> Recording:
+        return Recording(sink, self.env)
+
+
+class Recording:
+    """What a sink plays, recorded by parec, and when: `started_at` is the wall-clock time of its first sample."""
+
+    def __init__(self, sink: str, env: dict[str, str]) -> None:
+        self._parec = subprocess.Popen(
+            ["parec", f"--device={sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=1", "--latency-msec=5", "--raw"],
+            env=env,
+            stdout=subprocess.PIPE,
+        )
+        self._chunks: list[bytes] = []
+        self.started_at = np.inf
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        received = 0
+        while chunk := self._parec.stdout.read1(1 << 16):
+            self._chunks.append(chunk)
+            received += len(chunk) // 4
+            # Chunks come late by chance, never early: the earliest, counted back to the first sample, is nearest to the truth.
+            self.started_at = min(self.started_at, time.monotonic() - received / RATE_HZ)
+
+    def stop(self) -> np.ndarray:
+        self._parec.terminate()
+        self._thread.join(5)
+        self._parec.wait(5)
+        samples = b"".join(self._chunks)
+        return np.frombuffer(samples[: len(samples) // 4 * 4], np.float32)
+
+
+def _alsa_device(name: str, pulse_device: str) -> str:
+    return f'pcm.{name} {{\n  type pulse\n  device "{pulse_device}"\n  hint {{ show on\n description "{name}" }}\n}}\n'

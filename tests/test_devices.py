@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rtden.devices import Device, find_device
+from rtden.errors import DeviceError
+
+
+def device(index: int, name: str, inputs: int = 2, outputs: int = 2, *, default: bool = False) -> Device:
+    return Device(index, name, "ALSA", inputs, outputs, 48000, default and inputs > 0, default and outputs > 0)
+
+
+DEVICES = [
+    device(0, "Built-in Analog", default=True),
+    device(1, "USB Audio: Mic", outputs=0),
+    device(2, "USB Audio: Headset"),
+    device(3, "HDMI 1", inputs=0),
+    device(4, "USB Audio"),
+    device(5, "Card 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "index"),
+    [
+        ("mic", "input", 0),
+        ("MIC", "input", 0),
+        ("speakers", "output", 0),
+        ("2", "output", 2),
+        ("headset", "input", 2),
+        ("usb audio", "input", 4),  # the whole name wins over a part of others
+        ("hdmi", "output", 3),
+        ("1", "input", 1),  # a number, not every name with a 1 in it
+        ("audio: m", "input", 1),
+    ],
+)
+def test_a_device_is_found_by_default_number_or_part_of_its_name(wanted: str, kind: str, index: int) -> None:
+    assert find_device(wanted, kind, DEVICES).index == index
+
+
+def test_an_ambiguous_name_lists_the_candidates() -> None:
+    with pytest.raises(DeviceError, match=r"several input devices: \[1\] USB Audio: Mic.*\[2\] USB Audio: Headset"):
+        find_device("usb", "input", DEVICES)
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(DeviceError, match=r"no output device matches 'nonesuch'.*HDMI 1"):
+        find_device("nonesuch", "output", DEVICES)
+
+
+def test_a_device_without_inputs_is_no_microphone() -> None:
+    with pytest.raises(DeviceError, match="no input device matches 'HDMI'"):
+        find_device("HDMI", "input", DEVICES)
+    with pytest.raises(DeviceError, match="no input device matches '3'"):
+        find_device("3", "input", DEVICES)
+
+
+def test_mic_without_a_default_is_the_first_input() -> None:
+    assert find_device("mic", "input", [device(3, "HDMI", inputs=0), device(7, "Somewhere")]).index == 7
+
+
+def test_no_devices_at_all_says_what_to_do() -> None:
+    with pytest.raises(DeviceError, match="connect one"):
+        find_device("mic", "input", [])
+
+
+def test_a_missing_portaudio_names_the_package_to_install() -> None:
+    code = (
+        "import ctypes.util, sys\n"
+        "ctypes.util.find_library = lambda name: None\n"  # as on a machine without it: sounddevice looks there
+        "from rtden.devices import list_devices\n"
+        "from rtden.errors import DeviceError\n"
+        "try:\n    list_devices()\nexcept DeviceError as error:\n    print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "apt install libportaudio2" in said

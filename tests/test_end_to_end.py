@@ -1,0 +1,159 @@
+"""`rtden live` between two sinks of a real PulseAudio server."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from conftest import DATA
+from pulse import RATE_HZ, PulseServer
+from signals import aligned_si_sdr_db, delay_samples
+
+RTDEN = [sys.executable, "-m", "rtden.cli"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
+    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray, Path]:
+    """Return the bundled clean and noisy recordings at the server's rate, and a file of the noisy one."""
+    clean, noisy = (soxr.resample(*_read(name), RATE_HZ) for name in ("clean", "noisy"))
+    path = tmp_path_factory.mktemp("speech") / "noisy.wav"
+    soundfile.write(path, noisy, RATE_HZ, subtype="PCM_16")
+    return clean, noisy, path
+
+
+def _read(name: str) -> tuple[np.ndarray, int]:
+    samples, rate_hz = soundfile.read(DATA / f"{name}.flac", dtype="float32")
+    return samples, rate_hz
+
+
+def wait_for_line(process: subprocess.Popen[str], start: str) -> str:
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(start):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def test_devices_are_listed_by_name(server: PulseServer) -> None:
+    said = subprocess.run([*RTDEN, "devices"], env=server.env, capture_output=True, text=True, check=True)
+    for name in ("cable-monitor", "speaker", "mic, speakers"):
+        assert name in said.stdout
+    assert not said.stderr
+
+
+def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
+    server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
+) -> None:
+    clean, noisy, path = speech
+    live = subprocess.Popen(
+        [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--record", str(tmp_path / "kept")],
+        env=server.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed_ms = float(re.match(r"total latency (\d+) ms", wait_for_line(live, "total latency"))[1])
+        before, after = server.record("cable"), server.record("speaker")
+        time.sleep(0.5)
+        assert server.play(path, "cable").wait(30) == 0
+        time.sleep(1.0)
+        heard_in, heard_out = before.stop(), after.stop()
+    finally:
+        live.send_signal(signal.SIGINT)
+        said, complained = live.communicate(timeout=20)
+    assert live.returncode == 0
+    assert "Traceback" not in complained
+
+    # Cleaner, by at least 3 dB.
+    gained_db = aligned_si_sdr_db(clean, heard_out) - aligned_si_sdr_db(clean, heard_in)
+    assert gained_db >= 3.0
+
+    # No dropout: the engine counted none, and nowhere that speech is loud does the output fall silent for 20 ms.
+    summary = next(line for line in said.splitlines() if "total latency" in line)
+    assert "xruns 0" in summary, said
+    lag = delay_samples(heard_out, clean)
+    block = RATE_HZ // 50
+    blocks = (len(clean) // block) * block
+    loud = np.abs(clean[:blocks]).reshape(-1, block).mean(axis=1) > 0.02
+    played = np.abs(heard_out[lag : lag + blocks]).reshape(-1, block).max(axis=1)
+    assert loud.sum() > 50
+    assert (played[loud] > 1e-3).all()
+
+    # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's figure for each device
+    # is an upper bound of 20 ms that the server need not use; parec's own buffers are 5 ms.
+    measured_ms = 1000.0 * (after.started_at + lag / RATE_HZ - before.started_at - delay_samples(heard_in, noisy) / RATE_HZ)
+    assert printed_ms - 50 < measured_ms < printed_ms + 30
+
+    kept = {name: soundfile.read(tmp_path / "kept" / f"{name}.wav", dtype="float32")[0] for name in ("noisy", "cleaned")}
+    assert abs(len(kept["noisy"]) - len(kept["cleaned"])) < 0.3 * RATE_HZ
+
+
+def test_both_ears_get_the_sound(server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path]) -> None:
+    *_, path = speech
+    recorder = subprocess.Popen(
+        ["parec", "--device=speaker.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw", "--latency-msec=20"],
+        env=server.env,
+        stdout=subprocess.PIPE,
+    )
+    subprocess.run([*RTDEN, "live", "--in", str(path), "--out", "speaker", "--duration", "3"], env=server.env, capture_output=True, check=True)
+    recorder.terminate()
+    samples = np.frombuffer(recorder.communicate()[0], np.float32)
+    left, right = samples[: len(samples) // 2 * 2].reshape(-1, 2).T
+    assert np.abs(left).max() > 0.01
+    np.testing.assert_allclose(left, right, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--in", "nonesuch"], "no input device matches 'nonesuch'; there are"),
+        (["--in", "cable"], "the input device [1] cable (ALSA) cannot be opened"),
+        (["--in", "able-mon", "--out", "peak"], "'peak' means several output devices"),
+        (["--duration", "0"], "--duration must be more than 0"),
+        (["--buffer-ms", "-1"], "buffer_ms must lie between"),
+        (["--record", "/dev/null/folder"], "the folder /dev/null/folder cannot be made"),
+        (["--model", "nonesuch"], "there is no model 'nonesuch'"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(server: PulseServer, options: list[str], sentence: str) -> None:
+    command = [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--duration", "1", *options]
+    ended = subprocess.run(command, env=server.env, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("rtden: ")
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_server_that_goes_away_ends_live_with_a_sentence(tmp_path: Path) -> None:
+    server = PulseServer(tmp_path, ("cable", "speaker"))
+    live = subprocess.Popen(
+        [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker"], env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for_line(live, "total latency")
+        server.stop()
+        _, complained = live.communicate(timeout=20)
+    finally:
+        live.kill()
+    assert live.returncode == 2
+    assert "has stopped: connect it again" in complained
+    assert "Traceback" not in complained
