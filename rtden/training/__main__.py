@@ -1,0 +1,40 @@
+"""``python -m rtden.training``: train the seed's network and export it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtden.sidecar import ModelSpec
+
+
+def main(
+    speech: Annotated[Path, typer.Option(help="Folder of speech; the first two folder levels tell speakers apart.")],
+    noise: Annotated[Path, typer.Option(help="Folder of noise recordings.")],
+    out: Annotated[Path, typer.Option(help="The .tflite file to write; its sidecar goes beside it.")],
+    work: Annotated[Path, typer.Option(help="Folder for the decoded corpus, checkpoints and the log.")] = Path("training-run"),
+    steps: Annotated[int, typer.Option(help="Training steps of 160 windows.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+) -> None:
+    """Train the seed's network to tell the share of each mel cell that is speech, and export it as full int8."""
+    from rtden.training.export import export
+    from rtden.training.recipe import train
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    spec = ModelSpec(
+        name=out.stem,
+        description="The seed's convolutional autoencoder (74 497 parameters), trained to say which share of a mel cell is speech.",
+        mean_db=-30.0,
+        training={"network": "seed", "steps": steps, "seed": seed, "speech": speech.name, "noise": noise.name},
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    network, windows = train(spec, speech=speech, noise=noise, work=work, steps=steps, seed=seed)
+    half = len(windows) // 2
+    export(network, spec, out, calibration=windows[:half][:400], check=windows[half:][:400])
+
+
+if __name__ == "__main__":
+    typer.run(main)
