@@ -1,0 +1,62 @@
+# make demo   install what rtden needs to run, and hear it work on a bundled recording
+# make test   install what the tests need, and run all of them
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
+OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
+
+.PHONY: demo test lint unit second-runtime bench clean
+
+demo: $(VENV)/.run
+	@mkdir -p demo
+	$(BIN)/rtden live --in tests/data/noisy.flac --out demo/heard.wav --record demo --force
+	$(BIN)/rtden plot demo/noisy.wav demo/cleaned.wav demo/before-after.png --force
+
+test: lint unit second-runtime
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
+	$(BIN)/python -m pytest
+
+# Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
+ifneq ($(OLD_PYTHON),)
+second-runtime: $(VENV)-tflite/.run
+	$(VENV)-tflite/bin/python -m pytest tests/test_autoencoder.py tests/test_denoiser.py
+else ifneq ($(CI),)
+second-runtime:
+	@echo "tflite-runtime needs Python 3.10 or 3.11, and CI must test it: install one." >&2; exit 1
+else
+second-runtime:
+	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
+endif
+
+bench: $(VENV)/.run
+	$(BIN)/rtden bench
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[plot]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)-tflite/.run: pyproject.toml
+	@$(OLD_PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
+	$(OLD_PYTHON) -m venv $(VENV)-tflite
+	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[tflite-runtime,test]"
+	$(VENV)-tflite/bin/python -m pip uninstall --quiet --yes ai-edge-litert
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-tflite demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
