@@ -8,6 +8,7 @@ and their change against the noisy input with a 95 % confidence interval (bootst
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -24,6 +25,7 @@ from rtden.errors import AudioFileError
 from rtden.files import read_aligned
 from rtden.mel import Array
 from rtden.metrics import estoi, pesq_wb, si_sdr_db
+from rtden.sidecar import find_model, load_spec, save_spec
 
 METRICS = {"SI-SDR (dB)": lambda clean, signal, _: si_sdr_db(clean, signal), "PESQ-WB": pesq_wb, "ESTOI": estoi}
 
@@ -57,6 +59,7 @@ def main(
     iterations: Annotated[int | None, typer.Option(help="Griffin-Lim iterations.")] = None,
     frames: Annotated[int | None, typer.Option(help="Griffin-Lim frames.")] = None,
     limit_db: Annotated[float, typer.Option(help="Attenuation limit.")] = float("inf"),
+    into_sidecar: Annotated[bool, typer.Option("--into-sidecar", help="Write each model's figures into its sidecar.")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Score models on pairs."""
@@ -80,6 +83,12 @@ def main(
             for metric, m, g, h in zip(METRICS, means, gains, halves, strict=True)
         }
     Console(soft_wrap=True, highlight=False).print(f"{len(noisy)} pairs, advance {advance}; in brackets the change against noisy, ± 95 % confidence", table)
+    if into_sidecar:
+        for name in names[1:]:
+            path = find_model(name)
+            spec = load_spec(path)
+            figures = {"pairs": len(noisy), "advance": advance, "noisy": result["models"]["noisy"], "denoised": result["models"][name]}
+            save_spec(dataclasses.replace(spec, metrics={**spec.metrics, pairs.name: figures}), path)
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

@@ -237,18 +237,16 @@ def _watch(engine: Any, duration: float) -> None:
     on_terminal = sys.stdout.isatty()
     ends_at = time.monotonic() + duration - 0.3
     looks_at = time.monotonic() + STATUS_SECONDS
-    while engine.running and time.monotonic() < ends_at:
-        time.sleep(0.05)
-        if time.monotonic() >= looks_at:
-            looks_at += STATUS_SECONDS
-            line = _status_line(engine.status())
-            if on_terminal:
-                sys.stdout.write(f"\r{line}\x1b[K")
-                sys.stdout.flush()
-            else:
-                print(line, flush=True)
-    if on_terminal:
-        sys.stdout.write("\r\x1b[K")
+    try:
+        while engine.running and time.monotonic() < ends_at:
+            time.sleep(0.05)
+            if time.monotonic() >= looks_at:
+                looks_at += STATUS_SECONDS
+                line = _status_line(engine.status())
+                print(f"\r{line}\x1b[K" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
+    finally:
+        if on_terminal:
+            print("\r\x1b[K", end="", flush=True)
 
 
 def _status_line(status: Any) -> str:

@@ -159,7 +159,9 @@ def test_bad_input_gives_finite_output_and_is_forgotten(model: Path, kind: str, 
     rate_hz = Denoiser(model).rate_hz
     settled = len(BAD[kind]) + 3 * rate_hz // 2
     if "above_mean" not in Denoiser(model).spec.channels:  # the slow mean, by its nature, forgets gradually
-        np.testing.assert_allclose(out[settled:], after(np.zeros(5000))[settled:], atol=1e-4)
+        expected = after(np.zeros(5000))[settled:]
+        # -30 dB: a rounding error in the floor may tip a step of 1/256 of an int8 network.
+        assert np.mean((out[settled:] - expected) ** 2) < 1e-3 * np.mean(expected**2)
 
 
 def test_single_bad_samples_do_not_spread(noise: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,8 @@ def main(
     work: Annotated[Path, typer.Option(help="Folder for the decoded corpus, checkpoints and the log.")] = Path("training-run"),
     steps: Annotated[int, typer.Option(help="Training steps of 160 windows.")] = 8000,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="JSON list of the recordings' sources and licences, for the sidecar.")] = None,
+    export_only: Annotated[bool, typer.Option("--export-only", help="Export the best network of an earlier run in --work.")] = False,
 ) -> None:
     """Train the seed's network to tell the share of each mel cell that is speech, and export it as full int8."""
     from rtden.training.export import export
@@ -28,10 +31,12 @@ def main(
         name=out.stem,
         description="The seed's convolutional autoencoder (74 497 parameters), trained to say which share of a mel cell is speech.",
         mean_db=-30.0,
-        training={"network": "seed", "steps": steps, "seed": seed, "speech": speech.name, "noise": noise.name},
+        iterations=1,
+        frames_inverted=2,
+        training={"network": "seed", "steps": steps, "seed": seed, "data": json.loads(data.read_text(encoding="utf-8")) if data else []},
     )
     work.mkdir(parents=True, exist_ok=True)
-    network, windows = train(spec, speech=speech, noise=noise, work=work, steps=steps, seed=seed)
+    network, windows = train(spec, speech=speech, noise=noise, work=work, steps=0 if export_only else steps, seed=seed)
     half = len(windows) // 2
     export(network, spec, out, calibration=windows[:half][:400], check=windows[half:][:400])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import queue
 import threading
 from collections.abc import Iterator
@@ -70,7 +69,7 @@ def train(
     """Train the seed's network on mixtures of two folders; return it and windows for calibrating its quantisation.
 
     Writes into `work`: the decoded corpus, `log.csv`, `best.keras` (lowest validation loss), and a backup from which an
-    interrupted run goes on.
+    interrupted run goes on. With no steps, it returns the best network of an earlier run.
     """
     keras.utils.set_random_seed(seed)
     speeds = (1.0, spec.rate_hz / 16000.0)
@@ -83,26 +82,24 @@ def train(
 
     held_out = list(itertools.islice(source(1, 1), VALIDATION_BATCHES))
     validation = (np.concatenate([b.x for b in held_out]), np.concatenate([b.y for b in held_out]))
-    epochs = -(-steps // steps_per_epoch)
-    model = seed_network(spec)
-    schedule = keras.optimizers.schedules.CosineDecay(1e-5, steps, warmup_target=learning_rate, warmup_steps=min(300, steps // 10))
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0), share_loss)
-    model.fit(
-        ((batch.x, batch.y) for batch in _in_background(source(0, seed + 2))),
-        steps_per_epoch=steps_per_epoch,
-        epochs=epochs,
-        validation_data=validation,
-        verbose=2,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(work / "backup"),
-            keras.callbacks.ModelCheckpoint(work / "best.keras", save_best_only=True),
-            keras.callbacks.CSVLogger(work / "log.csv", append=True),
-            keras.callbacks.TerminateOnNaN(),
-        ],
-    )
+    if steps:
+        model = seed_network(spec)
+        schedule = keras.optimizers.schedules.CosineDecay(1e-5, steps, warmup_target=learning_rate, warmup_steps=min(300, steps // 10))
+        model.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0), share_loss)
+        model.fit(
+            ((batch.x, batch.y) for batch in _in_background(source(0, seed + 2))),
+            steps_per_epoch=steps_per_epoch,
+            epochs=-(-steps // steps_per_epoch),
+            validation_data=validation,
+            verbose=2,
+            callbacks=[
+                keras.callbacks.BackupAndRestore(work / "backup"),
+                keras.callbacks.ModelCheckpoint(work / "best.keras", save_best_only=True),
+                keras.callbacks.CSVLogger(work / "log.csv", append=True),
+                keras.callbacks.TerminateOnNaN(),
+            ],
+        )
     best = keras.models.load_model(work / "best.keras", custom_objects={"share_loss": share_loss})
-    loss = float(best.evaluate(*validation, verbose=0))
-    (work / "result.json").write_text(json.dumps({"steps": steps, "validation_loss": loss}))
     return best, validation[0]
 
 

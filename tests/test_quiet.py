@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rtden.quiet import quiet_stderr
+
+
+def test_c_libraries_are_silenced_inside_and_heard_again_after() -> None:
+    code = (
+        "import os\nfrom rtden.quiet import quiet_stderr\nos.write(2, b'before ')\nwith quiet_stderr():\n    os.write(2, b'inside ')\nos.write(2, b'after')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "before after"
+
+
+def test_no_descriptor_is_leaked_even_by_an_error() -> None:
+    def in_error() -> None:
+        with quiet_stderr():
+            raise ValueError
+
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(ValueError, match=r"^$"):
+            in_error()
+    assert len(os.listdir("/proc/self/fd")) == open_before
