@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import sys
@@ -64,7 +65,8 @@ class BenchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures, for JSON."""
-        return {**dataclasses.asdict(self), "headroom": self.headroom}
+        rss_mb = None if math.isnan(self.rss_mb) else self.rss_mb  # JSON has no NaN
+        return {**dataclasses.asdict(self), "rss_mb": rss_mb, "headroom": self.headroom}
 
 
 def measure(model: str | Path, advance: int, *, seconds: float = 60.0, threads: int = 1) -> BenchResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rtden.errors import RtdenError
 
@@ -32,9 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
-_screen = Console(highlight=False, soft_wrap=True)
+# Through a pipe there is no width to fit: tables keep their columns whole.
+_screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
 STATUS_SECONDS = 1.0
+COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
@@ -56,6 +59,11 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             # Whoever read our output has gone; Python's own last flush must not complain about it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(2) from None
+        except OSError as error:
+            _messages.print(f"rtden: {error.strerror or error}; nothing more was written.", markup=False)
+            with contextlib.suppress(OSError):  # nor about a full disk behind standard output
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             _messages.print("rtden: stopped; what was unfinished was not written.")
@@ -340,22 +348,23 @@ def bench(
     if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
         return
-    stage_names = list(results[0].stages)
-    _screen.print(f"Times in ms as p50 / p95 / p99, {results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio each.")
-    table = Table("Model", "Advance", *stage_names, "Whole step", "Real-time factor", "Headroom", "Latency", "Memory", "File", box=None)
+    _screen.print(f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each figure")
+    right: Any = {"justify": "right"}
+    costs = Table("Model", "Advance", *(Column(name, **right) for name in COST_COLUMNS), box=None)
+    times = Table("Model", "Advance", "Stage", *(Column(name, **right) for name in ("p50 (ms)", "p95 (ms)", "p99 (ms)")), box=None)
     for result in results:
-        times = [f"{p.p50_ms:.3f} / {p.p95_ms:.3f} / {p.p99_ms:.3f}" for p in (*result.stages.values(), result.step)]
-        table.add_row(
+        costs.add_row(
             result.model,
             str(result.advance),
-            *times,
+            f"{result.latency_ms:.0f} ms",
             f"{result.real_time_factor:.4f}",
             f"{result.headroom:.0f} x",
-            f"{result.latency_ms:.0f} ms",
             f"{result.rss_mb:.0f} MiB",
             f"{result.model_kb:.0f} KiB",
         )
-    _screen.print(table)
+        for stage, p in {**result.stages, "whole step": result.step}.items():
+            times.add_row(result.model, str(result.advance), stage, f"{p.p50_ms:.3f}", f"{p.p95_ms:.3f}", f"{p.p99_ms:.3f}")
+    _screen.print(costs, "", times)
 
 
 def _db(value: float) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError
 from rtden.griffinlim import Inverter
-from rtden.mel import Array, MelWindow, band_to_bin_weights, hann, power
+from rtden.mel import Array, BandSpread, MelWindow, hann, power
 from rtden.ring import Ring
 from rtden.settings import Settings
 from rtden.sidecar import find_model
@@ -75,7 +75,7 @@ class Denoiser:
         if settings.advance > answered:
             raise InputError(f"model '{spec.name}' answers for {answered} frames at once, fewer than advance {settings.advance}; choose a smaller advance.")
         self._answered = slice(answered - settings.advance, answered)
-        self._band_to_bin = band_to_bin_weights(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
+        self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         self._band_gains = np.empty((settings.advance, spec.n_mels), np.float32)
         self._gains = np.empty((settings.advance, bins), np.float32)
         self._inverter = Inverter(
@@ -206,7 +206,7 @@ class Denoiser:
         np.maximum(self._band_gains, np.float32(self.settings.gain_floor), out=self._band_gains)
 
     def _griffinlim(self) -> None:
-        np.matmul(self._band_gains, self._band_to_bin, out=self._gains)
+        self._spread(self._band_gains, self._gains)
         self._inverter.push(self._spectra[: self.settings.advance], self._gains, self._block)
 
     def _mix(self) -> None:

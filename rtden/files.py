@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,13 @@ import soxr
 from rtden.errors import AudioFileError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
+from rtden.quiet import quiet_stderr
 from rtden.resample import StreamDenoiser
 from rtden.settings import Settings
 
 BLOCK_FRAMES = 1 << 15
+SYSTEM_ERROR = 2
+"""libsndfile's code for what the operating system refused."""
 DENOISED = ".denoised"
 SUFFIXES = frozenset((".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"))
 """Files that are taken from a folder; a file named by itself may have any suffix."""
@@ -82,15 +86,22 @@ def denoise_file(
     """
     if target is None:
         target = "-" if source == "-" else default_target(Path(source))
-    with tempfile.TemporaryDirectory(prefix="rtden-") as folder:
-        read_from, write_to = Path(source), Path(target)
-        if source == "-":  # containers have headers to go back to, pipes cannot
-            read_from = Path(folder) / "standard input"
-            with read_from.open("wb") as file:
+    read_from, write_to = Path(source), Path(target)
+    with ExitStack() as temporary:
+        folder = Path()
+        if "-" in (source, target):  # containers have headers to go back to, pipes cannot
+            with _write_errors(Path("a temporary file")):
+                folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-")))
+        if source == "-":
+            read_from = folder / "standard input"
+            with _write_errors(Path("a temporary file")), read_from.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
         if target == "-":
-            write_to = Path(folder) / "standard output"
-        report = _denoise_path(read_from, write_to, model, settings, force, progress)
+            write_to = folder / "standard output"
+        try:
+            report = _denoise_path(read_from, write_to, model, settings, force, progress)
+        except AudioFileError as error:
+            raise (AudioFileError(str(error).replace(f"{folder}{os.sep}", "")) if "-" in (source, target) else error) from None
         if target == "-":
             with write_to.open("rb") as file, _write_errors(Path("standard output")):
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -114,9 +125,9 @@ def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
     AudioFileError
         If a source does not exist, a folder holds no recording, or two files would be written to one place.
     """
-    many = len(sources) > 1 or any(source != "-" and Path(source).is_dir() for source in sources)
-    into_folder = output is not None and output != "-" and (many or Path(output).is_dir() or output.endswith(("/", os.sep)))
-    if many and output is not None and (not into_folder or Path(output).is_file()):
+    many = len(sources) > 1 or any(source != "-" and os.path.isdir(source) for source in sources)
+    into_folder = output is not None and output != "-" and (many or os.path.isdir(output) or output.endswith(("/", os.sep)))
+    if many and output is not None and (not into_folder or os.path.isfile(output)):
         raise AudioFileError(f"several recordings cannot go into the one file {output}; give a folder with -o.")
     pairs: list[tuple[str, str]] = []
     for source in sources:
@@ -124,24 +135,30 @@ def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
             pairs.append(("-", output or "-"))
             continue
         path = Path(source)
-        for found, relative in _recordings(path):
+        for found, relative in _recordings(path, Path(output) if into_folder and output is not None else None):
             if output is None:
                 target = str(default_target(found))
             else:
                 target = str(Path(output) / relative) if into_folder else output
             pairs.append((str(found), target))
     targets = [os.path.realpath(target) for _, target in pairs if target != "-"]
+    overwritten = sorted({os.path.realpath(source) for source, _ in pairs if source != "-"}.intersection(targets)) if len(pairs) > 1 else []
+    if overwritten:
+        raise AudioFileError(f"{overwritten[0]} would be overwritten, yet it is one of the recordings; denoise them one by one.")
     if len(set(targets)) < len(targets):
         twice = next(target for target in targets if targets.count(target) > 1)
         raise AudioFileError(f"two recordings would be written to {twice}; give their folders instead of the files, or denoise them one by one.")
     return pairs
 
 
-def _recordings(path: Path) -> list[tuple[Path, Path]]:
-    """Return the recordings that a path stands for, each with its path below it."""
-    if not path.is_dir():
+def _recordings(path: Path, output: Path | None) -> list[tuple[Path, Path]]:
+    """Return the recordings that a path stands for, each with its path below it; those under the folder `output` are left out."""
+    if not os.path.isdir(path):
         return [(path, Path(path.name))]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.stem.endswith(DENOISED) and not p.name.startswith("."))
+    if output is not None and os.path.realpath(output) != os.path.realpath(path):
+        ours = os.path.join(os.path.realpath(output), "")
+        found = [p for p in found if not os.path.realpath(p).startswith(ours)]
     if not found:
         raise AudioFileError(f"the folder {path} holds no recordings ({', '.join(sorted(SUFFIXES))}); name the files.")
     return [(p, p.relative_to(path)) for p in found]
@@ -150,7 +167,7 @@ def _recordings(path: Path) -> list[tuple[Path, Path]]:
 def _denoise_path(source: Path, target: Path, model: str | Path | None, settings: Settings | None, force: bool, progress: Progress | None) -> FileReport:
     started = time.perf_counter()
     with open_recording(source) as recording:
-        if target.exists() and target.samefile(source):
+        if os.path.exists(target) and target.samefile(source):
             raise AudioFileError(f"{target} would overwrite the original; choose another file with -o.")
         noise = NoiseMeter(recording.samplerate, recording.samplerate)
         stream = StreamDenoiser(model, settings, source_hz=recording.samplerate, channels=recording.channels)
@@ -188,11 +205,11 @@ def open_recording(path: Path) -> Iterator[soundfile.SoundFile]:
     AudioFileError
         If it does not exist, cannot be read, is no audio, or is shorter than its header says.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AudioFileError(f"{path} is a folder; name a recording in it.")
     try:
         path.open("rb").close()
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))
     except FileNotFoundError:
         raise AudioFileError(f"there is no file {path}; check the name.") from None
     except OSError as error:
@@ -225,9 +242,11 @@ def read_aligned(*paths: Path) -> tuple[list[Array], int]:
 
 def _check_length(file: soundfile.SoundFile, path: Path) -> None:
     """Raise if a RIFF header promises more than the file holds; a recorder that writes to a pipe promises 2 or 4 GiB, or nothing."""
-    promise = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    promise = re.search(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if promise and int(promise[2]) < int(promise[1]) < 0x7FFF0000:
         raise _truncated(path, int(promise[2]) / int(promise[1]))
+    if file.frames == 0 and re.search(r"^data : 0$", file.extra_info, re.MULTILINE) and path.stat().st_size > 4096:
+        raise AudioFileError(f"{path} was never finished: its header says that it is empty; repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'.")
 
 
 def read_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
@@ -298,26 +317,56 @@ def write_recording(
     try:
         try:
             partial.open("xb").close()
-            file = soundfile.SoundFile(partial, "w", rate_hz, channels, subtype, endian, container)
+            file = soundfile.SoundFile(os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container)
         except OSError as error:
             raise AudioFileError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
         except (soundfile.LibsndfileError, ValueError) as error:
-            raise AudioFileError(f"{path} cannot be written as {container} ({error}); choose another format, for instance NAME.wav.") from None
+            if isinstance(error, soundfile.LibsndfileError) and error.code == SYSTEM_ERROR:
+                raise AudioFileError(f"{path} cannot be written ({error.error_string.rstrip('.')}); make room on the disk or choose another place.") from None
+            reason = error.error_string.rstrip(".") if isinstance(error, soundfile.LibsndfileError) else error
+            raise AudioFileError(f"{path} cannot be written as {container} ({reason}); choose another format, for instance NAME.wav.") from None
+        written = 0
+
+        def append(block: Array) -> None:
+            nonlocal written
+            file.write(block)
+            written += len(block)
+
         with _write_errors(path):
             with file:
                 for name, value in (metadata or {}).items():
-                    setattr(file, name, value)
-                yield file.write
+                    with suppress(soundfile.LibsndfileError):  # not every container has a place for it
+                        setattr(file, name, value)
+                yield append
+            _check_written(partial, written)
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _check_written(path: Path, frames: int) -> None:
+    """Raise OSError if the end of a file is missing: what a codec writes when it is closed may fail without a word."""
+    if not frames:
+        return
+    last = min(frames, 8192)
+    try:
+        with quiet_stderr(), soundfile.SoundFile(os.fsencode(path)) as file:  # libmpg123 says what it misses
+            file.seek(frames - last)
+            whole = file.frames >= frames and len(file.read(last, dtype="float32")) == last
+    except soundfile.LibsndfileError:
+        whole = False
+    if not whole:
+        raise OSError(errno.EIO, "its end is missing")
 
 
 def check_target(path: Path, *, force: bool) -> None:
     """Raise AudioFileError if a file must not be written there."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise AudioFileError(f"{path} is a folder; name the file to write in it.")
-    if path.exists() and not force:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise AudioFileError(f"{path} is a device or a pipe; name a file, or give '-' for standard output.")
+    if os.path.exists(path) and not force:
         raise AudioFileError(f"{path} exists already; choose another file, or overwrite it with --force.")
 
 
@@ -344,6 +393,6 @@ def format_of(path: Path, recording: soundfile.SoundFile | None = None) -> tuple
         wanted = recording.format if recording else "WAV"
     if recording and (wanted == recording.format or (wanted, recording.format) == ("WAV", "WAVEX")):
         return recording.format, recording.subtype
-    if recording and soundfile.check_format(wanted, recording.subtype):
+    if recording and not recording.subtype.startswith("MPEG") and soundfile.check_format(wanted, recording.subtype):
         return wanted, recording.subtype
     return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))

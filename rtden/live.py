@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import queue
 import threading
 import time
@@ -112,7 +113,7 @@ class LiveStatus:
 
 def is_recording(name: str) -> bool:
     """Return whether a name given for a device means a recording: it has the suffix of one, or is a file."""
-    return Path(name).suffix.lower() in SUFFIXES or Path(name).is_file()
+    return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
 
 
 def open_source(name: str) -> Source:

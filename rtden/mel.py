@@ -54,15 +54,54 @@ def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_h
     return (np.maximum(0.0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
 
 
-def band_to_bin_weights(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> Array:
-    """Return the matrix that spreads one value per band over the bins, shape (n_mels, n_fft // 2 + 1).
+class MelBank:
+    """The filterbank as a product that skips its zeros: between two corners only two triangles are not zero.
 
-    Linear interpolation between band centres; bins outside the outermost centres take the outermost band's value, so each
-    column sums to one and a gain of one stays exactly one in every bin, 0 Hz and the Nyquist frequency included.
+    Equal to ``power @ mel_filterbank(...).T``. A dense product this small is slower, and numpy's linear algebra splits it among
+    threads that wait for each other on a busy machine.
     """
-    centres = band_edges_hz(n_mels, fmin_hz, fmax_hz)[1:-1]
-    bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
-    return np.stack([np.interp(bins_hz, centres, row) for row in np.eye(n_mels)]).astype(np.float32)
+
+    def __init__(self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
+        filters = mel_filterbank(rate_hz, n_fft, n_mels, fmin_hz, fmax_hz)
+        bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+        corners = np.searchsorted(bins_hz, band_edges_hz(n_mels, fmin_hz, fmax_hz))
+        # Bins between corner i and i + 1 lie on the rising side of band i and on the falling side of band i - 1.
+        interval = np.searchsorted(corners, np.arange(len(bins_hz)), side="right") - 1
+        inside = (interval >= 0) & (interval <= n_mels)
+        bins = np.arange(len(bins_hz))
+        self._rising = np.where(inside & (interval < n_mels), filters[np.clip(interval, 0, n_mels - 1), bins], np.float32(0.0))
+        self._falling = np.where(inside & (interval > 0), filters[np.clip(interval - 1, 0, n_mels - 1), bins], np.float32(0.0))
+        self._starts = np.minimum(corners[:-1], len(bins_hz) - 1)
+        self._empty = corners[:-1] == corners[1:]
+
+    def __call__(self, frame_power: Array) -> Array:
+        """Return the mel power of spectra, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
+        rising = np.add.reduceat(frame_power * self._rising, self._starts, axis=-1)
+        falling = np.add.reduceat(frame_power * self._falling, self._starts, axis=-1)
+        rising[..., self._empty] = 0.0  # reduceat gives an empty interval the bin where it starts
+        falling[..., self._empty] = 0.0
+        bands: Array = rising[..., :-1] + falling[..., 1:]
+        return bands
+
+
+class BandSpread:
+    """Spreads one value per band over the bins, linearly between the bands' centres.
+
+    Bins outside the outermost centres take the outermost band's value, so a gain of one in every band is a gain of one in
+    every bin, 0 Hz and the Nyquist frequency included.
+    """
+
+    def __init__(self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
+        centres = band_edges_hz(n_mels, fmin_hz, fmax_hz)[1:-1]
+        position = np.interp(np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), centres, np.arange(n_mels))
+        self._lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
+        self._upper = np.minimum(self._lower + 1, n_mels - 1)
+        self._share = (position - self._lower).astype(np.float32)
+
+    def __call__(self, bands: Array, out: Array) -> None:
+        """Write the values of the bins, shapes (..., n_mels) to (..., n_fft // 2 + 1)."""
+        np.take(bands, self._lower, axis=-1, out=out, mode="clip")
+        out += self._share * (bands[..., self._upper] - out)
 
 
 def stft(frames: Array, window: Array) -> Spectra:
@@ -157,7 +196,7 @@ class MelFeatures:
     def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
         self._floor_db = spec.floor_db
         self._std_db = np.float32(spec.std_db)
-        self._basis = np.ascontiguousarray(mel_filterbank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz).T)
+        self._mel_bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         shape = (*streams, spec.n_mels)
         self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.hop, floor_db=spec.floor_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
@@ -179,7 +218,7 @@ class MelFeatures:
 
     def push(self, frame_power: Array) -> Array:
         """Return the channels of one new column, shapes (..., n_fft // 2 + 1) to (..., n_mels, channels); valid until the next call."""
-        column_db = to_db(frame_power @ self._basis, self._floor_db)
+        column_db = to_db(self._mel_bank(frame_power), self._floor_db)
         if self._tracks:
             self._trackers.update(column_db)
         for channel, subtrahend in enumerate(self._subtrahends):

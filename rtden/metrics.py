@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import soxr
@@ -34,6 +35,8 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     energy = float(target @ target)
     if energy == 0.0:
         raise InputError("SI-SDR has no meaning for a silent reference.")
+    if not signal.any():
+        return -math.inf
     projection = target * float(signal @ target) / energy
     distortion = float(np.sum((signal - projection) ** 2))
     return math.inf if distortion == 0.0 else 10.0 * math.log10(max(float(projection @ projection), 1e-300) / distortion)
@@ -52,6 +55,8 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
     except ImportError:
         raise _missing("pesq") from None
     reference, degraded = (soxr.resample(s, rate_hz, SPEECH_RATE_HZ) for s in (clean, estimate))
+    if len(reference) < SPEECH_RATE_HZ // 4 or not reference.any() or not degraded.any():
+        return math.nan
     try:
         return float(pesq.pesq(SPEECH_RATE_HZ, reference, degraded, "wb"))
     except pesq.NoUtterancesError:
@@ -70,13 +75,18 @@ def estoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: in
         import pystoi
     except ImportError:
         raise _missing("pystoi") from None
-    return float(pystoi.stoi(clean, estimate, rate_hz, extended=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return float(pystoi.stoi(clean, estimate, rate_hz, extended=True))
+        except (RuntimeWarning, ValueError):  # too little speech, or none
+            return math.nan
 
 
 class NoiseMeter:
     """By how much the background of a signal of any length was lowered, in constant memory.
 
-    The background's level is the 10th percentile of the levels of 50 ms blocks. Blocks in which nothing came in (digital
+    The background's level is the 10th percentile of the levels of 40 ms blocks. Blocks in which nothing came in (digital
     silence) tell nothing and are left out, on both sides.
 
     Parameters
@@ -85,7 +95,7 @@ class NoiseMeter:
         Sample rates of the two signals.
     """
 
-    BLOCK_SECONDS = 0.05
+    BLOCK_SECONDS = 0.04
     LOWEST_DB, HIGHEST_DB, STEP_DB = -120.0, 60.0, 0.25
 
     def __init__(self, before_hz: int, after_hz: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,11 @@ def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
         resampler = Resampler(recording.samplerate, spec.rate_hz)
         columns, rest = [], np.zeros(spec.n_fft // 2, np.float32)
         span = pooled * spec.hop
-        for block in read_blocks(recording, path):
-            rest = np.concatenate([rest, resampler.feed(block.mean(axis=1, keepdims=True))[:, 0]])
+        nothing = np.zeros((0, 1), np.float32)
+        ends = np.zeros(spec.n_fft // 2, np.float32)
+        for block in itertools.chain((block.mean(axis=1, keepdims=True) for block in read_blocks(recording, path)), [None]):
+            ready = resampler.feed(nothing, last=True)[:, 0] if block is None else resampler.feed(block)[:, 0]
+            rest = np.concatenate([rest, ready] if block is not None else [rest, ready, ends])
             while len(rest) >= span + spec.n_fft:
                 frames = np.lib.stride_tricks.sliding_window_view(rest, spec.n_fft)[: span : spec.hop]
                 columns.append(power(stft(frames, window)).mean(axis=0) @ basis)

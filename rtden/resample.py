@@ -14,6 +14,8 @@ from rtden.settings import Settings
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
 MOST_CHANNELS = 8
+VARIABLE_RATE_SHIFT = 1.62
+"""By how many samples of the lower rate soxr's variable-rate mode is late when it goes down, measured at rates of 8 to 192 kHz."""
 
 
 class Resampler:
@@ -32,11 +34,19 @@ class Resampler:
         self.source_hz, self.target_hz, self._channels = source_hz, target_hz, channels
         self._stream = None if source_hz == target_hz else soxr.ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ", vr=low_delay)
         self._taken_samples = self._given_samples = 0
+        # Its output begins that much too late; so much of the input's beginning is left out.
+        self._left_out_samples = round(VARIABLE_RATE_SHIFT * source_hz / target_hz) if low_delay and target_hz < source_hz else 0
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return what is ready, shapes (samples, channels); `last` ends the stream."""
         if self._stream is None:
             return block
+        if self._taken_samples < self._left_out_samples:
+            left_out = min(len(block), self._left_out_samples - self._taken_samples)
+            self._taken_samples += left_out
+            block = block[left_out:]
+        if last and self._left_out_samples:
+            block = np.concatenate([block, np.zeros((self._left_out_samples, self._channels), np.float32)])
         out: Array = self._stream.resample_chunk(block, last=last).reshape(-1, self._channels)
         self._taken_samples += len(block)
         self._given_samples += len(out)
@@ -90,7 +100,7 @@ class StreamDenoiser:
             if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
                 raise InputError(f"a sample rate of {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; resample the recording first.")
         if not 1 <= channels <= MOST_CHANNELS:
-            raise InputError(f"{channels} channels are more than the {MOST_CHANNELS} that rtden takes; split the recording first.")
+            raise InputError(f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first.")
         self.channels, self._low_delay = channels, low_delay
         self.denoisers = [Denoiser(model, settings) for _ in range(channels)]
         self.rate_hz = self.denoisers[0].rate_hz
@@ -108,6 +118,7 @@ class StreamDenoiser:
     def feed(self, block: Array) -> Array:
         """Take in samples of shape (samples, channels) at `source_hz`; return those that are ready, at `target_hz`."""
         self._fed_samples += len(block)
+        block = np.asarray(block, np.float32)
         return self._count(self._after.feed(self._denoise(self._before.feed(_finite(block)))))
 
     def flush(self) -> Array:

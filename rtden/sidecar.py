@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -220,7 +221,7 @@ def find_model(model: str | Path | None = None) -> Path:
     if isinstance(wanted, str) and wanted in list_models():
         return models_folder() / f"{wanted}.tflite"
     path = Path(wanted)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     raise ModelError(f"there is no model '{wanted}': give one of {', '.join(list_models())} or the path of a .tflite file.")
 

@@ -466,7 +466,7 @@ def test_a_format_that_cannot_hold_the_recording_is_told_by_the_name_of_the_targ
 # A full disk
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize("left", ["a header", "half", "all but the last bytes"])
 def test_a_full_disk_is_told_in_one_sentence_and_nothing_kept(tmp_path: Path, suffix: str, left: str) -> None:
     source, target = write(tmp_path / "a.wav", tune(22050, frames=66150, channels=1)), tmp_path / f"out.{suffix}"

@@ -4,17 +4,17 @@ import librosa
 import numpy as np
 import pytest
 
-from rtden.mel import BandTrackers, MelFeatures, MelWindow, band_to_bin_weights, hann, hz_to_mel, mel_filterbank, mel_to_hz, power, stft, to_db
+from rtden.mel import BandSpread, BandTrackers, MelBank, MelFeatures, MelWindow, band_edges_hz, hann, hz_to_mel, mel_filterbank, mel_to_hz, power, stft, to_db
 from rtden.sidecar import ModelSpec
 
 SPEC = ModelSpec(name="test")
+GEOMETRIES = [(22050, 1024, 128, 0.0, 11025.0), (16000, 512, 40, 50.0, 7600.0), (22050, 2048, 128, 0.0, 11025.0)]
 
 
-@pytest.mark.parametrize(
-    ("rate_hz", "n_fft", "n_mels", "fmin_hz", "fmax_hz"), [(22050, 1024, 128, 0, 11025), (16000, 512, 40, 50, 7600), (22050, 2048, 128, 0, 11025)]
-)
-def test_filterbank_equals_librosas(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
-    ours = mel_filterbank(rate_hz, n_fft, n_mels, fmin_hz, fmax_hz)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_filterbank_equals_librosas(geometry: tuple[int, int, int, float, float]) -> None:
+    rate_hz, n_fft, n_mels, fmin_hz, fmax_hz = geometry
+    ours = mel_filterbank(*geometry)
     np.testing.assert_allclose(ours, librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels, fmin=fmin_hz, fmax=fmax_hz), atol=1e-7)
 
 
@@ -53,9 +53,26 @@ def test_mel_scale_inverts() -> None:
 
 
 def test_a_gain_of_one_in_every_band_is_a_gain_of_one_in_every_bin() -> None:
-    weights = band_to_bin_weights(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, SPEC.fmin_hz, SPEC.fmax_hz)
-    np.testing.assert_allclose(weights.sum(axis=0), 1.0, atol=1e-6)
-    assert (weights >= 0).all()
+    out = np.zeros((2, 513), np.float32)
+    BandSpread(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, SPEC.fmin_hz, SPEC.fmax_hz)(np.ones((2, 128), np.float32), out)
+    assert (out == 1.0).all()
+
+
+@pytest.mark.parametrize("geometry", [*GEOMETRIES, (22050, 256, 128, 0.0, 11025.0), (16000, 512, 1, 0.0, 8000.0)])
+def test_gains_are_interpolated_between_band_centres(geometry: tuple[int, int, int, float, float], rng: np.random.Generator) -> None:
+    rate_hz, n_fft, n_mels, *_ = geometry
+    gains, out = rng.random((3, n_mels)).astype(np.float32), np.zeros((3, n_fft // 2 + 1), np.float32)
+    BandSpread(*geometry)(gains, out)
+    centres = band_edges_hz(n_mels, *geometry[3:])[1:-1]
+    expected = [np.interp(np.arange(n_fft // 2 + 1) * rate_hz / n_fft, centres, row) for row in gains]
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+# The last one has bands so narrow that no bin lies between some of their corners.
+@pytest.mark.parametrize("geometry", [*GEOMETRIES, (22050, 256, 128, 0.0, 11025.0)])
+def test_the_sparse_filterbank_equals_the_dense_one(geometry: tuple[int, int, int, float, float], rng: np.random.Generator) -> None:
+    frames = rng.random((2, 5, geometry[1] // 2 + 1)).astype(np.float32)
+    np.testing.assert_allclose(MelBank(*geometry)(frames), frames @ mel_filterbank(*geometry).T, rtol=1e-5, atol=1e-8)
 
 
 def test_silence_has_a_finite_level() -> None:

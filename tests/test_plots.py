@@ -96,6 +96,18 @@ def test_levels_of_a_stationary_tone_are_librosas_at_another_rate_and_in_pooled_
     assert np.ptp(mels[band, 10:-10]) < 0.1
 
 
+def test_a_column_of_a_long_recording_is_the_mean_power_of_the_frames_that_it_stands_for(tmp_path: Path) -> None:
+    signal = noise(60.0)
+    mels, _ = mel_spectrogram(write(tmp_path / "noise.wav", signal), SPEC)
+    each = librosa.feature.melspectrogram(
+        y=signal, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels, fmin=SPEC.fmin_hz, fmax=SPEC.fmax_hz, pad_mode="constant"
+    )
+    pooled = round(each.shape[1] / mels.shape[1])
+    assert pooled == 3
+    expected = each[:, : pooled * mels.shape[1]].reshape(SPEC.n_mels, -1, pooled).mean(axis=2)
+    np.testing.assert_allclose(mels, 10.0 * np.log10(expected), rtol=0, atol=0.02)
+
+
 def test_channels_are_averaged(tmp_path: Path) -> None:
     tone = sines(SPEC.rate_hz, 1.0, 1000.0)
     mono, _ = mel_spectrogram(write(tmp_path / "mono.wav", tone), SPEC)
