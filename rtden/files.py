@@ -329,7 +329,8 @@ def write_recording(
 
         def append(block: Array) -> None:
             nonlocal written
-            file.write(block)
+            with _write_errors(path):
+                file.write(block)
             written += len(block)
 
         with _write_errors(path):
@@ -378,7 +379,7 @@ def _write_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, soundfile.LibsndfileError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(".")
-        raise AudioFileError(f"{path} could not be written to its end ({reason}): nothing was kept; make room on the disk or choose another with -o.") from None
+        raise AudioFileError(f"{path} could not be written to its end ({reason}); make room on the disk or choose another place.") from None
 
 
 def format_of(path: Path, recording: soundfile.SoundFile | None = None) -> tuple[str, str]:

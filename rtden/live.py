@@ -255,11 +255,12 @@ class LiveEngine:
         self._stopping.set()
         if self._worker.is_alive():
             self._worker.join()
-        self.source.stop()
-        self.sink.stop()
-        if self._recorder is not None:
-            self._recorder.stop()
-        gc.unfreeze()
+        with ExitStack() as stack:  # each is stopped, whatever befalls another
+            stack.callback(gc.unfreeze)
+            if self._recorder is not None:
+                stack.callback(self._recorder.stop)
+            stack.callback(self.sink.stop)
+            stack.callback(self.source.stop)
 
     @property
     def running(self) -> bool:

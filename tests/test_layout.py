@@ -3,9 +3,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from rtden import list_models
 
 PACKAGE = Path(__file__).parents[1] / "rtden"
 # Imports run one way: a module may import those before it in this list.
@@ -55,3 +58,16 @@ def test_denoising_a_file_loads_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys, rtden; rtden.denoise_file({str(Path(__file__).parent / 'data' / 'clean.flac')!r}, {str(tmp_path / 'out.flac')!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not set(loaded.split()) & HEAVY
+
+
+def test_the_wheel_brings_the_models_and_the_command(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=PACKAGE.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    for model in list_models():
+        assert {f"rtden/models/{model}.tflite", f"rtden/models/{model}.json"} <= names
+    assert "rtden/py.typed" in names
+    assert "rtden = rtden.cli:app" in entry_points
+    assert not any(name.startswith(("tests/", "bench/")) for name in names)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import DATA
 from signals import aligned_si_sdr_db, delay_samples
 
 from rtden import Settings
@@ -212,3 +215,21 @@ def test_an_engine_that_never_ran_leaves_no_file(tmp_path: Path) -> None:
 def test_a_missing_recording_is_named() -> None:
     with pytest.raises(AudioFileError, match=r"no file nonesuch\.wav"):
         open_source("nonesuch.wav")
+
+
+@pytest.mark.parametrize("options", [["--out", "out.wav"], ["--out", "out.wav", "--record", "kept"]])
+def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_then(tmp_path: Path, options: list[str]) -> None:
+    """The limit on the size of a file makes the write fail for real, as a full disk does."""
+    code = "import resource; from rtden.cli import app; resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); app()"
+    command = [sys.executable, "-c", code, "live", "--in", str(DATA / "noisy.flac"), *options]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("rtden: ")
+    assert "could not be written to its end" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    for path in kept:
+        assert path.suffix == ".wav"
+        samples, rate_hz = soundfile.read(path)
+        assert 0.2 * rate_hz < len(samples) <= 20000
