@@ -107,6 +107,8 @@ class NoiseMeter:
     def before(self, samples: NDArray[np.float32]) -> None:
         """Take in what goes in, shape (samples,)."""
         levels_db = self._levels_db(0, samples)
+        if not len(levels_db):
+            return
         heard = levels_db > self.LOWEST_DB
         self._heard = np.concatenate([self._heard, heard])
         self._count(0, levels_db[heard])
@@ -114,6 +116,8 @@ class NoiseMeter:
     def after(self, samples: NDArray[np.float32]) -> None:
         """Take in what comes out, shape (samples,), aligned with what went in."""
         levels_db = self._levels_db(1, samples)
+        if not len(levels_db):
+            return
         heard, self._heard = self._heard[: len(levels_db)], self._heard[len(levels_db) :]
         self._count(1, levels_db[: len(heard)][heard])
 
@@ -130,6 +134,8 @@ class NoiseMeter:
         joined, block = np.concatenate([self._rests[side], samples]), self._block_samples[side]
         whole = len(joined) // block * block
         self._rests[side] = joined[whole:]
+        if not whole:
+            return np.empty(0)
         mean_square = np.mean(np.square(joined[:whole], dtype=np.float64).reshape(-1, block), axis=1)
         levels_db: NDArray[np.float64] = 10.0 * np.log10(np.maximum(mean_square, 10.0 ** (self.LOWEST_DB / 10.0)))
         return levels_db

@@ -64,7 +64,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
 ) -> None:
     clean, noisy, path = speech
     live = subprocess.Popen(
-        [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--record", str(tmp_path / "kept")],
+        [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--buffer-ms", "40", "--record", str(tmp_path / "kept")],
         env=server.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
