@@ -47,7 +47,12 @@ $(VENV)/.run: pyproject.toml
 	$(PIP) --editable ".[plot]"
 	@touch $@
 
+# The package pesq comes as source: it needs a compiler and Python's headers.
+HEADERS := import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+
 $(VENV)/.dev: $(VENV)/.run
+	@command -v gcc >/dev/null || .ci/system-packages gcc libc6-dev
+	@$(PYTHON) -c '$(HEADERS)' || .ci/system-packages python3-dev
 	$(PIP) --editable ".[dev]"
 	@touch $@
 
