@@ -199,13 +199,16 @@ def live(
     force: ForceOption = False,
 ) -> None:
     """Denoise a microphone in real time."""
-    from rtden.errors import SettingsError
+    from rtden.errors import AudioFileError, SettingsError
     from rtden.live import DEFAULT_BUFFER_MS, LiveEngine, is_recording, open_sink, open_source
     from rtden.settings import Settings
 
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
     settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
+    places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
+    if len({os.path.realpath(place) for place in places}) < len(places):
+        raise AudioFileError(f"two of {', '.join(places)} are one file, and one of them would be lost; choose another for --out or --record.")
     origin = open_source(source)
     try:
         sink = open_sink(target, rate_hz=origin.rate_hz, force=force)

@@ -50,6 +50,8 @@ class Denoiser:
     ------
     ModelError
         If the model cannot be used.
+    InputError
+        If the model does not answer for `advance` frames at once.
     """
 
     STAGES = ("frames", "mel", "autoencoder", "griffinlim", "mix")

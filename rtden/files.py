@@ -249,15 +249,15 @@ def _check_length(file: soundfile.SoundFile, path: Path) -> None:
         raise AudioFileError(f"{path} was never finished: its header says that it is empty; repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'.")
 
 
-def read_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
-    """Yield a recording's blocks, shape (frames, channels); the array is used again for the next block.
+def read_blocks(file: soundfile.SoundFile, path: Path, *, frames: int = BLOCK_FRAMES) -> Iterator[Array]:
+    """Yield a recording's blocks of `frames`, shape (frames, channels), the last one shorter; the array is used again for the next.
 
     Raises
     ------
     AudioFileError
         If it ends before its header says, or is damaged.
     """
-    buffer = np.empty((BLOCK_FRAMES, file.channels), np.float32)
+    buffer = np.empty((frames, file.channels), np.float32)
     done = 0
     while True:
         try:
@@ -269,7 +269,7 @@ def read_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Array]:
         if len(block):
             done += len(block)
             yield block
-        if len(block) < BLOCK_FRAMES:
+        if len(block) < frames:
             break
     if done < file.frames and file.frames < 1 << 62:
         raise _truncated(path, done / file.frames)

@@ -236,7 +236,7 @@ class LiveEngine:
         self._noise = NoiseMeter(source.rate_hz, sink.rate_hz)
         self._busy_seconds = self._looked_busy_seconds = 0.0
         self._looked_at = self._started_at = time.perf_counter()
-        self._dropouts, self._dropped_samples, self._missing_seen = 0, 0, 0
+        self._dropouts, self._missing_seen = 0, 0
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._run, name="rtden worker", daemon=True)
@@ -293,7 +293,7 @@ class LiveEngine:
         busy = self._busy_seconds
         load, self._looked_busy_seconds = (busy - self._looked_busy_seconds) / span, busy
         before, after = self._levels
-        lost_seconds = self.source.ring.lost_samples / self.source.rate_hz + (self.sink.ring.lost_samples + self._dropped_samples) / self.sink.rate_hz
+        lost_seconds = self.source.ring.lost_samples / self.source.rate_hz + self.sink.ring.lost_samples / self.sink.rate_hz
         return LiveStatus(
             seconds=now - self._started_at,
             input_db=before.look_db(),
@@ -316,8 +316,9 @@ class LiveEngine:
         try:
             ring = self.source.ring
             while not self._stopping.is_set():
+                exhausted = self.source.exhausted  # asked first: what it wrote before that must still be processed
                 if ring.fill_samples == 0:
-                    if self.source.exhausted:
+                    if exhausted:
                         self._pass_on(self._stream.flush())
                         self._drain()
                         return

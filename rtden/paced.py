@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtden.files import check_target, format_of, open_recording, write_recording
-from rtden.mel import Array
+from rtden.files import check_target, format_of, open_recording, read_blocks, write_recording
 from rtden.ring import Ring
 
 BLOCK_SECONDS = 0.01
@@ -70,15 +69,17 @@ class FileSource(_Paced):
         self._open = ExitStack()
         self._file = self._open.enter_context(open_recording(path))
         super().__init__(str(path), self._file.samplerate, self._file.channels)
-        self._buffer = np.empty((self.block_samples, self.channels), np.float32)
+        self._blocks = read_blocks(self._file, path, frames=self.block_samples)
         self.latency_seconds = self.block_samples / self.rate_hz  # a block is handed over when its last sample has sounded
         self.exhausted = False
 
     def _block(self) -> bool:
-        block: Array = self._file.read(out=self._buffer)
+        block = next(self._blocks, None)
+        if block is None:
+            self.exhausted = True
+            return False
         self.ring.write(block)
-        self.exhausted = len(block) < len(self._buffer)
-        return not self.exhausted
+        return True
 
     def stop(self) -> None:
         """Stop the clock and close the file."""

@@ -233,3 +233,46 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
         assert path.suffix == ".wav"
         samples, rate_hz = soundfile.read(path)
         assert 0.2 * rate_hz < len(samples) <= 20000
+
+
+def test_a_recording_that_is_damaged_midway_ends_live_with_a_sentence(tmp_path: Path) -> None:
+    whole = (DATA / "noisy.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 6])
+    command = [sys.executable, "-m", "rtden.cli", "live", "--in", "cut.flac", "--out", "out.wav"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("rtden: cut.flac is ")
+
+
+@pytest.mark.parametrize("options", [["--out", "in.flac"], ["--out", "kept/cleaned.wav", "--record", "kept"]])
+def test_no_file_is_both_read_and_written_or_written_twice(tmp_path: Path, options: list[str]) -> None:
+    original = (DATA / "noisy.flac").read_bytes()
+    (tmp_path / "in.flac").write_bytes(original)
+    command = [sys.executable, "-m", "rtden.cli", "live", "--in", "in.flac", "--force", *options]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "are one file" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.flac"]
+    assert (tmp_path / "in.flac").read_bytes() == original
+
+
+def test_what_a_source_wrote_before_it_ended_is_processed() -> None:
+    """The last block arrives between the worker's look at the ring and its look at the source."""
+    engine = LiveEngine(LastMoment(), Hand(), settings=UNITY)
+    engine.sink.ring = Ring(4 * RATE_HZ)
+    engine._drain = lambda: None
+    engine._run()
+    assert engine._error is None
+    assert engine.source.ring.fill_samples == 0
+    assert engine.sink.ring.written_samples >= 3000
+
+
+class LastMoment(Hand):
+    """A source that writes its only block, and ends, at the moment at which it is asked whether it has ended."""
+
+    @property
+    def exhausted(self) -> bool:
+        if not self.ring.written_samples:
+            self.ring.write(ramp(20)[:3000])
+        return True

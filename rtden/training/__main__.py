@@ -17,7 +17,7 @@ def main(
     noise: Annotated[Path, typer.Option(help="Folder of noise recordings.")],
     out: Annotated[Path, typer.Option(help="The .tflite file to write; its sidecar goes beside it.")],
     work: Annotated[Path, typer.Option(help="Folder for the decoded corpus, checkpoints and the log.")] = Path("training-run"),
-    steps: Annotated[int, typer.Option(help="Training steps of 160 windows.")] = 8000,
+    steps: Annotated[int, typer.Option(help="Training steps of about 110 windows.")] = 8000,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     data: Annotated[Path | None, typer.Option(help="JSON list of the recordings' sources and licences, for the sidecar.")] = None,
     start: Annotated[Path | None, typer.Option(help="A best.keras of an earlier run to begin with.")] = None,
