@@ -59,16 +59,17 @@ class PulseServer:
     def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env)
 
-    def record(self, sink: str) -> Recording:
-        return Recording(sink, self.env)
+    def record(self, sink: str, *, channels: int = 1) -> Recording:
+        return Recording(sink, self.env, channels=channels)
 
 
 class Recording:
-    """What a sink plays, recorded by parec, and when: `started_at` is the wall-clock time of its first sample."""
+    """What a sink plays, interleaved, recorded by parec, and when: `started_at` is the wall-clock time of its first sample."""
 
-    def __init__(self, sink: str, env: dict[str, str]) -> None:
+    def __init__(self, sink: str, env: dict[str, str], *, channels: int = 1) -> None:
+        self._bytes_per_second = 4 * channels * RATE_HZ
         self._parec = subprocess.Popen(
-            ["parec", f"--device={sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=1", "--latency-msec=5", "--raw"],
+            ["parec", f"--device={sink}.monitor", "--format=float32le", f"--rate={RATE_HZ}", f"--channels={channels}", "--latency-msec=5", "--raw"],
             env=env,
             stdout=subprocess.PIPE,
         )
@@ -78,12 +79,12 @@ class Recording:
         self._thread.start()
 
     def _read(self) -> None:
-        received = 0
+        received_bytes = 0
         while chunk := self._parec.stdout.read1(1 << 16):
             self._chunks.append(chunk)
-            received += len(chunk) // 4
+            received_bytes += len(chunk)
             # Chunks come late by chance, never early: the earliest, counted back to the first sample, is nearest to the truth.
-            self.started_at = min(self.started_at, time.monotonic() - received / RATE_HZ)
+            self.started_at = min(self.started_at, time.monotonic() - received_bytes / self._bytes_per_second)
 
     def stop(self) -> np.ndarray:
         self._parec.terminate()

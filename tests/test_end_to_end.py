@@ -109,14 +109,9 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
 
 def test_both_ears_get_the_sound(server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path]) -> None:
     *_, path = speech
-    recorder = subprocess.Popen(
-        ["parec", "--device=speaker.monitor", "--format=float32le", f"--rate={RATE_HZ}", "--channels=2", "--raw", "--latency-msec=20"],
-        env=server.env,
-        stdout=subprocess.PIPE,
-    )
+    recording = server.record("speaker", channels=2)
     subprocess.run([*RTDEN, "live", "--in", str(path), "--out", "speaker", "--duration", "3"], env=server.env, capture_output=True, check=True)
-    recorder.terminate()
-    samples = np.frombuffer(recorder.communicate()[0], np.float32)
+    samples = recording.stop()
     left, right = samples[: len(samples) // 2 * 2].reshape(-1, 2).T
     assert np.abs(left).max() > 0.01
     np.testing.assert_allclose(left, right, atol=1e-4)
