@@ -371,6 +371,27 @@ def check_target(path: Path, *, force: bool) -> None:
         raise AudioFileError(f"{path} exists already; choose another file, or overwrite it with --force.")
 
 
+def write_whole(path: Path, content: bytes, *, force: bool) -> None:
+    """Write a file that appears only when it is complete, and the folders above it.
+
+    Raises
+    ------
+    AudioFileError
+        If the file exists already or cannot be written.
+    """
+    check_target(path, force=force)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be written ({error.strerror}); make room on the disk or choose another place.") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
 @contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
     try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -12,7 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from rtden.errors import InputError, MissingPackageError
 
 SPEECH_RATE_HZ = 16000
-"""The rate at which PESQ-WB and STOI are defined."""
+"""The rate at which PESQ-WB and DNSMOS are defined."""
+SHORTEST_SECONDS = 0.25
+"""What is shorter is not judged by PESQ-WB and DNSMOS."""
+DNSMOS_SAMPLES = 144160
+"""What DNSMOS's network hears at once: 9.01 s at 16 kHz."""
+DNSMOS_HOP_SAMPLES = SPEECH_RATE_HZ
+DNSMOS_POLYNOMIALS = ((-0.08397278, 1.22083953, 0.0052439), (-0.13166888, 1.60915514, -0.39604546), (-0.06766283, 1.11546468, 0.04602535))
+"""By which the network's three answers become SIG, BAK and OVRL, as the DNS challenge fitted them; the square's factor first."""
 
 
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
@@ -55,7 +66,7 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
     except ImportError:
         raise _missing("pesq") from None
     reference, degraded = (soxr.resample(s, rate_hz, SPEECH_RATE_HZ) for s in (clean, estimate))
-    if len(reference) < SPEECH_RATE_HZ // 4 or not reference.any() or not degraded.any():
+    if len(reference) < SHORTEST_SECONDS * SPEECH_RATE_HZ or not reference.any() or not degraded.any():
         return math.nan
     try:
         return float(pesq.pesq(SPEECH_RATE_HZ, reference, degraded, "wb"))
@@ -63,8 +74,8 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
         return math.nan
 
 
-def estoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: int) -> float:
-    """Return extended STOI (Jensen and Taal, 2016; 0 to 1), by the package `pystoi`.
+def stoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: int, *, extended: bool = False) -> float:
+    """Return STOI (Taal et al., 2011; 0 to 1), by the package `pystoi`; NaN where there is too little speech.
 
     Raises
     ------
@@ -78,9 +89,55 @@ def estoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: in
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi.stoi(clean, estimate, rate_hz, extended=True))
+            return float(pystoi.stoi(clean, estimate, rate_hz, extended=extended))
         except (RuntimeWarning, ValueError):  # too little speech, or none
             return math.nan
+
+
+def estoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: int) -> float:
+    """Return extended STOI (Jensen and Taal, 2016; 0 to 1), as :func:`stoi` does."""
+    return stoi(clean, estimate, rate_hz, extended=True)
+
+
+def dnsmos(estimate: NDArray[np.float32], rate_hz: int) -> tuple[float, float, float]:
+    """Return DNSMOS P.835 (Reddy et al., 2022; 1 to 5): quality of the speech (SIG), of the background (BAK) and overall (OVRL).
+
+    It needs no clean signal. The network comes with the package `speechmos`; it hears 9.01 s at a time, every second, and what
+    is shorter is repeated, as that package does it. Its own function is not used: it takes all cores for each file, asks for
+    librosa, and computes a fourth figure besides.
+
+    Raises
+    ------
+    MissingPackageError
+        If `speechmos` or `onnxruntime` is not installed.
+    """
+    session = _dnsmos_session()
+    heard = np.clip(soxr.resample(estimate, rate_hz, SPEECH_RATE_HZ), -1.0, 1.0).astype(np.float32)
+    if len(heard) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
+        return (math.nan,) * 3
+    while len(heard) < DNSMOS_SAMPLES:
+        heard = np.concatenate([heard, heard])
+    starts = range(0, max(1, len(heard) // SPEECH_RATE_HZ * SPEECH_RATE_HZ - DNSMOS_SAMPLES + 1), DNSMOS_HOP_SAMPLES)
+    answers = [session.run(None, {"input_1": heard[None, start : start + DNSMOS_SAMPLES]})[0][0] for start in starts]
+    sig, bak, ovrl = (float(np.mean(np.polyval(polynomial, raw))) for polynomial, raw in zip(DNSMOS_POLYNOMIALS, np.transpose(answers), strict=True))
+    return sig, bak, ovrl
+
+
+@functools.lru_cache(maxsize=1)
+def _dnsmos_session() -> Any:
+    """Return DNSMOS's network on one thread: as many processes as cores, each with as many threads, only wait for each other."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _missing("onnxruntime") from None
+    package = importlib.util.find_spec("speechmos")  # importing it would import librosa
+    if package is None or package.origin is None:
+        raise _missing("speechmos")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    network = Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 class NoiseMeter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import AudioFileError, MissingPackageError
-from rtden.files import check_target, open_recording, read_blocks
+from rtden.evaluation import NOISY, Evaluation
+from rtden.files import check_target, open_recording, read_blocks, write_whole
 from rtden.mel import Array, hann, hz_to_mel, mel_filterbank, power, stft, to_db
 from rtden.resample import Resampler
 from rtden.sidecar import ModelSpec, find_model, load_spec
 
 WIDEST_COLUMNS = 1200
 """Columns of a picture; a longer recording's columns are averaged, so that its length does not matter."""
+
+PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
+NOISY_COLOUR = "#8a8a8a"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, which can be told apart by the colour-blind too; the markers differ as well."""
+MARKERS = "osD^vPX"
 
 
 def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
@@ -76,6 +84,66 @@ def plot_mels(noisy: Path, denoised: Path, out: Path, *, model: str | Path | Non
         figure.savefig(out, dpi=110)
     except (OSError, ValueError) as error:
         raise AudioFileError(f"the picture {out} cannot be written ({error}); choose another place, with a name that ends in .png.") from None
+
+
+def check_picture(out: Path, *, force: bool) -> None:
+    """Raise what would prevent a picture from being drawn there, before the work that it is to show.
+
+    Raises
+    ------
+    MissingPackageError
+        If matplotlib is not installed.
+    AudioFileError
+        If the picture exists already (without `force`), or its name ends in no format of a picture.
+    """
+    figure_class = _figure_class()
+    check_target(out, force=force)
+    if out.suffix[1:].lower() not in figure_class().canvas.get_supported_filetypes():
+        raise AudioFileError(f"the picture {out} has a name that tells no format; choose one that ends in .png.")
+
+
+def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> None:
+    """Draw the mean of each headline metric by SNR, a line per system, with bars of 95 % confidence, into a picture.
+
+    Raises
+    ------
+    MissingPackageError
+        If matplotlib is not installed.
+    AudioFileError
+        If the picture exists already (without `force`) or cannot be written.
+    """
+    check_picture(out, force=force)
+    groups = evaluation.by_snr()
+    means, halves = (np.array([statistic(chosen) for chosen in groups.values()]) for statistic in (evaluation.means, evaluation.intervals))
+    headline, systems = evaluation.headline, evaluation.systems
+    figure = _figure_class()(figsize=(max(2, len(headline)) * PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES), layout="constrained")
+    lines: list[Any] = []
+    # Side by side within a group, or the bars would hide each other.
+    shifts = np.linspace(-0.5, 0.5, len(systems)) * min(0.36, 0.08 * len(systems))
+    for axis, column in zip(np.ravel(figure.subplots(1, len(headline))), headline, strict=True):
+        lines = []
+        for row, system in enumerate(systems):
+            style = {"color": NOISY_COLOUR, "linestyle": (0, (4, 2)), "marker": "o", "markerfacecolor": "white"}
+            if system != NOISY:
+                style = {"color": COLOURS[(row - 1) % len(COLOURS)], "marker": MARKERS[(row - 1) % len(MARKERS)]}
+            at = np.arange(len(groups)) + shifts[row]
+            lines.append(axis.errorbar(at, means[:, row, column], halves[:, row, column], markersize=4.5, linewidth=1.6, elinewidth=1.0, **style))
+        metric = evaluation.metrics[column]
+        axis.set_title("OVRL (DNSMOS)" if metric == "OVRL" else metric, fontsize=10, loc="left", fontweight="bold")
+        axis.set_xticks(range(len(groups)), [name.removesuffix(" dB") for name in groups])
+        axis.set_xlim(-0.45, len(groups) - 0.55)
+        axis.locator_params(axis="y", nbins=5)
+        axis.tick_params(labelsize=8.5, length=0)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.spines["bottom"].set_color("#bbbbbb")
+        axis.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+        axis.set_axisbelow(True)
+    figure.supxlabel("SNR of the noisy recording (dB)", fontsize=9)
+    figure.legend(lines, systems, loc="outside upper left", ncols=len(systems), frameon=False, fontsize=9, handlelength=2.4, columnspacing=1.6)
+    figure.text(0.995, 0.012, f"{len(evaluation.files)} pairs; bars: 95 % confidence", ha="right", fontsize=7.5, color="#777777")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=out.suffix[1:].lower(), dpi=150)
+    write_whole(out, drawn.getvalue(), force=force)
 
 
 def _bands_at(hz: list[int], spec: ModelSpec) -> list[float]:
