@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -368,6 +368,198 @@ def bench(
         for stage, p in {**result.stages, "whole step": result.step}.items():
             times.add_row(result.model, str(result.advance), stage, f"{p.p50_ms:.3f}", f"{p.p95_ms:.3f}", f"{p.p99_ms:.3f}")
     _screen.print(costs, "", times)
+
+
+@app.command("eval")
+@_in_one_sentence
+def evaluate(
+    pairs: Annotated[Path, typer.Option("--pairs", help="Folder that holds clean/ and noisy/ with the same file names.", show_default=False)],
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to score; may be given again.", show_default="all shipped ones")] = None,
+    advance: AdvanceOption = 1,
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Griffin-Lim iterations per step.", show_default="the model's")] = None,
+    limit_db: LimitOption = math.inf,
+    processes: Annotated[int | None, typer.Option("--processes", help="Recordings to work on at a time.", show_default="one for each core")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write everything, file by file, into this file.")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", help="Draw the scores by SNR into this picture.")] = None,
+    into_sidecar: Annotated[bool, typer.Option("--into-sidecar", help="Write each model's figures into its sidecar.")] = False,
+    force: ForceOption = False,
+) -> None:
+    """Score models on pairs of clean and noisy recordings: PESQ, STOI, SI-SDR and DNSMOS (extra "eval")."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    import rtden.evaluation as scoring
+    from rtden.files import check_target, write_whole
+    from rtden.settings import Settings
+    from rtden.sidecar import list_models
+
+    settings = Settings(advance=advance, iterations=iterations, limit_db=limit_db)
+    names = model or list_models()
+    if as_json is not None:
+        check_target(as_json, force=force)
+    if picture is not None:
+        from rtden.plots import check_picture
+
+        check_picture(picture, force=force)
+    scoring.find_pairs(pairs)
+    if missing := scoring.missing_packages():
+        _messages.print(missing, markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_messages, transient=True, disable=not _messages.is_terminal) as bar:
+        show = functools.partial(_show_progress, bar, bar.add_task("pairs", total=None))
+        result = scoring.evaluate(pairs, names, settings, processes=processes, progress=show)
+    if left_out := result.left_out():
+        _messages.print(left_out, markup=False)
+    _screen.print(f"{len(result.files)} pairs, advance {advance}; in brackets the change against noisy, ± 95 % confidence")
+    for table in scoring.tables(result):
+        _screen.print(table, "")
+    if as_json is not None:
+        write_whole(as_json, scoring.to_json(result), force=force)
+        _screen.print(f"figures: {as_json}", markup=False)
+    if picture is not None:
+        from rtden.plots import plot_scores
+
+        plot_scores(result, picture, force=force)
+        _screen.print(f"picture: {picture}", markup=False)
+    for name in names if into_sidecar else ():
+        scoring.record_metrics(name, result)
+
+
+@app.command()
+@_in_one_sentence
+def train(
+    speech: Annotated[Path | None, typer.Option("--speech", help="Folder of speech; the first two folder levels tell speakers apart.")] = None,
+    noise: Annotated[Path | None, typer.Option("--noise", help="Folder of noise recordings.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The .tflite file to write; sidecar and weights go beside it.")] = None,
+    work: Annotated[Path, typer.Option("--work", help="Folder for the decoded corpus, checkpoints and the log.")] = Path("training-run"),
+    start: Annotated[str | None, typer.Option("--from", help="Go on from this model: a shipped one or a path.", show_default="begin anew")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Training steps.", show_default="12000, or 600 from a model")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Highest learning rate.", show_default="0.0015, or 0.0003")] = None,
+    mixtures: Annotated[int, typer.Option("--mixtures", help="Mixtures of 4 seconds a step.")] = 16,
+    patience: Annotated[int, typer.Option("--patience", help="Stop after this many validations without a better one.")] = 8,
+    iterations: Annotated[int, typer.Option("--iterations", help="Griffin-Lim iterations in the path that is trained through.")] = 0,
+    precision: Annotated[str, typer.Option("--precision", help="float32, or mixed_bfloat16 where the processor has it.")] = "float32",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")] = 0,
+    data: Annotated[Path | None, typer.Option("--data", help="JSON list of the recordings' sources and licences, for the sidecar.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="'rtden', or 'seed': the notebook from which rtden grew, on --recordings.")] = "rtden",
+    recordings: Annotated[Path | None, typer.Option("--recordings", help="Folder of spoken digits, for --recipe seed.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Train a network on your own voice and room (extra "train"). The same command goes on after an interrupt."""
+    from rtden.errors import SettingsError
+    from rtden.training import require_packages
+
+    if recipe not in ("rtden", "seed"):
+        raise SettingsError(f"there is no recipe '{recipe}'; choose rtden or seed.")
+    if recipe == "seed":
+        if recordings is None or speech or noise or start:
+            raise SettingsError("--recipe seed takes --recordings FOLDER and no --speech, --noise or --from.")
+        _reproduce_notebook(recordings, out or Path("notebook-run"), seed)
+        return
+    if speech is None or noise is None:
+        raise SettingsError("give the folders of recordings to train on: --speech FOLDER --noise FOLDER.")
+    require_packages()
+    from rtden.training.recipe import Recipe
+    from rtden.training.run import train_model
+
+    begun = start is not None
+    settings = Recipe(
+        steps=steps or (600 if begun else Recipe.steps),
+        learning_rate=learning_rate or (3e-4 if begun else Recipe.learning_rate),
+        validate_every=min(Recipe.validate_every, 100 if begun else Recipe.validate_every, steps or Recipe.steps),
+        mixtures=mixtures,
+        patience=patience,
+        iterations=iterations,
+        precision=precision,
+        seed=seed,
+    )
+    target = out or Path("my-model.tflite")
+    sources = _read_sources(data)
+    try:
+        with _training_progress() as report:
+            made = train_model(target, speech=speech, noise=noise, work=work, recipe=settings, start=start, data=sources, force=force, report=report)
+    except KeyboardInterrupt:
+        _messages.print(f"rtden: stopped; the same command goes on from the last validation, 'rtden export --work {work}' takes the best so far.", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+    _print_made(made)
+
+
+@app.command()
+@_in_one_sentence
+def export(
+    work: Annotated[Path, typer.Option("--work", help="Folder of a training run, finished or not.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .tflite file to write; sidecar and weights go beside it.")],
+    pairs: Annotated[Path | None, typer.Option("--pairs", help='Score float and int8 on these pairs, into the sidecar (extra "eval").')] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="JSON list of the recordings' sources and licences, for the sidecar.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Quantise the best network of a training run to int8 and measure what that costs (extra "train")."""
+    import rtden.evaluation as scoring
+    from rtden.training import require_packages
+
+    if pairs is not None:
+        scoring.find_pairs(pairs)
+    sources = _read_sources(data)
+    require_packages()
+    from rtden.training.run import export_run
+
+    made = export_run(work, out, data=sources, force=force)
+    _print_made(made)
+    if pairs is not None:
+        result = scoring.evaluate(pairs, [str(out), str(made.float_path)])
+        for table in scoring.tables(result)[:1]:
+            _screen.print(table)
+        scoring.record_metrics(str(out), result)
+
+
+def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
+    from rtden.errors import AudioFileError
+
+    if path is None:
+        return None
+    try:
+        sources = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AudioFileError(f"{path} cannot be read as JSON ({error}); give a list of sources and licences like models/training-data.json.") from None
+    return list(sources)
+
+
+@contextlib.contextmanager
+def _training_progress() -> Iterator[Callable[[Any], None]]:
+    """Show where a training is: a bar on a terminal, a line for each validation elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_messages, disable=not _messages.is_terminal) as bar:
+        task = bar.add_task("reading the recordings", total=None)
+
+        def report(progress: Any) -> None:
+            best = "" if math.isinf(progress.best_loss) else f", best validation {progress.best_loss:.5f} at step {progress.best_step}"
+            bar.update(task, completed=progress.step, total=progress.steps, description=f"loss {progress.loss:.4f}{best}")
+            if not math.isnan(progress.validation_loss):
+                bar.console.print(f"step {progress.step}: validation loss {progress.validation_loss:.5f}{best}")
+
+        yield report
+
+
+def _print_made(made: Any) -> None:
+    _screen.print(f"model: {made.model_path} ({made.model_path.stat().st_size / 1024:.0f} KiB)", markup=False)
+    _screen.print(
+        f"held-out mixtures, int8, as in use: spectral distance {made.before.distance:.4f} -> {made.outcome.distance:.4f}, "
+        f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
+    )
+    _screen.print(f"int8 against float: shares differ by {made.parity['share_difference_mean']:.3f} on average")
+
+
+def _reproduce_notebook(recordings: Path, out: Path, seed: int) -> None:
+    from rtden.training import require_packages
+
+    require_packages()
+    from rtden.training.notebook import reproduce
+
+    found = reproduce(recordings, out, seed=seed)
+    _screen.print(f"{found.recordings} recordings, {found.parameters} parameters; files in {out}", markup=False)
+    _screen.print(f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f}; the notebook reports 0.0088")
+    _screen.print(f"... of doing nothing: {found.bce_of_noisy_input:.4f}; the noise lies {-found.noise_db:.0f} dB below the mels")
 
 
 def _db(value: float) -> str:

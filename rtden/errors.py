@@ -31,3 +31,7 @@ class DeviceError(RtdenError):
 
 class MissingPackageError(RtdenError, ImportError):
     """An optional package that this function needs is not installed."""
+
+
+class TrainingError(RtdenError):
+    """A training run cannot begin, go on, or give what it was to give."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,13 @@ from rtden.autoencoder import find_runtime
 
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
+
+
+class Folders(NamedTuple):
+    """Folders of recordings to train on."""
+
+    speech: Path
+    noise: Path
 
 
 def pytest_report_header() -> str:
@@ -47,3 +55,21 @@ def recordings() -> tuple[np.ndarray, np.ndarray]:
     """Return the bundled clean and noisy recordings, 22050 Hz."""
     clean, noisy = (soundfile.read(DATA / f"{name}.flac", dtype="float32")[0] for name in ("clean", "noisy"))
     return clean, noisy
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Return a folder of four talkers, twenty seconds in all, and one of five noises; made here."""
+    top = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    for talker in range(4):
+        (top / "speech" / "made" / f"talker{talker}").mkdir(parents=True)
+        for take in range(2):
+            seconds = np.arange(int(2.5 * 16000)) / 16000
+            voice = sum(np.sin(2 * np.pi * (100 + 30 * talker) * k * seconds) / k for k in range(1, 20))
+            signal = 0.1 * voice * np.maximum(0, np.sin(2 * np.pi * (2 + take) * seconds))
+            soundfile.write(top / "speech" / "made" / f"talker{talker}" / f"{take}.flac", signal, 16000)
+    (top / "noise").mkdir()
+    for number in range(5):
+        soundfile.write(top / "noise" / f"{number}.flac", 0.1 * rng.standard_normal((24000 * 2, 2)), 24000)
+    return Folders(top / "speech", top / "noise")

@@ -1,4 +1,29 @@
 """Training and export of networks: the only part of rtden that imports tensorflow (extra ``train``).
 
-Run ``python -m rtden.training --help``.
+In the order of the work: `corpus` decodes recordings, `mixing` makes noisy mixtures of them, `batches` what a network sees,
+`network` and `losses` say what is trained and towards what, `recipe` trains, `export` quantises, `run` does it all and
+refuses a model that is worse than its start. `notebook` is the recipe from which rtden grew.
 """
+
+from __future__ import annotations
+
+import os
+
+from rtden.errors import MissingPackageError
+
+
+def require_packages() -> None:
+    """Load what training needs.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
+    try:
+        import keras  # noqa: F401
+        import scipy  # noqa: F401
+        import tensorflow  # noqa: F401
+    except ImportError:
+        raise MissingPackageError("training needs tensorflow, which is not installed: run 'pip install rtden[train]'.") from None

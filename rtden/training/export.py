@@ -1,27 +1,36 @@
-"""Weights to a shipped model: a full-int8 TFLite file, its sidecar, and how far the two precisions part."""
+"""Weights to a shipped model: a full-int8 TFLite file, its sidecar, the weights themselves, and how good all that is."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
+import itertools
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rtden.autoencoder import Autoencoder
-from rtden.mel import Array
-from rtden.sidecar import ModelSpec, save_spec
+from rtden.denoiser import Denoiser
+from rtden.errors import ModelError
+from rtden.mel import Array, hann, power, stft
+from rtden.metrics import si_sdr_db
+from rtden.sidecar import ModelSpec, load_spec, save_spec
+from rtden.training.batches import Batch
+from rtden.training.losses import COMPRESSION
+from rtden.training.mixing import Mixture, active_rms
+from rtden.training.network import find_network
 
-_LOGGER = logging.getLogger(__name__)
+WEIGHTS_SUFFIX = ".weights.npz"
+"""Of the file beside a model that holds its weights before quantisation, from which a training may begin."""
 
 
 def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> bytes:
-    """Convert a network to TFLite for one window a call.
+    """Convert a network for windows of a fixed size to TFLite, one window a call.
 
     Parameters
     ----------
@@ -30,42 +39,121 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
     """
     with tempfile.TemporaryDirectory() as saved_model:
         network.export(saved_model, verbose=False, input_signature=[keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")])
-        return _convert(saved_model, calibration)
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+        if calibration is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([window[None]] for window in calibration)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        return bytes(converter.convert())
 
 
-def _convert(saved_model: str, calibration: Array | None) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([window[None]] for window in calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+def windows_of(batches: Iterable[Batch], spec: ModelSpec, count: int, *, seed: int = 0) -> Array:
+    """Return `count` windows from random places of batches, shape (count, n_mels, frames, channels)."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for batch in batches:
+        for features in batch.features:
+            starts = rng.integers(0, features.shape[1] - spec.frames + 1, 4)
+            found += [features[:, start : start + spec.frames] for start in starts]
+        if len(found) >= count:
+            break
+    return np.stack(found[:count])
 
 
-def export(network: keras.Model, spec: ModelSpec, model_path: Path, *, calibration: Array, check: Array) -> dict[str, Any]:
-    """Write the int8 file, its sidecar and, as ``NAME.float.tflite``, the float file it is to be measured against.
+def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *, calibration: Array, check: Array) -> dict[str, Any]:
+    """Write the int8 file with its sidecar and weights, and as ``NAME.float.tflite`` the file it is to be measured against.
+
+    Parameters
+    ----------
+    network : Model
+        Trained network.
+    name : str
+        Which one it is, as :func:`rtden.training.network.find_network` knows it.
+    spec : ModelSpec
+        Constants for the sidecar; the file's name and checksum are filled in.
+    calibration, check : array, shape (windows, n_mels, frames, channels)
+        Windows to read the ranges from, and others to compare the precisions on.
 
     Returns
     -------
     dict
         Parity on the windows `check`, newest used column: mean and 99th percentile of the absolute difference of the share.
     """
+    fixed = find_network(name).build(spec, spec.frames)
+    fixed.set_weights(network.get_weights())
+    spec = dataclasses.replace(spec, name=model_path.stem, training={**spec.training, "network": name})
     float_path = model_path.with_suffix(".float.tflite")
-    for path, content in ((float_path, to_tflite(network)), (model_path, to_tflite(network, calibration=calibration))):
+    for path, content in ((float_path, to_tflite(fixed)), (model_path, to_tflite(fixed, calibration=calibration))):
         path.write_bytes(content)
-        file_spec = dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest())
-        save_spec(file_spec, path)
+        save_spec(dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest()), path)
+    save_weights(network, model_path)
+
     column = spec.frames - 1 - spec.lookahead
     precise, quantised = (Autoencoder(path) for path in (float_path, model_path))
-    difference = np.array([np.abs(precise.infer(w)[:, column] - quantised.infer(w)[:, column]) for w in check])
+    difference = np.array([np.abs(precise.infer(window)[:, column] - quantised.infer(window)[:, column]) for window in check])
     parity = {"windows": len(check), "share_difference_mean": _rounded(difference.mean()), "share_difference_p99": _rounded(np.quantile(difference, 0.99))}
-    save_spec(
-        dataclasses.replace(spec, sha256=hashlib.sha256(model_path.read_bytes()).hexdigest(), metrics={**spec.metrics, "int8_against_float": parity}),
-        model_path,
-    )
-    _LOGGER.info("%s: %d bytes, int8 against float: %s", model_path, model_path.stat().st_size, parity)
+    written = load_spec(model_path)
+    save_spec(dataclasses.replace(written, metrics={**written.metrics, "int8_against_float": parity}), model_path)
     return parity
+
+
+def save_weights(network: keras.Model, model_path: Path) -> None:
+    """Write a network's weights beside its model, in half precision, which is far finer than int8."""
+    weights = {f"{number:03d}": weight.astype(np.float16) for number, weight in enumerate(network.get_weights())}
+    np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
+
+
+def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
+    """Return the network of a model that was exported here, with its weights, and its specification.
+
+    Raises
+    ------
+    ModelError
+        If the model has no sidecar, or no weights beside it.
+    """
+    spec, path = load_spec(model_path), model_path.with_suffix(WEIGHTS_SUFFIX)
+    if not path.exists() or "network" not in spec.training:
+        raise ModelError(f"model '{spec.name}' comes without {path.name}, so that no training can begin with it; choose another, or begin anew.")
+    network = find_network(spec.training["network"]).build(spec, None)
+    with np.load(path) as weights:
+        network.set_weights([weights[key].astype(np.float32) for key in sorted(weights.files)])
+    return network, spec
+
+
+class Outcome(NamedTuple):
+    """How near denoised mixtures come to the clean ones."""
+
+    distance: float
+    """Mean distance of compressed magnitudes; lower is better."""
+    si_sdr_db: float
+
+
+def judge(mixtures: Iterable[Mixture], spec: ModelSpec, model_path: Path | None) -> Outcome:
+    """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
+    denoiser = None if model_path is None else Denoiser(model_path)
+    distances, ratios_db = [], []
+    for mixture in mixtures:
+        if not mixture.clean.any():
+            continue
+        output = mixture.noisy if denoiser is None else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
+        level = active_rms(mixture.clean)
+        compressed = (_compressed(signal / level, spec, mixture.bandwidth_hz) for signal in (mixture.clean, output))
+        distances.append(float(np.mean(np.square(np.subtract(*compressed)))))
+        ratio_db = si_sdr_db(mixture.clean, output)
+        ratios_db.append(min(max(ratio_db, -30.0), 60.0))  # digital silence and untouched clean speech are not infinitely far
+    return Outcome(float(np.mean(distances)), float(np.mean(ratios_db)))
+
+
+def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
+    """Return mixtures of the validation part, `source` as :class:`rtden.training.batches.BatchSource`."""
+    return list(itertools.islice((mixture for number in itertools.count() for mixture in source.mixtures(number)), count))
+
+
+def _compressed(signal: Array, spec: ModelSpec, bandwidth_hz: float) -> Array:
+    frames = np.lib.stride_tricks.sliding_window_view(signal, spec.n_fft)[:: spec.hop]
+    heard = int(min(1.0, bandwidth_hz * 2.0 / spec.rate_hz) * (spec.n_fft // 2 + 1))
+    return power(stft(frames, hann(spec.n_fft))[:, :heard] / np.float32(np.sqrt(0.375 * spec.n_fft))) ** (COMPRESSION / 2.0)
 
 
 def _rounded(value: Any) -> float:

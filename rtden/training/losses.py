@@ -1,0 +1,131 @@
+"""The path after the network, in Keras operations through which a gradient runs, and the loss at its end.
+
+Shares of mels become gains of bins, gains meet the noisy spectra, Griffin-Lim makes them consistent, frames are
+overlap-added; what comes out is compared with the clean signal. It gives what :class:`rtden.Denoiser` gives (with
+Griffin-Lim over the whole signal rather than over the newest frames), which a test shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rtden.mel import BandSpread, hann
+from rtden.sidecar import ModelSpec
+
+COMPRESSION = 0.3
+"""Exponent that brings amplitudes nearer to loudness before they are compared."""
+EPSILON = 1e-6
+"""Power, relative to the speech's, below which a difference is not heard; it keeps gradients finite."""
+
+Spectra = tuple[Any, Any]
+"""Real and imaginary parts, shape (mixtures, columns, bins) each."""
+
+
+class Inversion:
+    """Spectra and shares to a signal, and a signal to spectra.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    iterations : int
+        Griffin-Lim iterations over the whole signal, from the noisy phase.
+    """
+
+    def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
+        self._hop, self._overlap, self._iterations = spec.hop, spec.n_fft // spec.hop, iterations
+        self._window = hann(spec.n_fft)
+        self._squares = (self._window**2).reshape(self._overlap, self._hop)
+        spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
+        BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)(np.eye(spec.n_mels, dtype=np.float32), spread)
+        self._spread = spread
+
+    def spectra(self, signal: Any, *, n_fft: int | None = None) -> Spectra:
+        """Return the spectra of the frames that lie inside a signal, shape (mixtures, whole hops)."""
+        window = self._window if n_fft is None else hann(n_fft)
+        overlap = self._overlap
+        hop = len(window) // overlap
+        blocks = ops.reshape(signal, (ops.shape(signal)[0], -1, hop))
+        columns = blocks.shape[1] - overlap + 1
+        frames = ops.concatenate([blocks[:, part : part + columns] for part in range(overlap)], axis=-1)
+        # Real, imaginary: complex tensors have no gradient on some backends.
+        real, imaginary = ops.rfft(frames * window)
+        return real, imaginary
+
+    def overlap_add(self, spectra: Spectra) -> Any:
+        """Return the weighted sum of frames, shape (mixtures, (columns + overlap - 1) * hop), exact for spectra of a signal."""
+        hop, overlap = self._hop, self._overlap
+        frames = ops.irfft(spectra, fft_length=overlap * hop) * self._window
+        mixtures, columns = ops.shape(frames)[0], frames.shape[1]
+        parts = ops.reshape(frames, (mixtures, columns, overlap, hop))
+        total = sum(ops.pad(parts[:, :, part], ((0, 0), (part, overlap - 1 - part), (0, 0))) for part in range(overlap))
+        weight = np.zeros((columns + overlap - 1, hop), np.float32)
+        for part in range(overlap):
+            weight[part : part + columns] += self._squares[part]
+        # Before the first frame lies silence, whose frames count, as in use: dividing by a window's first samples would blow up.
+        weight[: overlap - 1] = self._squares.sum(axis=0)
+        return ops.reshape(total / np.maximum(weight, 1e-6), (mixtures, (columns + overlap - 1) * hop))
+
+    def __call__(self, noisy: Any, share: Any) -> Any:
+        """Return denoised signals; shapes (mixtures, samples) and (mixtures, n_mels, columns, 1) to (mixtures, samples)."""
+        gains = ops.matmul(ops.transpose(share[..., 0], (0, 2, 1)), self._spread)
+        # The frames that reach beyond the end are there in use, filled with what follows; here with silence.
+        rest = (self._overlap - 1) * self._hop
+        real, imaginary = self.spectra(ops.pad(noisy, ((0, 0), (0, rest))))
+        real, imaginary = real * gains, imaginary * gains
+        magnitude = ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2) if self._iterations else None
+        for _ in range(self._iterations):
+            real, imaginary = self.spectra(self.overlap_add((real, imaginary)))
+            scale = magnitude / ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2)
+            real, imaginary = real * scale, imaginary * scale
+        return self.overlap_add((real, imaginary))[:, : noisy.shape[1]]
+
+
+class SpectralLoss:
+    """Distance of compressed spectra: 70 % of magnitudes, 30 % of complex spectra (Braun and Tashev, 2021).
+
+    Bins count as the ear spaces them, half and half with equal counting: half of the bins lie above 5.5 kHz, where little of
+    speech is. Differences beyond what the recording holds do not count.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    iterations : int
+        Griffin-Lim iterations in the path that is trained through.
+    resolutions : tuple of int
+        Further frame lengths in samples at which magnitudes are compared, multi-resolution (Yamamoto et al., 2020).
+    """
+
+    def __init__(self, spec: ModelSpec, *, iterations: int, resolutions: tuple[int, ...] = ()) -> None:
+        self.invert = Inversion(spec, iterations=iterations)
+        self._resolutions = resolutions
+        bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
+        density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
+        self._bin_weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
+
+    def __call__(self, noisy: Any, clean: Any, heard: Any, share: Any) -> Any:
+        """Return the mean distance over a batch (a scalar); arguments as :class:`rtden.training.batches.Batch` says."""
+        denoised = self.invert(noisy, share)
+        weight = (heard * self._bin_weight)[:, None, :]
+        loss = self._distance(self.invert.spectra(denoised), self.invert.spectra(clean), weight, len(self.invert._window))
+        for n_fft in self._resolutions:
+            bins = np.linspace(0, heard.shape[1] - 1, n_fft // 2 + 1).round().astype(int)
+            ours, theirs = self.invert.spectra(denoised, n_fft=n_fft), self.invert.spectra(clean, n_fft=n_fft)
+            loss += self._distance(ours, theirs, ops.take(weight, bins, axis=2), n_fft, complex_share=0.0)
+        return loss / (1 + len(self._resolutions))
+
+    def _distance(self, first: Spectra, second: Spectra, weight: Any, n_fft: int, *, complex_share: float = 0.3) -> Any:
+        scale = 1.0 / np.sqrt(0.375 * n_fft)  # the RMS of a Hann window: a signal at level one has bins of about one
+        compressed = []
+        for real, imaginary in (first, second):
+            power = (ops.square(real) + ops.square(imaginary)) * scale**2 + EPSILON
+            magnitude = ops.power(power, COMPRESSION / 2.0)
+            bend = scale * ops.power(power, (COMPRESSION - 1.0) / 2.0)
+            compressed.append((magnitude, real * bend, imaginary * bend))
+        (magnitude, real, imaginary), (clean_magnitude, clean_real, clean_imaginary) = compressed
+        distance = (1.0 - complex_share) * ops.square(magnitude - clean_magnitude)
+        if complex_share:
+            distance += complex_share * (ops.square(real - clean_real) + ops.square(imaginary - clean_imaginary))
+        return ops.mean(weight * distance)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from rtden import Denoiser, Settings
+from rtden.autoencoder import Autoencoder
+from rtden.griffinlim import Inverter
+from rtden.mel import BandSpread, MelWindow, hann, power, stft
+from rtden.sidecar import ModelSpec, find_model
+from rtden.training.losses import Inversion, SpectralLoss
+
+SPEC = ModelSpec(name="tiny", mean_db=-30.0)
+LEAD_IN = SPEC.n_fft - SPEC.hop
+
+
+def shares_of(denoiser: Denoiser, stream: np.ndarray) -> np.ndarray:
+    """Return the share of every column of a stream, shape (1, n_mels, columns, 1), as the Denoiser comes to them."""
+    window, network, columns = MelWindow(denoiser.spec), Autoencoder(find_model("seed")), []
+    for start in range(0, len(stream) - SPEC.n_fft + 1, SPEC.hop):
+        window.push(power(stft(stream[start : start + SPEC.n_fft], hann(SPEC.n_fft)))[None])
+        columns.append(network.infer(window.columns)[:, -1].copy())
+    return np.stack(columns, axis=1)[None, :, :, None]
+
+
+def test_it_gives_what_the_denoiser_gives(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    noisy = recordings[1][: 40 * SPEC.hop]
+    denoiser = Denoiser("seed", Settings(iterations=0))
+    expected = np.concatenate([denoiser.feed(noisy), denoiser.flush()])
+    stream = np.concatenate([np.zeros(LEAD_IN, np.float32), noisy])
+    share = shares_of(denoiser, np.concatenate([stream, np.zeros(LEAD_IN, np.float32)]))
+    ours = np.asarray(Inversion(denoiser.spec, iterations=0)(stream[None], share[:, :, : len(stream) // SPEC.hop]))[0]
+    np.testing.assert_allclose(ours[LEAD_IN:], expected, atol=1e-5)
+
+
+def test_its_griffin_lim_is_the_products(rng: np.random.Generator) -> None:
+    columns = 20
+    noisy = rng.standard_normal((1, columns * SPEC.hop)).astype(np.float32)
+    noisy[:, :LEAD_IN] = 0.0  # the silence that precedes every stream
+    share = rng.uniform(0.05, 1.0, (1, SPEC.n_mels, columns, 1)).astype(np.float32)
+    ours = np.asarray(Inversion(SPEC, iterations=3)(noisy, share))[0]
+    inverter = Inverter(n_fft=SPEC.n_fft, hop=SPEC.hop, advance=columns, iterations=3, frames=columns)
+    stream = np.concatenate([noisy[0], np.zeros(LEAD_IN, np.float32)])
+    frames = np.lib.stride_tricks.sliding_window_view(stream, SPEC.n_fft)[:: SPEC.hop]
+    gains = np.empty((columns, SPEC.n_fft // 2 + 1), np.float32)
+    BandSpread(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, SPEC.fmin_hz, SPEC.fmax_hz)(share[0, :, :, 0].T, gains)
+    expected = np.empty(columns * SPEC.hop, np.float32)
+    inverter.push(stft(frames, hann(SPEC.n_fft)), gains, expected)
+    np.testing.assert_allclose(ours, expected, atol=5e-3)  # at the very end the product divides by windows nearer to zero
+    np.testing.assert_allclose(ours[: -2 * SPEC.hop], expected[: -2 * SPEC.hop], atol=1e-4)
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_a_share_of_one_gives_the_input(rng: np.random.Generator, iterations: int) -> None:
+    noisy = rng.standard_normal((2, 20 * SPEC.hop)).astype(np.float32)
+    noisy[:, :LEAD_IN] = 0.0
+    ones = np.ones((2, SPEC.n_mels, 20, 1), np.float32)
+    ours = np.asarray(Inversion(SPEC, iterations=iterations)(noisy, ones))
+    np.testing.assert_allclose(ours, noisy, atol=1e-4)
+
+
+@pytest.mark.parametrize(("iterations", "resolutions"), [(0, ()), (1, ()), (0, (512, 2048))])
+def test_the_clean_signal_has_the_least_loss(rng: np.random.Generator, iterations: int, resolutions: tuple[int, ...]) -> None:
+    loss = SpectralLoss(SPEC, iterations=iterations, resolutions=resolutions)
+    clean = rng.standard_normal((2, 20 * SPEC.hop)).astype(np.float32)
+    clean[:, :LEAD_IN] = 0.0
+    heard = np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
+    found = {s: float(loss(clean, clean, heard, np.full((2, SPEC.n_mels, 20, 1), s, np.float32))) for s in (1.0, 0.8, 0.5, 0.1)}
+    assert found[1.0] < 1e-4
+    assert found[1.0] < found[0.8] < found[0.5] < found[0.1]
+
+
+def test_what_is_not_heard_does_not_count(rng: np.random.Generator) -> None:
+    loss = SpectralLoss(SPEC, iterations=0)
+    clean = rng.standard_normal((1, 20 * SPEC.hop)).astype(np.float32)
+    nothing = np.zeros((1, SPEC.n_fft // 2 + 1), np.float32)
+    assert float(loss(clean, clean, nothing, np.zeros((1, SPEC.n_mels, 20, 1), np.float32))) == 0.0
+
+
+def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
+    """Noise above 4 kHz, a voice below: the share learns to open below and to close above."""
+    seconds = np.arange(20 * SPEC.hop) / SPEC.rate_hz
+    clean = sum(np.sin(2 * np.pi * 200 * k * seconds) for k in range(1, 8)).astype(np.float32)[None]
+    hiss = np.fft.rfft(rng.standard_normal(clean.shape[1]))
+    hiss[np.fft.rfftfreq(clean.shape[1], 1 / SPEC.rate_hz) < 4000] = 0
+    noisy = clean + np.fft.irfft(hiss, clean.shape[1]).astype(np.float32)[None]
+    inputs = keras.Input((SPEC.n_mels, 20, 1))
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="zeros")(inputs))
+    loss = SpectralLoss(SPEC, iterations=1)
+    heard = np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
+    model.compile(keras.optimizers.Adam(0.3), lambda _, share: loss(noisy, clean, heard, share))
+    low = np.where(np.arange(SPEC.n_mels) < 75, 1.0, -1.0).astype(np.float32)  # which side of 4 kHz a band lies
+    features = np.broadcast_to(low[None, :, None, None], (1, SPEC.n_mels, 20, 1))
+    for _ in range(40):
+        model.train_on_batch(features, noisy)
+    share = np.asarray(model(features))[0, :, 0, 0]
+    assert share[:70].min() > 0.85
+    assert share[95:].max() < 0.2
