@@ -463,9 +463,9 @@ def train(
 
     begun = start is not None
     settings = Recipe(
-        steps=steps or (600 if begun else Recipe.steps),
-        learning_rate=learning_rate or (3e-4 if begun else Recipe.learning_rate),
-        validate_every=min(Recipe.validate_every, 100 if begun else Recipe.validate_every, steps or Recipe.steps),
+        steps=(600 if begun else Recipe.steps) if steps is None else steps,
+        learning_rate=(3e-4 if begun else Recipe.learning_rate) if learning_rate is None else learning_rate,
+        validate_every=max(1, min(100 if begun else Recipe.validate_every, Recipe.steps if steps is None else steps)),
         mixtures=mixtures,
         patience=patience,
         iterations=iterations,

@@ -21,7 +21,7 @@ FORMAT = 1
 CHANNELS = ("log_mel", "above_floor", "above_mean", "slope")
 """What an input channel of a network may hold; :class:`rtden.mel.MelFeatures` says what each is."""
 
-DEFAULT_MODEL = "seed"
+DEFAULT_MODEL = "rtden"
 
 
 @dataclass(frozen=True, kw_only=True)

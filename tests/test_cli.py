@@ -411,7 +411,7 @@ def test_the_shipped_models_are_listed_with_the_default_first() -> None:
     assert result.exit_code == 0
     header, first = result.stdout.splitlines()[:2]
     assert header.split()[:2] == ["Name", "Size"]
-    assert re.match(r"\s*seed \(default\)\s+\d+ KiB\s+\S", first)
+    assert re.match(r"\s*rtden \(default\)\s+\d+ KiB\s+\S", first)
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -52,7 +52,7 @@ def test_every_step_is_reported_and_the_best_network_is_returned(finished: tuple
     assert abs(trainer.validation_loss([held_out(0), held_out(1)]) - seen[-1].best_loss) < 1e-5
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -64,9 +64,9 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
 
     def stop(progress: Progress) -> None:
         if progress.step == stopped_after:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(SPEC, corpus, RECIPE, tmp_path, report=stop)
     steps: list[Progress] = []
     resumed = train(SPEC, corpus, RECIPE, tmp_path, report=steps.append)

@@ -36,6 +36,7 @@ class Inversion:
 
     def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
         self._hop, self._overlap, self._iterations = spec.hop, spec.n_fft // spec.hop, iterations
+        self.n_fft = spec.n_fft
         self._window = hann(spec.n_fft)
         self._squares = (self._window**2).reshape(self._overlap, self._hop)
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
@@ -84,7 +85,7 @@ class Inversion:
 
 
 class SpectralLoss:
-    """Distance of compressed spectra: 70 % of magnitudes, 30 % of complex spectra (Braun and Tashev, 2021).
+    """Distance of compressed magnitudes and, if wanted, of compressed complex spectra (Braun and Tashev, 2021).
 
     Bins count as the ear spaces them, half and half with equal counting: half of the bins lie above 5.5 kHz, where little of
     speech is. Differences beyond what the recording holds do not count.
@@ -94,13 +95,17 @@ class SpectralLoss:
     spec : ModelSpec
     iterations : int
         Griffin-Lim iterations in the path that is trained through.
+    complex_share : float
+        Share of the distance that is of complex spectra.
+    distortion : float
+        Weight of the logarithm of each mixture's distortion relative to its speech, which is what SI-SDR measures.
     resolutions : tuple of int
         Further frame lengths in samples at which magnitudes are compared, multi-resolution (Yamamoto et al., 2020).
     """
 
-    def __init__(self, spec: ModelSpec, *, iterations: int, resolutions: tuple[int, ...] = ()) -> None:
+    def __init__(self, spec: ModelSpec, *, iterations: int, complex_share: float = 0.0, distortion: float = 0.0, resolutions: tuple[int, ...] = ()) -> None:
         self.invert = Inversion(spec, iterations=iterations)
-        self._resolutions = resolutions
+        self._complex_share, self._distortion, self._resolutions = complex_share, distortion, resolutions
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
         self._bin_weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
@@ -109,14 +114,23 @@ class SpectralLoss:
         """Return the mean distance over a batch (a scalar); arguments as :class:`rtden.training.batches.Batch` says."""
         denoised = self.invert(noisy, share)
         weight = (heard * self._bin_weight)[:, None, :]
-        loss = self._distance(self.invert.spectra(denoised), self.invert.spectra(clean), weight, len(self.invert._window))
+        ours, theirs = self.invert.spectra(denoised), self.invert.spectra(clean)
+        loss = self._distance(ours, theirs, weight, self.invert.n_fft, complex_share=self._complex_share)
         for n_fft in self._resolutions:
             bins = np.linspace(0, heard.shape[1] - 1, n_fft // 2 + 1).round().astype(int)
-            ours, theirs = self.invert.spectra(denoised, n_fft=n_fft), self.invert.spectra(clean, n_fft=n_fft)
-            loss += self._distance(ours, theirs, ops.take(weight, bins, axis=2), n_fft, complex_share=0.0)
-        return loss / (1 + len(self._resolutions))
+            finer = [self.invert.spectra(signal, n_fft=n_fft) for signal in (denoised, clean)]
+            loss += self._distance(*finer, ops.take(weight, bins, axis=2), n_fft)
+        loss /= 1 + len(self._resolutions)
+        return loss + self._distortion * self._log_distortion(ours, theirs, heard[:, None, :]) if self._distortion else loss
 
-    def _distance(self, first: Spectra, second: Spectra, weight: Any, n_fft: int, *, complex_share: float = 0.3) -> Any:
+    def _log_distortion(self, ours: Spectra, theirs: Spectra, heard: Any) -> Any:
+        difference = sum(ops.sum(heard * ops.square(a - b), axis=(1, 2)) for a, b in zip(ours, theirs, strict=True))
+        speech = sum(ops.sum(heard * ops.square(part), axis=(1, 2)) for part in theirs)
+        # Where there is no speech, distortion is told against speech at -20 dB; below -30 dB there is nothing to gain.
+        reference = ops.maximum(speech, 0.01 * 0.375 * self.invert.n_fft * ops.sum(heard, axis=(1, 2)) * theirs[0].shape[1])
+        return ops.mean(ops.log(difference / reference + 1e-3)) / np.log(10.0)
+
+    def _distance(self, first: Spectra, second: Spectra, weight: Any, n_fft: int, *, complex_share: float = 0.0) -> Any:
         scale = 1.0 / np.sqrt(0.375 * n_fft)  # the RMS of a Hann window: a signal at level one has bins of about one
         compressed = []
         for real, imaginary in (first, second):

@@ -118,13 +118,13 @@ class Mixer:
     def _draw_noise(self, rng: np.random.Generator) -> Array:
         """Return a noise with an RMS of one."""
         kind = rng.random()
-        if kind < 0.60:
+        if kind < 0.55:
             noise = self._recorded_noise(rng)
-        elif kind < 0.70:
+        elif kind < 0.63:
             noise = self._filter(rng.standard_normal(self._samples, np.float32), self._curve(rng, 11.0))
-        elif kind < 0.80:
+        elif kind < 0.81:
             noise = self._clicks(rng)
-        elif kind < 0.85:
+        elif kind < 0.86:
             noise = self._tones(rng, float(10.0 ** rng.uniform(1.6, 3.3)))
             noise += np.float32(rng.uniform(0.05, 1.0)) * self._filter(rng.standard_normal(self._samples, np.float32), self._curve(rng, 8.0))
         else:
@@ -137,7 +137,7 @@ class Mixer:
         return noise
 
     def _recorded_noise(self, rng: np.random.Generator) -> Array:
-        parts, cut = [], int(rng.integers(self._samples)) if rng.random() < 0.15 else self._samples
+        parts, cut = [], int(rng.integers(self._samples)) if rng.random() < 0.3 else self._samples
         for samples in (cut, self._samples - cut):
             speed = rng.uniform(0.65, 1.5)
             needed = int(samples * speed) + 2
@@ -146,12 +146,16 @@ class Mixer:
             if len(source) < needed:
                 source = np.tile(source, -(-needed // len(source)))[:needed]
             part = np.interp(np.arange(samples) * speed, np.arange(needed), source).astype(np.float32)
+            if rng.random() < 0.3:
+                part = part[::-1]
+            if rng.random() < 0.1:  # every frequency moves by the same amount
+                part = part * np.cos(np.arange(samples, dtype=np.float32) * np.float32(2.0 * np.pi * rng.uniform(50.0, 2000.0) / self._rate_hz))
             parts.append(part / np.float32(np.sqrt(np.mean(part**2)) + 1e-6) if samples else part)
         return np.concatenate(parts)
 
     def _clicks(self, rng: np.random.Generator) -> Array:
         """Keyboards, mice, cutlery: runs of short bursts with a few colours, each with a thud's or a room's quieter tail."""
-        noise = np.float32(10.0 ** (rng.uniform(-60.0, -30.0) / 20.0)) * rng.standard_normal(self._samples, np.float32)
+        noise = np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0)) * rng.standard_normal(self._samples, np.float32)
         length = int(0.12 * self._rate_hz)
         ages = np.arange(length, dtype=np.float32) / self._rate_hz
         bursts = []
@@ -166,10 +170,10 @@ class Mixer:
             bursts.append(burst / np.float32(np.abs(burst).max() + 1e-9))
         seconds, rate, run_ends = 0.0, 2.0, 0.0
         while (start := int(seconds * self._rate_hz)) < self._samples:
-            burst = bursts[int(rng.integers(len(bursts)))] * np.float32(10.0 ** (rng.normal(0.0, 6.0) / 20.0))
+            burst = bursts[int(rng.integers(len(bursts)))] * np.float32(10.0 ** (rng.normal(0.0, 5.0) / 20.0))
             noise[start : start + length] += burst[: self._samples - start]
             if seconds >= run_ends:  # a new run, after a pause
-                rate, run_ends = 10.0 ** rng.uniform(0.3, 1.5), seconds + rng.exponential(1.0)
+                rate, run_ends = 10.0 ** rng.uniform(0.5, 1.6), seconds + rng.exponential(1.0)
                 seconds += rng.exponential(0.3)
             seconds += rng.gamma(4.0, 0.25 / rate)
         return noise

@@ -29,6 +29,10 @@ WINDOW_STRIDE = 4
 """Columns that a network which is not causal answers per window in training; in use the newest one to eight are taken."""
 
 
+LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions")
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What a run depends on besides its recordings. The same recipe on the same recordings gives the same network."""
@@ -44,6 +48,10 @@ class Recipe:
     weight_decay: float = 1e-4
     iterations: int = 0
     """Griffin-Lim iterations in the path that is trained through."""
+    complex_share: float = 0.0
+    """Share of complex spectra in the loss."""
+    distortion: float = 0.0
+    """Weight of the logarithmic distortion in the loss."""
     resolutions: tuple[int, ...] = ()
     """Further frame lengths, in samples, at which the loss compares."""
     validate_every: int = 500
@@ -60,6 +68,8 @@ class Recipe:
         for name in ("steps", "mixtures", "validate_every", "validation_batches", "patience"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +115,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.network = network
         self._frames = spec.frames
         self._causal = find_network(recipe.network).causal
-        self._spectral_loss = SpectralLoss(spec, iterations=recipe.iterations, resolutions=recipe.resolutions)
+        self._spectral_loss = SpectralLoss(spec, **{name: getattr(recipe, name) for name in LOSS_SETTINGS})
 
     def call(self, features: Any, training: bool = False) -> Any:
         """Return the shares of every column of a batch, (mixtures, n_mels, columns, 1)."""
