@@ -19,6 +19,7 @@ from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
 from rtden.mel import Array, hann, power, stft
 from rtden.metrics import si_sdr_db
+from rtden.quiet import quiet_stderr
 from rtden.sidecar import ModelSpec, load_spec, save_spec
 from rtden.training.batches import Batch
 from rtden.training.losses import COMPRESSION
@@ -45,7 +46,8 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
             converter.representative_dataset = lambda: ([window[None]] for window in calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
-        return bytes(converter.convert())
+        with quiet_stderr():
+            return bytes(converter.convert())
 
 
 def windows_of(batches: Iterable[Batch], spec: ModelSpec, count: int, *, seed: int = 0) -> Array:
