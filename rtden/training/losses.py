@@ -118,8 +118,8 @@ class SpectralLoss:
         loss = self._distance(ours, theirs, weight, self.invert.n_fft, complex_share=self._complex_share)
         for n_fft in self._resolutions:
             bins = np.linspace(0, heard.shape[1] - 1, n_fft // 2 + 1).round().astype(int)
-            finer = [self.invert.spectra(signal, n_fft=n_fft) for signal in (denoised, clean)]
-            loss += self._distance(*finer, ops.take(weight, bins, axis=2), n_fft)
+            first, second = (self.invert.spectra(signal, n_fft=n_fft) for signal in (denoised, clean))
+            loss += self._distance(first, second, ops.take(weight, bins, axis=2), n_fft)
         loss /= 1 + len(self._resolutions)
         return loss + self._distortion * self._log_distortion(ours, theirs, heard[:, None, :]) if self._distortion else loss
 

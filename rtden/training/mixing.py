@@ -155,7 +155,7 @@ class Mixer:
 
     def _clicks(self, rng: np.random.Generator) -> Array:
         """Keyboards, mice, cutlery: runs of short bursts with a few colours, each with a thud's or a room's quieter tail."""
-        noise = np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0)) * rng.standard_normal(self._samples, np.float32)
+        noise: Array = np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0)) * rng.standard_normal(self._samples, np.float32)
         length = int(0.12 * self._rate_hz)
         ages = np.arange(length, dtype=np.float32) / self._rate_hz
         bursts = []
