@@ -52,7 +52,10 @@ def _in_one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the very end
+            return result
         except RtdenError as error:
             _messages.print(f"rtden: {error}", markup=False)
             raise typer.Exit(2) from None

