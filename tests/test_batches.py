@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -72,7 +72,9 @@ def test_batches_have_numbers_and_are_drawn_ahead_in_order(source: BatchSource) 
     assert not np.array_equal(source(3).noisy, source(4).noisy)
 
 
-def test_a_run_that_is_left_early_leaves_no_process_behind(source: BatchSource, tmp_path: Path) -> None:
-    ahead = draw_ahead(source, range(100))
+def test_a_run_that_is_left_early_leaves_no_process_behind(source: BatchSource) -> None:
+    ahead = draw_ahead(source, range(6))
     next(ahead)
+    assert multiprocessing.active_children()
     ahead.close()
+    assert not multiprocessing.active_children()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,16 +24,6 @@ from rtden.sidecar import find_model
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 RATE_HZ = 22050
-
-
-@pytest.fixture(autouse=True)
-def _same_handlers() -> Iterator[None]:
-    """Put back what the command line does to the process that it runs in."""
-    kept, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
-    yield
-    signal.signal(signal.SIGTERM, kept)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture

@@ -9,10 +9,8 @@ import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -428,16 +426,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
 
 # The command
-
-
-@pytest.fixture(autouse=True)
-def _same_handlers() -> Iterator[None]:
-    """Put back what the command line does to the process that it runs in."""
-    kept, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
-    yield
-    signal.signal(signal.SIGTERM, kept)
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 def run(*arguments: str | Path) -> Result:

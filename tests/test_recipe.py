@@ -35,7 +35,7 @@ def test_the_loss_falls(corpus: Corpus, tmp_path: Path) -> None:
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [12, 24, 36, 48]
-    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
+    assert float(rows[-1]["validation_loss"]) < 0.95 * float(rows[0]["validation_loss"])
 
 
 def test_every_step_is_reported_and_the_best_network_is_returned(finished: tuple[Path, keras.Model, list[Progress]], corpus: Corpus) -> None:
