@@ -202,8 +202,9 @@ def live(
     force: ForceOption = False,
 ) -> None:
     """Denoise a microphone in real time."""
+    from rtden.endpoints import is_recording, open_sink, open_source
     from rtden.errors import AudioFileError, SettingsError
-    from rtden.live import DEFAULT_BUFFER_MS, LiveEngine, is_recording, open_sink, open_source
+    from rtden.live import LiveEngine
     from rtden.settings import Settings
 
     if not duration > 0:
@@ -216,9 +217,7 @@ def live(
     try:
         sink = open_sink(target, rate_hz=origin.rate_hz, force=force)
         try:
-            engine = LiveEngine(
-                origin, sink, model=model, settings=settings, buffer_ms=DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms, record=record, force=force
-            )
+            engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, record=record, force=force)
         except BaseException:
             sink.stop()
             raise

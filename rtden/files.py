@@ -24,8 +24,8 @@ from rtden.errors import AudioFileError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
 from rtden.quiet import quiet_stderr
-from rtden.resample import StreamDenoiser
 from rtden.settings import Settings
+from rtden.stream import StreamDenoiser
 
 BLOCK_FRAMES = 1 << 15
 SYSTEM_ERROR = 2
@@ -170,7 +170,7 @@ def _denoise_path(source: Path, target: Path, model: str | Path | None, settings
         if os.path.exists(target) and target.samefile(source):
             raise AudioFileError(f"{target} would overwrite the original; choose another file with -o.")
         noise = NoiseMeter(recording.samplerate, recording.samplerate)
-        stream = StreamDenoiser(model, settings, source_hz=recording.samplerate, channels=recording.channels)
+        stream = StreamDenoiser(model, settings, rate_hz=recording.samplerate, channels=recording.channels)
         container, subtype = format_of(target, recording)
         endian = recording.endian if container == recording.format and container in ("WAV", "AIFF", "AU", "RAW") else "FILE"
         with write_recording(
