@@ -26,6 +26,9 @@ PORTAUDIO_DEVICE = "pulse"
 """How PortAudio, which knows ALSA's devices only, calls the server."""
 ANSWER_SECONDS = 5.0
 _OWNER = re.compile(r"\brtden\.owner=(\d+)-(\d+)")
+_STEREO = ("channels=2", "channel_map=front-left,front-right")
+# rtden plays the same into both ears. A microphone is mono; PipeWire's own way from two channels to one would make it 3 dB louder.
+_LEFT = ("channels=1", "channel_map=mono", "master_channel_map=front-left", "remix=no")
 _DEFAULTS = {"sink": "Default Sink", "source": "Default Source"}
 
 
@@ -77,7 +80,7 @@ class VirtualMicrophone:
             raise DeviceError(
                 "rtden makes a virtual microphone on Linux only: install BlackHole (macOS) or VB-CABLE (Windows), and give a part of its name as the output."
             )
-        self._defaults = _defaults()
+        self._defaults = {kind: name for kind, name in _defaults().items() if name in _names(kind)}
         ours = _own_identity()
         _clear_away(ours)
         self._is_open = True
@@ -85,9 +88,9 @@ class VirtualMicrophone:
             mark = f"rtden.owner={ours[0]}-{ours[1]}"
             # Two programs' worth of quotes: the outer ones are the module's, the inner ones those of its list of properties.
             properties = f"device.description='rtden output' {mark}"
-            _load("module-null-sink", f"sink_name={SINK_NAME}", f"rate={RATE_HZ}", "channels=1", "channel_map=mono", f'sink_properties="{properties}"')
+            _load("module-null-sink", f"sink_name={SINK_NAME}", f"rate={RATE_HZ}", *_STEREO, f'sink_properties="{properties}"')
             properties = f"device.description={SOURCE_NAME} device.icon_name=audio-input-microphone {mark}"
-            _load("module-remap-source", f"master={SINK_NAME}.monitor", f"source_name={SOURCE_NAME}", f'source_properties="{properties}"')
+            _load("module-remap-source", f"master={SINK_NAME}.monitor", f"source_name={SOURCE_NAME}", *_LEFT, f'source_properties="{properties}"')
             self._yield_to_the_first(ours)
             self._restore_defaults()
         except BaseException:
@@ -148,7 +151,7 @@ class VirtualMicrophone:
     def _restore_defaults(self) -> None:
         for kind, now in _defaults().items():
             before = self._defaults.get(kind)
-            if now in {SINK_NAME, SOURCE_NAME, f"{SINK_NAME}.monitor"} and before in _names(kind):
+            if before is not None and now in {SINK_NAME, SOURCE_NAME, f"{SINK_NAME}.monitor"} and before in _names(kind):
                 _pactl(f"set-default-{kind}", before)
 
 

@@ -44,10 +44,11 @@ with VirtualMicrophone() as microphone:
     sink.start()
     source.start()
     print("playing", flush=True)
-    for _ in range(5):
-        sink.ring.write(tone)
-        time.sleep(1.0)
-        source.ring.read_into(heard)
+    for _ in range(100):
+        if sink.ring.fill_samples < sink.rate_hz // 2:
+            sink.ring.write(tone)
+        time.sleep(0.05)
+    source.ring.read_into(heard)
     np.save(sys.argv[1], heard[:, 0])
     print(source.rate_hz, flush=True)
     sink.stop()
