@@ -125,13 +125,13 @@ class Rig:
         self.now = ends_at
 
     def delay_seconds(self) -> float:
-        """How late the sound is at the loudspeakers, found in the sound itself: the phase of the tone over the last second."""
+        """Return how late the sound is at the loudspeakers, found in the sound itself: the phase of the tone over the last second."""
         turn = np.exp(-2j * np.pi * TONE_HZ * self._heard_at)
         phase = float(np.angle(np.sum(turn * self._heard) * 1j))
         return (-phase / (2.0 * np.pi * TONE_HZ)) % (1.0 / TONE_HZ)
 
     def heard_rms(self) -> float:
-        """The level of the last second played, full scale one."""
+        """Return the level of the last second played, full scale one."""
         return float(np.sqrt(np.mean(self._heard**2)))
 
     def _capture(self) -> float:

@@ -32,7 +32,7 @@ class DriftControl:
         self.restart()
 
     def restart(self) -> None:
-        """The delay has jumped: learn anew what to hold it at."""
+        """Learn anew what to hold the delay at, for it has jumped."""
         self.held_seconds: float | None = None
         self._smoothed_seconds = 0.0
         self._seen_seconds = 0.0
@@ -83,7 +83,7 @@ class BufferControl:
         self._quiet_seconds = 0.0
 
     def drop_out(self) -> None:
-        """The sink ran dry."""
+        """Note that the sink ran dry."""
         self._quiet_seconds = 0.0
         if not self._pinned:
             self.seconds = min(LONGEST_BUFFER_SECONDS, max(self.seconds * BUFFER_STEP, self.seconds + BUFFER_LEAST_STEP_SECONDS))

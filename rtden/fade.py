@@ -54,7 +54,7 @@ class SmoothReader:
     def read_into(self, block: Array) -> None:
         """Fill a block, shape (samples, channels)."""
         ring, wanted = self._ring, len(block)
-        if ring.channels == 1 or ring.channels == self._channels:
+        if ring.channels in (1, self._channels):
             got = ring.read_into(block)
         else:
             block[:, ring.channels :] = 0.0
