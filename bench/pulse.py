@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 RATE_HZ = 48000
+NULL_SINK = f"module-null-sink sink_name={{}} rate={RATE_HZ} channels=2"
 TOOLS = ("pulseaudio", "pactl", "paplay", "parec")
 ADVICE = "run 'sudo apt install pulseaudio pulseaudio-utils libasound2-plugins'"
 
@@ -29,6 +30,8 @@ class PulseServer:
         Names; the first is the default.
     arguments : tuple of str
         More of the server's own options.
+    sine : bool
+        Whether there is a source "sine", too, which PortAudio lists by that name: a tone of 440 Hz.
 
     Raises
     ------
@@ -36,7 +39,7 @@ class PulseServer:
         If a program is missing or the server does not start.
     """
 
-    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = (), *, sine: bool = False) -> None:
         if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
             raise RuntimeError(f"{', '.join(missing)} missing: {ADVICE}.")
         if not list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")):
@@ -52,13 +55,27 @@ class PulseServer:
             "XDG_CONFIG_HOME": str(home / ".config"),
             "PULSE_RUNTIME_PATH": str(runtime / "pulse"),
         }
-        entries = [_alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor") for sink in sinks]
+        named = [pair for sink in sinks for pair in ((sink, sink), (f"{sink}-monitor", f"{sink}.monitor"))] + [("sine", "sine")] * sine
+        entries = [_alsa_device(name, of_server) for name, of_server in named]
         (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries), encoding="utf-8")
-        modules = ["module-native-protocol-unix"] + [f"module-null-sink sink_name={sink} rate={RATE_HZ} channels=2" for sink in sinks]
-        options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments]
-        with (folder / "pulseaudio.log").open("wb") as log:
+        modules = ["module-native-protocol-unix"] + [NULL_SINK.format(sink) for sink in sinks]
+        modules += [f"module-sine-source source_name=sine rate={RATE_HZ} frequency=440"] * sine
+        self._options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments]
+        self._options += [word for module in modules for word in ("-L", module)]
+        self._log = folder / "pulseaudio.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, or start it again after :meth:`stop`.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not start.
+        """
+        with self._log.open("ab") as log:
             self._server = subprocess.Popen(
-                ["pulseaudio", *options, *(word for module in modules for word in ("-L", module))],
+                ["pulseaudio", *self._options],
                 env=self.env,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -68,7 +85,7 @@ class PulseServer:
                 return
             time.sleep(0.1)
         self.stop()
-        raise RuntimeError(f"PulseAudio did not start: {(folder / 'pulseaudio.log').read_text(encoding='utf-8', errors='replace')}")
+        raise RuntimeError(f"PulseAudio did not start: {self._log.read_text(encoding='utf-8', errors='replace')}")
 
     def stop(self) -> None:
         """End the server."""

@@ -37,12 +37,14 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 _screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
 STATUS_SECONDS = 1.0
+VIRTUAL_MICROPHONE = "virtual-mic"
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
+FullBandOption = Annotated[bool, typer.Option("--fullband/--no-fullband", help="Let what lies above the model's 11 kHz through, at the gain below it.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 
 
@@ -187,7 +189,7 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
 @_in_one_sentence
 def live(
     source: Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")] = "mic",
-    target: Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, or a recording to write.")] = "speakers",
+    target: Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")] = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
@@ -198,14 +200,21 @@ def live(
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
+    stereo: Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")] = False,
+    full_band: FullBandOption = True,
     record: Annotated[Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a second in place of the view.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Denoise a microphone in real time."""
+    """Denoise a microphone in real time.
+
+    Leaves with 0 at the end of a recording or of --duration, or when it is asked to stop; with 2 after an error.
+    """
     from rtden.endpoints import is_recording, open_sink, open_source
     from rtden.errors import AudioFileError, SettingsError
     from rtden.live import LiveEngine
     from rtden.settings import Settings
+    from rtden.virtualmic import VirtualMicrophone, VirtualSink
 
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
@@ -213,25 +222,32 @@ def live(
     places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
     if len({os.path.realpath(place) for place in places}) < len(places):
         raise AudioFileError(f"two of {', '.join(places)} are one file, and one of them would be lost; choose another for --out or --record.")
-    origin = open_source(source)
-    try:
-        sink = open_sink(target, rate_hz=origin.rate_hz, force=force)
+    with contextlib.ExitStack() as opened:
+        microphone = opened.enter_context(VirtualMicrophone()) if target == VIRTUAL_MICROPHONE else None
+        if microphone is not None:
+            opened.enter_context(microphone.routed())
+        origin = open_source(source)
+        opened.callback(origin.stop)
+        channels = min(2, origin.channels) if stereo else 1
+        sink = VirtualSink(microphone, channels=channels) if microphone else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
+        opened.callback(sink.stop)
+        engine = LiveEngine(
+            origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, stereo=stereo, full_band=full_band, record=record, force=force
+        )
+        title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
+        if not as_json:
+            _screen.print(title, markup=False)
+            if microphone is not None:
+                _screen.print("choose 'rtden' as the microphone in the other program")
         try:
-            engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, record=record, force=force)
-        except BaseException:
-            sink.stop()
-            raise
-    except BaseException:
-        origin.stop()
-        raise
-    _screen.print(f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)", markup=False)
-    try:
-        engine.start()
-        _watch(engine, duration)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        engine.stop()
+            engine.start()
+            _watch(engine, duration, as_json=as_json)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            engine.stop()
+    if as_json:
+        return
     _print_summary(engine)
     if is_recording(target):
         _screen.print(f"cleaned sound: {target}", markup=False)
@@ -239,31 +255,33 @@ def live(
         _screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _watch(engine: Any, duration: float) -> None:
-    """Print what the engine does until it ends or the time is over."""
+def _watch(engine: Any, duration: float, *, as_json: bool) -> None:
+    """Say what the engine does until it ends or the time is over."""
+    from rtden.view import status_json
+
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
     parts = engine.latency
-    _screen.print(
-        f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
-        f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
-    )
-    on_terminal = sys.stdout.isatty()
+    if not as_json:
+        _screen.print(
+            f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
+            f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
+        )
     ends_at = time.monotonic() + duration - 0.3
     looks_at = time.monotonic() + STATUS_SECONDS
-    try:
-        while engine.running and time.monotonic() < ends_at:
-            time.sleep(0.05)
-            if time.monotonic() >= looks_at:
-                looks_at += STATUS_SECONDS
-                line = _status_line(engine.status())
-                print(f"\r{line}\x1b[K" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
-    finally:
-        if on_terminal:
-            print("\r\x1b[K", end="", flush=True)
+    while engine.running and time.monotonic() < ends_at:
+        time.sleep(0.05)
+        if time.monotonic() >= looks_at:
+            looks_at += STATUS_SECONDS
+            status = engine.status()
+            print(status_json(status, engine.latency) if as_json else _status_line(status), flush=True)
 
 
 def _status_line(status: Any) -> str:
-    return f"in {_db(status.input_db):>9}  out {_db(status.output_db):>9}  noise {_db(-status.noise_removed_db)}  load {status.load:6.1%}  xruns {status.xruns}"
+    line = (
+        f"in {_db(status.input_db):>9}  out {_db(status.output_db):>9}  noise {_db(-status.noise_removed_db)}  load {status.load:6.1%}"
+        f"  xruns {status.xruns}  latency {status.latency_ms:.0f} ms  drift {status.drift_ppm:+.0f} ppm"
+    )
+    return line if status.state == "running" else f"{line}  {status.state}"
 
 
 def _print_summary(engine: Any) -> None:
@@ -274,10 +292,12 @@ def _print_summary(engine: Any) -> None:
     )
     if status.flagged_blocks:
         _screen.print(f"The sound system reported {status.flagged_blocks} blocks that came too late or were lost.")
+    if status.losses:
+        _screen.print(f"A device was lost, and found again, {status.losses} times.")
     if status.dropouts:
         _screen.print(
             f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "
-            "give --buffer-ms 60 or more, or --advance 2, if that happens often."
+            f"the buffer went to {status.buffer_ms:.0f} ms; give --buffer-ms 60 or more, or --advance 2, if that happens often."
         )
 
 

@@ -6,9 +6,11 @@ from rtden.resample import MOST_DRIFT_PPM
 
 SETTLE_SECONDS = 3.0
 """After a start or a drop-out: so long the delay is watched before it is held."""
-SMOOTH_SECONDS = 1.0
-HOLD_SECONDS = 30.0
+SMOOTH_SECONDS = 2.0
+HOLD_SECONDS = 25.0
 """Time constant by which a deviation is taken back: critically damped, a step of 300 ppm moves the delay by 3 ms at most."""
+LET_PASS_SECONDS = 0.001
+"""A deviation up to this is left alone: callbacks come irregularly, and two clocks that agree should be left alone, too."""
 LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5
 BUFFER_LEAST_STEP_SECONDS = 0.005
@@ -53,7 +55,8 @@ class DriftControl:
             return
         if self.held_seconds is None:
             self.held_seconds = self._smoothed_seconds
-        excess_seconds = self._smoothed_seconds - self.held_seconds
+        deviation_seconds = self._smoothed_seconds - self.held_seconds
+        excess_seconds = deviation_seconds - min(LET_PASS_SECONDS, max(-LET_PASS_SECONDS, deviation_seconds))
         pull_ppm = 2.0 / HOLD_SECONDS * excess_seconds * 1e6
         wanted_ppm = self._learned_ppm + pull_ppm
         self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtden.devices import Device, find_device, list_devices
+from rtden.devices import Device, DeviceSink, find_device, list_devices
 from rtden.errors import DeviceError
 
 SINK_NAME = "rtden_sink"
@@ -50,7 +50,7 @@ class VirtualMicrophone:
     To play into it, open the output stream of :meth:`device` inside :meth:`routed`::
 
         with VirtualMicrophone() as microphone, microphone.routed():
-            sink = DeviceSink(microphone.device())
+            sink = VirtualSink(microphone)
 
     What a process that was killed left behind is removed by the next one. Nothing else of the user's is changed. Where loading
     makes the server prefer the new sink or source, as it does on a machine without a real microphone, the former default is
@@ -141,6 +141,17 @@ class VirtualMicrophone:
                 else:
                     os.environ[name] = value
 
+    def is_there(self) -> bool:
+        """Return whether the server still has it: one that starts anew has not.
+
+        Raises
+        ------
+        DeviceError
+            If no server answers.
+        """
+        ours = _own_identity()
+        return any(module.owner == ours for module in _modules())
+
     @staticmethod
     def _yield_to_the_first(ours: tuple[int, int]) -> None:
         """Give way if another rtden was faster between the look and the loading."""
@@ -148,11 +159,39 @@ class VirtualMicrophone:
         if first is not None and first.owner != ours:
             raise _taken_by(first.owner[0])
 
+    def is_there(self) -> bool:
+        """Return whether the server still has it.
+
+        Raises
+        ------
+        DeviceError
+            If no server answers.
+        """
+        ours = _own_identity()
+        return any(module.owner == ours for module in _modules())
+
     def _restore_defaults(self) -> None:
         for kind, now in _defaults().items():
             before = self._defaults.get(kind)
             if before is not None and now in {SINK_NAME, SOURCE_NAME, f"{SINK_NAME}.monitor"} and before in _names(kind):
                 _pactl(f"set-default-{kind}", before)
+
+
+class VirtualSink(DeviceSink):
+    """The virtual microphone as the live engine's sink, to be made inside :meth:`VirtualMicrophone.routed`.
+
+    A server that starts anew has lost the microphone: it is made again when the sink is opened again.
+    """
+
+    def __init__(self, microphone: VirtualMicrophone, *, channels: int = 1) -> None:
+        self._microphone = microphone
+        super().__init__(microphone.device().name, channels=channels)
+
+    def open(self) -> None:
+        """Open a stream into the microphone, which is made if it is not there."""
+        if not self._microphone.is_there():
+            self._microphone.open()
+        super().open()
 
 
 def _clear_away(ours: tuple[int, int]) -> None:

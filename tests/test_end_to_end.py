@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 import soundfile
 import soxr
 from conftest import DATA
-from pulse import RATE_HZ, PulseServer
+from pulse import NULL_SINK, RATE_HZ, PulseServer
 from signals import aligned_si_sdr_db, delay_samples
 
 RTDEN = [sys.executable, "-m", "rtden.cli"]
@@ -85,7 +87,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
 
     # Cleaner, by at least 3 dB.
     gained_db = aligned_si_sdr_db(clean, heard_out) - aligned_si_sdr_db(clean, heard_in)
-    assert gained_db >= 3.0
+    assert gained_db >= 3.0, said
 
     # No dropout: the engine counted none, and nowhere that speech is loud does the output fall silent for 20 ms.
     summary = next(line for line in said.splitlines() if "total latency" in line)
@@ -138,17 +140,66 @@ def test_mistakes_end_with_one_sentence(server: PulseServer, options: list[str],
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_server_that_goes_away_ends_live_with_a_sentence(tmp_path: Path) -> None:
-    server = PulseServer(tmp_path, ("cable", "speaker"))
-    live = subprocess.Popen(
-        [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker"], env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def next_line(process: subprocess.Popen[str], *words: str) -> str:
+    """Return the next line that has all the words."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if all(word in line for word in words):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def live(server: PulseServer, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*RTDEN, "live", *options], env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def tone_level(recording: np.ndarray) -> float:
+    """Return the amplitude of the tone of 440 Hz in the last half second."""
+    tail = recording[-RATE_HZ // 2 :]
+    return float(2 * np.abs(np.mean(tail * np.exp(-2j * np.pi * 440 * np.arange(len(tail)) / RATE_HZ))))
+
+
+@pytest.mark.parametrize("what", ["the sink", "the server"])
+def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(tmp_path: Path, what: str) -> None:
+    """The sink is unloaded and loaded, or the server stopped and started, both without a word to rtden."""
+    server = PulseServer(tmp_path, ("speaker",), sine=True)
+    process = live(server, "--in", "sine", "--out", "speaker", "--limit-db", "0", "--json")
     try:
-        wait_for_line(live, "total latency")
-        server.stop()
-        _, complained = live.communicate(timeout=20)
+        for _ in range(6):
+            before = json.loads(next_line(process, '"state"'))
+        assert before["state"] == "running"
+        if what == "the sink":
+            module = next(line.split()[0] for line in server.pactl("list", "short", "modules").splitlines() if "sink_name=speaker" in line)
+            server.pactl("unload-module", module)
+        else:
+            server.stop()
+        lost = json.loads(next_line(process, "lost, trying again"))
+        assert lost["losses"] >= 1
+        busy = cpu_seconds(process.pid)
+        time.sleep(2.0)
+        assert cpu_seconds(process.pid) - busy < 1.0
+        if what == "the sink":
+            server.pactl("load-module", *NULL_SINK.format("speaker").split())
+        else:
+            server.start()
+        json.loads(next_line(process, '"state": "running"'))
+        for _ in range(6):
+            after = json.loads(next_line(process, '"state"'))
+        assert after["state"] == "running"
+        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=40)
+        recording = server.record("speaker")
+        time.sleep(1.5)
+        assert tone_level(recording.stop()) > 0.3
     finally:
-        live.kill()
-    assert live.returncode == 2
-    assert "has stopped: connect it again" in complained
+        process.send_signal(signal.SIGINT)
+        _, complained = process.communicate(timeout=20)
+        server.stop()
+    assert process.returncode == 0
     assert "Traceback" not in complained
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

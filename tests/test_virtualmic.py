@@ -21,7 +21,7 @@ from rtden.virtualmic import SINK_NAME, SOURCE_NAME, VirtualMicrophone
 TONE_HZ, OTHER_HZ = 1000.0, 440.0
 HOLD = """
 import time
-from rtden.virtualmic import VirtualMicrophone
+from rtden.virtualmic import VirtualMicrophone, VirtualSink
 with VirtualMicrophone():
     print("open", flush=True)
     time.sleep(60)
@@ -30,12 +30,12 @@ with VirtualMicrophone():
 PLAY = f"""
 import os, sys, time
 import numpy as np
-from rtden.devices import DeviceSink, DeviceSource, find_device
-from rtden.virtualmic import VirtualMicrophone
+from rtden.devices import DeviceSource
+from rtden.virtualmic import VirtualMicrophone, VirtualSink
 with VirtualMicrophone() as microphone:
     before = dict(os.environ)
     with microphone.routed():
-        sink, source = DeviceSink(microphone.device()), DeviceSource(find_device("default", "input"))
+        sink, source = VirtualSink(microphone), DeviceSource("default")
     assert dict(os.environ) == before
     seconds = np.arange(sink.rate_hz) / sink.rate_hz
     tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods: it can be repeated
@@ -269,7 +269,7 @@ def test_without_a_server_a_command_is_named(monkeypatch: pytest.MonkeyPatch, tm
 def test_without_alsas_plugin_a_package_is_named(tmp_path: Path) -> None:
     # An ALSA configuration that knows no device "pulse".
     (tmp_path / "alsa.conf").write_text("pcm.silence { type null\n hint { show on\n description silence } }\npcm.!default { type null }\n", encoding="utf-8")
-    code = "from rtden.virtualmic import VirtualMicrophone; VirtualMicrophone().device()"
+    code = "from rtden.virtualmic import VirtualMicrophone, VirtualSink; VirtualMicrophone().device()"
     ended = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "alsa.conf")}, capture_output=True, text=True, check=False
     )
