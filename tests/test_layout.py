@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "rtden"
 ORDER = (
     *("errors", "settings", "sidecar", "quiet"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser"),
-    *("resample", "metrics", "files", "paced", "devices", "live", "virtualmic"),
+    *("resample", "metrics", "files", "paced", "devices", "live", "virtualmic", "view"),
     *("bench", "evaluation", "plots", "cli"),
 )
 HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}
