@@ -241,7 +241,7 @@ def live(
                 _screen.print("choose 'rtden' as the microphone in the other program")
         try:
             engine.start()
-            _watch(engine, duration, as_json=as_json)
+            _watch(engine, title, duration, as_json=as_json)
         except KeyboardInterrupt:
             pass
         finally:
@@ -255,17 +255,21 @@ def live(
         _screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _watch(engine: Any, duration: float, *, as_json: bool) -> None:
-    """Say what the engine does until it ends or the time is over."""
-    from rtden.view import status_json
+def _watch(engine: Any, title: str, duration: float, *, as_json: bool) -> None:
+    """Show what the engine does until it ends, a key says so, or the time is over: on a terminal as a view, else as lines."""
+    from rtden.view import Keyboard, status_json, watch
 
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
-    parts = engine.latency
     if not as_json:
+        parts = engine.latency
         _screen.print(
             f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
             f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
         )
+        if _screen.is_terminal:
+            with Keyboard() as keyboard:
+                watch(engine, _screen, keyboard.keys(), title=title, duration=duration - 0.3, centres_hz=engine.band_centres_hz)
+            return
     ends_at = time.monotonic() + duration - 0.3
     looks_at = time.monotonic() + STATUS_SECONDS
     while engine.running and time.monotonic() < ends_at:

@@ -24,7 +24,7 @@ from rtden.endpoints import Sink, Source
 from rtden.errors import DeviceError, SettingsError
 from rtden.fade import NOTHING_SEEN, fade_in
 from rtden.keeper import CHECK_SECONDS, Keeper
-from rtden.mel import Array
+from rtden.mel import Array, band_edges_hz
 from rtden.metrics import NoiseMeter
 from rtden.recorder import Recorder
 from rtden.resample import Drift, Interpolator
@@ -280,6 +280,12 @@ class LiveEngine:
     def band_gains(self) -> Array:
         """The newest gains of the first channel, shape (n_mels,), linear."""
         return self._stream.denoisers[0].band_gains
+
+    @property
+    def band_centres_hz(self) -> list[float]:
+        """Where the bands of :attr:`band_gains` lie."""
+        spec = self._stream.denoisers[0].spec
+        return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
 
     @property
     def latency(self) -> LatencyParts:

@@ -16,7 +16,7 @@ ORDER = (
     *("errors", "settings", "sidecar", "quiet"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser"),
     *("resample", "stream", "metrics", "files"),
-    *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live"),
+    *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live", "view"),
     *("bench", "evaluation", "plots", "cli"),
 )
 HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}
