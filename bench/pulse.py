@@ -30,8 +30,6 @@ class PulseServer:
         Names; the first is the default.
     arguments : tuple of str
         More of the server's own options.
-    sine : bool
-        Whether there is a source "sine", too, which PortAudio lists by that name: a tone of 440 Hz.
 
     Raises
     ------
@@ -39,7 +37,7 @@ class PulseServer:
         If a program is missing or the server does not start.
     """
 
-    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = (), *, sine: bool = False) -> None:
+    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = ()) -> None:
         if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
             raise RuntimeError(f"{', '.join(missing)} missing: {ADVICE}.")
         if not list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")):
@@ -55,11 +53,9 @@ class PulseServer:
             "XDG_CONFIG_HOME": str(home / ".config"),
             "PULSE_RUNTIME_PATH": str(runtime / "pulse"),
         }
-        named = [pair for sink in sinks for pair in ((sink, sink), (f"{sink}-monitor", f"{sink}.monitor"))] + [("sine", "sine")] * sine
-        entries = [_alsa_device(name, of_server) for name, of_server in named]
+        entries = [_alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor") for sink in sinks]
         (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries), encoding="utf-8")
         modules = ["module-native-protocol-unix"] + [NULL_SINK.format(sink) for sink in sinks]
-        modules += [f"module-sine-source source_name=sine rate={RATE_HZ} frequency=440"] * sine
         self._options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments]
         self._options += [word for module in modules for word in ("-L", module)]
         self._log = folder / "pulseaudio.log"

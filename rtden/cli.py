@@ -189,7 +189,9 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
 @_in_one_sentence
 def live(
     source: Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")] = "mic",
-    target: Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")] = "speakers",
+    target: Annotated[
+        str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")
+    ] = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
@@ -231,9 +233,7 @@ def live(
         channels = min(2, origin.channels) if stereo else 1
         sink = VirtualSink(microphone, channels=channels) if microphone else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
         opened.callback(sink.stop)
-        engine = LiveEngine(
-            origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, stereo=stereo, full_band=full_band, record=record, force=force
-        )
+        engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, stereo=stereo, full_band=full_band, record=record, force=force)
         title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
         if not as_json:
             _screen.print(title, markup=False)

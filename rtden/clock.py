@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rtden.resample import MOST_DRIFT_PPM
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 5.0
 """After a start or a drop-out: so long the delay is watched before it is held."""
 SMOOTH_SECONDS = 2.0
-HOLD_SECONDS = 25.0
-"""Time constant by which a deviation is taken back: critically damped, a step of 300 ppm moves the delay by 3 ms at most."""
-LET_PASS_SECONDS = 0.001
+HOLD_SECONDS = 15.0
+"""Time constant by which a deviation is taken back: critically damped, a step of 300 ppm moves the delay by 1.7 ms more than is let pass."""
+LET_PASS_SECONDS = 0.0015
 """A deviation up to this is left alone: callbacks come irregularly, and two clocks that agree should be left alone, too."""
 LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5

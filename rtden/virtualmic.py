@@ -141,17 +141,6 @@ class VirtualMicrophone:
                 else:
                     os.environ[name] = value
 
-    def is_there(self) -> bool:
-        """Return whether the server still has it: one that starts anew has not.
-
-        Raises
-        ------
-        DeviceError
-            If no server answers.
-        """
-        ours = _own_identity()
-        return any(module.owner == ours for module in _modules())
-
     @staticmethod
     def _yield_to_the_first(ours: tuple[int, int]) -> None:
         """Give way if another rtden was faster between the look and the loading."""

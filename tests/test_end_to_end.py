@@ -163,32 +163,32 @@ def tone_level(recording: np.ndarray) -> float:
 
 @pytest.mark.parametrize("what", ["the sink", "the server"])
 def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(tmp_path: Path, what: str) -> None:
-    """The sink is unloaded and loaded, or the server stopped and started, both without a word to rtden."""
-    server = PulseServer(tmp_path, ("speaker",), sine=True)
-    process = live(server, "--in", "sine", "--out", "speaker", "--limit-db", "0", "--json")
+    """The only sink is unloaded and loaded, or the server stopped and started, without a word to rtden."""
+    tone = tmp_path / "tone.wav"
+    soundfile.write(tone, (0.5 * np.sin(2 * np.pi * 440 * np.arange(90 * RATE_HZ) / RATE_HZ)).astype(np.float32), RATE_HZ)
+    alone = what == "the sink"  # with another sink beside it, the server would move the sound there
+    server = PulseServer(tmp_path, ("speaker",) if alone else ("speaker", "cable"))
+    players = [] if alone else [server.play(tone, "cable")]
+    process = live(server, "--in", str(tone) if alone else "cable-monitor", "--out", "speaker", "--limit-db", "0", "--buffer-ms", "40", "--json")
     try:
-        for _ in range(6):
-            before = json.loads(next_line(process, '"state"'))
-        assert before["state"] == "running"
-        if what == "the sink":
-            module = next(line.split()[0] for line in server.pactl("list", "short", "modules").splitlines() if "sink_name=speaker" in line)
+        before = settled(process)
+        if alone:
+            (module,) = [line.split()[0] for line in server.pactl("list", "short", "modules").splitlines() if "sink_name=speaker" in line]
             server.pactl("unload-module", module)
         else:
             server.stop()
-        lost = json.loads(next_line(process, "lost, trying again"))
-        assert lost["losses"] >= 1
-        busy = cpu_seconds(process.pid)
-        time.sleep(2.0)
-        assert cpu_seconds(process.pid) - busy < 1.0
-        if what == "the sink":
+        assert json.loads(next_line(process, "lost, trying again"))["losses"] >= 1
+        busy_seconds = cpu_seconds(process.pid)
+        time.sleep(3.0)
+        assert cpu_seconds(process.pid) - busy_seconds < 1.5
+        if alone:
             server.pactl("load-module", *NULL_SINK.format("speaker").split())
         else:
             server.start()
-        json.loads(next_line(process, '"state": "running"'))
-        for _ in range(6):
-            after = json.loads(next_line(process, '"state"'))
-        assert after["state"] == "running"
-        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=40)
+            players.append(server.play(tone, "cable"))
+        after = settled(process)
+        # Within a step, 23 ms, and a block: where in it the sound begins again is chance.
+        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
         recording = server.record("speaker")
         time.sleep(1.5)
         assert tone_level(recording.stop()) > 0.3
@@ -196,8 +196,24 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(tmp_path
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=20)
         server.stop()
+        for player in players:
+            player.wait(10)
     assert process.returncode == 0
     assert "Traceback" not in complained
+
+
+def settled(process: subprocess.Popen[str]) -> dict[str, object]:
+    """Return the first status after ten seconds without a drop-out or a loss; a null sink that has just been loaded takes some."""
+    quiet: list[dict[str, object]] = []
+    for _ in range(60):
+        status = json.loads(next_line(process, '"state"'))
+        if quiet and (status["dropouts"], status["losses"]) != (quiet[0]["dropouts"], quiet[0]["losses"]):
+            quiet = []
+        if status["state"] == "running" and status["output_db"] is not None:
+            quiet.append(status)
+        if len(quiet) == 10:
+            return status
+    raise AssertionError("it did not settle within a minute")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from rig import SimulatedDevice
 
@@ -62,7 +64,7 @@ def test_the_pauses_between_tries_grow_up_to_a_limit() -> None:
     world.source.open = lambda: tries.append(world.now) or SimulatedDevice.open(world.source)  # type: ignore[method-assign,func-returns-value]
     world.source.go_away(120.0)
     world.run(100.0)
-    pauses = [after - before for before, after in zip(tries, tries[1:], strict=False) if after > before]
+    pauses = [after - before for before, after in itertools.pairwise(tries) if after > before]
     assert min(pauses) >= FIRST_RETRY_SECONDS
     assert pauses[-1] == pytest.approx(LONGEST_RETRY_SECONDS, abs=0.5)
     assert len(tries) < 40
