@@ -36,13 +36,26 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 # Through a pipe there is no width to fit: tables keep their columns whole.
 _screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
-STATUS_SECONDS = 1.0
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
+SourceOption = Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")]
+TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, or a recording to write.")]
+LiveAdvanceOption = Annotated[
+    int | None, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.", show_default="the preset's")
+]
+BufferOption = Annotated[
+    float | None,
+    typer.Option("--buffer-ms", help="Sound kept ready for the output beyond its blocks; more survives a busier machine.", show_default="the preset's"),
+]
+PresetOption = Annotated[
+    str, typer.Option("--preset", help="What the machine carries: zero2, pi4, pi5, desktop, or auto, which tries it out for half a second.")
+]
+RealtimeOption = Annotated[bool, typer.Option("--realtime", help="Ask for real-time priority, where the system allows it.")]
+StatusOption = Annotated[float, typer.Option("--status-seconds", help="Seconds between lines that say what happens; 0 for none.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 
 
@@ -186,28 +199,32 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
 @app.command()
 @_in_one_sentence
 def live(
-    source: Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")] = "mic",
-    target: Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, or a recording to write.")] = "speakers",
+    source: SourceOption = "mic",
+    target: TargetOption = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    advance: AdvanceOption = 1,
-    buffer_ms: Annotated[
-        float | None, typer.Option("--buffer-ms", help="Sound kept ready for the output beyond its blocks; more survives a busier machine.")
-    ] = None,
+    advance: LiveAdvanceOption = None,
+    buffer_ms: BufferOption = None,
+    preset: PresetOption = "desktop",
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
     record: Annotated[Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")] = None,
+    realtime: RealtimeOption = False,
+    status_seconds: StatusOption = 1.0,
     force: ForceOption = False,
 ) -> None:
     """Denoise a microphone in real time."""
     from rtden.errors import AudioFileError, SettingsError
-    from rtden.live import DEFAULT_BUFFER_MS, LiveEngine, is_recording, open_sink, open_source
+    from rtden.live import LiveEngine, is_recording, open_sink, open_source
     from rtden.settings import Settings
 
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
+    if not status_seconds >= 0:
+        raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
+    advance, buffer_ms = _carried(preset, model, advance, buffer_ms)
     settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
     places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
     if len({os.path.realpath(place) for place in places}) < len(places):
@@ -216,9 +233,7 @@ def live(
     try:
         sink = open_sink(target, rate_hz=origin.rate_hz, force=force)
         try:
-            engine = LiveEngine(
-                origin, sink, model=model, settings=settings, buffer_ms=DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms, record=record, force=force
-            )
+            engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, record=record, force=force, realtime=realtime)
         except BaseException:
             sink.stop()
             raise
@@ -228,7 +243,7 @@ def live(
     _screen.print(f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)", markup=False)
     try:
         engine.start()
-        _watch(engine, duration)
+        _watch(engine, duration, status_seconds)
     except KeyboardInterrupt:
         pass
     finally:
@@ -240,8 +255,23 @@ def live(
         _screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _watch(engine: Any, duration: float) -> None:
-    """Print what the engine does until it ends or the time is over."""
+def _carried(preset: str, model: str | None, advance: int | None, buffer_ms: float | None) -> tuple[int, float]:
+    """Return a preset's advance and buffer, each replaced by what the user gave."""
+    from rtden.presets import AUTO, find_preset
+
+    chosen = find_preset(preset, model)
+    advance, buffer_ms = chosen.advance if advance is None else advance, chosen.buffer_ms if buffer_ms is None else buffer_ms
+    if preset == AUTO:
+        _screen.print(f"this machine carries --advance {advance} --buffer-ms {buffer_ms:g}")
+    return advance, buffer_ms
+
+
+def _watch(engine: Any, duration: float, status_seconds: float) -> None:
+    """Print what the engine does until it ends or the time is over, and let systemd know."""
+    from rtden.supervision import Supervisor
+
+    supervisor = Supervisor()
+    supervisor.ready()
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
     parts = engine.latency
     _screen.print(
@@ -250,15 +280,17 @@ def _watch(engine: Any, duration: float) -> None:
     )
     on_terminal = sys.stdout.isatty()
     ends_at = time.monotonic() + duration - 0.3
-    looks_at = time.monotonic() + STATUS_SECONDS
+    looks_at = time.monotonic() + (status_seconds or math.inf)
     try:
         while engine.running and time.monotonic() < ends_at:
+            supervisor.alive()
             time.sleep(0.05)
             if time.monotonic() >= looks_at:
-                looks_at += STATUS_SECONDS
+                looks_at += status_seconds
                 line = _status_line(engine.status())
                 print(f"\r{line}\x1b[K" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
     finally:
+        supervisor.stopping()
         if on_terminal:
             print("\r\x1b[K", end="", flush=True)
 
@@ -280,6 +312,99 @@ def _print_summary(engine: Any) -> None:
             f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "
             "give --buffer-ms 60 or more, or --advance 2, if that happens often."
         )
+
+
+service = typer.Typer(help="Run 'rtden live' as a systemd user service, from boot on.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(service, name="service")
+
+
+@service.command("install")
+@_in_one_sentence
+def service_install(
+    source: SourceOption = "mic",
+    target: TargetOption = "speakers",
+    model: ModelOption = None,
+    strength: StrengthOption = 1.0,
+    limit_db: LimitOption = math.inf,
+    advance: LiveAdvanceOption = None,
+    buffer_ms: BufferOption = None,
+    preset: PresetOption = "auto",
+    status_seconds: StatusOption = 600.0,
+    alsa: Annotated[bool, typer.Option("--alsa", help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")] = False,
+) -> None:
+    """Write the unit, start it now and at every boot. The options are those of 'rtden live'; real-time priority is asked for."""
+    from rtden.presets import check_name
+    from rtden.service import Unit, install, linger_command, steps, this_program, unit_path
+    from rtden.settings import Settings
+    from rtden.sidecar import find_model
+
+    Settings(strength=strength, limit_db=limit_db, advance=1 if advance is None else advance)
+    check_name(preset)
+    path = find_model(model)
+    given: dict[str, object] = {
+        "--in": source,
+        "--out": target,
+        # A service has a folder of its own: a path from here would not be found.
+        "--model": model if model is None or path.stem == model else path.resolve(),
+        "--strength": strength if strength != 1.0 else None,
+        "--limit-db": limit_db if limit_db != math.inf else None,
+        "--advance": advance,
+        "--buffer-ms": buffer_ms,
+        "--preset": preset,
+        "--status-seconds": f"{status_seconds:g}",
+    }
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
+    if dry_run:
+        print(f"# {unit_path()}\n{unit.to_text()}")
+        for command in (*steps(), linger_command()):
+            print(f"# {' '.join(command)}")
+        return
+    left_to_do = install(unit)
+    _screen.print(f"rtden runs: {unit_path()}. Look with 'rtden service status' and 'rtden service logs'.", markup=False)
+    if left_to_do:
+        _screen.print(left_to_do, markup=False)
+
+
+@service.command("status")
+@_in_one_sentence
+def service_status() -> None:
+    """Say whether the service runs; leaves with 3 where it does not, as systemctl does."""
+    from rtden.service import status
+
+    known = status()
+    _screen.print(
+        f"{known['ActiveState']} ({known['SubState']}) since {known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
+        f"restarts {known['NRestarts']}, at boot {known['UnitFileState']}, last result {known['Result']}",
+        markup=False,
+    )
+    if known["ActiveState"] != "active":
+        raise typer.Exit(3)
+
+
+@service.command("logs")
+@_in_one_sentence
+def service_logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", help="The newest lines to show.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Show what the service has said."""
+    import subprocess
+
+    from rtden.service import logs_command
+
+    raise typer.Exit(subprocess.run(logs_command(lines, follow=follow), check=False).returncode)
+
+
+@service.command("uninstall")
+@_in_one_sentence
+def service_uninstall() -> None:
+    """Stop the service and remove its unit."""
+    from rtden.service import uninstall, unit_path
+
+    uninstall()
+    _screen.print(f"removed: {unit_path()}", markup=False)
 
 
 @app.command()
@@ -329,6 +454,25 @@ def models() -> None:
 
 @app.command()
 @_in_one_sentence
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False) -> None:
+    """Look at what of this machine matters to rtden; made to be pasted into a bug report. Leaves with 2 where something fails."""
+    from rtden.doctor import examine, to_report
+
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)
+            if finding.advice:
+                print(f"{'':<20}-> {finding.advice}")
+    if as_json:
+        print(json.dumps(to_report(findings), indent=2, ensure_ascii=False))
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+@_in_one_sentence
 def bench(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to measure; may be given again.", show_default="all shipped ones")] = None,
     advance: Annotated[list[int] | None, typer.Option("--advance", help="Advance to measure; may be given again.", show_default="1, 2, 4 and 8")] = None,
@@ -368,7 +512,7 @@ def bench(
             f"{result.rss_mb:.0f} MiB",
             f"{result.model_kb:.0f} KiB",
         )
-        for stage, p in {**result.stages, "whole step": result.step}.items():
+        for stage, p in {**result.stages, "whole step": result.step, "in silence": result.idle}.items():
             times.add_row(result.model, str(result.advance), stage, f"{p.p50_ms:.3f}", f"{p.p95_ms:.3f}", f"{p.p99_ms:.3f}")
     _screen.print(costs, "", times)
 

@@ -29,6 +29,7 @@ from rtden.paced import FileSink, FileSource
 from rtden.resample import StreamDenoiser, live_delay_seconds
 from rtden.ring import Ring
 from rtden.settings import Settings
+from rtden.supervision import ask_for_realtime
 
 POLL_SECONDS = 0.002
 DEFAULT_BUFFER_MS = 15.0
@@ -206,6 +207,8 @@ class LiveEngine:
         Folder for noisy.wav and cleaned.wav, aligned with each other.
     force : bool
         Overwrite these.
+    realtime : bool
+        Ask the system for real-time priority for the worker.
 
     Raises
     ------
@@ -223,6 +226,7 @@ class LiveEngine:
         buffer_ms: float = DEFAULT_BUFFER_MS,
         record: Path | None = None,
         force: bool = False,
+        realtime: bool = False,
     ) -> None:
         if not 0.0 <= buffer_ms <= 1000.0:
             raise SettingsError(f"buffer_ms must lie between 0 and 1000, not {buffer_ms:g}.")
@@ -237,6 +241,7 @@ class LiveEngine:
         self._busy_seconds = self._looked_busy_seconds = 0.0
         self._looked_at = self._started_at = time.perf_counter()
         self._dropouts, self._missing_seen = 0, 0
+        self._realtime = realtime
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._run, name="rtden worker", daemon=True)
@@ -314,6 +319,8 @@ class LiveEngine:
 
     def _run(self) -> None:
         try:
+            if self._realtime:
+                ask_for_realtime()
             ring = self.source.ring
             while not self._stopping.is_set():
                 exhausted = self.source.exhausted  # asked first: what it wrote before that must still be processed

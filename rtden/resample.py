@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import soxr
 
 from rtden.denoiser import Denoiser
-from rtden.errors import InputError
+from rtden.errors import InputError, MissingPackageError
 from rtden.mel import Array
 from rtden.settings import Settings
 
@@ -16,6 +16,21 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
 MOST_CHANNELS = 8
 VARIABLE_RATE_SHIFT = 1.62
 """By how many samples of the lower rate soxr's variable-rate mode is late when it goes down, measured at rates of 8 to 192 kHz."""
+
+
+def load_soxr() -> Any:
+    """Import and return soxr: of 32-bit ARM it has no wheels, and what is at the model's own rate already does without it.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed.
+    """
+    try:
+        import soxr
+    except ImportError:
+        raise MissingPackageError("sound at another rate than the model's needs the package soxr: run 'pip install soxr'.") from None
+    return soxr
 
 
 class Resampler:
@@ -32,7 +47,9 @@ class Resampler:
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1, low_delay: bool = False) -> None:
         self.source_hz, self.target_hz, self._channels = source_hz, target_hz, channels
-        self._stream = None if source_hz == target_hz else soxr.ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ", vr=low_delay)
+        self._stream = (
+            None if source_hz == target_hz else load_soxr().ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ", vr=low_delay)
+        )
         self._taken_samples = self._given_samples = 0
         # Its output begins that much too late; so much of the input's beginning is left out.
         self._left_out_samples = round(VARIABLE_RATE_SHIFT * source_hz / target_hz) if low_delay and target_hz < source_hz else 0

@@ -13,10 +13,10 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[1] / "rtden"
 # Imports run one way: a module may import those before it in this list.
 ORDER = (
-    *("errors", "settings", "sidecar", "quiet"),
+    *("errors", "settings", "sidecar", "quiet", "supervision"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser"),
     *("resample", "metrics", "files", "paced", "devices", "live"),
-    *("bench", "evaluation", "plots", "cli"),
+    *("bench", "presets", "doctor", "service", "evaluation", "plots", "cli"),
 )
 HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}
 
