@@ -454,12 +454,15 @@ def models() -> None:
 
 @app.command()
 @_in_one_sentence
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    with_benchmark: Annotated[bool, typer.Option("--benchmark/--no-benchmark", help="Measure for a second what denoising costs.")] = True,
+) -> None:
     """Look at what of this machine matters to rtden; made to be pasted into a bug report. Leaves with 2 where something fails."""
     from rtden.doctor import examine, to_report
 
     findings = []
-    for finding in examine():
+    for finding in examine(with_benchmark=with_benchmark):
         findings.append(finding)
         if not as_json:
             print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)

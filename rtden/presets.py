@@ -11,6 +11,7 @@ import numpy as np
 from rtden.denoiser import Denoiser
 from rtden.errors import SettingsError
 from rtden.settings import ADVANCES, Settings
+from rtden.sidecar import find_model, load_spec
 
 AUTO = "auto"
 SELF_TEST_SECONDS = 0.5
@@ -84,7 +85,19 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
 
 
 def load(model: str | Path | None, advance: int, *, seconds: float) -> float:
-    """Return processing time over real time of a model, the median of the steps that `seconds` allow (three at the least)."""
+    """Return processing time over real time of a model at an advance, by the median of :func:`time_steps`."""
+    spec = load_spec(find_model(model))
+    return float(np.median(time_steps(model, advance, seconds=seconds))) * spec.rate_hz / (advance * spec.hop)
+
+
+def time_steps(model: str | Path | None, advance: int, *, seconds: float) -> list[float]:
+    """Return the times of the steps that `seconds` allow, in seconds; three at the least.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
     from rtden.bench import babble  # brings multiprocessing, which a preset by name does without
 
     denoiser = Denoiser(model, Settings(advance=advance))
@@ -98,4 +111,4 @@ def load(model: str | Path | None, advance: int, *, seconds: float) -> float:
         began = time.perf_counter()
         denoiser.feed(signal[at : at + step])
         times.append(time.perf_counter() - began)
-    return float(np.median(times)) * denoiser.rate_hz / step
+    return times

@@ -43,6 +43,10 @@ def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their
     assert not said.stderr
 
 
+def test_the_benchmark_can_be_left_out() -> None:
+    assert [finding.name for finding in examine(with_benchmark=False)] == NAMES[:-1]
+
+
 def test_json_holds_the_same(tmp_path: Path) -> None:
     said = subprocess.run([*RTDEN, "doctor", "--json"], capture_output=True, text=True, check=True)
     report = json.loads(said.stdout)
