@@ -1,5 +1,6 @@
 # make demo   install what rtden needs to run, and hear it work on a bundled recording
 # make test   install what the tests need, and run all of them
+# make pi-test   follow README's section on the Raspberry Pi in emulated systems (root, the network, 2 GB, 20 minutes)
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit second-runtime bench clean
+.PHONY: demo test lint unit second-runtime pi-test bench clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
@@ -23,7 +24,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
+	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd
 	$(BIN)/python -m pytest
 
 # Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
@@ -37,6 +38,9 @@ else
 second-runtime:
 	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
 endif
+
+pi-test: $(VENV)/.run
+	bench/pi/run $(SYSTEMS)
 
 bench: $(VENV)/.run
 	$(BIN)/rtden bench

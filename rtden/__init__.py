@@ -1,9 +1,35 @@
 """rtden: a streaming real-time speech denoiser."""
 
-from rtden.denoiser import Denoiser
-from rtden.files import denoise_file
-from rtden.settings import Settings
-from rtden.sidecar import list_models
-from rtden.stream import StreamDenoiser
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtden.denoiser import Denoiser
+    from rtden.files import denoise_file
+    from rtden.settings import Settings
+    from rtden.sidecar import list_models
+    from rtden.stream import StreamDenoiser
 
 __all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models"]
+
+_HOMES = {
+    "Denoiser": "rtden.denoiser",
+    "Settings": "rtden.settings",
+    "StreamDenoiser": "rtden.stream",
+    "denoise_file": "rtden.files",
+    "list_models": "rtden.sidecar",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: a command that needs no numpy starts without it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rtden' has no attribute '{name}'")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

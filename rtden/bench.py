@@ -50,6 +50,8 @@ class BenchResult:
     """Time of each stage of a step."""
     step: Percentiles
     """Time of a whole step, the stages not timed."""
+    idle: Percentiles
+    """Time of a step in silence, in which the network rests."""
     real_time_factor: float
     """Processing time over audio time."""
     latency_ms: float
@@ -77,6 +79,9 @@ def measure(model: str | Path, advance: int, *, seconds: float = 60.0, threads: 
     blocks = [signal[at : at + denoiser.step_samples] for at in range(0, len(signal), denoiser.step_samples)]
     step_seconds = _timed(denoiser, blocks)
     rss_mb = resident_mb()
+    silence = np.zeros(denoiser.step_samples, np.float32)
+    denoiser.feed(np.zeros(denoiser.rate_hz, np.float32))  # a second of it, and the network rests
+    idle_seconds = _timed(denoiser, [silence] * len(blocks))
     stage_seconds: dict[str, list[float]] = {}
     for stage in Denoiser.STAGES:
         setattr(denoiser, f"_{stage}", _stopwatch(getattr(denoiser, f"_{stage}"), stage_seconds.setdefault(stage, [])))
@@ -89,6 +94,7 @@ def measure(model: str | Path, advance: int, *, seconds: float = 60.0, threads: 
         steps=len(step_seconds),
         stages={stage: Percentiles.of(times[WARM_UP_STEPS:]) for stage, times in stage_seconds.items()},
         step=Percentiles.of(step_seconds),
+        idle=Percentiles.of(idle_seconds),
         real_time_factor=sum(step_seconds) / (len(step_seconds) * denoiser.step_samples / denoiser.rate_hz),
         latency_ms=1000.0 * denoiser.latency.seconds,
         rss_mb=rss_mb,

@@ -36,7 +36,6 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 # Through a pipe there is no width to fit: tables keep their columns whole.
 _screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
-STATUS_SECONDS = 1.0
 VIRTUAL_MICROPHONE = "virtual-mic"
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
@@ -45,6 +44,27 @@ AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per st
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
 FullBandOption = Annotated[bool, typer.Option("--fullband/--no-fullband", help="Let what lies above the model's 11 kHz through, at the gain below it.")]
+SourceOption = Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")]
+TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")]
+LiveAdvanceOption = Annotated[
+    int | None, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.", show_default="the preset's")
+]
+LatencyOption = Annotated[
+    float | None, typer.Option("--latency-ms", help="Total latency to aim at: chooses windows, advance and buffer.", show_default="the preset's")
+]
+BufferOption = Annotated[
+    float | None,
+    typer.Option(
+        "--buffer-ms",
+        help="Sound kept ready for the output beyond its blocks, fixed; more survives a busier machine.",
+        show_default="the preset's to begin with, more after drop-outs",
+    ),
+]
+PresetOption = Annotated[
+    str, typer.Option("--preset", help="What the machine carries: zero2, pi4, pi5, desktop, or auto, which tries it out for half a second.")
+]
+RealtimeOption = Annotated[bool, typer.Option("--realtime", help="Ask for real-time priority, where the system allows it.")]
+StatusOption = Annotated[float, typer.Option("--status-seconds", help="Seconds between lines that say what happens; 0 for none.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 
 
@@ -188,60 +208,72 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
 @app.command()
 @_in_one_sentence
 def live(
-    source: Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")] = "mic",
-    target: Annotated[
-        str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")
-    ] = "speakers",
+    source: SourceOption = "mic",
+    target: TargetOption = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    advance: AdvanceOption = 1,
-    buffer_ms: Annotated[
-        float | None, typer.Option("--buffer-ms", help="Sound kept ready for the output beyond its blocks; more survives a busier machine.")
-    ] = None,
+    advance: LiveAdvanceOption = None,
+    latency_ms: LatencyOption = None,
+    buffer_ms: BufferOption = None,
+    preset: PresetOption = "desktop",
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
     stereo: Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")] = False,
     full_band: FullBandOption = True,
     record: Annotated[Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a second in place of the view.")] = False,
+    realtime: RealtimeOption = False,
+    status_seconds: StatusOption = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object in place of each line of status.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Denoise a microphone in real time.
 
     Leaves with 0 at the end of a recording or of --duration, or when it is asked to stop; with 2 after an error.
     """
-    from rtden.endpoints import is_recording, open_sink, open_source
+    from rtden.endpoints import is_recording
     from rtden.errors import AudioFileError, SettingsError
-    from rtden.live import LiveEngine
+    from rtden.live import LiveEngine, live_settings, settings_for_wish
     from rtden.settings import Settings
-    from rtden.virtualmic import VirtualMicrophone, VirtualSink
 
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
-    settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
+    if not status_seconds >= 0:
+        raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
+    if latency_ms is not None and advance is not None:
+        raise SettingsError("--latency-ms chooses the advance; give one of --latency-ms and --advance.")
+    wished = Settings(strength=strength, limit_db=limit_db)
+    carried_advance, first_buffer_ms = _carried(preset, model, advance)
     places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
     if len({os.path.realpath(place) for place in places}) < len(places):
         raise AudioFileError(f"two of {', '.join(places)} are one file, and one of them would be lost; choose another for --out or --record.")
+    settings = live_settings(carried_advance, model=model, settings=wished)
     with contextlib.ExitStack() as opened:
-        microphone = opened.enter_context(VirtualMicrophone()) if target == VIRTUAL_MICROPHONE else None
-        if microphone is not None:
-            opened.enter_context(microphone.routed())
-        origin = open_source(source)
-        opened.callback(origin.stop)
-        channels = min(2, origin.channels) if stereo else 1
-        sink = VirtualSink(microphone, channels=channels) if microphone else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
-        opened.callback(sink.stop)
-        engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, stereo=stereo, full_band=full_band, record=record, force=force)
+        origin, sink = _open_sides(opened, source, target, stereo=stereo, force=force)
+        if latency_ms is not None:
+            settings, first_buffer_ms = settings_for_wish(latency_ms, origin, sink, model=model, settings=wished, buffer_ms=buffer_ms)
+        engine = LiveEngine(
+            origin,
+            sink,
+            model=model,
+            settings=settings,
+            buffer_ms=buffer_ms,
+            first_buffer_ms=first_buffer_ms,
+            stereo=stereo,
+            full_band=full_band,
+            record=record,
+            force=force,
+            realtime=realtime,
+        )
         title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
         if not as_json:
             _screen.print(title, markup=False)
-            if microphone is not None:
+            if target == VIRTUAL_MICROPHONE:
                 _screen.print("choose 'rtden' as the microphone in the other program")
         try:
             engine.start()
-            _watch(engine, title, duration, as_json=as_json)
+            _watch(engine, title, duration, status_seconds, as_json=as_json)
         except KeyboardInterrupt:
             pass
         finally:
@@ -255,10 +287,43 @@ def live(
         _screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _watch(engine: Any, title: str, duration: float, *, as_json: bool) -> None:
-    """Show what the engine does until it ends, a key says so, or the time is over: on a terminal as a view, else as lines."""
+def _open_sides(opened: contextlib.ExitStack, source: str, target: str, *, stereo: bool, force: bool) -> tuple[Any, Any]:
+    """Open what a user calls input and output; the stack closes them."""
+    from rtden.endpoints import open_sink, open_source
+    from rtden.virtualmic import VirtualMicrophone, VirtualSink
+
+    microphone = opened.enter_context(VirtualMicrophone()) if target == VIRTUAL_MICROPHONE else None
+    if microphone is not None:
+        opened.enter_context(microphone.routed())
+    origin = open_source(source)
+    opened.callback(origin.stop)
+    channels = min(2, origin.channels) if stereo else 1
+    sink = VirtualSink(microphone, channels=channels) if microphone else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
+    opened.callback(sink.stop)
+    return origin, sink
+
+
+def _carried(preset: str, model: str | None, advance: int | None) -> tuple[int, float]:
+    """Return a preset's advance, replaced by what the user gave, and the buffer to begin with in ms."""
+    from rtden.presets import AUTO, find_preset
+
+    chosen = find_preset(preset, model)
+    advance = chosen.advance if advance is None else advance
+    if preset == AUTO:
+        _messages.print(f"this machine carries --advance {advance} --buffer-ms {chosen.buffer_ms:g}")
+    return advance, chosen.buffer_ms
+
+
+def _watch(engine: Any, title: str, duration: float, status_seconds: float, *, as_json: bool) -> None:
+    """Show what the engine does until it ends, a key says so, or the time is over: on a terminal as a view, else as lines.
+
+    systemd is told, too, where it asked for that.
+    """
+    from rtden.supervision import Supervisor
     from rtden.view import Keyboard, status_json, watch
 
+    supervisor = Supervisor()
+    supervisor.ready()
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
     if not as_json:
         parts = engine.latency
@@ -271,13 +336,17 @@ def _watch(engine: Any, title: str, duration: float, *, as_json: bool) -> None:
                 watch(engine, _screen, keyboard.keys(), title=title, duration=duration - 0.3, centres_hz=engine.band_centres_hz)
             return
     ends_at = time.monotonic() + duration - 0.3
-    looks_at = time.monotonic() + STATUS_SECONDS
-    while engine.running and time.monotonic() < ends_at:
-        time.sleep(0.05)
-        if time.monotonic() >= looks_at:
-            looks_at += STATUS_SECONDS
-            status = engine.status()
-            print(status_json(status, engine.latency) if as_json else _status_line(status), flush=True)
+    looks_at = time.monotonic() + (status_seconds or math.inf)
+    try:
+        while engine.running and time.monotonic() < ends_at:
+            supervisor.alive()
+            time.sleep(0.05)
+            if time.monotonic() >= looks_at:
+                looks_at += status_seconds
+                status = engine.status()
+                print(status_json(status, engine.latency) if as_json else _status_line(status), flush=True)
+    finally:
+        supervisor.stopping()
 
 
 def _status_line(status: Any) -> str:
@@ -303,6 +372,99 @@ def _print_summary(engine: Any) -> None:
             f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "
             f"the buffer went to {status.buffer_ms:.0f} ms; give --buffer-ms 60 or more, or --advance 2, if that happens often."
         )
+
+
+service = typer.Typer(help="Run 'rtden live' as a systemd user service, from boot on.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(service, name="service")
+
+
+@service.command("install")
+@_in_one_sentence
+def service_install(
+    source: SourceOption = "mic",
+    target: TargetOption = "speakers",
+    model: ModelOption = None,
+    strength: StrengthOption = 1.0,
+    limit_db: LimitOption = math.inf,
+    advance: LiveAdvanceOption = None,
+    buffer_ms: BufferOption = None,
+    preset: PresetOption = "auto",
+    status_seconds: StatusOption = 600.0,
+    alsa: Annotated[bool, typer.Option("--alsa", help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")] = False,
+) -> None:
+    """Write the unit, start it now and at every boot. The options are those of 'rtden live'; real-time priority is asked for."""
+    from rtden.presets import check_name
+    from rtden.service import Unit, install, linger_command, steps, this_program, unit_path
+    from rtden.settings import Settings
+    from rtden.sidecar import find_model
+
+    Settings(strength=strength, limit_db=limit_db, advance=1 if advance is None else advance)
+    check_name(preset)
+    path = find_model(model)
+    given: dict[str, object] = {
+        "--in": source,
+        "--out": target,
+        # A service has a folder of its own: a path from here would not be found.
+        "--model": model if model is None or path.stem == model else path.resolve(),
+        "--strength": strength if strength != 1.0 else None,
+        "--limit-db": limit_db if limit_db != math.inf else None,
+        "--advance": advance,
+        "--buffer-ms": buffer_ms,
+        "--preset": preset,
+        "--status-seconds": f"{status_seconds:g}",
+    }
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
+    if dry_run:
+        print(f"# {unit_path()}\n{unit.to_text()}")
+        for command in (*steps(), linger_command()):
+            print(f"# {' '.join(command)}")
+        return
+    left_to_do = install(unit)
+    _screen.print(f"rtden runs: {unit_path()}. Look with 'rtden service status' and 'rtden service logs'.", markup=False)
+    if left_to_do:
+        _screen.print(left_to_do, markup=False)
+
+
+@service.command("status")
+@_in_one_sentence
+def service_status() -> None:
+    """Say whether the service runs; leaves with 3 where it does not, as systemctl does."""
+    from rtden.service import status
+
+    known = status()
+    _screen.print(
+        f"{known['ActiveState']} ({known['SubState']}) since {known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
+        f"restarts {known['NRestarts']}, at boot {known['UnitFileState']}, last result {known['Result']}",
+        markup=False,
+    )
+    if known["ActiveState"] != "active":
+        raise typer.Exit(3)
+
+
+@service.command("logs")
+@_in_one_sentence
+def service_logs(
+    lines: Annotated[int, typer.Option("--lines", "-n", help="The newest lines to show.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Show what the service has said."""
+    import subprocess
+
+    from rtden.service import logs_command
+
+    raise typer.Exit(subprocess.run(logs_command(lines, follow=follow), check=False).returncode)
+
+
+@service.command("uninstall")
+@_in_one_sentence
+def service_uninstall() -> None:
+    """Stop the service and remove its unit."""
+    from rtden.service import uninstall, unit_path
+
+    uninstall()
+    _screen.print(f"removed: {unit_path()}", markup=False)
 
 
 @app.command()
@@ -352,6 +514,28 @@ def models() -> None:
 
 @app.command()
 @_in_one_sentence
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    with_benchmark: Annotated[bool, typer.Option("--benchmark/--no-benchmark", help="Measure for a second what denoising costs.")] = True,
+) -> None:
+    """Look at what of this machine matters to rtden; made to be pasted into a bug report. Leaves with 2 where something fails."""
+    from rtden.doctor import examine, to_report
+
+    findings = []
+    for finding in examine(with_benchmark=with_benchmark):
+        findings.append(finding)
+        if not as_json:
+            print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)
+            if finding.advice:
+                print(f"{'':<20}-> {finding.advice}")
+    if as_json:
+        print(json.dumps(to_report(findings), indent=2, ensure_ascii=False))
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command()
+@_in_one_sentence
 def bench(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to measure; may be given again.", show_default="all shipped ones")] = None,
     advance: Annotated[list[int] | None, typer.Option("--advance", help="Advance to measure; may be given again.", show_default="1, 2, 4 and 8")] = None,
@@ -391,7 +575,7 @@ def bench(
             f"{result.rss_mb:.0f} MiB",
             f"{result.model_kb:.0f} KiB",
         )
-        for stage, p in {**result.stages, "whole step": result.step}.items():
+        for stage, p in {**result.stages, "whole step": result.step, "in silence": result.idle}.items():
             times.add_row(result.model, str(result.advance), stage, f"{p.p50_ms:.3f}", f"{p.p95_ms:.3f}", f"{p.p99_ms:.3f}")
     _screen.print(costs, "", times)
 

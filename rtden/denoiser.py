@@ -28,6 +28,8 @@ LOUDEST = 1000.0
 TOP_HZ = (5000.0, 8000.0)
 """Bands centred between these tell what becomes of sound above the model's band (`Denoiser.top_gains`): where fricatives are, and the
 training speech still is. Beyond, the network lets less of the speech through and more of the noise."""
+QUIET_DB = -80.0
+"""Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
 
 
 class Latency(NamedTuple):
@@ -170,6 +172,9 @@ class Denoiser:
         self._fade = np.minimum(np.arange(1, spec.hop + 1, dtype=np.float32) / np.float32(min(overlap, spec.hop)), np.float32(1.0))
         self._block_top_gains = np.empty(self._step_samples, np.float32)
         self._top_gains: Array
+        # What fills the network's window and the inverter with silence, this step's frames included.
+        silent_frames = max(spec.frames, self._inverter.frames_held + spec.lookahead) + settings.advance
+        self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.hop
         self._block = np.empty(self._step_samples, np.float32)
         self._dry = np.empty(self._step_samples, np.float32)
         self._glide = np.arange(1, self._step_samples + 1, dtype=np.float32) / np.float32(self._step_samples)
@@ -262,6 +267,8 @@ class Denoiser:
         self._frame_start = delay  # position in the ring of the next new frame
         self._block_start = self._ahead_samples  # and of the block that the next step completes
         self._stream_start = lead_in
+        self._quiet_samples = 0  # how long the input has been below QUIET_DB, in whole steps
+        self._held_gain = np.float32(1.0)
         self._fed_samples = 0
         self._given_samples = 0
         self._reached_strength = self._strength
@@ -342,9 +349,30 @@ class Denoiser:
         """Process `advance` new frames; `_block` then holds the samples that they complete."""
         self._frames()
         self._mel()
-        self._autoencoder()
-        self._griffinlim()
+        if self._is_silent():
+            self._idle()
+        else:
+            self._autoencoder()
+            self._griffinlim()
         self._mix()
+
+    def _is_silent(self) -> bool:
+        """Return whether all that the network and the inverter hold is silence; depends on whole steps only, not on how they were fed."""
+        newest = self._frame_start + self.spec.n_fft - self.spec.hop
+        samples = self._ring.view(newest, newest + self._step_samples)
+        quiet = max(float(samples.max()), -float(samples.min())) < 10.0 ** (QUIET_DB / 20.0)
+        self._quiet_samples = self._quiet_samples + self._step_samples if quiet else 0
+        return self._quiet_samples >= self._silent_samples
+
+    def _idle(self) -> None:
+        """Pass silence on without network and inversion.
+
+        The features have been updated, so the network's next answer is what it would have been. The inverter begins anew: where the
+        silence was digital that is the state that it would have had; else what it lacks is as quiet as the silence was. The gain
+        is the network's last, so that a recording that is quiet throughout is not muted.
+        """
+        self._inverter.skip()
+        np.multiply(self._ring.view(self._block_start, self._block_start + self._step_samples)[:, 0], self._held_gain, out=self._block)
 
     def _frames(self) -> None:
         new, hop, n_fft = self.settings.advance, self.spec.hop, self.spec.n_fft
@@ -360,6 +388,7 @@ class Denoiser:
     def _autoencoder(self) -> None:
         self._band_gains[...] = self._network.infer(self._mel_window.columns)[:, self._answered].T
         np.maximum(self._band_gains, self._gain_floor, out=self._band_gains)
+        self._held_gain = self._band_gains[-1].mean()
 
     def _griffinlim(self) -> None:
         self._spread(self._band_gains, self._gains)

@@ -35,3 +35,7 @@ class MissingPackageError(RtdenError, ImportError):
 
 class TrainingError(RtdenError):
     """A training run cannot begin, go on, or give what it was to give."""
+
+
+class ServiceError(RtdenError):
+    """The system's service manager does not do what was asked of it."""

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from rtden.errors import AudioFileError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
 from rtden.quiet import quiet_stderr
+from rtden.resample import load_soxr
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 
@@ -235,7 +235,9 @@ def read_aligned(*paths: Path) -> tuple[list[Array], int]:
             blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
             signals.append(np.concatenate([np.empty(0, np.float32), *blocks]))
             rates_hz.append(recording.samplerate)
-    signals = [soxr.resample(signal, rate_hz, rates_hz[0]) for signal, rate_hz in zip(signals, rates_hz, strict=True)]
+    if set(rates_hz) != {rates_hz[0]}:
+        resample = load_soxr().resample
+        signals = [resample(signal, rate_hz, rates_hz[0]) for signal, rate_hz in zip(signals, rates_hz, strict=True)]
     shortest = min(len(signal) for signal in signals)
     return [signal[:shortest] for signal in signals], rates_hz[0]
 

@@ -76,11 +76,25 @@ class Inverter:
         self._reframe = np.divide(analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
         self.reset()
 
+    @property
+    def frames_held(self) -> int:
+        """Frames that reach into what the next :meth:`push` writes."""
+        return len(self._parts)
+
     def reset(self) -> None:
         """Forget everything; a random phase starts from its seed again."""
+        self._clear()
+        self._rng = np.random.default_rng(self._seed)
+
+    def skip(self) -> None:
+        """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more had been made."""
+        self._clear()
+        if self._phase == "random":
+            self._rng.random((self._advance, self._spectra.shape[1]))
+
+    def _clear(self) -> None:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
             array[...] = 0.0
-        self._rng = np.random.default_rng(self._seed)
 
     def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
         """Take in new frames and write the samples that they complete.

@@ -8,6 +8,7 @@ counted.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import threading
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rtden.clock import BufferControl, DriftControl
+from rtden.clock import LONGEST_BUFFER_SECONDS, BufferControl, DriftControl
+from rtden.denoiser import settings_for_latency
 from rtden.endpoints import Sink, Source
 from rtden.errors import DeviceError, SettingsError
 from rtden.fade import NOTHING_SEEN, fade_in
@@ -30,11 +32,17 @@ from rtden.recorder import Recorder
 from rtden.resample import Drift, Interpolator
 from rtden.ring import Ring
 from rtden.settings import Settings
+from rtden.sidecar import find_model, load_spec
 from rtden.stream import StreamDenoiser
+from rtden.supervision import ask_for_realtime
 
 POLL_SECONDS = 0.002
 DEFAULT_BUFFER_MS = 15.0
 """Sound that waits for the sink beyond what its blocks need: what the worker may be late by without a drop-out."""
+LIVE_LATENCY_MS = 30.0
+LEAST_BUFFER_MS = 5.0
+BLOCK_SECONDS = 0.01
+"""What a device's block is taken to be before the first one has come."""
 EXCESS_SECONDS = 0.05
 """By how much the delay may exceed its plan before the oldest sound is dropped; less is taken back by playing faster."""
 MUTE_SECONDS = 0.02
@@ -116,6 +124,43 @@ class Accounts:
     ready: int
 
 
+def live_settings(advance: int, *, model: str | Path | None = None, settings: Settings | None = None) -> Settings:
+    """Return settings for a live stream: at advance 1, `LIVE_LATENCY_MS` of the algorithm; more frames a step take their time anyway.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such advance.
+    """
+    wished = dataclasses.replace(settings or Settings(), advance=advance)
+    return settings_for_latency(LIVE_LATENCY_MS, model=model, settings=wished)[0] if advance == 1 else wished
+
+
+def settings_for_wish(
+    wish_ms: float, source: Source, sink: Sink, *, model: str | Path | None = None, settings: Settings | None = None, buffer_ms: float | None = None
+) -> tuple[Settings, float]:
+    """Return settings and buffer in ms with which the total delay comes as near to a wish as it can, from below if that is possible.
+
+    What the devices and the resamplers take is given. Of the rest the buffer gets 15 ms, or `buffer_ms`, and the denoiser what
+    is left; where it cannot use all, the buffer gets that, too.
+
+    Raises
+    ------
+    SettingsError
+        If the wish is not a positive number.
+    """
+    if not wish_ms > 0:
+        raise SettingsError(f"a latency must be more than 0 ms, not {wish_ms:g}.")
+    model_hz = load_spec(find_model(model)).rate_hz
+    resampling_seconds = sum(Interpolator(*pair).delay_seconds for pair in ((source.rate_hz, sink.rate_hz), (sink.rate_hz, model_hz), (model_hz, sink.rate_hz)))
+    blocks_seconds = sum(side.block_samples / side.rate_hz or BLOCK_SECONDS for side in (source, sink))
+    room_ms = wish_ms - 1000.0 * (source.latency_seconds + sink.latency_seconds + resampling_seconds + blocks_seconds)
+    least_ms = DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms
+    chosen, latency = settings_for_latency(max(1.0, room_ms - least_ms), model=model, settings=settings)
+    left_ms = room_ms - 1000.0 * latency.seconds
+    return chosen, buffer_ms if buffer_ms is not None else min(1000.0 * LONGEST_BUFFER_SECONDS, max(LEAST_BUFFER_MS, left_ms))
+
+
 class _LevelMeter:
     """Level and peak of a signal between two looks."""
 
@@ -144,8 +189,9 @@ class LiveEngine:
     model, settings :
         As for :class:`rtden.Denoiser`.
     buffer_ms : float, optional
-        Sound kept ready for the sink beyond its blocks; it stays so. If None, it begins with 15 ms, grows after drop-outs and
-        shrinks back after quiet minutes.
+        Sound kept ready for the sink beyond its blocks; it stays so. If None, it begins with `first_buffer_ms`, grows after
+        drop-outs and shrinks back after quiet minutes.
+    first_buffer_ms : float
     stereo : bool
         Keep two channels, if both sides have them; otherwise the source's channels are mixed to one.
     full_band : bool
@@ -154,6 +200,8 @@ class LiveEngine:
         Folder for noisy.wav and cleaned.wav, aligned with each other.
     force : bool
         Overwrite these.
+    realtime : bool
+        Ask the system for real-time priority for the worker.
     clock : callable
         Gives the time in seconds.
 
@@ -171,18 +219,20 @@ class LiveEngine:
         model: str | Path | None = None,
         settings: Settings | None = None,
         buffer_ms: float | None = None,
+        first_buffer_ms: float = DEFAULT_BUFFER_MS,
         stereo: bool = False,
         full_band: bool = True,
         record: Path | None = None,
         force: bool = False,
+        realtime: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if buffer_ms is not None and not 0.0 <= buffer_ms <= 1000.0:
             raise SettingsError(f"buffer_ms must lie between 0 and 1000, not {buffer_ms:g}.")
         self.source, self.sink, self._clock = source, sink, clock
-        self._buffer = BufferControl((DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms) / 1000.0, pinned=buffer_ms is not None)
+        self._buffer = BufferControl((first_buffer_ms if buffer_ms is None else buffer_ms) / 1000.0, pinned=buffer_ms is not None)
         self.channels = 2 if stereo and source.channels > 1 and sink.ring.channels > 1 else 1
-        self._new_stream = lambda: StreamDenoiser(model, settings, rate_hz=sink.rate_hz, channels=self.channels, low_delay=True, full_band=full_band)
+        self._model, self._settings, self._full_band = model, settings, full_band
         self._control = DriftControl()
         self._dropouts = self._given = self._withheld = self._padded = self._taken = 0
         self._losses_seen = 0
@@ -196,6 +246,7 @@ class LiveEngine:
         self._busy_seconds = self._looked_busy_seconds = 0.0
         self._looked_at = self._started_at = clock()
         self._keeper = Keeper(source, sink, clock=clock)
+        self._realtime = realtime
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._worker = threading.Thread(target=self._run, name="rtden worker", daemon=True)
@@ -207,7 +258,7 @@ class LiveEngine:
         self._rings = source.ring, sink.ring
         self._rate_change = Interpolator(source.rate_hz, sink.rate_hz, channels=self.channels)
         self._drift = Drift(channels=self.channels)
-        self._stream = self._new_stream()
+        self._stream = StreamDenoiser(self._model, self._settings, rate_hz=sink.rate_hz, channels=self.channels, low_delay=True, full_band=self._full_band)
         self._stream.feed(np.zeros((sink.rate_hz // 10, self.channels), np.float32))  # the first steps are slow: not while sound waits
         self._stream.reset()
         self._step_seconds = self._stream.denoisers[0].step_samples / self._stream.denoisers[0].rate_hz
@@ -364,6 +415,8 @@ class LiveEngine:
 
     def _run(self) -> None:
         try:
+            if self._realtime:
+                ask_for_realtime()
             while not self._stopping.is_set():
                 exhausted = self.source.exhausted  # asked first: what it wrote before that must still be processed
                 if self.work():

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from rtden.errors import InputError, MissingPackageError
+from rtden.resample import load_soxr
 
 SPEECH_RATE_HZ = 16000
 """The rate at which PESQ-WB and DNSMOS are defined."""
@@ -65,7 +65,7 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
         import pesq
     except ImportError:
         raise _missing("pesq") from None
-    reference, degraded = (soxr.resample(s, rate_hz, SPEECH_RATE_HZ) for s in (clean, estimate))
+    reference, degraded = (load_soxr().resample(s, rate_hz, SPEECH_RATE_HZ) for s in (clean, estimate))
     if len(reference) < SHORTEST_SECONDS * SPEECH_RATE_HZ or not reference.any() or not degraded.any():
         return math.nan
     try:
@@ -112,7 +112,7 @@ def dnsmos(estimate: NDArray[np.float32], rate_hz: int) -> tuple[float, float, f
         If `speechmos` or `onnxruntime` is not installed.
     """
     session = _dnsmos_session()
-    heard = np.clip(soxr.resample(estimate, rate_hz, SPEECH_RATE_HZ), -1.0, 1.0).astype(np.float32)
+    heard = np.clip(load_soxr().resample(estimate, rate_hz, SPEECH_RATE_HZ), -1.0, 1.0).astype(np.float32)
     if len(heard) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
         return (math.nan,) * 3
     while len(heard) < DNSMOS_SAMPLES:

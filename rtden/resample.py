@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
+from rtden.errors import MissingPackageError
 from rtden.mel import Array
 
 ZERO_CROSSINGS = 32
@@ -24,6 +24,21 @@ DRIFT_HALF_SAMPLES = 16
 DRIFT_CELLS = 64
 
 
+def load_soxr() -> Any:
+    """Import and return soxr: of 32-bit ARM it has no wheels, and what is at the model's own rate already does without it.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed.
+    """
+    try:
+        import soxr
+    except ImportError:
+        raise MissingPackageError("sound at another rate than the model's needs the package soxr: run 'pip install soxr'.") from None
+    return soxr
+
+
 class Resampler:
     """A stream of a recording from one sample rate to another (soxr); what is equal passes untouched.
 
@@ -33,7 +48,7 @@ class Resampler:
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self._channels = channels
-        self._stream = None if source_hz == target_hz else soxr.ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ")
+        self._stream = None if source_hz == target_hz else load_soxr().ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ")
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return what is ready, shapes (samples, channels); `last` ends the stream."""

@@ -35,7 +35,7 @@ def test_every_stage_is_measured_in_its_order(result: BenchResult) -> None:
 
 
 def test_percentiles_are_positive_and_in_order(result: BenchResult) -> None:
-    for percentiles in (*result.stages.values(), result.step):
+    for percentiles in (*result.stages.values(), result.step, result.idle):
         assert 0.0 < percentiles.p50_ms <= percentiles.p95_ms <= percentiles.p99_ms < 10_000.0
 
 
@@ -47,6 +47,10 @@ def test_the_stages_make_up_the_step(result: BenchResult) -> None:
     stages_ms = sum(percentiles.p50_ms for percentiles in result.stages.values())
     assert stages_ms < 3.0 * result.step.p50_ms
     assert stages_ms > result.step.p50_ms / 3.0
+
+
+def test_a_step_in_silence_costs_a_fraction(result: BenchResult) -> None:
+    assert 0.0 < result.idle.p50_ms < 0.5 * result.step.p50_ms
 
 
 def test_what_was_measured_is_what_was_asked_for(result: BenchResult) -> None:

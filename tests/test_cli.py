@@ -392,7 +392,7 @@ def test_bench_prints_every_figure_whole_where_no_terminal_says_how_wide_it_is()
     for name in ("seed", "frames", "mel", "autoencoder", "griffinlim", "mix", "step", "Latency", "Real-time factor"):
         assert name in result.stdout, result.stdout
     assert "…" not in result.stdout
-    assert len(re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)) == 2 * 6  # five stages and the whole step
+    assert len(re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)) == 2 * 7  # five stages, the whole step, and a step in silence
 
 
 def test_the_shipped_models_are_listed_with_the_default_first() -> None:

@@ -456,3 +456,72 @@ def test_memory_does_not_grow_over_ten_thousand_hops(noise: np.ndarray) -> None:
 def test_speech_comes_out_cleaner_than_it_went_in(recordings: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noisy = recordings
     assert si_sdr_db(clean, whole(Denoiser(), noisy)) > si_sdr_db(clean, noisy) + 3.0
+
+
+class Untiring(Denoiser):
+    """A denoiser that asks its network at every step."""
+
+    def _is_silent(self) -> bool:
+        return False
+
+
+def with_a_pause(speech: np.ndarray, pause_db: float, pause_samples: int = 44100) -> np.ndarray:
+    """Return speech, two seconds whose peaks stay below `pause_db`, and speech."""
+    pause = np.random.default_rng(2).uniform(-1.0, 1.0, pause_samples).astype(np.float32) * np.float32(10.0 ** (pause_db / 20.0))
+    return np.concatenate([speech[:20000], pause, speech[20000:40000]])
+
+
+@by_model
+@by_advance
+@pytest.mark.parametrize("phase", ["warm", "random"])
+def test_digital_silence_without_the_network_changes_nothing_to_the_bit(
+    model: Path, advance: int, phase: str, recordings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    signal = with_a_pause(recordings[1], -np.inf)
+    options = Settings(advance=advance, phase=phase)
+    assert np.array_equal(whole(Denoiser(model, options), signal), whole(Untiring(model, options), signal))
+
+
+@by_advance
+@pytest.mark.parametrize("limit_db", [0.0, 12.0, np.inf])
+@pytest.mark.parametrize("pause_db", [-80.1, -100.0])
+def test_silence_below_80_db_without_the_network_changes_no_sample_by_more_than_that(
+    advance: int, limit_db: float, pause_db: float, recordings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    signal = with_a_pause(recordings[1], pause_db)
+    options = Settings(advance=advance, limit_db=limit_db)
+    difference = whole(Denoiser(settings=options), signal) - whole(Untiring(settings=options), signal)
+    assert 0.0 < np.abs(difference).max() < 1e-4  # 0 would mean that nothing had been left out
+
+
+@by_advance
+def test_the_network_rests_in_silence_and_is_back_at_the_first_step_that_is_not(advance: int, noise: np.ndarray) -> None:
+    denoiser = Denoiser(settings=Settings(advance=advance))
+    infer, calls = denoiser._network.infer, []
+    denoiser._network.infer = lambda columns: calls.append(1) or infer(columns)
+    step, sound = denoiser.step_samples, np.tile(noise, 2)
+
+    def calls_for(signal: np.ndarray) -> int:
+        calls.clear()
+        denoiser.feed(signal)
+        return len(calls)
+
+    assert calls_for(sound[: 10 * step]) >= 9
+    calls_for(np.zeros(16384, np.float32))  # 0.74 s: the 16 columns, the inverter's frames and two steps
+    assert calls_for(np.full(20 * step, 0.99e-4, np.float32)) == 0
+    assert calls_for(np.full(step, 1.01e-4, np.float32)) == 1
+    assert calls_for(sound[: 10 * step]) == 10
+
+
+@by_advance
+@pytest.mark.parametrize("chunk", [17, 509, 8000])
+def test_any_chunk_size_gives_the_same_samples_around_a_pause(advance: int, chunk: int, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    signal = with_a_pause(recordings[1], -85.0)
+    denoiser = Denoiser(settings=Settings(advance=advance))
+    assert np.array_equal(in_chunks(denoiser, signal, chunk), whole(denoiser, signal))
+
+
+def test_a_recording_that_is_quiet_throughout_is_not_muted(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    speech = recordings[0][:66150] * np.float32(0.99e-4 / np.abs(recordings[0]).max())
+    out = whole(Denoiser(), speech)
+    assert np.mean(out[30000:] ** 2) > 0.01 * np.mean(speech[30000:] ** 2)

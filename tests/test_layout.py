@@ -13,11 +13,11 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[1] / "rtden"
 # Imports run one way: a module may import those before it in this list.
 ORDER = (
-    *("errors", "settings", "sidecar", "quiet"),
+    *("errors", "settings", "sidecar", "quiet", "supervision"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser"),
     *("resample", "stream", "metrics", "files"),
     *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live", "view"),
-    *("bench", "evaluation", "plots", "cli"),
+    *("bench", "presets", "doctor", "service", "evaluation", "plots", "cli"),
 )
 HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}
 

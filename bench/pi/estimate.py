@@ -1,0 +1,136 @@
+"""Estimate what a step costs on a Raspberry Pi, from counts that do not depend on the machine that counts.
+
+The network: multiply-accumulates of the .tflite file, at the rate at which a board's core was published to run int8 networks. The rest
+(numpy and Python): instructions, counted by valgrind's callgrind on x86-64, at a rate of instructions that is assumed for the core.
+Everything printed about a Pi is an estimate; `rtden bench` on one gives the real figure.
+
+    python bench/pi/estimate.py [--callgrind]      # with it, count again (needs valgrind and some minutes)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtden import Denoiser, Settings
+from rtden.autoencoder import find_runtime
+from rtden.sidecar import find_model
+
+STEPS = 200
+ADVANCES = (1, 2, 4, 8)
+REST_MINSTR = {1: 1.33, 2: 1.73, 4: 2.52, 8: 4.32}
+"""Million instructions of a step beside the network's, by advance: what --callgrind printed."""
+
+MOBILENET_V1_MMAC = 569.0
+"""MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A core, by what was published about it and what is assumed."""
+
+    name: str
+    core: str
+    int8_ms: float
+    """MobileNet v1 int8 in XNNPACK on all four cores."""
+    int8_source: str
+    scale: float
+    """Clock of this board's core over that of the board measured, times what a newer core does more."""
+    rest_ginstr_per_second: float
+    """Instructions a second of numpy and Python, assumed: clock x instructions per clock."""
+
+
+XNNPACK = "XNNPACK's README, 8 Feb 2022"
+BOARDS = (
+    Board("Zero 2 W", "Cortex-A53, 1.0 GHz", 46.0, f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)", 1.0 / 1.4, 1.0 * 0.5),
+    Board("Pi 4", "Cortex-A72, 1.5 GHz", 24.0, f"{XNNPACK}: 24 ms on a Pi 4, 64-bit", 1.0, 1.5 * 0.9),
+    Board("Pi 5", "Cortex-A76, 2.4 GHz", 24.0, "Pi 4's, times the clock, and twice for int8 dot products (assumed)", 2.0 * 2.4 / 1.5, 2.4 * 1.5),
+)
+
+
+def multiply_accumulates(model: str) -> float:
+    """Return the millions of multiply-accumulates of one call."""
+    interpreter = find_runtime().Interpreter(model_path=str(find_model(model)))
+    shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
+    total = 0
+    for operation in interpreter._get_ops_details():
+        kind, inputs, output = operation["op_name"], operation["inputs"], shapes[operation["outputs"][0]]
+        if kind == "CONV_2D":
+            total += int(np.prod(output)) * int(np.prod(shapes[inputs[1]][1:]))
+        elif kind == "TRANSPOSE_CONV":
+            total += int(np.prod(shapes[inputs[2]])) * int(np.prod(shapes[inputs[1]][:3]))
+        elif kind in ("DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
+            raise SystemExit(f"{kind} is not counted here: add it")
+    return total / 1e6
+
+
+class WithoutNetwork(Denoiser):
+    """All of a step but the network: its last answer holds."""
+
+    def _autoencoder(self) -> None:
+        self._band_gains[...] = 0.5
+
+
+def run(advance: int, steps: int) -> None:
+    """Do `steps` steps without the network; what callgrind counts."""
+    denoiser: Any = WithoutNetwork(settings=Settings(advance=advance))
+    signal = (0.1 * np.random.default_rng(0).standard_normal(denoiser.step_samples)).astype(np.float32)
+    for _ in range(steps):
+        denoiser.feed(signal)
+
+
+def instructions(advance: int, steps: int) -> int:
+    """Return the instructions of this script's run, by callgrind."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={Path(folder) / 'out'}", sys.executable, __file__]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+        ended = subprocess.run([*command, "--run", str(advance), str(steps)], capture_output=True, text=True, check=True, env=environment)
+    found = re.search(r"Collected : (\d+)", ended.stderr)
+    if found is None:
+        raise SystemExit(ended.stderr)
+    return int(found[1])
+
+
+def main() -> None:
+    """Count, or print the table."""
+    parser = argparse.ArgumentParser(description="Estimate what a step costs on a Raspberry Pi.")
+    parser.add_argument("--callgrind", action="store_true", help="count the instructions again")
+    parser.add_argument("--run", nargs=2, type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run(*arguments.run)
+        return
+    rest = dict(REST_MINSTR)
+    if arguments.callgrind:
+        for advance in ADVANCES:
+            few, many = instructions(advance, STEPS // 4), instructions(advance, STEPS)
+            rest[advance] = (many - few) / (STEPS - STEPS // 4) / 1e6
+    print(f"network: {multiply_accumulates('rtden'):.1f} M multiply-accumulates a call (seed: {multiply_accumulates('seed'):.1f} M)")
+    print("rest, million instructions a step: " + ", ".join(f"{value:.2f} at advance {advance}" for advance, value in rest.items()))
+    spec = Denoiser().spec
+    network_mmac = multiply_accumulates("rtden")
+    for board in BOARDS:
+        # On four cores the published run is at best four times as fast as on one: the estimate for one core errs on the slow side.
+        mmac_per_ms = MOBILENET_V1_MMAC / board.int8_ms / 4 * board.scale
+        network_ms = network_mmac / mmac_per_ms
+        print(f"{board.name} ({board.core}; {board.int8_source}): {mmac_per_ms:.1f} G multiply-accumulates a second and core, network {network_ms:.1f} ms")
+        for advance in ADVANCES:
+            rest_ms = rest[advance] / board.rest_ginstr_per_second
+            step_ms = 1000.0 * advance * spec.hop / spec.rate_hz
+            load = (network_ms + rest_ms) / step_ms
+            print(
+                f"  advance {advance}: rest {rest_ms:.1f} ms, step {network_ms + rest_ms:.1f} ms of {step_ms:.1f}, load {load:.0%}, headroom {1 / load:.1f} x"
+            )
+
+
+if __name__ == "__main__":
+    main()

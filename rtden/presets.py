@@ -1,0 +1,114 @@
+"""Presets: which settings of a live stream a machine can carry."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rtden.denoiser import Denoiser
+from rtden.errors import SettingsError
+from rtden.settings import ADVANCES, Settings
+from rtden.sidecar import find_model, load_spec
+
+AUTO = "auto"
+SELF_TEST_SECONDS = 0.5
+"""Time that :func:`self_test` takes, the loading of the model aside."""
+HIGHEST_LOAD = 0.4
+"""Share of one core that a preset may take: the rest is for resampling, the system, and a processor that gets warm and slow."""
+FEWEST_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What to run on a kind of machine."""
+
+    model: str | None = None
+    """The network; None is the default one."""
+    advance: int
+    """New frames per step."""
+    buffer_ms: float
+    """Sound kept ready for the output beyond its blocks."""
+
+
+# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller one, does half of its work at a far
+# worse quality, and an advance of 2 halves it at none.
+PRESETS = {
+    "zero2": Preset(advance=4, buffer_ms=60.0),
+    "pi4": Preset(advance=2, buffer_ms=30.0),
+    "pi5": Preset(advance=1, buffer_ms=20.0),
+    "desktop": Preset(advance=1, buffer_ms=15.0),
+}
+NAMES = (*PRESETS, AUTO)
+
+
+def find_preset(name: str, model: str | Path | None = None) -> Preset:
+    """Return a preset by its name; "auto" is found by :func:`self_test`.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such preset.
+    ModelError
+        If the model of the self-test cannot be used.
+    """
+    check_name(name)
+    return self_test(model) if name == AUTO else PRESETS[name]
+
+
+def check_name(name: str) -> None:
+    """Raise SettingsError unless there is a preset of this name."""
+    if name not in NAMES:
+        raise SettingsError(f"there is no preset '{name}'; choose one of {', '.join(NAMES)}.")
+
+
+def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
+    """Return the preset of least delay whose load is at most `HIGHEST_LOAD` on this machine, tried for `seconds` in all.
+
+    An advance that takes more than that is left at once; where none is cheap enough it is the largest. The buffer of a known preset
+    with the advance found comes with it.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    found = ADVANCES[-1]
+    for advance in ADVANCES:
+        if load(model, advance, seconds=seconds / len(ADVANCES)) <= HIGHEST_LOAD:
+            found = advance
+            break
+    buffer_ms = next((preset.buffer_ms for preset in reversed(PRESETS.values()) if preset.advance == found), PRESETS["zero2"].buffer_ms)
+    return Preset(model=None if model is None else str(model), advance=found, buffer_ms=buffer_ms)
+
+
+def load(model: str | Path | None, advance: int, *, seconds: float) -> float:
+    """Return processing time over real time of a model at an advance, by the median of :func:`time_steps`."""
+    spec = load_spec(find_model(model))
+    return float(np.median(time_steps(model, advance, seconds=seconds))) * spec.rate_hz / (advance * spec.hop)
+
+
+def time_steps(model: str | Path | None, advance: int, *, seconds: float) -> list[float]:
+    """Return the times of the steps that `seconds` allow, in seconds; three at the least.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    from rtden.bench import babble  # brings multiprocessing, which a preset by name does without
+
+    denoiser = Denoiser(model, Settings(advance=advance))
+    signal = babble(denoiser.rate_hz, denoiser.rate_hz)
+    step = denoiser.step_samples
+    denoiser.feed(signal[: step + denoiser.spec.n_fft])  # the first call of everything costs more
+    times: list[float] = []
+    ends_at = time.perf_counter() + seconds
+    while time.perf_counter() < ends_at or len(times) < FEWEST_STEPS:
+        at = step * (len(times) % (len(signal) // step))
+        began = time.perf_counter()
+        denoiser.feed(signal[at : at + step])
+        times.append(time.perf_counter() - began)
+    return times
