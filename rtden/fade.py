@@ -40,8 +40,8 @@ class SmoothReader:
 
     def __init__(self, ring: Ring, channels: int, rate_hz: int) -> None:
         self._ring = ring
-        self._fade = _fade(rate_hz)
-        self._scratch = np.zeros((len(self._fade), channels), np.float32)
+        self._fade = _fade(rate_hz)[:, 0]
+        self._scratch = np.zeros(len(self._fade), np.float32)
         self._last = np.zeros(channels, np.float32)
         self._step = np.zeros(channels, np.float32)
         self._faded = len(self._fade)  # how far into the fade the last block went
@@ -79,5 +79,6 @@ class SmoothReader:
     def _decay(self, block: Array, at: int, room: int, *, start: int) -> None:
         samples = min(room, len(self._fade) - start)
         self._faded = start + samples
-        np.multiply(self._fade[start : self._faded], self._step, out=self._scratch[:samples])
-        np.add(block[at : at + samples], self._scratch[:samples], out=block[at : at + samples])
+        for channel in range(self._channels):  # one at a time: numpy would make buffers to broadcast
+            np.multiply(self._fade[start : self._faded], self._step[channel], out=self._scratch[:samples])
+            np.add(block[at : at + samples, channel], self._scratch[:samples], out=block[at : at + samples, channel])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import Any
 
@@ -24,8 +25,13 @@ DRIFT_HALF_SAMPLES = 16
 DRIFT_CELLS = 64
 
 
+def has_soxr() -> bool:
+    """Return whether soxr is installed: for 32-bit ARM there are no wheels of it."""
+    return importlib.util.find_spec("soxr") is not None
+
+
 def load_soxr() -> Any:
-    """Import and return soxr: of 32-bit ARM it has no wheels, and what is at the model's own rate already does without it.
+    """Import and return soxr.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 from rtden.denoiser import Denoiser
 from rtden.errors import InputError
 from rtden.mel import Array
-from rtden.resample import Interpolator, Resampler
+from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.settings import Settings
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
@@ -29,7 +29,8 @@ class StreamDenoiser:
     channels : int
         1 to 8.
     low_delay : bool
-        Resample for a live stream (:class:`rtden.resample.Interpolator`), not in steep blocks (:class:`rtden.resample.Resampler`).
+        Resample for a live stream (:class:`rtden.resample.Interpolator`), not in steep blocks (:class:`rtden.resample.Resampler`);
+        without soxr it is always the former.
     full_band : bool
         Whether there is a way around.
 
@@ -57,7 +58,7 @@ class StreamDenoiser:
         self.denoisers = [Denoiser(model, settings) for _ in range(channels)]
         self._model_hz = self.denoisers[0].rate_hz
         self._full_band = full_band and rate_hz > self._model_hz
-        self._resampler: type[Interpolator] | type[Resampler] = Interpolator if low_delay else Resampler
+        self._resampler: type[Interpolator] | type[Resampler] = Interpolator if low_delay or not has_soxr() else Resampler
         self.reset()
 
     @property
