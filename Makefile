@@ -39,7 +39,7 @@ second-runtime:
 	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
 endif
 
-pi-test: $(VENV)/.run
+pi-test: $(VENV)/.run $(if $(OLD_PYTHON),$(VENV)-tflite/.run)
 	bench/pi/run $(SYSTEMS)
 
 bench: $(VENV)/.run
