@@ -77,8 +77,8 @@ def main(
     if plot is not None:
         figure = Figure(figsize=(9, 4), layout="constrained")
         axis = figure.subplots()
-        for name, spectra in (("clean speech", went_in), ("after rtden", came_out), ("noise alone", noise_in), ("after rtden ", noise_out)):
-            axis.plot(bins_hz / 1000, 10.0 * np.log10(spectra.mean(axis=0) + 1e-12), label=name)
+        for name, powers in (("clean speech", went_in), ("after rtden", came_out), ("noise alone", noise_in), ("after rtden ", noise_out)):
+            axis.plot(bins_hz / 1000, 10.0 * np.log10(powers.mean(axis=0) + 1e-12), label=name)
         axis.axvspan(11.025, rate_hz / 2000, alpha=0.1, color="tab:green")
         axis.set(xlabel="Frequency (kHz)", ylabel="Long-term level (dB)", xlim=(0, rate_hz / 2000), ylim=(-90, None))
         axis.legend()

@@ -164,9 +164,9 @@ class Drift:
         # The next output lies `_fraction` behind sample `at` + DRIFT_HALF_SAMPLES.
         while (samples := len(held) - at - 2 * DRIFT_HALF_SAMPLES) > 0:
             cell = min(int(self._fraction * DRIFT_CELLS), DRIFT_CELLS - 1)
-            if step:  # as far as this cell goes
-                edge = (cell + (step > 0.0)) / DRIFT_CELLS
-                samples = min(samples, max(1, math.ceil((edge - self._fraction) / step)))
+            room = (cell + (step > 0.0)) / DRIFT_CELLS - self._fraction
+            if abs(step) * samples > abs(room):  # as far as this cell goes
+                samples = max(1, math.ceil(room / step))
             fractions = self._fraction + step * np.arange(samples + 1)
             parts.append(self._delayed(held[at : at + samples + 2 * DRIFT_HALF_SAMPLES], cell, fractions[:-1]))
             whole = math.floor(fractions[-1])
