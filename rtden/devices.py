@@ -141,6 +141,7 @@ class _Device:
         self.block_samples = 0
         self.called_at = math.nan
         self.rate_hz = self.channels = 0
+        self._latency_seconds = 0.0
         self._stream: Any = None
         self.open()
 
@@ -179,7 +180,9 @@ class _Device:
     @property
     def latency_seconds(self) -> float:
         """The delay of the device and its driver, as PortAudio reports it."""
-        return float(self._stream.latency) if self._stream else 0.0
+        if self._stream is not None:
+            self._latency_seconds = float(self._stream.latency)
+        return self._latency_seconds  # of a device that is gone, what it was
 
     @property
     def running(self) -> bool:
