@@ -1,6 +1,6 @@
 """A picture of the live view, of a real live stream between two files.
 
-    python bench/view.py RECORDING [--out live-view.svg] [--seconds 10] [--width 100] [--height 30]
+python bench/view.py RECORDING [--out live-view.svg] [--seconds 10] [--width 100] [--height 30]
 """
 
 from __future__ import annotations

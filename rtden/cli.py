@@ -105,7 +105,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(_version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as tidily as on Ctrl-C
+    for ending in ("SIGTERM", "SIGHUP"):  # a closed terminal; end as tidily as on Ctrl-C
+        if hasattr(signal, ending) and signal.getsignal(getattr(signal, ending)) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(getattr(signal, ending), signal.default_int_handler)
 
 
 @app.command()

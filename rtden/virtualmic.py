@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,10 @@ class VirtualMicrophone:
             raise DeviceError(
                 "rtden makes a virtual microphone on Linux only: install BlackHole (macOS) or VB-CABLE (Windows), and give a part of its name as the output."
             )
+        with _alone():
+            self._make()
+
+    def _make(self) -> None:
         self._defaults = {kind: name for kind, name in _defaults().items() if name in _names(kind)}
         ours = _own_identity()
         _clear_away(ours)
@@ -91,7 +96,6 @@ class VirtualMicrophone:
             _load("module-null-sink", f"sink_name={SINK_NAME}", f"rate={RATE_HZ}", *_STEREO, f'sink_properties="{properties}"')
             properties = f"device.description={SOURCE_NAME} device.icon_name=audio-input-microphone {mark}"
             _load("module-remap-source", f"master={SINK_NAME}.monitor", f"source_name={SOURCE_NAME}", *_LEFT, f'source_properties="{properties}"')
-            self._yield_to_the_first(ours)
             self._restore_defaults()
         except BaseException:
             self.close()
@@ -141,15 +145,8 @@ class VirtualMicrophone:
                 else:
                     os.environ[name] = value
 
-    @staticmethod
-    def _yield_to_the_first(ours: tuple[int, int]) -> None:
-        """Give way if another rtden was faster between the look and the loading."""
-        first = min(_modules(), key=lambda module: int(module.index), default=None)
-        if first is not None and first.owner != ours:
-            raise _taken_by(first.owner[0])
-
     def is_there(self) -> bool:
-        """Return whether the server still has it.
+        """Return whether the server still has it: one that starts anew has not.
 
         Raises
         ------
@@ -164,6 +161,27 @@ class VirtualMicrophone:
             before = self._defaults.get(kind)
             if before is not None and now in {SINK_NAME, SOURCE_NAME, f"{SINK_NAME}.monitor"} and before in _names(kind):
                 _pactl(f"set-default-{kind}", before)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other rtdens of this user from opening at the same time.
+
+    Between looking and loading another one would load, and the server would call the second source "rtden.2". The system
+    takes the lock from a process that dies.
+    """
+    import fcntl  # not on Windows
+
+    path = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"rtden-{os.getuid()}.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DeviceError(f"the lock {path} cannot be made ({error.strerror}): make its folder writable, or remove it.") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 class VirtualSink(DeviceSink):

@@ -202,19 +202,33 @@ def test_a_living_owner_keeps_it(server: PulseServer, hold: Callable[[], subproc
     process.wait(20)
 
 
-def test_of_two_at_once_one_wins(server: PulseServer) -> None:
-    both = [subprocess.Popen([sys.executable, "-c", HOLD], env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ends_at = time.monotonic() + 30
-    while all(process.poll() is None for process in both) and time.monotonic() < ends_at:
-        time.sleep(0.1)
-    won = [process for process in both if process.poll() is None]
-    for process in won:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        process.send_signal(signal.SIGINT)
-    complaints = [process.communicate(timeout=20)[1] for process in both]
-    assert len(won) == 1
-    assert sum("another rtden" in complaint for complaint in complaints) == 1
+@pytest.mark.parametrize("_attempt", range(5))
+def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
+    at_once = f"import time\nwhile time.time() < {time.time() + 1.5}: pass\n"
+    code = HOLD.replace("with ", at_once + "with ", 1)
+    both = [subprocess.Popen([sys.executable, "-c", code], env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        ends_at = time.monotonic() + 30
+        while all(process.poll() is None for process in both) and time.monotonic() < ends_at:
+            time.sleep(0.1)
+        won = [process for process in both if process.poll() is None]
+        assert len(won) == 1
+        assert won[0].stdout is not None
+        assert won[0].stdout.readline() == "open\n"
+        assert [name for name in sources(server) if "rtden" in name] == [f"{SINK_NAME}.monitor", SOURCE_NAME]
+        won[0].send_signal(signal.SIGINT)
+        complaints = [process.communicate(timeout=20)[1] for process in both]
+        assert sum(f"another rtden (process {won[0].pid}) already gives" in complaint for complaint in complaints) == 1
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+
+
+def test_a_lock_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, server: PulseServer, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(DeviceError, match=r"rtden-\d+\.lock cannot be made \(No such file or directory\): make its folder writable"):
+        VirtualMicrophone().open()
 
 
 def test_one_object_may_be_opened_again_and_closed_twice(server: PulseServer) -> None:
