@@ -43,6 +43,7 @@ ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shippe
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
+StereoOption = Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")]
 FullBandOption = Annotated[bool, typer.Option("--fullband/--no-fullband", help="Let what lies above the model's 11 kHz through, at the gain below it.")]
 SourceOption = Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")]
 TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")]
@@ -122,6 +123,7 @@ def file(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: AdvanceOption = 1,
+    full_band: FullBandOption = True,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw noisy and denoised mel spectrograms into this picture.")] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.")
@@ -162,6 +164,7 @@ def file(
                     target,
                     model=model,
                     settings=settings,
+                    full_band=full_band,
                     force=force,
                     progress=functools.partial(_show_progress, bar, task),
                 )
@@ -222,7 +225,7 @@ def live(
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
-    stereo: Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")] = False,
+    stereo: StereoOption = False,
     full_band: FullBandOption = True,
     record: Annotated[Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")] = None,
     realtime: RealtimeOption = False,
@@ -389,8 +392,11 @@ def service_install(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: LiveAdvanceOption = None,
+    latency_ms: LatencyOption = None,
     buffer_ms: BufferOption = None,
     preset: PresetOption = "auto",
+    stereo: StereoOption = False,
+    full_band: FullBandOption = True,
     status_seconds: StatusOption = 600.0,
     alsa: Annotated[bool, typer.Option("--alsa", help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")] = False,
@@ -412,11 +418,13 @@ def service_install(
         "--strength": strength if strength != 1.0 else None,
         "--limit-db": limit_db if limit_db != math.inf else None,
         "--advance": advance,
+        "--latency-ms": latency_ms,
         "--buffer-ms": buffer_ms,
         "--preset": preset,
         "--status-seconds": f"{status_seconds:g}",
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    options += ["--stereo"] * stereo + ["--no-fullband"] * (not full_band)
     unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
     if dry_run:
         print(f"# {unit_path()}\n{unit.to_text()}")

@@ -216,6 +216,42 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
     raise AssertionError("it did not settle within a minute")
 
 
+def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(tmp_path: Path) -> None:
+    tone = tmp_path / "tone.wav"
+    soundfile.write(tone, (0.5 * np.sin(2 * np.pi * 440 * np.arange(60 * RATE_HZ) / RATE_HZ)).astype(np.float32), RATE_HZ)
+    server = PulseServer(tmp_path, ("speaker",))
+    process = live(server, "--in", str(tone), "--out", "virtual-mic", "--limit-db", "0", "--buffer-ms", "40")
+    try:
+        next_line(process, "choose 'rtden' as the microphone")
+        next_line(process, "latency")
+        recording = server.record_source("rtden")
+        time.sleep(5.0)
+        assert tone_level(recording.stop()) > 0.3
+    finally:
+        process.send_signal(signal.SIGHUP)
+        _, complained = process.communicate(timeout=20)
+        left = server.pactl("list", "short", "modules")
+        server.stop()
+    assert process.returncode == 0
+    assert "Traceback" not in complained
+    assert "rtden" not in left
+
+
+def test_stereo_keeps_two_channels(server: PulseServer, tmp_path: Path) -> None:
+    seconds = np.arange(8 * RATE_HZ) / RATE_HZ
+    both = np.stack([0.4 * np.sin(2 * np.pi * 300 * seconds), 0.4 * np.sin(2 * np.pi * 500 * seconds)], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "both.wav", both, RATE_HZ)
+    recording = server.record("speaker", channels=2)
+    process = live(server, "--in", str(tmp_path / "both.wav"), "--out", "speaker", "--stereo", "--limit-db", "0", "--duration", "6")
+    _, complained = process.communicate(timeout=30)
+    samples = recording.stop()
+    assert (process.returncode, complained) == (0, "")
+    frames = samples[: len(samples) // 2 * 2].reshape(-1, 2)
+    heard = frames[np.abs(frames).max(axis=1) > 0.1][RATE_HZ:]
+    spectrum = np.abs(np.fft.rfft(heard[: 2 * RATE_HZ] * np.hanning(2 * RATE_HZ)[:, None], axis=0))
+    assert [int(np.argmax(spectrum[:, channel])) / 2 for channel in (0, 1)] == [300, 500]
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -193,7 +193,7 @@ def finish(engine: LiveEngine, seconds: float = 30.0) -> None:
         engine.stop()
 
 
-@pytest.mark.parametrize(("source_hz", "channels"), [(22050, 1), (48000, 2), (16000, 1)])
+@pytest.mark.parametrize(("source_hz", "channels"), [(22050, 1), (48000, 2), (16000, 1), (8000, 1), (32000, 1), (44100, 2), (96000, 1)])
 def test_a_recording_runs_through_at_the_pace_of_the_clock(tmp_path: Path, source_hz: int, channels: int) -> None:
     seconds = np.arange(2 * source_hz) / source_hz
     signal = (0.3 * np.sin(2 * np.pi * (200 + 400 * seconds) * seconds)).astype(np.float32)
