@@ -13,11 +13,12 @@ from rig import Rig, SimulatedDevice
 from signals import aligned_si_sdr_db, delay_samples
 from soak import imbalance, soak
 
-from rtden import Settings
+from rtden import Denoiser, Settings
+from rtden.denoiser import algorithmic_latency
 from rtden.endpoints import open_sink, open_source
 from rtden.errors import AudioFileError, SettingsError
 from rtden.fade import FADE_SECONDS
-from rtden.live import EXCESS_SECONDS, LiveEngine
+from rtden.live import EXCESS_SECONDS, LiveEngine, live_settings, settings_for_wish
 from rtden.ring import Ring
 
 RATE_HZ = 22050
@@ -147,6 +148,30 @@ def test_a_device_may_come_back_with_another_rate() -> None:
     rig.run(8.0)
     assert rig.engine.status().state == "running"
     assert 0.05 < rig.delay_seconds() < 0.25
+
+
+@pytest.mark.parametrize("wish_ms", [70.0, 90.0, 150.0, 400.0])
+def test_a_wished_latency_is_what_one_gets(wish_ms: float) -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    settings, buffer_ms = settings_for_wish(wish_ms, rig.source, rig.sink, settings=UNITY)
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings, buffer_ms=buffer_ms)
+    rig.run(6.0)
+    assert rig.engine.latency.total_ms == pytest.approx(wish_ms, abs=2.0)
+    # The plan is for blocks and steps that meet at their worst; at their best a step and a block less will do.
+    best_ms = wish_ms - 1000.0 * (settings.advance * 512 / RATE_HZ + rig.sink.block_seconds)
+    assert best_ms - 2.0 < 1000.0 * rig.delay_seconds() < wish_ms + 2.0
+
+
+def test_a_wish_beyond_reach_gets_the_least_there_is_and_one_for_the_buffer_is_kept() -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    settings, buffer_ms = settings_for_wish(10.0, rig.source, rig.sink)
+    assert (settings.advance, settings.overlap_samples, buffer_ms) == (1, 32, 5.0)
+    assert settings_for_wish(200.0, rig.source, rig.sink, buffer_ms=33.0)[1] == 33.0
+
+
+def test_live_sound_takes_30_ms_of_the_algorithm_where_a_step_is_one_frame() -> None:
+    assert algorithmic_latency(Denoiser().spec, live_settings(1)).seconds == pytest.approx(0.030, abs=1e-4)
+    assert live_settings(4).overlap_samples is None
 
 
 def test_bypass_mute_and_strength_act_while_running() -> None:
