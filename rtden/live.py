@@ -45,6 +45,8 @@ BLOCK_SECONDS = 0.01
 """What a device's block is taken to be before the first one has come."""
 EXCESS_SECONDS = 0.05
 """By how much the delay may exceed its plan before the oldest sound is dropped; less is taken back by playing faster."""
+TOLERATED_SECONDS = 0.01
+"""By how much the delay may exceed its plan when it is first held: the plan is for blocks and steps that meet at their worst."""
 MUTE_SECONDS = 0.02
 
 
@@ -510,11 +512,24 @@ class LiveEngine:
         self._missing_seen = ring.missing_samples
         ring.write(block)
         self._last_out = block[-1].copy()
+        settling = self._control.held_seconds is None
         self._control.update(self._delay_seconds(), elapsed_seconds)
+        if settling and self._control.held_seconds is not None:
+            self._shorten(self._control.held_seconds)
         spare_seconds = self.sink.reader.least_left_samples / self.sink.rate_hz
         if shrunk := self._buffer.shrink(spare_seconds, elapsed_seconds):
             self.sink.reader.least_left_samples = NOTHING_SEEN
             self._control.shift(-shrunk)
+
+    def _shorten(self, delay_seconds: float) -> None:
+        """Leave out what the delay has in excess of its plan before it is held, as after a start at which a device took its time."""
+        ring, planned = self.sink.ring, self._planned_samples
+        inside_seconds = self._stream.denoisers[0].latency.seconds + self._stream.resampling_seconds
+        excess = round((delay_seconds - inside_seconds) * self.sink.rate_hz) - planned
+        if excess > TOLERATED_SECONDS * self.sink.rate_hz and ring.fill_samples > excess:
+            self._dropouts += 1
+            ring.drop_oldest(ring.fill_samples - excess)
+            self._control.restart()
 
     def _pad(self, samples: int, block: Array) -> None:
         """Put silence before a block: what waits before it fades out, the block fades in."""

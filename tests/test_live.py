@@ -18,7 +18,7 @@ from rtden.denoiser import algorithmic_latency
 from rtden.endpoints import open_sink, open_source
 from rtden.errors import AudioFileError, SettingsError
 from rtden.fade import FADE_SECONDS
-from rtden.live import EXCESS_SECONDS, LiveEngine, live_settings, settings_for_wish
+from rtden.live import EXCESS_SECONDS, TOLERATED_SECONDS, LiveEngine, live_settings, settings_for_wish
 from rtden.ring import Ring
 
 RATE_HZ = 22050
@@ -136,6 +136,19 @@ def test_a_device_that_goes_away_and_comes_back_finds_the_delay_as_it_was(side: 
     assert rig.delay_seconds() == pytest.approx(before, abs=0.03)
     assert status.lost_ms == 0.0 if side == "source" else 2500 < status.lost_ms < 6000
     assert not imbalance(rig.engine.accounts, inside=RATE_HZ)
+
+
+def test_a_delay_beyond_its_plan_is_not_held() -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=20.0)
+    rig.run(8.0)
+    before = rig.delay_seconds()
+    rig.sink.ring.write(np.zeros(round(0.045 * RATE_HZ), np.float32))  # less than what is dropped at once
+    rig.engine._control.restart()
+    rig.run(3.0)
+    assert rig.delay_seconds() == pytest.approx(before + 0.045, abs=0.002)
+    rig.run(8.0)
+    assert rig.delay_seconds() < rig.engine.latency.total_ms / 1000 + TOLERATED_SECONDS
+    assert rig.engine.status().dropouts == 1
 
 
 def test_a_device_may_come_back_with_another_rate() -> None:
