@@ -36,20 +36,30 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 # Through a pipe there is no width to fit: tables keep their columns whole.
 _screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
+VIRTUAL_MICROPHONE = "virtual-mic"
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
+StereoOption = Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")]
+FullBandOption = Annotated[bool, typer.Option("--fullband/--no-fullband", help="Let what lies above the model's 11 kHz through, at the gain below it.")]
 SourceOption = Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")]
-TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, or a recording to write.")]
+TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")]
 LiveAdvanceOption = Annotated[
     int | None, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.", show_default="the preset's")
 ]
+LatencyOption = Annotated[
+    float | None, typer.Option("--latency-ms", help="Total latency to aim at: chooses windows, advance and buffer.", show_default="the preset's")
+]
 BufferOption = Annotated[
     float | None,
-    typer.Option("--buffer-ms", help="Sound kept ready for the output beyond its blocks; more survives a busier machine.", show_default="the preset's"),
+    typer.Option(
+        "--buffer-ms",
+        help="Sound kept ready for the output beyond its blocks, fixed; more survives a busier machine.",
+        show_default="the preset's to begin with, more after drop-outs",
+    ),
 ]
 PresetOption = Annotated[
     str, typer.Option("--preset", help="What the machine carries: zero2, pi4, pi5, desktop, or auto, which tries it out for half a second.")
@@ -96,7 +106,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(_version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as tidily as on Ctrl-C
+    for ending in ("SIGTERM", "SIGHUP"):  # a closed terminal; end as tidily as on Ctrl-C
+        if hasattr(signal, ending) and signal.getsignal(getattr(signal, ending)) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(getattr(signal, ending), signal.default_int_handler)
 
 
 @app.command()
@@ -111,6 +123,7 @@ def file(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: AdvanceOption = 1,
+    full_band: FullBandOption = True,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw noisy and denoised mel spectrograms into this picture.")] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.")
@@ -151,6 +164,7 @@ def file(
                     target,
                     model=model,
                     settings=settings,
+                    full_band=full_band,
                     force=force,
                     progress=functools.partial(_show_progress, bar, task),
                 )
@@ -205,49 +219,72 @@ def live(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: LiveAdvanceOption = None,
+    latency_ms: LatencyOption = None,
     buffer_ms: BufferOption = None,
     preset: PresetOption = "desktop",
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
+    stereo: StereoOption = False,
+    full_band: FullBandOption = True,
     record: Annotated[Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")] = None,
     realtime: RealtimeOption = False,
     status_seconds: StatusOption = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object in place of each line of status.")] = False,
     force: ForceOption = False,
 ) -> None:
-    """Denoise a microphone in real time."""
+    """Denoise a microphone in real time.
+
+    Leaves with 0 at the end of a recording or of --duration, or when it is asked to stop; with 2 after an error.
+    """
+    from rtden.endpoints import is_recording
     from rtden.errors import AudioFileError, SettingsError
-    from rtden.live import LiveEngine, is_recording, open_sink, open_source
+    from rtden.live import LiveEngine, live_settings, settings_for_wish
     from rtden.settings import Settings
 
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
     if not status_seconds >= 0:
         raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
-    advance, buffer_ms = _carried(preset, model, advance, buffer_ms)
-    settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
+    if latency_ms is not None and advance is not None:
+        raise SettingsError("--latency-ms chooses the advance; give one of --latency-ms and --advance.")
+    wished = Settings(strength=strength, limit_db=limit_db)
+    carried_advance, first_buffer_ms = _carried(preset, model, advance)
     places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
     if len({os.path.realpath(place) for place in places}) < len(places):
         raise AudioFileError(f"two of {', '.join(places)} are one file, and one of them would be lost; choose another for --out or --record.")
-    origin = open_source(source)
-    try:
-        sink = open_sink(target, rate_hz=origin.rate_hz, force=force)
+    settings = live_settings(carried_advance, model=model, settings=wished)
+    with contextlib.ExitStack() as opened:
+        origin, sink = _open_sides(opened, source, target, stereo=stereo, force=force)
+        if latency_ms is not None:
+            settings, first_buffer_ms = settings_for_wish(latency_ms, origin, sink, model=model, settings=wished, buffer_ms=buffer_ms)
+        engine = LiveEngine(
+            origin,
+            sink,
+            model=model,
+            settings=settings,
+            buffer_ms=buffer_ms,
+            first_buffer_ms=first_buffer_ms,
+            stereo=stereo,
+            full_band=full_band,
+            record=record,
+            force=force,
+            realtime=realtime,
+        )
+        title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
+        if not as_json:
+            _screen.print(title, markup=False)
+            if target == VIRTUAL_MICROPHONE:
+                _screen.print("choose 'rtden' as the microphone in the other program")
         try:
-            engine = LiveEngine(origin, sink, model=model, settings=settings, buffer_ms=buffer_ms, record=record, force=force, realtime=realtime)
-        except BaseException:
-            sink.stop()
-            raise
-    except BaseException:
-        origin.stop()
-        raise
-    _screen.print(f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)", markup=False)
-    try:
-        engine.start()
-        _watch(engine, duration, status_seconds)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        engine.stop()
+            engine.start()
+            _watch(engine, title, duration, status_seconds, as_json=as_json)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            engine.stop()
+    if as_json:
+        return
     _print_summary(engine)
     if is_recording(target):
         _screen.print(f"cleaned sound: {target}", markup=False)
@@ -255,30 +292,54 @@ def live(
         _screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _carried(preset: str, model: str | None, advance: int | None, buffer_ms: float | None) -> tuple[int, float]:
-    """Return a preset's advance and buffer, each replaced by what the user gave."""
+def _open_sides(opened: contextlib.ExitStack, source: str, target: str, *, stereo: bool, force: bool) -> tuple[Any, Any]:
+    """Open what a user calls input and output; the stack closes them."""
+    from rtden.endpoints import open_sink, open_source
+    from rtden.virtualmic import VirtualMicrophone, VirtualSink
+
+    microphone = opened.enter_context(VirtualMicrophone()) if target == VIRTUAL_MICROPHONE else None
+    if microphone is not None:
+        opened.enter_context(microphone.routed())
+    origin = open_source(source)
+    opened.callback(origin.stop)
+    channels = min(2, origin.channels) if stereo else 1
+    sink = VirtualSink(microphone, channels=channels) if microphone else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
+    opened.callback(sink.stop)
+    return origin, sink
+
+
+def _carried(preset: str, model: str | None, advance: int | None) -> tuple[int, float]:
+    """Return a preset's advance, replaced by what the user gave, and the buffer to begin with in ms."""
     from rtden.presets import AUTO, find_preset
 
     chosen = find_preset(preset, model)
-    advance, buffer_ms = chosen.advance if advance is None else advance, chosen.buffer_ms if buffer_ms is None else buffer_ms
+    advance = chosen.advance if advance is None else advance
     if preset == AUTO:
-        _screen.print(f"this machine carries --advance {advance} --buffer-ms {buffer_ms:g}")
-    return advance, buffer_ms
+        _messages.print(f"this machine carries --advance {advance} --buffer-ms {chosen.buffer_ms:g}")
+    return advance, chosen.buffer_ms
 
 
-def _watch(engine: Any, duration: float, status_seconds: float) -> None:
-    """Print what the engine does until it ends or the time is over, and let systemd know."""
+def _watch(engine: Any, title: str, duration: float, status_seconds: float, *, as_json: bool) -> None:
+    """Show what the engine does until it ends, a key says so, or the time is over: on a terminal as a view, else as lines.
+
+    systemd is told, too, where it asked for that.
+    """
     from rtden.supervision import Supervisor
+    from rtden.view import Keyboard, status_json, watch
 
     supervisor = Supervisor()
     supervisor.ready()
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
-    parts = engine.latency
-    _screen.print(
-        f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
-        f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
-    )
-    on_terminal = sys.stdout.isatty()
+    if not as_json:
+        parts = engine.latency
+        _screen.print(
+            f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
+            f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
+        )
+        if _screen.is_terminal:
+            with Keyboard() as keyboard:
+                watch(engine, _screen, keyboard.keys(), title=title, duration=duration - 0.3, centres_hz=engine.band_centres_hz)
+            return
     ends_at = time.monotonic() + duration - 0.3
     looks_at = time.monotonic() + (status_seconds or math.inf)
     try:
@@ -287,16 +348,18 @@ def _watch(engine: Any, duration: float, status_seconds: float) -> None:
             time.sleep(0.05)
             if time.monotonic() >= looks_at:
                 looks_at += status_seconds
-                line = _status_line(engine.status())
-                print(f"\r{line}\x1b[K" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
+                status = engine.status()
+                print(status_json(status, engine.latency) if as_json else _status_line(status), flush=True)
     finally:
         supervisor.stopping()
-        if on_terminal:
-            print("\r\x1b[K", end="", flush=True)
 
 
 def _status_line(status: Any) -> str:
-    return f"in {_db(status.input_db):>9}  out {_db(status.output_db):>9}  noise {_db(-status.noise_removed_db)}  load {status.load:6.1%}  xruns {status.xruns}"
+    line = (
+        f"in {_db(status.input_db):>9}  out {_db(status.output_db):>9}  noise {_db(-status.noise_removed_db)}  load {status.load:6.1%}"
+        f"  xruns {status.xruns}  latency {status.latency_ms:.0f} ms  drift {status.drift_ppm:+.0f} ppm"
+    )
+    return line if status.state == "running" else f"{line}  {status.state}"
 
 
 def _print_summary(engine: Any) -> None:
@@ -307,10 +370,12 @@ def _print_summary(engine: Any) -> None:
     )
     if status.flagged_blocks:
         _screen.print(f"The sound system reported {status.flagged_blocks} blocks that came too late or were lost.")
+    if status.losses:
+        _screen.print(f"A device was lost, and found again, {status.losses} times.")
     if status.dropouts:
         _screen.print(
             f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "
-            "give --buffer-ms 60 or more, or --advance 2, if that happens often."
+            f"the buffer went to {status.buffer_ms:.0f} ms; give --buffer-ms 60 or more, or --advance 2, if that happens often."
         )
 
 
@@ -327,8 +392,11 @@ def service_install(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: LiveAdvanceOption = None,
+    latency_ms: LatencyOption = None,
     buffer_ms: BufferOption = None,
     preset: PresetOption = "auto",
+    stereo: StereoOption = False,
+    full_band: FullBandOption = True,
     status_seconds: StatusOption = 600.0,
     alsa: Annotated[bool, typer.Option("--alsa", help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")] = False,
@@ -350,11 +418,13 @@ def service_install(
         "--strength": strength if strength != 1.0 else None,
         "--limit-db": limit_db if limit_db != math.inf else None,
         "--advance": advance,
+        "--latency-ms": latency_ms,
         "--buffer-ms": buffer_ms,
         "--preset": preset,
         "--status-seconds": f"{status_seconds:g}",
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    options += ["--stereo"] * stereo + ["--no-fullband"] * (not full_band)
     unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
     if dry_run:
         print(f"# {unit_path()}\n{unit.to_text()}")

@@ -6,6 +6,8 @@ evaluation and tests all run it.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rtden.autoencoder import Autoencoder
-from rtden.errors import InputError
+from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
-from rtden.mel import Array, BandSpread, MelWindow, hann, power
+from rtden.mel import Array, BandSpread, MelWindow, band_edges_hz, power, window_pair
 from rtden.ring import Ring
-from rtden.settings import Settings
-from rtden.sidecar import find_model
+from rtden.settings import ADVANCES, SHORTEST_OVERLAP_SAMPLES, Settings, check_limit_db, check_strength, gain_floor
+from rtden.sidecar import ModelSpec, find_model, load_spec
 
 LOUDEST = 1000.0
 """Samples are limited to this (60 dB above full scale), so that a corrupt stream cannot overflow the spectra."""
 
+TOP_HZ = (5000.0, 8000.0)
+"""Bands centred between these tell what becomes of sound above the model's band (`Denoiser.top_gains`): where fricatives are, and the
+training speech still is. Beyond, the network lets less of the speech through and more of the noise."""
 QUIET_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
 
@@ -32,6 +37,56 @@ class Latency(NamedTuple):
 
     samples: int
     seconds: float
+
+
+def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
+    """Return the latency of a model under some settings: a step, what is still to overlap, and the columns that the network looks ahead."""
+    overlap = spec.n_fft - spec.hop if settings.overlap_samples is None else settings.overlap_samples
+    samples = (settings.advance + spec.lookahead) * spec.hop + overlap
+    return Latency(samples, samples / spec.rate_hz)
+
+
+def settings_for_latency(wish_ms: float, *, model: str | Path | None = None, settings: Settings | None = None) -> tuple[Settings, Latency]:
+    """Return the settings that make the most of an algorithmic latency, and the latency that they give.
+
+    Quality comes first: the longest overlap that fits. If all of it fits, what is left goes into the largest advance, which
+    costs less. If nothing fits, the result is the lowest latency that there is, above the wish.
+
+    Parameters
+    ----------
+    wish_ms : float
+        The latency must not exceed this, in ms; infinity is a wish, too.
+    model : str or Path, optional
+        The model, as :class:`Denoiser` takes it.
+    settings : Settings, optional
+        Where everything but `advance` and `overlap_samples` comes from.
+
+    Raises
+    ------
+    SettingsError
+        If the wish is not a positive number.
+    ModelError
+        If there is no such model or its sidecar cannot be used.
+
+    Examples
+    --------
+    >>> settings, latency = settings_for_latency(30)
+    >>> settings.advance, settings.overlap_samples, latency.samples
+    (1, 149, 661)
+    """
+    if not wish_ms > 0:
+        raise SettingsError(f"a latency must be more than 0 ms, not {wish_ms:g}")
+    spec = load_spec(find_model(model))
+    longest = spec.n_fft - spec.hop
+    wish_samples = wish_ms * spec.rate_hz / 1000.0
+    spare = wish_samples - (1 + spec.lookahead) * spec.hop
+    overlap = longest if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
+    settings = dataclasses.replace(settings or Settings(), advance=1, overlap_samples=None if overlap == longest else overlap)
+    for advance in ADVANCES:
+        larger = dataclasses.replace(settings, advance=advance)
+        if advance <= spec.frames - spec.lookahead and algorithmic_latency(spec, larger).samples <= wish_samples:
+            settings = larger
+    return settings, algorithmic_latency(spec, settings)
 
 
 class Denoiser:
@@ -55,6 +110,13 @@ class Denoiser:
         If the model cannot be used.
     InputError
         If the model does not answer for `advance` frames at once.
+    SettingsError
+        If the model's frames have no such overlap.
+
+    Attributes
+    ----------
+    latency : Latency
+        Of the algorithm, in samples and seconds.
     """
 
     STAGES = ("frames", "mel", "autoencoder", "griffinlim", "mix")
@@ -67,12 +129,17 @@ class Denoiser:
         self._step_samples = settings.advance * spec.hop
         bins = spec.n_fft // 2 + 1
 
+        longest = spec.n_fft - spec.hop
+        overlap = longest if settings.overlap_samples is None else settings.overlap_samples
+        if overlap > longest:
+            raise SettingsError(f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}")
+        self.latency = algorithmic_latency(spec, settings)
         # Held: the frames of a step, and behind them the input of the block that leaves, which may be mixed in.
-        latency = spec.n_fft + (settings.advance - 1 + spec.lookahead) * spec.hop
-        self.latency = Latency(latency, latency / spec.rate_hz)
-        self._ring = Ring(max(spec.window_samples, latency + self._step_samples))
+        self._ring = Ring(max(spec.window_samples, spec.n_fft + self._step_samples, self.latency.samples + self._step_samples))
         self._windowed = np.empty((settings.advance, spec.n_fft), np.float32)
-        self._window = hann(spec.n_fft)
+        # The features are of the same spectra: under an asymmetric window they tell of newer sound, as a short overlap needs it.
+        self._window, _ = window_pair(spec.n_fft, spec.hop, overlap)
+        self._ahead_samples = longest - overlap  # by which the block that a frame completes lies behind the frame's first sample
         # Spectra wait here for `lookahead` columns to follow them.
         self._spectra = np.empty((spec.lookahead + settings.advance, bins), np.complex64)
         self._mel_window = MelWindow(spec)
@@ -83,19 +150,37 @@ class Denoiser:
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         self._band_gains = np.empty((settings.advance, spec.n_mels), np.float32)
         self._gains = np.empty((settings.advance, bins), np.float32)
+        iterations = settings.iterations
+        if iterations is None:
+            # The model's were chosen with the whole overlap. A shorter one leaves the newest frame with too little beside it: they do harm.
+            iterations = spec.iterations if overlap == longest else 0
         self._inverter = Inverter(
             n_fft=spec.n_fft,
             hop=spec.hop,
             advance=settings.advance,
-            iterations=spec.iterations if settings.iterations is None else settings.iterations,
+            iterations=iterations,
             frames=spec.frames_inverted if settings.frames is None else settings.frames,
             phase=settings.phase or spec.phase,
             seed=settings.seed,
+            overlap=overlap,
         )
+        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+        top = (centres_hz >= TOP_HZ[0]) & (centres_hz <= TOP_HZ[1])
+        top[-1] |= not top.any()
+        self._top_weights = top.astype(np.float32) / np.float32(top.sum())
+        self._levels = np.empty((1 + settings.advance, 1), np.float32)  # of the frame before and of the new ones
+        self._fade = np.minimum(np.arange(1, spec.hop + 1, dtype=np.float32) / np.float32(min(overlap, spec.hop)), np.float32(1.0))
+        self._block_top_gains = np.empty(self._step_samples, np.float32)
+        self._top_gains: Array
         # What fills the network's window and the inverter with silence, this step's frames included.
         silent_frames = max(spec.frames, self._inverter.frames_held + spec.lookahead) + settings.advance
         self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.hop
         self._block = np.empty(self._step_samples, np.float32)
+        self._dry = np.empty(self._step_samples, np.float32)
+        self._glide = np.arange(1, self._step_samples + 1, dtype=np.float32) / np.float32(self._step_samples)
+        self._strength = self._reached_strength = settings.strength
+        self._limit_db = settings.limit_db
+        self._gain_floor = np.float32(settings.gain_floor)
         self.reset()
 
     @property
@@ -113,22 +198,82 @@ class Denoiser:
         """Samples that one step takes and gives."""
         return self._step_samples
 
+    @property
+    def strength(self) -> float:
+        """Wet share of the output, 0 to 1; the settings' at first.
+
+        It may be set at any time, from any thread. The next step's block glides to it in a straight line, in time with the
+        dry signal, so that no click is heard; before the first sample of a stream it holds at once. :meth:`reset` keeps it.
+
+        Raises
+        ------
+        SettingsError
+            If it is set to what lies outside 0 to 1.
+        """
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        check_strength(strength)
+        self._strength = strength
+        if not self._fed_samples:
+            self._reached_strength = strength
+
+    @property
+    def limit_db(self) -> float:
+        """At most this much is taken off any cell of the spectrum, in dB; the settings' at first.
+
+        It may be set at any time, from any thread, and holds from the next step's frames on, into which overlap-add fades.
+        :meth:`reset` keeps it.
+
+        Raises
+        ------
+        SettingsError
+            If it is set to a negative value.
+        """
+        return self._limit_db
+
+    @limit_db.setter
+    def limit_db(self, limit_db: float) -> None:
+        check_limit_db(limit_db)
+        self._limit_db, self._gain_floor = limit_db, np.float32(gain_floor(limit_db))
+
+    @property
+    def band_gains(self) -> Array:
+        """The newest frame's gains, linear, shape (n_mels,); a copy."""
+        newest: Array = self._band_gains[-1].copy()
+        return newest
+
+    @property
+    def top_gains(self) -> Array:
+        """The gain for what lies above the model's band, at each of the samples that the last call gave, shape (samples,).
+
+        It is the mean of the gains of the bands of `TOP_HZ`, linear, `limit_db` and `strength` included, and goes from frame
+        to frame in straight lines as long as their overlap: what is delayed by `latency` and scaled with it fades
+        together with the band itself. Where every gain is one, or the strength nothing, it is exactly one.
+        """
+        return self._top_gains
+
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
         self._ring.clear()
         self._spectra[...] = 0.0
         self._mel_window.reset()
         self._inverter.reset()
-        # The stream is preceded by silence: the first frame ends with the first hop of it.
-        lead_in = self.spec.n_fft - self.spec.hop
+        # The stream is preceded by silence: the first frame ends with the first hop of it, and blocks may be late by the lookahead.
+        delay = self.spec.lookahead * self.spec.hop
+        lead_in = self.spec.n_fft - self.spec.hop + delay
         self._ring.write(np.zeros(lead_in, np.float32))
-        self._frame_start = 0  # position in the ring of the next new frame
-        self._block_start = -self.spec.lookahead * self.spec.hop  # and of the block that the next step completes
+        self._frame_start = delay  # position in the ring of the next new frame
+        self._block_start = self._ahead_samples  # and of the block that the next step completes
         self._stream_start = lead_in
         self._quiet_samples = 0  # how long the input has been below QUIET_DB, in whole steps
         self._held_gain = np.float32(1.0)
         self._fed_samples = 0
         self._given_samples = 0
+        self._reached_strength = self._strength
+        self._levels[-1] = 1.0  # fades before the first sample is given
+        self._top_gains = np.empty(0, np.float32)
 
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
@@ -164,14 +309,20 @@ class Denoiser:
         Together with what :meth:`feed` returned, every sample fed comes back exactly once.
         """
         owed = self._fed_samples - self._given_samples
-        tail = self._run(np.zeros(self.latency.samples + self._step_samples, np.float32))[:owed] if owed else np.empty(0, np.float32)
+        if not owed:
+            self.reset()
+            return np.empty(0, np.float32)
+        tail = self._run(np.zeros(self.latency.samples + self._step_samples, np.float32))[:owed]
+        top_gains = self._top_gains[:owed]
         self.reset()
+        self._top_gains = top_gains
         return tail
 
     def _run(self, samples: Array) -> Array:
         step_end = self.spec.n_fft + self._step_samples - self.spec.hop
         steps = max(0, (self._ring.written_samples + len(samples) - self._frame_start - step_end) // self._step_samples + 1)
         out = np.empty(steps * self._step_samples, np.float32)
+        top_gains = np.empty(len(out), np.float32)
         filled = position = 0
         while position < len(samples):
             missing = self._frame_start + step_end - self._ring.written_samples
@@ -182,10 +333,12 @@ class Denoiser:
                 skip = min(max(0, self._stream_start - self._block_start), self._step_samples)
                 kept = self._step_samples - skip
                 out[filled : filled + kept] = self._block[skip:]
+                top_gains[filled : filled + kept] = self._block_top_gains[skip:]
                 filled += kept
                 self._frame_start += self._step_samples
                 self._block_start += self._step_samples
         self._given_samples += filled
+        self._top_gains = top_gains[:filled]
         return out[:filled]
 
     def _take(self, samples: Array) -> None:
@@ -234,7 +387,7 @@ class Denoiser:
 
     def _autoencoder(self) -> None:
         self._band_gains[...] = self._network.infer(self._mel_window.columns)[:, self._answered].T
-        np.maximum(self._band_gains, np.float32(self.settings.gain_floor), out=self._band_gains)
+        np.maximum(self._band_gains, self._gain_floor, out=self._band_gains)
         self._held_gain = self._band_gains[-1].mean()
 
     def _griffinlim(self) -> None:
@@ -242,8 +395,27 @@ class Denoiser:
         self._inverter.push(self._spectra[: self.settings.advance], self._gains, self._block)
 
     def _mix(self) -> None:
-        wet = self.settings.strength
-        if wet < 1.0 and self._block_start >= 0:
-            dry = self._ring.view(self._block_start, self._block_start + self._step_samples)[:, 0]
-            self._block *= np.float32(wet)
-            self._block += dry * np.float32(1.0 - wet)
+        self._follow_top()
+        old, new = self._reached_strength, self._strength  # read once: another thread may set it
+        if old == new == 1.0:
+            return
+        wet: Array | np.float32
+        if old == new:
+            wet = np.float32(new)
+        else:
+            wet = np.float32(old) + np.float32(new - old) * self._glide
+            self._reached_strength = new
+        dry = self._ring.view(self._block_start, self._block_start + self._step_samples)[:, 0]
+        np.multiply(dry, np.float32(1.0) - wet, out=self._dry)
+        self._block *= wet
+        self._block += self._dry
+        self._block_top_gains *= wet
+        self._block_top_gains += np.float32(1.0) - wet
+
+    def _follow_top(self) -> None:
+        """Write the top gains of a step at full strength."""
+        self._levels[0] = self._levels[-1]
+        np.matmul(self._band_gains, self._top_weights, out=self._levels[1:, 0])
+        lines = self._block_top_gains.reshape(self.settings.advance, self.spec.hop)
+        np.multiply(np.diff(self._levels, axis=0), self._fade, out=lines)
+        lines += self._levels[:-1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from types import ModuleType
 from typing import Any, Literal
 
 from rtden.errors import DeviceError
+from rtden.fade import SmoothReader
 from rtden.quiet import quiet_stderr
 from rtden.ring import Ring
 
@@ -118,15 +121,58 @@ def load_portaudio() -> ModuleType:
     return sounddevice  # type: ignore[no-any-return]
 
 
-class _Stream:
-    """A PortAudio stream and the ring that its callback fills or empties."""
+class _Device:
+    """A device by the name that the user gave, the stream that is open on it, and the ring that its callback fills or empties.
 
-    def __init__(self, device: Device, kind: Kind) -> None:
-        self.name = str(device)
+    The device may go away and come back: :meth:`stop` closes what is left of the stream, :meth:`open` finds the device again.
+
+    Attributes
+    ----------
+    called_at : float
+        When the callback last ran, as time.perf_counter() says; NaN before the first time.
+    """
+
+    kind: Kind
+    may_return = True
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
         self.flagged_blocks = 0
         self.block_samples = 0
-        self.rate_hz, self.channels, self._stream = _open(device, kind, self._callback)
-        self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels if kind == "input" else 1)
+        self.called_at = math.nan
+        self.rate_hz = self.channels = 0
+        self._latency_seconds = 0.0
+        self._stream: Any = None
+        self.open()
+
+    def open(self) -> None:
+        """Find the device and open it; the ring is kept if rate and channels are what they were.
+
+        Raises
+        ------
+        DeviceError
+            If it is not there or cannot be opened.
+        """
+        device = find_device(self._wanted, self.kind)
+        if self._wanted.isdecimal():
+            self._wanted = device.name  # numbers change when devices come and go
+        self.name = str(device)
+        before = self.rate_hz, self.channels
+        self.rate_hz, self.channels, self._stream = _open(device, self.kind, self._callback, wanted_hz=self.rate_hz)
+        self.called_at = math.nan
+        if (self.rate_hz, self.channels) != before:
+            self._make_ring()
+
+    @staticmethod
+    def look_anew() -> None:
+        """Make PortAudio look for devices: it knows only those that were there when it was loaded. Every stream must be closed."""
+        sounddevice = load_portaudio()
+        with quiet_stderr():
+            sounddevice._terminate()  # python-sounddevice has no other way
+            sounddevice._initialize()
+
+    def _make_ring(self) -> None:
+        raise NotImplementedError
 
     def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
         raise NotImplementedError
@@ -134,62 +180,88 @@ class _Stream:
     @property
     def latency_seconds(self) -> float:
         """The delay of the device and its driver, as PortAudio reports it."""
-        return float(self._stream.latency)
+        if self._stream is not None:
+            self._latency_seconds = float(self._stream.latency)
+        return self._latency_seconds  # of a device that is gone, what it was
 
     @property
     def running(self) -> bool:
         """Whether the device still calls."""
-        return bool(self._stream.active)
+        return self._stream is not None and bool(self._stream.active)
 
     def start(self) -> None:
-        """Begin; the callback runs from now on."""
-        self._stream.start()
+        """Begin; the callback runs from now on.
+
+        Raises
+        ------
+        DeviceError
+            If the device refuses.
+        """
+        try:
+            with quiet_stderr():
+                self._stream.start()
+        except load_portaudio().PortAudioError as error:
+            raise DeviceError(f"the {self.kind} device {self.name} does not start ({error}); choose another with 'rtden devices'.") from None
 
     def stop(self) -> None:
         """End, at once."""
-        with quiet_stderr():
-            self._stream.abort(ignore_errors=True)
-            self._stream.close(ignore_errors=True)
+        if self._stream is not None:
+            with quiet_stderr():
+                self._stream.abort(ignore_errors=True)
+                self._stream.close(ignore_errors=True)
+            self._stream = None
 
 
-class DeviceSource(_Stream):
+class DeviceSource(_Device):
     """A microphone."""
 
+    kind: Kind = "input"
     exhausted = False
 
-    def __init__(self, device: Device) -> None:
-        super().__init__(device, "input")
+    def _make_ring(self) -> None:
+        self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
 
     def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
         self.ring.write(block)
         self.block_samples = samples
+        self.called_at = perf_counter()
         if status:
             self.flagged_blocks += 1
 
 
-class DeviceSink(_Stream):
-    """Loudspeakers: the ring is mono, every channel gets it."""
+class DeviceSink(_Device):
+    """Loudspeakers: of a mono ring every channel gets the sound."""
 
-    def __init__(self, device: Device) -> None:
-        super().__init__(device, "output")
+    kind: Kind = "output"
+
+    def __init__(self, wanted: str, *, channels: int = 1) -> None:
+        self._ring_channels = channels
+        super().__init__(wanted)
+
+    def _make_ring(self) -> None:
+        self.ring = Ring(round(RING_SECONDS * self.rate_hz), min(self._ring_channels, self.channels))
+        self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
 
     def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
         self.block_samples = samples
-        got = self.ring.read_into(block) if self.ring.written_samples else 0
-        block[got:] = 0.0
+        if self.ring.written_samples:
+            self.reader.read_into(block)
+        else:
+            block.fill(0.0)
+        self.called_at = perf_counter()
         if status:
             self.flagged_blocks += 1
 
 
-def _open(device: Device, kind: Kind, callback: Callable[[Any, int, Any, Any], None]) -> tuple[int, int, Any]:
-    """Open a device at its own rate, or at the first usual one that it takes; in stereo if it can, else with what it has.
+def _open(device: Device, kind: Kind, callback: Callable[[Any, int, Any, Any], None], *, wanted_hz: int = 0) -> tuple[int, int, Any]:
+    """Open a device at the wanted rate, its own, or the first usual one that it takes; in stereo if it can, else with what it has.
 
     Returns rate, channels and the stream.
     """
     sounddevice = load_portaudio()
     stream_class = sounddevice.InputStream if kind == "input" else sounddevice.OutputStream
     most, reason = device.channels(kind), ""
-    for rate_hz in dict.fromkeys((device.rate_hz, *FALLBACK_RATES_HZ)):
+    for rate_hz in dict.fromkeys((wanted_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)):
         for channels in dict.fromkeys((min(2, most), 1, most)):
             try:
                 with quiet_stderr():

@@ -119,7 +119,12 @@ def packages() -> Finding:
 
     found = f"soundfile {_version('soundfile')} (libsndfile {soundfile.__libsndfile_version__})"
     if importlib.util.find_spec("soxr") is None:
-        return Finding("sound files", "warn", f"{found}, no soxr", "other rates than 22050 Hz need soxr: run 'pip install soxr'.")
+        return Finding(
+            "sound files",
+            "warn",
+            f"{found}, no soxr",
+            "recordings of other rates than 22050 Hz are resampled by a shorter filter; for the steep one run 'pip install soxr'.",
+        )
     return Finding("sound files", "ok", f"{found}, soxr {_version('soxr')}")
 
 

@@ -28,9 +28,9 @@ from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files import SUFFIXES, Progress, open_recording, read_aligned
 from rtden.mel import Array
 from rtden.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
-from rtden.resample import StreamDenoiser
 from rtden.settings import Settings
 from rtden.sidecar import find_model, load_spec, save_spec
+from rtden.stream import StreamDenoiser
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,7 +89,7 @@ class StreamProcessor:
 
     def __call__(self, noisy: Array, rate_hz: int) -> Array:
         """Return a signal denoised."""
-        stream = StreamDenoiser(self.model, self.settings, source_hz=rate_hz)
+        stream = StreamDenoiser(self.model, self.settings, rate_hz=rate_hz)
         block = rate_hz // 100
         return np.concatenate([*(stream.feed(noisy[at : at + block, None]) for at in range(0, len(noisy), block)), stream.flush()])[:, 0]
 

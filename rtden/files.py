@@ -23,8 +23,9 @@ from rtden.errors import AudioFileError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
 from rtden.quiet import quiet_stderr
-from rtden.resample import StreamDenoiser, load_soxr
+from rtden.resample import load_soxr
 from rtden.settings import Settings
+from rtden.stream import StreamDenoiser
 
 BLOCK_FRAMES = 1 << 15
 SYSTEM_ERROR = 2
@@ -61,6 +62,7 @@ def denoise_file(
     *,
     model: str | Path | None = None,
     settings: Settings | None = None,
+    full_band: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> FileReport:
@@ -73,6 +75,8 @@ def denoise_file(
     target : path, optional
         Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the source, and standard
         output ("-") for standard input.
+    full_band : bool
+        Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
         Overwrite an existing target.
 
@@ -98,7 +102,7 @@ def denoise_file(
         if target == "-":
             write_to = folder / "standard output"
         try:
-            report = _denoise_path(read_from, write_to, model, settings, force, progress)
+            report = _denoise_path(read_from, write_to, model, settings, full_band=full_band, force=force, progress=progress)
         except AudioFileError as error:
             raise (AudioFileError(str(error).replace(f"{folder}{os.sep}", "")) if "-" in (source, target) else error) from None
         if target == "-":
@@ -163,13 +167,15 @@ def _recordings(path: Path, output: Path | None) -> list[tuple[Path, Path]]:
     return [(p, p.relative_to(path)) for p in found]
 
 
-def _denoise_path(source: Path, target: Path, model: str | Path | None, settings: Settings | None, force: bool, progress: Progress | None) -> FileReport:
+def _denoise_path(
+    source: Path, target: Path, model: str | Path | None, settings: Settings | None, *, full_band: bool, force: bool, progress: Progress | None
+) -> FileReport:
     started = time.perf_counter()
     with open_recording(source) as recording:
         if os.path.exists(target) and target.samefile(source):
             raise AudioFileError(f"{target} would overwrite the original; choose another file with -o.")
         noise = NoiseMeter(recording.samplerate, recording.samplerate)
-        stream = StreamDenoiser(model, settings, source_hz=recording.samplerate, channels=recording.channels)
+        stream = StreamDenoiser(model, settings, rate_hz=recording.samplerate, channels=recording.channels, full_band=full_band)
         container, subtype = format_of(target, recording)
         endian = recording.endian if container == recording.format and container in ("WAV", "AIFF", "AU", "RAW") else "FILE"
         with write_recording(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rtden.mel import Array, Spectra, hann
+from rtden.mel import Array, Spectra, window_pair
 from rtden.settings import Phase
 
 
@@ -31,31 +31,49 @@ class Inverter:
         Where a new frame starts.
     seed : int
         Seed of the random phase.
+    overlap : int, optional
+        Samples by which the synthesis windows of neighbouring frames overlap: what a frame holds of the future of the samples
+        that it completes. n_fft - hop, the most, if None. Chooses the windows (:func:`rtden.mel.window_pair`).
     """
 
-    def __init__(self, *, n_fft: int, hop: int, advance: int, iterations: int, frames: int, phase: Phase = "warm", seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        n_fft: int,
+        hop: int,
+        advance: int,
+        iterations: int,
+        frames: int,
+        phase: Phase = "warm",
+        seed: int = 0,
+        overlap: int | None = None,
+    ) -> None:
         self._hop, self._advance, self._iterations, self._phase, self._seed = hop, advance, iterations, phase, seed
-        overlap = n_fft // hop
-        self._context = overlap - 1  # older frames that reach into the refined ones
-        refined = max(frames, advance)
+        parts = n_fft // hop
+        self._context = parts - 1  # older frames that reach into the refined ones
+        refined = max(frames, advance) if iterations else advance
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
         # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
         total = self._context + refined
-        self._parts = np.zeros((total, overlap, hop), np.float32)
+        self._parts = np.zeros((total, parts, hop), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
         self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
 
-        self._window = hann(n_fft)
-        squares = (self._window**2).reshape(overlap, hop)
+        overlap = n_fft - hop if overlap is None else overlap
+        analysis, self._synthesis = window_pair(n_fft, hop, overlap)
+        product = (analysis * self._synthesis).reshape(parts, hop)
         weight = np.zeros(self._sum.shape, np.float32)
-        for part in range(overlap):
-            weight[part : part + total] += squares[part]
-        weight[: self._context] = squares.sum(axis=0)
-        self._weight = weight  # what the sum is to be divided by; smaller at the newest end, where frames are still to come
+        for part in range(parts):
+            weight[part : part + total] += product[part]
+        weight[: self._context] = product.sum(axis=0)
+        # The sum, what it is to be divided by (less at the newest end, where frames are still to come), and what of it a call completes.
+        end = total * hop + n_fft - hop - overlap
+        self._done = slice(end - advance * hop, end)
+        self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
         positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
-        self._reframe = np.divide(self._window, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
+        self._reframe = np.divide(analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
         self.reset()
 
     @property
@@ -84,11 +102,11 @@ class Inverter:
         Parameters
         ----------
         spectra : array, shape (advance, n_fft // 2 + 1)
-            Spectra of the noisy frames, windowed by Hann.
+            Spectra of the noisy frames, under the analysis window.
         gains : array, same shape
             Linear gains: the target magnitude is gain x noisy magnitude.
         out : array, shape (advance * hop,)
-            The next samples: those from the first new frame's first to the last new frame's first, plus a hop.
+            The next samples, which end `overlap` samples before the last new frame does.
         """
         new = self._advance
         for sliding in (self._spectra, self._magnitude, self._parts):
@@ -102,18 +120,17 @@ class Inverter:
             self._overlap_add()
             self._make_consistent()
         self._overlap_add()
-        done = slice(len(self._parts) - new, len(self._parts))
-        np.divide(self._sum[done], self._weight[done], out=out.reshape(new, self._hop))
+        np.divide(self._flat_sum[self._done], self._flat_weight[self._done], out=out)
 
     def tail(self) -> Array:
-        """Return what the newest frames hold beyond the last sample written by :meth:`push`, shape ((overlap - 1) * hop,)."""
-        end = len(self._parts)
-        rest: Array = self._sum[end:] / np.maximum(self._weight[end:], np.float32(1e-12))
-        return rest.reshape(-1)
+        """Return what the newest frames hold beyond the last sample written by :meth:`push`, shape (overlap,)."""
+        end = self._done.stop
+        rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
+        return rest
 
     def _overlap_add(self) -> None:
         frames = self._parts[self._context :].reshape(len(self._spectra), -1)
-        np.multiply(np.fft.irfft(self._spectra, axis=-1), self._window, out=frames, casting="same_kind")
+        np.multiply(np.fft.irfft(self._spectra, axis=-1), self._synthesis, out=frames, casting="same_kind")
         self._sum[...] = 0.0
         total = len(self._parts)
         for part in range(self._parts.shape[1]):

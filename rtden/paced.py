@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rtden.fade import SmoothReader
 from rtden.files import check_target, format_of, open_recording, read_blocks, write_recording
 from rtden.ring import Ring
 
@@ -20,9 +22,11 @@ class _Paced:
     """A thread that handles a block each time the clock says that a device would."""
 
     latency_seconds = 0.0
+    may_return = False
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:
         self.name, self.rate_hz, self.channels = name, rate_hz, channels
+        self.called_at = math.nan
         self.block_samples = round(BLOCK_SECONDS * rate_hz)
         self.flagged_blocks = 0
         self.ring = Ring(round(RING_SECONDS * rate_hz), channels)
@@ -36,6 +40,12 @@ class _Paced:
         if self._error is not None:
             raise self._error
         return self._thread.is_alive()
+
+    def open(self) -> None:
+        """Do nothing: a recording is open until it is stopped."""
+
+    def look_anew(self) -> None:
+        """Do nothing: a recording does not come and go."""
 
     def start(self) -> None:
         """Start the clock."""
@@ -54,6 +64,7 @@ class _Paced:
                 time.sleep(max(0.0, due - time.perf_counter()))
                 if not self._block():
                     break
+                self.called_at = time.perf_counter()
                 due += self.block_samples / self.rate_hz
         except BaseException as error:  # handed to the thread that asks for `running`
             self._error = error
@@ -96,22 +107,25 @@ class FileSink(_Paced):
         If it exists already and `force` is not set; :meth:`start` raises it if the file cannot be written.
     """
 
-    def __init__(self, path: Path, rate_hz: int, *, force: bool = False) -> None:
-        super().__init__(str(path), rate_hz, 1)
+    def __init__(self, path: Path, rate_hz: int, *, channels: int = 1, force: bool = False) -> None:
+        super().__init__(str(path), rate_hz, channels)
         check_target(path, force=force)
         self._path, self._force = path, force
         self._open = ExitStack()
-        self._buffer = np.zeros((self.block_samples, 1), np.float32)
+        self._buffer = np.zeros((self.block_samples, channels), np.float32)
+        self.reader = SmoothReader(self.ring, channels, rate_hz)
 
     def start(self) -> None:
         """Create the file and start the clock."""
         container, subtype = format_of(self._path)
-        self._write = self._open.enter_context(write_recording(self._path, self.rate_hz, 1, container=container, subtype=subtype, force=self._force))
+        self._write = self._open.enter_context(
+            write_recording(self._path, self.rate_hz, self.channels, container=container, subtype=subtype, force=self._force)
+        )
         super().start()
 
     def _block(self) -> bool:
-        got = self.ring.read_into(self._buffer) if self.ring.written_samples else 0
-        self._buffer[got:] = 0.0
+        if self.ring.written_samples:
+            self.reader.read_into(self._buffer)
         self._write(self._buffer)
         return True
 

@@ -31,7 +31,7 @@ class Ring:
     """
 
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
-        self.capacity_samples = capacity_samples
+        self.capacity_samples, self.channels = capacity_samples, channels
         self._memory = np.zeros((2 * capacity_samples, channels), np.float32)
         self._writing = 0  # end of what is being written; runs ahead of _written while the copy is under way
         self._written = 0
@@ -44,6 +44,11 @@ class Ring:
     def written_samples(self) -> int:
         """Samples written since the beginning."""
         return self._written
+
+    @property
+    def read_samples(self) -> int:
+        """Samples that the reader has behind it, lost ones included."""
+        return self._read
 
     @property
     def fill_samples(self) -> int:

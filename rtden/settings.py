@@ -10,6 +10,8 @@ from rtden.errors import SettingsError
 
 Phase = Literal["warm", "random"]
 ADVANCES = (1, 2, 4, 8)
+SHORTEST_OVERLAP_SAMPLES = 32
+"""A shorter crossfade from frame to frame would be heard as a click."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,13 @@ class Settings:
     advance: int = 1
     """New frames per step: 1, 2, 4 or 8. More is cheaper and later by a hop each."""
 
+    overlap_samples: int | None = None
+    """Samples by which the synthesis windows of neighbouring frames overlap, 32 or more; None takes all that there are, n_fft - hop.
+
+    The latency is `advance` hops and these. Fewer make it lower, with asymmetric windows (:func:`rtden.mel.window_pair`), and the
+    gains a little late for the sound that they act on.
+    """
+
     strength: float = 1.0
     """Wet share of the output, 0 (the input, delayed) to 1 (denoised); the two are aligned to the sample."""
 
@@ -32,7 +41,7 @@ class Settings:
     """At most this much is taken off any cell of the spectrum, in dB; infinity sets no limit."""
 
     iterations: int | None = None
-    """Griffin-Lim iterations per step (K); None takes the model's."""
+    """Griffin-Lim iterations per step (K); None takes the model's, or none with fewer `overlap_samples` than there are."""
 
     frames: int | None = None
     """Frames that a Griffin-Lim iteration spans (M), the new ones included; None takes the model's."""
@@ -48,8 +57,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         _require(self.advance in ADVANCES, f"advance must be one of {ADVANCES}, not {self.advance}")
-        _require(0 <= self.strength <= 1, f"strength must lie between 0 and 1, not {self.strength:g}")
-        _require(self.limit_db >= 0, f"limit_db must be 0 or more, not {self.limit_db:g}")
+        _require(
+            self.overlap_samples is None or self.overlap_samples >= SHORTEST_OVERLAP_SAMPLES,
+            f"overlap_samples must be {SHORTEST_OVERLAP_SAMPLES} or more, not {self.overlap_samples}",
+        )
+        check_strength(self.strength)
+        check_limit_db(self.limit_db)
         _require(self.iterations is None or 0 <= self.iterations <= 100, f"iterations must lie between 0 and 100, not {self.iterations}")
         _require(self.frames is None or 1 <= self.frames <= 64, f"frames must lie between 1 and 64, not {self.frames}")
         _require(self.phase is None or self.phase in get_args(Phase), f"phase must be 'warm' or 'random', not '{self.phase}'")
@@ -58,7 +71,34 @@ class Settings:
     @property
     def gain_floor(self) -> float:
         """The smallest gain that `limit_db` allows (linear)."""
-        return 0.0 if math.isinf(self.limit_db) else 10.0 ** (-self.limit_db / 20.0)
+        return gain_floor(self.limit_db)
+
+
+def gain_floor(limit_db: float) -> float:
+    """Return the smallest gain that a limit allows (linear)."""
+    return 0.0 if math.isinf(limit_db) else 10.0 ** (-limit_db / 20.0)
+
+
+def check_strength(strength: float) -> None:
+    """Refuse what is no wet share.
+
+    Raises
+    ------
+    SettingsError
+        If it lies outside 0 to 1.
+    """
+    _require(0 <= strength <= 1, f"strength must lie between 0 and 1, not {strength:g}")
+
+
+def check_limit_db(limit_db: float) -> None:
+    """Refuse what is no limit.
+
+    Raises
+    ------
+    SettingsError
+        If it is negative.
+    """
+    _require(limit_db >= 0, f"limit_db must be 0 or more, not {limit_db:g}")
 
 
 def _require(condition: bool, sentence: str) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import tracemalloc
 
+import numpy as np
 import pytest
 
-from rtden.devices import Device, find_device
+from rtden.devices import Device, DeviceSink, DeviceSource, find_device
 from rtden.errors import DeviceError
 
 
@@ -77,3 +80,37 @@ def test_a_missing_portaudio_names_the_package_to_install() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "apt install libportaudio2" in said
+
+
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_a_callback_allocates_nothing(kind: str) -> None:
+    """A thousand blocks, some of which run dry or jump: not a kilobyte is ever held beyond what was there before."""
+    made = object.__new__(DeviceSource if kind == "source" else DeviceSink)
+    made.flagged_blocks, made.rate_hz, made.channels = 0, 48000, 2
+    made._ring_channels = 1
+    made._make_ring()
+    block = np.zeros((480, 2), np.float32)
+    supply = np.zeros(48000, np.float32)
+    most = 0
+
+    def call(number: int) -> None:
+        if kind == "sink" and number % 90 == 0:
+            made.ring.write(supply[: 480 * 80])
+        if kind == "sink" and number % 50 == 0:
+            made.ring.drop_oldest(960)
+        made._callback(block, len(block), None, number % 7 == 0)
+
+    for number in range(200):
+        call(number)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            call(number)
+            most = max(most, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert made.flagged_blocks > 0
+    assert most < 1024, f"{most} bytes; a block of sound has {block.nbytes}"

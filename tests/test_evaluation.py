@@ -243,7 +243,7 @@ def test_a_model_is_scored_as_its_stream_sounds(pairs: Path) -> None:
     assert found.scores.shape == (1, 2, 7)
     assert seen == [(1, 1)]
     clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
-    stream = StreamDenoiser("seed", Settings(advance=2), source_hz=RATE_HZ)
+    stream = StreamDenoiser("seed", Settings(advance=2), rate_hz=RATE_HZ)
     denoised = np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
     for row, signal_ in enumerate((noisy, denoised)):
         wanted = [pesq_wb(clean, signal_, RATE_HZ), stoi(clean, signal_, RATE_HZ), estoi(clean, signal_, RATE_HZ), si_sdr_db(clean, signal_)]

@@ -639,3 +639,15 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
         default_target(source).unlink()
     assert peak_mb[0] > 20
     assert peak_mb[1] - peak_mb[0] < 30
+
+
+@pytest.mark.parametrize("full_band", [True, False])
+def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(tmp_path: Path, full_band: bool) -> None:
+    seconds = np.arange(3 * 48000) / 48000
+    tones = (0.2 * np.sin(2 * np.pi * 1000 * seconds) + 0.1 * np.sin(2 * np.pi * 16000 * seconds)).astype(np.float32)
+    soundfile.write(tmp_path / "in.wav", tones, 48000, subtype="FLOAT")
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", settings=Settings(limit_db=0.0), full_band=full_band)
+    out, _ = soundfile.read(tmp_path / "out.wav")
+    level = {hz: 2 * np.abs(np.mean(out[24000:-24000] * np.exp(-2j * np.pi * hz * seconds[24000:-24000]))) for hz in (1000, 16000)}
+    assert level[1000] == pytest.approx(0.2, rel=0.01)
+    assert level[16000] == (pytest.approx(0.1, rel=0.01) if full_band else pytest.approx(0.0, abs=1e-4))

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from rtden.griffinlim import Inverter, griffin_lim
-from rtden.mel import hann, stft
+from rtden.mel import hann, stft, window_pair
 
 
-def spectra_of(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+def spectra_of(signal: np.ndarray, n_fft: int, hop: int, overlap: int | None = None) -> np.ndarray:
+    window = hann(n_fft) if overlap is None else window_pair(n_fft, hop, overlap)[0]
     padded = np.concatenate([np.zeros(n_fft - hop, np.float32), signal])
-    return stft(np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop], hann(n_fft))
+    return stft(np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop], window)
 
 
 def run(inverter: Inverter, spectra: np.ndarray, gains: np.ndarray, advance: int, hop: int) -> np.ndarray:
@@ -51,9 +52,21 @@ def test_more_iterations_bring_the_magnitudes_nearer(noise: np.ndarray) -> None:
 @pytest.mark.parametrize("advance", [1, 2, 8])
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256)])
 def test_gain_of_one_gives_the_signal_back_to_minus_100_db(noise: np.ndarray, iterations: int, frames: int, advance: int, n_fft: int, hop: int) -> None:
-    spectra = spectra_of(noise, n_fft, hop)
-    inverter = Inverter(n_fft=n_fft, hop=hop, advance=advance, iterations=iterations, frames=frames)
-    out = run(inverter, spectra, np.ones(spectra.shape, np.float32), advance, hop)[n_fft - hop :]
+    check_exact(noise, n_fft, hop, n_fft - hop, advance=advance, iterations=iterations, frames=frames)
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+@pytest.mark.parametrize("advance", [1, 4])
+@pytest.mark.parametrize(("n_fft", "hop", "overlap"), [(1024, 512, 32), (1024, 512, 128), (1024, 512, 511), (1024, 256, 100), (1024, 256, 600), (256, 64, 64)])
+def test_so_it_does_with_a_shorter_overlap(noise: np.ndarray, iterations: int, advance: int, n_fft: int, hop: int, overlap: int) -> None:
+    check_exact(noise, n_fft, hop, overlap, advance=advance, iterations=iterations, frames=3)
+
+
+def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **parameters: int) -> None:
+    spectra = spectra_of(noise, n_fft, hop, overlap)
+    inverter = Inverter(n_fft=n_fft, hop=hop, overlap=overlap, **parameters)
+    # The first frame ends with the first hop; what it completes ends `overlap` earlier.
+    out = run(inverter, spectra, np.ones(spectra.shape, np.float32), parameters["advance"], hop)[overlap:]
     error = out - noise[: len(out)]
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
 

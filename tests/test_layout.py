@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "rtden"
 ORDER = (
     *("errors", "settings", "sidecar", "quiet", "supervision"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser"),
-    *("resample", "metrics", "files", "paced", "devices", "live"),
+    *("resample", "stream", "metrics", "files"),
+    *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live", "view"),
     *("bench", "presets", "doctor", "service", "evaluation", "plots", "cli"),
 )
 HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}

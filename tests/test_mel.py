@@ -4,7 +4,22 @@ import librosa
 import numpy as np
 import pytest
 
-from rtden.mel import BandSpread, BandTrackers, MelBank, MelFeatures, MelWindow, band_edges_hz, hann, hz_to_mel, mel_filterbank, mel_to_hz, power, stft, to_db
+from rtden.mel import (
+    BandSpread,
+    BandTrackers,
+    MelBank,
+    MelFeatures,
+    MelWindow,
+    band_edges_hz,
+    hann,
+    hz_to_mel,
+    mel_filterbank,
+    mel_to_hz,
+    power,
+    stft,
+    to_db,
+    window_pair,
+)
 from rtden.sidecar import ModelSpec
 
 SPEC = ModelSpec(name="test")
@@ -130,3 +145,31 @@ def test_mean_is_slow() -> None:
     run(tracker, -50.0, 200)
     run(tracker, -30.0, 43)
     assert -50.0 + 20.0 * 0.5 < tracker.mean[0] < -30.0 - 20.0 * 0.25
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256), (512, 128)])
+def test_the_longest_overlap_has_hann_windows(n_fft: int, hop: int) -> None:
+    for window in window_pair(n_fft, hop, n_fft - hop):
+        assert np.array_equal(window, hann(n_fft))
+
+
+@pytest.mark.parametrize(("n_fft", "hop", "overlap"), [(1024, 512, 32), (1024, 512, 128), (1024, 512, 511), (1024, 256, 600), (512, 128, 128)])
+def test_a_shorter_overlap_rises_slowly_and_falls_fast(n_fft: int, hop: int, overlap: int) -> None:
+    analysis, synthesis = window_pair(n_fft, hop, overlap)
+    assert np.sum(analysis**2) == pytest.approx(np.sum(hann(n_fft) ** 2), rel=1e-5)
+    peak = int(np.argmax(analysis))
+    assert peak >= n_fft // 2 - 1
+    assert (np.diff(analysis[: peak + 1]) >= 0).all()
+    assert (np.diff(analysis[peak:]) <= 0).all()
+    assert not synthesis[: n_fft - hop - overlap].any()
+    summed = np.zeros(n_fft + 8 * hop)
+    for frame in range(9):
+        summed[frame * hop :][:n_fft] += analysis * synthesis
+    inner = summed[n_fft - hop : 8 * hop]
+    assert inner.min() > 0.01 * inner.max()  # what overlap-add divides by
+
+
+def test_white_noise_has_the_same_power_under_any_window(noise: np.ndarray) -> None:
+    frames = np.lib.stride_tricks.sliding_window_view(noise, 1024)[::512]
+    levels = [float(power(stft(frames, window_pair(1024, 512, overlap)[0])).mean()) for overlap in (512, 256, 32)]
+    assert max(levels) < 1.03 * min(levels)

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 from rtden.errors import AudioFileError
+from rtden.fade import FADE_SECONDS
 from rtden.paced import BLOCK_SECONDS, FileSink, FileSource
 
 
@@ -47,10 +48,13 @@ def test_a_sink_writes_silence_until_there_is_sound_and_then_the_sound(tmp_path:
     played, rate_hz = soundfile.read(tmp_path / "out.wav")
     assert rate_hz == 16000
     (heard,) = np.nonzero(played)
-    assert len(heard) == 1600
-    assert heard[-1] - heard[0] == 1599
-    assert heard[0] >= 0.05 * 16000
-    assert heard[0] % round(BLOCK_SECONDS * 16000) == 0
+    # Faded in from the silence before, and out to the silence behind; the last sample of a fade may round to nothing.
+    fade = round(FADE_SECONDS * 16000)
+    assert 1600 + fade - 3 <= len(heard) <= 1600 + fade
+    first = heard[0] - 1  # the fade begins at nothing
+    assert first >= 0.05 * 16000
+    assert first % round(BLOCK_SECONDS * 16000) == 0
+    np.testing.assert_array_equal(played[first + fade : first + 1600], 0.25)
 
 
 def test_what_goes_wrong_in_the_clocks_thread_is_raised_where_it_is_asked_for(recording: Path) -> None:

@@ -1,0 +1,141 @@
+"""A private PulseAudio server with null sinks, that PortAudio reaches as named devices; for the benchmarks and the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+RATE_HZ = 48000
+NULL_SINK = f"module-null-sink sink_name={{}} rate={RATE_HZ} channels=2"
+TOOLS = ("pulseaudio", "pactl", "paplay", "parec")
+ADVICE = "run 'sudo apt install pulseaudio pulseaudio-utils libasound2-plugins'"
+
+
+class PulseServer:
+    """PulseAudio with one null sink per name; `env` makes PortAudio list NAME-monitor as an input and NAME as an output.
+
+    Parameters
+    ----------
+    folder : Path
+        For the server's files; empty.
+    sinks : tuple of str
+        Names; the first is the default.
+    arguments : tuple of str
+        More of the server's own options.
+
+    Raises
+    ------
+    RuntimeError
+        If a program is missing or the server does not start.
+    """
+
+    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = ()) -> None:
+        if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+            raise RuntimeError(f"{', '.join(missing)} missing: {ADVICE}.")
+        if not list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")):
+            raise RuntimeError(f"ALSA's plugin for PulseAudio is missing: {ADVICE}.")
+        home = folder / "home"
+        runtime = folder / "runtime"
+        home.mkdir()
+        runtime.mkdir(mode=0o700)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PULSE_")},
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(runtime),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+            "PULSE_RUNTIME_PATH": str(runtime / "pulse"),
+        }
+        entries = [_alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor") for sink in sinks]
+        (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries), encoding="utf-8")
+        modules = ["module-native-protocol-unix"] + [NULL_SINK.format(sink) for sink in sinks]
+        self._options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments]
+        self._options += [word for module in modules for word in ("-L", module)]
+        self._log = folder / "pulseaudio.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, or start it again after :meth:`stop`.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not start.
+        """
+        with self._log.open("ab") as log:
+            self._server = subprocess.Popen(
+                ["pulseaudio", *self._options],
+                env=self.env,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        for _ in range(100):
+            if subprocess.run(["pactl", "info"], env=self.env, capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        self.stop()
+        raise RuntimeError(f"PulseAudio did not start: {self._log.read_text(encoding='utf-8', errors='replace')}")
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.terminate()
+        self._server.wait(10)
+
+    def pactl(self, *arguments: str) -> str:
+        """Return what pactl says to a command."""
+        return subprocess.run(["pactl", *arguments], env={**self.env, "LC_ALL": "C"}, capture_output=True, text=True, check=True).stdout
+
+    def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
+        """Begin to play a recording into a sink."""
+        return subprocess.Popen(["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env)
+
+    def record(self, sink: str, *, channels: int = 1) -> Recording:
+        """Begin to record what a sink plays."""
+        return Recording(f"{sink}.monitor", self.env, channels=channels)
+
+    def record_source(self, source: str, *, channels: int = 1) -> Recording:
+        """Begin to record a source."""
+        return Recording(source, self.env, channels=channels)
+
+
+class Recording:
+    """What parec records from a source, interleaved, and when: `started_at` is the clock's (monotonic) time of its first sample."""
+
+    def __init__(self, source: str, env: dict[str, str], *, channels: int = 1) -> None:
+        self._bytes_per_second = 4 * channels * RATE_HZ
+        self._parec = subprocess.Popen(
+            ["parec", f"--device={source}", "--format=float32le", f"--rate={RATE_HZ}", f"--channels={channels}", "--latency-msec=5", "--raw"],
+            env=env,
+            stdout=subprocess.PIPE,
+        )
+        self._chunks: list[bytes] = []
+        self.started_at = np.inf
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        received_bytes, pipe = 0, self._parec.stdout
+        while chunk := os.read(pipe.fileno(), 1 << 16) if pipe is not None else b"":
+            self._chunks.append(chunk)
+            received_bytes += len(chunk)
+            # Chunks come late by chance, never early: the earliest, counted back to the first sample, is nearest to the truth.
+            self.started_at = min(self.started_at, time.monotonic() - received_bytes / self._bytes_per_second)
+
+    def stop(self) -> npt.NDArray[Any]:
+        """End the recording and return its samples."""
+        self._parec.terminate()
+        self._thread.join(5)
+        self._parec.wait(5)
+        samples = b"".join(self._chunks)
+        return np.frombuffer(samples[: len(samples) // 4 * 4], np.float32)
+
+
+def _alsa_device(name: str, pulse_device: str) -> str:
+    return f'pcm.{name} {{\n  type pulse\n  device "{pulse_device}"\n  hint {{ show on\n description "{name}" }}\n}}\n'

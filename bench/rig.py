@@ -1,0 +1,171 @@
+"""Simulated sound devices around the real live engine: clocks that drift, blocks that come late, devices that go away.
+
+Time is simulated, so that hours pass in minutes. The engine, its rings, resamplers, denoiser, controls and keeper are the
+real ones; only the two threads and the two devices are replaced, by calls in the order in which they would have happened.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from rtden import Settings
+from rtden.errors import DeviceError
+from rtden.fade import SmoothReader
+from rtden.keeper import CHECK_SECONDS
+from rtden.live import LiveEngine
+from rtden.mel import Array
+from rtden.ring import Ring
+
+TONE_HZ = 2.0
+"""A tone so slow that its phase tells the delay, up to half a second."""
+HEARD_SECONDS = 1.0
+
+
+class SimulatedDevice:
+    """One side: a device with a clock of its own."""
+
+    exhausted = False
+    channels = 1
+    may_return = True
+
+    def __init__(self, name: str, rate_hz: int, block_samples: int, now: Callable[[], float], *, ppm: float = 0.0) -> None:
+        self.name, self.rate_hz, self.block_samples, self.ppm, self._now = name, rate_hz, block_samples, ppm, now
+        self.latency_seconds = 0.0
+        self.flagged_blocks = 0
+        self.called_at = math.nan
+        self.ring = Ring(2 * rate_hz)
+        self.reader = SmoothReader(self.ring, 1, rate_hz)
+        self.running = False
+        self.gone_until = 0.0
+
+    @property
+    def block_seconds(self) -> float:
+        """Time between two blocks, by the clock of the world."""
+        return self.block_samples / self.rate_hz / (1.0 + self.ppm * 1e-6)
+
+    def open(self) -> None:
+        """Come back, if the time for it has come."""
+        if self._now() < self.gone_until:
+            raise DeviceError(f"{self.name} is not there.")
+
+    def look_anew(self) -> None:
+        """Do nothing: it is seen as soon as it is back."""
+
+    def start(self) -> None:
+        """Begin to call."""
+        self.running, self.called_at = True, math.nan
+
+    def stop(self) -> None:
+        """Call no more."""
+        self.running = False
+
+    def go_away(self, seconds: float) -> None:
+        """Be gone for so long."""
+        self.running, self.gone_until = False, self._now() + seconds
+
+
+class Rig:
+    """A simulated source and sink around an engine.
+
+    Parameters
+    ----------
+    source_hz, sink_hz : int
+    source_ppm, sink_ppm : float
+        How much faster than the world's each device's clock runs.
+    block_seconds : float
+        Of either device.
+    settings, buffer_ms :
+        As for :class:`rtden.live.LiveEngine`.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_hz: int = 8000,
+        sink_hz: int = 8000,
+        source_ppm: float = 0.0,
+        sink_ppm: float = 0.0,
+        block_seconds: float = 0.01,
+        settings: Settings | None = None,
+        buffer_ms: float | None = None,
+    ) -> None:
+        self.now = 0.0
+        self.source = SimulatedDevice("microphone", source_hz, round(block_seconds * source_hz), lambda: self.now, ppm=source_ppm)
+        self.sink = SimulatedDevice("loudspeakers", sink_hz, round(block_seconds * sink_hz), lambda: self.now, ppm=sink_ppm)
+        self.sink.latency_seconds = self.sink.block_seconds  # what it takes at once it plays during the next block
+        self.engine = LiveEngine(self.source, self.sink, settings=settings or Settings(limit_db=0.0), buffer_ms=buffer_ms, clock=lambda: self.now)
+        self.worker_sleeps_until = 0.0
+        self.late_until = {self.source: 0.0, self.sink: 0.0}
+        self.captured_blocks = 0
+        self._heard = np.zeros(round(HEARD_SECONDS * sink_hz), np.float32)
+        self._heard_at = np.zeros(len(self._heard))
+        self._block = np.zeros((self.sink.block_samples, 1), np.float32)
+        self.loudest_step = 0.0
+        self._last = 0.0
+        self._events: list[tuple[float, int, Callable[[], float]]] = []
+        for device in (self.source, self.sink):
+            device.start()
+        for number, event in enumerate((self._capture, self._play, self._check)):
+            heapq.heappush(self._events, (0.001 * number, number, event))
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        ends_at = self.now + seconds
+        while self._events[0][0] < ends_at:
+            self.now, number, event = heapq.heappop(self._events)
+            again = event()
+            heapq.heappush(self._events, (self.now + again, number, event))
+            if self.now >= self.worker_sleeps_until:
+                while self.engine.work():
+                    pass
+        self.now = ends_at
+
+    def delay_seconds(self) -> float:
+        """Return how late the sound is at the loudspeakers, found in the sound itself: the phase of the tone over the last second."""
+        turn = np.exp(-2j * np.pi * TONE_HZ * self._heard_at)
+        phase = float(np.angle(np.sum(turn * self._heard) * 1j))
+        return (-phase / (2.0 * np.pi * TONE_HZ)) % (1.0 / TONE_HZ)
+
+    def heard_rms(self) -> float:
+        """Return the level of the last second played, full scale one."""
+        return float(np.sqrt(np.mean(self._heard**2)))
+
+    def _capture(self) -> float:
+        source = self.source
+        # A block that comes late holds what sounded until then; when several are due at once, each comes at once.
+        begins = self.captured_blocks * source.block_seconds
+        self.captured_blocks += 1
+        if source.running:
+            at = begins + np.arange(source.block_samples) / source.block_samples * source.block_seconds
+            source.ring.write((0.5 * np.sin(2.0 * np.pi * TONE_HZ * at)).astype(np.float32))
+            source.called_at = self.now
+        due = (self.captured_blocks + 1) * source.block_seconds
+        return max(1e-6, max(due, self.late_until[source]) - self.now)
+
+    def _play(self) -> float:
+        sink = self.sink
+        if sink.running and self.now >= self.late_until[sink]:
+            block = self._block
+            block[...] = 0.0
+            if sink.ring.written_samples:
+                sink.reader.read_into(block)
+            sink.called_at = self.now
+            samples = len(block)
+            self._hear(block[:, 0], self.now + np.arange(samples) / samples * sink.block_seconds)
+        return sink.block_seconds
+
+    def _hear(self, block: Array, at: np.ndarray) -> None:
+        steps = np.abs(np.diff(block, prepend=np.float32(self._last)))
+        self.loudest_step, self._last = max(self.loudest_step, float(steps.max())), float(block[-1])
+        samples = len(block)
+        for kept, new in ((self._heard, block), (self._heard_at, at)):
+            kept[:-samples] = kept[samples:]
+            kept[-samples:] = new
+
+    def _check(self) -> float:
+        self.engine._keeper.check()
+        return CHECK_SECONDS

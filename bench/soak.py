@@ -1,0 +1,172 @@
+"""A day of live denoising in minutes: the real engine between simulated devices, with faults at random.
+
+    python bench/soak.py --hours 24 [--seed 1] [--drift-ppm 300] [--no-faults] [--json OUT]
+
+Faults, each a few times an hour: a source or a sink that calls up to 200 ms late, a worker that gets no processor for as
+long, clocks that wander by 50 ppm, a device that is unplugged for up to a minute. At the end every sample must be accounted
+for, the delay must have come back to its plan after every fault, and memory must not have grown.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rig import Rig
+
+from rtden import Settings
+from rtden.live import Accounts
+
+FAULT_EVERY_SECONDS = 180.0
+RECOVERED_SECONDS = 15.0
+"""After a fault, so long passes until the delay is compared with its plan."""
+MOST_LATE_SECONDS = 0.2
+LONGEST_ABSENCE_SECONDS = 60.0
+
+
+@dataclass
+class Span:
+    """What was seen in a part of the run."""
+
+    hours: float
+    faults: int
+    least_delay_ms: float
+    most_delay_ms: float
+    dropouts: int
+    losses: int
+    lost_ms: float
+    drift_ppm: float
+    rss_mb: float
+
+
+def imbalance(accounts: Accounts, *, inside: int) -> list[str]:
+    """Return the sentences that are not true of a rig's accounts, whose sides have one rate; `inside` bounds what the engine holds."""
+    said = []
+    if accounts.captured != accounts.skipped + accounts.taken + accounts.waiting:
+        said.append(f"captured {accounts.captured} is not skipped {accounts.skipped} + taken {accounts.taken} + waiting {accounts.waiting}")
+    if accounts.given - accounts.withheld + accounts.padded != accounts.played + accounts.dropped + accounts.ready:
+        said.append(f"given and padded are not what was played, dropped and is ready: {accounts}")
+    stretch = accounts.taken * 500e-6
+    if not -stretch <= accounts.taken - accounts.given <= stretch + inside:
+        said.append(f"taken {accounts.taken} and given {accounts.given} differ by more than what is inside and 500 ppm")
+    return said
+
+
+def rss_mb() -> float:
+    """Return the resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096 / 1e6
+
+
+def soak(hours: float, *, seed: int, drift_ppm: float, faults: bool, advance: int, report: object = None) -> tuple[Rig, list[Span]]:
+    """Run for so many simulated hours; return the rig and what was seen, in 24 spans."""
+    rng = np.random.default_rng(seed)
+    rig = Rig(source_ppm=drift_ppm, settings=Settings(limit_db=0.0, advance=advance))
+    rig.run(10.0)
+    spans: list[Span] = []
+    fault_at = rig.now + rng.exponential(FAULT_EVERY_SECONDS)
+    steady_from = rig.now
+    for _ in range(24):
+        ends_at = rig.now + hours * 3600 / 24
+        delays, count = [], 0
+        while rig.now < ends_at:
+            rig.run(min(5.0, ends_at - rig.now))
+            if rig.engine.status().state != "running":
+                steady_from = max(steady_from, rig.now + RECOVERED_SECONDS)
+            if rig.now >= steady_from:
+                delays.append(rig.delay_seconds())
+            if faults and rig.now >= fault_at:
+                count += 1
+                steady_from = rig.now + _fault(rig, rng) + RECOVERED_SECONDS
+                fault_at = rig.now + rng.exponential(FAULT_EVERY_SECONDS)
+        status = rig.engine.status()
+        span = Span(
+            hours=rig.now / 3600,
+            faults=count,
+            least_delay_ms=1000 * min(delays, default=np.nan),
+            most_delay_ms=1000 * max(delays, default=np.nan),
+            dropouts=status.dropouts,
+            losses=status.losses,
+            lost_ms=status.lost_ms,
+            drift_ppm=status.drift_ppm,
+            rss_mb=rss_mb(),
+        )
+        spans.append(span)
+        if callable(report):
+            report(span)
+    return rig, spans
+
+
+def _fault(rig: Rig, rng: np.random.Generator) -> float:
+    """Let something go wrong; return how long it lasts."""
+    seconds = float(rng.uniform(0.02, MOST_LATE_SECONDS))
+    match rng.integers(5):
+        case 0:
+            rig.late_until[rig.source] = rig.now + seconds
+        case 1:
+            rig.late_until[rig.sink] = rig.now + seconds
+        case 2:
+            rig.worker_sleeps_until = rig.now + seconds
+        case 3:
+            device = rig.source if rng.random() < 0.5 else rig.sink
+            device.ppm = float(np.clip(device.ppm + rng.normal(0.0, 50.0), -200.0, 200.0))
+            return 60.0
+        case _:
+            seconds = float(rng.uniform(1.0, LONGEST_ABSENCE_SECONDS))
+            (rig.source if rng.random() < 0.5 else rig.sink).go_away(seconds)
+            return seconds + 16.0  # the longest pause between two tries, twice
+    return seconds
+
+
+def main(
+    hours: Annotated[float, typer.Option(help="Simulated hours.")] = 24.0,
+    seed: Annotated[int, typer.Option(help="Of the faults.")] = 1,
+    drift_ppm: Annotated[float, typer.Option(help="By how much faster the source's clock runs at the start.")] = 100.0,
+    faults: Annotated[bool, typer.Option(help="Whether anything goes wrong besides the clocks.")] = True,
+    advance: Annotated[int, typer.Option(help="Frames per step: more hours in less time.")] = 8,
+    out: Annotated[Path | None, typer.Option("--json", help="Write what was seen here.")] = None,
+) -> None:
+    """Run the engine for simulated hours."""
+    screen = Console(width=160, highlight=False)
+    began = time.monotonic()
+    progress = Console(stderr=True)
+    rig, spans = soak(hours, seed=seed, drift_ppm=drift_ppm, faults=faults, advance=advance, report=lambda span: progress.print(f"{span.hours:.1f} h", end=" "))
+    table = Table("Hours", "Faults", "Delay (ms)", "Drop-outs", "Losses", "Lost (s)", "Drift (ppm)", "RSS (MB)", box=None)
+    for span in spans:
+        table.add_row(
+            f"{span.hours:.1f}",
+            str(span.faults),
+            f"{span.least_delay_ms:.1f} to {span.most_delay_ms:.1f}",
+            str(span.dropouts),
+            str(span.losses),
+            f"{span.lost_ms / 1000:.1f}",
+            f"{span.drift_ppm:.0f}",
+            f"{span.rss_mb:.1f}",
+        )
+    screen.print(table)
+    accounts = rig.engine.accounts
+    wrong = imbalance(accounts, inside=rig.source.rate_hz)
+    slope = float(np.polyfit([span.hours for span in spans[4:]], [span.rss_mb for span in spans[4:]], 1)[0])
+    minutes = (time.monotonic() - began) / 60
+    screen.print(f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(accounts)}", soft_wrap=True)
+    screen.print("every sample is accounted for" if not wrong else "; ".join(wrong), soft_wrap=True)
+    if out is not None:
+        out.write_text(
+            json.dumps({"spans": [asdict(span) for span in spans], "accounts": asdict(accounts), "rss_mb_per_hour": slope}, indent=1) + "\n", encoding="utf-8"
+        )
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

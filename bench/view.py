@@ -1,0 +1,48 @@
+"""A picture of the live view, of a real live stream between two files.
+
+python bench/view.py RECORDING [--out live-view.svg] [--seconds 10] [--width 100] [--height 30]
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rtden.endpoints import open_sink, open_source
+from rtden.live import LiveEngine, live_settings
+from rtden.view import DRAW_SECONDS, LiveView
+
+
+def main(
+    recording: Annotated[Path, typer.Argument(help="What the microphone hears.")],
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("live-view.svg"),
+    seconds: Annotated[float, typer.Option(help="Into the recording.")] = 10.0,
+    width: Annotated[int, typer.Option(help="Columns of the terminal.")] = 100,
+    height: Annotated[int, typer.Option(help="Rows of the terminal.")] = 30,
+) -> None:
+    """Run a live stream and draw what the view shows at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = open_source(str(recording))
+        engine = LiveEngine(source, open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz), settings=live_settings(1))
+        view = LiveView(f"from {recording.name} ({source.rate_hz} Hz) to heard.wav", engine.band_centres_hz)
+        engine.start()
+        try:
+            ends_at = time.monotonic() + seconds
+            while engine.running and time.monotonic() < ends_at:
+                time.sleep(DRAW_SECONDS)
+                view.look(engine)
+        finally:
+            engine.stop()
+    console = Console(record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor", width=width, height=height)
+    console.print(view, end="")
+    console.save_svg(str(out), title="rtden live")
+
+
+if __name__ == "__main__":
+    typer.run(main)
