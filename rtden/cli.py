@@ -328,7 +328,6 @@ def _watch(engine: Any, title: str, duration: float, status_seconds: float, *, a
     from rtden.view import Keyboard, status_json, watch
 
     supervisor = Supervisor()
-    supervisor.ready()
     time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
     if not as_json:
         parts = engine.latency
@@ -336,10 +335,11 @@ def _watch(engine: Any, title: str, duration: float, status_seconds: float, *, a
             f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
             f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
         )
-        if _screen.is_terminal:
-            with Keyboard() as keyboard:
-                watch(engine, _screen, keyboard.keys(), title=title, duration=duration - 0.3, centres_hz=engine.band_centres_hz)
-            return
+    supervisor.ready()
+    if not as_json and _screen.is_terminal:
+        with Keyboard() as keyboard:
+            watch(engine, _screen, keyboard.keys(), title=title, duration=duration - 0.3, centres_hz=engine.band_centres_hz)
+        return
     ends_at = time.monotonic() + duration - 0.3
     looks_at = time.monotonic() + (status_seconds or math.inf)
     try:

@@ -46,7 +46,7 @@ BLOCK_SECONDS = 0.01
 EXCESS_SECONDS = 0.05
 """By how much the delay may exceed its plan before the oldest sound is dropped; less is taken back by playing faster."""
 TOLERATED_SECONDS = 0.01
-"""By how much the delay may exceed its plan when it is first held: the plan is for blocks and steps that meet at their worst."""
+"""By how much more the delay may be than it was at first, when it is held again after a drop-out or a loss."""
 MUTE_SECONDS = 0.02
 
 
@@ -269,6 +269,7 @@ class LiveEngine:
         self._missing_seen = self._skipped_seen = 0
         self._last_in = self._last_out = np.zeros(self.channels, np.float32)
         self._restart = True
+        self._first_seconds: float | None = None
         self.strength = self._strength
 
     def start(self) -> None:
@@ -522,13 +523,15 @@ class LiveEngine:
             self._control.shift(-shrunk)
 
     def _shorten(self, delay_seconds: float) -> None:
-        """Leave out what the delay has in excess of its plan before it is held, as after a start at which a device took its time."""
-        ring, planned = self.sink.ring, self._planned_samples
-        inside_seconds = self._stream.denoisers[0].latency.seconds + self._stream.resampling_seconds
-        excess = round((delay_seconds - inside_seconds) * self.sink.rate_hz) - planned
-        if excess > TOLERATED_SECONDS * self.sink.rate_hz and ring.fill_samples > excess:
+        """Leave out what the delay has gained since it was first held, the buffer's growth apart, before it is held again."""
+        ring, beyond_buffer_seconds = self.sink.ring, delay_seconds - self._buffer.seconds
+        if self._first_seconds is None:
+            self._first_seconds = beyond_buffer_seconds
+        gained_seconds = beyond_buffer_seconds - self._first_seconds
+        gained = round(gained_seconds * self.sink.rate_hz)
+        if gained_seconds > TOLERATED_SECONDS and ring.fill_samples > gained:
             self._dropouts += 1
-            ring.drop_oldest(ring.fill_samples - excess)
+            ring.drop_oldest(ring.fill_samples - gained)
             self._control.restart()
 
     def _pad(self, samples: int, block: Array) -> None:

@@ -102,12 +102,13 @@ def test_the_buffer_grows_with_drop_outs_and_shrinks_in_quiet() -> None:
         rig.run(5.0)
     grown = rig.engine.status().buffer_ms
     assert grown == pytest.approx(15.0 * 1.5**3)
+    rig.run(10.0)
     delay = rig.delay_seconds()
-    rig.run(400.0)
+    rig.run(390.0)
     assert grown - 15.0 < rig.engine.status().buffer_ms < grown - 8.0
     shrunk_ms = grown - rig.engine.status().buffer_ms
     assert 1000.0 * (delay - rig.delay_seconds()) == pytest.approx(shrunk_ms, abs=3.0)
-    assert rig.engine.status().dropouts <= 6
+    assert rig.engine.status().dropouts <= 7  # each sleep one or two, and once the delay was cut back to what it had been
 
 
 def test_a_buffer_that_is_given_stays() -> None:
@@ -138,7 +139,7 @@ def test_a_device_that_goes_away_and_comes_back_finds_the_delay_as_it_was(side: 
     assert not imbalance(rig.engine.accounts, inside=RATE_HZ)
 
 
-def test_a_delay_beyond_its_plan_is_not_held() -> None:
+def test_a_delay_that_has_grown_is_not_held() -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=20.0)
     rig.run(8.0)
     before = rig.delay_seconds()
@@ -147,7 +148,7 @@ def test_a_delay_beyond_its_plan_is_not_held() -> None:
     rig.run(3.0)
     assert rig.delay_seconds() == pytest.approx(before + 0.045, abs=0.002)
     rig.run(8.0)
-    assert rig.delay_seconds() < rig.engine.latency.total_ms / 1000 + TOLERATED_SECONDS
+    assert rig.delay_seconds() == pytest.approx(before, abs=TOLERATED_SECONDS)
     assert rig.engine.status().dropouts == 1
 
 
