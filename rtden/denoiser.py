@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
-from rtden.mel import Array, BandSpread, MelWindow, band_edges_hz, power, window_pair
+from rtden.mel import Array, BandSpread, MelWindow, band_edges_hz, power, rfft_into, window_pair
 from rtden.ring import Ring
 from rtden.settings import ADVANCES, SHORTEST_OVERLAP_SAMPLES, Settings, check_limit_db, check_strength, gain_floor
 from rtden.sidecar import ModelSpec, find_model, load_spec
@@ -29,6 +29,7 @@ TOP_HZ = (5000.0, 8000.0)
 """Bands centred between these tell what becomes of sound above the model's band (`Denoiser.top_gains`): where fricatives are, and the
 training speech still is. Beyond, the network lets less of the speech through and more of the noise."""
 QUIET_DB = -80.0
+QUIET = 10.0 ** (QUIET_DB / 20.0)
 """Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
 
 
@@ -103,6 +104,9 @@ class Denoiser:
         The name of a shipped model or the path of a ``.tflite`` file; the default model if None.
     settings : Settings, optional
         What the user chose.
+    steps_at_once : int
+        Steps to compute together, for recordings, which have no haste: the samples are the same and cost less, but come so many steps
+        later.
 
     Raises
     ------
@@ -116,40 +120,50 @@ class Denoiser:
     Attributes
     ----------
     latency : Latency
-        Of the algorithm, in samples and seconds.
+        Of the algorithm and of the steps that are computed together, in samples and seconds.
     """
 
     STAGES = ("frames", "mel", "autoencoder", "griffinlim", "mix")
     """Names of the methods that make up a step, in order (each with a leading underscore)."""
 
-    def __init__(self, model: str | Path | None = None, settings: Settings | None = None) -> None:
+    def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, steps_at_once: int = 1) -> None:
         self.settings = settings = settings or Settings()
-        self._network = Autoencoder(find_model(model), threads=settings.threads)
+        advance, path = settings.advance, find_model(model)
+        self._steps, self._rows = steps_at_once, steps_at_once * advance
+        self._network = Autoencoder(path, threads=settings.threads, columns=self._rows)
+        # Around silence the network is asked step by step.
+        self._step_network = self._network
+        if self._network.carried and steps_at_once > 1:
+            self._step_network = Autoencoder(path, threads=settings.threads, columns=advance)
         self.spec = spec = self._network.spec
-        self._step_samples = settings.advance * spec.hop
+        self._step_samples = advance * spec.hop
+        self._block_samples = steps_at_once * self._step_samples
         bins = spec.n_fft // 2 + 1
 
         longest = spec.n_fft - spec.hop
         overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         if overlap > longest:
             raise SettingsError(f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}")
-        self.latency = algorithmic_latency(spec, settings)
-        # Held: the frames of a step, and behind them the input of the block that leaves, which may be mixed in.
-        self._ring = Ring(max(spec.window_samples, spec.n_fft + self._step_samples, self.latency.samples + self._step_samples))
-        self._windowed = np.empty((settings.advance, spec.n_fft), np.float32)
+        samples = algorithmic_latency(spec, settings).samples + self._block_samples - self._step_samples
+        self.latency = Latency(samples, samples / spec.rate_hz)
+        # Held: the frames of a block, and behind them the input of the block that leaves, which may be mixed in.
+        self._ring = Ring(max(spec.window_samples, spec.n_fft + self._block_samples, self.latency.samples + self._block_samples))
+        self._windowed = np.empty((self._rows, spec.n_fft), np.float32)
         # The features are of the same spectra: under an asymmetric window they tell of newer sound, as a short overlap needs it.
         self._window, _ = window_pair(spec.n_fft, spec.hop, overlap)
         self._ahead_samples = longest - overlap  # by which the block that a frame completes lies behind the frame's first sample
         # Spectra wait here for `lookahead` columns to follow them.
-        self._spectra = np.empty((spec.lookahead + settings.advance, bins), np.complex64)
-        self._mel_window = MelWindow(spec)
-        answered = spec.frames - spec.lookahead
-        if settings.advance > answered:
-            raise InputError(f"model '{spec.name}' answers for {answered} frames at once, fewer than advance {settings.advance}; choose a smaller advance.")
-        self._answered = slice(answered - settings.advance, answered)
+        self._spectra = np.empty((spec.lookahead + self._rows, bins), np.complex64)
+        # What the network sees at a step: the new columns, or a window that ends with them.
+        seen = advance if self._network.carried else spec.frames
+        self._mel_window = MelWindow(spec, seen + self._rows - advance)
+        answered = seen - spec.lookahead
+        if advance > answered:
+            raise InputError(f"model '{spec.name}' answers for {answered} frames at once, fewer than advance {advance}; choose a smaller advance.")
+        self._seen_columns, self._answered = seen, slice(answered - advance, answered)
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-        self._band_gains = np.empty((settings.advance, spec.n_mels), np.float32)
-        self._gains = np.empty((settings.advance, bins), np.float32)
+        self._band_gains = np.empty((self._rows, spec.n_mels), np.float32)
+        self._gains = np.empty((self._rows, bins), np.float32)
         iterations = settings.iterations
         if iterations is None:
             # The model's were chosen with the whole overlap. A shorter one leaves the newest frame with too little beside it: they do harm.
@@ -157,30 +171,27 @@ class Denoiser:
         self._inverter = Inverter(
             n_fft=spec.n_fft,
             hop=spec.hop,
-            advance=settings.advance,
+            advance=advance,
             iterations=iterations,
             frames=spec.frames_inverted if settings.frames is None else settings.frames,
             phase=settings.phase or spec.phase,
             seed=settings.seed,
             overlap=overlap,
         )
-        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
-        top = (centres_hz >= TOP_HZ[0]) & (centres_hz <= TOP_HZ[1])
-        top[-1] |= not top.any()
-        self._top_weights = top.astype(np.float32) / np.float32(top.sum())
-        self._levels = np.empty((1 + settings.advance, 1), np.float32)  # of the frame before and of the new ones
+        self._top_weights = _top_weights(spec)
+        self._levels = np.empty(1 + self._rows, np.float32)  # of the frame before and of the new ones
         self._fade = np.minimum(np.arange(1, spec.hop + 1, dtype=np.float32) / np.float32(min(overlap, spec.hop)), np.float32(1.0))
-        self._block_top_gains = np.empty(self._step_samples, np.float32)
-        self._top_gains: Array
-        # What fills the network's window and the inverter with silence, this step's frames included.
-        silent_frames = max(spec.frames, self._inverter.frames_held + spec.lookahead) + settings.advance
+        # Silence is what fills the network's memory and the inverter, this step's frames included.
+        silent_frames = max(self._network.memory_columns, self._inverter.frames_held + spec.lookahead) + advance
         self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.hop
-        self._block = np.empty(self._step_samples, np.float32)
-        self._dry = np.empty(self._step_samples, np.float32)
-        self._glide = np.arange(1, self._step_samples + 1, dtype=np.float32) / np.float32(self._step_samples)
+        self._block = np.empty(self._block_samples, np.float32)
+        self._dry = np.empty(self._block_samples, np.float32)
+        self._glide = np.arange(1, self._block_samples + 1, dtype=np.float32) / np.float32(self._block_samples)
         self._strength = self._reached_strength = settings.strength
         self._limit_db = settings.limit_db
         self._gain_floor = np.float32(settings.gain_floor)
+        self._top_gains: Array | None = None
+        self._top_course: tuple[Array, Array, slice]
         self.reset()
 
     @property
@@ -252,6 +263,17 @@ class Denoiser:
         to frame in straight lines as long as their overlap: what is delayed by `latency` and scaled with it fades
         together with the band itself. Where every gain is one, or the strength nothing, it is exactly one.
         """
+        if self._top_gains is None:
+            levels, strengths, given = self._top_course
+            lines = np.diff(levels, axis=1)[:, :, None] * self._fade
+            lines += levels[:, :-1, None]
+            gains = lines.reshape(len(levels), self._block_samples)
+            if (strengths != 1.0).any():
+                wet = strengths[:, :1] + (strengths[:, 1:] - strengths[:, :1]) * self._glide
+                gains *= wet
+                gains += np.float32(1.0) - wet
+            flat: Array = gains.reshape(-1)[given]
+            self._top_gains = flat
         return self._top_gains
 
     def reset(self) -> None:
@@ -268,12 +290,14 @@ class Denoiser:
         self._block_start = self._ahead_samples  # and of the block that the next step completes
         self._stream_start = lead_in
         self._quiet_samples = 0  # how long the input has been below QUIET_DB, in whole steps
-        self._held_gain = np.float32(1.0)
+        self._band_gains[...] = 1.0
         self._fed_samples = 0
         self._given_samples = 0
         self._reached_strength = self._strength
         self._levels[-1] = 1.0  # fades before the first sample is given
         self._top_gains = np.empty(0, np.float32)
+        self._network.reset()
+        self._step_network.reset()
 
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
@@ -298,7 +322,7 @@ class Denoiser:
         given = np.asarray(samples)
         if given.ndim != 1:
             raise InputError(f"feed takes mono audio of shape (samples,), not {given.shape}; use one Denoiser per channel.")
-        if not np.issubdtype(given.dtype, np.floating):
+        if given.dtype.kind != "f":
             raise InputError(f"feed takes floating-point samples with full scale +-1, not {given.dtype}; divide integers by their full scale.")
         self._fed_samples += len(given)
         return self._run(given)
@@ -312,90 +336,129 @@ class Denoiser:
         if not owed:
             self.reset()
             return np.empty(0, np.float32)
-        tail = self._run(np.zeros(self.latency.samples + self._step_samples, np.float32))[:owed]
-        top_gains = self._top_gains[:owed]
+        tail = self._run(np.zeros(self.latency.samples + self._block_samples, np.float32))[:owed]
+        top_gains = self.top_gains[:owed]
         self.reset()
         self._top_gains = top_gains
         return tail
 
     def _run(self, samples: Array) -> Array:
-        step_end = self.spec.n_fft + self._step_samples - self.spec.hop
-        steps = max(0, (self._ring.written_samples + len(samples) - self._frame_start - step_end) // self._step_samples + 1)
-        out = np.empty(steps * self._step_samples, np.float32)
-        top_gains = np.empty(len(out), np.float32)
+        samples = _sound(samples)
+        block_end = self.spec.n_fft + self._block_samples - self.spec.hop
+        blocks = max(0, (self._ring.written_samples + len(samples) - self._frame_start - block_end) // self._block_samples + 1)
+        out = np.empty(blocks * self._block_samples, np.float32)
+        levels, strengths = np.empty((blocks, len(self._levels)), np.float32), np.empty((blocks, 2), np.float32)
         filled = position = 0
-        while position < len(samples):
-            missing = self._frame_start + step_end - self._ring.written_samples
-            self._take(samples[position : position + missing])
+        for block in range(blocks + 1):
+            missing = self._frame_start + block_end - self._ring.written_samples
+            self._ring.write(samples[position : position + missing])
+            if block == blocks:
+                break
             position += missing
-            if position <= len(samples):
-                self._step()
-                skip = min(max(0, self._stream_start - self._block_start), self._step_samples)
-                kept = self._step_samples - skip
-                out[filled : filled + kept] = self._block[skip:]
-                top_gains[filled : filled + kept] = self._block_top_gains[skip:]
-                filled += kept
-                self._frame_start += self._step_samples
-                self._block_start += self._step_samples
+            strengths[block, 0] = self._reached_strength
+            self._step()
+            levels[block], strengths[block, 1] = self._levels, self._reached_strength
+            skip = min(max(0, self._stream_start - self._block_start), self._block_samples)
+            kept = self._block_samples - skip
+            out[filled : filled + kept] = self._block[skip:]
+            filled += kept
+            self._frame_start += self._block_samples
+            self._block_start += self._block_samples
         self._given_samples += filled
-        self._top_gains = top_gains[:filled]
+        # Few ask for the top gains: they are worked out when somebody does.
+        self._top_course, self._top_gains = (levels, strengths, slice(len(out) - filled, None)), None
         return out[:filled]
 
-    def _take(self, samples: Array) -> None:
-        chunk = np.clip(samples, -LOUDEST, LOUDEST).astype(np.float32, copy=False)
-        self._ring.write(chunk if np.isfinite(samples).all() else np.where(np.isfinite(samples), chunk, np.float32(0.0)))
-
     def _step(self) -> None:
-        """Process `advance` new frames; `_block` then holds the samples that they complete."""
+        """Process the new frames of a step, or of several; `_block` then holds the samples that they complete."""
         self._frames()
         self._mel()
-        if self._is_silent():
-            self._idle()
-        else:
+        silent = [self._is_silent(step) for step in range(self._steps)]
+        if not any(silent):
             self._autoencoder()
             self._griffinlim()
+        else:
+            self._step_by_step(silent)
         self._mix()
 
-    def _is_silent(self) -> bool:
+    def _is_silent(self, step: int) -> bool:
         """Return whether all that the network and the inverter hold is silence; depends on whole steps only, not on how they were fed."""
-        newest = self._frame_start + self.spec.n_fft - self.spec.hop
-        samples = self._ring.view(newest, newest + self._step_samples)
-        quiet = max(float(samples.max()), -float(samples.min())) < 10.0 ** (QUIET_DB / 20.0)
+        newest = self._frame_start + self.spec.n_fft - self.spec.hop + step * self._step_samples
+        samples = self._ring.view(newest, newest + self._step_samples)[:, 0]
+        # Where the mean of the squares is as high, the largest is.
+        quiet = float(np.dot(samples, samples)) < QUIET**2 * len(samples) and max(float(samples.max()), -float(samples.min())) < QUIET
         self._quiet_samples = self._quiet_samples + self._step_samples if quiet else 0
         return self._quiet_samples >= self._silent_samples
 
-    def _idle(self) -> None:
+    def _step_by_step(self, silent: list[bool]) -> None:
+        """Do as single steps do, each of which may be silent."""
+        advance = self.settings.advance
+        self._step_network.resume(self._network)
+        for step, rests in enumerate(silent):
+            rows = slice(step * advance, (step + 1) * advance)
+            if rests:
+                self._idle(step, rows)
+            else:
+                self._ask(step, rows)
+                self._spread(self._band_gains[rows], self._gains[rows])
+                self._invert(step, rows)
+        self._network.resume(self._step_network)
+
+    def _idle(self, step: int, rows: slice) -> None:
         """Pass silence on without network and inversion.
 
-        The features have been updated, so the network's next answer is what it would have been. The inverter begins anew: where the
-        silence was digital that is the state that it would have had; else what it lacks is as quiet as the silence was. The gain
-        is the network's last, so that a recording that is quiet throughout is not muted.
+        The features have been updated; what the network remembers stays, and after so many columns of the same digital silence it
+        would be the same again. The inverter begins anew: where the silence was digital that is the state that it would have had;
+        else what it lacks is as quiet as the silence was. The gain is the network's last, so that a recording that is quiet throughout is
+        not muted.
         """
         self._inverter.skip()
-        np.multiply(self._ring.view(self._block_start, self._block_start + self._step_samples)[:, 0], self._held_gain, out=self._block)
+        self._band_gains[rows] = self._band_gains[rows.start - self.settings.advance :][: self.settings.advance]  # the step before
+        start = self._block_start + step * self._step_samples
+        block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
+        np.multiply(self._ring.view(start, start + self._step_samples)[:, 0], self._band_gains[rows][-1].mean(), out=block)
 
     def _frames(self) -> None:
-        new, hop, n_fft = self.settings.advance, self.spec.hop, self.spec.n_fft
+        new, hop, n_fft = self._rows, self.spec.hop, self.spec.n_fft
         held = self._ring.view(self._frame_start, self._frame_start + n_fft + (new - 1) * hop)[:, 0]
         for index in range(new):
             np.multiply(held[index * hop : index * hop + n_fft], self._window, out=self._windowed[index])
-        self._spectra[:-new] = self._spectra[new:]
-        self._spectra[-new:] = np.fft.rfft(self._windowed, axis=-1)
+        if self.spec.lookahead:
+            self._spectra[:-new] = self._spectra[new:]
+        rfft_into(self._windowed, self._spectra[-new:])
 
     def _mel(self) -> None:
-        self._mel_window.push(power(self._spectra[-self.settings.advance :]))
+        self._mel_window.push(power(self._spectra[-self._rows :]))
 
     def _autoencoder(self) -> None:
-        self._band_gains[...] = self._network.infer(self._mel_window.columns)[:, self._answered].T
-        np.maximum(self._band_gains, self._gain_floor, out=self._band_gains)
-        self._held_gain = self._band_gains[-1].mean()
+        if self._network.carried:
+            self._answer(self._network.infer(self._mel_window.columns), slice(None))
+            return
+        for step in range(self._steps):
+            self._ask(step, slice(step * self.settings.advance, (step + 1) * self.settings.advance))
+
+    def _ask(self, step: int, rows: slice) -> None:
+        """Ask the network about one step."""
+        start = step * self.settings.advance
+        share = self._step_network.infer(self._mel_window.columns[:, start : start + self._seen_columns])
+        self._answer(share[:, self._answered], rows)
+
+    def _answer(self, share: Array, rows: slice) -> None:
+        np.maximum(share.T, self._gain_floor, out=self._band_gains[rows])
 
     def _griffinlim(self) -> None:
         self._spread(self._band_gains, self._gains)
-        self._inverter.push(self._spectra[: self.settings.advance], self._gains, self._block)
+        for step in range(self._steps):
+            self._invert(step, slice(step * self.settings.advance, (step + 1) * self.settings.advance))
+
+    def _invert(self, step: int, rows: slice) -> None:
+        block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
+        self._inverter.push(self._spectra[rows], self._gains[rows], block)
 
     def _mix(self) -> None:
-        self._follow_top()
+        self._levels[0] = self._levels[-1]
+        # No product of a matrix and a vector: it sums in another order where there are more rows.
+        np.add.reduce(self._band_gains * self._top_weights, axis=-1, out=self._levels[1:])
         old, new = self._reached_strength, self._strength  # read once: another thread may set it
         if old == new == 1.0:
             return
@@ -405,17 +468,24 @@ class Denoiser:
         else:
             wet = np.float32(old) + np.float32(new - old) * self._glide
             self._reached_strength = new
-        dry = self._ring.view(self._block_start, self._block_start + self._step_samples)[:, 0]
+        dry = self._ring.view(self._block_start, self._block_start + self._block_samples)[:, 0]
         np.multiply(dry, np.float32(1.0) - wet, out=self._dry)
         self._block *= wet
         self._block += self._dry
-        self._block_top_gains *= wet
-        self._block_top_gains += np.float32(1.0) - wet
 
-    def _follow_top(self) -> None:
-        """Write the top gains of a step at full strength."""
-        self._levels[0] = self._levels[-1]
-        np.matmul(self._band_gains, self._top_weights, out=self._levels[1:, 0])
-        lines = self._block_top_gains.reshape(self.settings.advance, self.spec.hop)
-        np.multiply(np.diff(self._levels, axis=0), self._fade, out=lines)
-        lines += self._levels[:-1]
+
+def _top_weights(spec: ModelSpec) -> Array:
+    """Return what makes the top gain of the bands' gains, shape (n_mels,)."""
+    centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+    top = (centres_hz >= TOP_HZ[0]) & (centres_hz <= TOP_HZ[1])
+    top[-1] |= not top.any()
+    weights: Array = top.astype(np.float32) / np.float32(top.sum())
+    return weights
+
+
+def _sound(samples: Array) -> Array:
+    """Return samples in single precision, limited to LOUDEST and silence where they are not finite."""
+    if samples.dtype == np.float32 and np.dot(samples, samples) <= LOUDEST**2:
+        return samples
+    limited = np.clip(samples, -LOUDEST, LOUDEST).astype(np.float32, copy=False)
+    return np.where(np.isfinite(samples), limited, np.float32(0.0))

@@ -10,8 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rtden.mel import Array, Spectra, window_pair
+from rtden.mel import Array, Spectra, irfft_into, rfft_into, window_pair
 from rtden.settings import Phase
+
+SMALLEST = np.float32(1e-20)
+"""Magnitude below which there is no phase."""
 
 
 class Inverter:
@@ -58,6 +61,7 @@ class Inverter:
         # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
         total = self._context + refined
         self._parts = np.zeros((total, parts, hop), np.float32)
+        self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
         self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
 
@@ -109,11 +113,14 @@ class Inverter:
             The next samples, which end `overlap` samples before the last new frame does.
         """
         new = self._advance
-        for sliding in (self._spectra, self._magnitude, self._parts):
-            sliding[:-new] = sliding[new:]
+        if new < len(self._spectra):
+            self._spectra[:-new] = self._spectra[new:]
+            self._magnitude[:-new] = self._magnitude[new:]
+        self._parts[:-new] = self._parts[new:]
         newest = self._spectra[-new:]
         np.multiply(spectra, gains, out=newest)
-        np.abs(newest, out=self._magnitude[-new:])
+        if self._iterations or self._phase == "random":
+            np.abs(newest, out=self._magnitude[-new:])
         if self._phase == "random":
             newest[...] = self._magnitude[-new:] * np.exp(2j * np.pi * self._rng.random(newest.shape))
         for _ in range(self._iterations):
@@ -129,19 +136,21 @@ class Inverter:
         return rest
 
     def _overlap_add(self) -> None:
-        frames = self._parts[self._context :].reshape(len(self._spectra), -1)
-        np.multiply(np.fft.irfft(self._spectra, axis=-1), self._synthesis, out=frames, casting="same_kind")
-        self._sum[...] = 0.0
-        total = len(self._parts)
-        for part in range(self._parts.shape[1]):
+        irfft_into(self._spectra, self._frames)
+        np.multiply(self._frames, self._synthesis, out=self._parts[self._context :].reshape(self._frames.shape))
+        total, parts = self._parts.shape[:2]
+        self._sum[:total] = self._parts[:, 0]
+        self._sum[total:] = 0.0
+        for part in range(1, parts):
             self._sum[part : part + total] += self._parts[:, part]
 
     def _make_consistent(self) -> None:
-        self._spectra[...] = np.fft.rfft(self._refined_frames * self._reframe, axis=-1)
+        np.multiply(self._refined_frames, self._reframe, out=self._frames)
+        rfft_into(self._frames, self._spectra)
         np.abs(self._spectra, out=self._scale)
-        np.maximum(self._scale, np.float32(1e-20), out=self._scale)
+        np.maximum(self._scale, SMALLEST, out=self._scale)
         np.divide(self._magnitude, self._scale, out=self._scale)
-        self._spectra *= self._scale
+        np.multiply(self._spectra, self._scale, out=self._spectra)
 
 
 def griffin_lim(magnitude: Array, *, n_fft: int, hop: int, iterations: int = 32, angles: NDArray[np.float64] | None = None, seed: int = 0) -> Array:

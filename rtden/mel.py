@@ -8,6 +8,8 @@ features that it meets in use.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,9 @@ FLOOR_BLOCK_SECONDS = 0.4
 
 MEAN_SECONDS = 1.0
 """Time constant of the slow mean."""
+
+SMOOTHING = np.float32(0.4)
+"""Share of the newest column in the level whose minimum is the floor."""
 
 
 def hann(n_fft: int) -> Array:
@@ -108,18 +113,19 @@ class MelBank:
         interval = np.searchsorted(corners, np.arange(len(bins_hz)), side="right") - 1
         inside = (interval >= 0) & (interval <= n_mels)
         bins = np.arange(len(bins_hz))
-        self._rising = np.where(inside & (interval < n_mels), filters[np.clip(interval, 0, n_mels - 1), bins], np.float32(0.0))
-        self._falling = np.where(inside & (interval > 0), filters[np.clip(interval - 1, 0, n_mels - 1), bins], np.float32(0.0))
+        rising = np.where(inside & (interval < n_mels), filters[np.clip(interval, 0, n_mels - 1), bins], np.float32(0.0))
+        falling = np.where(inside & (interval > 0), filters[np.clip(interval - 1, 0, n_mels - 1), bins], np.float32(0.0))
+        self._sides = np.stack([rising, falling])
         self._starts = np.minimum(corners[:-1], len(bins_hz) - 1)
-        self._empty = corners[:-1] == corners[1:]
+        empty = corners[:-1] == corners[1:]
+        self._empty = empty if empty.any() else None
 
     def __call__(self, frame_power: Array) -> Array:
         """Return the mel power of spectra, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
-        rising = np.add.reduceat(frame_power * self._rising, self._starts, axis=-1)
-        falling = np.add.reduceat(frame_power * self._falling, self._starts, axis=-1)
-        rising[..., self._empty] = 0.0  # reduceat gives an empty interval the bin where it starts
-        falling[..., self._empty] = 0.0
-        bands: Array = rising[..., :-1] + falling[..., 1:]
+        sides = np.add.reduceat(frame_power[..., None, :] * self._sides, self._starts, axis=-1)
+        if self._empty is not None:
+            sides[..., self._empty] = 0.0  # reduceat gives an empty interval the bin where it starts
+        bands: Array = sides[..., 0, :-1] + sides[..., 1, 1:]
         return bands
 
 
@@ -140,7 +146,31 @@ class BandSpread:
     def __call__(self, bands: Array, out: Array) -> None:
         """Write the values of the bins, shapes (..., n_mels) to (..., n_fft // 2 + 1)."""
         np.take(bands, self._lower, axis=-1, out=out, mode="clip")
-        out += self._share * (bands[..., self._upper] - out)
+        rise = np.take(bands, self._upper, axis=-1, mode="clip")
+        np.subtract(rise, out, out=rise)
+        np.multiply(rise, self._share, out=rise)
+        np.add(out, rise, out=out)
+
+
+if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+
+    def rfft_into(frames: Array, out: Spectra) -> None:
+        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
+        np.fft.rfft(frames, axis=-1, out=cast(Any, out))
+
+    def irfft_into(spectra: Spectra, out: Array) -> None:
+        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
+        np.fft.irfft(spectra, axis=-1, out=cast(Any, out))
+
+else:  # in double precision, and nowhere to write to
+
+    def rfft_into(frames: Array, out: Spectra) -> None:
+        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
+        out[...] = np.fft.rfft(frames, axis=-1)
+
+    def irfft_into(spectra: Spectra, out: Array) -> None:
+        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
+        out[...] = np.fft.irfft(spectra, axis=-1)
 
 
 def stft(frames: Array, window: Array) -> Spectra:
@@ -150,7 +180,9 @@ def stft(frames: Array, window: Array) -> Spectra:
 
 def power(spectra: Spectra) -> Array:
     """Return the squared magnitude of spectra, same shape."""
-    return spectra.real**2 + spectra.imag**2
+    squares = np.square(spectra.view(np.float32))  # real and imaginary parts lie in turn
+    both: Array = squares[..., ::2] + squares[..., 1::2]
+    return both
 
 
 def to_db(mel_power: Array, floor_db: float) -> Array:
@@ -188,12 +220,15 @@ class BandTrackers:
         self._previous_minimum = np.empty(shape, np.float32)
         self._started = np.empty(shape, bool)
         self._age_frames = np.empty(shape, np.int32)
+        self._change = np.empty(shape, np.float32)
+        self._even_age_frames: int | None  # of all bands, while it is the same one and all have started
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self._started[...] = False
         self._age_frames[...] = 0
+        self._even_age_frames = None
         for array in (self.floor, self.mean, self._smoothed):
             array[...] = self.floor_db
         self._block_minimum[...] = np.inf
@@ -201,12 +236,18 @@ class BandTrackers:
 
     def update(self, column_db: Array) -> None:
         """Take in one column, shape as given to the constructor; `floor` and `mean` then describe it."""
+        if self._even_age_frames is not None:
+            if np.minimum.reduce(column_db, axis=None) > self.floor_db:
+                self._update_all(column_db, self._even_age_frames)
+                return
+            self._age_frames[...] = self._even_age_frames
+            self._even_age_frames = None
         heard = column_db > self.floor_db
         first = heard & ~self._started
         self._started |= heard
         for array in (self._smoothed, self.mean):
             np.copyto(array, column_db, where=first)
-        np.copyto(self._smoothed, self._smoothed + np.float32(0.4) * (column_db - self._smoothed), where=heard)
+        np.copyto(self._smoothed, self._smoothed + SMOOTHING * (column_db - self._smoothed), where=heard)
         np.copyto(self.mean, self.mean + self._mean_weight * (column_db - self.mean), where=heard)
 
         np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
@@ -216,6 +257,24 @@ class BandTrackers:
         np.copyto(self._previous_minimum, self._block_minimum, where=full)
         np.copyto(self._block_minimum, np.inf, where=full)
         self._age_frames[full] = 0
+        age = int(self._age_frames.flat[0])
+        if self._started.all() and (self._age_frames == age).all():
+            self._even_age_frames = age
+
+    def _update_all(self, column_db: Array, age_frames: int) -> None:
+        """Do what :meth:`update` does, to the bit, where every band is heard and all blocks end together: nearly always."""
+        change = self._change
+        for array, weight in ((self._smoothed, SMOOTHING), (self.mean, self._mean_weight)):
+            np.subtract(column_db, array, out=change)
+            np.multiply(change, weight, out=change)
+            np.add(array, change, out=array)
+        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum)
+        np.minimum(self._block_minimum, self._previous_minimum, out=self.floor)
+        self._even_age_frames = age_frames + 1
+        if self._even_age_frames >= self._block_frames:
+            self._previous_minimum[...] = self._block_minimum
+            self._block_minimum[...] = np.inf
+            self._even_age_frames = 0
 
 
 class MelFeatures:
@@ -239,6 +298,7 @@ class MelFeatures:
         shape = (*streams, spec.n_mels)
         self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.hop, floor_db=spec.floor_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
+        self._remembers = "slope" in spec.channels
         self._previous_db = np.empty(shape, np.float32)
         subtrahends = {
             "log_mel": np.full(shape, spec.mean_db, np.float32),
@@ -262,17 +322,26 @@ class MelFeatures:
             self._trackers.update(column_db)
         for channel, subtrahend in enumerate(self._subtrahends):
             np.subtract(column_db, subtrahend, out=self._column[..., channel])
-        self._column /= self._std_db
-        self._previous_db[...] = column_db
+        np.divide(self._column, self._std_db, out=self._column)
+        if self._remembers:
+            self._previous_db[...] = column_db
         return self._column
 
 
 class MelWindow:
-    """The window of the newest columns, shape (n_mels, frames, channels), that slides by the new ones."""
+    """The newest columns, shape (n_mels, columns, channels), a window that slides by the new ones.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    Parameters
+    ----------
+    spec : ModelSpec
+        The model's constants.
+    columns : int, optional
+        Columns held; `spec.frames`, those of a whole window, if None.
+    """
+
+    def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        self.columns = np.empty((spec.n_mels, spec.frames, len(spec.channels)), np.float32)
+        self.columns = np.empty((spec.n_mels, columns or spec.frames, len(spec.channels)), np.float32)
         # What digital silence gives, so that a stream begins like a microphone that has just been opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]
         self.reset()
@@ -285,6 +354,7 @@ class MelWindow:
     def push(self, frames_power: Array) -> None:
         """Slide in the columns of new frames, shape (new, n_fft // 2 + 1), oldest first."""
         new = len(frames_power)
-        self.columns[:, :-new] = self.columns[:, new:]
+        if new < self.columns.shape[1]:
+            self.columns[:, :-new] = self.columns[:, new:]
         for index, frame_power in enumerate(frames_power):
             self.columns[:, index - new] = self._features.push(frame_power)

@@ -31,7 +31,9 @@ def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(
     assert share.shape == (network.spec.n_mels, network.spec.frames)
     assert 0.0 <= share.min() <= share.max() <= 1.0
     assert share.std() > 0.005
+    network.reset()
     assert np.array_equal(network.infer(window), share)
+    network.reset()
     assert not np.array_equal(network.infer(window + 1.0), share)
 
 
@@ -61,6 +63,47 @@ def test_int8_tensors_are_read_by_their_own_scale() -> None:
     scale, zero_point = wanted["quantization"]
     expected = (interpreter.get_tensor(wanted["index"])[0, :, :, 0].astype(np.float32) - zero_point) * scale
     np.testing.assert_allclose(network.infer(window), expected, atol=1e-6)
+
+
+CARRIED = [path for path in MODELS if Autoencoder(path).carried]
+
+
+@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("columns", [1, 2, 5, 16, 40])
+def test_a_carried_memory_gives_the_same_numbers_however_a_sequence_is_cut(path: Path, columns: int) -> None:
+    """One call for the whole sequence is the plain path; to the bit, for the networks are int8."""
+    whole, cut = Autoencoder(path, columns=240), Autoencoder(path, columns=columns)
+    sequence = np.random.default_rng(6).normal(-0.5, 1.0, (whole.spec.n_mels, 240, len(whole.spec.channels))).astype(np.float32)
+    expected = whole.infer(sequence)
+    for again in range(2):
+        cut.reset()
+        pieces = [cut.infer(sequence[:, start : start + columns]).copy() for start in range(0, 240, columns)]
+        assert np.array_equal(np.concatenate(pieces, axis=1), expected), again
+
+
+@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
+def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path) -> None:
+    network = Autoencoder(path, columns=240)
+    sequence = np.random.default_rng(7).normal(-0.5, 1.0, (network.spec.n_mels, 240, len(network.spec.channels))).astype(np.float32)
+    first = network.infer(sequence).copy()
+    sequence[:, 50] = 3.0
+    network.reset()
+    changed = np.flatnonzero((network.infer(sequence) != first).any(axis=0))
+    assert changed[0] == 50
+    assert changed[-1] < 50 + network.memory_columns
+
+
+@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
+def test_one_network_goes_on_where_another_stopped(path: Path) -> None:
+    one, three = Autoencoder(path, columns=1), Autoencoder(path, columns=3)
+    sequence = np.random.default_rng(8).normal(-0.5, 1.0, (one.spec.n_mels, 60, len(one.spec.channels))).astype(np.float32)
+    expected = [one.infer(sequence[:, [column]]).copy() for column in range(60)]
+    one.reset()
+    for column in range(30):
+        one.infer(sequence[:, [column]])
+    three.resume(one)
+    for column in range(30, 60, 3):
+        assert np.array_equal(three.infer(sequence[:, column : column + 3]), np.concatenate(expected[column : column + 3], axis=1))
 
 
 def test_values_of_any_size_saturate() -> None:

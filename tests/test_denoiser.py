@@ -461,12 +461,12 @@ def test_speech_comes_out_cleaner_than_it_went_in(recordings: tuple[np.ndarray, 
 class Untiring(Denoiser):
     """A denoiser that asks its network at every step."""
 
-    def _is_silent(self) -> bool:
+    def _is_silent(self, _: int) -> bool:
         return False
 
 
-def with_a_pause(speech: np.ndarray, pause_db: float, pause_samples: int = 44100) -> np.ndarray:
-    """Return speech, two seconds whose peaks stay below `pause_db`, and speech."""
+def with_a_pause(speech: np.ndarray, pause_db: float, pause_samples: int = 77175) -> np.ndarray:
+    """Return speech, three and a half seconds whose peaks stay below `pause_db`, and speech."""
     pause = np.random.default_rng(2).uniform(-1.0, 1.0, pause_samples).astype(np.float32) * np.float32(10.0 ** (pause_db / 20.0))
     return np.concatenate([speech[:20000], pause, speech[20000:40000]])
 
@@ -507,10 +507,29 @@ def test_the_network_rests_in_silence_and_is_back_at_the_first_step_that_is_not(
         return len(calls)
 
     assert calls_for(sound[: 10 * step]) >= 9
-    calls_for(np.zeros(16384, np.float32))  # 0.74 s: the 16 columns, the inverter's frames and two steps
+    calls_for(np.zeros(denoiser._silent_samples + 2 * step, np.float32))  # what it remembers, the inverter's frames and two steps
     assert calls_for(np.full(20 * step, 0.99e-4, np.float32)) == 0
     assert calls_for(np.full(step, 1.01e-4, np.float32)) == 1
     assert calls_for(sound[: 10 * step]) == 10
+
+
+@by_model
+@by_advance
+@by_overlap
+@pytest.mark.parametrize("steps", [2, 7, 64])
+def test_steps_computed_together_give_the_same_samples_to_the_bit(
+    model: Path, advance: int, overlap: int | None, steps: int, recordings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Speech, a pause in which the network rests, digital silence in the middle of a block, and speech at another strength."""
+    signal = np.concatenate([with_a_pause(recordings[1], -85.0), np.zeros(5000, np.float32), recordings[1][:20000]])
+    options = Settings(advance=advance, overlap_samples=overlap, strength=0.9)
+    single, together = Denoiser(model, options), Denoiser(model, options, steps_at_once=steps)
+    assert together.latency.samples == single.latency.samples + (steps - 1) * single.step_samples
+    expected, top_gains = single.feed(signal), single.top_gains
+    out = together.feed(signal)
+    assert np.array_equal(together.top_gains, top_gains[: len(out)])
+    assert np.array_equal(np.concatenate([out, together.flush()]), np.concatenate([expected, single.flush()]))
+    assert np.array_equal(in_chunks(together, signal, 5000), whole(single, signal))
 
 
 @by_advance

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from rtden import Denoiser
+from rtden.autoencoder import Autoencoder
 from rtden.errors import ModelError
 from rtden.sidecar import ModelSpec, find_model, load_spec
 from rtden.training.batches import Batch
-from rtden.training.export import export, judge, load_network, to_tflite, windows_of
+from rtden.training.export import export, judge, load_network, sequences_of, to_tflite
 from rtden.training.mixing import Mixture
 from rtden.training.network import find_network
 
@@ -23,27 +24,36 @@ SPEC = ModelSpec(name="tiny", mean_db=-30.0, channels=("log_mel", "above_floor",
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, keras.Model, dict[str, object]]:
     keras.utils.set_random_seed(0)
     network = find_network("rtden").build(SPEC, None)
-    windows = np.random.default_rng(0).normal(0.0, 1.0, (24, 128, 16, 3)).astype(np.float32)
+    sequences = np.random.default_rng(0).normal(0.0, 1.0, (12, 128, 48, 3)).astype(np.float32)
     path = tmp_path_factory.mktemp("export") / "own.tflite"
-    return path, network, export(network, "rtden", SPEC, path, calibration=windows[:16], check=windows[16:])
+    return path, network, export(network, "rtden", SPEC, path, calibration=sequences[:4], check=sequences[4:])
 
 
 def test_the_float_file_gives_what_the_network_gives(rng: np.random.Generator) -> None:
-    for name, spec in (("seed", SEED), ("rtden", SPEC)):
-        network = find_network(name).build(spec, spec.frames)
-        interpreter = tf.lite.Interpreter(model_content=to_tflite(network))
-        interpreter.allocate_tensors()
-        window = rng.standard_normal((1, 128, 16, len(spec.channels))).astype(np.float32)
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window)
-        interpreter.invoke()
-        np.testing.assert_allclose(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), network(window), atol=1e-5)
+    network = find_network("seed").build(SEED, SEED.frames)
+    interpreter = tf.lite.Interpreter(model_content=to_tflite(network))
+    interpreter.allocate_tensors()
+    window = rng.standard_normal((1, 128, 16, 1)).astype(np.float32)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window)
+    interpreter.invoke()
+    np.testing.assert_allclose(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), network(window), atol=1e-5)
+
+
+def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_sequence(
+    exported: tuple[Path, keras.Model, dict[str, object]], rng: np.random.Generator
+) -> None:
+    path, network, _ = exported
+    sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
+    runner = Autoencoder(path.with_suffix(".float.tflite"), columns=1)
+    answers = np.concatenate([runner.infer(sequence[:, [column]]).copy() for column in range(150)], axis=1)
+    np.testing.assert_allclose(answers, np.asarray(network(sequence[None]))[0, :, :, 0], atol=1e-5)
 
 
 def test_the_int8_file_is_a_quarter_and_nearly_the_same(exported: tuple[Path, keras.Model, dict[str, object]]) -> None:
     path, _, parity = exported
     assert path.stat().st_size < 0.3 * path.with_suffix(".float.tflite").stat().st_size
     assert path.stat().st_size < 1.5e6
-    assert parity["windows"] == 8
+    assert parity["sequences"] == 8
     assert 0 < parity["share_difference_mean"] < parity["share_difference_p99"] < 0.05
     spec = load_spec(path)
     assert spec.metrics["int8_against_float"] == parity
@@ -83,10 +93,10 @@ def test_a_model_without_weights_is_named(exported: tuple[Path, keras.Model, dic
         load_network(path)
 
 
-def test_windows_are_cut_from_batches(rng: np.random.Generator) -> None:
+def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
     features = rng.standard_normal((2, 128, 20, 1)).astype(np.float32)
     batch = Batch(features, np.empty(0), np.empty(0), np.empty(0))
-    windows = windows_of([batch, batch], SEED, 10)
+    windows = sequences_of([batch, batch], 16, 10)
     assert windows.shape == (10, 128, 16, 1)
     assert any(np.array_equal(windows[0], features[0, :, start : start + 16]) for start in range(5))
 

@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.tools import flatbuffer_utils
 
 from rtden.autoencoder import Autoencoder
 from rtden.denoiser import Denoiser
@@ -26,38 +27,76 @@ from rtden.training.losses import COMPRESSION
 from rtden.training.mixing import Mixture, active_rms
 from rtden.training.network import find_network
 
+PIECE_COLUMNS = 16
+"""Columns that a network with a memory is given at a time while the ranges of its tensors are read."""
 WEIGHTS_SUFFIX = ".weights.npz"
 """Of the file beside a model that holds its weights before quantisation, from which a training may begin."""
 
 
 def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> bytes:
-    """Convert a network for windows of a fixed size to TFLite, one window a call.
+    """Convert a network to TFLite, one window, or one piece of a sequence, a call.
 
     Parameters
     ----------
-    calibration : array, shape (windows, n_mels, frames, channels), optional
-        Windows from which the ranges of the int8 tensors are read; without them the file stays float32.
+    network : Model
+        For windows of a fixed size, or one that carries its memory, whose pieces may have any number of columns.
+    calibration : array, shape (sequences, n_mels, columns, channels), optional
+        What the ranges of the int8 tensors are read from, as many columns each as a window has, or some times as many where
+        the network carries its memory; without it the file stays float32.
     """
     with tempfile.TemporaryDirectory() as saved_model:
-        network.export(saved_model, verbose=False, input_signature=[keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")])
-        converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+        if len(network.inputs) > 1:
+            archive = keras.export.ExportArchive()
+            archive.track(network)
+            signature = {name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name) for name, tensor in network.input.items()}
+            archive.add_endpoint("serve", network, input_signature=[signature])
+            archive.write_out(saved_model, verbose=False)
+            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=["serve"])
+        else:
+            network.export(saved_model, verbose=False, input_signature=[keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")])
+            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([window[None]] for window in calibration)
+            converter.representative_dataset = lambda: _pieces(network, calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
         with quiet_stderr():
-            return bytes(converter.convert())
+            return _without_names(converter.convert())
 
 
-def windows_of(batches: Iterable[Batch], spec: ModelSpec, count: int, *, seed: int = 0) -> Array:
-    """Return `count` windows from random places of batches, shape (count, n_mels, frames, channels)."""
+def _without_names(model: bytes) -> bytes:
+    """Return a model without its inner tensors' names, which nobody reads; the signature names those that matter."""
+    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
+    for subgraph in content.subgraphs:
+        ends = {*subgraph.inputs, *subgraph.outputs}
+        for index, tensor in enumerate(subgraph.tensors):
+            if index not in ends:
+                tensor.name = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+
+
+def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
+    """Yield what a network is given call by call, its own memory included."""
+    for sequence in sequences:
+        if len(network.inputs) == 1:
+            yield [sequence[None]]
+            continue
+        past = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in network.input.items() if name != "mel"}
+        for start in range(0, sequence.shape[1], PIECE_COLUMNS):
+            given = {"mel": sequence[None, :, start : start + PIECE_COLUMNS], **past}
+            yield given
+            after = network(given)
+            past = {name: np.asarray(after[name.replace("past_", "seen_", 1)])[:, -array.shape[1] :] for name, array in past.items()}
+
+
+def sequences_of(batches: Iterable[Batch], columns: int, count: int, *, seed: int = 0) -> Array:
+    """Return `count` sequences from random places of batches, shape (count, n_mels, columns, channels)."""
     rng = np.random.default_rng(seed)
     found = []
     for batch in batches:
         for features in batch.features:
-            starts = rng.integers(0, features.shape[1] - spec.frames + 1, 4)
-            found += [features[:, start : start + spec.frames] for start in starts]
+            starts = rng.integers(0, features.shape[1] - columns + 1, 4)
+            found += [features[:, start : start + columns] for start in starts]
         if len(found) >= count:
             break
     return np.stack(found[:count])
@@ -74,15 +113,15 @@ def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *
         Which one it is, as :func:`rtden.training.network.find_network` knows it.
     spec : ModelSpec
         Constants for the sidecar; the file's name and checksum are filled in.
-    calibration, check : array, shape (windows, n_mels, frames, channels)
-        Windows to read the ranges from, and others to compare the precisions on.
+    calibration, check : array, shape (sequences, n_mels, columns, channels)
+        Sequences to read the ranges from, as :func:`to_tflite` wants them, and others to compare the precisions on.
 
     Returns
     -------
     dict
-        Parity on the windows `check`, newest used column: mean and 99th percentile of the absolute difference of the share.
+        Parity on the sequences `check`, their newest used column: mean and 99th percentile of the absolute difference of the share.
     """
-    fixed = find_network(name).build(spec, spec.frames)
+    fixed = find_network(name).for_export(spec)
     fixed.set_weights(network.get_weights())
     spec = dataclasses.replace(spec, name=model_path.stem, training={**spec.training, "network": name})
     float_path = model_path.with_suffix(".float.tflite")
@@ -91,13 +130,21 @@ def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *
         save_spec(dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest()), path)
     save_weights(network, model_path)
 
-    column = spec.frames - 1 - spec.lookahead
     precise, quantised = (Autoencoder(path) for path in (float_path, model_path))
-    difference = np.array([np.abs(precise.infer(window)[:, column] - quantised.infer(window)[:, column]) for window in check])
-    parity = {"windows": len(check), "share_difference_mean": _rounded(difference.mean()), "share_difference_p99": _rounded(np.quantile(difference, 0.99))}
+    difference = np.array([np.abs(_newest(precise, sequence) - _newest(quantised, sequence)) for sequence in check])
+    parity = {"sequences": len(check), "share_difference_mean": _rounded(difference.mean()), "share_difference_p99": _rounded(np.quantile(difference, 0.99))}
     written = load_spec(model_path)
     save_spec(dataclasses.replace(written, metrics={**written.metrics, "int8_against_float": parity}), model_path)
     return parity
+
+
+def _newest(network: Autoencoder, sequence: Array) -> Array:
+    """Return the shares of a sequence's newest column that is used."""
+    network.reset()
+    for start in range(0, sequence.shape[1], network.columns):
+        share = network.infer(sequence[:, start : start + network.columns])
+    newest: Array = share[:, network.columns - 1 - network.spec.lookahead].copy()
+    return newest
 
 
 def save_weights(network: keras.Model, model_path: Path) -> None:

@@ -13,12 +13,13 @@ import keras
 
 from rtden.errors import AudioFileError, TrainingError
 from rtden.sidecar import ModelSpec, find_model, load_spec, save_spec
-from rtden.training.batches import BatchSource
-from rtden.training.export import WEIGHTS_SUFFIX, Outcome, export, held_out_mixtures, judge, load_network, windows_of
+from rtden.training.export import WEIGHTS_SUFFIX, Outcome, export, held_out_mixtures, judge, load_network, sequences_of
+from rtden.training.network import find_network
 from rtden.training.recipe import Corpus, Progress, Recipe, load_best, train
 
-CALIBRATION_WINDOWS = 512
-CHECK_WINDOWS = 512
+CALIBRATION_COLUMNS = CHECK_COLUMNS = 8192
+SEQUENCE_WINDOWS = 8
+"""Length of the sequences for a network with a memory, in windows."""
 JUDGED_MIXTURES = 64
 
 
@@ -146,8 +147,10 @@ def _finish(
     data: list[dict[str, Any]] | None,
 ) -> Made:
     held_out = corpus.source(spec, recipe, validation=True)
-    windows = windows_of((_batch(corpus.source(spec, recipe), number) for number in range(CALIBRATION_WINDOWS)), spec, CALIBRATION_WINDOWS)
-    check = windows_of((_batch(held_out, number) for number in range(CHECK_WINDOWS)), spec, CHECK_WINDOWS)
+    columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
+    numbers = range(CALIBRATION_COLUMNS)  # more than enough
+    calibration = sequences_of(map(corpus.source(spec, recipe), numbers), columns, CALIBRATION_COLUMNS // columns)
+    check = sequences_of(map(held_out, numbers), columns, CHECK_COLUMNS // columns)
     before_training = dict(spec.training)
     spec = dataclasses.replace(
         spec,
@@ -161,7 +164,7 @@ def _finish(
     )
     made = work / "export" / out.name
     made.parent.mkdir(exist_ok=True)
-    parity = export(network, recipe.network, spec, made, calibration=windows, check=check)
+    parity = export(network, recipe.network, spec, made, calibration=calibration, check=check)
     mixtures = held_out_mixtures(held_out, JUDGED_MIXTURES)
     before, outcome = judge(mixtures, spec, start_path), judge(mixtures, spec, made)
     written = load_spec(made)
@@ -178,7 +181,3 @@ def _finish(
         beside.write_bytes(made.with_suffix(suffix).read_bytes())
         os.replace(beside, out.with_suffix(suffix))
     return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
-
-
-def _batch(source: BatchSource, number: int) -> Any:
-    return source(number)
