@@ -44,7 +44,7 @@ def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int,
     check_picture(out, force=force)
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = _figure(10.0, 4.4)
+    figure = new_figure(10.0, 4.4)
     cost, delay = figure.subplots(1, 2, sharey=True)
     _scatter(cost, points, lambda point: point.real_time_factor, noisy)
     _scatter(delay, [point for point in points if point.delay_ms is not None], lambda point: point.delay_ms or 0.0, noisy)
@@ -66,7 +66,7 @@ def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int,
     figure.draw_without_rendering()  # settles where things are
     _name(cost, points, lambda point: point.real_time_factor)
     _name(delay, [point for point in points if point.delay_ms is not None], lambda point: point.delay_ms or 0.0)
-    _save(figure, out, force=force)
+    save(figure, out, force=force)
 
 
 def _scatter(axis: Any, points: Sequence[Point], across: Callable[[Point], float], noisy: float) -> None:
@@ -80,7 +80,7 @@ def _scatter(axis: Any, points: Sequence[Point], across: Callable[[Point], float
         if point.delay_ms is None:
             style["markerfacecolor"] = "white"
         axis.errorbar([across(point)], [point.quality], [point.half_width], linestyle="none", ecolor="#bbbbbb", **style)
-    _plain(axis)
+    plain(axis)
 
 
 def _name(axis: Any, points: Sequence[Point], across: Callable[[Point], float]) -> None:
@@ -129,7 +129,8 @@ def _shared(one: Any, other: Any) -> float:
     return float(max(0.0, width) * max(0.0, height))
 
 
-def _plain(axis: Any) -> None:
+def plain(axis: Any) -> None:
+    """Give an axis the looks of all these pictures."""
     axis.tick_params(labelsize=8.5)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["bottom", "left"]].set_color("#bbbbbb")
@@ -139,7 +140,8 @@ def _plain(axis: Any) -> None:
     axis.yaxis.label.set_size(9)
 
 
-def _figure(width_inches: float, height_inches: float) -> Any:
+def new_figure(width_inches: float, height_inches: float) -> Any:
+    """Return an empty figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -148,7 +150,8 @@ def _figure(width_inches: float, height_inches: float) -> Any:
     return figure
 
 
-def _save(figure: Any, out: Path, *, force: bool) -> None:
+def save(figure: Any, out: Path, *, force: bool) -> None:
+    """Write a figure as a picture."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format=out.suffix[1:].lower())
     write_whole(out, drawn.getvalue(), force=force)

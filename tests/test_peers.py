@@ -268,8 +268,8 @@ def test_a_mistake_is_told_in_one_sentence(arguments: list[str], said: str) -> N
 def test_names_in_the_picture_do_not_hide_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [Point(f"denoiser {n}", 1.5 + 0.02 * n, 0.03, 0.01 * 1.1**n, 30.0 + 2 * n if n else None, ours=n % 2 == 0) for n in range(7)]
     kept: list[Any] = []
-    save = pictures._save
-    monkeypatch.setattr(pictures, "_save", lambda figure, out, *, force: (kept.append(figure), save(figure, out, force=force)))
+    save = pictures.save
+    monkeypatch.setattr(pictures, "save", lambda figure, out, *, force: (kept.append(figure), save(figure, out, force=force)))
     plot_quality(points, 1.27, "PESQ-WB", 60, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
     (figure,) = kept
