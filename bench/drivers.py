@@ -89,6 +89,29 @@ class Copy(Driver):
         return frame.copy()
 
 
+class NumpyWork(Driver):
+    """Work like a denoiser's, frame by frame, that never changes: transforms, a filter bank, elementwise functions."""
+
+    rate_hz, frame_samples = 22050, 512
+    _TIMES = 8
+    """A frame's work is done so often, to take a time like that of a step of rtden."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self._window = rng.random(2 * self.frame_samples, np.float32)
+        self._bank = rng.random((self.frame_samples + 1, 128), np.float32)
+
+    def feed(self, frame: Any) -> Any:
+        """Take a frame and return something."""
+        taken = np.concatenate([frame, frame])
+        for _ in range(self._TIMES):
+            spectrum = np.fft.rfft(taken * self._window)
+            bands = np.log1p((spectrum.real**2 + spectrum.imag**2).astype(np.float32) @ self._bank)
+            gains = (bands / (np.float32(1.0) + bands)) @ self._bank.T
+            taken = np.fft.irfft(spectrum * np.tanh(gains)).astype(np.float32)
+        return taken[: len(frame)]
+
+
 class Rtden(Driver):
     """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop."""
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from drivers import DTLN, FILE_PATHS, LIVE_LATENCY_MS, PEERS, Driver, FilePath, NoiseReduce, Rtden, RtdenLive
+from drivers import DTLN, FILE_PATHS, LIVE_LATENCY_MS, PEERS, Copy, Driver, FilePath, NoiseReduce, Rtden, RtdenLive
 from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
@@ -44,6 +44,7 @@ QUALITY = "PESQ-WB"
 RTDEN = "rtden"
 """The row that the others' costs are divided by."""
 OFFLINE = "offline"
+NOTHING = "nothing"
 
 screen = Console(soft_wrap=True, highlight=False, width=200)
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -63,11 +64,11 @@ def processors(models: list[str]) -> dict[str, Processor]:
 
 
 def streams(models: list[str]) -> dict[str, Callable[[], Driver]]:
-    """Return whose cost is measured, under the same names."""
+    """Return whose cost is measured, under the same names, and at the end what the loop around them costs."""
     found: dict[str, Callable[[], Driver]] = {label(model): functools.partial(Rtden, model) for model in models}
     found[f"{label(models[0])}, advance 4"] = functools.partial(Rtden, models[0], 4)
     found[f"{label(models[0])} live"] = functools.partial(RtdenLive, models[0])
-    return {**found, **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}}
+    return {**found, **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}, NOTHING: Copy}
 
 
 def whole_files(rate_hz: int) -> dict[str, Callable[[], Driver]]:
@@ -79,6 +80,8 @@ def whole_files(rate_hz: int) -> dict[str, Callable[[], Driver]]:
 
 def model_kb(system: str, models: list[str]) -> float:
     """Return the size on disk of what a denoiser has learned, in KiB; 0 if it has learned nothing."""
+    if system == NOTHING:
+        return 0.0
     if system in PEERS:
         return PEERS[system].model_bytes() / 1024
     model = next((model for model in models if label(model) == system), models[0])
@@ -148,7 +151,8 @@ def cost_text(found: dict[str, Any]) -> str:
         [
             f"{found['processor']}; one thread each; {found['seconds']:g} s of noisy speech, {found['rounds']} rounds in turns, medians; in brackets the "
             "quartiles of the ratio, round by round. Delay: of the algorithm, a frame's length included. Start: of a fresh process, until "
-            f"sound has come out (median of {found['starts']}). Memory: the peak of that process.",
+            f"sound has come out (median of {found['starts']}). Memory: the peak of that process. {NOTHING.capitalize()}: Python, numpy and the same loop, "
+            "around a copy.",
             markdown(
                 ("", "rate", "frame", "real-time factor", f"times {first}'s", "delay", "start", "memory", "model (KiB)"),
                 stream_rows,

@@ -228,7 +228,7 @@ def test_quality_and_cost_are_printed_and_written(pair: Path, tmp_path: Path, mo
     rows = ["rtden seed", "rtden seed, advance 4", "rtden seed live"]
     assert list(json.loads((results / "peers-made.json").read_bytes())["systems"]) == ["noisy", *rows]
     costs = json.loads((results / "peers-cost.json").read_bytes())
-    assert list(costs["streams"]) == rows
+    assert list(costs["streams"]) == [*rows, "nothing"]
     assert list(costs["files"]) == ["rtden file"]
     assert costs["notes"] == ["not installed: Nobody."]
     assert costs["streams"]["rtden seed"]["model_kb"] == pytest.approx(82, abs=1)
