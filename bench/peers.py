@@ -46,7 +46,7 @@ RTDEN = "rtden"
 OFFLINE = "offline"
 NOTHING = "nothing"
 
-screen = Console(soft_wrap=True, highlight=False, width=200)
+screen = Console(soft_wrap=True, highlight=False, width=320)  # a column for each denoiser
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
