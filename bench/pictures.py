@@ -63,7 +63,8 @@ def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int,
         0.995, 0.008, f"{pairs} pairs; bars: 95 % confidence of the change; hollow: needs the whole recording", ha="right", fontsize=7.5, color="#777777"
     )
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
-    figure.draw_without_rendering()  # settles where things are
+    figure.draw_without_rendering()  # settles where things are, and there they stay
+    figure.set_layout_engine("none")
     _name(cost, points, lambda point: point.real_time_factor)
     _name(delay, [point for point in points if point.delay_ms is not None], lambda point: point.delay_ms or 0.0)
     save(figure, out, force=force)
@@ -85,19 +86,23 @@ def _scatter(axis: Any, points: Sequence[Point], across: Callable[[Point], float
 
 def _name(axis: Any, points: Sequence[Point], across: Callable[[Point], float]) -> None:
     """Write each point's name beside it, where it hides neither another name nor a point."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     pixels = axis.figure.dpi / 72.0
     spots = {point: axis.transData.transform((across(point), point.quality)) for point in points}
-    taken = [Bbox.from_bounds(x - 5 * pixels, y - 5 * pixels, 10 * pixels, 10 * pixels) for x, y in spots.values()]
+    renderer = axis.figure.canvas.get_renderer()
+    # A name close to a point that is not its own would be taken for that one's.
+    taken = [Bbox.from_bounds(x - 8 * pixels, y - 5 * pixels, 16 * pixels, 10 * pixels) for x, y in spots.values()]
+    taken += [text.get_window_extent(renderer) for text in axis.texts]
     for point, (x, _) in spots.items():
         bottom, top = (axis.transData.transform((1.0, point.quality + side * point.half_width))[1] for side in (-1, 1))
         taken.append(Bbox.from_extents(x - pixels, bottom, x + pixels, top))
     frame = axis.get_window_extent()
-    renderer = axis.figure.canvas.get_renderer()
     for point in sorted(points, key=lambda point: -point.quality):
+        own = taken[list(spots).index(point)]
         best: tuple[float, Any, Any] | None = None
-        for far in (7, 13, 20):
+        for far, price in ((9, 0.0), (16, 40.0), (24, 100.0)):
             for right, up in ASIDE:
                 text = axis.annotate(
                     point.name,
@@ -109,13 +114,16 @@ def _name(axis: Any, points: Sequence[Point], across: Callable[[Point], float]) 
                     fontsize=LABEL_POINTS,
                     fontweight="bold" if point.ours else "normal",
                     color=OURS if point.ours else "#333333",
+                    arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if price else None,
                 )
-                box = text.get_window_extent(renderer)
-                hidden = sum(_shared(box, other) for other in taken) + box.width * box.height - _shared(box, frame)
-                if best is None or hidden < best[0]:
+                text.update_positions(renderer)
+                box = Text.get_window_extent(text, renderer)  # the name's alone, without its line
+                outside = box.width * box.height - _shared(box, frame)
+                worth = sum(_shared(box, other) for other in taken if other is not own) + 5.0 * outside + price * pixels**2
+                if best is None or worth < best[0]:
                     if best is not None:
                         best[1].remove()
-                    best = (hidden, text, box)
+                    best = (worth, text, box)
                 else:
                     text.remove()
         if best is not None:

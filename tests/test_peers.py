@@ -19,6 +19,7 @@ import pytest
 import soundfile
 from conftest import DATA
 from drivers import PEERS, Copy, Driver, FilePath, Int16Driver, Peer, Rtden, RtdenLive
+from matplotlib.text import Text
 from pictures import Point, plot_quality
 from rounds import Cost, Spread, Worker, interleaved, measure_costs, noisy_speech, ratios, total_delay_samples
 
@@ -276,6 +277,6 @@ def test_names_in_the_picture_do_not_hide_each_other(tmp_path: Path, monkeypatch
     for axis, count in zip(figure.axes, (7, 6), strict=True):
         names = [text for text in axis.texts if text.get_text().startswith("denoiser")]
         assert len(names) == count
-        boxes = [text.get_window_extent() for text in names]
+        boxes = [Text.get_window_extent(text) for text in names]
         assert not any(pictures._shared(one, other) for at, one in enumerate(boxes) for other in boxes[at + 1 :])
         assert all(axis.get_window_extent().contains(*corner) for box in boxes for corner in (box.min, box.max))
