@@ -1,5 +1,6 @@
 # make demo   install what rtden needs to run, and hear it work on a bundled recording
 # make test   install what the tests need, and run all of them
+# make bench-check   has rtden become slower? Ratios of times against the recorded ones (not part of make test)
 # make pi-test   follow README's section on the Raspberry Pi in emulated systems (root, the network, 2 GB, 20 minutes)
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit second-runtime pi-test bench clean
+.PHONY: demo test lint unit second-runtime pi-test bench bench-check clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
@@ -44,6 +45,9 @@ pi-test: $(VENV)/.run $(if $(OLD_PYTHON),$(VENV)-tflite/.run)
 
 bench: $(VENV)/.run
 	$(BIN)/rtden bench
+
+bench-check: $(VENV)/.run
+	$(BIN)/python bench/check.py
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv

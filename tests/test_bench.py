@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rtden import Denoiser
-from rtden.bench import WARM_UP_STEPS, BenchResult, Percentiles, babble, measure, measure_apart
-from rtden.errors import ModelError, SettingsError
+from rtden.bench import WARM_UP_STEPS, BenchResult, Percentiles, Streams, StreamsResult, babble, measure, measure_apart
+from rtden.errors import InputError, ModelError, RtdenError, SettingsError
 from rtden.sidecar import find_model, load_spec
 
 STAGES = ["frames", "mel", "autoencoder", "griffinlim", "mix"]
@@ -111,3 +111,73 @@ def test_the_made_up_speech_is_always_the_same_and_of_sane_level() -> None:
     assert signal.dtype == np.float32
     assert 0.02 < signal.std() < 0.3
     assert np.abs(signal).max() < 1.0
+
+
+# Many streams at once
+
+
+def made_up(streams: int, round_ms: float) -> StreamsResult:
+    times = Percentiles(0.9 * round_ms, 0.95 * round_ms, round_ms)
+    return StreamsResult("seed", "none", 1, streams, 1, 5.0, times, times, 20.0, 0.9 * round_ms / 20.0)
+
+
+@pytest.mark.usefixtures("_environment")
+def test_streams_share_a_core_in_rounds() -> None:
+    spec = load_spec(find_model("seed"))
+    with Streams("seed") as carried:
+        one, five = (carried.run(streams, seconds=2.0) for streams in (1, 5))
+    assert (five.model, five.advance, five.streams, five.jobs) == ("seed", 1, 5, 1)
+    assert five.period_ms == pytest.approx(1000.0 * spec.hop / spec.rate_hz)
+    assert five.audio_seconds == pytest.approx(2.0, abs=0.03)
+    assert 0.0 < five.step.p50_ms <= five.step.p99_ms <= five.round.p99_ms
+    assert five.round.p50_ms == pytest.approx(5.0 * five.step.p50_ms, rel=0.5)
+    assert 2.0 * one.round.p50_ms < five.round.p50_ms < 15.0 * one.round.p50_ms
+    assert five.load > 0.5 * five.round.p50_ms / five.period_ms
+    assert json.loads(json.dumps(five.to_dict(), allow_nan=False))["holds"] == five.holds
+
+
+@pytest.mark.usefixtures("_environment")
+def test_streams_are_shared_out_among_processes() -> None:
+    with Streams("seed", 2, jobs=2) as carried:
+        three = carried.run(3, seconds=2.0)
+        assert (three.streams, three.jobs) == (3, 2)
+        assert three.load > 0.5 * 3 * three.step.p50_ms / three.period_ms
+        with pytest.raises(SettingsError, match="1 streams cannot be shared out among 2 processes"):
+            carried.run(1, seconds=2.0)
+        carried._processes[1].kill()
+        with pytest.raises(RtdenError, match="ended early with 3 streams"):
+            carried.run(3, seconds=2.0)
+
+
+def test_streams_hold_if_99_of_100_rounds_are_in_time() -> None:
+    assert made_up(1, 19.9).holds
+    assert not made_up(1, 20.0).holds
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 77, 1000])
+def test_the_largest_number_of_streams_is_found(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def run(_: Streams, streams: int, *, seconds: float) -> StreamsResult:
+        assert seconds == 5.0
+        tried.append(streams)
+        return made_up(streams, 10.0 if streams <= most else 30.0)
+
+    monkeypatch.setattr(Streams, "run", run)
+    carried = Streams.__new__(Streams)
+    carried._pipes = [object()]
+    found = carried.most(seconds=5.0)
+    assert found.holds
+    assert 0.98 * most <= found.streams <= most
+    assert len(tried) < 25
+    most = 0
+    assert not carried.most(seconds=5.0).holds
+
+
+def test_what_streams_cannot_be_made_of_is_known_at_once() -> None:
+    with pytest.raises(ModelError, match="no model"):
+        Streams("no such model")
+    with pytest.raises(SettingsError, match="jobs"):
+        Streams("seed", jobs=0)
+    with pytest.raises((SettingsError, InputError), match="advance"):
+        Streams("seed", 3)

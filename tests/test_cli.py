@@ -120,6 +120,10 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
         (["bench", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
         (["bench", "--advance", "0"], ["advance", "0"]),
         (["bench", "--threads", "0"], ["threads", "0"]),
+        (["bench", "--jobs", "2"], ["--jobs", "--streams"]),
+        (["bench", "--streams", "2", "--jobs", "0"], ["--jobs", "0"]),
+        (["bench", "--streams", "2", "--jobs", "3"], ["--streams", "2"]),
+        (["bench", "--streams", "-1"], ["--streams", "-1"]),
     ],
     ids=lambda value: " ".join(word[:12] for word in value),
 )
@@ -393,6 +397,18 @@ def test_bench_prints_every_figure_whole_where_no_terminal_says_how_wide_it_is()
         assert name in result.stdout, result.stdout
     assert "…" not in result.stdout
     assert len(re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)) == 2 * 7  # five stages, the whole step, and a step in silence
+
+
+def test_bench_tells_whether_streams_hold() -> None:
+    options = ("bench", "--streams", "2", "--jobs", "2", "--seconds", "5", "--advance", "4", "--model", "seed")
+    told = real(*options)
+    assert told.returncode == 0, told.stderr
+    assert re.search(
+        r"^ seed +4 +2 +2 +(yes|no) +\d+\.\d{3} / \d+\.\d{3} ms +\d+\.\d{2} / \d+\.\d{2} ms +92\.88 ms +\d\.\d{2} of 2 cores", told.stdout, re.MULTILINE
+    )
+    (figures,) = json.loads(real(*options, "--json").stdout)
+    assert (figures["streams"], figures["jobs"]) == (2, 2)
+    assert figures["holds"] == (figures["round"]["p99_ms"] < figures["period_ms"])
 
 
 def test_the_shipped_models_are_listed_with_the_default_first() -> None:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib.image
 import numpy as np
@@ -49,7 +48,6 @@ from rtden.sidecar import file_sha256, find_model, load_spec
 
 RATE_HZ = 16000
 METRICS = ("PESQ-WB", "STOI", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL")
-BENCH = Path(__file__).parents[1] / "bench"
 
 
 @functools.lru_cache(maxsize=1)
@@ -507,44 +505,6 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
     for word in words:
         assert word in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
-
-
-# Others beside rtden
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCH)
-    return importlib.import_module("peers")
-
-
-@pytest.mark.parametrize("delay", [0, 1, 384, 1600])
-def test_a_peer_is_compared_with_its_delay_taken_off(peers: ModuleType, delay: int) -> None:
-    _, noisy = (signal[: 2 * RATE_HZ] for signal in bundled())
-
-    def late(samples: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros(delay, np.float32), 0.3 * samples])[: len(samples)]
-
-    np.testing.assert_array_equal(peers.Peer(late, RATE_HZ, "none")(noisy, RATE_HZ), np.float32(0.3) * noisy)
-    at_48_khz = peers.Peer(late, 48000, "none")(noisy, RATE_HZ)
-    assert at_48_khz.shape == noisy.shape
-    assert si_sdr_db(noisy, at_48_khz) > 35.0  # the resamplers leave out what lies just below 8 kHz
-
-
-@pytest.mark.usefixtures("only_si_sdr")
-def test_a_peer_that_is_not_installed_is_left_out_with_a_sentence(
-    peers: ModuleType, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(peers, "PEERS", {"Nobody": peers.Peer(halved, RATE_HZ, "no-such-package")})
-    peers.main(pairs, ["seed"], 1, pairs / "out.json", False)
-    out, err = capsys.readouterr()
-    assert err == "Nobody is left out, the package no-such-package is not installed: run 'pip install rtden[peers]'.\n"
-    assert "rtden seed" in out
-    assert list(json.loads((pairs / "out.json").read_bytes())["systems"]) == ["noisy", "rtden seed"]
-    with pytest.raises(SystemExit) as caught:
-        peers.main(pairs, ["seed"], 1, pairs / "out.json", False)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("bench/peers.py: ")
 
 
 def test_a_model_that_does_not_exist_is_a_model_error(pairs: Path) -> None:

@@ -1,0 +1,240 @@
+"""Fair comparisons of time: everything in one run, in turns, in an order that rotates, each denoiser in a process of its own.
+
+What disturbs a machine for a while then disturbs all alike, and ratios are taken pair by pair within a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import pickle
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import soxr
+from drivers import LONGEST_DELAY_SECONDS, Driver, delay_samples
+from worker import ONE_THREAD
+
+from rtden.errors import RtdenError
+from rtden.files import Progress, read_aligned
+from rtden.mel import Array
+
+RECORDING = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
+FIRST_SECONDS = 0.5
+"""What a fresh process gets to begin with."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How repeated measurements of one thing lie."""
+
+    median: float
+    low: float
+    """The lower quartile."""
+    high: float
+    """The upper quartile."""
+    least: float
+    most: float
+    mad: float
+    """Median absolute deviation from the median."""
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Return that of some values."""
+        least, low, median, high, most = (float(p) for p in np.percentile(values, (0, 25, 50, 75, 100)))
+        return cls(median, low, high, least, most, float(np.median(np.abs(np.array(values) - median))))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a denoiser cost."""
+
+    rate_hz: int
+    frame_samples: int
+    """0 if it takes the whole recording at once."""
+    audio_seconds: float
+    """Of one round."""
+    seconds: list[float]
+    """Of each round, by the clock."""
+    processor_seconds: list[float]
+    """The same, on all cores together."""
+    start_seconds: list[float]
+    """From the start of a fresh process until the first sound has come out."""
+    peak_mb: float
+    delay_ms: float | None
+    """From a sample's arrival until it can be played, time to compute aside; None if the recording must be complete."""
+
+    @property
+    def real_time_factors(self) -> list[float]:
+        """Processing time over audio time, of each round."""
+        return [seconds / self.audio_seconds for seconds in self.seconds]
+
+    @property
+    def cores(self) -> float:
+        """How many cores were at work on the average."""
+        return sum(self.processor_seconds) / sum(self.seconds)
+
+
+class Worker:
+    """A denoiser in a process of its own, ready for its first frame.
+
+    Raises
+    ------
+    RtdenError
+        If it cannot be started or ends early.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Driver], first: Array) -> None:
+        self._name = name
+        began = time.perf_counter()
+        script = Path(__file__).with_name("worker.py")
+        self._process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD})
+        self.ask("start", (make, first))
+        self.start_seconds = time.perf_counter() - began
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, question: str, content: Any = None) -> Any:
+        """Return the process's answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            pickle.dump((question, content), self._process.stdin)
+            self._process.stdin.flush()
+            kind, answer = pickle.load(self._process.stdout)
+        except (EOFError, BrokenPipeError):
+            self.close()
+            raise RtdenError(f"the process of {self._name} ended early (code {self._process.returncode}); run it alone to see why.") from None
+        if kind == "error":
+            self.close()
+            raise answer if isinstance(answer, RtdenError) else RtdenError(f"{self._name} does not run: {answer}.")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):  # of a process that is gone already
+            self._process.communicate()
+
+
+def interleaved(turns: Mapping[str, Callable[[], T]], rounds: int, progress: Progress | None = None) -> dict[str, list[T]]:
+    """Call functions in turns, round by round, each round beginning with another one; return what they returned, round by round."""
+    names = list(turns)
+    found: dict[str, list[T]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(turns[name]())
+        if progress is not None:
+            progress(number + 1, rounds)
+    return found
+
+
+def ratios(above: list[float], below: list[float]) -> Spread:
+    """Return how the ratios of two measurements, round by round, lie."""
+    return Spread.of([a / b for a, b in zip(above, below, strict=True)])
+
+
+def noisy_speech(seconds: float) -> tuple[Array, int]:
+    """Return the bundled noisy recording, repeated for so long, and its rate."""
+    (samples,), rate_hz = read_aligned(RECORDING)
+    return np.resize(samples, round(seconds * rate_hz)), rate_hz
+
+
+def processor_name() -> str:
+    """Return the processor's name, or its architecture where the system tells no more."""
+    with contextlib.suppress(OSError):
+        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        if told:
+            return told[1]
+    return platform.machine()
+
+
+def measure_costs(
+    drivers: Mapping[str, Callable[[], Driver]],
+    noisy: Array,
+    rate_hz: int,
+    *,
+    rounds: int,
+    starts: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Cost]:
+    """Run denoisers over the same sound, in turns, each in a process of its own that lives through all rounds.
+
+    Parameters
+    ----------
+    drivers : mapping of str to callable
+        Each makes a driver in its process, to which it is sent by its name.
+    noisy : array, shape (samples,)
+        Resampled for each denoiser beforehand.
+    rounds : int
+        How often each one processes all of it, a first time to warm up aside.
+    starts : int
+        How many fresh processes of each are started, in turns too.
+
+    Raises
+    ------
+    RtdenError
+        If one does not run.
+    """
+    first = noisy[: round(FIRST_SECONDS * rate_hz)]
+
+    def start(name: str) -> float:
+        with Worker(name, drivers[name], first) as worker:
+            return worker.start_seconds
+
+    start_seconds = interleaved({name: functools.partial(start, name) for name in drivers}, starts)
+    with contextlib.ExitStack() as open_workers:
+        workers = {name: open_workers.enter_context(Worker(name, make, first)) for name, make in drivers.items()}
+        rates_hz = {name: int(worker.ask("rate")) for name, worker in workers.items()}
+        sound = {own_hz: soxr.resample(noisy, rate_hz, own_hz) for own_hz in set(rates_hz.values())}
+        warm = {name: worker.ask("load", sound[rates_hz[name]]) for name, worker in workers.items()}
+        found = interleaved({name: functools.partial(worker.ask, "run") for name, worker in workers.items()}, rounds, progress)
+        peaks_mb = {name: float(worker.ask("peak")) for name, worker in workers.items()}
+    costs = {}
+    for name, times in found.items():
+        own_hz, frame = rates_hz[name], warm[name]["frame_samples"]
+        own = sound[own_hz]
+        costs[name] = Cost(
+            rate_hz=own_hz,
+            frame_samples=frame,
+            audio_seconds=(len(own) // frame * frame if frame else len(own)) / own_hz,
+            seconds=[seconds for seconds, _ in times],
+            processor_seconds=[seconds for _, seconds in times],
+            start_seconds=start_seconds[name],
+            peak_mb=peaks_mb[name],
+            delay_ms=1000.0 * total_delay_samples(own, warm[name]["out"], frame, warm[name]["given_samples"], own_hz) / own_hz if frame else None,
+        )
+    return costs
+
+
+def total_delay_samples(samples: Array, out: Array, frame_samples: int, given_samples: list[int], rate_hz: int) -> int:
+    """Return the delay with which a stream can be played without ever running dry, time to compute aside.
+
+    It is what the sound lags behind in what came out, found by correlation, and what had not come out yet when it was due.
+
+    Parameters
+    ----------
+    samples, out : array
+        What went in and what came out.
+    given_samples : list of int
+        How much came out after each frame.
+    """
+    lag = delay_samples(out, samples, round(LONGEST_DELAY_SECONDS * rate_hz))
+    given_before = itertools.accumulate(given_samples[:-1], initial=0)
+    return lag + max(frame_samples * (number + 1) - given for number, given in enumerate(given_before))
