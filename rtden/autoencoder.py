@@ -121,10 +121,15 @@ class Autoencoder:
         for before, _ in self._past:
             before.clear()
 
-    def resume(self, other: Autoencoder) -> None:
-        """Go on where another instance of the same network has stopped."""
-        for (before, _), (theirs, _) in zip(self._past, other._past, strict=True):
-            before.memory[...] = theirs.memory
+    @property
+    def past(self) -> list[Any]:
+        """What the network remembers, as copies of its tensors; another instance of the same network goes on with it."""
+        return [before.memory.copy() for before, _ in self._past]
+
+    @past.setter
+    def past(self, past: list[Any]) -> None:
+        for (before, _), theirs in zip(self._past, past, strict=True):
+            before.memory[...] = theirs
 
     def infer(self, columns: Array) -> Array:
         """Return the share of speech, shapes (n_mels, columns, channels) to (n_mels, columns); valid until the next call."""

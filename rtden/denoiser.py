@@ -393,7 +393,7 @@ class Denoiser:
     def _step_by_step(self, silent: list[bool]) -> None:
         """Do as single steps do, each of which may be silent."""
         advance = self.settings.advance
-        self._step_network.resume(self._network)
+        self._step_network.past = self._network.past
         for step, rests in enumerate(silent):
             rows = slice(step * advance, (step + 1) * advance)
             if rests:
@@ -402,7 +402,7 @@ class Denoiser:
                 self._ask(step, rows)
                 self._spread(self._band_gains[rows], self._gains[rows])
                 self._invert(step, rows)
-        self._network.resume(self._step_network)
+        self._network.past = self._step_network.past
 
     def _idle(self, step: int, rows: slice) -> None:
         """Pass silence on without network and inversion.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from rtden.denoiser import Denoiser
 from rtden.errors import InputError
 from rtden.mel import Array
+from rtden.parallel import ParallelDenoiser
 from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.settings import Settings
 
@@ -33,6 +36,10 @@ class StreamDenoiser:
         without soxr it is always the former.
     full_band : bool
         Whether there is a way around.
+    steps_at_once : int
+        Steps that a denoiser computes together, as :class:`rtden.Denoiser` says: the same samples, cheaper and later.
+    pool : Executor, optional
+        Other processes that do the denoisers' work (:class:`rtden.parallel.ParallelDenoiser`): for long recordings.
 
     Raises
     ------
@@ -49,14 +56,19 @@ class StreamDenoiser:
         channels: int = 1,
         low_delay: bool = False,
         full_band: bool = True,
+        steps_at_once: int = 1,
+        pool: Executor | None = None,
     ) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             raise InputError(f"a sample rate of {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; resample the recording first.")
         if not 1 <= channels <= MOST_CHANNELS:
             raise InputError(f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first.")
         self.rate_hz, self.channels = rate_hz, channels
-        self.denoisers = [Denoiser(model, settings) for _ in range(channels)]
-        self._model_hz = self.denoisers[0].rate_hz
+        # One for each channel; none where other processes do the work.
+        self.denoisers = [] if pool else [Denoiser(model, settings, steps_at_once=steps_at_once) for _ in range(channels)]
+        self._channels: Sequence[Denoiser | ParallelDenoiser]
+        self._channels = [ParallelDenoiser(model, settings, pool=pool) for _ in range(channels)] if pool else self.denoisers
+        self._model_hz = self._channels[0].rate_hz
         self._full_band = full_band and rate_hz > self._model_hz
         self._resampler: type[Interpolator] | type[Resampler] = Interpolator if low_delay or not has_soxr() else Resampler
         self.reset()
@@ -68,7 +80,7 @@ class StreamDenoiser:
 
     def reset(self) -> None:
         """Forget the stream."""
-        for denoiser in self.denoisers:
+        for denoiser in self._channels:
             denoiser.reset()
         self._before = self._resampler(self.rate_hz, self._model_hz, channels=self.channels)
         self._after = self._resampler(self._model_hz, self.rate_hz, channels=self.channels)
@@ -85,7 +97,7 @@ class StreamDenoiser:
         low = self._before.feed(block)
         if self._full_band:
             self._input, self._low = np.concatenate([self._input, block]), np.concatenate([self._low, low])
-        denoised = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self.denoisers)]))
+        denoised = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]))
         return self._above(self._after.feed(denoised))
 
     def flush(self) -> Array:
@@ -94,8 +106,8 @@ class StreamDenoiser:
         low = self._before.feed(np.zeros((0, self.channels), np.float32), last=True)
         if self._full_band:
             self._low = np.concatenate([self._low, low])
-        rest = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self.denoisers)]))
-        ends = self._below(_side_by_side([denoiser.flush() for denoiser in self.denoisers]))
+        rest = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]))
+        ends = self._below(_side_by_side([denoiser.flush() for denoiser in self._channels]))
         tail = self._after.feed(np.concatenate([rest, ends]), last=True)[: max(0, owed)]
         tail = self._above(np.concatenate([tail, np.zeros((max(0, owed - len(tail)), self.channels), np.float32)]))
         self.reset()
@@ -105,7 +117,7 @@ class StreamDenoiser:
         """Return what the denoisers gave, without what goes around and lies in their band all the same."""
         if not self._full_band:
             return denoised
-        gains = _side_by_side([denoiser.top_gains for denoiser in self.denoisers])
+        gains = _side_by_side([denoiser.top_gains for denoiser in self._channels])
         self._gains = np.concatenate([self._gains, gains])
         low, self._low = self._low[: len(denoised)], self._low[len(denoised) :]
         return denoised - gains * low

@@ -101,7 +101,7 @@ def test_one_network_goes_on_where_another_stopped(path: Path) -> None:
     one.reset()
     for column in range(30):
         one.infer(sequence[:, [column]])
-    three.resume(one)
+    three.past = one.past
     for column in range(30, 60, 3):
         assert np.array_equal(three.infer(sequence[:, column : column + 3]), np.concatenate(expected[column : column + 3], axis=1))
 

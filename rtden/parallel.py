@@ -1,0 +1,223 @@
+"""One recording on several cores: the features in this process, in order; network and inversion in others, piece by piece.
+
+Only the features remember more than a few seconds (the noise floor and the slow mean), and they are cheap. So one pass makes
+them for the whole stream, and everything behind them is computed for pieces of it at the same time, each begun so much
+earlier that what the network and Griffin-Lim remember is what it would have been.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rtden.denoiser import Denoiser
+from rtden.mel import Array
+from rtden.settings import Settings
+
+STEPS_AT_ONCE = 64
+PIECE_BLOCKS = 16
+"""Blocks of so many steps in a piece: 24 seconds at advance 1."""
+LONGEST_PIECE_BLOCKS = 4 * PIECE_BLOCKS
+"""A piece grows to this where silence leaves no place to cut it."""
+PENDING_PIECES = 8
+"""Pieces that wait or are worked on; beyond them the reader waits, so that memory stays what it is."""
+SETTLING_COLUMNS = 16
+"""Columns after which an inverter that began with silence gives what one gives that did not (to 1e-5 of full scale)."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a stream with what goes before it."""
+
+    history: Array | None
+    """The samples before; none at the beginning of a stream."""
+    samples: Array
+    columns: list[Array]
+    """Features of each block."""
+    silent: list[list[bool]]
+    """Whether each step of each block is silent."""
+    given_from: int
+    """Output samples that are not asked for."""
+    last: bool
+    state: _State | None
+    """How the piece before ended, if this one begins in silence, in which nothing settles."""
+
+
+class _State(NamedTuple):
+    """What a denoiser at rest remembers."""
+
+    past: list[Any]
+    band_gains: Array
+
+
+class _Result(NamedTuple):
+    out: Array
+    top_gains: Array
+    state: _State
+
+
+class _Scout(Denoiser):
+    """A denoiser that goes ahead: it makes the features, notes where silence is, and gives silence."""
+
+    def __init__(self, model: str | Path | None, settings: Settings) -> None:
+        self.seen: list[tuple[Array, list[bool]]] = []
+        super().__init__(model, settings, steps_at_once=STEPS_AT_ONCE)
+        self.lead_in_blocks = -(-(self._network.memory_columns + SETTLING_COLUMNS) // self._rows)
+
+    @property
+    def block_samples(self) -> int:
+        """Samples of a block of steps."""
+        return self._block_samples
+
+    @property
+    def history_samples(self) -> int:
+        """Samples that precede the first ones fed."""
+        return self.spec.n_fft - self.spec.hop + self.spec.lookahead * self.spec.hop
+
+    def _step(self) -> None:
+        self._frames()
+        self._mel()
+        silent = [self._is_silent(step) for step in range(self._steps)]
+        self.seen.append((self._mel_window.columns[:, -self._rows :].copy(), silent))
+
+
+class _Worker(Denoiser):
+    """A denoiser whose features were made elsewhere."""
+
+    def __init__(self, model: str | Path | None, settings: Settings) -> None:
+        super().__init__(model, settings, steps_at_once=STEPS_AT_ONCE)
+        self._columns: Iterator[Array] = iter(())
+        self._silent: Iterator[list[bool]] = iter(())
+
+    def work(self, piece: _Piece) -> _Result:
+        """Return a piece denoised, its top gains, and how it ended."""
+        self.reset()
+        if piece.history is not None:
+            self._ring.clear()
+            self._ring.write(piece.history)
+        if piece.state is not None:
+            self._network.past, self._band_gains[...] = piece.state
+        self._columns, self._silent = iter(piece.columns), iter(piece.silent)
+        out, top_gains = self.feed(piece.samples), self.top_gains
+        state = _State(self._network.past, self._band_gains.copy())
+        if piece.last:
+            tail = self.flush()
+            out, top_gains = np.concatenate([out, tail]), np.concatenate([top_gains, self.top_gains])
+        return _Result(out[piece.given_from :], top_gains[piece.given_from :], state)
+
+    def _mel(self) -> None:
+        held, new = self._mel_window.columns, next(self._columns)
+        held[:, : -self._rows] = held[:, self._rows :]
+        held[:, -self._rows :] = new
+        self._rests = next(self._silent)
+
+    def _is_silent(self, step: int) -> bool:
+        return self._rests[step]
+
+
+@functools.lru_cache(maxsize=1)
+def _worker(model: str | Path | None, settings: Settings) -> _Worker:
+    return _Worker(model, settings)
+
+
+def _work(model: str | Path | None, settings: Settings, piece: _Piece) -> _Result:
+    return _worker(model, settings).work(piece)
+
+
+class ParallelDenoiser:
+    """A denoiser of one recording, as :class:`rtden.Denoiser` is one, whose work other processes do.
+
+    What comes out is what a Denoiser gives, within 1e-5 of full scale, and much later: when a piece of half a minute is done.
+    Strength and limit stay what the settings say.
+
+    Parameters
+    ----------
+    model, settings
+        As :class:`rtden.Denoiser` takes them.
+    pool : Executor
+        Where the work is done.
+    """
+
+    def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, pool: Executor) -> None:
+        self._model, self._settings = model, settings or Settings()
+        self._pool = pool
+        self._scout = _Scout(model, self._settings)
+        self.spec, self.rate_hz = self._scout.spec, self._scout.rate_hz
+        self._block_samples, self._lead_in_blocks = self._scout.block_samples, self._scout.lead_in_blocks
+        self.top_gains = np.empty(0, np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._scout.reset()
+        self._scout.seen.clear()
+        self._work: deque[Future[_Result]] = deque()
+        self._held = np.empty(0, np.float32)  # from the lead-in of the next piece on, its history included
+        self._held_blocks = 0  # of the lead-in
+        self._history: Array | None = None
+        self._state: _State | None = None
+
+    def feed(self, samples: ArrayLike) -> Array:
+        """Take in samples, shape (samples,); return those that are ready, aligned with the input.
+
+        Raises
+        ------
+        InputError
+            If `samples` is not a one-dimensional array of floating-point numbers.
+        """
+        self._scout.feed(samples)
+        self._held = np.concatenate([self._held, np.asarray(samples, np.float32)])
+        while (blocks := len(self._scout.seen)) - self._held_blocks > PIECE_BLOCKS:
+            lead_in = [rests for _, steps in self._scout.seen[blocks - 1 - self._lead_in_blocks : blocks - 1] for rests in steps]
+            if any(lead_in) and not (all(lead_in) and blocks > LONGEST_PIECE_BLOCKS):
+                break  # it would meet a network at rest, which learns nothing from it
+            self._submit(blocks - 1)
+            if any(lead_in):
+                self._state = self._work[-1].result().state
+        return self._collect(PENDING_PIECES)
+
+    def flush(self) -> Array:
+        """End the stream: return the samples that are still owed, shape (owed,), and reset."""
+        self._scout.flush()
+        self._submit(None)
+        rest = self._collect(0)
+        self.reset()
+        return rest
+
+    def _submit(self, blocks: int | None) -> None:
+        """Give away the blocks held, or all that there is, and keep the lead-in of the next piece."""
+        seen = self._scout.seen if blocks is None else self._scout.seen[:blocks]
+        samples = self._held if blocks is None else self._held[: blocks * self._block_samples]
+        given_from = 0 if self._history is None else self._held_blocks * self._block_samples - self._lag
+        piece = _Piece(self._history, samples, [columns for columns, _ in seen], [silent for _, silent in seen], given_from, blocks is None, self._state)
+        self._state = None
+        self._work.append(self._pool.submit(_work, self._model, self._settings, piece))
+        if blocks is not None:
+            kept = blocks - self._lead_in_blocks
+            start = kept * self._block_samples
+            self._history = self._held[start - self._scout.history_samples : start].copy()
+            self._held = self._held[start:].copy()
+            del self._scout.seen[:kept]
+            self._held_blocks = self._lead_in_blocks
+
+    @property
+    def _lag(self) -> int:
+        """Samples by which the output of whole blocks is behind the input."""
+        return self._scout.latency.samples - self._block_samples
+
+    def _collect(self, pending: int) -> Array:
+        """Return what is done, in order; wait for it while more than `pending` pieces are not."""
+        done = []
+        while self._work and (len(self._work) > pending or self._work[0].done()):
+            done.append(self._work.popleft().result())
+        nothing = np.empty(0, np.float32)
+        self.top_gains = np.concatenate([nothing, *(result.top_gains for result in done)])
+        return np.concatenate([nothing, *(result.out for result in done)])

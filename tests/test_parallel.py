@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL_MODELS
+
+from rtden import Denoiser, Settings, list_models, parallel
+from rtden.errors import InputError
+from rtden.parallel import ParallelDenoiser
+from rtden.sidecar import find_model
+from rtden.stream import StreamDenoiser
+
+MODELS = [*SMALL_MODELS, *(find_model(name) for name in list_models())]
+BLOCK = 32768
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+    """Return a pool of one thread, and make pieces short: what is computed is the same as in processes."""
+    monkeypatch.setattr(parallel, "PIECE_BLOCKS", 4)
+    monkeypatch.setattr(parallel, "LONGEST_PIECE_BLOCKS", 8)
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def run(denoiser: Denoiser | ParallelDenoiser, signal: np.ndarray, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
+    parts, top_gains = [], []
+    for start in range(0, len(signal), block):
+        parts.append(denoiser.feed(signal[start : start + block]))
+        top_gains.append(denoiser.top_gains)
+    parts.append(denoiser.flush())
+    top_gains.append(denoiser.top_gains)
+    return np.concatenate(parts), np.concatenate(top_gains)
+
+
+def assert_equal(model: Path, settings: Settings, pool: Executor, signal: np.ndarray) -> None:
+    expected, gains = run(Denoiser(model, settings), signal)
+    out, top_gains = run(ParallelDenoiser(model, settings, pool=pool), signal)
+    assert out.shape == signal.shape
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
+    assert np.array_equal(top_gains, gains)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("options", [{}, {"advance": 4}, {"overlap_samples": 96}, {"iterations": 2, "frames": 4}, {"strength": 0.7, "limit_db": 15.0}], ids=str)
+def test_pieces_give_what_the_stream_gives(model: Path, options: dict[str, object], pool: Executor, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    signal = np.concatenate([recordings[1], 0.3 * recordings[1][:150000]])
+    assert_equal(model, Settings(**{"phase": "warm", **options}), pool, signal)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("pause", [0.0, 1e-5])
+def test_long_silence_is_cut_too(model: Path, pause: float, pool: Executor, recordings: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> None:
+    """The network rests in it: how it ended goes from piece to piece."""
+    silence = (pause * rng.uniform(-1.0, 1.0, 600000)).astype(np.float32)
+    signal = np.concatenate([recordings[1][:150000], silence, recordings[1][:100000]])
+    parallel_denoiser = ParallelDenoiser(model, Settings(iterations=0, phase="warm"), pool=pool)
+    longest = max(len(parallel_denoiser.feed(signal[start : start + BLOCK])) for start in range(0, len(signal), BLOCK))
+    assert longest < len(silence)
+    assert_equal(model, Settings(iterations=0, phase="warm"), pool, signal)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 511, 30000, 131072, 131073])
+def test_short_recordings_are_whole(samples: int, pool: Executor, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    assert_equal(find_model(), Settings(), pool, recordings[1][:samples])
+
+
+def test_a_stream_after_another_is_new(pool: Executor, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    denoiser = ParallelDenoiser(pool=pool)
+    first, _ = run(denoiser, recordings[1])
+    denoiser.feed(recordings[1][:200000])
+    denoiser.reset()
+    assert np.array_equal(run(denoiser, recordings[1], block=5000)[0], first)
+
+
+def test_a_stereo_recording_at_another_rate_in_real_processes(monkeypatch: pytest.MonkeyPatch, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    monkeypatch.setattr(parallel, "PIECE_BLOCKS", 4)
+    signal = np.stack([recordings[1], recordings[1][::-1]], axis=1)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        streams = StreamDenoiser(rate_hz=48000, channels=2, pool=pool), StreamDenoiser(rate_hz=48000, channels=2, steps_at_once=64)
+        outputs = [np.concatenate([*(s.feed(signal[at : at + BLOCK]) for at in range(0, len(signal), BLOCK)), s.flush()]) for s in streams]
+    assert outputs[0].shape == signal.shape
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=0, atol=1e-5)
+
+
+def test_wrong_input_is_refused_as_a_denoiser_refuses_it(pool: Executor) -> None:
+    with pytest.raises(InputError, match="mono"):
+        ParallelDenoiser(pool=pool).feed(np.zeros((10, 2), np.float32))
