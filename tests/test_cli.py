@@ -104,6 +104,11 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
         (["file", "noisy.flac", "taken.flac", "-o", "new", "--plot", "p.png"], ["exactly one recording"]),
         (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one recording"]),
         (["file", "noisy.flac", "--plot", "taken.flac"], ["taken.flac", "exists already"]),
+        (["file", "noisy.flac", "--jobs", "0"], ["jobs", "0"]),
+        (["file", "noisy.flac", "taken.flac", "--dask", "here:1", "--jobs", "2"], ["--jobs", "--dask"]),
+        (["file", "noisy.flac", "--dask", "here:1"], ["--dask", "folder"]),
+        (["file", "noisy.flac", "-", "-o", "new"], ["standard input"]),
+        (["file", "noisy.flac", "taken.flac", "-m", "nosuchmodel", "-o", "new"], ["nosuchmodel", "seed"]),
         (["file", "low.wav"], ["4000 Hz", "8000"]),
         (["file", "nine.wav"], ["9 channels"]),
         (["live", "--in", "missing.wav", "--out", "out.wav"], ["missing.wav", "no file"]),
@@ -269,13 +274,13 @@ def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(fo
     result = run("file", "noisy.flac", "bad.wav", "good.wav", "-o", "out")
     assert result.exit_code == 2
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    lines = sorted(result.stderr.splitlines())
     assert len(lines) == 4
-    assert lines[0].startswith("noisy.flac -> out/noisy.flac: ")
-    assert lines[1].startswith("rtden: bad.wav is not audio")
-    assert lines[2].startswith("good.wav -> out/good.wav: ")
-    assert lines[3].startswith("rtden: 1 of 3 recordings failed")
-    assert names(folder / "out") == ["good.wav", "noisy.flac"]
+    assert lines[0].startswith("good.wav -> out/good.wav: ")
+    assert lines[1].startswith("noisy.flac -> out/noisy.flac: ")
+    assert lines[2].startswith("rtden: 1 of 3 recordings failed")
+    assert lines[3].startswith("rtden: bad.wav is not audio")
+    assert names(folder / "out") == ["good.wav", "noisy.flac", "rtden-manifest.jsonl"]
     assert soundfile.info("out/good.wav").frames == RATE_HZ
 
 
@@ -284,12 +289,13 @@ def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder
     short("in/a.wav")
     short("in/deep/b.flac")
     assert run("file", "in").exit_code == 0
-    written = ["a.denoised.wav", "a.wav", "deep/b.denoised.flac", "deep/b.flac"]
+    written = ["a.denoised.wav", "a.wav", "deep/b.denoised.flac", "deep/b.flac", "rtden-manifest.jsonl"]
     assert names(folder / "in") == written
     Path("in/a.denoised.wav").write_bytes(b"something dear")
     again = run("file", "in")
     assert again.exit_code == 2
-    assert again.stderr.count("exists already") == 2
+    assert again.stderr.count("exists already") == 1
+    assert "1 skipped" in again.stderr
     assert Path("in/a.denoised.wav").read_bytes() == b"something dear"
     assert run("file", "in", "--force").exit_code == 0
     assert names(folder / "in") == written
@@ -421,7 +427,7 @@ def test_help_names_every_command_and_option() -> None:
     for command in ("file", "live", "devices", "models", "bench"):
         assert command in text
     text = run("file", "-h").stdout
-    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--plot", "--reference", "--force"):
+    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--plot", "--reference", "--jobs", "--dask", "--force"):
         assert option in text
 
 
