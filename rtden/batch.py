@@ -22,9 +22,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
@@ -399,7 +401,8 @@ class _Run:
         return Outcome(source, target, "failed", error=found)
 
     def _move(self, manifest: Manifest, entry: Entry, part: Part, target: Path, replaces_sha256: str | None) -> None:
-        check_target(target, force=self._force or (target.is_file() and sha256_of(target) in (replaces_sha256, part.target_sha256)))
+        ours = self._force or (target.is_file() and (sha256_of(target) == replaces_sha256 or (manifest.was_killed and _same_sound(target, Path(part.path)))))
+        check_target(target, force=ours)
         # First the line: what is written down and not there is done again, what is there and not written down would be in the way.
         manifest.append(
             dataclasses.replace(
@@ -451,6 +454,18 @@ def _is_cut_short(path: Path) -> bool:
     except AudioFileError:
         return True
     return False
+
+
+def _same_sound(first: Path, second: Path) -> bool:
+    """Return whether two files hold the same samples; their bytes may differ, for some containers hold a random number or the time."""
+    try:
+        with open_recording(first) as one, open_recording(second) as other:
+            if (one.samplerate, one.channels, one.subtype) != (other.samplerate, other.channels, other.subtype):
+                return False
+            blocks = zip_longest(read_blocks(one, first), read_blocks(other, second))
+            return all(a is not None and b is not None and np.array_equal(a, b) for a, b in blocks)
+    except AudioFileError:
+        return False
 
 
 def denoise_part(job: Job) -> Part | str:
@@ -552,10 +567,11 @@ def _cluster(address: str) -> Iterator[Any]:
         import distributed
     except ImportError:
         raise MissingPackageError("the package distributed, which reaches a dask cluster, is not installed: run 'pip install rtden[dask]'.") from None
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)  # what matters is said in sentences
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)  # what matters is said in sentences
         # A client that could not connect would wait for itself when it is deleted, and complain.
         connect = type("Client", (distributed.Client,), {"__del__": lambda _: None})
         try:
@@ -566,14 +582,27 @@ def _cluster(address: str) -> Iterator[Any]:
         with client:
             yield client
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _on_cluster(client: Any, jobs: Sequence[Job]) -> Generator[tuple[Job, Part | str | None], None, None]:
     """Yield jobs with their results from a dask cluster, in the order in which they are done.
 
-    What a worker was doing when it was lost, the cluster does again elsewhere. None stands for a job that lost one worker after another.
+    What a worker was doing when it was lost, the cluster does again elsewhere. A job that lost one worker after another is
+    done once more after all others, alone, for it may have lost them by what was beside it; if it loses them again, the result is None.
     """
+    lost: list[Job] = []
+    for job, result in _as_completed(client, jobs):
+        if result is None:
+            lost.append(job)
+        else:
+            yield job, result
+    for job in lost:
+        yield from _as_completed(client, [job])
+
+
+def _as_completed(client: Any, jobs: Sequence[Job]) -> Generator[tuple[Job, Part | str | None], None, None]:
     import distributed
 
     if not jobs:
@@ -583,27 +612,20 @@ def _on_cluster(client: Any, jobs: Sequence[Job]) -> Generator[tuple[Job, Part |
     try:
         try:
             client.wait_for_workers(1, timeout=WORKERS_SECONDS)
-        except TimeoutError:
+        except distributed.TimeoutError:
             raise RtdenError(f"the dask cluster has had no worker for {WORKERS_SECONDS:.0f} s; start some with 'dask worker ADDRESS'.") from None
-        job_of = dict(zip((future.key for future in futures), jobs, strict=True))
+        job_of = {future.key: job for future, job in zip(futures, jobs, strict=True)}
         for future in distributed.as_completed(futures, loop=client.loop):
-            job = job_of.pop(future.key)
-            yield job, _gathered(future, job)
-            future.release()
+            job = job_of[future.key]
+            if future.status == "finished":
+                yield job, future.result()
+            elif future.status != "error":
+                raise RtdenError("the connection to the dask cluster was lost; the same command goes on with what is not yet finished.")
+            elif isinstance(error := future.exception(), distributed.KilledWorker):
+                yield job, None
+            else:
+                yield job, f"{job.source} could not be denoised by the cluster ({type(error).__name__}: {error}); install the same rtden on it."
+            future.release()  # the cluster need not remember it
     finally:
         with suppress(Exception):
             client.cancel(futures, force=True)
-
-
-def _gathered(future: Any, job: Job) -> Part | str | None:
-    import distributed
-
-    if future.status == "finished":
-        result: Part | str = future.result()
-        return result
-    if future.status != "error":
-        return f"{job.source} was not denoised: the connection to the cluster was lost; run the same command again."
-    error = future.exception()
-    if isinstance(error, distributed.KilledWorker):
-        return None
-    return f"{job.source} could not be denoised by the cluster ({type(error).__name__}: {error}); install the same rtden on it."
