@@ -219,6 +219,7 @@ class Part:
     source_sha256: str
     target_sha256: str
     report: FileReport
+    replaces_sha256: str | None
     state: Literal["denoised", "copied"] = "denoised"
 
 
@@ -306,7 +307,7 @@ def denoise_files(
             results = ((job, denoise_part(job)) for job in todo)
         with closing(results):
             for job, part in results:
-                yield run.settle(job.source, job.target, part or _died(job), replaces_sha256=job.replaces_sha256)
+                yield run.settle(job.source, job.target, part or _died(job))
 
 
 def _died(job: Job) -> str:
@@ -368,14 +369,14 @@ class _Run:
                 check_target(path, force=manifest.was_killed)  # what is there may be what is to be there: that will be seen
             elif present not in written and not _is_cut_short(path):
                 raise AudioFileError(f"{target} exists already and was changed since rtden wrote it; keep it under another name, or overwrite it with --force.")
-        if key is not None and not (os.path.exists(source) and path.exists() and path.samefile(source)):
+        job = dataclasses.replace(self._asked, source=source, target=target, run=manifest.run, replaces_sha256=present)
+        if key is not None and not (path.exists() and path.samefile(source)):
             for entry in manifest.by_key.get(key, ()):
-                same = manifest.folder / entry.target
-                if entry.target_sha256 and same.is_file() and sha256_of(same) == entry.target_sha256:
-                    return _copy(entry, same, source, target, manifest.run)
-        return dataclasses.replace(self._asked, source=source, target=target, run=manifest.run, replaces_sha256=present)
+                if (part := _copy(entry, manifest.folder / entry.target, job)) is not None:
+                    return part
+        return job
 
-    def settle(self, source: str, target: str, found: Part | str | None, *, replaces_sha256: str | None = None) -> Outcome:
+    def settle(self, source: str, target: str, found: Part | str | None) -> Outcome:
         """Write down what became of a recording, and move it to its place."""
         if found is None:
             return Outcome(source, target, "skipped")
@@ -391,7 +392,7 @@ class _Run:
         )
         if isinstance(found, Part):
             try:
-                self._move(manifest, entry, found, Path(target), replaces_sha256)
+                self._move(manifest, entry, found, Path(target))
             except AudioFileError as error:
                 found = str(error)
             else:
@@ -400,8 +401,10 @@ class _Run:
         manifest.append(dataclasses.replace(entry, error=found))
         return Outcome(source, target, "failed", error=found)
 
-    def _move(self, manifest: Manifest, entry: Entry, part: Part, target: Path, replaces_sha256: str | None) -> None:
-        ours = self._force or (target.is_file() and (sha256_of(target) == replaces_sha256 or (manifest.was_killed and _same_sound(target, Path(part.path)))))
+    def _move(self, manifest: Manifest, entry: Entry, part: Part, target: Path) -> None:
+        ours = self._force or (
+            target.is_file() and (sha256_of(target) == part.replaces_sha256 or (manifest.was_killed and _same_sound(target, Path(part.path))))
+        )
         check_target(target, force=ours)
         # First the line: what is written down and not there is done again, what is there and not written down would be in the way.
         manifest.append(
@@ -426,17 +429,22 @@ def _part_path(run: str, target: str) -> Path:
     return Path(target).with_name(f"{Path(run).name}-{secrets.token_hex(8)}.part")
 
 
-def _copy(entry: Entry, same: Path, source: str, target: str, run: str) -> Part:
-    """Return a part that is a copy of a finished recording."""
-    part = _part_path(run, target)
+def _copy(entry: Entry, finished: Path, job: Job) -> Part | None:
+    """Return a part that is a copy of a finished recording; None if that is no longer what it was."""
+    if not finished.is_file():
+        return None
+    part = _part_path(job.run, job.target)
     make_folder(part.parent)
     try:
-        shutil.copyfile(same, part)
+        shutil.copyfile(finished, part)
+        if sha256_of(part) != entry.target_sha256:
+            part.unlink()
+            return None
     except OSError as error:
-        raise AudioFileError(f"{target} cannot be written ({error.strerror}); make room on the disk or choose another place.") from None
+        raise AudioFileError(f"{job.target} cannot be written ({error.strerror}); make room on the disk or choose another place.") from None
     noise_removed_db = math.nan if entry.noise_removed_db is None else entry.noise_removed_db
-    report = FileReport(source, target, entry.seconds or 0.0, 0.0, noise_removed_db)
-    return Part(str(part), str(entry.source_sha256), str(entry.target_sha256), report, "copied")
+    report = FileReport(job.source, job.target, entry.seconds or 0.0, 0.0, noise_removed_db)
+    return Part(str(part), str(entry.source_sha256), str(entry.target_sha256), report, job.replaces_sha256, "copied")
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -490,7 +498,7 @@ def denoise_part(job: Job) -> Part | str:
         except AudioFileError:
             part.unlink(missing_ok=True)
             raise
-        return Part(str(part), source_sha256, sha256_of(part), report)
+        return Part(str(part), source_sha256, sha256_of(part), report, job.replaces_sha256)
     except RtdenError as error:
         return str(error)
     except Exception as error:  # whatever is wrong with one recording, the others are to be done

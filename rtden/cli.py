@@ -165,10 +165,9 @@ def file(
             show = functools.partial(_show_progress, bar, task)
             report = denoise_file(*pairs[0], model=model, settings=settings, full_band=full_band, force=force, progress=show)
         _print_report(report)
-        failed = 0
     else:
-        folders = sources if output is None else [output]
-        failed = _denoise_folder(pairs, folders, model=model, settings=settings, full_band=full_band, force=force, jobs=jobs, dask=dask)
+        folders = [source for source in sources if os.path.isdir(source)] if output is None else [output]
+        _denoise_folder(pairs, folders, model=model, settings=settings, full_band=full_band, force=force, jobs=jobs, dask=dask)
     if reference is not None:
         _print_scores(reference, Path(pairs[0][0]), Path(pairs[0][1]))
     if picture is not None:
@@ -176,12 +175,10 @@ def file(
 
         plot_mels(Path(pairs[0][0]), Path(pairs[0][1]), picture, model=model, force=force)
         _messages.print(f"picture: {picture}", markup=False)
-    if failed:
-        raise typer.Exit(2)
 
 
-def _denoise_folder(pairs: list[tuple[str, str]], folders: list[str], **options: Any) -> int:
-    """Denoise many recordings, say what became of each, and return how many failed."""
+def _denoise_folder(pairs: list[tuple[str, str]], folders: list[str], **options: Any) -> None:
+    """Denoise many recordings, say what became of each, and leave with 2 if one failed."""
     from rich.progress import MofNCompleteColumn
 
     from rtden.batch import denoise_files
@@ -206,7 +203,7 @@ def _denoise_folder(pairs: list[tuple[str, str]], folders: list[str], **options:
         _messages.print(f"{counts['copied']} copied from the same sound under another name, which was finished before.")
     if counts["failed"]:
         _messages.print(f"rtden: {counts['failed']} of {len(pairs)} recordings failed, the sentences above say why; the others were written.")
-    return counts["failed"]
+        raise typer.Exit(2)
 
 
 def _print_report(report: Any) -> None:

@@ -267,6 +267,14 @@ def test_a_renamed_or_copied_recording_gets_the_finished_result(finished: Path, 
     assert set(states(run("in")).values()) == {"skipped"}
 
 
+def test_recordings_that_change_their_names_with_each_other_change_their_results(finished: Path) -> None:
+    for source, target in (("a.wav", "x.wav"), ("deep/a.wav", "a.wav"), ("x.wav", "deep/a.wav")):
+        shutil.move(finished / "in" / source, finished / "in" / target)
+    assert {state for source, state in states(run("in")).items() if source.endswith("a.wav")} <= {"copied", "denoised"}
+    assert contents(finished / "out") == expected(finished)
+    assert set(states(run("in")).values()) == {"skipped"}
+
+
 def test_a_damaged_or_other_result_is_not_copied(finished: Path) -> None:
     (finished / "out" / "a.wav").write_bytes(b"damaged")
     shutil.move("in/a.wav", "in/renamed.wav")
@@ -466,6 +474,28 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(folder: Path, ever
     assert sorted(line["target"] for line in entries(folder / "out")) == [*(f"{number}.wav" for number in range(6)), "short.wav"]
     denoise_file("long/3.wav", "3.wav", settings=Settings(advance=8))
     assert sha256_of("3.wav") == sha256_of("out/3.wav")
+
+
+def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> None:
+    for number in range(6):
+        record(folder / "long" / f"{number}.ogg", 20.0 + number, seed=number)
+    command = [*RTDEN, "file", "long", "-o", "out", "--jobs", "2", "--advance", "8"]
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        started = children(process.pid)
+        process.kill()
+    deadline = time.monotonic() + 30
+    while [pid for pid in started if Path(f"/proc/{pid}").exists()] and time.monotonic() < deadline:
+        time.sleep(0.05)  # a worker sees at the end of its recording that nobody waits for it
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert [name for name in names(folder / "out") if name.startswith(".")]
+    path = folder / "out" / MANIFEST
+    path.write_bytes(path.read_bytes()[:50])  # and its machine lost its power
+    ended = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=120, check=True)
+    assert "failed" not in ended.stderr
+    assert names(folder / "out") == [*(f"{number}.ogg" for number in range(6)), MANIFEST]
+    assert set(states(run("long", settings=Settings(advance=8))).values()) == {"skipped"}
 
 
 # A cluster

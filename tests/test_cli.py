@@ -284,6 +284,20 @@ def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(fo
     assert soundfile.info("out/good.wav").frames == RATE_HZ
 
 
+def test_a_folder_of_one_recording_is_measured_and_one_of_a_broken_one_is_told(folder: Path) -> None:
+    Path("in").mkdir()
+    shutil.copy("noisy.flac", "in/one.flac")
+    result = run("file", "in", "--reference", str(DATA / "clean.flac"), "--plot", "one.png")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("SI-SDR ")
+    assert Path("one.png").exists()
+    Path("in/one.flac").write_bytes(b"no audio at all")
+    result = run("file", "in", "-o", "out", "--reference", str(DATA / "clean.flac"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "rtden:"]
+
+
 def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder: Path) -> None:
     Path("in/deep").mkdir(parents=True)
     short("in/a.wav")
