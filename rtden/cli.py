@@ -129,15 +129,26 @@ def file(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.")
     ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Recordings to work on at a time.", show_default="one for each core")] = None,
+    dask: Annotated[
+        str | None, typer.Option("--dask", help='Scheduler of a dask cluster to work on, which sees the same files under the same paths (extra "dask").')
+    ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Denoise recordings: same length, rate, channels and sample format; the originals stay as they are."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    """Denoise recordings: same length, rate, channels and sample format; the originals stay as they are.
 
-    from rtden.errors import AudioFileError
+    Of a folder, or several recordings, rtden-manifest.jsonl says what was done: in the folder of --output, or else in each
+    folder that is named and beside each recording that is. The same command goes on where it was stopped: what is finished
+    is known by its content and skipped.
+    """
+    from rtden.errors import AudioFileError, SettingsError
     from rtden.files import check_target, denoise_file, open_recording, plan
     from rtden.settings import Settings
 
+    if jobs is not None and jobs < 1:
+        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
+    if jobs is not None and dask is not None:
+        raise SettingsError("the cluster's workers decide how many recordings are worked on at a time; give one of --jobs and --dask.")
     settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
     pairs = plan(sources, output)
     if (picture or reference) and (len(pairs) != 1 or "-" in pairs[0]):
@@ -147,40 +158,17 @@ def file(
             pass
     if picture is not None:
         check_target(picture, force=force)
-    failed = 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        console=_messages,
-        transient=True,
-        disable=not _messages.is_terminal,
-    ) as bar:
-        for number, (source, target) in enumerate(pairs, 1):
-            task = bar.add_task(f"{number}/{len(pairs)} {Path(source).name}")
-            try:
-                report = denoise_file(
-                    source,
-                    target,
-                    model=model,
-                    settings=settings,
-                    full_band=full_band,
-                    force=force,
-                    progress=functools.partial(_show_progress, bar, task),
-                )
-            except RtdenError as error:
-                if len(pairs) == 1:
-                    raise
-                failed += 1
-                bar.console.print(f"rtden: {error}", markup=False)
-            else:
-                bar.console.print(
-                    f"{report.source} -> {report.target}: noise reduced by {_db(report.noise_removed_db)}, "
-                    f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s (real-time factor {report.real_time_factor:.3f})",
-                    markup=False,
-                )
-            bar.remove_task(task)
+    if len(sources) == 1 and not os.path.isdir(sources[0]):
+        if dask is not None:
+            raise AudioFileError("--dask goes with a folder, or with several recordings.")
+        with _bar() as bar:
+            task = bar.add_task(Path(sources[0]).name)
+            show = functools.partial(_show_progress, bar, task)
+            report = denoise_file(*pairs[0], model=model, settings=settings, full_band=full_band, force=force, progress=show)
+        _print_report(report)
+    else:
+        folders = [source for source in sources if os.path.isdir(source)] if output is None else [output]
+        _denoise_folder(pairs, folders, model=model, settings=settings, full_band=full_band, force=force, jobs=jobs, dask=dask)
     if reference is not None:
         _print_scores(reference, Path(pairs[0][0]), Path(pairs[0][1]))
     if picture is not None:
@@ -188,9 +176,51 @@ def file(
 
         plot_mels(Path(pairs[0][0]), Path(pairs[0][1]), picture, model=model, force=force)
         _messages.print(f"picture: {picture}", markup=False)
-    if failed:
-        _messages.print(f"rtden: {failed} of {len(pairs)} recordings failed, the sentences above say why; the others were written.")
+
+
+def _denoise_folder(pairs: list[tuple[str, str]], folders: list[str], **options: Any) -> None:
+    """Denoise many recordings, say what became of each, and leave with 2 if one failed."""
+    from rich.progress import MofNCompleteColumn
+
+    from rtden.batch import denoise_files
+
+    counts = dict.fromkeys(("denoised", "copied", "skipped", "failed"), 0)
+    try:
+        with _bar(MofNCompleteColumn()) as bar, contextlib.closing(denoise_files(pairs, folders, **options)) as outcomes:
+            task = bar.add_task("recordings", total=len(pairs))
+            for outcome in outcomes:
+                counts[outcome.state] += 1
+                if outcome.state == "denoised":
+                    _print_report(outcome.report)
+                elif outcome.state == "failed":
+                    _messages.print(f"rtden: {outcome.error}", markup=False)
+                bar.advance(task)
+    except KeyboardInterrupt:
+        _messages.print("rtden: stopped; what was unfinished was not written, and the same command goes on with it.")
+        raise typer.Exit(INTERRUPTED) from None
+    if counts["skipped"]:
+        _messages.print(f"{counts['skipped']} skipped, they were finished before.")
+    if counts["copied"]:
+        _messages.print(f"{counts['copied']} copied from the same sound under another name, which was finished before.")
+    if counts["failed"]:
+        _messages.print(f"rtden: {counts['failed']} of {len(pairs)} recordings failed, the sentences above say why; the others were written.")
         raise typer.Exit(2)
+
+
+def _print_report(report: Any) -> None:
+    _messages.print(
+        f"{report.source} -> {report.target}: noise reduced by {_db(report.noise_removed_db)}, "
+        f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s (real-time factor {report.real_time_factor:.3f})",
+        markup=False,
+    )
+
+
+def _bar(*columns: Any) -> Any:
+    """Return a bar for a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = (TextColumn("{task.description}"), BarColumn(), *(columns or (TextColumn("{task.percentage:>3.0f} %"),)), TimeRemainingColumn())
+    return Progress(*shown, console=_messages, transient=True, disable=not _messages.is_terminal)
 
 
 def _show_progress(bar: Any, task: Any, done: int, total: int) -> None:
@@ -654,7 +684,7 @@ def evaluate(
     force: ForceOption = False,
 ) -> None:
     """Score models on pairs of clean and noisy recordings: PESQ, STOI, SI-SDR and DNSMOS (extra "eval")."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
     import rtden.evaluation as scoring
     from rtden.files import check_target, write_whole
@@ -672,8 +702,7 @@ def evaluate(
     scoring.find_pairs(pairs)
     if missing := scoring.missing_packages():
         _messages.print(missing, markup=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_messages, transient=True, disable=not _messages.is_terminal) as bar:
+    with _bar(MofNCompleteColumn()) as bar:
         show = functools.partial(_show_progress, bar, bar.add_task("pairs", total=None))
         result = scoring.evaluate(pairs, names, settings, processes=processes, progress=show)
     if left_out := result.left_out():

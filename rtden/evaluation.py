@@ -28,6 +28,7 @@ from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files import SUFFIXES, Progress, open_recording, read_aligned
 from rtden.mel import Array
 from rtden.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.processes import cores
 from rtden.settings import Settings
 from rtden.sidecar import find_model, load_spec, save_spec
 from rtden.stream import StreamDenoiser
@@ -94,9 +95,8 @@ class StreamProcessor:
         return np.concatenate([*(stream.feed(noisy[at : at + block, None]) for at in range(0, len(noisy), block)), stream.flush()])[:, 0]
 
     def details(self) -> dict[str, Any]:
-        """Return the model's checksum and the settings, for JSON, which has no infinity: no limit is null."""
-        settings = {name: value if value != math.inf else None for name, value in dataclasses.asdict(self.settings).items()}
-        return {"sha256": load_spec(find_model(self.model)).sha256, "settings": settings}
+        """Return the model's checksum and the settings, for JSON."""
+        return {"sha256": load_spec(find_model(self.model)).sha256, "settings": self.settings.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -451,7 +451,7 @@ def _as_it_is(noisy: Array, _: int) -> Array:
 
 def _spread(work: Callable[[tuple[Path, Path]], Any], pairs: list[tuple[Path, Path]], processes: int | None) -> Generator[Any, None, None]:
     """Yield the results in order, from several processes."""
-    processes = min(_cores() if processes is None else processes, len(pairs))
+    processes = min(cores() if processes is None else processes, len(pairs))
     if processes == 1:
         yield from map(work, pairs)
         return
@@ -475,10 +475,6 @@ def _results(found: Iterable[Any]) -> Iterator[Any]:
 def _ignore_interrupts() -> None:
     """Leave Ctrl-C to the process that started this one, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _missing_packages(meter: Meter) -> list[str]:

@@ -36,6 +36,8 @@ SUFFIXES = frozenset((".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3",
 
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
+Streams = Callable[[int, int], StreamDenoiser]
+"""Takes a rate in Hz and a number of channels; gives a stream at its beginning."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def denoise_file(
     full_band: bool = True,
     force: bool = False,
     progress: Progress | None = None,
+    streams: Streams | None = None,
+    leave_at: Path | None = None,
 ) -> FileReport:
     """Denoise a recording into a file of the same length, rate, channels and sample format.
 
@@ -79,6 +83,11 @@ def denoise_file(
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
         Overwrite an existing target.
+    streams : callable, optional
+        Gives the stream to denoise with, for a caller that uses one for recording after recording; `model`, `settings` and
+        `full_band` then say nothing.
+    leave_at : Path, optional
+        Leave what was to become the target here, complete, for a caller that moves it to `target` itself.
 
     Raises
     ------
@@ -90,6 +99,11 @@ def denoise_file(
     if target is None:
         target = "-" if source == "-" else default_target(Path(source))
     read_from, write_to = Path(source), Path(target)
+    if streams is None:
+
+        def streams(rate_hz: int, channels: int) -> StreamDenoiser:
+            return StreamDenoiser(model, settings, rate_hz=rate_hz, channels=channels, full_band=full_band)
+
     with ExitStack() as temporary:
         folder = Path()
         if "-" in (source, target):  # containers have headers to go back to, pipes cannot
@@ -102,12 +116,12 @@ def denoise_file(
         if target == "-":
             write_to = folder / "standard output"
         try:
-            report = _denoise_path(read_from, write_to, model, settings, full_band=full_band, force=force, progress=progress)
+            report = _denoise_path(read_from, write_to, streams, force=force, progress=progress, leave_at=leave_at)
         except AudioFileError as error:
             raise (AudioFileError(str(error).replace(f"{folder}{os.sep}", "")) if "-" in (source, target) else error) from None
         if target == "-":
-            with write_to.open("rb") as file, _write_errors(Path("standard output")):
-                shutil.copyfileobj(file, sys.stdout.buffer)
+            with write_to.open("rb") as written, _write_errors(Path("standard output")):
+                shutil.copyfileobj(written, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
     return dataclasses.replace(report, source=str(source), target=str(target))
 
@@ -167,15 +181,13 @@ def _recordings(path: Path, output: Path | None) -> list[tuple[Path, Path]]:
     return [(p, p.relative_to(path)) for p in found]
 
 
-def _denoise_path(
-    source: Path, target: Path, model: str | Path | None, settings: Settings | None, *, full_band: bool, force: bool, progress: Progress | None
-) -> FileReport:
+def _denoise_path(source: Path, target: Path, streams: Streams, *, force: bool, progress: Progress | None, leave_at: Path | None) -> FileReport:
     started = time.perf_counter()
     with open_recording(source) as recording:
         if os.path.exists(target) and target.samefile(source):
             raise AudioFileError(f"{target} would overwrite the original; choose another file with -o.")
         noise = NoiseMeter(recording.samplerate, recording.samplerate)
-        stream = StreamDenoiser(model, settings, rate_hz=recording.samplerate, channels=recording.channels, full_band=full_band)
+        stream = streams(recording.samplerate, recording.channels)
         container, subtype = format_of(target, recording)
         endian = recording.endian if container == recording.format and container in ("WAV", "AIFF", "AU", "RAW") else "FILE"
         with write_recording(
@@ -187,6 +199,7 @@ def _denoise_path(
             endian=endian,
             metadata=recording.copy_metadata(),
             force=force,
+            leave_at=leave_at,
         ) as write:
             done = 0
             for block in read_blocks(recording, source):
@@ -300,6 +313,7 @@ def write_recording(
     endian: str = "FILE",
     metadata: dict[str, str] | None = None,
     force: bool = False,
+    leave_at: Path | None = None,
 ) -> Iterator[Callable[[Array], None]]:
     """Open a file for writing and yield the function that appends a block; the file appears when all went well, whole.
 
@@ -309,6 +323,8 @@ def write_recording(
         libsndfile's names.
     force : bool
         Overwrite an existing file.
+    leave_at : Path, optional
+        Leave it here when it is whole, in the same folder, for a caller that moves it to `path` itself.
 
     Raises
     ------
@@ -316,11 +332,8 @@ def write_recording(
         If the file exists already or cannot be written.
     """
     check_target(path, force=force)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioFileError(f"the folder {path.parent} cannot be made ({error.strerror}); choose another place.") from None
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    make_folder(path.parent)
+    partial = leave_at or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         try:
             partial.open("xb").close()
@@ -347,10 +360,12 @@ def write_recording(
                         setattr(file, name, value)
                 yield append
             _check_written(partial, written)
-            partial.replace(path)
-    finally:
+            if leave_at is None:
+                partial.replace(path)
+    except BaseException:
         with suppress(OSError):
             partial.unlink()
+        raise
 
 
 def _check_written(path: Path, frames: int) -> None:
@@ -366,6 +381,20 @@ def _check_written(path: Path, frames: int) -> None:
         whole = False
     if not whole:
         raise OSError(errno.EIO, "its end is missing")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, as far as they are missing.
+
+    Raises
+    ------
+    AudioFileError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioFileError(f"the folder {path} cannot be made ({error.strerror}); choose another place.") from None
 
 
 def check_target(path: Path, *, force: bool) -> None:

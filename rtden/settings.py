@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rtden.errors import SettingsError
 
@@ -67,6 +68,10 @@ class Settings:
         _require(self.frames is None or 1 <= self.frames <= 64, f"frames must lie between 1 and 64, not {self.frames}")
         _require(self.phase is None or self.phase in get_args(Phase), f"phase must be 'warm' or 'random', not '{self.phase}'")
         _require(self.threads >= 1, f"threads must be 1 or more, not {self.threads}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings for JSON, which has no infinity: no limit is null."""
+        return {name: value if value != math.inf else None for name, value in dataclasses.asdict(self).items()}
 
     @property
     def gain_floor(self) -> float:

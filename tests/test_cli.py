@@ -104,6 +104,11 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
         (["file", "noisy.flac", "taken.flac", "-o", "new", "--plot", "p.png"], ["exactly one recording"]),
         (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one recording"]),
         (["file", "noisy.flac", "--plot", "taken.flac"], ["taken.flac", "exists already"]),
+        (["file", "noisy.flac", "--jobs", "0"], ["jobs", "0"]),
+        (["file", "noisy.flac", "taken.flac", "--dask", "here:1", "--jobs", "2"], ["--jobs", "--dask"]),
+        (["file", "noisy.flac", "--dask", "here:1"], ["--dask", "folder"]),
+        (["file", "noisy.flac", "-", "-o", "new"], ["standard input"]),
+        (["file", "noisy.flac", "taken.flac", "-m", "nosuchmodel", "-o", "new"], ["nosuchmodel", "seed"]),
         (["file", "low.wav"], ["4000 Hz", "8000"]),
         (["file", "nine.wav"], ["9 channels"]),
         (["live", "--in", "missing.wav", "--out", "out.wav"], ["missing.wav", "no file"]),
@@ -273,14 +278,28 @@ def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(fo
     result = run("file", "noisy.flac", "bad.wav", "good.wav", "-o", "out")
     assert result.exit_code == 2
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    lines = sorted(result.stderr.splitlines())
     assert len(lines) == 4
-    assert lines[0].startswith("noisy.flac -> out/noisy.flac: ")
-    assert lines[1].startswith("rtden: bad.wav is not audio")
-    assert lines[2].startswith("good.wav -> out/good.wav: ")
-    assert lines[3].startswith("rtden: 1 of 3 recordings failed")
-    assert names(folder / "out") == ["good.wav", "noisy.flac"]
+    assert lines[0].startswith("good.wav -> out/good.wav: ")
+    assert lines[1].startswith("noisy.flac -> out/noisy.flac: ")
+    assert lines[2].startswith("rtden: 1 of 3 recordings failed")
+    assert lines[3].startswith("rtden: bad.wav is not audio")
+    assert names(folder / "out") == ["good.wav", "noisy.flac", "rtden-manifest.jsonl"]
     assert soundfile.info("out/good.wav").frames == RATE_HZ
+
+
+def test_a_folder_of_one_recording_is_measured_and_one_of_a_broken_one_is_told(folder: Path) -> None:
+    Path("in").mkdir()
+    shutil.copy("noisy.flac", "in/one.flac")
+    result = run("file", "in", "--reference", str(DATA / "clean.flac"), "--plot", "one.png")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("SI-SDR ")
+    assert Path("one.png").exists()
+    Path("in/one.flac").write_bytes(b"no audio at all")
+    result = run("file", "in", "-o", "out", "--reference", str(DATA / "clean.flac"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "rtden:"]
 
 
 def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder: Path) -> None:
@@ -288,12 +307,13 @@ def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder
     short("in/a.wav")
     short("in/deep/b.flac")
     assert run("file", "in").exit_code == 0
-    written = ["a.denoised.wav", "a.wav", "deep/b.denoised.flac", "deep/b.flac"]
+    written = ["a.denoised.wav", "a.wav", "deep/b.denoised.flac", "deep/b.flac", "rtden-manifest.jsonl"]
     assert names(folder / "in") == written
     Path("in/a.denoised.wav").write_bytes(b"something dear")
     again = run("file", "in")
     assert again.exit_code == 2
-    assert again.stderr.count("exists already") == 2
+    assert again.stderr.count("exists already") == 1
+    assert "1 skipped" in again.stderr
     assert Path("in/a.denoised.wav").read_bytes() == b"something dear"
     assert run("file", "in", "--force").exit_code == 0
     assert names(folder / "in") == written
@@ -437,7 +457,7 @@ def test_help_names_every_command_and_option() -> None:
     for command in ("file", "live", "devices", "models", "bench"):
         assert command in text
     text = run("file", "-h").stdout
-    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--plot", "--reference", "--force"):
+    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--plot", "--reference", "--jobs", "--dask", "--force"):
         assert option in text
 
 

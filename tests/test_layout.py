@@ -13,13 +13,13 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[1] / "rtden"
 # Imports run one way: a module may import those before it in this list.
 ORDER = (
-    *("errors", "settings", "sidecar", "quiet", "supervision"),
+    *("errors", "settings", "sidecar", "quiet", "supervision", "processes"),
     *("mel", "ring", "autoencoder", "griffinlim", "denoiser", "parallel"),
-    *("resample", "stream", "metrics", "files"),
+    *("resample", "stream", "metrics", "files", "batch"),
     *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live", "view"),
     *("bench", "presets", "doctor", "service", "evaluation", "plots", "cli"),
 )
-HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy"}
+HEAVY = {"tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "scipy", "distributed", "dask"}
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:

@@ -26,3 +26,13 @@ def test_no_descriptor_is_leaked_even_by_an_error() -> None:
         with pytest.raises(ValueError, match=r"^$"):
             in_error()
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_threads_that_silence_at_a_time_are_heard_again() -> None:
+    code = (
+        "import os, threading, time\nfrom rtden.quiet import quiet_stderr\n"
+        "def work():\n    for _ in range(50):\n        with quiet_stderr():\n            time.sleep(0.0002)\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]\n[thread.join() for thread in threads]\nos.write(2, b'heard')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "heard"

@@ -19,10 +19,10 @@ from pulse import PulseServer, Recording
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120
-HEAVY = {"tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "PIL"}
+HEAVY = {"tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "matplotlib", "pesq", "pystoi", "speechmos", "onnxruntime", "PIL", "distributed"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
 ENGINE = {"numpy", "ai_edge_litert", "tflite_runtime"}
-LEARNING = {"multiprocessing", "rtden.bench", "rtden.evaluation", "rtden.plots", "rtden.doctor", "rtden.service"}
+LEARNING = {"multiprocessing", "rtden.batch", "rtden.bench", "rtden.evaluation", "rtden.plots", "rtden.doctor", "rtden.service"}
 
 
 def imported(*arguments: str, folder: Path) -> set[str]:
