@@ -29,6 +29,7 @@ from rtden.bench import BenchResult, Streams, StreamsResult, measure_apart
 from rtden.errors import InputError, RtdenError
 from rtden.evaluation import versions
 from rtden.files import check_target, read_aligned, write_whole
+from rtden.processes import cores
 from rtden.settings import ADVANCES
 
 MOST_GROWTH_MB = 28.0
@@ -152,7 +153,7 @@ def main(
         with messages.status("measuring"):
             steps = [measure_apart(model, advance, seconds=seconds) for advance in ADVANCES]
             carried = []
-            for processes in range(1, (jobs or os.cpu_count() or 1) + 1):
+            for processes in range(1, (jobs or cores()) + 1):
                 with Streams(model, jobs=processes) as running:
                     carried.append(running.most(seconds=seconds))
             memory = [file_memory(length, model) for length in (60.0, 3600.0 * hours)]

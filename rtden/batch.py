@@ -30,7 +30,7 @@ import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
-from rtden.files import FileReport, check_target, denoise_file, make_folder, open_recording, read_blocks, write_whole
+from rtden.files import FileReport, check_target, denoise_file, make_folder, open_recording, read_blocks, recording_stream, write_whole
 from rtden.processes import cores, in_processes
 from rtden.settings import Settings
 from rtden.sidecar import DEFAULT_MODEL, find_model, list_models, load_spec
@@ -513,7 +513,7 @@ def _stream(job: Job, rate_hz: int, channels: int) -> StreamDenoiser:
     streams: dict[Any, StreamDenoiser] = _kept.__dict__.setdefault("streams", {})
     wanted = (job.model, job.model_sha256, job.settings, job.full_band, rate_hz, channels)
     if wanted not in streams:
-        stream = StreamDenoiser(job.model, job.settings, rate_hz=rate_hz, channels=channels, full_band=job.full_band)
+        stream = recording_stream(job.model, job.settings, rate_hz, channels, full_band=job.full_band)
         if stream.denoisers[0].spec.sha256 != job.model_sha256:
             raise ModelError(f"the model {job.model} of the worker is another one than that of the command; install the same rtden and models on both.")
         while len(streams) >= STREAMS_KEPT:

@@ -129,7 +129,9 @@ def file(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Recordings to work on at a time.", show_default="one for each core")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Recordings, or parts of a long one, to work on at a time.", show_default="one for each core")
+    ] = None,
     dask: Annotated[
         str | None, typer.Option("--dask", help='Scheduler of a dask cluster to work on, which sees the same files under the same paths (extra "dask").')
     ] = None,
@@ -164,7 +166,7 @@ def file(
         with _bar() as bar:
             task = bar.add_task(Path(sources[0]).name)
             show = functools.partial(_show_progress, bar, task)
-            report = denoise_file(*pairs[0], model=model, settings=settings, full_band=full_band, force=force, progress=show)
+            report = denoise_file(*pairs[0], model=model, settings=settings, full_band=full_band, force=force, jobs=jobs, progress=show)
         _print_report(report)
     else:
         folders = [source for source in sources if os.path.isdir(source)] if output is None else [output]

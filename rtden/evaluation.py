@@ -9,13 +9,10 @@ import importlib.metadata
 import importlib.util
 import json
 import math
-import multiprocessing
 import os
 import platform
 import re
-import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +25,7 @@ from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files import SUFFIXES, Progress, open_recording, read_aligned
 from rtden.mel import Array
 from rtden.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
-from rtden.processes import cores
+from rtden.processes import cores, process_pool
 from rtden.settings import Settings
 from rtden.sidecar import find_model, load_spec, save_spec
 from rtden.stream import StreamDenoiser
@@ -455,14 +452,8 @@ def _spread(work: Callable[[tuple[Path, Path]], Any], pairs: list[tuple[Path, Pa
     if processes == 1:
         yield from map(work, pairs)
         return
-    # As many processes as cores, each of one thread; read where numpy is loaded, which each of them does for itself.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # A forked process would have this one's locks, held by threads that it does not have.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
-    try:
+    with process_pool(processes) as pool:
         yield from _results(pool.map(work, pairs))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interrupt nobody waits for the rest
 
 
 def _results(found: Iterable[Any]) -> Iterator[Any]:
@@ -470,11 +461,6 @@ def _results(found: Iterable[Any]) -> Iterator[Any]:
         yield from found
     except BrokenProcessPool:
         raise RtdenError("a process that measured ended early, most likely for lack of memory; let fewer work at a time.") from None
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started this one, which ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _missing_packages(meter: Meter) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import re
 import secrets
@@ -12,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +24,11 @@ import soundfile
 from rtden.errors import AudioFileError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
+from rtden.parallel import STEPS_AT_ONCE
 from rtden.quiet import quiet_stderr
 from rtden.resample import load_soxr
 from rtden.settings import Settings
+from rtden.sidecar import find_model, load_spec
 from rtden.stream import StreamDenoiser
 
 BLOCK_FRAMES = 1 << 15
@@ -33,6 +37,9 @@ SYSTEM_ERROR = 2
 DENOISED = ".denoised"
 SUFFIXES = frozenset((".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"))
 """Files that are taken from a folder; a file named by itself may have any suffix."""
+
+LONG_SECONDS = 120.0
+"""Recordings up to this length are done before other processes have started."""
 
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
@@ -67,6 +74,7 @@ def denoise_file(
     full_band: bool = True,
     force: bool = False,
     progress: Progress | None = None,
+    jobs: int | None = 1,
     streams: Streams | None = None,
     leave_at: Path | None = None,
 ) -> FileReport:
@@ -83,6 +91,9 @@ def denoise_file(
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
         Overwrite an existing target.
+    jobs : int or None
+        Processes that work on a recording of some minutes or more, one for each core if None. They are started afresh, so that a script must guard its own
+        call by ``__name__ == "__main__"``.
     streams : callable, optional
         Gives the stream to denoise with, for a caller that uses one for recording after recording; `model`, `settings` and
         `full_band` then say nothing.
@@ -99,11 +110,6 @@ def denoise_file(
     if target is None:
         target = "-" if source == "-" else default_target(Path(source))
     read_from, write_to = Path(source), Path(target)
-    if streams is None:
-
-        def streams(rate_hz: int, channels: int) -> StreamDenoiser:
-            return StreamDenoiser(model, settings, rate_hz=rate_hz, channels=channels, full_band=full_band)
-
     with ExitStack() as temporary:
         folder = Path()
         if "-" in (source, target):  # containers have headers to go back to, pipes cannot
@@ -115,6 +121,9 @@ def denoise_file(
                 shutil.copyfileobj(sys.stdin.buffer, file)
         if target == "-":
             write_to = folder / "standard output"
+        if streams is None:
+            pool = temporary.enter_context(_pool(jobs)) if jobs != 1 and _is_long(read_from) else None
+            streams = functools.partial(recording_stream, model, settings, full_band=full_band, pool=pool)
         try:
             report = _denoise_path(read_from, write_to, streams, force=force, progress=progress, leave_at=leave_at)
         except AudioFileError as error:
@@ -124,6 +133,28 @@ def denoise_file(
                 shutil.copyfileobj(written, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
     return dataclasses.replace(report, source=str(source), target=str(target))
+
+
+def recording_stream(
+    model: str | Path | None, settings: Settings | None, rate_hz: int, channels: int, *, full_band: bool, pool: Executor | None = None
+) -> StreamDenoiser:
+    """Return the stream that denoises recordings: many steps at once, and on several cores if there is a pool of processes."""
+    if pool is not None and ((settings and settings.phase) or load_spec(find_model(model)).phase) == "random":
+        pool = None  # random phases are drawn one after the other
+    return StreamDenoiser(model, settings, rate_hz=rate_hz, channels=channels, full_band=full_band, steps_at_once=STEPS_AT_ONCE, pool=pool)
+
+
+def _pool(jobs: int | None) -> AbstractContextManager[Executor]:
+    from rtden.processes import cores, process_pool  # few recordings are long
+
+    return process_pool(jobs or cores())
+
+
+def _is_long(path: Path) -> bool:
+    """Return whether a recording is worth the start of processes; what cannot be read is not."""
+    with suppress(AudioFileError), open_recording(path) as recording:
+        return bool(recording.frames > LONG_SECONDS * recording.samplerate)
+    return False
 
 
 def default_target(source: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rtden.denoiser import Denoiser
+from rtden.errors import RtdenError
 from rtden.mel import Array
 from rtden.settings import Settings
 
@@ -172,6 +173,8 @@ class ParallelDenoiser:
         ------
         InputError
             If `samples` is not a one-dimensional array of floating-point numbers.
+        RtdenError
+            If a process of the pool has died.
         """
         self._scout.feed(samples)
         self._held = np.concatenate([self._held, np.asarray(samples, np.float32)])
@@ -181,7 +184,7 @@ class ParallelDenoiser:
                 break  # it would meet a network at rest, which learns nothing from it
             self._submit(blocks - 1)
             if any(lead_in):
-                self._state = self._work[-1].result().state
+                self._state = self._result(self._work[-1]).state
         return self._collect(PENDING_PIECES)
 
     def flush(self) -> Array:
@@ -217,7 +220,14 @@ class ParallelDenoiser:
         """Return what is done, in order; wait for it while more than `pending` pieces are not."""
         done = []
         while self._work and (len(self._work) > pending or self._work[0].done()):
-            done.append(self._work.popleft().result())
+            done.append(self._result(self._work.popleft()))
         nothing = np.empty(0, np.float32)
         self.top_gains = np.concatenate([nothing, *(result.top_gains for result in done)])
         return np.concatenate([nothing, *(result.out for result in done)])
+
+    @staticmethod
+    def _result(piece: Future[_Result]) -> _Result:
+        try:
+            return piece.result()
+        except BrokenExecutor:
+            raise RtdenError("a process that denoised ended early, most likely for lack of memory; let one do the work with --jobs 1.") from None

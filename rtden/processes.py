@@ -8,6 +8,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +24,26 @@ FAILED_STARTS = 3
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes of one thread each; whatever is not done at the end is left undone.
+
+    Its processes are started afresh: a forked one would have this one's locks, held by threads that it does not have.
+    """
+    # Read where numpy is loaded, which each of them does for itself.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or an interrupt nobody waits for the rest
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started this one, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Generator[tuple[Task, Result | None], None, None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import stat
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 from signals import delay_samples
 
 from rtden import Settings, denoise_file
-from rtden.errors import AudioFileError, InputError, ModelError
-from rtden.files import default_target, format_of, plan, read_aligned, write_recording
+from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.files import default_target, format_of, plan, read_aligned, recording_stream, write_recording
 from rtden.metrics import si_sdr_db
+from rtden.stream import StreamDenoiser
 
 UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: the written sound is the sound read
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -651,3 +653,46 @@ def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(tmp_path: P
     level = {hz: 2 * np.abs(np.mean(out[24000:-24000] * np.exp(-2j * np.pi * hz * seconds[24000:-24000]))) for hz in (1000, 16000)}
     assert level[1000] == pytest.approx(0.2, rel=0.01)
     assert level[16000] == (pytest.approx(0.1, rel=0.01) if full_band else pytest.approx(0.0, abs=1e-4))
+
+
+@pytest.fixture
+def long(tmp_path: Path, recordings: tuple[np.ndarray, np.ndarray]) -> Path:
+    """Return a recording of two and a half minutes, 22050 Hz, stereo."""
+    signal = np.tile(recordings[1], 12)[: 150 * 22050]
+    soundfile.write(tmp_path / "long.wav", np.stack([signal, 0.5 * signal[::-1]], axis=1), 22050, "FLOAT")
+    return tmp_path / "long.wav"
+
+
+def test_a_long_recording_on_several_cores_is_the_same(long: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
+    steps: list[int] = []
+    denoise_file(long, one)
+    report = denoise_file(long, two, jobs=2, progress=lambda done, _: steps.append(done))
+    assert steps[-1] == 150 * 22050
+    assert report.seconds == 150.0
+    (first, _), (second, _) = soundfile.read(one, dtype="float32"), soundfile.read(two, dtype="float32")
+    assert first.shape == second.shape == (150 * 22050, 2)
+    np.testing.assert_allclose(second, first, rtol=0, atol=1e-5)
+
+
+def test_the_stream_of_recordings_gives_what_a_live_stream_gives(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    signal = recordings[1][:, None]
+    recorded, live = recording_stream(None, None, 22050, 1, full_band=True), StreamDenoiser(rate_hz=22050)
+    assert np.array_equal(np.concatenate([recorded.feed(signal), recorded.flush()]), np.concatenate([live.feed(signal), live.flush()]))
+
+
+def test_a_random_phase_is_drawn_in_one_process(long: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
+    for target, jobs in ((one, 1), (two, 2)):
+        denoise_file(long, target, settings=Settings(phase="random"), jobs=jobs)
+    assert np.array_equal(soundfile.read(one)[0], soundfile.read(two)[0])
+
+
+def test_a_process_that_dies_under_a_long_recording_is_one_sentence_and_leaves_nothing(long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_one(_: int, __: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(RtdenError, match="ended early"):
+        denoise_file(long, tmp_path / "out.wav", jobs=2, progress=kill_one)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.wav"]
