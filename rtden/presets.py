@@ -33,11 +33,11 @@ class Preset:
     """Sound kept ready for the output beyond its blocks."""
 
 
-# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller one, does half of its work at a far
-# worse quality, and an advance of 2 halves it at none.
+# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller one, does seven times its work at a far
+# worse quality, for it takes whole windows.
 PRESETS = {
-    "zero2": Preset(advance=4, buffer_ms=60.0),
-    "pi4": Preset(advance=2, buffer_ms=30.0),
+    "zero2": Preset(advance=2, buffer_ms=60.0),
+    "pi4": Preset(advance=1, buffer_ms=30.0),
     "pi5": Preset(advance=1, buffer_ms=20.0),
     "desktop": Preset(advance=1, buffer_ms=15.0),
 }
@@ -67,21 +67,24 @@ def check_name(name: str) -> None:
 def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
     """Return the preset of least delay whose load is at most `HIGHEST_LOAD` on this machine, tried for `seconds` in all.
 
-    An advance that takes more than that is left at once; where none is cheap enough it is the largest. The buffer of a known preset
-    with the advance found comes with it.
+    An advance that takes more than that is left at once; where none is cheap enough it is the largest. What is slower is also less
+    even: the buffer grows with the load from the desktop's to that of the weakest machine, which has it with a larger advance, too.
 
     Raises
     ------
     ModelError
         If the model cannot be used.
     """
-    found = ADVANCES[-1]
+    least_ms, most_ms = PRESETS["desktop"].buffer_ms, PRESETS["zero2"].buffer_ms
+    found, buffer_ms = ADVANCES[-1], most_ms
     for advance in ADVANCES:
-        if load(model, advance, seconds=seconds / len(ADVANCES)) <= HIGHEST_LOAD:
+        carried = load(model, advance, seconds=seconds / len(ADVANCES))
+        if carried <= HIGHEST_LOAD:
             found = advance
+            if advance == 1:
+                buffer_ms = round(least_ms + carried / HIGHEST_LOAD * (most_ms - least_ms))
             break
-    buffer_ms = next((preset.buffer_ms for preset in reversed(PRESETS.values()) if preset.advance == found), PRESETS["zero2"].buffer_ms)
-    return Preset(model=None if model is None else str(model), advance=found, buffer_ms=buffer_ms)
+    return Preset(model=None if model is None else str(model), advance=found, buffer_ms=float(buffer_ms))
 
 
 def load(model: str | Path | None, advance: int, *, seconds: float) -> float:
