@@ -40,6 +40,18 @@ class Latency(NamedTuple):
     seconds: float
 
 
+class TopCourse(NamedTuple):
+    """What the top gains of a call are drawn from: a point a frame in place of a gain a sample."""
+
+    levels: Array
+    """Of the frame before each block and of its frames, shape (blocks, 1 + frames)."""
+    strengths: Array
+    """At the beginning and at the end of each block, shape (blocks, 2)."""
+    start: int
+    stop: int
+    """The samples that were given, of those of the blocks."""
+
+
 def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
     """Return the latency of a model under some settings: a step, what is still to overlap, and the columns that the network looks ahead."""
     overlap = spec.n_fft - spec.hop if settings.overlap_samples is None else settings.overlap_samples
@@ -191,7 +203,6 @@ class Denoiser:
         self._limit_db = settings.limit_db
         self._gain_floor = np.float32(settings.gain_floor)
         self._top_gains: Array | None = None
-        self._top_course: tuple[Array, Array, slice]
         self.reset()
 
     @property
@@ -263,18 +274,22 @@ class Denoiser:
         to frame in straight lines as long as their overlap: what is delayed by `latency` and scaled with it fades
         together with the band itself. Where every gain is one, or the strength nothing, it is exactly one.
         """
-        if self._top_gains is None:
-            levels, strengths, given = self._top_course
-            lines = np.diff(levels, axis=1)[:, :, None] * self._fade
-            lines += levels[:, :-1, None]
-            gains = lines.reshape(len(levels), self._block_samples)
-            if (strengths != 1.0).any():
-                wet = strengths[:, :1] + (strengths[:, 1:] - strengths[:, :1]) * self._glide
-                gains *= wet
-                gains += np.float32(1.0) - wet
-            flat: Array = gains.reshape(-1)[given]
-            self._top_gains = flat
+        if self._top_gains is None:  # few ask: they are worked out when somebody does
+            self._top_gains = self.draw_top_gains(self._top_course)
         return self._top_gains
+
+    def draw_top_gains(self, course: TopCourse) -> Array:
+        """Return the top gains of a call, from what is kept of it."""
+        levels, strengths, start, stop = course
+        lines = np.diff(levels, axis=1)[:, :, None] * self._fade
+        lines += levels[:, :-1, None]
+        gains = lines.reshape(-1, self._block_samples)
+        if (strengths != 1.0).any():
+            wet = strengths[:, :1] + (strengths[:, 1:] - strengths[:, :1]) * self._glide
+            gains *= wet
+            gains += np.float32(1.0) - wet
+        drawn: Array = gains.reshape(-1)[start:stop]
+        return drawn
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
@@ -295,7 +310,8 @@ class Denoiser:
         self._given_samples = 0
         self._reached_strength = self._strength
         self._levels[-1] = 1.0  # fades before the first sample is given
-        self._top_gains = np.empty(0, np.float32)
+        self._top_course = TopCourse(np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0)
+        self._top_gains = None
         self._network.reset()
         self._step_network.reset()
 
@@ -337,9 +353,9 @@ class Denoiser:
             self.reset()
             return np.empty(0, np.float32)
         tail = self._run(np.zeros(self.latency.samples + self._block_samples, np.float32))[:owed]
-        top_gains = self.top_gains[:owed]
+        course = self._top_course._replace(stop=self._top_course.start + owed)
         self.reset()
-        self._top_gains = top_gains
+        self._top_course = course
         return tail
 
     def _run(self, samples: Array) -> Array:
@@ -365,8 +381,7 @@ class Denoiser:
             self._frame_start += self._block_samples
             self._block_start += self._block_samples
         self._given_samples += filled
-        # Few ask for the top gains: they are worked out when somebody does.
-        self._top_course, self._top_gains = (levels, strengths, slice(len(out) - filled, None)), None
+        self._top_course, self._top_gains = TopCourse(levels, strengths, len(out) - filled, len(out)), None
         return out[:filled]
 
     def _step(self) -> None:

@@ -18,18 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.denoiser import Denoiser
+from rtden.denoiser import Denoiser, TopCourse
 from rtden.errors import RtdenError
 from rtden.mel import Array
 from rtden.settings import Settings
 
 STEPS_AT_ONCE = 64
-PIECE_BLOCKS = 16
-"""Blocks of so many steps in a piece: 24 seconds at advance 1."""
+PIECE_BLOCKS = 6
+"""Blocks of so many steps in a piece: 9 seconds at advance 1. Longer ones need more memory, shorter ones more of their time for what goes before."""
 LONGEST_PIECE_BLOCKS = 4 * PIECE_BLOCKS
 """A piece grows to this where silence leaves no place to cut it."""
-PENDING_PIECES = 8
-"""Pieces that wait or are worked on; beyond them the reader waits, so that memory stays what it is."""
+PENDING_PIECES = 4
+"""Pieces that wait or are worked on; beyond them the reader waits, so that memory stays what it is. More would not be faster: while one
+process works on a piece, this one makes the features of three or four."""
 SETTLING_COLUMNS = 16
 """Columns after which an inverter that began with silence gives what one gives that did not (to 1e-5 of full scale)."""
 
@@ -61,7 +62,7 @@ class _State(NamedTuple):
 
 class _Result(NamedTuple):
     out: Array
-    top_gains: Array
+    top_courses: list[TopCourse]
     state: _State
 
 
@@ -99,7 +100,7 @@ class _Worker(Denoiser):
         self._silent: Iterator[list[bool]] = iter(())
 
     def work(self, piece: _Piece) -> _Result:
-        """Return a piece denoised, its top gains, and how it ended."""
+        """Return a piece denoised, what its top gains are drawn from, and how it ended."""
         self.reset()
         if piece.history is not None:
             self._ring.clear()
@@ -107,12 +108,16 @@ class _Worker(Denoiser):
         if piece.state is not None:
             self._network.past, self._band_gains[...] = piece.state
         self._columns, self._silent = iter(piece.columns), iter(piece.silent)
-        out, top_gains = self.feed(piece.samples), self.top_gains
+        out = self.feed(piece.samples)
+        courses = [self._top_course._replace(start=self._top_course.start + piece.given_from)]
         state = _State(self._network.past, self._band_gains.copy())
         if piece.last:
             tail = self.flush()
-            out, top_gains = np.concatenate([out, tail]), np.concatenate([top_gains, self.top_gains])
-        return _Result(out[piece.given_from :], top_gains[piece.given_from :], state)
+            out = np.concatenate([out, tail])
+            courses.append(
+                self._top_course._replace(start=min(self._top_course.stop, self._top_course.start + max(0, piece.given_from - len(out) + len(tail))))
+            )
+        return _Result(out[piece.given_from :], courses, state)
 
     def _mel(self) -> None:
         held, new = self._mel_window.columns, next(self._columns)
@@ -136,7 +141,7 @@ def _work(model: str | Path | None, settings: Settings, piece: _Piece) -> _Resul
 class ParallelDenoiser:
     """A denoiser of one recording, as :class:`rtden.Denoiser` is one, whose work other processes do.
 
-    What comes out is what a Denoiser gives, within 1e-5 of full scale, and much later: when a piece of half a minute is done.
+    What comes out is what a Denoiser gives, within 1e-5 of full scale, and much later: when a piece is done.
     Strength and limit stay what the settings say.
 
     Parameters
@@ -153,7 +158,6 @@ class ParallelDenoiser:
         self._scout = _Scout(model, self._settings)
         self.spec, self.rate_hz = self._scout.spec, self._scout.rate_hz
         self._block_samples, self._lead_in_blocks = self._scout.block_samples, self._scout.lead_in_blocks
-        self.top_gains = np.empty(0, np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -165,6 +169,12 @@ class ParallelDenoiser:
         self._held_blocks = 0  # of the lead-in
         self._history: Array | None = None
         self._state: _State | None = None
+        self._top_courses: list[TopCourse] = []
+
+    @property
+    def top_gains(self) -> Array:
+        """The gain for what lies above the model's band, as :attr:`rtden.Denoiser.top_gains`."""
+        return np.concatenate([np.empty(0, np.float32), *map(self._scout.draw_top_gains, self._top_courses)])
 
     def feed(self, samples: ArrayLike) -> Array:
         """Take in samples, shape (samples,); return those that are ready, aligned with the input.
@@ -192,7 +202,9 @@ class ParallelDenoiser:
         self._scout.flush()
         self._submit(None)
         rest = self._collect(0)
+        courses = self._top_courses
         self.reset()
+        self._top_courses = courses
         return rest
 
     def _submit(self, blocks: int | None) -> None:
@@ -221,9 +233,8 @@ class ParallelDenoiser:
         done = []
         while self._work and (len(self._work) > pending or self._work[0].done()):
             done.append(self._result(self._work.popleft()))
-        nothing = np.empty(0, np.float32)
-        self.top_gains = np.concatenate([nothing, *(result.top_gains for result in done)])
-        return np.concatenate([nothing, *(result.out for result in done)])
+        self._top_courses = [course for result in done for course in result.top_courses]
+        return np.concatenate([np.empty(0, np.float32), *(result.out for result in done)])
 
     @staticmethod
     def _result(piece: Future[_Result]) -> _Result:
