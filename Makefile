@@ -26,12 +26,13 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not real_time" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m real_time
 
 # Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
 ifneq ($(OLD_PYTHON),)
 second-runtime: $(VENV)-tflite/.run
-	$(VENV)-tflite/bin/python -m pytest tests/test_autoencoder.py tests/test_denoiser.py
+	$(VENV)-tflite/bin/python -m pytest --numprocesses auto tests/test_autoencoder.py tests/test_denoiser.py
 else ifneq ($(CI),)
 second-runtime:
 	@echo "tflite-runtime needs Python 3.10 or 3.11, and CI must test it: install one." >&2; exit 1

@@ -90,7 +90,7 @@ def measure(model: str | Path, advance: int, *, seconds: float = 60.0, threads: 
     step_seconds = _timed(denoiser, blocks)
     rss_mb = resident_mb()
     silence = np.zeros(denoiser.step_samples, np.float32)
-    denoiser.feed(np.zeros(denoiser.rate_hz, np.float32))  # a second of it, and the network rests
+    denoiser.feed(np.zeros(5 * denoiser.rate_hz, np.float32))  # as much of it, and the network rests
     idle_seconds = _timed(denoiser, [silence] * len(blocks))
     stage_seconds: dict[str, list[float]] = {}
     for stage in Denoiser.STAGES:

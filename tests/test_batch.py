@@ -23,6 +23,8 @@ from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelE
 from rtden.files import plan
 from rtden.sidecar import find_model, load_spec
 
+pytestmark = pytest.mark.real_time
+
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 # A shell that starts things in the background makes them deaf to SIGINT: undo that.
 RTDEN = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.cli import app; app(prog_name='rtden')"]

@@ -13,6 +13,8 @@ from rtden.bench import WARM_UP_STEPS, BenchResult, Percentiles, Streams, Stream
 from rtden.errors import InputError, ModelError, RtdenError, SettingsError
 from rtden.sidecar import find_model, load_spec
 
+pytestmark = pytest.mark.real_time
+
 STAGES = ["frames", "mel", "autoencoder", "griffinlim", "mix"]
 
 

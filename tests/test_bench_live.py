@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from pulse import RATE_HZ
 
+pytestmark = pytest.mark.real_time
+
 SCRIPT = Path(bench.__file__)
 LINE = "total latency 128 ms = input 20 + resampling 16 + full band 3.5 + denoiser 46 + buffer 25 + output 20"
 

@@ -21,6 +21,8 @@ from typer.testing import CliRunner, Result
 from rtden.cli import app
 from rtden.sidecar import find_model
 
+pytestmark = pytest.mark.real_time
+
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 RATE_HZ = 22050

@@ -20,6 +20,8 @@ from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer
 from signals import aligned_si_sdr_db, delay_samples
 
+pytestmark = pytest.mark.real_time
+
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 
 

@@ -21,6 +21,8 @@ from rtden.fade import FADE_SECONDS
 from rtden.live import EXCESS_SECONDS, TOLERATED_SECONDS, LiveEngine, live_settings, settings_for_wish
 from rtden.ring import Ring
 
+pytestmark = pytest.mark.real_time
+
 RATE_HZ = 22050
 UNITY = Settings(limit_db=0.0)
 

@@ -27,6 +27,8 @@ from rtden import Denoiser, Settings, denoise_file, evaluation
 from rtden.errors import ModelError, RtdenError
 from rtden.metrics import si_sdr_db
 
+pytestmark = pytest.mark.real_time
+
 RATE_HZ = 16000
 INSTALLED = {name: peer for name, peer in PEERS.items() if peer.is_installed()}
 OURS: dict[str, Callable[[], Driver]] = {"copy": Copy, "rtden": Rtden, "advance 4": functools.partial(Rtden, "seed", 4), "live": RtdenLive}

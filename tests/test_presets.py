@@ -9,6 +9,8 @@ from rtden import Denoiser, Settings, presets
 from rtden.errors import ModelError, SettingsError
 from rtden.presets import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
 
+pytestmark = pytest.mark.real_time
+
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_run(name: str) -> None:

@@ -7,7 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from rtden.processes import cores, in_processes
+
+pytestmark = pytest.mark.real_time
 
 
 def square(number: int) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from rtden.cli import app
 from rtden.errors import ServiceError
 from rtden.service import NAME, Unit, install, status, this_program, unit_path
 
+pytestmark = pytest.mark.real_time
+
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 
 

@@ -16,6 +16,8 @@ import soundfile
 from conftest import DATA
 from pulse import PulseServer, Recording
 
+pytestmark = pytest.mark.real_time
+
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120

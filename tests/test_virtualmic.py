@@ -18,6 +18,8 @@ from pulse import RATE_HZ, PulseServer
 from rtden.errors import DeviceError
 from rtden.virtualmic import SINK_NAME, SOURCE_NAME, VirtualMicrophone
 
+pytestmark = pytest.mark.real_time
+
 TONE_HZ, OTHER_HZ = 1000.0, 440.0
 HOLD = """
 import time
