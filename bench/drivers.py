@@ -185,7 +185,7 @@ class FilePath(Driver):
 
 
 def rtden_file(source: Path, target: Path) -> None:
-    """Denoise a recording as `rtden file` does."""
+    """Denoise a recording as `rtden file --jobs 1` does."""
     from rtden import denoise_file
 
     denoise_file(source, target, force=True)

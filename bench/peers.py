@@ -205,7 +205,8 @@ def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> d
     for name, known in found.items():
         known["model_kb"] = model_kb(name, models)
         known.update(PEERS[name].details() if name in PEERS else {})
-    notes = [f"{name}: {', '.join(said)}." for name, said in (("not installed", [name for name, peer in PEERS.items() if not peer.is_installed()]),) if said]
+    absent = [name for name, peer in PEERS.items() if not peer.is_installed()]
+    notes = [f"not installed: {', '.join(absent)}."] if absent else []
     notes += [f"{name} kept {cost.cores:.1f} cores busy." for name, cost in {**costs, **files}.items() if cost.cores > 1.2]
     return {
         "processor": processor_name(),

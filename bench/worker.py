@@ -44,7 +44,8 @@ def _serve() -> None:
                 driver = make()
                 frames = driver.split(samples)
                 # A denoiser may need several frames until sound comes out.
-                next(given for frame in frames if len(driver.join([given := driver.feed(frame)])))
+                if not any(len(driver.join([driver.feed(frame)])) for frame in frames):
+                    raise ValueError("no sound comes out of it")
             elif question == "rate":
                 answer = driver.rate_hz
             elif question == "load":

@@ -60,6 +60,8 @@ class Autoencoder:
 
     Attributes
     ----------
+    carried : bool
+        Whether the network carries its memory.
     columns : int
         Columns that :meth:`infer` takes and gives.
     memory_columns : int

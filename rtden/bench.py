@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rtden.denoiser import Denoiser
 from rtden.errors import RtdenError, SettingsError
 from rtden.mel import Array
+from rtden.processes import without_interrupts
 from rtden.settings import Settings
 from rtden.sidecar import find_model
 
@@ -180,7 +181,8 @@ class Streams:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             process = context.Process(target=_carry, args=(theirs, path, settings), daemon=True)
-            process.start()
+            with without_interrupts():
+                process.start()
             theirs.close()  # or its end would not be noticed here
             self._pipes.append(ours)
             self._processes.append(process)

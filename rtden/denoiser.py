@@ -29,8 +29,8 @@ TOP_HZ = (5000.0, 8000.0)
 """Bands centred between these tell what becomes of sound above the model's band (`Denoiser.top_gains`): where fricatives are, and the
 training speech still is. Beyond, the network lets less of the speech through and more of the noise."""
 QUIET_DB = -80.0
-QUIET = 10.0 ** (QUIET_DB / 20.0)
 """Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
+QUIET = 10.0 ** (QUIET_DB / 20.0)
 
 
 class Latency(NamedTuple):
@@ -224,7 +224,7 @@ class Denoiser:
     def strength(self) -> float:
         """Wet share of the output, 0 to 1; the settings' at first.
 
-        It may be set at any time, from any thread. The next step's block glides to it in a straight line, in time with the
+        It may be set at any time, from any thread. The next block of steps glides to it in a straight line, in time with the
         dry signal, so that no click is heard; before the first sample of a stream it holds at once. :meth:`reset` keeps it.
 
         Raises
@@ -359,7 +359,7 @@ class Denoiser:
         return tail
 
     def _run(self, samples: Array) -> Array:
-        samples = _sound(samples)
+        samples = finite(samples)
         block_end = self.spec.n_fft + self._block_samples - self.spec.hop
         blocks = max(0, (self._ring.written_samples + len(samples) - self._frame_start - block_end) // self._block_samples + 1)
         out = np.empty(blocks * self._block_samples, np.float32)
@@ -428,10 +428,10 @@ class Denoiser:
         not muted.
         """
         self._inverter.skip()
-        self._band_gains[rows] = self._band_gains[rows.start - self.settings.advance :][: self.settings.advance]  # the step before
+        self._band_gains[rows] = self._band_gains[rows.start - 1]  # of the frame before, which may be the last one of the block before
         start = self._block_start + step * self._step_samples
         block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        np.multiply(self._ring.view(start, start + self._step_samples)[:, 0], self._band_gains[rows][-1].mean(), out=block)
+        np.multiply(self._ring.view(start, start + self._step_samples)[:, 0], self._band_gains[rows.start].mean(), out=block)
 
     def _frames(self) -> None:
         new, hop, n_fft = self._rows, self.spec.hop, self.spec.n_fft
@@ -498,9 +498,10 @@ def _top_weights(spec: ModelSpec) -> Array:
     return weights
 
 
-def _sound(samples: Array) -> Array:
+def finite(samples: Array) -> Array:
     """Return samples in single precision, limited to LOUDEST and silence where they are not finite."""
-    if samples.dtype == np.float32 and np.dot(samples, samples) <= LOUDEST**2:
-        return samples
+    with np.errstate(over="ignore", invalid="ignore"):
+        if samples.dtype == np.float32 and np.dot(samples, samples) <= LOUDEST**2:
+            return samples
     limited = np.clip(samples, -LOUDEST, LOUDEST).astype(np.float32, copy=False)
     return np.where(np.isfinite(samples), limited, np.float32(0.0))

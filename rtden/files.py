@@ -14,14 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from rtden.errors import AudioFileError
+from rtden.errors import AudioFileError, InputError
 from rtden.mel import Array
 from rtden.metrics import NoiseMeter
 from rtden.parallel import STEPS_AT_ONCE
@@ -92,8 +92,8 @@ def denoise_file(
     force : bool
         Overwrite an existing target.
     jobs : int or None
-        Processes that work on a recording of some minutes or more, one for each core if None. They are started afresh, so that a script must guard its own
-        call by ``__name__ == "__main__"``.
+        Processes that work on a recording of some minutes or more, one for each core if None. They are started afresh, so that a
+        script must guard its own call by ``__name__ == "__main__"``. Says nothing with `streams`.
     streams : callable, optional
         Gives the stream to denoise with, for a caller that uses one for recording after recording; `model`, `settings` and
         `full_band` then say nothing.
@@ -105,8 +105,10 @@ def denoise_file(
     AudioFileError
         If a file cannot be read or written, is truncated, or would be overwritten.
     InputError, ModelError
-        If the rate, the channels or the model cannot be used.
+        If the rate, the channels, the jobs or the model cannot be used.
     """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be 1 or more, not {jobs}.")
     if target is None:
         target = "-" if source == "-" else default_target(Path(source))
     read_from, write_to = Path(source), Path(target)
@@ -144,10 +146,11 @@ def recording_stream(
     return StreamDenoiser(model, settings, rate_hz=rate_hz, channels=channels, full_band=full_band, steps_at_once=STEPS_AT_ONCE, pool=pool)
 
 
-def _pool(jobs: int | None) -> AbstractContextManager[Executor]:
+def _pool(jobs: int | None) -> AbstractContextManager[Executor | None]:
     from rtden.processes import cores, process_pool  # few recordings are long
 
-    return process_pool(jobs or cores())
+    jobs = jobs or cores()
+    return nullcontext() if jobs == 1 else process_pool(jobs)
 
 
 def _is_long(path: Path) -> bool:
@@ -241,7 +244,9 @@ def _denoise_path(source: Path, target: Path, streams: Streams, *, force: bool, 
                 done += len(block)
                 if progress is not None:
                     progress(done, recording.frames)
-            write(stream.flush())
+            tail = stream.flush()
+            noise.after(tail.mean(axis=1))
+            write(tail)
     return FileReport(str(source), str(target), done / recording.samplerate, time.perf_counter() - started, noise.removed_db)
 
 

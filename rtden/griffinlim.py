@@ -90,6 +90,16 @@ class Inverter:
         self._clear()
         self._rng = np.random.default_rng(self._seed)
 
+    @property
+    def state(self) -> tuple[Array, ...]:
+        """All that it holds but the random generator, as copies; another instance of the same settings goes on with it."""
+        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts))
+
+    @state.setter
+    def state(self, state: tuple[Array, ...]) -> None:
+        for array, held in zip((self._spectra, self._magnitude, self._parts), state, strict=True):
+            array[...] = held
+
     def skip(self) -> None:
         """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more had been made."""
         self._clear()

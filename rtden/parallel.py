@@ -11,6 +11,7 @@ import functools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +19,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.denoiser import Denoiser, TopCourse
+from rtden.denoiser import Denoiser, TopCourse, finite
 from rtden.errors import RtdenError
-from rtden.mel import Array
+from rtden.mel import Array, Spectra
 from rtden.settings import Settings
 
 STEPS_AT_ONCE = 64
 PIECE_BLOCKS = 6
 """Blocks of so many steps in a piece: 9 seconds at advance 1. Longer ones need more memory, shorter ones more of their time for what goes before."""
 LONGEST_PIECE_BLOCKS = 4 * PIECE_BLOCKS
-"""A piece grows to this where silence leaves no place to cut it."""
+"""A piece grows to this where pauses leave no place to cut it; the next one then begins as it ended."""
 PENDING_PIECES = 4
 """Pieces that wait or are worked on; beyond them the reader waits, so that memory stays what it is. More would not be faster: while one
 process works on a piece, this one makes the features of three or four."""
@@ -50,14 +51,18 @@ class _Piece:
     """Output samples that are not asked for."""
     last: bool
     state: _State | None
-    """How the piece before ended, if this one begins in silence, in which nothing settles."""
+    """How the piece before ended, if this one begins there, with nothing before it in which to settle."""
 
 
 class _State(NamedTuple):
-    """What a denoiser at rest remembers."""
+    """What a denoiser remembers."""
 
     past: list[Any]
+    columns: Array
+    spectra: Spectra
     band_gains: Array
+    levels: Array
+    inverted: tuple[Array, ...]
 
 
 class _Result(NamedTuple):
@@ -67,7 +72,7 @@ class _Result(NamedTuple):
 
 
 class _Scout(Denoiser):
-    """A denoiser that goes ahead: it makes the features, notes where silence is, and gives silence."""
+    """A denoiser that goes ahead: it makes the features and notes where silence is; what it gives means nothing."""
 
     def __init__(self, model: str | Path | None, settings: Settings) -> None:
         self.seen: list[tuple[Array, list[bool]]] = []
@@ -106,11 +111,11 @@ class _Worker(Denoiser):
             self._ring.clear()
             self._ring.write(piece.history)
         if piece.state is not None:
-            self._network.past, self._band_gains[...] = piece.state
+            self._restore(piece.state)
         self._columns, self._silent = iter(piece.columns), iter(piece.silent)
         out = self.feed(piece.samples)
         courses = [self._top_course._replace(start=self._top_course.start + piece.given_from)]
-        state = _State(self._network.past, self._band_gains.copy())
+        state = self._state()
         if piece.last:
             tail = self.flush()
             out = np.concatenate([out, tail])
@@ -118,6 +123,20 @@ class _Worker(Denoiser):
                 self._top_course._replace(start=min(self._top_course.stop, self._top_course.start + max(0, piece.given_from - len(out) + len(tail))))
             )
         return _Result(out[piece.given_from :], courses, state)
+
+    def _state(self) -> _State:
+        columns, spectra = self._mel_window.columns.copy(), self._spectra.copy()
+        return _State(self._network.past, columns, spectra, self._band_gains.copy(), self._levels.copy(), self._inverter.state)
+
+    def _restore(self, state: _State) -> None:
+        self._network.past, self._inverter.state = state.past, state.inverted
+        self._mel_window.columns[...] = state.columns
+        self._spectra[...] = state.spectra
+        self._band_gains[...] = state.band_gains
+        self._levels[...] = state.levels
+        # What the frames before the first still owe is given, too.
+        self._fed_samples = self._stream_start - self._block_start
+        self._stream_start = 0
 
     def _mel(self) -> None:
         held, new = self._mel_window.columns, next(self._columns)
@@ -155,6 +174,7 @@ class ParallelDenoiser:
     def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, pool: Executor) -> None:
         self._model, self._settings = model, settings or Settings()
         self._pool = pool
+        self._work: deque[Future[_Result]] = deque()
         self._scout = _Scout(model, self._settings)
         self.spec, self.rate_hz = self._scout.spec, self._scout.rate_hz
         self._block_samples, self._lead_in_blocks = self._scout.block_samples, self._scout.lead_in_blocks
@@ -162,9 +182,11 @@ class ParallelDenoiser:
 
     def reset(self) -> None:
         """Forget the stream."""
+        for piece in self._work:
+            piece.cancel()
+        self._work.clear()
         self._scout.reset()
         self._scout.seen.clear()
-        self._work: deque[Future[_Result]] = deque()
         self._held = np.empty(0, np.float32)  # from the lead-in of the next piece on, its history included
         self._held_blocks = 0  # of the lead-in
         self._history: Array | None = None
@@ -187,14 +209,17 @@ class ParallelDenoiser:
             If a process of the pool has died.
         """
         self._scout.feed(samples)
-        self._held = np.concatenate([self._held, np.asarray(samples, np.float32)])
-        while (blocks := len(self._scout.seen)) - self._held_blocks > PIECE_BLOCKS:
-            lead_in = [rests for _, steps in self._scout.seen[blocks - 1 - self._lead_in_blocks : blocks - 1] for rests in steps]
-            if any(lead_in) and not (all(lead_in) and blocks > LONGEST_PIECE_BLOCKS):
-                break  # it would meet a network at rest, which learns nothing from it
-            self._submit(blocks - 1)
-            if any(lead_in):
+        self._held = np.concatenate([self._held, finite(np.asarray(samples))])
+        # The newest block is kept: at the end of the stream there must be something left to end.
+        while (blocks := len(self._scout.seen) - 1) >= self._held_blocks + PIECE_BLOCKS and blocks > self._lead_in_blocks:
+            lead_in = [rests for _, steps in self._scout.seen[blocks - self._lead_in_blocks : blocks] for rests in steps]
+            if not any(lead_in):
+                self._submit(blocks, kept_blocks=self._lead_in_blocks)
+            elif blocks >= LONGEST_PIECE_BLOCKS:  # a network at rest learns nothing from a lead-in
+                self._submit(blocks, kept_blocks=0)
                 self._state = self._result(self._work[-1]).state
+            else:
+                break
         return self._collect(PENDING_PIECES)
 
     def flush(self) -> Array:
@@ -207,21 +232,21 @@ class ParallelDenoiser:
         self._top_courses = courses
         return rest
 
-    def _submit(self, blocks: int | None) -> None:
+    def _submit(self, blocks: int | None, *, kept_blocks: int = 0) -> None:
         """Give away the blocks held, or all that there is, and keep the lead-in of the next piece."""
         seen = self._scout.seen if blocks is None else self._scout.seen[:blocks]
         samples = self._held if blocks is None else self._held[: blocks * self._block_samples]
-        given_from = 0 if self._history is None else self._held_blocks * self._block_samples - self._lag
+        given_from = self._held_blocks * self._block_samples - self._lag if self._held_blocks else 0
         piece = _Piece(self._history, samples, [columns for columns, _ in seen], [silent for _, silent in seen], given_from, blocks is None, self._state)
         self._state = None
-        self._work.append(self._pool.submit(_work, self._model, self._settings, piece))
+        with _told():
+            self._work.append(self._pool.submit(_work, self._model, self._settings, piece))
         if blocks is not None:
-            kept = blocks - self._lead_in_blocks
-            start = kept * self._block_samples
+            start = (blocks - kept_blocks) * self._block_samples
             self._history = self._held[start - self._scout.history_samples : start].copy()
             self._held = self._held[start:].copy()
-            del self._scout.seen[:kept]
-            self._held_blocks = self._lead_in_blocks
+            del self._scout.seen[: blocks - kept_blocks]
+            self._held_blocks = kept_blocks
 
     @property
     def _lag(self) -> int:
@@ -238,7 +263,13 @@ class ParallelDenoiser:
 
     @staticmethod
     def _result(piece: Future[_Result]) -> _Result:
-        try:
+        with _told():
             return piece.result()
-        except BrokenExecutor:
-            raise RtdenError("a process that denoised ended early, most likely for lack of memory; let one do the work with --jobs 1.") from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenExecutor:
+        raise RtdenError("a process that denoised ended early, most likely for lack of memory; let one do the work with --jobs 1.") from None

@@ -17,6 +17,8 @@ from rtden.errors import RtdenError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+MOST_PROCESSES = 60
+"""A pool cannot wait for more of them on Windows."""
 FAILED_STARTS = 3
 """So many processes in a row that die before they are ready say that none ever will be."""
 
@@ -28,22 +30,30 @@ def cores() -> int:
 
 @contextmanager
 def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes of one thread each; whatever is not done at the end is left undone.
-
-    Its processes are started afresh: a forked one would have this one's locks, held by threads that it does not have.
-    """
-    # Read where numpy is loaded, which each of them does for itself.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    """Yield a pool of processes of one thread each; whatever is not done at the end is left undone."""
+    _use_one_thread_each()
+    pool = _Pool(min(processes, MOST_PROCESSES), multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or an interrupt nobody waits for the rest
 
 
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes, which it starts when there is work, leave Ctrl-C to the one that started them."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        with without_interrupts():
+            return super().submit(*arguments, **options)
+
+
 def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started this one, which ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _use_one_thread_each() -> None:
+    """As many processes as cores, each of one thread; read where numpy is loaded, which each of them does for itself."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Generator[tuple[Task, Result | None], None, None]:
@@ -66,8 +76,7 @@ def in_processes(work: Callable[[Task], Result], tasks: Sequence[Task], processe
     RtdenError
         If no process can be started.
     """
-    # As many processes as cores, each of one thread; read where numpy is loaded, which each of them does for itself.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _use_one_thread_each()
     lost: list[Task] = []
     yield from _spread(work, tasks, processes, lost)
     lost_again: list[Task] = []
@@ -84,7 +93,8 @@ def _spread(work: Callable[[Task], Result], tasks: Sequence[Task], processes: in
     try:
         while waiting or workers:
             starting = sum(worker.task is None for worker in workers)
-            workers += [_Worker(work) for _ in range(min(processes - len(workers), len(waiting) - starting))]
+            # One after the other, so that those there are will be ended if one cannot be started.
+            workers.extend(_Worker(work) for _ in range(min(processes - len(workers), len(waiting) - starting)))
             readable = multiprocessing.connection.wait([worker.connection for worker in workers])
             for worker in [worker for worker in workers if worker.connection in readable]:
                 done, worker.task = worker.task, None
@@ -123,9 +133,14 @@ class _Worker(Generic[Task]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        with _without_interrupts():
-            self._process.start()
-        theirs.close()  # only then does the death of the process close the connection
+        try:
+            with without_interrupts():
+                self._process.start()
+        except OSError as error:
+            self.connection.close()
+            raise RtdenError(f"a process to work in cannot be started ({error.strerror}); let fewer work at a time.") from None
+        finally:
+            theirs.close()  # only then does the death of the process close the connection
 
     def give(self, task: Task) -> None:
         self.task = task
@@ -141,7 +156,7 @@ class _Worker(Generic[Task]):
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Keep Ctrl-C from a process started here, which inherits what is blocked: its starter ends it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

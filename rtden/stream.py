@@ -88,6 +88,8 @@ class StreamDenoiser:
         # Waiting for the denoisers: the input, and the same at the model's rate; and the gains of what they gave.
         self._input, self._low, self._gains = nothing, nothing, nothing
         self._gains_from = 0
+        # What a channel has given before the others, and its gains.
+        self._early = self._early_gains = [nothing[:, 0]] * self.channels
         self.fed_samples = self.given_samples = 0
 
     def feed(self, block: Array) -> Array:
@@ -97,7 +99,7 @@ class StreamDenoiser:
         low = self._before.feed(block)
         if self._full_band:
             self._input, self._low = np.concatenate([self._input, block]), np.concatenate([self._low, low])
-        denoised = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]))
+        denoised = self._below([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)])
         return self._above(self._after.feed(denoised))
 
     def flush(self) -> Array:
@@ -106,21 +108,29 @@ class StreamDenoiser:
         low = self._before.feed(np.zeros((0, self.channels), np.float32), last=True)
         if self._full_band:
             self._low = np.concatenate([self._low, low])
-        rest = self._below(_side_by_side([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]))
-        ends = self._below(_side_by_side([denoiser.flush() for denoiser in self._channels]))
+        rest = self._below([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)])
+        ends = self._below([denoiser.flush() for denoiser in self._channels])
         tail = self._after.feed(np.concatenate([rest, ends]), last=True)[: max(0, owed)]
         tail = self._above(np.concatenate([tail, np.zeros((max(0, owed - len(tail)), self.channels), np.float32)]))
         self.reset()
         return tail
 
-    def _below(self, denoised: Array) -> Array:
+    def _below(self, denoised: list[Array]) -> Array:
         """Return what the denoisers gave, without what goes around and lies in their band all the same."""
+        gains = [denoiser.top_gains for denoiser in self._channels] if self._full_band else denoised
+        if any(map(len, self._early)) or len({*map(len, denoised)}) > 1:  # those of other processes are not equally far
+            denoised = [np.concatenate(parts) for parts in zip(self._early, denoised, strict=True)]
+            gains = [np.concatenate(parts) for parts in zip(self._early_gains, gains, strict=True)]
+            ready = min(map(len, denoised))
+            self._early, self._early_gains = [out[ready:] for out in denoised], [out[ready:] for out in gains]
+            denoised, gains = [out[:ready] for out in denoised], [out[:ready] for out in gains]
+        below = _side_by_side(denoised)
         if not self._full_band:
-            return denoised
-        gains = _side_by_side([denoiser.top_gains for denoiser in self._channels])
-        self._gains = np.concatenate([self._gains, gains])
-        low, self._low = self._low[: len(denoised)], self._low[len(denoised) :]
-        return denoised - gains * low
+            return below
+        around = _side_by_side(gains)
+        self._gains = np.concatenate([self._gains, around])
+        low, self._low = self._low[: len(below)], self._low[len(below) :]
+        return below - around * low
 
     def _above(self, resampled: Array) -> Array:
         """Return the output: what came through the resamplers and what goes around."""

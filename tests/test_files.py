@@ -696,3 +696,16 @@ def test_a_process_that_dies_under_a_long_recording_is_one_sentence_and_leaves_n
     with pytest.raises(RtdenError, match="ended early"):
         denoise_file(long, tmp_path / "out.wav", jobs=2, progress=kill_one)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["long.wav"]
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.4, 30.0])
+def test_the_noise_of_all_that_comes_out_is_measured(seconds: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal(int(seconds * 22050)), 22050)
+    assert denoise_file(tmp_path / "in.wav", tmp_path / "out.wav").noise_removed_db > 10.0
+
+
+def test_jobs_must_be_at_least_one(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(100), 22050)
+    for jobs in (0, -1):
+        with pytest.raises(InputError, match="jobs must be 1 or more"):
+            denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", jobs=jobs)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL_MODELS
 
 from rtden import Denoiser, Settings, list_models, parallel
-from rtden.errors import InputError
+from rtden.errors import InputError, RtdenError
 from rtden.parallel import ParallelDenoiser
 from rtden.sidecar import find_model
 from rtden.stream import StreamDenoiser
@@ -63,6 +63,48 @@ def test_long_silence_is_cut_too(model: Path, pause: float, pool: Executor, reco
     longest = max(len(parallel_denoiser.feed(signal[start : start + BLOCK])) for start in range(0, len(signal), BLOCK))
     assert longest < len(silence)
     assert_equal(model, Settings(iterations=0, phase="warm"), pool, signal)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("advance", [1, 8])
+def test_pauses_everywhere_do_not_make_one_long_piece(
+    model: Path, advance: int, pool: Executor, recordings: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal = np.concatenate([np.concatenate([recordings[1][at : at + 15000], np.zeros(65000, np.float32)]) for at in range(0, 180000, 15000)])
+    signal = np.tile(signal, 3) if advance == 8 else signal
+    pieces, submit = [], pool.submit
+    monkeypatch.setattr(pool, "submit", lambda work, *given: pieces.append(len(given[2].columns)) or submit(work, *given))
+    assert_equal(model, Settings(phase="warm", advance=advance), pool, signal)
+    assert len(pieces) > 1
+    assert max(pieces) <= 2 * parallel.LONGEST_PIECE_BLOCKS
+
+
+def test_what_is_not_finite_or_far_too_loud_is_what_a_denoiser_makes_of_it(pool: Executor, recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    signal = recordings[1].copy()
+    signal[::7001], signal[100000], signal[200001] = np.nan, np.inf, 1e37
+    assert_equal(find_model(), Settings(), pool, signal)
+
+
+class Broken:
+    """A pool that breaks at once, or as soon as it is asked for a result."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self._at_once = at_once
+
+    def submit(self, *_: object) -> Future:
+        if self._at_once:
+            raise BrokenExecutor
+        future: Future = Future()
+        future.set_exception(BrokenExecutor())
+        return future
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.usefixtures("pool")
+def test_a_pool_that_breaks_is_one_sentence(at_once: bool, noise: np.ndarray) -> None:
+    denoiser = ParallelDenoiser(pool=Broken(at_once=at_once))
+    with pytest.raises(RtdenError, match="ended early"):
+        run(denoiser, np.tile(noise, 10))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 511, 30000, 131072, 131073])

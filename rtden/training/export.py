@@ -90,11 +90,12 @@ def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
 
 
 def sequences_of(batches: Iterable[Batch], columns: int, count: int, *, seed: int = 0) -> Array:
-    """Return `count` sequences from random places of batches, shape (count, n_mels, columns, channels)."""
+    """Return `count` sequences from random places of batches, shape (count, n_mels, columns, channels); shorter ones where the mixtures are."""
     rng = np.random.default_rng(seed)
     found = []
     for batch in batches:
         for features in batch.features:
+            columns = min(columns, features.shape[1] // PIECE_COLUMNS * PIECE_COLUMNS)
             starts = rng.integers(0, features.shape[1] - columns + 1, 4)
             found += [features[:, start : start + columns] for start in starts]
         if len(found) >= count:

@@ -26,7 +26,7 @@ JUDGED_MIXTURES = 64
 def new_spec(recipe: Recipe) -> ModelSpec:
     """Return the constants of a model that is begun anew."""
     channels = ("log_mel",) if recipe.network == "seed" else ("log_mel", "above_floor", "above_mean")
-    return ModelSpec(name=recipe.network, mean_db=-30.0, channels=channels, iterations=1, frames_inverted=2)
+    return ModelSpec(name=recipe.network, mean_db=-30.0, channels=channels, iterations=1, frames_inverted=1)
 
 
 @dataclasses.dataclass(frozen=True)
