@@ -26,6 +26,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # rtden is to be in the memory of rtden's own process only
     from rtden.mel import Array
+    from rtden.stream import StreamDenoiser
 
 LONGEST_DELAY_SECONDS = 0.1
 DTLN_WINDOW, DTLN_HOP = 512, 128
@@ -185,10 +186,17 @@ class FilePath(Driver):
 
 
 def rtden_file(source: Path, target: Path) -> None:
-    """Denoise a recording as `rtden file --jobs 1` does."""
+    """Denoise a recording as `rtden file --jobs 1` does those of a folder: with a model that is loaded once."""
     from rtden import denoise_file
 
-    denoise_file(source, target, force=True)
+    denoise_file(source, target, force=True, streams=_recording_stream)
+
+
+@functools.lru_cache(maxsize=1)
+def _recording_stream(rate_hz: int, channels: int) -> StreamDenoiser:
+    from rtden.files import recording_stream
+
+    return recording_stream(None, None, rate_hz, channels, full_band=True)
 
 
 FILE_PATHS: dict[str, Callable[[Path, Path], object]] = {"rtden file": rtden_file}

@@ -157,7 +157,7 @@ def cost_text(found: dict[str, Any]) -> str:
                 ("", "rate", "frame", "real-time factor", f"times {first}'s", "delay", "start", "memory", "model (KiB)"),
                 stream_rows,
             ),
-            f"Whole recordings, on one core; {', '.join(FILE_PATHS)}: from file to file, the others from memory to memory.",
+            f"Whole recordings, on one core; {', '.join(FILE_PATHS)}: from file to file, its model loaded before; the others from memory to memory.",
             markdown(("", "rate", "real-time factor", "times real time", f"times {first_file}'s"), file_rows),
             *found["notes"],
         ]

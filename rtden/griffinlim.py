@@ -61,6 +61,7 @@ class Inverter:
         # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
         total = self._context + refined
         self._parts = np.zeros((total, parts, hop), np.float32)
+        self._refined_parts = self._parts[self._context :].reshape(refined, n_fft)
         self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
         self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
@@ -147,7 +148,7 @@ class Inverter:
 
     def _overlap_add(self) -> None:
         irfft_into(self._spectra, self._frames)
-        np.multiply(self._frames, self._synthesis, out=self._parts[self._context :].reshape(self._frames.shape))
+        np.multiply(self._frames, self._synthesis, out=self._refined_parts)
         total, parts = self._parts.shape[:2]
         self._sum[:total] = self._parts[:, 0]
         self._sum[total:] = 0.0

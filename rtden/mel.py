@@ -317,7 +317,14 @@ class MelFeatures:
 
     def push(self, frame_power: Array) -> Array:
         """Return the channels of one new column, shapes (..., n_fft // 2 + 1) to (..., n_mels, channels); valid until the next call."""
-        column_db = to_db(self._mel_bank(frame_power), self._floor_db)
+        return self.add(self.levels_db(frame_power))
+
+    def levels_db(self, frames_power: Array) -> Array:
+        """Return the log-mels of spectra in dB, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
+        return to_db(self._mel_bank(frames_power), self._floor_db)
+
+    def add(self, column_db: Array) -> Array:
+        """Do as :meth:`push` does with a column whose log-mels are known."""
         if self._tracks:
             self._trackers.update(column_db)
         for channel, subtrahend in enumerate(self._subtrahends):
@@ -356,5 +363,5 @@ class MelWindow:
         new = len(frames_power)
         if new < self.columns.shape[1]:
             self.columns[:, :-new] = self.columns[:, new:]
-        for index, frame_power in enumerate(frames_power):
-            self.columns[:, index - new] = self._features.push(frame_power)
+        for index, column_db in enumerate(self._features.levels_db(frames_power)):
+            self.columns[:, index - new] = self._features.add(column_db)
