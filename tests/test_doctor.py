@@ -12,6 +12,8 @@ from pulse import PulseServer
 from rtden import doctor, list_models, sidecar
 from rtden.doctor import Finding, benchmark, examine, governor, memory, models, python, sound_server, system, to_report
 
+pytestmark = pytest.mark.real_time
+
 RTDEN = [sys.executable, "-m", "rtden.cli"]
 NAMES = ["system", "Python", "runtime", *(f"model {name}" for name in list_models()), "sound files", "PortAudio"]
 NAMES += ["sound server", "mic", "speakers", "processor", "real-time", "memory", "benchmark"]

@@ -26,6 +26,8 @@ from rtden.errors import DeviceError
 from rtden.mel import band_edges_hz
 from rtden.view import HELP, Keyboard, LiveView, obey, status_json, watch, xruns_in_words
 
+pytestmark = pytest.mark.real_time
+
 CENTRES_HZ = band_edges_hz(128, 0.0, 11025.0)[1:-1]
 
 
