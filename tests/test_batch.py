@@ -146,7 +146,7 @@ def test_a_model_is_loaded_once_for_hundreds_of_recordings(folder: Path, monkeyp
             made.append(kwargs["rate_hz"])
             super().__init__(*args, **kwargs)
 
-    monkeypatch.setattr(files, "StreamDenoiser", Counted)
+    monkeypatch.setattr("rtden.files.StreamDenoiser", Counted)
     batch._kept.__dict__.clear()
     for number in range(300):
         record(folder / "many" / f"{number}.wav", 0.1, (22050, 16000)[number % 2], seed=number)
