@@ -31,6 +31,8 @@ training speech still is. Beyond, the network lets less of the speech through an
 QUIET_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
 QUIET = 10.0 ** (QUIET_DB / 20.0)
+REST_STEPS = 16
+"""Steps of silence that the network is given at once: a third of the work, and before it answers again at most 15 steps' to catch up with."""
 
 
 class Latency(NamedTuple):
@@ -142,12 +144,13 @@ class Denoiser:
         self.settings = settings = settings or Settings()
         advance, path = settings.advance, find_model(model)
         self._steps, self._rows = steps_at_once, steps_at_once * advance
-        self._network = Autoencoder(path, threads=settings.threads, columns=self._rows)
-        # Around silence the network is asked step by step.
-        self._step_network = self._network
-        if self._network.carried and steps_at_once > 1:
-            self._step_network = Autoencoder(path, threads=settings.threads, columns=advance)
+        self._network = self._open(path, advance)
         self.spec = spec = self._network.spec
+        # A network that carries its memory takes many steps at once for less: those of a block, or those in which it need not answer.
+        many = steps_at_once if steps_at_once > 1 else REST_STEPS
+        self._many = self._open(path, many * advance) if self._network.carried else None
+        self._unheard = np.empty((spec.n_mels, many * advance, len(spec.channels)), np.float32)
+        self._unheard_columns = 0
         self._step_samples = advance * spec.hop
         self._block_samples = steps_at_once * self._step_samples
         bins = spec.n_fft // 2 + 1
@@ -193,8 +196,8 @@ class Denoiser:
         self._top_weights = _top_weights(spec)
         self._levels = np.empty(1 + self._rows, np.float32)  # of the frame before and of the new ones
         self._fade = np.minimum(np.arange(1, spec.hop + 1, dtype=np.float32) / np.float32(min(overlap, spec.hop)), np.float32(1.0))
-        # Silence is what fills the network's memory and the inverter, this step's frames included.
-        silent_frames = max(self._network.memory_columns, self._inverter.frames_held + spec.lookahead) + advance
+        # Silence is what fills the network's window and the inverter, this step's frames included.
+        silent_frames = max(spec.frames, self._inverter.frames_held + spec.lookahead) + advance
         self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.hop
         self._block = np.empty(self._block_samples, np.float32)
         self._dry = np.empty(self._block_samples, np.float32)
@@ -204,6 +207,10 @@ class Denoiser:
         self._gain_floor = np.float32(settings.gain_floor)
         self._top_gains: Array | None = None
         self.reset()
+
+    def _open(self, path: Path, columns: int) -> Autoencoder:
+        """Return the network, for calls of so many columns."""
+        return Autoencoder(path, threads=self.settings.threads, columns=columns)
 
     @property
     def runtime(self) -> str:
@@ -313,7 +320,7 @@ class Denoiser:
         self._top_course = TopCourse(np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0)
         self._top_gains = None
         self._network.reset()
-        self._step_network.reset()
+        self._unheard_columns = 0
 
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
@@ -408,7 +415,6 @@ class Denoiser:
     def _step_by_step(self, silent: list[bool]) -> None:
         """Do as single steps do, each of which may be silent."""
         advance = self.settings.advance
-        self._step_network.past = self._network.past
         for step, rests in enumerate(silent):
             rows = slice(step * advance, (step + 1) * advance)
             if rests:
@@ -417,16 +423,21 @@ class Denoiser:
                 self._ask(step, rows)
                 self._spread(self._band_gains[rows], self._gains[rows])
                 self._invert(step, rows)
-        self._network.past = self._step_network.past
 
     def _idle(self, step: int, rows: slice) -> None:
-        """Pass silence on without network and inversion.
+        """Pass silence on without the network's answer and without inversion.
 
-        The features have been updated; what the network remembers stays, and after so many columns of the same digital silence it
-        would be the same again. The inverter begins anew: where the silence was digital that is the state that it would have had;
-        else what it lacks is as quiet as the silence was. The gain is the network's last, so that a recording that is quiet throughout is
-        not muted.
+        The network has the columns all the same, later and many at once, so that its next answer is what it would have been. The
+        inverter begins anew: where the silence was digital that is the state that it would have had; else what it lacks is as quiet as
+        the silence was. The gain is the network's last, so that a recording that is quiet throughout is not muted.
         """
+        if self._many is not None:
+            end = self._unheard_columns + self.settings.advance
+            self._unheard[:, self._unheard_columns : end] = self._seen(step)
+            self._unheard_columns = end
+            if end == self._unheard.shape[1]:
+                self._through_many(self._unheard)
+                self._unheard_columns = 0
         self._inverter.skip()
         self._band_gains[rows] = self._band_gains[rows.start - 1]  # of the frame before, which may be the last one of the block before
         start = self._block_start + step * self._step_samples
@@ -446,17 +457,36 @@ class Denoiser:
         self._mel_window.push(power(self._spectra[-self._rows :]))
 
     def _autoencoder(self) -> None:
-        if self._network.carried:
-            self._answer(self._network.infer(self._mel_window.columns), slice(None))
+        if self._many is not None and self._steps > 1:
+            self._catch_up()
+            self._answer(self._through_many(self._mel_window.columns), slice(None))
             return
         for step in range(self._steps):
             self._ask(step, slice(step * self.settings.advance, (step + 1) * self.settings.advance))
 
     def _ask(self, step: int, rows: slice) -> None:
         """Ask the network about one step."""
+        self._catch_up()
+        self._answer(self._network.infer(self._seen(step))[:, self._answered], rows)
+
+    def _seen(self, step: int) -> Array:
+        """Return what the network sees at a step."""
         start = step * self.settings.advance
-        share = self._step_network.infer(self._mel_window.columns[:, start : start + self._seen_columns])
-        self._answer(share[:, self._answered], rows)
+        return self._mel_window.columns[:, start : start + self._seen_columns]
+
+    def _through_many(self, columns: Array) -> Array:
+        """Let the network have the columns of many steps; return its answers. Its memory is in the one that takes single steps."""
+        assert self._many is not None
+        self._many.past = self._network.past
+        share = self._many.infer(columns)
+        self._network.past = self._many.past
+        return share
+
+    def _catch_up(self) -> None:
+        """Let the network have what it rested through and has not seen yet."""
+        for start in range(0, self._unheard_columns, self.settings.advance):
+            self._network.infer(self._unheard[:, start : start + self.settings.advance])
+        self._unheard_columns = 0
 
     def _answer(self, share: Array, rows: slice) -> None:
         np.maximum(share.T, self._gain_floor, out=self._band_gains[rows])

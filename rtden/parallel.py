@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rtden.autoencoder import Autoencoder
 from rtden.denoiser import Denoiser, TopCourse, finite
 from rtden.errors import RtdenError
 from rtden.mel import Array, Spectra
 from rtden.settings import Settings
+from rtden.sidecar import ModelSpec, find_model, load_spec
 
 STEPS_AT_ONCE = 64
 PIECE_BLOCKS = 6
@@ -71,13 +73,33 @@ class _Result(NamedTuple):
     state: _State
 
 
+class _Elsewhere(NamedTuple):
+    """A network that other processes have: what is to be known of it here, where neither it nor a runtime is loaded."""
+
+    spec: ModelSpec
+    carried: bool
+    memory_columns: int
+
+    def reset(self) -> None:
+        """Do nothing: there is nothing to forget here."""
+
+
+def _describe(model: str | Path | None) -> tuple[bool, int]:
+    network = Autoencoder(find_model(model))
+    return network.carried, network.memory_columns
+
+
 class _Scout(Denoiser):
     """A denoiser that goes ahead: it makes the features and notes where silence is; what it gives means nothing."""
 
-    def __init__(self, model: str | Path | None, settings: Settings) -> None:
+    def __init__(self, model: str | Path | None, settings: Settings, carried: bool, memory_columns: int) -> None:
         self.seen: list[tuple[Array, list[bool]]] = []
+        self._known = carried, memory_columns
         super().__init__(model, settings, steps_at_once=STEPS_AT_ONCE)
-        self.lead_in_blocks = -(-(self._network.memory_columns + SETTLING_COLUMNS) // self._rows)
+        self.lead_in_blocks = -(-(memory_columns + SETTLING_COLUMNS) // self._rows)
+
+    def _open(self, path: Path, columns: int) -> Any:
+        return _Elsewhere(load_spec(path), *self._known)
 
     @property
     def block_samples(self) -> int:
@@ -125,6 +147,7 @@ class _Worker(Denoiser):
         return _Result(out[piece.given_from :], courses, state)
 
     def _state(self) -> _State:
+        self._catch_up()
         columns, spectra = self._mel_window.columns.copy(), self._spectra.copy()
         return _State(self._network.past, columns, spectra, self._band_gains.copy(), self._levels.copy(), self._inverter.state)
 
@@ -175,7 +198,9 @@ class ParallelDenoiser:
         self._model, self._settings = model, settings or Settings()
         self._pool = pool
         self._work: deque[Future[_Result]] = deque()
-        self._scout = _Scout(model, self._settings)
+        with _told():
+            carried, memory_columns = pool.submit(_describe, model).result()
+        self._scout = _Scout(model, self._settings, carried, memory_columns)
         self.spec, self.rate_hz = self._scout.spec, self._scout.rate_hz
         self._block_samples, self._lead_in_blocks = self._scout.block_samples, self._scout.lead_in_blocks
         self.reset()
@@ -215,7 +240,7 @@ class ParallelDenoiser:
             lead_in = [rests for _, steps in self._scout.seen[blocks - self._lead_in_blocks : blocks] for rests in steps]
             if not any(lead_in):
                 self._submit(blocks, kept_blocks=self._lead_in_blocks)
-            elif blocks >= LONGEST_PIECE_BLOCKS:  # a network at rest learns nothing from a lead-in
+            elif blocks >= LONGEST_PIECE_BLOCKS:  # in a silent lead-in nobody learns the gain that holds through the silence
                 self._submit(blocks, kept_blocks=0)
                 self._state = self._result(self._work[-1]).state
             else:

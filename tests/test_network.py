@@ -6,6 +6,7 @@ import pytest
 
 from rtden.errors import SettingsError
 from rtden.sidecar import ModelSpec
+from rtden.training.export import to_tflite
 from rtden.training.network import find_network
 
 SEED = ModelSpec(name="seed")
@@ -73,8 +74,11 @@ def test_a_fixed_window_has_the_same_weights(network: keras.Model, rng: np.rando
     np.testing.assert_allclose(np.asarray(fixed(window)), np.asarray(network(window)), atol=1e-6)
 
 
-def test_it_is_small_enough(network: keras.Model) -> None:
-    assert network.count_params() < 1.45e6  # bytes, as int8
+def test_it_is_small_enough(awake: keras.Model) -> None:
+    carried = find_network("rtden").for_export(SPEC)
+    carried.set_weights(awake.get_weights())
+    sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 48, 3)).astype(np.float32)
+    assert len(to_tflite(carried, calibration=sequences)) < 1.5e6
 
 
 def test_an_unknown_network_is_named() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,7 +75,7 @@ def test_pauses_everywhere_do_not_make_one_long_piece(
     signal = np.concatenate([np.concatenate([recordings[1][at : at + 15000], np.zeros(65000, np.float32)]) for at in range(0, 180000, 15000)])
     signal = np.tile(signal, 3) if advance == 8 else signal
     pieces, submit = [], pool.submit
-    monkeypatch.setattr(pool, "submit", lambda work, *given: pieces.append(len(given[2].columns)) or submit(work, *given))
+    monkeypatch.setattr(pool, "submit", lambda work, *given: (work is parallel._work and pieces.append(len(given[2].columns))) or submit(work, *given))
     assert_equal(model, Settings(phase="warm", advance=advance), pool, signal)
     assert len(pieces) > 1
     assert max(pieces) <= 2 * parallel.LONGEST_PIECE_BLOCKS
@@ -91,11 +93,14 @@ class Broken:
     def __init__(self, *, at_once: bool) -> None:
         self._at_once = at_once
 
-    def submit(self, *_: object) -> Future:
-        if self._at_once:
-            raise BrokenExecutor
+    def submit(self, work: Callable[..., object], *given: object) -> Future:
         future: Future = Future()
-        future.set_exception(BrokenExecutor())
+        if work is parallel._describe:
+            future.set_result(work(*given))
+        elif self._at_once:
+            raise BrokenExecutor
+        else:
+            future.set_exception(BrokenExecutor())
         return future
 
 
@@ -133,3 +138,17 @@ def test_a_stereo_recording_at_another_rate_in_real_processes(monkeypatch: pytes
 def test_wrong_input_is_refused_as_a_denoiser_refuses_it(pool: Executor) -> None:
     with pytest.raises(InputError, match="mono"):
         ParallelDenoiser(pool=pool).feed(np.zeros((10, 2), np.float32))
+
+
+def test_the_process_that_reads_loads_no_network(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    """Its memory is the one that a user sees."""
+    code = (
+        "import sys, numpy as np\nfrom rtden.parallel import ParallelDenoiser\nfrom rtden.processes import process_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with process_pool(1) as pool:\n"
+        "        denoiser = ParallelDenoiser(pool=pool)\n"
+        "        print(len(denoiser.feed(np.zeros(50000, np.float32))) + len(denoiser.flush()), *sys.modules)"
+    )
+    samples, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert samples == "50000"
+    assert not {"ai_edge_litert", "tflite_runtime"} & set(loaded)
