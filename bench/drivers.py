@@ -116,10 +116,16 @@ class NumpyWork(Driver):
 class Rtden(Driver):
     """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop."""
 
-    def __init__(self, model: str | Path | None = None, advance: int = 1) -> None:
+    def __init__(self, model: str | Path | None = None, advance: int = 1, *, interleaved: bool = False) -> None:
         from rtden import Denoiser, Settings
 
-        self._denoiser = Denoiser(model, Settings(advance=advance))
+        self._denoiser: Any
+        if interleaved:
+            from rtden.interleave import InterleavedDenoiser
+
+            self._denoiser = InterleavedDenoiser(model, Settings(advance=advance))
+        else:
+            self._denoiser = Denoiser(model, Settings(advance=advance))
         self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance
 
     def feed(self, frame: Any) -> Any:

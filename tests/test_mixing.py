@@ -72,6 +72,18 @@ def test_a_narrow_band_is_reported_and_holds_nothing_above(drawn: list[Mixture])
     assert np.quantile(leaks, 0.8) < 1e-4  # clipping comes after the band limit and reaches beyond it
 
 
+def test_noise_often_ends_where_speech_does(drawn: list[Mixture]) -> None:
+    """Else a network learns to tell it from speech by what it has above, and keeps all noise in recordings at 16 kHz."""
+    both = [m for m in drawn if m.bandwidth_hz <= 8000 and m.clean.all() and not np.array_equal(m.clean, m.noisy) and not is_clipped(m)]
+    assert len(both) > 0.3 * len(drawn)
+    above = []
+    for mixture in both:
+        power = np.abs(np.fft.rfft((mixture.noisy - mixture.clean) * np.hanning(len(mixture.noisy)))) ** 2
+        bins_hz = np.fft.rfftfreq(len(mixture.noisy), 1 / RATE_HZ)
+        above.append(power[bins_hz > 1.1 * mixture.bandwidth_hz].sum() / power.sum())
+    assert 0.7 < np.mean(np.array(above) < 1e-5) < 0.98
+
+
 @pytest.mark.parametrize("kind", ["_recorded_noise", "_clicks", "_draw_noise"])
 def test_every_noise_is_finite_and_is_not_silent(mixer: Mixer, kind: str) -> None:
     rng = np.random.default_rng(0)
