@@ -4,7 +4,8 @@
 
 Measures a step at advance 1, 2, 4 and 8; the most real-time streams that 1, 2, ... processes carry, up to one for each core
 (`rtden bench --streams 0 --jobs K`); and the peak memory of a fresh process that denoises a recording of a minute and one of
-hours, made of the bundled one. Leaves with 1 if the longer one takes over 28 MiB (30 MB) more. With `--results`, FOLDER gets
+hours, made of the bundled one, the latter also with as many processes beside it as the machine has cores, whose memory is not counted.
+Leaves with 1 if a longer one takes over 28 MiB (30 MB) more. With `--results`, FOLDER gets
 growth.txt, growth.json and growth.png (extra "plot").
 """
 
@@ -38,8 +39,8 @@ DENOISE = """
 import sys
 from worker import peak_mb
 from rtden import denoise_file
-model, source, target = sys.argv[1:]
-report = denoise_file(source, target, model=model)
+model, source, target, jobs = sys.argv[1:]
+report = denoise_file(source, target, model=model, jobs=int(jobs))
 print(report.seconds, report.processing_seconds, peak_mb())
 """
 
@@ -57,18 +58,18 @@ def write_long(path: Path, seconds: float) -> None:
             left -= len(samples)
 
 
-def file_memory(seconds: float, model: str) -> dict[str, float]:
-    """Return what it takes a fresh process to denoise a recording of that length: its peak memory in MiB, and its time."""
+def file_memory(seconds: float, model: str, jobs: int = 1) -> dict[str, float]:
+    """Return what it takes a fresh process to denoise a recording of that length with so many jobs: its peak memory in MiB, and its time."""
     with tempfile.TemporaryDirectory(prefix="rtden-bench-") as folder:
         source = Path(folder) / "long.wav"
         write_long(source, seconds)
         paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-c", DENOISE, model, str(source), str(Path(folder) / "denoised.wav")]
+        command = [sys.executable, "-c", DENOISE, model, str(source), str(Path(folder) / "denoised.wav"), str(jobs)]
         ended = subprocess.run(command, env={**os.environ, **ONE_THREAD, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True, check=False)
         if ended.returncode:
             raise RtdenError(f"denoising {seconds:g} s of sound failed; what went wrong stands above.")
     audio_seconds, processing_seconds, peak_mb = (float(figure) for figure in ended.stdout.split())
-    return {"audio_seconds": audio_seconds, "processing_seconds": processing_seconds, "peak_mb": peak_mb}
+    return {"audio_seconds": audio_seconds, "jobs": jobs, "processing_seconds": processing_seconds, "peak_mb": peak_mb}
 
 
 def text_of(steps: list[BenchResult], carried: list[StreamsResult], memory: list[dict[str, float]]) -> str:
@@ -86,16 +87,16 @@ def text_of(steps: list[BenchResult], carried: list[StreamsResult], memory: list
             f"{found.jobs:>9}   {found.streams:>7}   {found.round.p50_ms:>5.2f} / {found.round.p99_ms:>5.2f} ms     "
             f"{found.period_ms:.2f} ms    {found.load:.2f}{said}"
         )
-    lines += ["", "recording     peak memory   processing"]
+    lines += ["", "recording   jobs   peak memory   processing"]
     for taken in memory:
-        lines.append(f"{taken['audio_seconds']:>7.0f} s     {taken['peak_mb']:>6.1f} MiB    {taken['processing_seconds']:>7.1f} s")
-    lines.append(f"the longer one takes {growth_mb(memory):+.1f} MiB; at most {MOST_GROWTH_MB:g} are allowed")
+        lines.append(f"{taken['audio_seconds']:>7.0f} s   {taken['jobs']:>4}   {taken['peak_mb']:>6.1f} MiB    {taken['processing_seconds']:>7.1f} s")
+    lines.append(f"a longer one takes {growth_mb(memory):+.1f} MiB; at most {MOST_GROWTH_MB:g} are allowed")
     return "\n".join(lines)
 
 
 def growth_mb(memory: list[dict[str, float]]) -> float:
-    """Return how much more memory the longest recording takes than the shortest."""
-    return memory[-1]["peak_mb"] - memory[0]["peak_mb"]
+    """Return how much more memory a longer recording takes than the shortest, at the most."""
+    return max(taken["peak_mb"] for taken in memory[1:]) - memory[0]["peak_mb"]
 
 
 def draw(steps: list[BenchResult], carried: list[StreamsResult], memory: list[dict[str, float]], out: Path, *, force: bool) -> None:
@@ -121,6 +122,7 @@ def draw(steps: list[BenchResult], carried: list[StreamsResult], memory: list[di
     streams.set(xlabel="Processes, one for each core", ylabel="Real-time streams carried", ylim=(0, None), xlim=(0, jobs[-1] + 0.5))
     streams.text(0.97, 0.04, "dashed: in proportion", transform=streams.transAxes, ha="right", fontsize=8, color="#777777")
     names = [f"{taken['audio_seconds'] / 60:.3g} min" if taken["audio_seconds"] < 3600 else f"{taken['audio_seconds'] / 3600:.3g} h" for taken in memory]
+    names = [name if taken["jobs"] == 1 else f"{name},\n{taken['jobs']} jobs" for name, taken in zip(names, memory, strict=True)]
     bars = peak.bar(names, [taken["peak_mb"] for taken in memory], color=OURS, width=0.5)
     peak.bar_label(bars, fmt="%.0f", fontsize=8.5, padding=2)
     peak.set(xlabel="Length of the recording", ylabel="Peak memory (MiB)")
@@ -156,7 +158,7 @@ def main(
             for processes in range(1, (jobs or cores()) + 1):
                 with Streams(model, jobs=processes) as running:
                     carried.append(running.most(seconds=seconds))
-            memory = [file_memory(length, model) for length in (60.0, 3600.0 * hours)]
+            memory = [file_memory(length, model, each) for length, each in ((60.0, 1), (3600.0 * hours, 1), (3600.0 * hours, jobs or cores()))]
         text = f"{processor_name()}, model {model}, {seconds:g} s of sound for each figure\n\n{text_of(steps, carried, memory)}"
         screen.print(text, markup=False)
         if out:

@@ -27,7 +27,8 @@ def carried(streams: int, jobs: int, round_p99_ms: float = 20.0) -> StreamsResul
 
 
 def memory(longer_mb: float) -> list[dict[str, float]]:
-    return [{"audio_seconds": seconds, "processing_seconds": 0.01 * seconds, "peak_mb": mb} for seconds, mb in ((60.0, 50.0), (3600.0, longer_mb))]
+    taken = ((60.0, 1, 50.0), (3600.0, 1, 49.0), (3600.0, 2, longer_mb))
+    return [{"audio_seconds": seconds, "jobs": jobs, "processing_seconds": 0.01 * seconds, "peak_mb": mb} for seconds, jobs, mb in taken]
 
 
 def test_a_long_recording_repeats_the_bundled_one(tmp_path: Path) -> None:
@@ -38,24 +39,25 @@ def test_a_long_recording_repeats_the_bundled_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples, np.resize(bundled, 30 * rate_hz))
 
 
-def test_the_memory_is_that_of_a_process_of_its_own() -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_memory_is_that_of_a_process_of_its_own(jobs: int) -> None:
     ballast = np.ones(400 << 17)  # 400 MiB that belong to this process alone
-    taken = growth.file_memory(3.0, "seed")
+    taken = growth.file_memory(3.0, "seed", jobs)
     assert len(ballast)
     assert taken["audio_seconds"] == 3.0
     assert 0.0 < taken["processing_seconds"] < 30.0
     assert 20.0 < taken["peak_mb"] < 300.0
     with pytest.raises(RtdenError, match="denoising 3 s of sound failed"):
-        growth.file_memory(3.0, "nosuchmodel")
+        growth.file_memory(3.0, "nosuchmodel", jobs)
 
 
 @pytest.mark.parametrize(("longer_mb", "code"), [(50.4, 0), (79.0, 1)])
 def test_everything_is_told_and_growing_memory_is_a_failure(
     longer_mb: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken = {of["audio_seconds"]: of for of in memory(longer_mb)}
+    taken = {(of["audio_seconds"], of["jobs"]): of for of in memory(longer_mb)}
     monkeypatch.setattr(growth, "measure_apart", lambda _, advance, seconds: step(advance))
-    monkeypatch.setattr(growth, "file_memory", lambda seconds, _: taken[seconds])
+    monkeypatch.setattr(growth, "file_memory", lambda seconds, _, jobs: taken[seconds, jobs])
     monkeypatch.setattr(growth.Streams, "__init__", lambda self, _, jobs: setattr(self, "_pipes", [None] * jobs))
     monkeypatch.setattr(growth.Streams, "__exit__", lambda *_: None)
     monkeypatch.setattr(growth.Streams, "most", lambda self, seconds: carried(40 * len(self._pipes), len(self._pipes)))
@@ -71,7 +73,7 @@ def test_everything_is_told_and_growing_memory_is_a_failure(
     assert (tmp_path / "results" / "growth.txt").read_text(encoding="utf-8") == out
     assert "      8   0.300 / 0.500 ms      12.30 ms" in out
     assert "        2        80   15.00 / 20.00 ms     23.22 ms    1.40" in out
-    assert f"   3600 s       {longer_mb:.1f} MiB       36.0 s" in out
+    assert f"   3600 s      2     {longer_mb:.1f} MiB       36.0 s" in out
     figures = json.loads((tmp_path / "results" / "growth.json").read_bytes())
     assert [found["streams"] for found in figures["streams"]] == [40, 80]
     assert figures["growth_mb"] == pytest.approx(longer_mb - 50.0)
