@@ -46,7 +46,7 @@ BLOCK_SECONDS = 0.01
 EXCESS_SECONDS = 0.05
 """By how much the delay may exceed its plan before the oldest sound is dropped; less is taken back by playing faster."""
 TOLERATED_SECONDS = 0.01
-"""By how much more the delay may be than it was at first, when it is held again after a drop-out or a loss."""
+"""By how much more the delay may be than was planned, when it is first held, or than it was then, when it is held again after a drop-out or a loss."""
 MUTE_SECONDS = 0.02
 
 
@@ -270,6 +270,7 @@ class LiveEngine:
         self._last_in = self._last_out = np.zeros(self.channels, np.float32)
         self._restart = True
         self._first_seconds: float | None = None
+        self._cut_at_first = False
         self.strength = self._strength
 
     def start(self) -> None:
@@ -409,6 +410,11 @@ class LiveEngine:
         source_block_seconds = self.source.block_samples / self.source.rate_hz
         return self.sink.block_samples + round((source_block_seconds + self._buffer.seconds) * self.sink.rate_hz)
 
+    @property
+    def _unbuffered_seconds(self) -> float:
+        """The delay as planned without buffer, devices and the way to the sink's rate and clock."""
+        return self._planned_samples / self.sink.rate_hz - self._buffer.seconds + self._stream.denoisers[0].latency.seconds + self._stream.resampling_seconds
+
     def _watch(self) -> None:
         try:
             while not self._stopping.wait(CHECK_SECONDS):
@@ -523,11 +529,15 @@ class LiveEngine:
             self._control.shift(-shrunk)
 
     def _shorten(self, delay_seconds: float) -> None:
-        """Leave out what the delay has gained since it was first held, the buffer's growth apart, before it is held again."""
+        """Leave out what the delay has beyond the plan, before it is first held, or has gained since then, the buffer's growth apart."""
         ring, beyond_buffer_seconds = self.sink.ring, delay_seconds - self._buffer.seconds
-        if self._first_seconds is None:
-            self._first_seconds = beyond_buffer_seconds
-        gained_seconds = beyond_buffer_seconds - self._first_seconds
+        reference_seconds = self._first_seconds
+        if reference_seconds is None:
+            # A sink that starts by fits leaves too much before it. Once only: a device that needs more than its blocks tell is to have it.
+            reference_seconds = beyond_buffer_seconds if self._cut_at_first else min(beyond_buffer_seconds, self._unbuffered_seconds)
+            self._cut_at_first = beyond_buffer_seconds - reference_seconds > TOLERATED_SECONDS
+            self._first_seconds = None if self._cut_at_first else beyond_buffer_seconds
+        gained_seconds = beyond_buffer_seconds - reference_seconds
         gained = round(gained_seconds * self.sink.rate_hz)
         if gained_seconds > TOLERATED_SECONDS and ring.fill_samples > gained:
             self._dropouts += 1

@@ -154,6 +154,23 @@ def test_a_delay_that_has_grown_is_not_held() -> None:
     assert rig.engine.status().dropouts == 1
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) -> None:
+    """Where it is there again the device needs it: there is no cutting without end."""
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=20.0)
+    rig.run(1.0)
+    excess_seconds = 0.045
+    rig.sink.ring.write(np.zeros(round(excess_seconds * RATE_HZ), np.float32))
+    rig.engine._control.restart()
+    while not rig.engine.status().dropouts:
+        rig.run(0.1)
+    if again:
+        rig.sink.ring.write(np.zeros(round(excess_seconds * RATE_HZ), np.float32))
+    rig.run(15.0)
+    assert rig.engine.status().dropouts == 1
+    assert rig.delay_seconds() == pytest.approx(rig.engine.latency.total_ms / 1000.0 + excess_seconds * again, abs=0.002)
+
+
 def test_a_device_may_come_back_with_another_rate() -> None:
     rig = Rig(source_hz=16000, sink_hz=RATE_HZ)
     rig.run(5.0)
