@@ -159,7 +159,7 @@ def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) ->
     """Where it is there again the device needs it: there is no cutting without end."""
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=20.0)
     rig.run(1.0)
-    excess_seconds = 0.045
+    excess_seconds = 0.03
     rig.sink.ring.write(np.zeros(round(excess_seconds * RATE_HZ), np.float32))
     rig.engine._control.restart()
     while not rig.engine.status().dropouts:
