@@ -114,7 +114,7 @@ class NumpyWork(Driver):
 
 
 class Rtden(Driver):
-    """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop."""
+    """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop; interleaved framings half a hop at a time, as theirs begin."""
 
     def __init__(self, model: str | Path | None = None, advance: int = 1, *, interleaved: bool = False) -> None:
         from rtden import Denoiser, Settings
@@ -126,7 +126,7 @@ class Rtden(Driver):
             self._denoiser = InterleavedDenoiser(model, Settings(advance=advance))
         else:
             self._denoiser = Denoiser(model, Settings(advance=advance))
-        self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance
+        self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance // (2 if interleaved else 1)
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""

@@ -36,7 +36,7 @@ class Settings:
     """
 
     interleaved: bool = False
-    """Two framings, half a hop apart, and the mean of what they give: better at the same delay, for half as much again of the work.
+    """Two framings, half a hop apart, and the mean of what they give: better at the same delay, for twice the work.
 
     Where resamplers are around it, or :class:`rtden.interleave.InterleavedDenoiser`; a :class:`rtden.Denoiser` has one framing.
     """
