@@ -123,7 +123,7 @@ class Rtden(Driver):
         if interleaved:
             from rtden.interleave import InterleavedDenoiser
 
-            self._denoiser = InterleavedDenoiser(model, Settings(advance=advance))
+            self._denoiser = InterleavedDenoiser(model, Settings(advance=advance), with_top_gains=False)
         else:
             self._denoiser = Denoiser(model, Settings(advance=advance))
         self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance // (2 if interleaved else 1)

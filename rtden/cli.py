@@ -42,9 +42,7 @@ COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
 AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
-InterleavedOption = Annotated[
-    bool, typer.Option("--interleaved", help="Two framings, half a hop apart: better sound at the same delay, for twice the work.")
-]
+InterleavedOption = Annotated[bool, typer.Option("--interleaved", help="Two framings, half a hop apart: better sound at the same delay, for twice the work.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
 StereoOption = Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")]

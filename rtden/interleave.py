@@ -28,9 +28,19 @@ class InterleavedDenoiser:
         As :class:`rtden.Denoiser` takes them; `settings.interleaved` goes without saying.
     pool : Executor, optional
         Other processes that do the work, as :class:`rtden.parallel.ParallelDenoiser` has it done; there is nothing to be asked or set then.
+    with_top_gains : bool
+        Whether :attr:`top_gains` will be asked for: they are worked out with every call, a tenth of the work; else there are none.
     """
 
-    def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, steps_at_once: int = 1, pool: Executor | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        settings: Settings | None = None,
+        *,
+        steps_at_once: int = 1,
+        pool: Executor | None = None,
+        with_top_gains: bool = True,
+    ) -> None:
         self.settings = dataclasses.replace(settings or Settings(), interleaved=True)
         # An iteration makes a frame consistent with its neighbours; the mean of two framings does so better.
         iterations = 0 if self.settings.iterations is None else self.settings.iterations
@@ -39,6 +49,7 @@ class InterleavedDenoiser:
         self._framings: Sequence[Denoiser | ParallelDenoiser]
         self._framings = [ParallelDenoiser(model, alone, pool=pool) for _ in range(2)] if pool else self._here
         self.spec, self.rate_hz = self._framings[0].spec, self._framings[0].rate_hz
+        self._with_top_gains = with_top_gains
         self._offset = np.zeros(self.spec.hop // 2, np.float32)
         self.reset()
 
@@ -120,13 +131,13 @@ class InterleavedDenoiser:
 
     def _mean(self, given: list[Array]) -> Array:
         """Return the mean of what both framings have given by now."""
-        gains = [framing.top_gains for framing in self._framings]
         skip = min(len(self._offset) - self._skipped_samples, len(given[1]))
-        if skip:
-            given[1], gains[1] = given[1][skip:], gains[1][skip:]
-            self._skipped_samples += skip
+        self._skipped_samples += skip
+        given[1] = given[1][skip:]
+        if self._with_top_gains:
+            first, second = (framing.top_gains for framing in self._framings)
+            self._top_gains, self._early_gains = _meet(self._early_gains, [first, second[skip:]])
         out, self._early = _meet(self._early, given)
-        self._top_gains, self._early_gains = _meet(self._early_gains, gains)
         return out
 
 

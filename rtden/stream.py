@@ -66,7 +66,7 @@ class StreamDenoiser:
             raise InputError(f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first.")
         self.rate_hz, self.channels = rate_hz, channels
         self._channels: Sequence[Denoiser | InterleavedDenoiser | ParallelDenoiser]
-        self._channels = [_denoiser(model, settings or Settings(), steps_at_once, pool) for _ in range(channels)]
+        self._channels = [_denoiser(model, settings or Settings(), steps_at_once, pool, full_band=full_band) for _ in range(channels)]
         # One for each channel; none where other processes do the work.
         self.denoisers = [] if pool else [denoiser for denoiser in self._channels if not isinstance(denoiser, ParallelDenoiser)]
         self._model_hz = self._channels[0].rate_hz
@@ -146,9 +146,11 @@ class StreamDenoiser:
         return resampled
 
 
-def _denoiser(model: str | Path | None, settings: Settings, steps_at_once: int, pool: Executor | None) -> Denoiser | InterleavedDenoiser | ParallelDenoiser:
+def _denoiser(
+    model: str | Path | None, settings: Settings, steps_at_once: int, pool: Executor | None, *, full_band: bool
+) -> Denoiser | InterleavedDenoiser | ParallelDenoiser:
     if settings.interleaved:
-        return InterleavedDenoiser(model, settings, steps_at_once=steps_at_once, pool=pool)
+        return InterleavedDenoiser(model, settings, steps_at_once=steps_at_once, pool=pool, with_top_gains=full_band)
     return Denoiser(model, settings, steps_at_once=steps_at_once) if pool is None else ParallelDenoiser(model, settings, pool=pool)
 
 

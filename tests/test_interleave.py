@@ -111,6 +111,12 @@ def test_a_stream_of_two_channels_has_it_here_or_in_other_processes(pool: Execut
     assert np.abs(outs[0] - np.concatenate([alone.feed(stereo), alone.flush()])).max() > 1e-3
 
 
+def test_without_top_gains_the_samples_are_the_same(noise: np.ndarray) -> None:
+    denoiser = InterleavedDenoiser(with_top_gains=False)
+    assert np.array_equal(whole(denoiser, noise[:20000]), whole(InterleavedDenoiser(), noise[:20000]))
+    assert len(denoiser.top_gains) == 0
+
+
 def test_a_denoiser_says_that_it_has_one_framing() -> None:
     with pytest.raises(SettingsError, match="InterleavedDenoiser"):
         Denoiser(settings=Settings(interleaved=True))
