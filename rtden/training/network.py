@@ -78,7 +78,6 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
         h = _add(h, layers.Conv2D(HIDDEN, 1, name=f"{name}_mix")(older), name=name)
     for number, dilation in enumerate(FAR_DILATIONS):
         name = f"far{number}"
-        # Not channel by channel: TFLite's own kernels for that round otherwise on ARM than XNNPACK does, those for plain convolutions do not.
         thin = layers.Conv2D(FAR_WIDTH, 1, name=f"{name}_squeeze")(h)
         older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, thin, dilation, name=name))
         h = _add(h, layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older), name=name)
