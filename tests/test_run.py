@@ -83,7 +83,7 @@ def test_a_worse_model_is_refused_and_kept_aside(folders: Folders, tmp_path: Pat
         *("train", "--speech", folders.speech, "--noise", folders.noise, "--out", tmp_path / "bad.tflite", "--work", tmp_path / "work"),
         *("--from", "seed", "--steps", 4, "--learning-rate", 0.5, *FAST),
     )
-    assert code == 2
+    assert code == 2, said
     assert "worse than model 'seed'" in said
     assert not list(tmp_path.glob("bad.*"))
     assert (tmp_path / "work" / "export" / "bad.tflite").exists()

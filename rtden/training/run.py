@@ -21,6 +21,8 @@ CALIBRATION_COLUMNS = CHECK_COLUMNS = 8192
 SEQUENCE_WINDOWS = 8
 """Length of the sequences for a network with a memory, in windows."""
 JUDGED_MIXTURES = 64
+MOST_LOSS_DB = 1.0
+"""By how much SI-SDR on them may fall."""
 
 
 def new_spec(recipe: Recipe) -> ModelSpec:
@@ -170,10 +172,12 @@ def _finish(
     written = load_spec(made)
     figures = {name: {"spectral_distance": round(o.distance, 5), "si_sdr_db": round(o.si_sdr_db, 2)} for name, o in (("before", before), ("after", outcome))}
     save_spec(dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": {"mixtures": len(mixtures), **figures}}), made)
-    if outcome.distance > before.distance:
+    # By the distance alone a network that mutes everything can win where speech is sparse.
+    if outcome.distance > before.distance or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
         origin = "the noisy sound itself" if start_path is None else f"model '{start_path.stem}'"
         raise TrainingError(
-            f"the new network is worse than {origin} on held-out recordings (distance {outcome.distance:.4f} against {before.distance:.4f}) and was not "
+            f"the new network is worse than {origin} on held-out recordings (distance {outcome.distance:.4f} against {before.distance:.4f}, "
+            f"SI-SDR {outcome.si_sdr_db:.1f} against {before.si_sdr_db:.1f} dB) and was not "
             f"written to {out}; it is kept in {made.parent}: give more recordings, or more steps at a lower learning rate."
         )
     for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
