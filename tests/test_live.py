@@ -208,7 +208,8 @@ def test_live_sound_takes_30_ms_of_the_algorithm_where_a_step_is_one_frame() -> 
 
 
 def test_bypass_mute_and_strength_act_while_running() -> None:
-    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=Settings())
+    # Of a tone of 2 Hz the network leaves next to nothing, by chance a little more or less: the limit says how much is to be heard.
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=Settings(limit_db=20.0))
     rig.run(4.0)
     engine = rig.engine
     removed = rig.heard_rms()
@@ -226,7 +227,7 @@ def test_bypass_mute_and_strength_act_while_running() -> None:
     engine.strength = 2.0
     assert engine.strength == 1.0
     rig.run(4.0)
-    assert rig.heard_rms() == pytest.approx(removed, rel=0.2)
+    assert rig.heard_rms() == pytest.approx(removed, rel=0.02)
 
 
 def test_a_quarter_of_an_hour_with_faults_leaves_every_sample_accounted_for() -> None:
