@@ -31,8 +31,9 @@ training speech still is. Beyond, the network lets less of the speech through an
 QUIET_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
 QUIET = 10.0 ** (QUIET_DB / 20.0)
-REST_STEPS = 16
-"""Steps of silence that the network is given at once: a third of the work, and before it answers again at most 15 steps' to catch up with."""
+REST_STEPS = 8
+"""Steps of silence that the network is given at once: half of the work and less, and when it answers again at most 7 to catch up with, which
+a weak machine must do within its buffer."""
 
 
 class Latency(NamedTuple):

@@ -62,7 +62,8 @@ class InterleavedDenoiser:
     def latency(self) -> Latency:
         """Of the algorithm and of the steps that are computed together, in samples and seconds: that of one framing.
 
-        A sample waits for the later of its two frames' steps, which is never later than a whole step after the earlier one's.
+        A player that is so far behind never runs dry. Whoever feeds whole hops gets a sample half a hop later than from one framing, for then
+        the second one's steps wait for the next hop.
         """
         return self._here[0].latency
 
