@@ -502,9 +502,12 @@ def keys():
         yield ""
 
 watch(engine, console, keys(), centres_hz=CENTRES_HZ)  # what is done once
-began, cpu = time.monotonic(), time.process_time()
-watch(engine, console, keys(), centres_hz=CENTRES_HZ)
-print((time.process_time() - cpu) / (time.monotonic() - began))
+shares = []
+for _ in range(3):
+    began, cpu = time.monotonic(), time.process_time()
+    watch(engine, console, keys(), centres_hz=CENTRES_HZ)
+    shares.append((time.process_time() - cpu) / (time.monotonic() - began))
+print(min(shares))  # what others do on a shared machine only adds
 """
 
 

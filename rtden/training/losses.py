@@ -14,7 +14,9 @@ from keras import ops
 
 from rtden.mel import BandSpread, hann
 from rtden.sidecar import ModelSpec
+from rtden.training.loudness import LoudnessDisturbance
 
+LOUDNESS_FRAME_SECONDS = 0.032
 COMPRESSION = 0.3
 """Exponent that brings amplitudes nearer to loudness before they are compared."""
 EPSILON = 1e-6
@@ -101,11 +103,25 @@ class SpectralLoss:
         Weight of the logarithm of each mixture's distortion relative to its speech, which is what SI-SDR measures.
     resolutions : tuple of int
         Further frame lengths in samples at which magnitudes are compared, multi-resolution (Yamamoto et al., 2020).
+    loudness : float
+        Weight of the audible disturbance, in points of raw PESQ score.
     """
 
-    def __init__(self, spec: ModelSpec, *, iterations: int, complex_share: float = 0.0, distortion: float = 0.0, resolutions: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        iterations: int,
+        complex_share: float = 0.0,
+        distortion: float = 0.0,
+        resolutions: tuple[int, ...] = (),
+        loudness: float = 0.0,
+    ) -> None:
         self.invert = Inversion(spec, iterations=iterations)
         self._complex_share, self._distortion, self._resolutions = complex_share, distortion, resolutions
+        self._loudness = loudness
+        self._loudness_n_fft = 2 * round(LOUDNESS_FRAME_SECONDS * spec.rate_hz / 2)
+        self._disturbance = LoudnessDisturbance(spec.rate_hz, self._loudness_n_fft)
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
         self._bin_weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
@@ -117,11 +133,18 @@ class SpectralLoss:
         ours, theirs = self.invert.spectra(denoised), self.invert.spectra(clean)
         loss = self._distance(ours, theirs, weight, self.invert.n_fft, complex_share=self._complex_share)
         for n_fft in self._resolutions:
-            bins = np.linspace(0, heard.shape[1] - 1, n_fft // 2 + 1).round().astype(int)
             first, second = (self.invert.spectra(signal, n_fft=n_fft) for signal in (denoised, clean))
-            loss += self._distance(first, second, ops.take(weight, bins, axis=2), n_fft)
+            loss += self._distance(first, second, _at_bins(weight, n_fft), n_fft)
         loss /= 1 + len(self._resolutions)
-        return loss + self._distortion * self._log_distortion(ours, theirs, heard[:, None, :]) if self._distortion else loss
+        if self._distortion:
+            loss += self._distortion * self._log_distortion(ours, theirs, heard[:, None, :])
+        if self._loudness:
+            n_fft = self._loudness_n_fft
+            samples = clean.shape[1] // (n_fft // 2) * (n_fft // 2)
+            spectra = (self.invert.spectra(signal[:, :samples], n_fft=n_fft) for signal in (denoised, clean))
+            powers = (ops.square(real) + ops.square(imaginary) for real, imaginary in spectra)
+            loss += self._loudness * ops.mean(self._disturbance(*powers, _at_bins(heard, n_fft)))
+        return loss
 
     def _log_distortion(self, ours: Spectra, theirs: Spectra, heard: Any) -> Any:
         difference = sum(ops.sum(heard * ops.square(a - b), axis=(1, 2)) for a, b in zip(ours, theirs, strict=True))
@@ -143,3 +166,8 @@ class SpectralLoss:
         if complex_share:
             distance += complex_share * (ops.square(real - clean_real) + ops.square(imaginary - clean_imaginary))
         return ops.mean(weight * distance)
+
+
+def _at_bins(values: Any, n_fft: int) -> Any:
+    """Take what is given for the bins of one frame length, on the last axis, for those of another."""
+    return ops.take(values, np.linspace(0, values.shape[-1] - 1, n_fft // 2 + 1).round().astype(int), axis=-1)

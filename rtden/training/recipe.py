@@ -29,7 +29,7 @@ WINDOW_STRIDE = 4
 """Columns that a network which is not causal answers per window in training; in use the newest one to eight are taken."""
 
 
-LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions")
+LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions", "loudness")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -54,6 +54,8 @@ class Recipe:
     """Weight of the logarithmic distortion in the loss."""
     resolutions: tuple[int, ...] = ()
     """Further frame lengths, in samples, at which the loss compares."""
+    loudness: float = 0.0
+    """Weight of the audible disturbance in the loss."""
     validate_every: int = 500
     validation_batches: int = 24
     patience: int = 8
