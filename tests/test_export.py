@@ -108,3 +108,4 @@ def test_judging_hears_the_difference(recordings: tuple[np.ndarray, np.ndarray])
     assert judge([Mixture(clean, clean, 11025.0)], SEED, None).distance == 0.0
     assert denoised.si_sdr_db > untouched.si_sdr_db + 2
     assert denoised.distance < untouched.distance
+    assert denoised.disturbance < untouched.disturbance

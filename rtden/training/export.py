@@ -24,6 +24,7 @@ from rtden.quiet import quiet_stderr
 from rtden.sidecar import ModelSpec, load_spec, save_spec
 from rtden.training.batches import Batch
 from rtden.training.losses import COMPRESSION
+from rtden.training.loudness import LoudnessDisturbance
 from rtden.training.mixing import Mixture, active_rms
 from rtden.training.network import find_network
 
@@ -177,22 +178,28 @@ class Outcome(NamedTuple):
     distance: float
     """Mean distance of compressed magnitudes; lower is better."""
     si_sdr_db: float
+    disturbance: float
+    """What is heard of the rest, in points of raw PESQ score; lower is better."""
 
 
 def judge(mixtures: Iterable[Mixture], spec: ModelSpec, model_path: Path | None) -> Outcome:
     """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
     denoiser = None if model_path is None else Denoiser(model_path)
-    distances, ratios_db = [], []
+    distances, ratios_db, disturbances = [], [], []
+    disturbance = LoudnessDisturbance(spec.rate_hz, spec.n_fft)
     for mixture in mixtures:
         if not mixture.clean.any():
             continue
         output = mixture.noisy if denoiser is None else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
         level = active_rms(mixture.clean)
         compressed = (_compressed(signal / level, spec, mixture.bandwidth_hz) for signal in (mixture.clean, output))
+        powers, clean_powers = (_powers(signal / level, spec)[None] for signal in (output, mixture.clean))
+        heard = mixture.bandwidth_hz > np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
+        disturbances.append(float(disturbance(powers, clean_powers, heard.astype(np.float32)[None])[0]))
         distances.append(float(np.mean(np.square(np.subtract(*compressed)))))
         ratio_db = si_sdr_db(mixture.clean, output)
         ratios_db.append(min(max(ratio_db, -30.0), 60.0))  # digital silence and untouched clean speech are not infinitely far
-    return Outcome(float(np.mean(distances)), float(np.mean(ratios_db)))
+    return Outcome(float(np.mean(distances)), float(np.mean(ratios_db)), float(np.mean(disturbances)))
 
 
 def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
@@ -201,9 +208,14 @@ def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
 
 
 def _compressed(signal: Array, spec: ModelSpec, bandwidth_hz: float) -> Array:
-    frames = np.lib.stride_tricks.sliding_window_view(signal, spec.n_fft)[:: spec.hop]
     heard = int(min(1.0, bandwidth_hz * 2.0 / spec.rate_hz) * (spec.n_fft // 2 + 1))
-    return power(stft(frames, hann(spec.n_fft))[:, :heard] / np.float32(np.sqrt(0.375 * spec.n_fft))) ** (COMPRESSION / 2.0)
+    compressed: Array = (_powers(signal, spec)[:, :heard] / np.float32(0.375 * spec.n_fft)) ** (COMPRESSION / 2.0)
+    return compressed
+
+
+def _powers(signal: Array, spec: ModelSpec) -> Array:
+    frames = np.lib.stride_tricks.sliding_window_view(signal, spec.n_fft)[:: spec.hop]
+    return power(stft(frames, hann(spec.n_fft)))
 
 
 def _rounded(value: Any) -> float:

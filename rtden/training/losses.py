@@ -142,8 +142,8 @@ class SpectralLoss:
             n_fft = self._loudness_n_fft
             samples = clean.shape[1] // (n_fft // 2) * (n_fft // 2)
             spectra = (self.invert.spectra(signal[:, :samples], n_fft=n_fft) for signal in (denoised, clean))
-            powers = (ops.square(real) + ops.square(imaginary) for real, imaginary in spectra)
-            loss += self._loudness * ops.mean(self._disturbance(*powers, _at_bins(heard, n_fft)))
+            power, clean_power = (ops.square(real) + ops.square(imaginary) for real, imaginary in spectra)
+            loss += self._loudness * ops.mean(self._disturbance(power, clean_power, _at_bins(heard, n_fft)))
         return loss
 
     def _log_distortion(self, ours: Spectra, theirs: Spectra, heard: Any) -> Any:

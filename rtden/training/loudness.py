@@ -1,6 +1,6 @@
 """How much of a difference is heard: a loss after the perceptual model of ITU-T P.862 (PESQ), through which a gradient runs.
 
-Bands a third of a Bark wide, loudness after Zwicker, a dead zone of what masks itself, and errors upwards, which are heard as something
+Bands of 0.4 Bark, loudness after Zwicker, a dead zone of what masks itself, and errors upwards, which are heard as something
 added, counted apart. After P.862.2 and Martín-Doñas et al., "A Deep Learning Loss Function Based on the Perceptual Evaluation
 of the Speech Quality" (2018); bands and thresholds are computed here, up to the highest frequency that there is.
 """
@@ -25,15 +25,17 @@ SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309
 MOST_DISTURBANCE = 45.0
 
 
-def bark(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def bark(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the critical-band rate (Zwicker and Terhardt, 1980)."""
-    return 13.0 * np.arctan(0.00076 * frequency_hz) + 3.5 * np.arctan((frequency_hz / 7500.0) ** 2)
+    rate: NDArray[np.floating[Any]] = 13.0 * np.arctan(0.00076 * frequency_hz) + 3.5 * np.arctan((frequency_hz / 7500.0) ** 2)
+    return rate
 
 
-def threshold_db_spl(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def threshold_db_spl(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the threshold in quiet (Terhardt, 1979)."""
     khz = np.maximum(frequency_hz, 40.0) / 1000.0
-    return 3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+    threshold: NDArray[np.floating[Any]] = 3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+    return threshold
 
 
 class LoudnessDisturbance:
@@ -46,7 +48,7 @@ class LoudnessDisturbance:
     """
 
     def __init__(self, rate_hz: int, n_fft: int) -> None:
-        bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+        bins_hz = np.arange(n_fft // 2 + 1, dtype=np.float64) * (rate_hz / n_fft)
         bins_bark = bark(bins_hz)
         edges = np.arange(int(bins_bark[-1] * BANDS_PER_BARK) + 1) / BANDS_PER_BARK
         edges[-1] = bins_bark[-1]
@@ -85,7 +87,9 @@ class LoudnessDisturbance:
     def _equalise(self, first: Any, second: Any) -> tuple[Any, Any]:
         """Take out what hardly disturbs: the mean response, of the clean signal, and slow changes of gain, of ours."""
         speech = ops.cast(ops.sum(second, axis=-1, keepdims=True) > 1e5, "float32")
-        mean_first, mean_second = (ops.sum(power * speech * ops.cast(second > 100 * self._threshold, "float32"), axis=1, keepdims=True) + 1e3 for power in (first, second))
+        mean_first, mean_second = (
+            ops.sum(power * speech * ops.cast(second > 100 * self._threshold, "float32"), axis=1, keepdims=True) + 1e3 for power in (first, second)
+        )
         second = second * ops.clip(mean_first / mean_second, 0.01, 100.0)
         audible_first, audible_second = (ops.sum(ops.where(power > self._threshold, power, 0.0), axis=-1, keepdims=True) + 5e3 for power in (first, second))
         gain = audible_second / audible_first

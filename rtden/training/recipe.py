@@ -54,7 +54,7 @@ class Recipe:
     """Weight of the logarithmic distortion in the loss."""
     resolutions: tuple[int, ...] = ()
     """Further frame lengths, in samples, at which the loss compares."""
-    loudness: float = 0.0
+    loudness: float = 0.015
     """Weight of the audible disturbance in the loss."""
     validate_every: int = 500
     validation_batches: int = 24
