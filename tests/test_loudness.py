@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from rtden.mel import Array, hann, power, stft
@@ -74,3 +76,15 @@ def test_the_loss_takes_its_weight_of_it(rng: np.random.Generator) -> None:
     at = [float(SpectralLoss(spec, iterations=0, loudness=weight)(noisy, clean, heard, share)) for weight in (0.0, 0.01, 0.02)]
     assert at[1] > at[0] + 1e-3
     assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("what", ["speech", "silence", "noise alone"])
+def test_its_gradient_is_finite(rng: np.random.Generator, what: str) -> None:
+    clean = powers(rng.standard_normal(20 * N_FFT).astype(np.float32)) * (what == "speech")
+    start = clean if what != "noise alone" else powers(rng.standard_normal(20 * N_FFT).astype(np.float32))
+    ours = keras.Variable(start)
+    with tf.GradientTape() as tape:
+        tape.watch(ours.value)
+        found = DISTURBANCE(ours.value, clean, EVERYTHING)
+    assert np.isfinite(np.asarray(found)).all()
+    assert np.isfinite(np.asarray(tape.gradient(found, ours.value))).all()

@@ -14,9 +14,8 @@ from keras import ops
 
 from rtden.mel import BandSpread, hann
 from rtden.sidecar import ModelSpec
-from rtden.training.loudness import LoudnessDisturbance
+from rtden.training.loudness import FRAME_SECONDS, LoudnessDisturbance
 
-LOUDNESS_FRAME_SECONDS = 0.032
 COMPRESSION = 0.3
 """Exponent that brings amplitudes nearer to loudness before they are compared."""
 EPSILON = 1e-6
@@ -104,7 +103,7 @@ class SpectralLoss:
     resolutions : tuple of int
         Further frame lengths in samples at which magnitudes are compared, multi-resolution (Yamamoto et al., 2020).
     loudness : float
-        Weight of the audible disturbance, in points of raw PESQ score.
+        Weight of the audible disturbance, in points of raw PESQ score (:mod:`rtden.training.loudness`).
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class SpectralLoss:
         self.invert = Inversion(spec, iterations=iterations)
         self._complex_share, self._distortion, self._resolutions = complex_share, distortion, resolutions
         self._loudness = loudness
-        self._loudness_n_fft = 2 * round(LOUDNESS_FRAME_SECONDS * spec.rate_hz / 2)
+        self._loudness_n_fft = 2 * round(FRAME_SECONDS * spec.rate_hz / 2)
         self._disturbance = LoudnessDisturbance(spec.rate_hz, self._loudness_n_fft)
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz

@@ -13,6 +13,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+FRAME_SECONDS = 0.032
+"""Length of the frames that P.862 compares."""
 BANDS_PER_BARK = 2.5
 SPEECH_DB_SPL = 79.0
 """Sound pressure level at which active speech is taken to be heard."""

@@ -175,13 +175,12 @@ def _finish(
         for name, o in (("before", before), ("after", outcome))
     }
     save_spec(dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": {"mixtures": len(mixtures), **figures}}), made)
-    # By the distance alone a network that mutes everything can win where speech is sparse.
-    # Both sides are judged by what this run was to make small.
+    # Judged by what the run was to make small; by that alone a network that mutes everything can win where speech is sparse.
     cost, cost_before = (o.distance + recipe.loudness * o.disturbance for o in (outcome, before))
     if cost > cost_before or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
         origin = "the noisy sound itself" if start_path is None else f"model '{start_path.stem}'"
         raise TrainingError(
-            f"the new network is worse than {origin} on held-out recordings (distance {cost:.4f} against {cost_before:.4f}, "
+            f"the new network is worse than {origin} on held-out recordings (loss {cost:.4f} against {cost_before:.4f}, "
             f"SI-SDR {outcome.si_sdr_db:.1f} against {before.si_sdr_db:.1f} dB) and was not "
             f"written to {out}; it is kept in {made.parent}: give more recordings, or more steps at a lower learning rate."
         )
