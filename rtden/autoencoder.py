@@ -79,7 +79,7 @@ class Autoencoder:
                 self.carried = len(inputs) > 1
                 self.columns = (columns or spec.frames) if self.carried else spec.frames
                 if self.carried and "mel" in inputs:
-                    self._interpreter.resize_tensor_input(inputs["mel"], (1, spec.n_mels, self.columns, len(spec.channels)))
+                    self._interpreter.resize_tensor_input(inputs["mel"], (1, spec.n_mels, self.columns, spec.input_channels))
                 self._interpreter.allocate_tensors()
                 self._interpreter.invoke()  # memory that is still to move moves now
         except (ValueError, RuntimeError) as error:
@@ -91,13 +91,14 @@ class Autoencoder:
         self._past = self._match(given, answers)
         self._input = given["mel" if self.carried else next(iter(given))]
         self._output = answers["share" if self.carried else next(iter(answers))]
-        for tensor, kind, channels in ((self._input, "input", len(spec.channels)), (self._output, "output", 1)):
+        for tensor, kind, channels in ((self._input, "input", spec.input_channels), (self._output, "output", spec.frames_per_column)):
             wanted = (1, spec.n_mels, self.columns, channels)
             if tensor.shape != wanted:
                 raise ModelError(f"model {model_path} has an {kind} of shape {tensor.shape}, its sidecar calls for {wanted}; export the model again.")
-        self.memory_columns = 1 + sum(before.shape[1] for before, _ in self._past) if self.carried else spec.frames
+        memory_frames = sum(before.shape[1] for before, _ in self._past)
+        self.memory_columns = 1 - (-memory_frames // spec.frames_per_column) if self.carried else spec.frames
         self._share = np.empty(self._output.shape, np.float32)
-        self._answer: Array = self._share[0, :, :, 0]
+        self._answer: Array = self._share.reshape(spec.n_mels, -1)
         self.reset()
 
     def _match(self, given: dict[str, _Tensor], answers: dict[str, _Tensor]) -> list[tuple[_Tensor, Any]]:
@@ -113,7 +114,7 @@ class Autoencoder:
         for name in names:
             before, after = given[f"past_{name}"], answers[f"seen_{name}"]
             held = before.shape[1]
-            if before.kind != after.kind or after.shape != (1, held + self.columns, *before.shape[2:]):
+            if before.kind != after.kind or after.shape != (1, held + self.columns * self.spec.frames_per_column, *before.shape[2:]):
                 raise ModelError("the network's memory leaves it in another shape or scale than it comes in; export the model again.")
             pairs.append((before, after.memory[:, -held:]))
         return pairs
@@ -134,7 +135,7 @@ class Autoencoder:
             before.memory[...] = theirs
 
     def infer(self, columns: Array) -> Array:
-        """Return the share of speech, shapes (n_mels, columns, channels) to (n_mels, columns); valid until the next call."""
+        """Return the share of speech, shapes (n_mels, columns, input_channels) to (n_mels, frames), `frames_per_column` a column; valid until the next call."""
         self._input.write(columns)
         self._interpreter.invoke()
         for before, after in self._past:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
-from rtden.mel import Array, BandSpread, MelWindow, band_edges_hz, power, rfft_into, window_pair
+from rtden.mel import Array, BandSpread, MelWindow, Spectra, band_edges_hz, power, rfft_into, window_pair
 from rtden.ring import Ring
 from rtden.settings import ADVANCES, SHORTEST_OVERLAP_SAMPLES, Settings, check_limit_db, check_strength, gain_floor
 from rtden.sidecar import ModelSpec, find_model, load_spec
@@ -47,7 +47,7 @@ class TopCourse(NamedTuple):
     """What the top gains of a call are drawn from: a point a frame in place of a gain a sample."""
 
     levels: Array
-    """Of the frame before each block and of its frames, shape (blocks, 1 + frames)."""
+    """Of the frames that share the beginning of each block, and of its own, shape (blocks, meeting + inverted frames)."""
     strengths: Array
     """At the beginning and at the end of each block, shape (blocks, 2)."""
     start: int
@@ -144,13 +144,15 @@ class Denoiser:
     def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, steps_at_once: int = 1) -> None:
         self.settings = settings = _of_one_framing(settings or Settings())
         advance, path = settings.advance, find_model(model)
-        self._steps, self._rows = steps_at_once, steps_at_once * advance
         self._network = self._open(path, advance)
         self.spec = spec = self._network.spec
+        finer = spec.frames_per_column
+        self._steps, self._block_columns = steps_at_once, steps_at_once * advance
+        self._step_frames, self._block_frames = advance * finer, steps_at_once * advance * finer
         # A network that carries its memory takes many steps at once for less: those of a block, or those in which it need not answer.
         many = steps_at_once if steps_at_once > 1 else REST_STEPS
         self._many = self._open(path, many * advance) if self._network.carried else None
-        self._unheard = np.empty((spec.n_mels, many * advance, len(spec.channels)), np.float32)
+        self._unheard = np.empty((spec.n_mels, many * advance, spec.input_channels), np.float32)
         self._unheard_columns = 0
         self._step_samples = advance * spec.hop
         self._block_samples = steps_at_once * self._step_samples
@@ -162,52 +164,60 @@ class Denoiser:
             raise SettingsError(f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}")
         samples = algorithmic_latency(spec, settings).samples + self._block_samples - self._step_samples
         self.latency = Latency(samples, samples / spec.rate_hz)
+        # With a short overlap a column's newest frame alone is inverted: the older ones would complete sound of which it knows more.
+        self._every = 1 if overlap == longest else finer
+        inverted_hop = self._every * spec.frame_hop
         # Held: the frames of a block, and behind them the input of the block that leaves, which may be mixed in.
         self._ring = Ring(max(spec.window_samples, spec.n_fft + self._block_samples, self.latency.samples + self._block_samples))
-        self._windowed = np.empty((self._rows, spec.n_fft), np.float32)
+        self._windowed = np.empty((self._block_frames, spec.n_fft), np.float32)
         # The features are of the same spectra: under an asymmetric window they tell of newer sound, as a short overlap needs it.
-        self._window, _ = window_pair(spec.n_fft, spec.hop, overlap)
-        self._ahead_samples = longest - overlap  # by which the block that a frame completes lies behind the frame's first sample
+        self._window, _ = window_pair(spec.n_fft, inverted_hop, overlap)
+        self._ahead_samples = spec.n_fft - spec.frame_hop - overlap  # by which the block that frames complete lies behind their first sample
         # Spectra wait here for `lookahead` columns to follow them.
-        self._spectra = np.empty((spec.lookahead + self._rows, bins), np.complex64)
+        self._spectra = np.empty((spec.lookahead * finer + self._block_frames, bins), np.complex64)
         # What the network sees at a step: the new columns, or a window that ends with them.
         seen = advance if self._network.carried else spec.frames
-        self._mel_window = MelWindow(spec, seen + self._rows - advance)
+        self._mel_window = MelWindow(spec, seen + self._block_columns - advance)
         answered = seen - spec.lookahead
         if advance > answered:
             raise InputError(f"model '{spec.name}' answers for {answered} frames at once, fewer than advance {advance}; choose a smaller advance.")
-        self._seen_columns, self._answered = seen, slice(answered - advance, answered)
+        self._seen_columns, self._answered = seen, slice((answered - advance) * finer, answered * finer)
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-        self._band_gains = np.empty((self._rows, spec.n_mels), np.float32)
-        self._gains = np.empty((self._rows, bins), np.float32)
+        self._band_gains = np.empty((self._block_frames, spec.n_mels), np.float32)
+        self._gains = np.empty((self._block_frames // self._every, bins), np.float32)
         iterations = settings.iterations
         if iterations is None:
             # The model's were chosen with the whole overlap. A shorter one leaves the newest frame with too little beside it: they do harm.
             iterations = spec.iterations if overlap == longest else 0
         self._inverter = Inverter(
             n_fft=spec.n_fft,
-            hop=spec.hop,
-            advance=advance,
+            hop=inverted_hop,
+            advance=(self._step_frames if iterations else self._block_frames) // self._every,
             iterations=iterations,
             frames=spec.frames_inverted if settings.frames is None else settings.frames,
             phase=settings.phase or spec.phase,
             seed=settings.seed,
             overlap=overlap,
         )
-        self._top_weights = _top_weights(spec)
-        self._levels = np.empty(1 + self._rows, np.float32)  # of the frame before and of the new ones
-        self._fade = np.minimum(np.arange(1, spec.hop + 1, dtype=np.float32) / np.float32(min(overlap, spec.hop)), np.float32(1.0))
+        self._prepare_top(overlap, inverted_hop)
         # Silence is what fills the network's window and the inverter, this step's frames included.
-        silent_frames = max(spec.frames, self._inverter.frames_held + spec.lookahead) + advance
-        self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.hop
-        self._block = np.empty(self._block_samples, np.float32)
-        self._dry = np.empty(self._block_samples, np.float32)
+        inverted_frames = self._inverter.older_frames * self._every + self._step_frames
+        silent_frames = max(spec.frames * finer, inverted_frames + spec.lookahead * finer) + self._step_frames
+        self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.frame_hop
+        self._block, self._dry = np.empty((2, self._block_samples), np.float32)
         self._glide = np.arange(1, self._block_samples + 1, dtype=np.float32) / np.float32(self._block_samples)
         self._strength = self._reached_strength = settings.strength
-        self._limit_db = settings.limit_db
-        self._gain_floor = np.float32(settings.gain_floor)
+        self._limit_db, self._gain_floor = settings.limit_db, np.float32(settings.gain_floor)
         self._top_gains: Array | None = None
         self.reset()
+
+    def _prepare_top(self, overlap: int, hop: int) -> None:
+        """Make room for what tells of the sound above the model's band."""
+        self._top_weights = _top_weights(self.spec)
+        # Where frames meet, so many of them share the sound. Levels of those before a block, and of the new ones:
+        self._meeting = max(1, overlap // hop)
+        self._levels = np.empty(self._meeting + len(self._gains), np.float32)
+        self._fade = np.minimum(np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop)), np.float32(1.0))
 
     def _open(self, path: Path, columns: int) -> Autoencoder:
         """Return the network, for calls of so many columns."""
@@ -289,8 +299,9 @@ class Denoiser:
     def draw_top_gains(self, course: TopCourse) -> Array:
         """Return the top gains of a call, from what is kept of it."""
         levels, strengths, start, stop = course
-        lines = np.diff(levels, axis=1)[:, :, None] * self._fade
-        lines += levels[:, :-1, None]
+        met = np.lib.stride_tricks.sliding_window_view(levels, self._meeting, axis=1).mean(axis=-1)
+        lines = np.diff(met, axis=1)[:, :, None] * self._fade
+        lines += met[:, :-1, None]
         gains = lines.reshape(-1, self._block_samples)
         if (strengths != 1.0).any():
             wet = strengths[:, :1] + (strengths[:, 1:] - strengths[:, :1]) * self._glide
@@ -305,9 +316,9 @@ class Denoiser:
         self._spectra[...] = 0.0
         self._mel_window.reset()
         self._inverter.reset()
-        # The stream is preceded by silence: the first frame ends with the first hop of it, and blocks may be late by the lookahead.
+        # The stream is preceded by silence: the first frame ends with its first frame_hop samples, and blocks may be late by the lookahead.
         delay = self.spec.lookahead * self.spec.hop
-        lead_in = self.spec.n_fft - self.spec.hop + delay
+        lead_in = self.spec.n_fft - self.spec.frame_hop + delay
         self._ring.write(np.zeros(lead_in, np.float32))
         self._frame_start = delay  # position in the ring of the next new frame
         self._block_start = self._ahead_samples  # and of the block that the next step completes
@@ -317,7 +328,7 @@ class Denoiser:
         self._fed_samples = 0
         self._given_samples = 0
         self._reached_strength = self._strength
-        self._levels[-1] = 1.0  # fades before the first sample is given
+        self._levels[-self._meeting :] = 1.0  # fades before the first sample is given
         self._top_course = TopCourse(np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0)
         self._top_gains = None
         self._network.reset()
@@ -368,7 +379,7 @@ class Denoiser:
 
     def _run(self, samples: Array) -> Array:
         samples = finite(samples)
-        block_end = self.spec.n_fft + self._block_samples - self.spec.hop
+        block_end = self.spec.n_fft + self._block_samples - self.spec.frame_hop
         blocks = max(0, (self._ring.written_samples + len(samples) - self._frame_start - block_end) // self._block_samples + 1)
         out = np.empty(blocks * self._block_samples, np.float32)
         levels, strengths = np.empty((blocks, len(self._levels)), np.float32), np.empty((blocks, 2), np.float32)
@@ -406,7 +417,7 @@ class Denoiser:
 
     def _is_silent(self, step: int) -> bool:
         """Return whether all that the network and the inverter hold is silence; depends on whole steps only, not on how they were fed."""
-        newest = self._frame_start + self.spec.n_fft - self.spec.hop + step * self._step_samples
+        newest = self._frame_start + self.spec.n_fft - self.spec.frame_hop + step * self._step_samples
         samples = self._ring.view(newest, newest + self._step_samples)[:, 0]
         # Where the mean of the squares is as high, the largest is.
         quiet = float(np.dot(samples, samples)) < QUIET**2 * len(samples) and max(float(samples.max()), -float(samples.min())) < QUIET
@@ -415,15 +426,14 @@ class Denoiser:
 
     def _step_by_step(self, silent: list[bool]) -> None:
         """Do as single steps do, each of which may be silent."""
-        advance = self.settings.advance
         for step, rests in enumerate(silent):
-            rows = slice(step * advance, (step + 1) * advance)
+            rows = self._rows(step)
             if rests:
                 self._idle(step, rows)
             else:
                 self._ask(step, rows)
-                self._spread(self._band_gains[rows], self._gains[rows])
-                self._invert(step, rows)
+                self._spread(self._inverted(self._band_gains[rows]), self._gains_of(step))
+                self._invert(step)
 
     def _idle(self, step: int, rows: slice) -> None:
         """Pass silence on without the network's answer and without inversion.
@@ -439,14 +449,14 @@ class Denoiser:
             if end == self._unheard.shape[1]:
                 self._through_many(self._unheard)
                 self._unheard_columns = 0
-        self._inverter.skip()
+        self._inverter.skip(self._step_frames // self._every)
         self._band_gains[rows] = self._band_gains[rows.start - 1]  # of the frame before, which may be the last one of the block before
         start = self._block_start + step * self._step_samples
         block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
         np.multiply(self._ring.view(start, start + self._step_samples)[:, 0], self._band_gains[rows.start].mean(), out=block)
 
     def _frames(self) -> None:
-        new, hop, n_fft = self._rows, self.spec.hop, self.spec.n_fft
+        new, hop, n_fft = self._block_frames, self.spec.frame_hop, self.spec.n_fft
         held = self._ring.view(self._frame_start, self._frame_start + n_fft + (new - 1) * hop)[:, 0]
         for index in range(new):
             np.multiply(held[index * hop : index * hop + n_fft], self._window, out=self._windowed[index])
@@ -455,7 +465,7 @@ class Denoiser:
         rfft_into(self._windowed, self._spectra[-new:])
 
     def _mel(self) -> None:
-        self._mel_window.push(power(self._spectra[-self._rows :]))
+        self._mel_window.push(power(self._spectra[-self._block_frames :]))
 
     def _autoencoder(self) -> None:
         if self._many is not None and self._steps > 1:
@@ -463,7 +473,11 @@ class Denoiser:
             self._answer(self._through_many(self._mel_window.columns), slice(None))
             return
         for step in range(self._steps):
-            self._ask(step, slice(step * self.settings.advance, (step + 1) * self.settings.advance))
+            self._ask(step, self._rows(step))
+
+    def _rows(self, step: int) -> slice:
+        """Return which of the block's frames are a step's."""
+        return slice(step * self._step_frames, (step + 1) * self._step_frames)
 
     def _ask(self, step: int, rows: slice) -> None:
         """Ask the network about one step."""
@@ -493,18 +507,29 @@ class Denoiser:
         np.maximum(share.T, self._gain_floor, out=self._band_gains[rows])
 
     def _griffinlim(self) -> None:
-        self._spread(self._band_gains, self._gains)
+        self._spread(self._inverted(self._band_gains), self._gains)
+        if self._inverter.advance == len(self._gains):
+            self._inverter.push(self._inverted(self._spectra[: self._block_frames]), self._gains, self._block)
+            return
         for step in range(self._steps):
-            self._invert(step, slice(step * self.settings.advance, (step + 1) * self.settings.advance))
+            self._invert(step)
 
-    def _invert(self, step: int, rows: slice) -> None:
+    def _inverted(self, rows: Array | Spectra) -> Any:
+        """Return those frames that are inverted, of frames that begin with a column's first."""
+        return rows[self._every - 1 :: self._every]
+
+    def _gains_of(self, step: int) -> Array:
+        frames = self._step_frames // self._every
+        return self._gains[step * frames : (step + 1) * frames]
+
+    def _invert(self, step: int) -> None:
         block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        self._inverter.push(self._spectra[rows], self._gains[rows], block)
+        self._inverter.push(self._inverted(self._spectra[self._rows(step)]), self._gains_of(step), block)
 
     def _mix(self) -> None:
-        self._levels[0] = self._levels[-1]
+        self._levels[: self._meeting] = self._levels[-self._meeting :]
         # No product of a matrix and a vector: it sums in another order where there are more rows.
-        np.add.reduce(self._band_gains * self._top_weights, axis=-1, out=self._levels[1:])
+        np.add.reduce(self._inverted(self._band_gains) * self._top_weights, axis=-1, out=self._levels[self._meeting :])
         old, new = self._reached_strength, self._strength  # read once: another thread may set it
         if old == new == 1.0:
             return

@@ -25,7 +25,7 @@ class Inverter:
     n_fft, hop : int
         Frame length and distance in samples; hop divides n_fft.
     advance : int
-        New frames per call.
+        New frames per call; without iterations, at most.
     iterations : int
         Griffin-Lim iterations per call (K). Zero keeps the starting phase.
     frames : int
@@ -51,7 +51,7 @@ class Inverter:
         seed: int = 0,
         overlap: int | None = None,
     ) -> None:
-        self._hop, self._advance, self._iterations, self._phase, self._seed = hop, advance, iterations, phase, seed
+        self._hop, self.advance, self._iterations, self._phase, self._seed = hop, advance, iterations, phase, seed
         parts = n_fft // hop
         self._context = parts - 1  # older frames that reach into the refined ones
         refined = max(frames, advance) if iterations else advance
@@ -61,9 +61,10 @@ class Inverter:
         # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
         total = self._context + refined
         self._parts = np.zeros((total, parts, hop), np.float32)
-        self._refined_parts = self._parts[self._context :].reshape(refined, n_fft)
+        self._refined_parts = self._parts.reshape(total, n_fft)[self._context :]
         self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
+        self._older = self._context + refined - advance
         self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
 
         overlap = n_fft - hop if overlap is None else overlap
@@ -73,18 +74,18 @@ class Inverter:
         for part in range(parts):
             weight[part : part + total] += product[part]
         weight[: self._context] = product.sum(axis=0)
-        # The sum, what it is to be divided by (less at the newest end, where frames are still to come), and what of it a call completes.
-        end = total * hop + n_fft - hop - overlap
-        self._done = slice(end - advance * hop, end)
+        # The sum, and what it is to be divided by: less at the newest end, where frames are still to come; in what a call completes, the same for all.
         self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
+        self._done_after_samples = n_fft - hop - overlap  # what new frames complete lies so far behind their beginnings
+        self._done_weight = np.roll(np.tile(product.sum(axis=0), advance), -(self._done_after_samples % hop))
         positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
         self._reframe = np.divide(analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
         self.reset()
 
     @property
-    def frames_held(self) -> int:
-        """Frames that reach into what the next :meth:`push` writes."""
-        return len(self._parts)
+    def older_frames(self) -> int:
+        """Frames before the new ones that reach into what the next :meth:`push` writes."""
+        return self._older
 
     def reset(self) -> None:
         """Forget everything; a random phase starts from its seed again."""
@@ -94,18 +95,18 @@ class Inverter:
     @property
     def state(self) -> tuple[Array, ...]:
         """All that it holds but the random generator, as copies; another instance of the same settings goes on with it."""
-        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts))
+        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts[: self._context]))
 
     @state.setter
     def state(self, state: tuple[Array, ...]) -> None:
-        for array, held in zip((self._spectra, self._magnitude, self._parts), state, strict=True):
+        for array, held in zip((self._spectra, self._magnitude, self._parts[: self._context]), state, strict=True):
             array[...] = held
 
-    def skip(self) -> None:
-        """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more had been made."""
+    def skip(self, frames: int) -> None:
+        """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more, of so many frames, had been made."""
         self._clear()
         if self._phase == "random":
-            self._rng.random((self._advance, self._spectra.shape[1]))
+            self._rng.random((frames, self._spectra.shape[1]))
 
     def _clear(self) -> None:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
@@ -116,44 +117,46 @@ class Inverter:
 
         Parameters
         ----------
-        spectra : array, shape (advance, n_fft // 2 + 1)
-            Spectra of the noisy frames, under the analysis window.
+        spectra : array, shape (frames, n_fft // 2 + 1)
+            Spectra of the noisy frames, under the analysis window: `advance`, or without iterations fewer.
         gains : array, same shape
             Linear gains: the target magnitude is gain x noisy magnitude.
-        out : array, shape (advance * hop,)
+        out : array, shape (frames * hop,)
             The next samples, which end `overlap` samples before the last new frame does.
         """
-        new = self._advance
-        if new < len(self._spectra):
+        new = len(spectra)
+        refined = len(self._spectra) if self._iterations else new
+        if new < refined:
             self._spectra[:-new] = self._spectra[new:]
             self._magnitude[:-new] = self._magnitude[new:]
-        self._parts[:-new] = self._parts[new:]
-        newest = self._spectra[-new:]
+        newest = self._spectra[refined - new : refined]
         np.multiply(spectra, gains, out=newest)
         if self._iterations or self._phase == "random":
-            np.abs(newest, out=self._magnitude[-new:])
+            np.abs(newest, out=self._magnitude[refined - new : refined])
         if self._phase == "random":
-            newest[...] = self._magnitude[-new:] * np.exp(2j * np.pi * self._rng.random(newest.shape))
+            newest[...] = self._magnitude[refined - new : refined] * np.exp(2j * np.pi * self._rng.random(newest.shape))
         for _ in range(self._iterations):
-            self._overlap_add()
+            self._overlap_add(refined)
             self._make_consistent()
-        self._overlap_add()
-        np.divide(self._flat_sum[self._done], self._flat_weight[self._done], out=out)
+        self._overlap_add(refined)
+        end = (self._context + refined) * self._hop + self._done_after_samples
+        np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
+        self._parts[: self._context] = self._parts[new : new + self._context]
 
     def tail(self) -> Array:
-        """Return what the newest frames hold beyond the last sample written by :meth:`push`, shape (overlap,)."""
-        end = self._done.stop
+        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `advance` frames, shape (overlap,)."""
+        end = len(self._parts) * self._hop + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
         return rest
 
-    def _overlap_add(self) -> None:
-        irfft_into(self._spectra, self._frames)
-        np.multiply(self._frames, self._synthesis, out=self._refined_parts)
-        total, parts = self._parts.shape[:2]
-        self._sum[:total] = self._parts[:, 0]
-        self._sum[total:] = 0.0
+    def _overlap_add(self, refined: int) -> None:
+        irfft_into(self._spectra[:refined], self._frames[:refined])
+        np.multiply(self._frames[:refined], self._synthesis, out=self._refined_parts[:refined])
+        total, parts = self._context + refined, self._parts.shape[1]
+        self._sum[:total] = self._parts[:total, 0]
+        self._sum[total : total + self._context] = 0.0
         for part in range(1, parts):
-            self._sum[part : part + total] += self._parts[:, part]
+            self._sum[part : part + total] += self._parts[:total, part]
 
     def _make_consistent(self) -> None:
         np.multiply(self._refined_frames, self._reframe, out=self._frames)

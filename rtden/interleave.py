@@ -50,7 +50,7 @@ class InterleavedDenoiser:
         self._framings = [ParallelDenoiser(model, alone, pool=pool) for _ in range(2)] if pool else self._here
         self.spec, self.rate_hz = self._framings[0].spec, self._framings[0].rate_hz
         self._with_top_gains = with_top_gains
-        self._offset = np.zeros(self.spec.hop // 2, np.float32)
+        self._offset = np.zeros(self.spec.frame_hop // 2, np.float32)
         self.reset()
 
     @property

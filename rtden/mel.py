@@ -24,8 +24,8 @@ FLOOR_BLOCK_SECONDS = 0.4
 MEAN_SECONDS = 1.0
 """Time constant of the slow mean."""
 
-SMOOTHING = np.float32(0.4)
-"""Share of the newest column in the level whose minimum is the floor."""
+SMOOTHING_SECONDS = 0.04546
+"""Time constant of the level whose minimum is the floor."""
 
 
 def hann(n_fft: int) -> Array:
@@ -55,11 +55,10 @@ def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
     symmetric = hann(n_fft)
     if overlap == n_fft - hop:
         return symmetric, symmetric
-    half = n_fft // 2
-    fall = (half + min(overlap, half)) // 2  # on the development pairs better than either of the two
+    fall = min(hop + overlap, n_fft) // 2  # on the development pairs better than less or more
     analysis = np.concatenate([_rise(n_fft - fall), _rise(fall + 1)[:0:-1]]) ** 0.5
     analysis *= np.sqrt(np.sum(np.square(symmetric, dtype=np.float64)) / np.sum(analysis**2))
-    rise = min(overlap, half)
+    rise = min(overlap, fall)
     synthesis = np.zeros(n_fft)
     synthesis[n_fft - hop - overlap :] = 1.0
     synthesis[n_fft - hop - overlap :][:rise] = _rise(rise)
@@ -212,15 +211,15 @@ class BandTrackers:
     def __init__(self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float) -> None:
         self.floor_db = floor_db
         self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        self._mean_weight = np.float32(1.0 - np.exp(-1.0 / (MEAN_SECONDS * frames_per_second)))
+        weights = [1.0 - np.exp(-1.0 / (seconds * frames_per_second)) for seconds in (SMOOTHING_SECONDS, MEAN_SECONDS)]
+        self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
         self.floor = np.empty(shape, np.float32)
-        self.mean = np.empty(shape, np.float32)
-        self._smoothed = np.empty(shape, np.float32)
+        self._smoothed, self.mean = self._levels = np.empty((2, *shape), np.float32)
         self._block_minimum = np.empty(shape, np.float32)
         self._previous_minimum = np.empty(shape, np.float32)
         self._started = np.empty(shape, bool)
         self._age_frames = np.empty(shape, np.int32)
-        self._change = np.empty(shape, np.float32)
+        self._change = np.empty((2, *shape), np.float32)
         self._even_age_frames: int | None  # of all bands, while it is the same one and all have started
         self.reset()
 
@@ -229,8 +228,7 @@ class BandTrackers:
         self._started[...] = False
         self._age_frames[...] = 0
         self._even_age_frames = None
-        for array in (self.floor, self.mean, self._smoothed):
-            array[...] = self.floor_db
+        self.floor[...] = self._levels[...] = self.floor_db
         self._block_minimum[...] = np.inf
         self._previous_minimum[...] = np.inf
 
@@ -245,10 +243,8 @@ class BandTrackers:
         heard = column_db > self.floor_db
         first = heard & ~self._started
         self._started |= heard
-        for array in (self._smoothed, self.mean):
-            np.copyto(array, column_db, where=first)
-        np.copyto(self._smoothed, self._smoothed + SMOOTHING * (column_db - self._smoothed), where=heard)
-        np.copyto(self.mean, self.mean + self._mean_weight * (column_db - self.mean), where=heard)
+        np.copyto(self._levels, column_db, where=first)
+        np.copyto(self._levels, self._levels + self._weights * (column_db - self._levels), where=heard)
 
         np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
         self._age_frames += heard
@@ -263,11 +259,10 @@ class BandTrackers:
 
     def _update_all(self, column_db: Array, age_frames: int) -> None:
         """Do what :meth:`update` does, to the bit, where every band is heard and all blocks end together: nearly always."""
-        change = self._change
-        for array, weight in ((self._smoothed, SMOOTHING), (self.mean, self._mean_weight)):
-            np.subtract(column_db, array, out=change)
-            np.multiply(change, weight, out=change)
-            np.add(array, change, out=array)
+        change, levels = self._change, self._levels
+        np.subtract(column_db, levels, out=change)
+        np.multiply(change, self._weights, out=change)
+        np.add(levels, change, out=levels)
         np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum)
         np.minimum(self._block_minimum, self._previous_minimum, out=self.floor)
         self._even_age_frames = age_frames + 1
@@ -296,19 +291,21 @@ class MelFeatures:
         self._std_db = np.float32(spec.std_db)
         self._mel_bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         shape = (*streams, spec.n_mels)
-        self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.hop, floor_db=spec.floor_db)
+        self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.frame_hop, floor_db=spec.floor_db)
+        self._channels, self._mean_db = spec.channels, np.float32(spec.mean_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
-        self._remembers = "slope" in spec.channels
         self._previous_db = np.empty(shape, np.float32)
-        subtrahends = {
-            "log_mel": np.full(shape, spec.mean_db, np.float32),
-            "above_floor": self._trackers.floor,
-            "above_mean": self._trackers.mean,
-            "slope": self._previous_db,
-        }
-        self._subtrahends = [subtrahends[name] for name in spec.channels]
-        self._column = np.empty((*shape, len(spec.channels)), np.float32)
+        self._hold(1)
         self.reset()
+
+    def _hold(self, frames: int) -> None:
+        """Make room for so many frames at once."""
+        shape = (frames, *self._previous_db.shape)
+        self._floors, self._means, self._befores = np.empty((3, *shape), np.float32)
+        held = {"log_mel": self._mean_db, "above_floor": self._floors, "above_mean": self._means, "slope": self._befores}
+        self._subtrahends = [held[name] for name in self._channels]
+        self._scaled = np.empty((len(self._channels), *shape), np.float32)
+        self._columns = np.moveaxis(self._scaled, 0, -1)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -317,22 +314,30 @@ class MelFeatures:
 
     def push(self, frame_power: Array) -> Array:
         """Return the channels of one new column, shapes (..., n_fft // 2 + 1) to (..., n_mels, channels); valid until the next call."""
-        return self.add(self.levels_db(frame_power))
+        newest: Array = self.add(self.levels_db(frame_power)[None])[0]
+        return newest
 
     def levels_db(self, frames_power: Array) -> Array:
         """Return the log-mels of spectra in dB, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
         return to_db(self._mel_bank(frames_power), self._floor_db)
 
-    def add(self, column_db: Array) -> Array:
-        """Do as :meth:`push` does with a column whose log-mels are known."""
+    def add(self, frames_db: Array) -> Array:
+        """Do as :meth:`push` does with any number of frames whose log-mels are known, oldest first, shapes (frames, ...) to (frames, ..., channels)."""
+        if len(frames_db) != len(self._floors):
+            self._hold(len(frames_db))
         if self._tracks:
-            self._trackers.update(column_db)
+            trackers = self._trackers
+            for frame_db, floor, mean in zip(frames_db, self._floors, self._means, strict=True):
+                trackers.update(frame_db)
+                floor[...] = trackers.floor
+                mean[...] = trackers.mean
+        if "slope" in self._channels:
+            self._befores[0], self._befores[1:] = self._previous_db, frames_db[:-1]
+            self._previous_db[...] = frames_db[-1]
         for channel, subtrahend in enumerate(self._subtrahends):
-            np.subtract(column_db, subtrahend, out=self._column[..., channel])
-        np.divide(self._column, self._std_db, out=self._column)
-        if self._remembers:
-            self._previous_db[...] = column_db
-        return self._column
+            np.subtract(frames_db, subtrahend, out=self._scaled[channel])
+        np.divide(self._scaled, self._std_db, out=self._scaled)
+        return self._columns
 
 
 class MelWindow:
@@ -348,7 +353,8 @@ class MelWindow:
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        self.columns = np.empty((spec.n_mels, columns or spec.frames, len(spec.channels)), np.float32)
+        self.columns = np.empty((spec.n_mels, columns or spec.frames, spec.input_channels), np.float32)
+        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels))
         # What digital silence gives, so that a stream begins like a microphone that has just been opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]
         self.reset()
@@ -356,12 +362,11 @@ class MelWindow:
     def reset(self) -> None:
         """Forget everything."""
         self._features.reset()
-        self.columns[...] = self._silence
+        self._frames[...] = self._silence
 
     def push(self, frames_power: Array) -> None:
         """Slide in the columns of new frames, shape (new, n_fft // 2 + 1), oldest first."""
-        new = len(frames_power)
-        if new < self.columns.shape[1]:
-            self.columns[:, :-new] = self.columns[:, new:]
-        for index, column_db in enumerate(self._features.levels_db(frames_power)):
-            self.columns[:, index - new] = self._features.add(column_db)
+        new, frames = len(frames_power), self._frames
+        if new < frames.shape[1]:
+            frames[:, :-new] = frames[:, new:]
+        frames[:, -new:] = self._features.add(self._features.levels_db(frames_power)).swapaxes(0, 1)

@@ -96,7 +96,7 @@ class _Scout(Denoiser):
         self.seen: list[tuple[Array, list[bool]]] = []
         self._known = carried, memory_columns
         super().__init__(model, settings, steps_at_once=STEPS_AT_ONCE)
-        self.lead_in_blocks = -(-(memory_columns + SETTLING_COLUMNS) // self._rows)
+        self.lead_in_blocks = -(-(memory_columns + SETTLING_COLUMNS) // self._block_columns)
 
     def _open(self, path: Path, columns: int) -> Any:
         return _Elsewhere(load_spec(path), *self._known)
@@ -109,13 +109,13 @@ class _Scout(Denoiser):
     @property
     def history_samples(self) -> int:
         """Samples that precede the first ones fed."""
-        return self.spec.n_fft - self.spec.hop + self.spec.lookahead * self.spec.hop
+        return self.spec.n_fft - self.spec.frame_hop + self.spec.lookahead * self.spec.hop
 
     def _step(self) -> None:
         self._frames()
         self._mel()
         silent = [self._is_silent(step) for step in range(self._steps)]
-        self.seen.append((self._mel_window.columns[:, -self._rows :].copy(), silent))
+        self.seen.append((self._mel_window.columns[:, -self._block_columns :].copy(), silent))
 
 
 class _Worker(Denoiser):
@@ -163,8 +163,8 @@ class _Worker(Denoiser):
 
     def _mel(self) -> None:
         held, new = self._mel_window.columns, next(self._columns)
-        held[:, : -self._rows] = held[:, self._rows :]
-        held[:, -self._rows :] = new
+        held[:, : -self._block_columns] = held[:, self._block_columns :]
+        held[:, -self._block_columns :] = new
         self._rests = next(self._silent)
 
     def _is_silent(self, step: int) -> bool:

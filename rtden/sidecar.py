@@ -41,6 +41,8 @@ class ModelSpec:
     """Span of audio that the network sees at once; its columns are the frames centred inside it."""
     n_fft: int = 1024
     hop: int = 512
+    frames_per_column: int = 1
+    """Frames a hop, evenly spaced, that a column tells of and is answered for: with more than one, gains follow the sound more finely."""
     n_mels: int = 128
     fmin_hz: float = 0.0
     fmax_hz: float = 11025.0
@@ -63,6 +65,16 @@ class ModelSpec:
         """Columns of the network's window: the frames whose centres lie inside `window_samples`."""
         return 1 + self.window_samples // self.hop
 
+    @property
+    def frame_hop(self) -> int:
+        """Distance of frames, in samples."""
+        return self.hop // self.frames_per_column
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input: those of every frame of a column."""
+        return len(self.channels) * self.frames_per_column
+
     def __post_init__(self) -> None:
         def require(condition: bool, sentence: str) -> None:
             if not condition:
@@ -73,6 +85,10 @@ class ModelSpec:
         require(
             0 < self.hop <= self.n_fft // 2 and self.n_fft % self.hop == 0,
             f"hop must divide n_fft {self.n_fft} into at least two parts, {self.hop} does not",
+        )
+        require(
+            self.frames_per_column > 0 and self.hop % self.frames_per_column == 0,
+            f"frames_per_column must divide hop {self.hop}, {self.frames_per_column} does not",
         )
         require(0 <= self.fmin_hz < self.fmax_hz <= self.rate_hz / 2, "fmin_hz < fmax_hz <= rate_hz / 2 must hold")
         require(1 <= len(self.channels) <= 4, f"a network has 1 to 4 input channels, not {len(self.channels)}")
@@ -89,7 +105,13 @@ class ModelSpec:
             "name": self.name,
             "description": self.description,
             "sha256": self.sha256,
-            "signal": {"rate_hz": self.rate_hz, "window_samples": self.window_samples, "n_fft": self.n_fft, "hop": self.hop},
+            "signal": {
+                "rate_hz": self.rate_hz,
+                "window_samples": self.window_samples,
+                "n_fft": self.n_fft,
+                "hop": self.hop,
+                "frames_per_column": self.frames_per_column,
+            },
             "mel": {
                 "bands": self.n_mels,
                 "fmin_hz": self.fmin_hz,
@@ -124,6 +146,7 @@ class ModelSpec:
             window_samples=int(signal["window_samples"]),
             n_fft=int(signal["n_fft"]),
             hop=int(signal["hop"]),
+            frames_per_column=int(signal.get("frames_per_column", 1)),
             n_mels=int(mel["bands"]),
             fmin_hz=_finite(mel["fmin_hz"]),
             fmax_hz=_finite(mel["fmax_hz"]),

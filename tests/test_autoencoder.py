@@ -20,7 +20,7 @@ REFERENCE = json.loads((Path(__file__).parent / "data" / "shares.json").read_tex
 
 def window_for(network: Autoencoder) -> np.ndarray:
     spec = network.spec
-    return np.random.default_rng(5).normal(-0.5, 1.0, (spec.n_mels, spec.frames, len(spec.channels))).astype(np.float32)
+    return np.random.default_rng(5).normal(-0.5, 1.0, (spec.n_mels, spec.frames, spec.input_channels)).astype(np.float32)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -28,7 +28,7 @@ def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(
     network = Autoencoder(path)
     window = window_for(network)
     share = network.infer(window).copy()
-    assert share.shape == (network.spec.n_mels, network.spec.frames)
+    assert share.shape == (network.spec.n_mels, network.spec.frames * network.spec.frames_per_column)
     assert 0.0 <= share.min() <= share.max() <= 1.0
     assert share.std() > 0.005
     network.reset()
@@ -73,7 +73,7 @@ CARRIED = [path for path in MODELS if Autoencoder(path).carried]
 def test_a_carried_memory_gives_the_same_numbers_however_a_sequence_is_cut(path: Path, columns: int) -> None:
     """One call for the whole sequence is the plain path; to the bit, for the networks are int8."""
     whole, cut = Autoencoder(path, columns=240), Autoencoder(path, columns=columns)
-    sequence = np.random.default_rng(6).normal(-0.5, 1.0, (whole.spec.n_mels, 240, len(whole.spec.channels))).astype(np.float32)
+    sequence = np.random.default_rng(6).normal(-0.5, 1.0, (whole.spec.n_mels, 240, whole.spec.input_channels)).astype(np.float32)
     expected = whole.infer(sequence)
     for again in range(2):
         cut.reset()
@@ -84,11 +84,11 @@ def test_a_carried_memory_gives_the_same_numbers_however_a_sequence_is_cut(path:
 @pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
 def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path) -> None:
     network = Autoencoder(path, columns=240)
-    sequence = np.random.default_rng(7).normal(-0.5, 1.0, (network.spec.n_mels, 240, len(network.spec.channels))).astype(np.float32)
+    sequence = np.random.default_rng(7).normal(-0.5, 1.0, (network.spec.n_mels, 240, network.spec.input_channels)).astype(np.float32)
     first = network.infer(sequence).copy()
     sequence[:, 50] = 3.0
     network.reset()
-    changed = np.flatnonzero((network.infer(sequence) != first).any(axis=0))
+    changed = np.flatnonzero((network.infer(sequence) != first).any(axis=0)) // network.spec.frames_per_column
     assert changed[0] == 50
     assert changed[-1] < 50 + network.memory_columns
 
@@ -96,7 +96,7 @@ def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path
 @pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
 def test_one_network_goes_on_where_another_stopped(path: Path) -> None:
     one, three = Autoencoder(path, columns=1), Autoencoder(path, columns=3)
-    sequence = np.random.default_rng(8).normal(-0.5, 1.0, (one.spec.n_mels, 60, len(one.spec.channels))).astype(np.float32)
+    sequence = np.random.default_rng(8).normal(-0.5, 1.0, (one.spec.n_mels, 60, one.spec.input_channels)).astype(np.float32)
     expected = [one.infer(sequence[:, [column]]).copy() for column in range(60)]
     one.reset()
     for column in range(30):
@@ -108,7 +108,7 @@ def test_one_network_goes_on_where_another_stopped(path: Path) -> None:
 
 def test_values_of_any_size_saturate() -> None:
     network = Autoencoder(find_model())
-    shape = (network.spec.n_mels, network.spec.frames, len(network.spec.channels))
+    shape = (network.spec.n_mels, network.spec.frames, network.spec.input_channels)
     for value in (1e30, -1e30):
         assert np.isfinite(network.infer(np.full(shape, value, np.float32))).all()
 

@@ -309,7 +309,8 @@ def test_top_gains_are_the_gains_of_the_samples_returned(model: Path, advance: i
 
     class Even(Denoiser):
         def _autoencoder(self) -> None:
-            self._band_gains[...] = 0.2 + 0.6 * (np.arange(self.settings.advance)[:, None] + self._frame_start // self.spec.hop) / 300
+            starts = self._frame_start + self.spec.frame_hop * np.arange(len(self._band_gains))
+            self._band_gains[...] = 0.2 + 0.6 * starts[:, None] / (300 * self.spec.hop)
 
     denoiser = Even(model, Settings(advance=advance, overlap_samples=overlap, iterations=0, phase="warm"))
     out = denoiser.feed(noise)

@@ -22,8 +22,8 @@ def whole(denoiser: Denoiser | InterleavedDenoiser, signal: np.ndarray) -> np.nd
 
 
 def mean_of_two(settings: Settings, signal: np.ndarray) -> np.ndarray:
-    """Return the mean of a denoiser's output and of that of one which has heard half a hop of silence before."""
-    offset = Denoiser().spec.hop // 2
+    """Return the mean of a denoiser's output and of that of one which has heard half the distance of frames of silence before."""
+    offset = Denoiser().spec.frame_hop // 2
     later = whole(Denoiser(settings=settings), np.concatenate([np.zeros(offset, np.float32), signal]))[offset:]
     return (whole(Denoiser(settings=settings), signal) + later) * np.float32(0.5)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtden.mel import Array, MelFeatures, hann, power, stft
+from rtden.mel import Array, MelFeatures, power, stft, window_pair
 from rtden.sidecar import ModelSpec
 from rtden.training.corpus import Clips
 from rtden.training.mixing import Mixer, Mixture, active_rms
@@ -22,7 +22,7 @@ class Batch:
 
     features : (mixtures, n_mels, columns, channels), what the network sees; every mixture begins as a stream does.
     noisy, clean : (mixtures, columns * hop), relative to the speech's level, preceded by the silence that precedes a stream,
-    so that column t is the frame that begins at sample t * hop and the loss does not weigh loud recordings more.
+    so that frame t begins at sample t * frame_hop and the loss does not weigh loud recordings more.
     heard : (mixtures, bins), one up to the frequency to which the speech reaches, zero above: what a recording cannot hold
     says nothing about what the network should do there.
     """
@@ -39,17 +39,19 @@ class Batch:
 
 def mixture_samples(spec: ModelSpec, seconds: float) -> int:
     """Return the length of mixtures of about `seconds` that fill whole columns."""
-    return max(spec.frames, round(seconds * spec.rate_hz / spec.hop)) * spec.hop - (spec.n_fft - spec.hop)
+    return max(spec.frames, round(seconds * spec.rate_hz / spec.hop)) * spec.hop - (spec.n_fft - spec.frame_hop)
 
 
 def to_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
     """Frame mixtures and compute their features, as the Denoiser does in use."""
-    lead_in, tail = spec.n_fft - spec.hop, spec.n_fft - spec.hop
+    lead_in = tail = spec.n_fft - spec.frame_hop
     noisy = np.stack([np.pad(m.noisy, (lead_in, tail)) for m in mixtures])
-    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)[:, :: spec.hop]
-    columns_power = power(stft(frames[:, : (noisy.shape[1] - tail) // spec.hop], hann(spec.n_fft)))
+    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)[:, :: spec.frame_hop]
+    window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
+    frames_power = power(stft(frames[:, : (noisy.shape[1] - tail) // spec.frame_hop], window))
     features = MelFeatures(spec, streams=(len(mixtures),))
-    x = np.stack([features.push(columns_power[:, t]).copy() for t in range(columns_power.shape[1])], axis=2)
+    x = np.stack([features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])], axis=2)
+    x = x.reshape(*x.shape[:2], -1, spec.input_channels)
 
     level = np.array([_reference_level(m) for m in mixtures], np.float32)[:, None]
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])

@@ -141,11 +141,11 @@ def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *
 
 
 def _newest(network: Autoencoder, sequence: Array) -> Array:
-    """Return the shares of a sequence's newest column that is used."""
+    """Return the shares of a sequence's newest frame that is used."""
     network.reset()
     for start in range(0, sequence.shape[1], network.columns):
         share = network.infer(sequence[:, start : start + network.columns])
-    newest: Array = share[:, network.columns - 1 - network.spec.lookahead].copy()
+    newest: Array = share[:, (network.columns - network.spec.lookahead) * network.spec.frames_per_column - 1].copy()
     return newest
 
 

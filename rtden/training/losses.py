@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from rtden.mel import BandSpread, hann
+from rtden.mel import Array, BandSpread, hann, window_pair
 from rtden.sidecar import ModelSpec
 from rtden.training.loudness import FRAME_SECONDS, LoudnessDisturbance
 
@@ -36,45 +36,37 @@ class Inversion:
     """
 
     def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
-        self._hop, self._overlap, self._iterations = spec.hop, spec.n_fft // spec.hop, iterations
-        self.n_fft = spec.n_fft
-        self._window = hann(spec.n_fft)
-        self._squares = (self._window**2).reshape(self._overlap, self._hop)
+        self._hop, self._parts, self._iterations = spec.frame_hop, spec.n_fft // spec.frame_hop, iterations
+        self._analysis, self._synthesis = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
+        self._product = (self._analysis * self._synthesis).reshape(self._parts, self._hop)
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
         BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)(np.eye(spec.n_mels, dtype=np.float32), spread)
         self._spread = spread
 
-    def spectra(self, signal: Any, *, n_fft: int | None = None) -> Spectra:
+    def spectra(self, signal: Any) -> Spectra:
         """Return the spectra of the frames that lie inside a signal, shape (mixtures, whole hops)."""
-        window = self._window if n_fft is None else hann(n_fft)
-        overlap = self._overlap
-        hop = len(window) // overlap
-        blocks = ops.reshape(signal, (ops.shape(signal)[0], -1, hop))
-        columns = blocks.shape[1] - overlap + 1
-        frames = ops.concatenate([blocks[:, part : part + columns] for part in range(overlap)], axis=-1)
-        # Real, imaginary: complex tensors have no gradient on some backends.
-        real, imaginary = ops.rfft(frames * window)
-        return real, imaginary
+        return _spectra(signal, self._analysis, self._hop)
 
     def overlap_add(self, spectra: Spectra) -> Any:
-        """Return the weighted sum of frames, shape (mixtures, (columns + overlap - 1) * hop), exact for spectra of a signal."""
-        hop, overlap = self._hop, self._overlap
-        frames = ops.irfft(spectra, fft_length=overlap * hop) * self._window
-        mixtures, columns = ops.shape(frames)[0], frames.shape[1]
-        parts = ops.reshape(frames, (mixtures, columns, overlap, hop))
-        total = sum(ops.pad(parts[:, :, part], ((0, 0), (part, overlap - 1 - part), (0, 0))) for part in range(overlap))
-        weight = np.zeros((columns + overlap - 1, hop), np.float32)
-        for part in range(overlap):
-            weight[part : part + columns] += self._squares[part]
+        """Return the weighted sum of frames, shape (mixtures, (frames + parts - 1) * hop), exact for spectra of a signal."""
+        hop, parts = self._hop, self._parts
+        frames = ops.irfft(spectra, fft_length=parts * hop) * self._synthesis
+        mixtures, count = ops.shape(frames)[0], frames.shape[1]
+        split = ops.reshape(frames, (mixtures, count, parts, hop))
+        total = sum(ops.pad(split[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0))) for part in range(parts))
+        weight = np.zeros((count + parts - 1, hop), np.float32)
+        for part in range(parts):
+            weight[part : part + count] += self._product[part]
         # Before the first frame lies silence, whose frames count, as in use: dividing by a window's first samples would blow up.
-        weight[: overlap - 1] = self._squares.sum(axis=0)
-        return ops.reshape(total / np.maximum(weight, 1e-6), (mixtures, (columns + overlap - 1) * hop))
+        weight[: parts - 1] = self._product.sum(axis=0)
+        return ops.reshape(total / np.maximum(weight, 1e-6), (mixtures, (count + parts - 1) * hop))
 
     def __call__(self, noisy: Any, share: Any) -> Any:
-        """Return denoised signals; shapes (mixtures, samples) and (mixtures, n_mels, columns, 1) to (mixtures, samples)."""
-        gains = ops.matmul(ops.transpose(share[..., 0], (0, 2, 1)), self._spread)
+        """Return denoised signals; shapes (mixtures, samples) and (mixtures, n_mels, columns, frames_per_column) to (mixtures, samples)."""
+        share = ops.reshape(share, (ops.shape(share)[0], share.shape[1], -1))
+        gains = ops.matmul(ops.transpose(share, (0, 2, 1)), self._spread)
         # The frames that reach beyond the end are there in use, filled with what follows; here with silence.
-        rest = (self._overlap - 1) * self._hop
+        rest = (self._parts - 1) * self._hop
         real, imaginary = self.spectra(ops.pad(noisy, ((0, 0), (0, rest))))
         real, imaginary = real * gains, imaginary * gains
         magnitude = ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2) if self._iterations else None
@@ -117,6 +109,7 @@ class SpectralLoss:
         loudness: float = 0.0,
     ) -> None:
         self.invert = Inversion(spec, iterations=iterations)
+        self._n_fft, self._overlap = spec.n_fft, spec.n_fft // spec.hop
         self._complex_share, self._distortion, self._resolutions = complex_share, distortion, resolutions
         self._loudness = loudness
         self._loudness_n_fft = 2 * round(FRAME_SECONDS * spec.rate_hz / 2)
@@ -129,10 +122,10 @@ class SpectralLoss:
         """Return the mean distance over a batch (a scalar); arguments as :class:`rtden.training.batches.Batch` says."""
         denoised = self.invert(noisy, share)
         weight = (heard * self._bin_weight)[:, None, :]
-        ours, theirs = self.invert.spectra(denoised), self.invert.spectra(clean)
-        loss = self._distance(ours, theirs, weight, self.invert.n_fft, complex_share=self._complex_share)
+        ours, theirs = (self._spectra(signal, self._n_fft) for signal in (denoised, clean))
+        loss = self._distance(ours, theirs, weight, self._n_fft, complex_share=self._complex_share)
         for n_fft in self._resolutions:
-            first, second = (self.invert.spectra(signal, n_fft=n_fft) for signal in (denoised, clean))
+            first, second = (self._spectra(signal, n_fft) for signal in (denoised, clean))
             loss += self._distance(first, second, _at_bins(weight, n_fft), n_fft)
         loss /= 1 + len(self._resolutions)
         if self._distortion:
@@ -140,16 +133,19 @@ class SpectralLoss:
         if self._loudness:
             n_fft = self._loudness_n_fft
             samples = clean.shape[1] // (n_fft // 2) * (n_fft // 2)
-            spectra = (self.invert.spectra(signal[:, :samples], n_fft=n_fft) for signal in (denoised, clean))
+            spectra = (self._spectra(signal[:, :samples], n_fft) for signal in (denoised, clean))
             power, clean_power = (ops.square(real) + ops.square(imaginary) for real, imaginary in spectra)
             loss += self._loudness * ops.mean(self._disturbance(power, clean_power, _at_bins(heard, n_fft)))
         return loss
+
+    def _spectra(self, signal: Any, n_fft: int) -> Spectra:
+        return _spectra(signal, hann(n_fft), n_fft // self._overlap)
 
     def _log_distortion(self, ours: Spectra, theirs: Spectra, heard: Any) -> Any:
         difference = sum(ops.sum(heard * ops.square(a - b), axis=(1, 2)) for a, b in zip(ours, theirs, strict=True))
         speech = sum(ops.sum(heard * ops.square(part), axis=(1, 2)) for part in theirs)
         # Where there is no speech, distortion is told against speech at -20 dB; below -30 dB there is nothing to gain.
-        reference = ops.maximum(speech, 0.01 * 0.375 * self.invert.n_fft * ops.sum(heard, axis=(1, 2)) * theirs[0].shape[1])
+        reference = ops.maximum(speech, 0.01 * 0.375 * self._n_fft * ops.sum(heard, axis=(1, 2)) * theirs[0].shape[1])
         return ops.mean(ops.log(difference / reference + 1e-3)) / np.log(10.0)
 
     def _distance(self, first: Spectra, second: Spectra, weight: Any, n_fft: int, *, complex_share: float = 0.0) -> Any:
@@ -165,6 +161,17 @@ class SpectralLoss:
         if complex_share:
             distance += complex_share * (ops.square(real - clean_real) + ops.square(imaginary - clean_imaginary))
         return ops.mean(weight * distance)
+
+
+def _spectra(signal: Any, window: Array, hop: int) -> Spectra:
+    """Return the spectra of the frames that lie inside a signal, shape (mixtures, whole hops)."""
+    blocks = ops.reshape(signal, (ops.shape(signal)[0], -1, hop))
+    parts = len(window) // hop
+    count = blocks.shape[1] - parts + 1
+    frames = ops.concatenate([blocks[:, part : part + count] for part in range(parts)], axis=-1)
+    # Real, imaginary: complex tensors have no gradient on some backends.
+    real, imaginary = ops.rfft(frames * window)
+    return real, imaginary
 
 
 def _at_bins(values: Any, n_fft: int) -> Any:

@@ -60,26 +60,29 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
     cut into calls, the answers are the same.
     """
     past = _Past(carried=carried)
-    mel = keras.Input((spec.n_mels, columns, len(spec.channels)), name="mel")
-    x = layers.Permute((2, 1, 3), name="time_first")(mel)
+    finer = spec.frames_per_column
+    mel = keras.Input((spec.n_mels, columns, spec.input_channels), name="mel")
+    x = layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel) if finer > 1 else mel
+    x = layers.Permute((2, 1, 3), name="time_first")(x)
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
     skips = []
     for level, width in enumerate(WIDTHS[1:]):
         skips.append(x)
         name = f"narrow{level}"
-        x = _convolve(past(x, 1, name=name) if level < 3 else x, width, frequency=3, time=2 if level < 3 else 1, stride=2, name=name)
+        seen = past(x, finer, name=name) if level < 3 else x
+        x = _convolve(seen, width, frequency=3, time=1 + finer if level < 3 else 1, stride=2, name=name)
 
     bands, width = x.shape[2], x.shape[3]
     h = layers.Reshape((-1, 1, bands * width), name="flatten")(x)
     h = layers.Conv2D(HIDDEN, 1, activation="relu", name="squeeze")(h)
     for number, dilation in enumerate(DILATIONS):
         name = f"memory{number}"
-        older = layers.Conv2D(HIDDEN, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, h, dilation, name=name))
+        older = layers.Conv2D(HIDDEN, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, h, finer * dilation, name=name))
         h = _add(h, layers.Conv2D(HIDDEN, 1, name=f"{name}_mix")(older), name=name)
     for number, dilation in enumerate(FAR_DILATIONS):
         name = f"far{number}"
         thin = layers.Conv2D(FAR_WIDTH, 1, name=f"{name}_squeeze")(h)
-        older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, thin, dilation, name=name))
+        older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, thin, finer * dilation, name=name))
         h = _add(h, layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older), name=name)
     h = layers.Conv2D(bands * width, 1, name="spread")(h)
     x = _add(x, layers.Reshape((-1, bands, width), name="unflatten")(h), name="join")
@@ -91,6 +94,8 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
     x = _convolve(x, WIDTHS[0], frequency=3, name="leave")
     share = layers.Conv2D(1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share")(x)
     share = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(share)
+    if finer > 1:
+        share = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(share)
     if not carried:
         return keras.Model(mel, share, name="rtden")
     return keras.Model({"mel": mel, **past.inputs}, {"share": share, **past.outputs}, name="rtden")

@@ -120,7 +120,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self._spectral_loss = SpectralLoss(spec, **{name: getattr(recipe, name) for name in LOSS_SETTINGS})
 
     def call(self, features: Any, training: bool = False) -> Any:
-        """Return the shares of every column of a batch, (mixtures, n_mels, columns, 1)."""
+        """Return the shares of every column of a batch, (mixtures, n_mels, columns, frames_per_column)."""
         if self._causal:
             return self.network(features, training=training)
         bands, columns = features.shape[1:3]

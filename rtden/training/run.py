@@ -27,8 +27,10 @@ MOST_LOSS_DB = 1.0
 
 def new_spec(recipe: Recipe) -> ModelSpec:
     """Return the constants of a model that is begun anew."""
-    channels = ("log_mel",) if recipe.network == "seed" else ("log_mel", "above_floor", "above_mean")
-    return ModelSpec(name=recipe.network, mean_db=-30.0, channels=channels, iterations=1, frames_inverted=1)
+    if recipe.network == "seed":
+        return ModelSpec(name=recipe.network, mean_db=-30.0, iterations=1, frames_inverted=1)
+    channels = ("log_mel", "above_floor", "above_mean")
+    return ModelSpec(name=recipe.network, mean_db=-30.0, channels=channels, frames_per_column=2, iterations=0, frames_inverted=1)
 
 
 @dataclasses.dataclass(frozen=True)
