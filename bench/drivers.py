@@ -114,19 +114,13 @@ class NumpyWork(Driver):
 
 
 class Rtden(Driver):
-    """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop; interleaved framings half a hop at a time, as theirs begin."""
+    """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop."""
 
-    def __init__(self, model: str | Path | None = None, advance: int = 1, *, interleaved: bool = False) -> None:
+    def __init__(self, model: str | Path | None = None, advance: int = 1) -> None:
         from rtden import Denoiser, Settings
 
-        self._denoiser: Any
-        if interleaved:
-            from rtden.interleave import InterleavedDenoiser
-
-            self._denoiser = InterleavedDenoiser(model, Settings(advance=advance), with_top_gains=False)
-        else:
-            self._denoiser = Denoiser(model, Settings(advance=advance))
-        self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance // (2 if interleaved else 1)
+        self._denoiser = Denoiser(model, Settings(advance=advance))
+        self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""

@@ -18,7 +18,7 @@ import typer
 
 from rtden import Denoiser, Settings
 from rtden.files import read_aligned
-from rtden.mel import Array, MelBank, hann, power, stft
+from rtden.mel import Array, MelBank, power, stft
 from rtden.metrics import pesq_wb, si_sdr_db
 
 GRIFFIN_LIM = ((0, 1), (1, 2), (2, 2), (4, 2), (8, 2), (2, 4), (8, 4))
@@ -31,15 +31,15 @@ class Oracle(Denoiser):
         super().__init__(settings=settings)
         spec = self.spec
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-        padding = (spec.n_fft - spec.hop, 3 * spec.n_fft)
+        padding = (spec.n_fft - spec.frame_hop, 3 * spec.n_fft)
         clean_mel, noisy_mel = (
-            bank(power(stft(np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[:: spec.hop], hann(spec.n_fft)))) for s in (clean, noisy)
+            bank(power(stft(np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[:: spec.frame_hop], self._window))) for s in (clean, noisy)
         )
         self._perfect = np.sqrt(clean_mel / (noisy_mel + 1e-9)).clip(0.0, 1.0)
 
     def _autoencoder(self) -> None:
-        frame = self._frame_start // self.spec.hop
-        self._band_gains[...] = self._perfect[frame : frame + self.settings.advance]
+        frame = self._frame_start // self.spec.frame_hop
+        self._band_gains[...] = self._perfect[frame : frame + len(self._band_gains)]
 
 
 def score(pair: tuple[Path, Path]) -> list[tuple[float, float]]:

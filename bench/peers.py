@@ -56,9 +56,8 @@ def label(model: str | Path | None) -> str:
 
 
 def processors(models: list[str]) -> dict[str, Processor]:
-    """Return whose quality is scored: rtden's models, the first one interleaved, with a larger advance and as a live stream too, and the others."""
+    """Return whose quality is scored: rtden's models, the first one with a larger advance and as a live stream too, and the others."""
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
-    found[f"{label(models[0])}, interleaved"] = StreamProcessor(models[0], Settings(interleaved=True))
     found[f"{label(models[0])}, advance 4"] = StreamProcessor(models[0], Settings(advance=4))
     found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings_for_latency(LIVE_LATENCY_MS, model=models[0])[0])
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
@@ -67,7 +66,6 @@ def processors(models: list[str]) -> dict[str, Processor]:
 def streams(models: list[str]) -> dict[str, Callable[[], Driver]]:
     """Return whose cost is measured, under the same names, and at the end what the loop around them costs."""
     found: dict[str, Callable[[], Driver]] = {label(model): functools.partial(Rtden, model) for model in models}
-    found[f"{label(models[0])}, interleaved"] = functools.partial(Rtden, models[0], interleaved=True)
     found[f"{label(models[0])}, advance 4"] = functools.partial(Rtden, models[0], 4)
     found[f"{label(models[0])} live"] = functools.partial(RtdenLive, models[0])
     return {**found, **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}, NOTHING: Copy}

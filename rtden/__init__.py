@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rtden.denoiser import Denoiser
     from rtden.files import denoise_file
-    from rtden.interleave import InterleavedDenoiser
     from rtden.settings import Settings
     from rtden.sidecar import list_models
     from rtden.stream import StreamDenoiser
 
-__all__ = ["Denoiser", "InterleavedDenoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models"]
+__all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models"]
 
 _HOMES = {
     "Denoiser": "rtden.denoiser",
-    "InterleavedDenoiser": "rtden.interleave",
     "Settings": "rtden.settings",
     "StreamDenoiser": "rtden.stream",
     "denoise_file": "rtden.files",

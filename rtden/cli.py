@@ -41,8 +41,7 @@ STREAMS_COLUMNS = ("Streams", "Processes", "Holds", "Step p50 / p99", "Round p50
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file.")]
-AdvanceOption = Annotated[int, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.")]
-InterleavedOption = Annotated[bool, typer.Option("--interleaved", help="Two framings, half a hop apart: better sound at the same delay, for twice the work.")]
+AdvanceOption = Annotated[int, typer.Option("--advance", help="New columns per step: 1, 2, 4 or 8. More is cheaper and later.")]
 StrengthOption = Annotated[float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")]
 LimitOption = Annotated[float, typer.Option("--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit")]
 StereoOption = Annotated[bool, typer.Option("--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same.")]
@@ -50,7 +49,7 @@ FullBandOption = Annotated[bool, typer.Option("--fullband/--no-fullband", help="
 SourceOption = Annotated[str, typer.Option("--in", "-i", help="'mic', a device's number or a part of its name, or a recording (played at its pace).")]
 TargetOption = Annotated[str, typer.Option("--out", "-o", help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.")]
 LiveAdvanceOption = Annotated[
-    int | None, typer.Option("--advance", help="New frames per step: 1, 2, 4 or 8. More is cheaper and later.", show_default="the preset's")
+    int | None, typer.Option("--advance", help="New columns per step: 1, 2, 4 or 8. More is cheaper and later.", show_default="the preset's")
 ]
 LatencyOption = Annotated[
     float | None, typer.Option("--latency-ms", help="Total latency to aim at: chooses windows, advance and buffer.", show_default="the preset's")
@@ -125,7 +124,6 @@ def file(
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     advance: AdvanceOption = 1,
-    interleaved: InterleavedOption = False,
     full_band: FullBandOption = True,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw noisy and denoised mel spectrograms into this picture.")] = None,
     reference: Annotated[
@@ -153,7 +151,7 @@ def file(
         raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
     if jobs is not None and dask is not None:
         raise SettingsError("the cluster's workers decide how many recordings are worked on at a time; give one of --jobs and --dask.")
-    settings = Settings(strength=strength, limit_db=limit_db, advance=advance, interleaved=interleaved)
+    settings = Settings(strength=strength, limit_db=limit_db, advance=advance)
     pairs = plan(sources, output)
     if (picture or reference) and (len(pairs) != 1 or "-" in pairs[0]):
         raise AudioFileError("--plot and --reference go with exactly one recording, from a file to a file.")
@@ -257,7 +255,6 @@ def live(
     latency_ms: LatencyOption = None,
     buffer_ms: BufferOption = None,
     preset: PresetOption = "desktop",
-    interleaved: InterleavedOption = False,
     duration: Annotated[
         float, typer.Option("--duration", help="Stop after this many seconds.", show_default="until Ctrl-C or the end of the recording")
     ] = math.inf,
@@ -284,7 +281,7 @@ def live(
         raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
     if latency_ms is not None and advance is not None:
         raise SettingsError("--latency-ms chooses the advance; give one of --latency-ms and --advance.")
-    wished = Settings(strength=strength, limit_db=limit_db, interleaved=interleaved)
+    wished = Settings(strength=strength, limit_db=limit_db)
     carried_advance, first_buffer_ms = _carried(preset, model, advance)
     places = [name for name in (source, target) if is_recording(name)] + ([] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")])
     if len({os.path.realpath(place) for place in places}) < len(places):
@@ -431,7 +428,6 @@ def service_install(
     latency_ms: LatencyOption = None,
     buffer_ms: BufferOption = None,
     preset: PresetOption = "auto",
-    interleaved: InterleavedOption = False,
     stereo: StereoOption = False,
     full_band: FullBandOption = True,
     status_seconds: StatusOption = 600.0,
@@ -461,7 +457,7 @@ def service_install(
         "--status-seconds": f"{status_seconds:g}",
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-    options += ["--interleaved"] * interleaved + ["--stereo"] * stereo + ["--no-fullband"] * (not full_band)
+    options += ["--stereo"] * stereo + ["--no-fullband"] * (not full_band)
     unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
     if dry_run:
         print(f"# {unit_path()}\n{unit.to_text()}")
@@ -681,7 +677,6 @@ def evaluate(
     pairs: Annotated[Path, typer.Option("--pairs", help="Folder that holds clean/ and noisy/ with the same file names.", show_default=False)],
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to score; may be given again.", show_default="all shipped ones")] = None,
     advance: AdvanceOption = 1,
-    interleaved: InterleavedOption = False,
     iterations: Annotated[int | None, typer.Option("--iterations", help="Griffin-Lim iterations per step.", show_default="the model's")] = None,
     limit_db: LimitOption = math.inf,
     processes: Annotated[int | None, typer.Option("--processes", help="Recordings to work on at a time.", show_default="one for each core")] = None,
@@ -698,7 +693,7 @@ def evaluate(
     from rtden.settings import Settings
     from rtden.sidecar import list_models
 
-    settings = Settings(advance=advance, interleaved=interleaved, iterations=iterations, limit_db=limit_db)
+    settings = Settings(advance=advance, iterations=iterations, limit_db=limit_db)
     names = model or list_models()
     if as_json is not None:
         check_target(as_json, force=force)
@@ -714,9 +709,7 @@ def evaluate(
         result = scoring.evaluate(pairs, names, settings, processes=processes, progress=show)
     if left_out := result.left_out():
         _messages.print(left_out, markup=False)
-    _screen.print(
-        f"{len(result.files)} pairs, advance {advance}{', interleaved' if interleaved else ''}; in brackets the change against noisy, ± 95 % confidence"
-    )
+    _screen.print(f"{len(result.files)} pairs, advance {advance}; in brackets the change against noisy, ± 95 % confidence")
     for table in scoring.tables(result):
         _screen.print(table, "")
     if as_json is not None:

@@ -130,7 +130,7 @@ class Denoiser:
     InputError
         If the model does not answer for `advance` frames at once.
     SettingsError
-        If the model's frames have no such overlap, or two framings are wished for.
+        If the model's frames have no such overlap.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Denoiser:
     """Names of the methods that make up a step, in order (each with a leading underscore)."""
 
     def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, steps_at_once: int = 1) -> None:
-        self.settings = settings = _of_one_framing(settings or Settings())
+        self.settings = settings = settings or Settings()
         advance, path = settings.advance, find_model(model)
         self._network = self._open(path, advance)
         self.spec = spec = self._network.spec
@@ -543,12 +543,6 @@ class Denoiser:
         np.multiply(dry, np.float32(1.0) - wet, out=self._dry)
         self._block *= wet
         self._block += self._dry
-
-
-def _of_one_framing(settings: Settings) -> Settings:
-    if settings.interleaved:
-        raise SettingsError("a Denoiser has one framing: for interleaved ones take an InterleavedDenoiser, or a StreamDenoiser.")
-    return settings
 
 
 def _top_weights(spec: ModelSpec) -> Array:

@@ -127,7 +127,7 @@ class Accounts:
 
 
 def live_settings(advance: int, *, model: str | Path | None = None, settings: Settings | None = None) -> Settings:
-    """Return settings for a live stream: at advance 1, `LIVE_LATENCY_MS` of the algorithm; more frames a step take their time anyway.
+    """Return settings for a live stream: at advance 1, `LIVE_LATENCY_MS` of the algorithm; more columns a step take their time anyway.
 
     Raises
     ------
@@ -443,6 +443,8 @@ class LiveEngine:
         """Process what waits, up to a tenth of a second of it; return whether there was anything."""
         if self._rings != (self.source.ring, self.sink.ring):  # a device came back with another rate
             self._build()
+        if self._keeper.sink.lost_at is not None and not self._restart:
+            self._begin_anew()  # whether or not sound comes: with the sink the source may be gone, too
         ring = self.source.ring
         if not ring.fill_samples:
             return False
@@ -498,10 +500,8 @@ class LiveEngine:
         """Hand a block to the sink, at the planned delay."""
         ring, planned, elapsed_seconds = self.sink.ring, self._planned_samples, len(block) / self.sink.rate_hz
         if self._keeper.sink.lost_at is not None:
-            ring.drop_oldest(0)  # stale by the time that it is back
-            self._last_out = np.zeros(self.channels, np.float32)
+            self._begin_anew()
             self._withheld += len(block)
-            self._restart = True
             return
         if self._restart:
             self._pad(planned, block)
@@ -527,6 +527,12 @@ class LiveEngine:
         if shrunk := self._buffer.shrink(spare_seconds, elapsed_seconds):
             self.sink.reader.least_left_samples = NOTHING_SEEN
             self._control.shift(-shrunk)
+
+    def _begin_anew(self) -> None:
+        """Drop what waits for a sink that is gone: it would be stale by the time that the sink is back."""
+        self.sink.ring.drop_oldest(0)
+        self._last_out = np.zeros(self.channels, np.float32)
+        self._restart = True
 
     def _shorten(self, delay_seconds: float) -> None:
         """Leave out what the delay has beyond the plan, before it is first held, or has gained since then, the buffer's growth apart."""

@@ -28,7 +28,7 @@ class Preset:
     model: str | None = None
     """The network; None is the default one."""
     advance: int
-    """New frames per step."""
+    """New columns per step."""
     buffer_ms: float
     """Sound kept ready for the output beyond its blocks."""
 

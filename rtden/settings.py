@@ -26,19 +26,13 @@ class Settings:
     """
 
     advance: int = 1
-    """New frames per step: 1, 2, 4 or 8. More is cheaper and later by a hop each."""
+    """New columns, of a hop each, per step: 1, 2, 4 or 8. More is cheaper and later by a hop each."""
 
     overlap_samples: int | None = None
     """Samples by which the synthesis windows of neighbouring frames overlap, 32 or more; None takes all that there are, n_fft - hop.
 
     The latency is `advance` hops and these. Fewer make it lower, with asymmetric windows (:func:`rtden.mel.window_pair`), and the
     gains a little late for the sound that they act on.
-    """
-
-    interleaved: bool = False
-    """Two framings, half a hop apart, and the mean of what they give: better at the same delay, for twice the work.
-
-    Where resamplers are around it, or :class:`rtden.interleave.InterleavedDenoiser`; a :class:`rtden.Denoiser` has one framing.
     """
 
     strength: float = 1.0
@@ -48,7 +42,7 @@ class Settings:
     """At most this much is taken off any cell of the spectrum, in dB; infinity sets no limit."""
 
     iterations: int | None = None
-    """Griffin-Lim iterations per step (K); None takes the model's, or none with fewer `overlap_samples` than there are or with two framings."""
+    """Griffin-Lim iterations per step (K); None takes the model's, or none with fewer `overlap_samples` than there are."""
 
     frames: int | None = None
     """Frames that a Griffin-Lim iteration spans (M), the new ones included; None takes the model's."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from rtden.denoiser import Denoiser
 from rtden.errors import InputError
-from rtden.interleave import InterleavedDenoiser
 from rtden.mel import Array
 from rtden.parallel import ParallelDenoiser
 from rtden.resample import Interpolator, Resampler, has_soxr
@@ -65,10 +64,10 @@ class StreamDenoiser:
         if not 1 <= channels <= MOST_CHANNELS:
             raise InputError(f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first.")
         self.rate_hz, self.channels = rate_hz, channels
-        self._channels: Sequence[Denoiser | InterleavedDenoiser | ParallelDenoiser]
-        self._channels = [_denoiser(model, settings or Settings(), steps_at_once, pool, full_band=full_band) for _ in range(channels)]
         # One for each channel; none where other processes do the work.
-        self.denoisers = [] if pool else [denoiser for denoiser in self._channels if not isinstance(denoiser, ParallelDenoiser)]
+        self.denoisers = [] if pool else [Denoiser(model, settings, steps_at_once=steps_at_once) for _ in range(channels)]
+        self._channels: Sequence[Denoiser | ParallelDenoiser]
+        self._channels = [ParallelDenoiser(model, settings, pool=pool) for _ in range(channels)] if pool else self.denoisers
         self._model_hz = self._channels[0].rate_hz
         self._full_band = full_band and rate_hz > self._model_hz
         self._resampler: type[Interpolator] | type[Resampler] = Interpolator if low_delay or not has_soxr() else Resampler
@@ -144,14 +143,6 @@ class StreamDenoiser:
             self._gains, self._gains_from = self._gains[at[-1] :], self._gains_from + int(at[-1])
         self.given_samples += samples
         return resampled
-
-
-def _denoiser(
-    model: str | Path | None, settings: Settings, steps_at_once: int, pool: Executor | None, *, full_band: bool
-) -> Denoiser | InterleavedDenoiser | ParallelDenoiser:
-    if settings.interleaved:
-        return InterleavedDenoiser(model, settings, steps_at_once=steps_at_once, pool=pool, with_top_gains=full_band)
-    return Denoiser(model, settings, steps_at_once=steps_at_once) if pool is None else ParallelDenoiser(model, settings, pool=pool)
 
 
 def _side_by_side(signals: list[Array]) -> Array:

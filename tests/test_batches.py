@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import Folders
 
-from rtden.mel import MelWindow, hann, power, stft
+from rtden.mel import MelWindow, power, stft, window_pair
 from rtden.sidecar import ModelSpec
 from rtden.training.batches import BatchSource, draw_ahead, mixture_samples, to_batch
 from rtden.training.corpus import load_clips
 from rtden.training.mixing import Mixture
 
-SPEC = ModelSpec(name="tiny", mean_db=-30.0, channels=("log_mel", "above_floor", "above_mean"))
+SPEC = ModelSpec(name="tiny", mean_db=-30.0, channels=("log_mel", "above_floor", "above_mean"), frames_per_column=2)
+LEAD_IN = SPEC.n_fft - SPEC.frame_hop
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,15 @@ def source(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> BatchS
 def test_features_are_those_of_the_streaming_path(source: BatchSource) -> None:
     mixture, batch = source.mixtures(0)[1], source(0)
     columns = 43
-    assert batch.features.shape == (3, 128, columns, 3)
+    assert batch.features.shape == (3, 128, columns, 6)
     assert batch.noisy.shape == batch.clean.shape == (3, columns * SPEC.hop)
     assert len(mixture.noisy) == mixture_samples(SPEC, 1.0)
-    # As the Denoiser: a hop of silence before the stream, then frame by frame.
-    stream = np.concatenate([np.zeros(SPEC.n_fft - SPEC.hop, np.float32), mixture.noisy, np.zeros(SPEC.n_fft, np.float32)])
-    window = MelWindow(SPEC)
+    # As the Denoiser: silence before the stream, then column by column.
+    stream = np.concatenate([np.zeros(SPEC.n_fft - SPEC.frame_hop, np.float32), mixture.noisy, np.zeros(SPEC.n_fft, np.float32)])
+    window, (analysis, _) = MelWindow(SPEC), window_pair(SPEC.n_fft, SPEC.frame_hop, SPEC.n_fft - SPEC.hop)
+    frames = np.lib.stride_tricks.sliding_window_view(stream, SPEC.n_fft)[:: SPEC.frame_hop]
     for column in range(columns):
-        frame = stream[column * SPEC.hop : column * SPEC.hop + SPEC.n_fft]
-        window.push(power(stft(frame, hann(SPEC.n_fft)))[None])
+        window.push(power(stft(frames[2 * column : 2 * column + 2], analysis)))
         np.testing.assert_allclose(batch.features[1, :, column], window.columns[:, -1], atol=1e-4)
 
 
@@ -43,9 +44,9 @@ def test_signals_are_relative_to_the_speech(source: BatchSource) -> None:
         for mixture, noisy, clean in zip(source.mixtures(number), source(number).noisy, source(number).clean, strict=True):
             assert np.abs(noisy).max() < 200
             if mixture.clean.any():
-                scale = clean[SPEC.hop :].max() / mixture.clean.max()
-                np.testing.assert_allclose(clean[SPEC.hop :], mixture.clean * scale, rtol=1e-4, atol=1e-6)
-                np.testing.assert_allclose(noisy[SPEC.hop :], mixture.noisy * scale, rtol=1e-4, atol=1e-5)
+                scale = clean[LEAD_IN:].max() / mixture.clean.max()
+                np.testing.assert_allclose(clean[LEAD_IN:], mixture.clean * scale, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(noisy[LEAD_IN:], mixture.noisy * scale, rtol=1e-4, atol=1e-5)
 
 
 def test_next_to_no_speech_is_not_blown_up() -> None:

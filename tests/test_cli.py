@@ -249,14 +249,20 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
 
 def test_options_reach_the_denoiser(folder: Path) -> None:
     outputs = {}
-    options = {"plain": [], "half": ["--strength", "0.5"], "limited": ["--limit-db", "6"], "advanced": ["--advance", "4"], "interleaved": ["--interleaved"]}
+    options = {
+        "plain": [],
+        "half": ["--strength", "0.5"],
+        "limited": ["--limit-db", "6"],
+        "seed": ["--model", "seed"],  # whose answers depend on what follows in the window; the default model's samples are the same at any advance
+        "advanced": ["--model", "seed", "--advance", "4"],
+    }
     for name, arguments in options.items():
         assert run("file", "noisy.flac", "-o", f"{name}.flac", *arguments).exit_code == 0
         outputs[name] = soundfile.read(f"{name}.flac")[0]
     noisy = soundfile.read("noisy.flac")[0]
     np.testing.assert_allclose(outputs["half"], (outputs["plain"] + noisy) / 2, atol=2**-14)
-    for name in ("limited", "advanced", "interleaved"):
-        assert np.abs(outputs[name] - outputs["plain"]).max() > 1e-3
+    for name, other in (("limited", "plain"), ("seed", "plain"), ("advanced", "seed")):
+        assert np.abs(outputs[name] - outputs[other]).max() > 1e-3
 
 
 def test_a_measured_recording_too_short_for_the_metrics_is_denoised_all_the_same(folder: Path) -> None:
@@ -460,17 +466,16 @@ def test_help_names_every_command_and_option() -> None:
     for command in ("file", "live", "devices", "models", "bench"):
         assert command in text
     text = run("file", "-h").stdout
-    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--interleaved", "--plot", "--reference", "--jobs", "--dask", "--force"):
+    for option in ("--output", "--model", "--strength", "--limit-db", "--advance", "--plot", "--reference", "--jobs", "--dask", "--force"):
         assert option in text
 
 
 # Live, between recordings
 
 
-@pytest.mark.parametrize("options", [(), ("--interleaved",)])
-def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_at_least_its_length(options: tuple[str, ...], folder: Path) -> None:
+def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_at_least_its_length(folder: Path) -> None:
     soundfile.write("in.wav", soundfile.read("noisy.flac")[0][: 2 * RATE_HZ], RATE_HZ)  # speech, for of noise nothing is to be left
-    result = real("live", "--in", "in.wav", "--out", "out.wav", "--record", "kept", *options)
+    result = real("live", "--in", "in.wav", "--out", "out.wav", "--record", "kept")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()

@@ -183,6 +183,13 @@ def test_the_whole_overlap_is_the_same_by_its_number(noise: np.ndarray) -> None:
     assert np.array_equal(whole(Denoiser(settings=Settings(overlap_samples=512)), noise), whole(Denoiser(), noise))
 
 
+def test_without_iterations_the_default_model_gives_the_same_samples_at_any_advance_to_the_bit(noise: np.ndarray) -> None:
+    assert load_spec(find_model()).iterations == 0
+    expected = whole(Denoiser(), noise)
+    for advance in ADVANCES[1:]:
+        assert np.array_equal(whole(Denoiser(settings=Settings(advance=advance)), noise), expected)
+
+
 def test_a_latency_of_30_ms_costs_little_of_the_quality(recordings: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noisy = recordings
     chosen, latency = settings_for_latency(30.0)

@@ -433,12 +433,12 @@ def run(*arguments: str | Path) -> Result:
 def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_path: Path) -> None:
     for side in ("clean", "noisy"):
         (pairs / side / "002_fan_+15dB.flac").unlink()
-    arguments = [sys.executable, "-m", "rtden.cli", "eval", "--pairs", str(pairs), "--model", "seed", "--advance", "4", "--interleaved", "--limit-db", "12"]
+    arguments = [sys.executable, "-m", "rtden.cli", "eval", "--pairs", str(pairs), "--model", "seed", "--advance", "4", "--iterations", "0", "--limit-db", "12"]
     written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     result = subprocess.run([*arguments, *written, "--processes", "2"], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert result.stdout.startswith("2 pairs, advance 4, interleaved; ")
+    assert result.stdout.startswith("2 pairs, advance 4; ")
     for metric in METRICS:
         line = rf"^ {re.escape(metric)} +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± \d+\.\d+\) *$"
         assert len(re.findall(line, result.stdout, re.MULTILINE)) == 1, result.stdout
@@ -447,7 +447,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(content["systems"]) == ["noisy", "seed"]
     settings = content["systems"]["seed"]["settings"]
-    assert (settings["advance"], settings["interleaved"], settings["limit_db"]) == (4, True, 12.0)
+    assert (settings["advance"], settings["iterations"], settings["limit_db"]) == (4, 0, 12.0)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import librosa
 import numpy as np
 import pytest
@@ -102,3 +104,14 @@ def test_silence_stays_silence() -> None:
     zeros = np.zeros((10, 513), np.complex64)
     out = run(Inverter(n_fft=1024, hop=512, advance=1, iterations=3, frames=2), zeros, np.ones(zeros.shape, np.float32), 1, 512)
     assert not out.any()
+
+
+def test_without_iterations_any_number_of_frames_at_once_gives_the_same_to_the_bit(noise: np.ndarray) -> None:
+    spectra = spectra_of(noise[:16384], 1024, 256, 512)
+    gains = np.random.default_rng(0).random(spectra.shape).astype(np.float32)
+    many = Inverter(n_fft=1024, hop=256, advance=20, iterations=0, frames=1, overlap=512)
+    expected = run(Inverter(n_fft=1024, hop=256, advance=1, iterations=0, frames=1, overlap=512), spectra, gains, 1, 256)
+    out, ends = np.empty(len(spectra) * 256, np.float32), [1, 21, 23, 26, 33, 50, len(spectra)]
+    for start, stop in itertools.pairwise([0, *ends]):
+        many.push(spectra[start:stop], gains[start:stop], out[start * 256 : stop * 256])
+    assert np.array_equal(out, expected)

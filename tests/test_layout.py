@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "rtden"
 # Imports run one way: a module may import those before it in this list.
 ORDER = (
     *("errors", "settings", "sidecar", "quiet", "supervision", "processes"),
-    *("mel", "ring", "autoencoder", "griffinlim", "denoiser", "parallel", "interleave"),
+    *("mel", "ring", "autoencoder", "griffinlim", "denoiser", "parallel"),
     *("resample", "stream", "metrics", "files", "batch"),
     *("fade", "clock", "paced", "devices", "endpoints", "keeper", "recorder", "virtualmic", "live", "view"),
     *("bench", "presets", "doctor", "service", "evaluation", "plots", "cli"),

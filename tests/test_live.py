@@ -141,6 +141,24 @@ def test_a_device_that_goes_away_and_comes_back_finds_the_delay_as_it_was(side: 
     assert not imbalance(rig.engine.accounts, inside=RATE_HZ)
 
 
+def test_both_may_go_away_at_once_and_nothing_stale_is_played_nor_the_delay_larger_for_good() -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=40.0)
+    rig.run(6.0)
+    before = rig.delay_seconds()
+    for device in (rig.source, rig.sink):
+        device.go_away(2.0)
+    rig.run(1.0)
+    assert rig.sink.ring.fill_samples == 0
+    while rig.engine.status().state != "running":
+        rig.run(0.01)
+    rig.late_until[rig.sink] = rig.now + 0.045  # it opens at once and plays a little later
+    rig.run(12.0)
+    status = rig.engine.status()
+    assert (status.state, status.losses) == ("running", 2)
+    assert rig.delay_seconds() == pytest.approx(before, abs=TOLERATED_SECONDS)
+    assert not imbalance(rig.engine.accounts, inside=RATE_HZ)
+
+
 def test_a_delay_that_has_grown_is_not_held() -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=20.0)
     rig.run(8.0)

@@ -173,3 +173,24 @@ def test_white_noise_has_the_same_power_under_any_window(noise: np.ndarray) -> N
     frames = np.lib.stride_tricks.sliding_window_view(noise, 1024)[::512]
     levels = [float(power(stft(frames, window_pair(1024, 512, overlap)[0])).mean()) for overlap in (512, 256, 32)]
     assert max(levels) < 1.03 * min(levels)
+
+
+def test_any_number_of_frames_at_once_is_one_by_one(rng: np.random.Generator) -> None:
+    spec = ModelSpec(name="four", channels=("log_mel", "above_floor", "above_mean", "slope"))
+    frames_db = rng.uniform(-70.0, 0.0, (40, spec.n_mels)).astype(np.float32)
+    frames_db[5:9] = spec.floor_db
+    at_once, one_by_one = MelFeatures(spec), MelFeatures(spec)
+    expected = np.concatenate([one_by_one.add(frame_db[None]).copy() for frame_db in frames_db])
+    found = np.concatenate([at_once.add(piece).copy() for piece in np.split(frames_db, [1, 2, 7, 20])])
+    assert np.array_equal(found, expected)
+
+
+def test_a_column_holds_its_frames_side_by_side(rng: np.random.Generator) -> None:
+    channels = ("log_mel", "above_floor", "above_mean")
+    frames = rng.random((6, 513)).astype(np.float32)
+    window = MelWindow(ModelSpec(name="two", channels=channels, frames_per_column=2), 3)
+    window.push(frames[:4])
+    window.push(frames[4:])
+    features = MelFeatures(ModelSpec(name="one", channels=channels, hop=256))
+    expected = np.stack([features.push(frame).copy() for frame in frames], axis=1)
+    assert np.array_equal(window.columns.reshape(128, 6, 3), expected)

@@ -10,7 +10,7 @@ from rtden.training.export import to_tflite
 from rtden.training.network import find_network
 
 SEED = ModelSpec(name="seed")
-SPEC = ModelSpec(name="tiny", channels=("log_mel", "above_floor", "above_mean"))
+SPEC = ModelSpec(name="tiny", channels=("log_mel", "above_floor", "above_mean"), frames_per_column=2)
 
 
 def test_the_seed_is_the_notebooks() -> None:
@@ -28,8 +28,8 @@ def network() -> keras.Model:
 
 
 def test_a_share_for_every_cell(network: keras.Model, rng: np.random.Generator) -> None:
-    share = np.asarray(network(rng.standard_normal((2, 128, 20, 3)).astype(np.float32)))
-    assert share.shape == (2, 128, 20, 1)
+    share = np.asarray(network(rng.standard_normal((2, 128, 20, 6)).astype(np.float32)))
+    assert share.shape == (2, 128, 20, 2)
     assert 0 <= share.min() < share.max() <= 1
 
 
@@ -45,7 +45,7 @@ def awake(network: keras.Model) -> keras.Model:
 def test_pieces_with_a_carried_memory_are_the_sequence(awake: keras.Model, rng: np.random.Generator) -> None:
     carried = find_network("rtden").for_export(SPEC)
     carried.set_weights(awake.get_weights())
-    sequence = rng.standard_normal((1, 128, 150, 3)).astype(np.float32)
+    sequence = rng.standard_normal((1, 128, 150, 6)).astype(np.float32)
     past = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in carried.input.items() if name != "mel"}
     answers, start = [], 0
     for columns in (1, 2, 70, 16, 1, 60):
@@ -57,8 +57,15 @@ def test_pieces_with_a_carried_memory_are_the_sequence(awake: keras.Model, rng: 
     np.testing.assert_allclose(np.concatenate(answers, axis=2), np.asarray(awake(sequence)), atol=1e-5)
 
 
+def test_two_frames_a_column_are_the_frames_one_by_one(awake: keras.Model, rng: np.random.Generator) -> None:
+    """The time between a column's frames is what the network takes it for: what one frame later gives is the same, one later."""
+    frames = rng.standard_normal((1, 128, 302, 3)).astype(np.float32)
+    both = [np.asarray(awake(frames[:, :, start : start + 300].reshape(1, 128, 150, 6))).reshape(128, 300) for start in (0, 1)]
+    np.testing.assert_allclose(both[0][:, 240:], both[1][:, 239:-1], atol=1e-5)
+
+
 def test_it_is_causal_and_remembers_two_and_a_half_seconds(awake: keras.Model, rng: np.random.Generator) -> None:
-    sequence = rng.standard_normal((1, 128, 150, 3)).astype(np.float32)
+    sequence = rng.standard_normal((1, 128, 150, 6)).astype(np.float32)
     changed = sequence.copy()
     changed[:, :, 20] += 1.0
     moved = np.abs(np.asarray(awake(changed)) - np.asarray(awake(sequence))).max(axis=(0, 1, 3))
@@ -70,14 +77,14 @@ def test_it_is_causal_and_remembers_two_and_a_half_seconds(awake: keras.Model, r
 def test_a_fixed_window_has_the_same_weights(network: keras.Model, rng: np.random.Generator) -> None:
     fixed = find_network("rtden").build(SPEC, SPEC.frames)
     fixed.set_weights(network.get_weights())
-    window = rng.standard_normal((1, 128, 16, 3)).astype(np.float32)
+    window = rng.standard_normal((1, 128, 16, 6)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(fixed(window)), np.asarray(network(window)), atol=1e-6)
 
 
 def test_it_is_small_enough(awake: keras.Model) -> None:
     carried = find_network("rtden").for_export(SPEC)
     carried.set_weights(awake.get_weights())
-    sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 48, 3)).astype(np.float32)
+    sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 48, 6)).astype(np.float32)
     assert len(to_tflite(carried, calibration=sequences)) < 1.5e6
 
 

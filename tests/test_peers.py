@@ -228,7 +228,7 @@ def test_quality_and_cost_are_printed_and_written(pair: Path, tmp_path: Path, mo
     out, err = capsys.readouterr()
     assert err == "Nobody is left out, the package no-such-package is not installed: run 'pip install rtden[peers]'.\n"
     assert sorted(path.name for path in results.iterdir()) == ["peers-cost.json", "peers-cost.txt", "peers-made.json", "peers.png"]
-    rows = ["rtden seed", "rtden seed, interleaved", "rtden seed, advance 4", "rtden seed live"]
+    rows = ["rtden seed", "rtden seed, advance 4", "rtden seed live"]
     assert list(json.loads((results / "peers-made.json").read_bytes())["systems"]) == ["noisy", *rows]
     costs = json.loads((results / "peers-cost.json").read_bytes())
     assert list(costs["streams"]) == [*rows, "nothing"]

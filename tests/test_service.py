@@ -56,28 +56,13 @@ def test_systemd_would_find_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_prints_the_unit_and_the_commands_and_writes_nothing(tmp_path: Path) -> None:
-    said = run("install", "--dry-run", "--in", "usb mic", "--limit-db", "12", "--preset", "pi4", "--model", "seed", "--interleaved")
+    said = run("install", "--dry-run", "--in", "usb mic", "--limit-db", "12", "--preset", "pi4", "--model", "seed")
     assert said.exit_code == 0
     line = next(line for line in said.stdout.splitlines() if line.startswith("ExecStart="))
     words = shlex.split(line.removeprefix("ExecStart="))
     assert words[: len(this_program()) + 1] == [*this_program(), "live"]
     options = words[len(this_program()) + 1 :]
-    wanted = [
-        "--in",
-        "usb mic",
-        "--out",
-        "speakers",
-        "--model",
-        "seed",
-        "--limit-db",
-        "12.0",
-        "--preset",
-        "pi4",
-        "--status-seconds",
-        "600",
-        "--interleaved",
-        "--realtime",
-    ]
+    wanted = ["--in", "usb mic", "--out", "speakers", "--model", "seed", "--limit-db", "12.0", "--preset", "pi4", "--status-seconds", "600", "--realtime"]
     assert options == wanted
     for words in ("Restart=on-failure", "Type=notify", "WatchdogSec=30", "After=pipewire", "enable rtden.service", "enable-linger"):
         assert words in said.stdout

@@ -51,6 +51,14 @@ def test_a_path_is_a_model_too(model: Path) -> None:
     assert find_model(str(model)) == find_model(model) == model
 
 
+def test_frames_per_column_divide_the_hop_and_are_one_where_nothing_is_said(model: Path) -> None:
+    edit(model, "signal", "frames_per_column", value=3)
+    with pytest.raises(ModelError, match="frames_per_column must divide hop"):
+        load_spec(model)
+    edit(model, "signal", "frames_per_column", value=None)
+    assert load_spec(model).frames_per_column == 1
+
+
 def test_what_is_written_is_what_is_read(model: Path) -> None:
     spec = load_spec(model)
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
