@@ -58,10 +58,13 @@ class Inverter:
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
-        # Windowed frames by hop, and their sum: block b of `sum` is the sum of part j of frame b - j.
+        # Windowed frames by hop, between frames of nothing, and their sum: block b of `sum` is the sum of part j of frame b - j.
         total = self._context + refined
-        self._parts = np.zeros((total, parts, hop), np.float32)
-        self._refined_parts = self._parts.reshape(total, n_fft)[self._context :]
+        padded = np.zeros((total + 2 * self._context, parts, hop), np.float32)
+        self._parts = padded[self._context :]
+        self._refined_parts = self._parts.reshape(-1, n_fft)[self._context :]
+        frame, part, sample = padded.strides
+        self._meeting = np.lib.stride_tricks.as_strided(self._parts, (total + self._context, parts, hop), (frame, part - frame, sample))
         self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
         self._older = self._context + refined - advance
@@ -71,8 +74,8 @@ class Inverter:
         analysis, self._synthesis = window_pair(n_fft, hop, overlap)
         product = (analysis * self._synthesis).reshape(parts, hop)
         weight = np.zeros(self._sum.shape, np.float32)
-        for part in range(parts):
-            weight[part : part + total] += product[part]
+        for at in range(parts):
+            weight[at : at + total] += product[at]
         weight[: self._context] = product.sum(axis=0)
         # The sum, and what it is to be divided by: less at the newest end, where frames are still to come; in what a call completes, the same for all.
         self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
@@ -95,12 +98,13 @@ class Inverter:
     @property
     def state(self) -> tuple[Array, ...]:
         """All that it holds but the random generator, as copies; another instance of the same settings goes on with it."""
-        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts[: self._context]))
+        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts[self._pushed : self._pushed + self._context]))
 
     @state.setter
     def state(self, state: tuple[Array, ...]) -> None:
         for array, held in zip((self._spectra, self._magnitude, self._parts[: self._context]), state, strict=True):
             array[...] = held
+        self._pushed = 0
 
     def skip(self, frames: int) -> None:
         """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more, of so many frames, had been made."""
@@ -111,6 +115,7 @@ class Inverter:
     def _clear(self) -> None:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
             array[...] = 0.0
+        self._pushed = 0  # frames of the last push, which are behind their context still
 
     def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
         """Take in new frames and write the samples that they complete.
@@ -124,7 +129,8 @@ class Inverter:
         out : array, shape (frames * hop,)
             The next samples, which end `overlap` samples before the last new frame does.
         """
-        new = len(spectra)
+        self._parts[: self._context] = self._parts[self._pushed : self._pushed + self._context]
+        self._pushed = new = len(spectra)
         refined = len(self._spectra) if self._iterations else new
         if new < refined:
             self._spectra[:-new] = self._spectra[new:]
@@ -136,27 +142,30 @@ class Inverter:
         if self._phase == "random":
             newest[...] = self._magnitude[refined - new : refined] * np.exp(2j * np.pi * self._rng.random(newest.shape))
         for _ in range(self._iterations):
-            self._overlap_add(refined)
+            self._window_frames(refined)
+            self._add_up(self._context, self._context + refined + self._context)
             self._make_consistent()
-        self._overlap_add(refined)
+        self._window_frames(refined)
         end = (self._context + refined) * self._hop + self._done_after_samples
+        self._add_up((end - len(out)) // self._hop, -(-end // self._hop))
         np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
-        self._parts[: self._context] = self._parts[new : new + self._context]
 
     def tail(self) -> Array:
         """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `advance` frames, shape (overlap,)."""
-        end = len(self._parts) * self._hop + self._done_after_samples
+        self._add_up(self._context, len(self._sum))
+        end = (len(self._sum) - self._context) * self._hop + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
         return rest
 
-    def _overlap_add(self, refined: int) -> None:
+    def _window_frames(self, refined: int) -> None:
         irfft_into(self._spectra[:refined], self._frames[:refined])
         np.multiply(self._frames[:refined], self._synthesis, out=self._refined_parts[:refined])
-        total, parts = self._context + refined, self._parts.shape[1]
-        self._sum[:total] = self._parts[:total, 0]
-        self._sum[total : total + self._context] = 0.0
-        for part in range(1, parts):
-            self._sum[part : part + total] += self._parts[:total, part]
+        if refined < len(self._spectra):  # what more frames have left there
+            self._refined_parts[refined : refined + self._context] = 0.0
+
+    def _add_up(self, first: int, last: int) -> None:
+        """Overlap-add so many hops."""
+        np.add.reduce(self._meeting[first:last], axis=1, out=self._sum[first:last])
 
     def _make_consistent(self) -> None:
         np.multiply(self._refined_frames, self._reframe, out=self._frames)

@@ -138,17 +138,17 @@ class BandSpread:
     def __init__(self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
         centres = band_edges_hz(n_mels, fmin_hz, fmax_hz)[1:-1]
         position = np.interp(np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), centres, np.arange(n_mels))
-        self._lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
-        self._upper = np.minimum(self._lower + 1, n_mels - 1)
-        self._share = (position - self._lower).astype(np.float32)
+        lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
+        self._sides = np.stack([lower, np.minimum(lower + 1, n_mels - 1)])
+        self._share = (position - lower).astype(np.float32)
 
     def __call__(self, bands: Array, out: Array) -> None:
         """Write the values of the bins, shapes (..., n_mels) to (..., n_fft // 2 + 1)."""
-        np.take(bands, self._lower, axis=-1, out=out, mode="clip")
-        rise = np.take(bands, self._upper, axis=-1, mode="clip")
-        np.subtract(rise, out, out=rise)
+        sides = bands.take(self._sides, axis=-1)
+        lower, rise = sides[..., 0, :], sides[..., 1, :]
+        np.subtract(rise, lower, out=rise)
         np.multiply(rise, self._share, out=rise)
-        np.add(out, rise, out=out)
+        np.add(lower, rise, out=out)
 
 
 if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
@@ -231,6 +231,17 @@ class BandTrackers:
         self.floor[...] = self._levels[...] = self.floor_db
         self._block_minimum[...] = np.inf
         self._previous_minimum[...] = np.inf
+
+    def follow(self, columns_db: Array, floors: Array, means: Array) -> None:
+        """Take in columns, oldest first, and write what describes each; shape (columns, ...) all three."""
+        heard = np.minimum.reduce(columns_db, axis=None) > self.floor_db
+        for column_db, floor, mean in zip(columns_db, floors, means, strict=True):
+            if heard and self._even_age_frames is not None:
+                self._update_all(column_db, self._even_age_frames)
+            else:
+                self.update(column_db)
+            floor[...] = self.floor
+            mean[...] = self.mean
 
     def update(self, column_db: Array) -> None:
         """Take in one column, shape as given to the constructor; `floor` and `mean` then describe it."""
@@ -326,11 +337,7 @@ class MelFeatures:
         if len(frames_db) != len(self._floors):
             self._hold(len(frames_db))
         if self._tracks:
-            trackers = self._trackers
-            for frame_db, floor, mean in zip(frames_db, self._floors, self._means, strict=True):
-                trackers.update(frame_db)
-                floor[...] = trackers.floor
-                mean[...] = trackers.mean
+            self._trackers.follow(frames_db, self._floors, self._means)
         if "slope" in self._channels:
             self._befores[0], self._befores[1:] = self._previous_db, frames_db[:-1]
             self._previous_db[...] = frames_db[-1]

@@ -59,8 +59,8 @@ BOARDS = (
 
 def multiply_accumulates(model: str, advance: int) -> float:
     """Return the millions of multiply-accumulates of one call: of `advance` columns, or of a window where the network carries no memory."""
-    network = Autoencoder(find_model(model), columns=1)  # the shapes of inner tensors are those of the file, of one column
-    interpreter, calls = network._interpreter, advance if network.carried else 1
+    network = Autoencoder(find_model(model), columns=1)  # the shapes of inner tensors are those of the file, of one frame
+    interpreter, calls = network._interpreter, advance * network.spec.frames_per_column if network.carried else 1
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for operation in interpreter._get_ops_details():
