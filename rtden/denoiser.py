@@ -128,7 +128,7 @@ class Denoiser:
     ModelError
         If the model cannot be used.
     InputError
-        If the model does not answer for `advance` frames at once.
+        If the model does not answer for `advance` columns at once.
     SettingsError
         If the model's frames have no such overlap.
 
@@ -180,7 +180,7 @@ class Denoiser:
         self._mel_window = MelWindow(spec, seen + self._block_columns - advance)
         answered = seen - spec.lookahead
         if advance > answered:
-            raise InputError(f"model '{spec.name}' answers for {answered} frames at once, fewer than advance {advance}; choose a smaller advance.")
+            raise InputError(f"model '{spec.name}' answers for {answered} columns at once, fewer than advance {advance}; choose a smaller advance.")
         self._seen_columns, self._answered = seen, slice((answered - advance) * finer, answered * finer)
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         self._band_gains = np.empty((self._block_frames, spec.n_mels), np.float32)
