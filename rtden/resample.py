@@ -113,7 +113,9 @@ class Interpolator:
             if start + self._span > end:
                 break
             at = start - self._held_from
-            groups.append(self._matrices[phase] @ held[at : at + self._span])
+            # Channel by channel: a product with several at once sums in another order than that with one.
+            matrix, span = self._matrices[phase], held[at : at + self._span]
+            groups.append(np.stack([matrix @ span[:, channel] for channel in range(self._channels)], axis=1))
             self._given_samples += self._group
         kept = self._given_samples * self._down // self._up - self._reach - self._held_from
         self._held, self._held_from = held[kept:], self._held_from + kept
