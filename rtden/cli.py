@@ -844,7 +844,7 @@ def _training_progress() -> Iterator[Callable[[Any], None]]:
 def _print_made(made: Any) -> None:
     _screen.print(f"model: {made.model_path} ({made.model_path.stat().st_size / 1024:.0f} KiB)", markup=False)
     _screen.print(
-        f"held-out mixtures, int8, as in use: spectral distance {made.before.distance:.4f} -> {made.outcome.distance:.4f}, "
+        f"held-out mixtures, int8, as in use: loss {made.before.loss:.4f} -> {made.outcome.loss:.4f}, "
         f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
     )
     _screen.print(f"int8 against float: shares differ by {made.parity['share_difference_mean']:.3f} on average")

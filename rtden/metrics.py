@@ -130,14 +130,24 @@ def _dnsmos_session() -> Any:
         import onnxruntime
     except ImportError:
         raise _missing("onnxruntime") from None
-    package = importlib.util.find_spec("speechmos")  # importing it would import librosa
-    if package is None or package.origin is None:
-        raise _missing("speechmos")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    network = Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
-    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(dnsmos_path(), options, providers=["CPUExecutionProvider"])
+
+
+def dnsmos_path() -> Path:
+    """Return the file that holds DNSMOS's network.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package `speechmos` is not installed.
+    """
+    package = importlib.util.find_spec("speechmos")  # importing it would import librosa
+    if package is None or package.origin is None:
+        raise _missing("speechmos")
+    return Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
 
 
 class NoiseMeter:

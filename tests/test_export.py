@@ -13,6 +13,7 @@ from rtden.errors import ModelError
 from rtden.sidecar import ModelSpec, find_model, load_spec
 from rtden.training.batches import Batch
 from rtden.training.export import export, judge, load_network, sequences_of, to_tflite
+from rtden.training.losses import SpectralLoss
 from rtden.training.mixing import Mixture
 from rtden.training.network import find_network
 
@@ -101,11 +102,17 @@ def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
     assert any(np.array_equal(windows[0], features[0, :, start : start + 16]) for start in range(5))
 
 
-def test_judging_hears_the_difference(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(recordings: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noisy = recordings
+    loss = SpectralLoss(SEED, iterations=0, loudness=0.02, intelligibility=0.2, opinion=0.05)
     mixtures = [Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0) for at in (0, 66150, 132300)]
-    untouched, denoised = judge(mixtures, SEED, None), judge(mixtures, SEED, find_model("seed"))
-    assert judge([Mixture(clean, clean, 11025.0)], SEED, None).distance == 0.0
+    untouched, denoised = judge(mixtures, SEED, loss, None), judge(mixtures, SEED, loss, find_model("rtden"))
     assert denoised.si_sdr_db > untouched.si_sdr_db + 2
-    assert denoised.distance < untouched.distance
-    assert denoised.disturbance < untouched.disturbance
+    assert set(denoised.parts) == {"spectral_distance", "disturbance", "unintelligible", "disapproval"}
+    assert all(denoised.parts[name] < untouched.parts[name] for name in denoised.parts)
+    parts = denoised.parts
+    expected = parts["spectral_distance"] + 0.02 * parts["disturbance"] + 0.2 * parts["unintelligible"] + 0.05 * parts["disapproval"]
+    assert denoised.loss == pytest.approx(expected)
+    same = judge([Mixture(clean, clean, 11025.0)], SEED, loss, None)
+    assert same.parts["spectral_distance"] == 0.0
+    assert same.parts["unintelligible"] < 1e-3

@@ -18,13 +18,12 @@ from tensorflow.lite.tools import flatbuffer_utils
 from rtden.autoencoder import Autoencoder
 from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
-from rtden.mel import Array, hann, power, stft
+from rtden.mel import Array
 from rtden.metrics import si_sdr_db
 from rtden.quiet import quiet_stderr
 from rtden.sidecar import ModelSpec, load_spec, save_spec
 from rtden.training.batches import Batch
-from rtden.training.losses import COMPRESSION
-from rtden.training.loudness import LoudnessDisturbance
+from rtden.training.losses import SpectralLoss
 from rtden.training.mixing import Mixture, active_rms
 from rtden.training.network import find_network
 
@@ -175,47 +174,36 @@ def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
 class Outcome(NamedTuple):
     """How near denoised mixtures come to the clean ones."""
 
-    distance: float
-    """Mean distance of compressed magnitudes; lower is better."""
+    loss: float
+    parts: dict[str, float]
+    """What it is made of, as :meth:`rtden.training.losses.SpectralLoss.parts` says."""
     si_sdr_db: float
-    disturbance: float
-    """What is heard of the rest, in points of raw PESQ score; lower is better."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Return everything, for the sidecar."""
+        return {name: round(value, 5) for name, value in {"loss": self.loss, **self.parts}.items()} | {"si_sdr_db": round(self.si_sdr_db, 2)}
 
 
-def judge(mixtures: Iterable[Mixture], spec: ModelSpec, model_path: Path | None) -> Outcome:
+def judge(mixtures: Iterable[Mixture], spec: ModelSpec, loss: SpectralLoss, model_path: Path | None) -> Outcome:
     """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
     denoiser = None if model_path is None else Denoiser(model_path)
-    distances, ratios_db, disturbances = [], [], []
-    disturbance = LoudnessDisturbance(spec.rate_hz, spec.n_fft)
+    parts, ratios_db = [], []
+    bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
     for mixture in mixtures:
         if not mixture.clean.any():
             continue
         output = mixture.noisy if denoiser is None else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
-        level = active_rms(mixture.clean)
-        compressed = (_compressed(signal / level, spec, mixture.bandwidth_hz) for signal in (mixture.clean, output))
-        powers, clean_powers = (_powers(signal / level, spec)[None] for signal in (output, mixture.clean))
-        heard = mixture.bandwidth_hz > np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
-        disturbances.append(float(disturbance(powers, clean_powers, heard.astype(np.float32)[None])[0]))
-        distances.append(float(np.mean(np.square(np.subtract(*compressed)))))
+        level, heard = active_rms(mixture.clean), bins_hz < mixture.bandwidth_hz
+        parts.append(loss.parts(output[None] / level, mixture.clean[None] / level, heard.astype(np.float32)[None]))
         ratio_db = si_sdr_db(mixture.clean, output)
         ratios_db.append(min(max(ratio_db, -30.0), 60.0))  # digital silence and untouched clean speech are not infinitely far
-    return Outcome(float(np.mean(distances)), float(np.mean(ratios_db)), float(np.mean(disturbances)))
+    means = {name: float(np.mean([float(found[name]) for found in parts])) for name in loss.weights}
+    return Outcome(sum(weight * means[name] for name, weight in loss.weights.items()), means, float(np.mean(ratios_db)))
 
 
 def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
     """Return mixtures of the validation part, `source` as :class:`rtden.training.batches.BatchSource`."""
     return list(itertools.islice((mixture for number in itertools.count() for mixture in source.mixtures(number)), count))
-
-
-def _compressed(signal: Array, spec: ModelSpec, bandwidth_hz: float) -> Array:
-    heard = int(min(1.0, bandwidth_hz * 2.0 / spec.rate_hz) * (spec.n_fft // 2 + 1))
-    compressed: Array = (_powers(signal, spec)[:, :heard] / np.float32(0.375 * spec.n_fft)) ** (COMPRESSION / 2.0)
-    return compressed
-
-
-def _powers(signal: Array, spec: ModelSpec) -> Array:
-    frames = np.lib.stride_tricks.sliding_window_view(signal, spec.n_fft)[:: spec.hop]
-    return power(stft(frames, hann(spec.n_fft)))
 
 
 def _rounded(value: Any) -> float:

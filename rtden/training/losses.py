@@ -14,12 +14,18 @@ from keras import ops
 
 from rtden.mel import Array, BandSpread, hann, window_pair
 from rtden.sidecar import ModelSpec
-from rtden.training.loudness import FRAME_SECONDS, LoudnessDisturbance
+from rtden.training.intelligibility import FRAME_SECONDS as INTELLIGIBILITY_SECONDS
+from rtden.training.intelligibility import Intelligibility
+from rtden.training.loudness import FRAME_SECONDS as LOUDNESS_SECONDS
+from rtden.training.loudness import LoudnessDisturbance
+from rtden.training.opinion import SPEECH_LEVEL, Opinion
 
 COMPRESSION = 0.3
 """Exponent that brings amplitudes nearer to loudness before they are compared."""
 EPSILON = 1e-6
 """Power, relative to the speech's, below which a difference is not heard; it keeps gradients finite."""
+OPINIONS = 2
+"""Mixtures of a batch that DNSMOS is asked about: its network costs more than ours."""
 
 Spectra = tuple[Any, Any]
 """Real and imaginary parts, shape (mixtures, columns, bins) each."""
@@ -44,7 +50,7 @@ class Inversion:
         self._spread = spread
 
     def spectra(self, signal: Any) -> Spectra:
-        """Return the spectra of the frames that lie inside a signal, shape (mixtures, whole hops)."""
+        """Return the spectra of the frames that lie inside a signal, shape (mixtures, samples)."""
         return _spectra(signal, self._analysis, self._hop)
 
     def overlap_add(self, spectra: Spectra) -> Any:
@@ -96,6 +102,15 @@ class SpectralLoss:
         Further frame lengths in samples at which magnitudes are compared, multi-resolution (Yamamoto et al., 2020).
     loudness : float
         Weight of the audible disturbance, in points of raw PESQ score (:mod:`rtden.training.loudness`).
+    intelligibility : float
+        Weight of what extended STOI lacks to one (:mod:`rtden.training.intelligibility`).
+    opinion : float
+        Weight of what DNSMOS OVRL lacks to five, in points, of a few mixtures (:mod:`rtden.training.opinion`).
+
+    Raises
+    ------
+    MissingPackageError
+        If DNSMOS is wanted and not installed.
     """
 
     def __init__(
@@ -107,36 +122,54 @@ class SpectralLoss:
         distortion: float = 0.0,
         resolutions: tuple[int, ...] = (),
         loudness: float = 0.0,
+        intelligibility: float = 0.0,
+        opinion: float = 0.0,
     ) -> None:
         self.invert = Inversion(spec, iterations=iterations)
         self._n_fft, self._overlap = spec.n_fft, spec.n_fft // spec.hop
-        self._complex_share, self._distortion, self._resolutions = complex_share, distortion, resolutions
-        self._loudness = loudness
-        self._loudness_n_fft = 2 * round(FRAME_SECONDS * spec.rate_hz / 2)
+        self._complex_share, self._resolutions = complex_share, resolutions
+        weights = {"distortion": distortion, "disturbance": loudness, "unintelligible": intelligibility, "disapproval": opinion}
+        self.weights = {"spectral_distance": 1.0, **{name: weight for name, weight in weights.items() if weight}}
+        """Of the parts that :meth:`parts` gives."""
+        self._loudness_n_fft, self._intelligibility_n_fft = (2 * round(seconds * spec.rate_hz / 2) for seconds in (LOUDNESS_SECONDS, INTELLIGIBILITY_SECONDS))
         self._disturbance = LoudnessDisturbance(spec.rate_hz, self._loudness_n_fft)
+        self._intelligibility = Intelligibility(spec.rate_hz, self._intelligibility_n_fft)
+        self._opinion = Opinion(spec.rate_hz) if opinion else None
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
         self._bin_weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
 
     def __call__(self, noisy: Any, clean: Any, heard: Any, share: Any) -> Any:
-        """Return the mean distance over a batch (a scalar); arguments as :class:`rtden.training.batches.Batch` says."""
-        denoised = self.invert(noisy, share)
+        """Return the mean loss over a batch (a scalar); arguments as :class:`rtden.training.batches.Batch` says."""
+        parts = self.parts(self.invert(noisy, share), clean, heard)
+        return sum(weight * parts[name] for name, weight in self.weights.items())
+
+    def parts(self, denoised: Any, clean: Any, heard: Any) -> dict[str, Any]:
+        """Return what the loss is made of, means over mixtures (scalars) before they are weighted.
+
+        Signals, shape (mixtures, samples), whose active speech has an RMS of one, and which bins count, (mixtures, bins).
+        """
         weight = (heard * self._bin_weight)[:, None, :]
         ours, theirs = (self._spectra(signal, self._n_fft) for signal in (denoised, clean))
-        loss = self._distance(ours, theirs, weight, self._n_fft, complex_share=self._complex_share)
+        distance = self._distance(ours, theirs, weight, self._n_fft, complex_share=self._complex_share)
         for n_fft in self._resolutions:
             first, second = (self._spectra(signal, n_fft) for signal in (denoised, clean))
-            loss += self._distance(first, second, _at_bins(weight, n_fft), n_fft)
-        loss /= 1 + len(self._resolutions)
-        if self._distortion:
-            loss += self._distortion * self._log_distortion(ours, theirs, heard[:, None, :])
-        if self._loudness:
-            n_fft = self._loudness_n_fft
-            samples = clean.shape[1] // (n_fft // 2) * (n_fft // 2)
-            spectra = (self._spectra(signal[:, :samples], n_fft) for signal in (denoised, clean))
-            power, clean_power = (ops.square(real) + ops.square(imaginary) for real, imaginary in spectra)
-            loss += self._loudness * ops.mean(self._disturbance(power, clean_power, _at_bins(heard, n_fft)))
-        return loss
+            distance += self._distance(first, second, _at_bins(weight, n_fft), n_fft)
+        found = {"spectral_distance": distance / (1 + len(self._resolutions))}
+        if "distortion" in self.weights:
+            found["distortion"] = self._log_distortion(ours, theirs, heard[:, None, :])
+        if "disturbance" in self.weights:
+            powers = _powers(denoised, clean, self._loudness_n_fft)
+            found["disturbance"] = ops.mean(self._disturbance(*powers, _at_bins(heard, self._loudness_n_fft)))
+        if "unintelligible" in self.weights:
+            powers = _powers(denoised, clean, self._intelligibility_n_fft)
+            understood, known = self._intelligibility(*powers, _at_bins(heard, self._intelligibility_n_fft))
+            found["unintelligible"] = ops.mean(known * (1.0 - understood))
+        if self._opinion is not None:
+            # Of a mixture without speech listeners would say something else.
+            known = ops.cast(ops.max(ops.abs(clean[:OPINIONS]), axis=1) > 1.0, "float32")
+            found["disapproval"] = ops.mean(known * (5.0 - self._opinion(SPEECH_LEVEL * denoised[:OPINIONS])[:, 2]))
+        return found
 
     def _spectra(self, signal: Any, n_fft: int) -> Spectra:
         return _spectra(signal, hann(n_fft), n_fft // self._overlap)
@@ -164,14 +197,20 @@ class SpectralLoss:
 
 
 def _spectra(signal: Any, window: Array, hop: int) -> Spectra:
-    """Return the spectra of the frames that lie inside a signal, shape (mixtures, whole hops)."""
-    blocks = ops.reshape(signal, (ops.shape(signal)[0], -1, hop))
+    """Return the spectra of the frames that lie inside a signal, shape (mixtures, samples)."""
+    blocks = ops.reshape(signal[:, : signal.shape[1] // hop * hop], (ops.shape(signal)[0], -1, hop))
     parts = len(window) // hop
     count = blocks.shape[1] - parts + 1
     frames = ops.concatenate([blocks[:, part : part + count] for part in range(parts)], axis=-1)
     # Real, imaginary: complex tensors have no gradient on some backends.
     real, imaginary = ops.rfft(frames * window)
     return real, imaginary
+
+
+def _powers(ours: Any, theirs: Any, n_fft: int) -> tuple[Any, Any]:
+    """Return the power spectra of two signals, of Hann windows half overlapped."""
+    first, second = (_spectra(signal, hann(n_fft), n_fft // 2) for signal in (ours, theirs))
+    return ops.square(first[0]) + ops.square(first[1]), ops.square(second[0]) + ops.square(second[1])
 
 
 def _at_bins(values: Any, n_fft: int) -> Any:

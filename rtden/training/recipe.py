@@ -29,7 +29,7 @@ WINDOW_STRIDE = 4
 """Columns that a network which is not causal answers per window in training; in use the newest one to eight are taken."""
 
 
-LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions", "loudness")
+LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions", "loudness", "intelligibility", "opinion")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -56,6 +56,10 @@ class Recipe:
     """Further frame lengths, in samples, at which the loss compares."""
     loudness: float = 0.015
     """Weight of the audible disturbance in the loss."""
+    intelligibility: float = 0.0
+    """Weight of what extended STOI lacks to one."""
+    opinion: float = 0.0
+    """Weight of what DNSMOS OVRL lacks to five; a step costs about half as much again."""
     validate_every: int = 500
     validation_batches: int = 24
     patience: int = 8
@@ -72,6 +76,10 @@ class Recipe:
                 raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}.")
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
+
+    def loss(self, spec: ModelSpec) -> SpectralLoss:
+        """Return the loss that is to become small."""
+        return SpectralLoss(spec, **{name: getattr(self, name) for name in LOSS_SETTINGS})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.network = network
         self._frames = spec.frames
         self._causal = find_network(recipe.network).causal
-        self._spectral_loss = SpectralLoss(spec, **{name: getattr(recipe, name) for name in LOSS_SETTINGS})
+        self._spectral_loss = recipe.loss(spec)
 
     def call(self, features: Any, training: bool = False) -> Any:
         """Return the shares of every column of a batch, (mixtures, n_mels, columns, frames_per_column)."""

@@ -170,19 +170,16 @@ def _finish(
     made.parent.mkdir(exist_ok=True)
     parity = export(network, recipe.network, spec, made, calibration=calibration, check=check)
     mixtures = held_out_mixtures(held_out, JUDGED_MIXTURES)
-    before, outcome = judge(mixtures, spec, start_path), judge(mixtures, spec, made)
+    loss = recipe.loss(spec)
+    before, outcome = judge(mixtures, spec, loss, start_path), judge(mixtures, spec, loss, made)
     written = load_spec(made)
-    figures = {
-        name: {"spectral_distance": round(o.distance, 5), "si_sdr_db": round(o.si_sdr_db, 2), "disturbance": round(o.disturbance, 4)}
-        for name, o in (("before", before), ("after", outcome))
-    }
-    save_spec(dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": {"mixtures": len(mixtures), **figures}}), made)
+    figures = {"mixtures": len(mixtures), "before": before.to_dict(), "after": outcome.to_dict()}
+    save_spec(dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": figures}), made)
     # Judged by what the run was to make small; by that alone a network that mutes everything can win where speech is sparse.
-    cost, cost_before = (o.distance + recipe.loudness * o.disturbance for o in (outcome, before))
-    if cost > cost_before or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
+    if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
         origin = "the noisy sound itself" if start_path is None else f"model '{start_path.stem}'"
         raise TrainingError(
-            f"the new network is worse than {origin} on held-out recordings (loss {cost:.4f} against {cost_before:.4f}, "
+            f"the new network is worse than {origin} on held-out recordings (loss {outcome.loss:.4f} against {before.loss:.4f}, "
             f"SI-SDR {outcome.si_sdr_db:.1f} against {before.si_sdr_db:.1f} dB) and was not "
             f"written to {out}; it is kept in {made.parent}: give more recordings, or more steps at a lower learning rate."
         )

@@ -1,0 +1,78 @@
+"""What listeners would say: DNSMOS P.835 (Reddy et al., 2022), through which a gradient runs.
+
+Its network, convolutions over a spectrum whose bases were learned as well, is read from the file in the package ``speechmos`` and rebuilt here.
+Unlike :func:`rtden.metrics.dnsmos` it takes sound of any length at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rtden.errors import MissingPackageError
+from rtden.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
+
+HOP_SAMPLES = 160
+SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
+"""RMS of active speech, relative to full scale, at which it is heard."""
+POOLED_AFTER = (3, 4, 5)
+"""Convolutions after which the largest of 2 x 2 cells is kept."""
+
+
+class Opinion:
+    """Scores that listeners would give to a signal: speech, background, overall.
+
+    Parameters
+    ----------
+    rate_hz : int
+        Of the signals.
+
+    Raises
+    ------
+    MissingPackageError
+        If `onnx` or `speechmos` is not installed.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        try:
+            import onnx
+        except ImportError:
+            raise MissingPackageError("the package onnx is not installed: run 'pip install rtden[train]'.") from None
+        weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(dnsmos_path()).graph.initializer}
+        common = math.gcd(rate_hz, SPEECH_RATE_HZ)
+        self._from, self._to = rate_hz // common, SPEECH_RATE_HZ // common
+        self._bases = [weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T for part in ("real", "imag")]
+        names = ["conv2d", *(f"conv2d_{number}" for number in range(1, 7))]
+        self._convolutions = [(weights[f"{name}/kernel:0"].transpose(2, 3, 1, 0), weights[f"{name}/bias:0"]) for name in names]
+        prefix = "mos_estimator_logpow/{}/{}/ReadVariableOp/resource:0"
+        self._dense = [tuple(weights[prefix.format(name, part)] for part in ("MatMul", "BiasAdd")) for name in ("dense", "dense_1", "dense_3")]
+
+    def __call__(self, signal: Any) -> Any:
+        """Return SIG, BAK and OVRL, 1 to 5, shape (mixtures, 3), of signals, shape (mixtures, samples), full scale +-1."""
+        blocks = ops.reshape(self._resampled(signal), (ops.shape(signal)[0], -1, HOP_SAMPLES))
+        frames = ops.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
+        power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
+        x = ops.log(ops.maximum(power, 1e-12))[..., None] / math.log(10.0)
+        for number, (kernel, bias) in enumerate(self._convolutions):
+            x = ops.relu(ops.conv(x, kernel, padding="same") + bias)
+            if number in POOLED_AFTER:
+                x = ops.max_pool(x, 2, strides=2, padding="valid")
+        x = ops.max(x, axis=(1, 2))
+        for number, (kernel, bias) in enumerate(self._dense):
+            x = ops.matmul(x, kernel) + bias
+            x = ops.relu(x) if number < len(self._dense) - 1 else x
+        square, slope, constant = np.array(DNSMOS_POLYNOMIALS, np.float32).T
+        return (square * x + slope) * x + constant
+
+    def _resampled(self, signal: Any) -> Any:
+        """Return signals at the rate of the network, cut by their spectrum, a whole number of hops long."""
+        samples = signal.shape[1]
+        padded = -(-samples // self._from) * self._from
+        length = padded // self._from * self._to
+        spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
+        bins = min(length, padded) // 2 + 1
+        resampled = ops.irfft(tuple(part[:, :bins] for part in spectrum), fft_length=length) * (self._to / self._from)
+        return resampled[:, : length // HOP_SAMPLES * HOP_SAMPLES]
