@@ -13,7 +13,7 @@ from rtden.errors import ModelError
 from rtden.sidecar import ModelSpec, find_model, load_spec
 from rtden.training.batches import Batch
 from rtden.training.export import export, judge, load_network, sequences_of, to_tflite
-from rtden.training.losses import SpectralLoss
+from rtden.training.losses import Loss
 from rtden.training.mixing import Mixture
 from rtden.training.network import find_network
 
@@ -104,7 +104,7 @@ def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
 
 def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(recordings: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noisy = recordings
-    loss = SpectralLoss(SEED, iterations=0, loudness=0.02, intelligibility=0.2, opinion=0.05)
+    loss = Loss(SEED, iterations=0, loudness=0.02, intelligibility=0.2, opinion=0.05)
     mixtures = [Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0) for at in (0, 66150, 132300)]
     untouched, denoised = judge(mixtures, SEED, loss, None), judge(mixtures, SEED, loss, find_model("rtden"))
     assert denoised.si_sdr_db > untouched.si_sdr_db + 2

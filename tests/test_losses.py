@@ -9,7 +9,7 @@ from rtden.autoencoder import Autoencoder
 from rtden.griffinlim import Inverter
 from rtden.mel import BandSpread, MelWindow, power, stft, window_pair
 from rtden.sidecar import ModelSpec, find_model
-from rtden.training.losses import Inversion, SpectralLoss
+from rtden.training.losses import Inversion, Loss
 
 SPEC = ModelSpec(name="tiny", mean_db=-30.0)
 FINER = ModelSpec(name="tiny", mean_db=-30.0, frames_per_column=2)
@@ -76,7 +76,7 @@ def test_a_share_of_one_gives_the_input(rng: np.random.Generator, iterations: in
 
 @pytest.mark.parametrize(("iterations", "resolutions"), [(0, ()), (1, ()), (0, (512, 2048))])
 def test_the_clean_signal_has_the_least_loss(rng: np.random.Generator, iterations: int, resolutions: tuple[int, ...]) -> None:
-    loss = SpectralLoss(SPEC, iterations=iterations, resolutions=resolutions)
+    loss = Loss(SPEC, iterations=iterations, resolutions=resolutions)
     clean = rng.standard_normal((2, 20 * SPEC.hop)).astype(np.float32)
     clean[:, :LEAD_IN] = 0.0
     heard = np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
@@ -86,7 +86,7 @@ def test_the_clean_signal_has_the_least_loss(rng: np.random.Generator, iteration
 
 
 def test_what_is_not_heard_does_not_count(rng: np.random.Generator) -> None:
-    loss = SpectralLoss(SPEC, iterations=0)
+    loss = Loss(SPEC, iterations=0)
     clean = rng.standard_normal((1, 20 * SPEC.hop)).astype(np.float32)
     nothing = np.zeros((1, SPEC.n_fft // 2 + 1), np.float32)
     assert float(loss(clean, clean, nothing, np.zeros((1, SPEC.n_mels, 20, 1), np.float32))) == 0.0
@@ -101,7 +101,7 @@ def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
     noisy = clean + np.fft.irfft(hiss, clean.shape[1]).astype(np.float32)[None]
     inputs = keras.Input((SPEC.n_mels, 20, 1))
     model = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="zeros")(inputs))
-    loss = SpectralLoss(SPEC, iterations=1)
+    loss = Loss(SPEC, iterations=1)
     heard = np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
     model.compile(keras.optimizers.Adam(0.3), lambda _, share: loss(noisy, clean, heard, share))
     low = np.where(np.arange(SPEC.n_mels) < 75, 1.0, -1.0).astype(np.float32)  # which side of 4 kHz a band lies

@@ -9,7 +9,7 @@ from keras import ops
 from rtden.mel import Array, hann, power, stft
 from rtden.metrics import pesq_wb
 from rtden.sidecar import ModelSpec
-from rtden.training.losses import SpectralLoss
+from rtden.training.losses import Loss
 from rtden.training.loudness import LoudnessDisturbance, bark, threshold_db_spl
 from rtden.training.mixing import active_rms
 
@@ -73,7 +73,7 @@ def test_the_loss_takes_its_weight_of_it(rng: np.random.Generator) -> None:
     noisy = clean + rng.standard_normal(clean.shape).astype(np.float32)
     heard = np.ones((2, spec.n_fft // 2 + 1), np.float32)
     share = ops.convert_to_tensor(np.full((2, spec.n_mels, 20, 1), 0.7, np.float32))
-    at = [float(SpectralLoss(spec, iterations=0, loudness=weight)(noisy, clean, heard, share)) for weight in (0.0, 0.01, 0.02)]
+    at = [float(Loss(spec, iterations=0, loudness=weight)(noisy, clean, heard, share)) for weight in (0.0, 0.01, 0.02)]
     assert at[1] > at[0] + 1e-3
     assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=1e-3)
 

@@ -1,8 +1,9 @@
 """Training and export of networks: the only part of rtden that imports tensorflow (extra ``train``).
 
 In the order of the work: `corpus` decodes recordings, `mixing` makes noisy mixtures of them, `batches` what a network sees,
-`network` and `losses` say what is trained and towards what, `recipe` trains, `export` quantises, `run` does it all and
-refuses a model that is worse than its start. `notebook` is the recipe from which rtden grew.
+`network` and `losses` (`loudness`, `intelligibility`, `opinion`) say what is trained and towards what, `recipe` trains,
+`export` quantises, `run` does it all and refuses a model that is worse than its start. `notebook` is the recipe from which
+rtden grew.
 """
 
 from __future__ import annotations

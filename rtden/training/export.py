@@ -23,7 +23,7 @@ from rtden.metrics import si_sdr_db
 from rtden.quiet import quiet_stderr
 from rtden.sidecar import ModelSpec, load_spec, save_spec
 from rtden.training.batches import Batch
-from rtden.training.losses import SpectralLoss
+from rtden.training.losses import Loss
 from rtden.training.mixing import Mixture, active_rms
 from rtden.training.network import find_network
 
@@ -176,7 +176,7 @@ class Outcome(NamedTuple):
 
     loss: float
     parts: dict[str, float]
-    """What it is made of, as :meth:`rtden.training.losses.SpectralLoss.parts` says."""
+    """What it is made of, as :meth:`rtden.training.losses.Loss.parts` says."""
     si_sdr_db: float
 
     def to_dict(self) -> dict[str, float]:
@@ -184,7 +184,7 @@ class Outcome(NamedTuple):
         return {name: round(value, 5) for name, value in {"loss": self.loss, **self.parts}.items()} | {"si_sdr_db": round(self.si_sdr_db, 2)}
 
 
-def judge(mixtures: Iterable[Mixture], spec: ModelSpec, loss: SpectralLoss, model_path: Path | None) -> Outcome:
+def judge(mixtures: Iterable[Mixture], spec: ModelSpec, loss: Loss, model_path: Path | None) -> Outcome:
     """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
     denoiser = None if model_path is None else Denoiser(model_path)
     parts, ratios_db = [], []

@@ -24,7 +24,7 @@ COMPRESSION = 0.3
 """Exponent that brings amplitudes nearer to loudness before they are compared."""
 EPSILON = 1e-6
 """Power, relative to the speech's, below which a difference is not heard; it keeps gradients finite."""
-OPINIONS = 2
+OPINIONS = 4
 """Mixtures of a batch that DNSMOS is asked about: its network costs more than ours."""
 
 Spectra = tuple[Any, Any]
@@ -83,11 +83,12 @@ class Inversion:
         return self.overlap_add((real, imaginary))[:, : noisy.shape[1]]
 
 
-class SpectralLoss:
-    """Distance of compressed magnitudes and, if wanted, of compressed complex spectra (Braun and Tashev, 2021).
+class Loss:
+    """How far denoised signals are from the clean ones, and how that sounds.
 
-    Bins count as the ear spaces them, half and half with equal counting: half of the bins lie above 5.5 kHz, where little of
-    speech is. Differences beyond what the recording holds do not count.
+    It is a distance of compressed magnitudes and, if wanted, of compressed complex spectra (Braun and Tashev, 2021), to which
+    weighted measures of other kinds may come. Bins count as the ear spaces them, half and half with equal counting: half of
+    the bins lie above 5.5 kHz, where little of speech is. Differences beyond what the recording holds do not count.
 
     Parameters
     ----------

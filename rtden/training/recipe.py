@@ -20,7 +20,7 @@ from rtden.errors import TrainingError
 from rtden.sidecar import ModelSpec
 from rtden.training.batches import Batch, BatchSource, draw_ahead
 from rtden.training.corpus import Clips, load_clips
-from rtden.training.losses import SpectralLoss
+from rtden.training.losses import Loss
 from rtden.training.network import find_network
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,9 +77,9 @@ class Recipe:
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
 
-    def loss(self, spec: ModelSpec) -> SpectralLoss:
+    def loss(self, spec: ModelSpec) -> Loss:
         """Return the loss that is to become small."""
-        return SpectralLoss(spec, **{name: getattr(self, name) for name in LOSS_SETTINGS})
+        return Loss(spec, **{name: getattr(self, name) for name in LOSS_SETTINGS})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.network = network
         self._frames = spec.frames
         self._causal = find_network(recipe.network).causal
-        self._spectral_loss = recipe.loss(spec)
+        self._distance = recipe.loss(spec)
 
     def call(self, features: Any, training: bool = False) -> Any:
         """Return the shares of every column of a batch, (mixtures, n_mels, columns, frames_per_column)."""
@@ -143,7 +143,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
         """Return the loss of a batch's shares."""
-        return self._spectral_loss(y["noisy"], y["clean"], y["heard"], y_pred)
+        return self._distance(y["noisy"], y["clean"], y["heard"], y_pred)
 
     def validation_loss(self, batches: list[Batch]) -> float:
         """Return the mean loss over batches."""
