@@ -24,7 +24,8 @@ from rtden.settings import Settings
 from rtden.sidecar import find_model, load_spec
 
 OVERLAPS = (None, 384, 256, 149, 128, 64, 32)
-ITERATIONS = (1, 0)
+ITERATIONS = (0, 1)
+"""The default first: the change is told against it, with the whole overlap."""
 
 
 def main(
