@@ -54,12 +54,12 @@ class Recipe:
     """Weight of the logarithmic distortion in the loss."""
     resolutions: tuple[int, ...] = ()
     """Further frame lengths, in samples, at which the loss compares."""
-    loudness: float = 0.015
+    loudness: float = 0.025
     """Weight of the audible disturbance in the loss."""
-    intelligibility: float = 0.0
+    intelligibility: float = 0.35
     """Weight of what extended STOI lacks to one."""
-    opinion: float = 0.0
-    """Weight of what DNSMOS OVRL lacks to five; a step costs about half as much again."""
+    opinion: float = 0.025
+    """Weight of what DNSMOS OVRL lacks to five."""
     validate_every: int = 500
     validation_batches: int = 24
     patience: int = 8
