@@ -195,8 +195,8 @@ def test_a_latency_of_30_ms_costs_little_of_the_quality(recordings: tuple[np.nda
     chosen, latency = settings_for_latency(30.0)
     assert latency.seconds <= 0.030
     full, low = whole(Denoiser(), noisy), whole(Denoiser(settings=chosen), noisy)
-    assert si_sdr_db(clean, low) > si_sdr_db(clean, noisy) + 5.2
-    assert si_sdr_db(clean, low) > si_sdr_db(clean, full) - 0.4  # which has two frames a column
+    assert si_sdr_db(clean, low) > si_sdr_db(clean, noisy) + 5.3
+    assert si_sdr_db(clean, low) > si_sdr_db(clean, full) - 0.5  # which has two frames a column
 
 
 @by_model
