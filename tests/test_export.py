@@ -106,7 +106,7 @@ def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(recordings
     clean, noisy = recordings
     loss = Loss(SEED, iterations=0, loudness=0.02, intelligibility=0.2, opinion=0.05)
     mixtures = [Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0) for at in (0, 66150, 132300)]
-    untouched, denoised = judge(mixtures, SEED, loss, None), judge(mixtures, SEED, loss, find_model("rtden"))
+    untouched, denoised = judge(mixtures, SEED, loss, None), judge(mixtures, SEED, loss, find_model("seed"))
     assert denoised.si_sdr_db > untouched.si_sdr_db + 2
     assert set(denoised.parts) == {"spectral_distance", "disturbance", "unintelligible", "disapproval"}
     assert all(denoised.parts[name] < untouched.parts[name] for name in denoised.parts)

@@ -92,6 +92,27 @@ def test_what_is_not_heard_does_not_count(rng: np.random.Generator) -> None:
     assert float(loss(clean, clean, nothing, np.zeros((1, SPEC.n_mels, 20, 1), np.float32))) == 0.0
 
 
+def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    samples = 120 * SPEC.hop
+    clean, noisy = (signal[None, 40 * SPEC.hop :][:, :samples] for signal in recordings)
+    level = np.sqrt(np.mean(clean**2))
+    clean, noisy, share = clean / level, noisy / level, np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32)
+    heard = np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
+    plain = float(Loss(SPEC, iterations=0)(noisy, clean, heard, share))
+    wanted = {"distortion": "distortion", "loudness": "disturbance", "intelligibility": "unintelligible", "opinion": "disapproval"}
+    for setting, name in wanted.items():
+        loss = Loss(SPEC, iterations=0, **{setting: 0.1})
+        parts = loss.parts(loss.invert(noisy, share), clean, heard)
+        assert set(parts) == {"spectral_distance", name}
+        assert float(loss(noisy, clean, heard, share)) == pytest.approx(plain + 0.1 * float(parts[name]), rel=1e-4)
+
+
+def test_nobody_is_asked_about_speech_where_there_is_none(rng: np.random.Generator) -> None:
+    noise = 0.1 * rng.standard_normal((2, 120 * SPEC.hop)).astype(np.float32)
+    parts = Loss(SPEC, iterations=0, intelligibility=1.0, opinion=1.0).parts(noise, np.zeros_like(noise), np.ones((2, SPEC.n_fft // 2 + 1), np.float32))
+    assert float(parts["unintelligible"]) == float(parts["disapproval"]) == 0.0
+
+
 def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
     """Noise above 4 kHz, a voice below: the share learns to open below and to close above."""
     seconds = np.arange(20 * SPEC.hop) / SPEC.rate_hz

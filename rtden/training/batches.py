@@ -53,15 +53,19 @@ def to_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
     x = np.stack([features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])], axis=2)
     x = x.reshape(*x.shape[:2], -1, spec.input_channels)
 
-    level = np.array([_reference_level(m) for m in mixtures], np.float32)[:, None]
+    level = np.array([reference_level(m) for m in mixtures], np.float32)[:, None]
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
+    return Batch(x, noisy[:, : clean.shape[1]] / level, clean / level, np.stack([heard_bins(m, spec) for m in mixtures]))
+
+
+def heard_bins(mixture: Mixture, spec: ModelSpec) -> Array:
+    """Return one for the bins up to the frequency to which the speech reaches, zero above, shape (n_fft // 2 + 1,)."""
     bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
-    heard = np.array([m.bandwidth_hz for m in mixtures])[:, None] * 0.97 > bins_hz
-    return Batch(x, noisy[:, : clean.shape[1]] / level, clean / level, heard.astype(np.float32))
+    return (mixture.bandwidth_hz * 0.97 > bins_hz).astype(np.float32)
 
 
-def _reference_level(mixture: Mixture) -> float:
-    """Return the level of the speech, or of the noise where there is next to no speech to compare with."""
+def reference_level(mixture: Mixture) -> float:
+    """Return the level of the speech, or of everything where there is next to no speech to compare with."""
     speech, everything = active_rms(mixture.clean), active_rms(mixture.noisy)
     return max(speech if speech > 0.2 * everything else everything, 1e-7)
 

@@ -22,9 +22,9 @@ from rtden.mel import Array
 from rtden.metrics import si_sdr_db
 from rtden.quiet import quiet_stderr
 from rtden.sidecar import ModelSpec, load_spec, save_spec
-from rtden.training.batches import Batch
+from rtden.training.batches import Batch, heard_bins, reference_level
 from rtden.training.losses import Loss
-from rtden.training.mixing import Mixture, active_rms
+from rtden.training.mixing import Mixture
 from rtden.training.network import find_network
 
 PIECE_COLUMNS = 16
@@ -188,13 +188,12 @@ def judge(mixtures: Iterable[Mixture], spec: ModelSpec, loss: Loss, model_path: 
     """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
     denoiser = None if model_path is None else Denoiser(model_path)
     parts, ratios_db = [], []
-    bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
     for mixture in mixtures:
         if not mixture.clean.any():
             continue
         output = mixture.noisy if denoiser is None else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
-        level, heard = active_rms(mixture.clean), bins_hz < mixture.bandwidth_hz
-        parts.append(loss.parts(output[None] / level, mixture.clean[None] / level, heard.astype(np.float32)[None]))
+        level = reference_level(mixture)
+        parts.append(loss.parts(output[None] / level, mixture.clean[None] / level, heard_bins(mixture, spec)[None]))
         ratio_db = si_sdr_db(mixture.clean, output)
         ratios_db.append(min(max(ratio_db, -30.0), 60.0))  # digital silence and untouched clean speech are not infinitely far
     means = {name: float(np.mean([float(found[name]) for found in parts])) for name in loss.weights}

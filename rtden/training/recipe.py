@@ -125,7 +125,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.network = network
         self._frames = spec.frames
         self._causal = find_network(recipe.network).causal
-        self._distance = recipe.loss(spec)
+        self._path_loss = recipe.loss(spec)
 
     def call(self, features: Any, training: bool = False) -> Any:
         """Return the shares of every column of a batch, (mixtures, n_mels, columns, frames_per_column)."""
@@ -143,7 +143,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
         """Return the loss of a batch's shares."""
-        return self._distance(y["noisy"], y["clean"], y["heard"], y_pred)
+        return self._path_loss(y["noisy"], y["clean"], y["heard"], y_pred)
 
     def validation_loss(self, batches: list[Batch]) -> float:
         """Return the mean loss over batches."""
