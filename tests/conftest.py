@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from rtden.autoencoder import find_runtime
+from rtden import list_models
+from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.mel import MelWindow, power, stft, window_pair
+from rtden.sidecar import ModelSpec, find_model
 
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
+MODELS = [*SMALL_MODELS, *(find_model(name) for name in list_models())]
 
 
 class Folders(NamedTuple):
@@ -25,6 +29,23 @@ class Folders(NamedTuple):
 
     speech: Path
     noise: Path
+
+
+def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
+    """Return the spectra of a stream's frames, shape (frames, n_fft // 2 + 1)."""
+    window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
+    return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window)
+
+
+def shares_of(path: Path, stream: np.ndarray) -> np.ndarray:
+    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them."""
+    network = Autoencoder(path, columns=1)
+    spec, window, columns = network.spec, MelWindow(network.spec, network.columns), []
+    frames = frames_of(spec, stream)
+    for new in frames[: len(frames) // spec.frames_per_column * spec.frames_per_column].reshape(-1, spec.frames_per_column, frames.shape[1]):
+        window.push(power(new))
+        columns.append(network.infer(window.columns)[:, -spec.frames_per_column :].copy())
+    return np.stack(columns, axis=1)
 
 
 def pytest_report_header() -> str:

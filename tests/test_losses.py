@@ -3,11 +3,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from conftest import frames_of, shares_of
 
 from rtden import Denoiser, Settings
-from rtden.autoencoder import Autoencoder
 from rtden.griffinlim import Inverter
-from rtden.mel import BandSpread, MelWindow, power, stft, window_pair
+from rtden.mel import BandSpread
 from rtden.sidecar import ModelSpec, find_model
 from rtden.training.losses import Inversion, Loss
 
@@ -17,21 +17,6 @@ LEAD_IN = SPEC.n_fft - SPEC.hop
 by_spec = pytest.mark.parametrize("spec", [SPEC, FINER], ids=lambda spec: f"{spec.frames_per_column} a column")
 
 
-def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
-    window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
-    return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window)
-
-
-def shares_of(model: str, stream: np.ndarray) -> np.ndarray:
-    """Return the share of every frame of a stream, shape (1, n_mels, columns, frames_per_column), as the Denoiser comes to them."""
-    network = Autoencoder(find_model(model), columns=1)
-    spec, window, columns = network.spec, MelWindow(network.spec, network.columns), []
-    for frames in frames_of(spec, stream).reshape(-1, spec.frames_per_column, spec.n_fft // 2 + 1):
-        window.push(power(frames))
-        columns.append(network.infer(window.columns)[:, -spec.frames_per_column :].copy())
-    return np.stack(columns, axis=1)[None]
-
-
 @pytest.mark.parametrize("model", ["seed", "rtden"])
 def test_it_gives_what_the_denoiser_gives(recordings: tuple[np.ndarray, np.ndarray], model: str) -> None:
     denoiser = Denoiser(model, Settings(iterations=0))
@@ -39,7 +24,7 @@ def test_it_gives_what_the_denoiser_gives(recordings: tuple[np.ndarray, np.ndarr
     noisy = recordings[1][: 40 * denoiser.spec.hop - lead_in]
     expected = np.concatenate([denoiser.feed(noisy), denoiser.flush()])
     stream = np.concatenate([np.zeros(lead_in, np.float32), noisy])
-    share = shares_of(model, np.concatenate([stream, np.zeros(lead_in, np.float32)]))
+    share = shares_of(find_model(model), np.concatenate([stream, np.zeros(lead_in, np.float32)]))[None]
     ours = np.asarray(Inversion(denoiser.spec, iterations=0)(stream[None], share))[0]
     np.testing.assert_allclose(ours[lead_in:], expected, atol=1e-5)
 
