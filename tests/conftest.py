@@ -37,15 +37,17 @@ def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
     return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window)
 
 
-def shares_of(path: Path, stream: np.ndarray) -> np.ndarray:
-    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them."""
-    network = Autoencoder(path, columns=1)
-    spec, window, columns = network.spec, MelWindow(network.spec, network.columns), []
+def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
+    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them; `every` columns a call."""
+    network = Autoencoder(path, columns=every)
+    spec, window, shares = network.spec, MelWindow(network.spec, network.columns), []
     frames = frames_of(spec, stream)
-    for new in frames[: len(frames) // spec.frames_per_column * spec.frames_per_column].reshape(-1, spec.frames_per_column, frames.shape[1]):
-        window.push(power(new))
-        columns.append(network.infer(window.columns)[:, -spec.frames_per_column :].copy())
-    return np.stack(columns, axis=1)
+    per_call = every * spec.frames_per_column
+    for new in frames[: len(frames) // per_call * per_call].reshape(-1, every, spec.frames_per_column, frames.shape[1]):
+        for column in new:
+            window.push(power(column))
+        shares.append(network.infer(window.columns)[:, -per_call:].copy())
+    return np.concatenate(shares, axis=1).reshape(spec.n_mels, -1, spec.frames_per_column)
 
 
 def pytest_report_header() -> str:
