@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rtden.errors import DeviceError
 from rtden.fade import SmoothReader
-from rtden.quiet import quiet_stderr
+from rtden.quiet import quiet_stderr, silence_alsa
 from rtden.ring import Ring
 
 Kind = Literal["input", "output"]
@@ -111,9 +111,11 @@ def load_portaudio() -> ModuleType:
     DeviceError
         If it or PortAudio is missing.
     """
-    with quiet_stderr():  # ALSA reports each plugin that a machine lacks
+    with quiet_stderr():  # sound systems that PortAudio looks for report that they are not there
         try:
             import sounddevice
+
+            silence_alsa()
         except ImportError:
             raise DeviceError("the package sounddevice is not installed: run 'pip install sounddevice'.") from None
         except OSError:

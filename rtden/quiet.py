@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -24,3 +25,16 @@ def quiet_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def silence_alsa() -> None:
+    """Have libasound report nothing from now on, if there is one: at every underrun it would write across the live view, from the audio thread.
+
+    Drop-outs are counted where PortAudio tells of them.
+    """
+    try:
+        alsa = ctypes.CDLL("libasound.so.2")
+    except OSError:
+        return
+    # Its reporter has to be a C function: one of Python's would make the audio thread wait for the interpreter. This one does nothing, whatever it is given.
+    alsa.snd_lib_error_set_handler(ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))

@@ -83,6 +83,17 @@ def test_what_comes_late_is_counted_and_the_delay_does_not_grow(side: str, late_
     assert rig.loudest_step < steepest + 1.0 * np.pi / 2 / fade_samples
 
 
+def test_a_sink_that_rests_has_one_drop_out_however_long() -> None:
+    """A sound server may take a second to start."""
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=15.0)
+    for times, seconds in ((1, 0.9), (2, 0.5)):
+        rig.late_until[rig.sink] = rig.now + seconds
+        rig.run(6.0)
+        assert rig.engine.status().dropouts == times
+    assert rig.engine.status().lost_ms > 1000.0
+    assert not imbalance(rig.engine.accounts, inside=RATE_HZ)
+
+
 def test_latency_never_grows_when_the_worker_is_too_slow() -> None:
     """The worker gets a turn every 120 ms only: sound is skipped, what is played is recent."""
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=10.0)

@@ -36,3 +36,10 @@ def test_threads_that_silence_at_a_time_are_heard_again() -> None:
         "[thread.start() for thread in threads]\n[thread.join() for thread in threads]\nos.write(2, b'heard')\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == "heard"
+
+
+@pytest.mark.parametrize("prepared", ["", "from rtden.devices import load_portaudio\nload_portaudio()\n"])
+def test_alsa_reports_nothing_once_portaudio_is_loaded(prepared: str) -> None:
+    code = "import ctypes\nctypes.CDLL('libasound.so.2').snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b'no such device', 0, 0)"
+    heard = subprocess.run([sys.executable, "-c", prepared + code], capture_output=True, text=True, check=True).stderr
+    assert ("Unknown PCM" in heard) == (not prepared), heard
