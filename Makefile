@@ -1,7 +1,7 @@
 # make demo   install what rtden needs to run, and hear it work on a bundled recording
 # make test   install what the tests need, and run all of them
 # make bench-check   has rtden become slower? Ratios of times against the recorded ones (not part of make test)
-# make pi-test   follow README's section on the Raspberry Pi in emulated systems (root, the network, 2 GB, 20 minutes)
+# make pi-test   follow README's section on the Raspberry Pi in emulated systems (root, the network, 2 GB, half an hour)
 
 PYTHON ?= python3
 VENV := .venv
