@@ -21,8 +21,6 @@ from rtden.fade import FADE_SECONDS
 from rtden.live import EXCESS_SECONDS, TOLERATED_SECONDS, LiveEngine, live_settings, settings_for_wish
 from rtden.ring import Ring
 
-pytestmark = pytest.mark.real_time
-
 RATE_HZ = 22050
 UNITY = Settings(limit_db=0.0)
 
@@ -283,6 +281,7 @@ def finish(engine: LiveEngine, seconds: float = 30.0) -> None:
         engine.stop()
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(("source_hz", "channels"), [(22050, 1), (48000, 2), (16000, 1), (8000, 1), (32000, 1), (44100, 2), (96000, 1)])
 def test_a_recording_runs_through_at_the_pace_of_the_clock(tmp_path: Path, source_hz: int, channels: int) -> None:
     seconds = np.arange(2 * source_hz) / source_hz
@@ -324,6 +323,7 @@ def test_a_missing_recording_is_named() -> None:
         open_source("nonesuch.wav")
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("options", [["--out", "out.wav"], ["--out", "out.wav", "--record", "kept"]])
 def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_then(tmp_path: Path, options: list[str]) -> None:
     """The limit on the size of a file makes the write fail for real, as a full disk does."""
@@ -342,6 +342,7 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
         assert 0.2 * rate_hz < len(samples) <= 20000
 
 
+@pytest.mark.real_time
 def test_a_recording_that_is_damaged_midway_ends_live_with_a_sentence(tmp_path: Path) -> None:
     whole = (DATA / "noisy.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 6])
