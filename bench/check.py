@@ -4,7 +4,7 @@
     python bench/check.py --record    # writes bench/results/check.json
 
 Times differ from machine to machine and from minute to minute; ratios of times that were taken in turns differ less. rtden's, as a
-stream at advance 1 and 4 and with a whole recording, are divided by that of a fixed piece of work in numpy, and by those of
+stream at hops_per_step 1 and 4 and with a whole recording, are divided by that of a fixed piece of work in numpy, and by those of
 RNNoise and DTLN where they are installed (extra "peers"). A ratio is worse if its median lies above the recorded one by more
 than both measurements scatter, and by more than 15 %. Leaves with 1 if one is worse.
 """
@@ -28,8 +28,8 @@ from rich.table import Column, Table
 from rounds import Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden.errors import AudioFileError, InputError, RtdenError
-from rtden.evaluation import versions
-from rtden.files import write_whole
+from rtden.files.audio_file import write_whole
+from rtden.measure.scores import versions
 
 RECORDED = Path(__file__).parent / "results" / "check.json"
 NUMPY = "numpy"
@@ -50,7 +50,9 @@ def compare(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> l
 
 def limit(recorded: Spread, found: Spread) -> float:
     """Return up to where a ratio is not worse than the recorded one."""
-    return recorded.median + max(MOST_MADS * max(recorded.mad, found.mad), LEAST_SHARE * recorded.median)
+    return recorded.median + max(
+        MOST_MADS * max(recorded.mad, found.mad), LEAST_SHARE * recorded.median
+    )
 
 
 def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
@@ -58,14 +60,21 @@ def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
     noisy, rate_hz = noisy_speech(seconds)
     ours: dict[str, Callable[[], Driver]] = {
         "rtden": Rtden,
-        "rtden, advance 4": functools.partial(Rtden, None, 4),
+        "rtden, hops_per_step 4": functools.partial(Rtden, None, 4),
         "rtden file": functools.partial(FilePath, rtden_file, rate_hz),
     }
     beside = {name: PEERS[name].driver for name in PEERS_BESIDE if PEERS[name].is_installed()}
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("rounds", total=rounds)
         work = {**ours, NUMPY: NumpyWork, **beside}
-        costs = measure_costs(work, noisy, rate_hz, rounds=rounds, starts=0, progress=lambda done, _: bar.update(task, completed=done))
+        costs = measure_costs(
+            work,
+            noisy,
+            rate_hz,
+            rounds=rounds,
+            starts=0,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
     factors = {name: cost.real_time_factors for name, cost in costs.items()}
     pairs = [(name, NUMPY) for name in ours] + [("rtden", name) for name in beside]
     return {f"{above} / {below}": ratios(factors[above], factors[below]) for above, below in pairs}
@@ -81,9 +90,13 @@ def read_recorded(path: Path) -> tuple[dict[str, Spread], str]:
     """
     try:
         content = json.loads(path.read_bytes())
-        return {name: Spread(**known) for name, known in content["ratios"].items()}, content["processor"]
+        return {name: Spread(**known) for name, known in content["ratios"].items()}, content[
+            "processor"
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise AudioFileError(f"{path} holds no recorded ratios; make it with 'python bench/check.py --record'.") from None
+        raise AudioFileError(
+            f"{path} holds no recorded ratios; make it with 'python bench/check.py --record'."
+        ) from None
 
 
 screen = Console(soft_wrap=True, highlight=False, width=200)
@@ -91,10 +104,16 @@ messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def main(
-    record: Annotated[bool, typer.Option("--record", help="Write the ratios instead of comparing them.")] = False,
-    seconds: Annotated[float, typer.Option(help="Length of the recording that each round processes.")] = 10.0,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the ratios instead of comparing them.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the recording that each round processes.")
+    ] = 10.0,
     rounds: Annotated[int, typer.Option(help="How many rounds.")] = 15,
-    file: Annotated[Path, typer.Option(help="The recorded ratios.", show_default="bench/results/check.json")] = RECORDED,
+    file: Annotated[
+        Path, typer.Option(help="The recorded ratios.", show_default="bench/results/check.json")
+    ] = RECORDED,
 ) -> None:
     """Compare how long rtden takes, in relation to other work, with what was recorded."""
     try:
@@ -103,22 +122,43 @@ def main(
         recorded, processor = ({}, processor_name()) if record else read_recorded(file)
         measured = measure(seconds=seconds, rounds=rounds)
         if record:
-            known = {"processor": processor, "versions": versions(), "seconds": seconds, "rounds": rounds}
-            content = {**known, "ratios": {name: asdict(spread) for name, spread in measured.items()}}
+            known = {
+                "processor": processor,
+                "versions": versions(),
+                "seconds": seconds,
+                "rounds": rounds,
+            }
+            content = {
+                **known,
+                "ratios": {name: asdict(spread) for name, spread in measured.items()},
+            }
             write_whole(file, (json.dumps(content, indent=2) + "\n").encode(), force=True)
     except RtdenError as error:
         messages.print(f"bench/check.py: {error}", markup=False)
         sys.exit(2)
 
     if processor != processor_name():
-        messages.print(f"The recorded ratios are of another processor, {processor}: here they may differ for that reason alone.", markup=False)
-    table = Table("Time / time", *(Column(name, justify="right") for name in ("median", "quartiles", "recorded", "limit")), box=None)
+        messages.print(
+            f"The recorded ratios are of another processor, {processor}: here they may differ for that reason alone.",
+            markup=False,
+        )
+    table = Table(
+        "Time / time",
+        *(Column(name, justify="right") for name in ("median", "quartiles", "recorded", "limit")),
+        box=None,
+    )
     for name, found in measured.items():
-        before = (f"{recorded[name].median:.3f}", f"{limit(recorded[name], found):.3f}") if name in recorded else ("–", "–")
+        before = (
+            (f"{recorded[name].median:.3f}", f"{limit(recorded[name], found):.3f}")
+            if name in recorded
+            else ("–", "–")
+        )
         table.add_row(name, f"{found.median:.3f}", f"{found.low:.3f}–{found.high:.3f}", *before)
     screen.print(table)
     if missing := [name for name in recorded if name not in measured]:
-        messages.print(f"Not compared, for a package is not installed: {', '.join(missing)}.", markup=False)
+        messages.print(
+            f"Not compared, for a package is not installed: {', '.join(missing)}.", markup=False
+        )
     if worse := compare(recorded, measured):
         for sentence in worse:
             messages.print(f"bench/check.py: {sentence}", markup=False)

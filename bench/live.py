@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rtden.errors import DeviceError, RtdenError
-from rtden.files import check_target, write_whole
+from rtden.files.audio_file import check_target, write_whole
 
 CLICK_SECONDS = 0.03
 BAND_HZ = (300.0, 4000.0)
@@ -99,21 +99,29 @@ def find_click(recording: Samples, shape: Samples, first: int, last: int) -> tup
     if len(heard) < len(shape) + 2:
         return np.nan, 0.0
     size = 1 << (len(heard) + len(shape)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(shape, size)), size)[: len(heard) - len(shape) + 1]
+    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(shape, size)), size)[
+        : len(heard) - len(shape) + 1
+    ]
     total = np.concatenate([[0.0], np.cumsum(np.square(heard))])
-    energy = np.maximum(total[len(shape) :] - total[: -len(shape)], 1e-9) * float(np.dot(shape, shape))
+    energy = np.maximum(total[len(shape) :] - total[: -len(shape)], 1e-9) * float(
+        np.dot(shape, shape)
+    )
     likeness = products / np.sqrt(energy)
     at = int(np.argmax(likeness[1:-1])) + 1
     before, peak, after = likeness[at - 1 : at + 2]
     bend = before - 2 * peak + after
-    part = 0.5 * (before - after) / bend if bend < 0 else 0.0  # the top of the parabola through the three
+    part = (
+        0.5 * (before - after) / bend if bend < 0 else 0.0
+    )  # the top of the parabola through the three
     return first + at + float(part), float(peak)
 
 
 def train_start(recording: Samples, clicks: Clicks) -> int:
     """Return where the train begins in a recording of what it was played into."""
     size = 1 << (len(recording) + len(clicks.sound)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(recording, size) * np.conj(np.fft.rfft(clicks.sound, size)), size)
+    products = np.fft.irfft(
+        np.fft.rfft(recording, size) * np.conj(np.fft.rfft(clicks.sound, size)), size
+    )
     return int(np.argmax(products[: len(recording)]))
 
 
@@ -123,9 +131,18 @@ def planned_parts(lines: list[str]) -> dict[str, float]:
         if line.startswith("{"):
             said: dict[str, float] = json.loads(line).get("planned_latency", {})
             names = {"source": "input", "sink": "output"}
-            return {names.get(stem, stem.replace("_", " ")): value for name, value in said.items() if (stem := name.removesuffix("_ms")) != "total"}
+            return {
+                names.get(stem, stem.replace("_", " ")): value
+                for name, value in said.items()
+                if (stem := name.removesuffix("_ms")) != "total"
+            }
         if line.startswith("total latency") and "=" in line:
-            return {name: float(number) for name, number in re.findall(r"([a-z][a-z -]*?) +(\d+(?:\.\d+)?)", line.partition("=")[2])}
+            return {
+                name: float(number)
+                for name, number in re.findall(
+                    r"([a-z][a-z -]*?) +(\d+(?:\.\d+)?)", line.partition("=")[2]
+                )
+            }
     return {}
 
 
@@ -145,15 +162,36 @@ def start_live(server: PulseServer, options: list[str]) -> Live:
     DeviceError
         If it does not get so far.
     """
-    command = [sys.executable, "-m", "rtden.cli", "live", "--in", "mouth-monitor", "--out", "ear", "--limit-db", "0", *options]
-    process = subprocess.Popen(command, env=server.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "rtden.app.cli",
+        "live",
+        "--in",
+        "mouth-monitor",
+        "--out",
+        "ear",
+        "--limit-db",
+        "0",
+        *options,
+    ]
+    process = subprocess.Popen(
+        command,
+        env=server.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
     live = Live(process)
     threading.Thread(target=live.follow, daemon=True).start()
     ends_at = time.monotonic() + START_SECONDS
     while not planned_parts(live.lines):
         if process.poll() is not None or time.monotonic() > ends_at:
             process.kill()
-            raise DeviceError(f"'rtden live' did not start: {process.communicate()[1].strip() or live.lines}")
+            raise DeviceError(
+                f"'rtden live' did not start: {process.communicate()[1].strip() or live.lines}"
+            )
         time.sleep(0.05)
     return live
 
@@ -171,7 +209,13 @@ def measure(clicks: Clicks, options: list[str], screen: Console) -> dict[str, An
                 soundfile.write(path, clicks.sound, RATE_HZ, subtype="FLOAT")
                 player = server.play(path, "mouth")
                 seconds = len(clicks.sound) / RATE_HZ
-                for _ in track(range(round(10 * (seconds + LONGEST_DELAY_SECONDS))), "playing", console=screen, transient=True, disable=not screen.is_terminal):
+                for _ in track(
+                    range(round(10 * (seconds + LONGEST_DELAY_SECONDS))),
+                    "playing",
+                    console=screen,
+                    transient=True,
+                    disable=not screen.is_terminal,
+                ):
                     time.sleep(0.1)
                 player.wait(30)
                 heard = [(recording.stop(), recording.started_at) for recording in recordings]
@@ -184,10 +228,19 @@ def measure(clicks: Clicks, options: list[str], screen: Console) -> dict[str, An
         finally:
             server.stop()
     time.sleep(0.1)  # for its last line
-    return {"planned_ms": planned_parts(live.lines), "said": last_words(live.lines), **delays(clicks, *heard)}
+    return {
+        "planned_ms": planned_parts(live.lines),
+        "said": last_words(live.lines),
+        **delays(clicks, *heard),
+    }
 
 
-def delays(clicks: Clicks, mouth: tuple[Samples, float], again: tuple[Samples, float], ear: tuple[Samples, float]) -> dict[str, Any]:
+def delays(
+    clicks: Clicks,
+    mouth: tuple[Samples, float],
+    again: tuple[Samples, float],
+    ear: tuple[Samples, float],
+) -> dict[str, Any]:
     """Return each click's delay, and how far the two recordings of the same monitor are apart, from recordings and when they began."""
     begins = train_start(mouth[0], clicks)
     found, twice = [], []
@@ -198,26 +251,54 @@ def delays(clicks: Clicks, mouth: tuple[Samples, float], again: tuple[Samples, f
         times = []
         for (recording, started_at), longest in ((again, 0.1), (ear, LONGEST_DELAY_SECONDS)):
             first = round((spoken_at - started_at - 0.1) * RATE_HZ) if sure >= HEARD else 0
-            at, likeness = find_click(recording, shape, first, first + round((0.1 + longest) * RATE_HZ)) if sure >= HEARD else (np.nan, 0.0)
-            times.append(1000.0 * (started_at + at / RATE_HZ - spoken_at) if likeness >= HEARD else np.nan)
+            at, likeness = (
+                find_click(recording, shape, first, first + round((0.1 + longest) * RATE_HZ))
+                if sure >= HEARD
+                else (np.nan, 0.0)
+            )
+            times.append(
+                1000.0 * (started_at + at / RATE_HZ - spoken_at) if likeness >= HEARD else np.nan
+            )
         twice.append(times[0])
         found.append(times[1])
     heard = [delay for delay in found if np.isfinite(delay)]
-    return {"delays_ms": heard, "lost_clicks": len(found) - len(heard), "same_monitor_ms": [offset for offset in twice if np.isfinite(offset)]}
+    return {
+        "delays_ms": heard,
+        "lost_clicks": len(found) - len(heard),
+        "same_monitor_ms": [offset for offset in twice if np.isfinite(offset)],
+    }
 
 
 def split(planned_ms: dict[str, float], measured_ms: float) -> dict[str, tuple[float, float]]:
     """Return, for each share of the delay, what is planned and what is left for it of the measured one."""
-    algorithm, buffers = (sum(planned_ms.get(name, 0.0) for name in names) for names in (ALGORITHM, BUFFERS))
+    algorithm, buffers = (
+        sum(planned_ms.get(name, 0.0) for name in names) for names in (ALGORITHM, BUFFERS)
+    )
     others = sum(planned_ms.values()) - algorithm - buffers
-    return {"algorithm": (algorithm, algorithm), "buffers": (buffers, buffers), "devices and server": (others, measured_ms - algorithm - buffers)}
+    return {
+        "algorithm": (algorithm, algorithm),
+        "buffers": (buffers, buffers),
+        "devices and server": (others, measured_ms - algorithm - buffers),
+    }
 
 
 def summary(measured: dict[str, Any]) -> dict[str, float]:
     """Return median, 99th percentile, least and most of the delays, and the clock's accuracy: median and largest of the same monitor's offsets."""
     found, offsets = np.array(measured["delays_ms"]), np.abs(measured["same_monitor_ms"])
-    figures = {"median_ms": np.median(found), "p99_ms": np.percentile(found, 99), "min_ms": found.min(), "max_ms": found.max()}
-    return {name: round(float(value), 3) for name, value in {**figures, "clock_median_ms": np.median(offsets), "clock_max_ms": offsets.max()}.items()}
+    figures = {
+        "median_ms": np.median(found),
+        "p99_ms": np.percentile(found, 99),
+        "min_ms": found.min(),
+        "max_ms": found.max(),
+    }
+    return {
+        name: round(float(value), 3)
+        for name, value in {
+            **figures,
+            "clock_median_ms": np.median(offsets),
+            "clock_max_ms": offsets.max(),
+        }.items()
+    }
 
 
 def draw(measured: dict[str, Any], figures: dict[str, float], path: Path) -> None:
@@ -228,8 +309,14 @@ def draw(measured: dict[str, Any], figures: dict[str, float], path: Path) -> Non
     axis = figure.subplots()
     axis.hist(measured["delays_ms"], bins=40, color="tab:blue")
     planned = sum(measured["planned_ms"].values())
-    for value, name, style in ((figures["median_ms"], "median", "-"), (figures["p99_ms"], "p99", "--"), (planned, "planned", ":")):
-        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=f"{name} {value:.1f} ms")
+    for value, name, style in (
+        (figures["median_ms"], "median", "-"),
+        (figures["p99_ms"], "p99", "--"),
+        (planned, "planned", ":"),
+    ):
+        axis.axvline(
+            value, color="black", linestyle=style, linewidth=1, label=f"{name} {value:.1f} ms"
+        )
     axis.set(xlabel="Delay (ms)", ylabel="Clicks")
     axis.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +324,10 @@ def draw(measured: dict[str, Any], figures: dict[str, float], path: Path) -> Non
 
 
 def main(
-    options: Annotated[list[str] | None, typer.Argument(help="Options for 'rtden live', after '--'.", show_default=False)] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(help="Options for 'rtden live', after '--'.", show_default=False),
+    ] = None,
     clicks: Annotated[int, typer.Option(min=2, help="How many to play; each takes 0.4 s.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the clicks.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
@@ -245,28 +335,49 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Measure the delay of `rtden live`."""
-    screen, messages = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    screen, messages = (
+        Console(soft_wrap=True, highlight=False),
+        Console(stderr=True, soft_wrap=True, highlight=False),
+    )
     try:
         for path in (out, plot):
             if path is not None:
                 check_target(path, force=force)
-        measured = measure(make_clicks(clicks, np.random.default_rng(seed)), options or [], messages)
+        measured = measure(
+            make_clicks(clicks, np.random.default_rng(seed)), options or [], messages
+        )
         if not measured["delays_ms"] or not measured["same_monitor_ms"]:
-            raise DeviceError("none of the clicks came through: see what 'rtden live' says with these options.")
+            raise DeviceError(
+                "none of the clicks came through: see what 'rtden live' says with these options."
+            )
         figures = summary(measured)
         planned = measured["planned_ms"]
         screen.print(
             f"delay of {len(measured['delays_ms'])} clicks: median {figures['median_ms']:.1f} ms, p99 {figures['p99_ms']:.1f}, "
             f"min {figures['min_ms']:.1f}, max {figures['max_ms']:.1f}; {measured['lost_clicks']} not heard"
         )
-        screen.print(f"planned: {sum(planned.values()):.0f} ms = {' + '.join(f'{name} {value:.0f}' for name, value in planned.items())}", markup=False)
+        screen.print(
+            f"planned: {sum(planned.values()):.0f} ms = {' + '.join(f'{name} {value:.0f}' for name, value in planned.items())}",
+            markup=False,
+        )
         for share, (plan_ms, left_ms) in split(planned, figures["median_ms"]).items():
             screen.print(f"  {share:<20}planned {plan_ms:5.1f} ms, of the median {left_ms:5.1f} ms")
-        screen.print(f"two recordings of the same monitor are apart by {figures['clock_median_ms']:.2f} ms (median), {figures['clock_max_ms']:.2f} ms at most")
+        screen.print(
+            f"two recordings of the same monitor are apart by {figures['clock_median_ms']:.2f} ms (median), {figures['clock_max_ms']:.2f} ms at most"
+        )
         screen.print(measured["said"], markup=False)
         if out is not None:
             write_whole(
-                out, json.dumps({"command": " ".join(["rtden live --limit-db 0", *(options or [])]), **figures, **measured}, indent=1).encode(), force=force
+                out,
+                json.dumps(
+                    {
+                        "command": " ".join(["rtden live --limit-db 0", *(options or [])]),
+                        **figures,
+                        **measured,
+                    },
+                    indent=1,
+                ).encode(),
+                force=force,
             )
         if plot is not None:
             draw(measured, figures, plot)

@@ -17,9 +17,11 @@ import soxr
 import typer
 
 from rtden import Denoiser, Settings
-from rtden.files import read_aligned
-from rtden.mel import Array, MelBank, power, stft
-from rtden.metrics import pesq_wb, si_sdr_db
+from rtden.files.audio_file import read_aligned
+from rtden.measure.metrics import pesq_wb, si_sdr_db
+from rtden.mel import MelBank
+from rtden.spectral import power, stft
+from rtden.types import Array
 
 GRIFFIN_LIM = ((0, 1), (1, 2), (2, 2), (4, 2), (8, 2), (2, 4), (8, 4))
 
@@ -33,7 +35,17 @@ class Oracle(Denoiser):
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         padding = (spec.n_fft - spec.frame_hop, 3 * spec.n_fft)
         clean_mel, noisy_mel = (
-            bank(power(stft(np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[:: spec.frame_hop], self._window))) for s in (clean, noisy)
+            bank(
+                power(
+                    stft(
+                        np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[
+                            :: spec.frame_hop
+                        ],
+                        self._window,
+                    )
+                )
+            )
+            for s in (clean, noisy)
         )
         self._perfect = np.sqrt(clean_mel / (noisy_mel + 1e-9)).clip(0.0, 1.0)
 
@@ -59,7 +71,9 @@ def main(pairs: Annotated[Path, typer.Option(help="Folder with clean/ and noisy/
     """Score perfect shares."""
     noisy = sorted((pairs / "noisy").iterdir())
     with ProcessPoolExecutor() as pool:
-        means = np.mean(list(pool.map(score, [(pairs / "clean" / path.name, path) for path in noisy])), axis=0)
+        means = np.mean(
+            list(pool.map(score, [(pairs / "clean" / path.name, path) for path in noisy])), axis=0
+        )
     for (iterations, frames), (si_sdr, pesq) in zip(GRIFFIN_LIM, means, strict=True):
         print(f"K {iterations}, M {frames}: SI-SDR {si_sdr:.2f} dB, PESQ-WB {pesq:.3f}")
 

@@ -27,7 +27,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from drivers import DTLN, FILE_PATHS, LIVE_LATENCY_MS, PEERS, Copy, Driver, FilePath, NoiseReduce, Rtden, RtdenLive
+from drivers import (
+    DTLN,
+    FILE_PATHS,
+    LIVE_LATENCY_MS,
+    PEERS,
+    Copy,
+    Driver,
+    FilePath,
+    NoiseReduce,
+    Rtden,
+    RtdenLive,
+)
 from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
@@ -35,9 +46,18 @@ from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ra
 from rtden import Settings, list_models
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError, RtdenError
-from rtden.evaluation import Evaluation, Processor, StreamProcessor, missing_packages, score_pairs, tables, to_json, versions
-from rtden.files import check_target, write_whole
-from rtden.sidecar import find_model
+from rtden.files.audio_file import check_target, write_whole
+from rtden.measure.scores import (
+    Evaluation,
+    Processor,
+    StreamProcessor,
+    missing_packages,
+    score_pairs,
+    tables,
+    to_json,
+    versions,
+)
+from rtden.model import find_model
 
 QUALITY = "PESQ-WB"
 """What the picture shows against cost."""
@@ -56,26 +76,48 @@ def label(model: str | Path | None) -> str:
 
 
 def processors(models: list[str]) -> dict[str, Processor]:
-    """Return whose quality is scored: rtden's models, the first one with a larger advance and as a live stream too, and the others."""
+    """Return whose quality is scored: rtden's models, the first one with a larger hops_per_step and as a live stream too, and the others."""
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
-    found[f"{label(models[0])}, advance 4"] = StreamProcessor(models[0], Settings(advance=4))
-    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings_for_latency(LIVE_LATENCY_MS, model=models[0])[0])
+    found[f"{label(models[0])}, hops_per_step 4"] = StreamProcessor(
+        models[0], Settings(hops_per_step=4)
+    )
+    found[f"{label(models[0])} live"] = StreamProcessor(
+        models[0], settings_for_latency(LIVE_LATENCY_MS, model=models[0])[0]
+    )
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
 
 def streams(models: list[str]) -> dict[str, Callable[[], Driver]]:
     """Return whose cost is measured, under the same names, and at the end what the loop around them costs."""
-    found: dict[str, Callable[[], Driver]] = {label(model): functools.partial(Rtden, model) for model in models}
-    found[f"{label(models[0])}, advance 4"] = functools.partial(Rtden, models[0], 4)
+    found: dict[str, Callable[[], Driver]] = {
+        label(model): functools.partial(Rtden, model) for model in models
+    }
+    found[f"{label(models[0])}, hops_per_step 4"] = functools.partial(Rtden, models[0], 4)
     found[f"{label(models[0])} live"] = functools.partial(RtdenLive, models[0])
-    return {**found, **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}, NOTHING: Copy}
+    return {
+        **found,
+        **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()},
+        NOTHING: Copy,
+    }
 
 
 def whole_files(rate_hz: int) -> dict[str, Callable[[], Driver]]:
     """Return who denoises a whole recording, the first one being what the others are divided by."""
-    ours: dict[str, Callable[[], Driver]] = {name: functools.partial(FilePath, denoise, rate_hz) for name, denoise in FILE_PATHS.items()}
-    others: dict[str, Callable[[], Driver]] = {"DTLN": DTLN, "noisereduce": functools.partial(NoiseReduce, rate_hz)}
-    return {**ours, **{name: make for name, make in others.items() if name in PEERS and PEERS[name].is_installed()}}
+    ours: dict[str, Callable[[], Driver]] = {
+        name: functools.partial(FilePath, denoise, rate_hz) for name, denoise in FILE_PATHS.items()
+    }
+    others: dict[str, Callable[[], Driver]] = {
+        "DTLN": DTLN,
+        "noisereduce": functools.partial(NoiseReduce, rate_hz),
+    }
+    return {
+        **ours,
+        **{
+            name: make
+            for name, make in others.items()
+            if name in PEERS and PEERS[name].is_installed()
+        },
+    }
 
 
 def model_kb(system: str, models: list[str]) -> float:
@@ -110,10 +152,19 @@ def markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(cells[column]) for cells in (header, *rows)) for column in range(len(header))]
 
     def line(cells: tuple[str, ...]) -> str:
-        aligned = [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+        aligned = [
+            cells[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
+        ]
         return f"| {' | '.join(aligned)} |"
 
-    return "\n".join([line(header), f"|{'|'.join(['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])])}|", *map(line, rows)])
+    return "\n".join(
+        [
+            line(header),
+            f"|{'|'.join(['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])])}|",
+            *map(line, rows),
+        ]
+    )
 
 
 def times_cell(times: dict[str, float]) -> str:
@@ -127,7 +178,11 @@ def cost_text(found: dict[str, Any]) -> str:
     """Return the costs as text."""
     stream_rows = []
     for name, cost in found["streams"].items():
-        learned = "–" if not cost["model_kb"] else f"{cost['model_kb']:.0f}" + (" in its library" if name == "RNNoise" else "")
+        learned = (
+            "–"
+            if not cost["model_kb"]
+            else f"{cost['model_kb']:.0f}" + (" in its library" if name == "RNNoise" else "")
+        )
         stream_rows.append(
             (
                 name,
@@ -142,7 +197,13 @@ def cost_text(found: dict[str, Any]) -> str:
             )
         )
     file_rows = [
-        (name, f"{cost['rate_hz'] / 1000:g} kHz", f"{cost['real_time_factor']['median']:.4f}", f"{1 / cost['real_time_factor']['median']:.0f} x", times)
+        (
+            name,
+            f"{cost['rate_hz'] / 1000:g} kHz",
+            f"{cost['real_time_factor']['median']:.4f}",
+            f"{1 / cost['real_time_factor']['median']:.0f} x",
+            times,
+        )
         for name, cost in found["files"].items()
         for times in [times_cell(cost["times_the_first"])]
     ]
@@ -154,11 +215,24 @@ def cost_text(found: dict[str, Any]) -> str:
             f"sound has come out (median of {found['starts']}). Memory: the peak of that process. {NOTHING.capitalize()}: Python, numpy and the same loop, "
             "around a copy.",
             markdown(
-                ("", "rate", "frame", "real-time factor", f"times {first}'s", "delay", "start", "memory", "model (KiB)"),
+                (
+                    "",
+                    "rate",
+                    "frame",
+                    "real-time factor",
+                    f"times {first}'s",
+                    "delay",
+                    "start",
+                    "memory",
+                    "model (KiB)",
+                ),
                 stream_rows,
             ),
             f"Whole recordings, on one core; {', '.join(FILE_PATHS)}: from file to file, its model loaded before; the others from memory to memory.",
-            markdown(("", "rate", "real-time factor", "times real time", f"times {first_file}'s"), file_rows),
+            markdown(
+                ("", "rate", "real-time factor", "times real time", f"times {first_file}'s"),
+                file_rows,
+            ),
             *found["notes"],
         ]
     )
@@ -170,7 +244,7 @@ def targets(results: Path, pairs: Path | None, *, drawn: bool, force: bool) -> d
     if pairs is not None:
         out["quality"] = results / f"peers-{pairs.resolve().name}.json"
     if drawn:
-        from rtden.plots import check_picture
+        from rtden.measure.plots import check_picture
 
         out["picture"] = results / "peers.png"
         check_picture(out["picture"], force=force)
@@ -187,7 +261,9 @@ def score(pairs: Path, models: list[str], processes: int | None) -> Evaluation:
         evaluation = score_pairs(pairs, processors(models), processes=processes, progress=progress)
     if left_out := evaluation.left_out():
         messages.print(left_out, markup=False)
-    screen.print(f"{len(evaluation.files)} pairs; in brackets the change against noisy, ± 95 % confidence")
+    screen.print(
+        f"{len(evaluation.files)} pairs; in brackets the change against noisy, ± 95 % confidence"
+    )
     for table in tables(evaluation):
         screen.print(table, "")
     return evaluation
@@ -198,16 +274,24 @@ def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> d
     noisy, rate_hz = noisy_speech(seconds)
     drivers = streams(models)
     with _progress("streams") as progress:
-        costs = measure_costs(drivers, noisy, rate_hz, rounds=rounds, starts=starts, progress=progress)
+        costs = measure_costs(
+            drivers, noisy, rate_hz, rounds=rounds, starts=starts, progress=progress
+        )
     with _progress("files") as progress:
-        files = measure_costs(whole_files(rate_hz), noisy, rate_hz, rounds=rounds, starts=0, progress=progress)
+        files = measure_costs(
+            whole_files(rate_hz), noisy, rate_hz, rounds=rounds, starts=0, progress=progress
+        )
     found = figures_of(costs)
     for name, known in found.items():
         known["model_kb"] = model_kb(name, models)
         known.update(PEERS[name].details() if name in PEERS else {})
     absent = [name for name, peer in PEERS.items() if not peer.is_installed()]
     notes = [f"not installed: {', '.join(absent)}."] if absent else []
-    notes += [f"{name} kept {cost.cores:.1f} cores busy." for name, cost in {**costs, **files}.items() if cost.cores > 1.2]
+    notes += [
+        f"{name} kept {cost.cores:.1f} cores busy."
+        for name, cost in {**costs, **files}.items()
+        if cost.cores > 1.2
+    ]
     return {
         "processor": processor_name(),
         "versions": versions(),
@@ -230,8 +314,24 @@ def draw(found: dict[str, Any], quality: dict[str, Any], out: Path, *, force: bo
         if name in systems:
             score = systems[name]["scores"][QUALITY]
             factor = cost["real_time_factor"]["median"]
-            points.append(Point(name, score["mean"], score["gain_ci95"] or 0.0, factor, cost["delay_ms"], ours=name.startswith(RTDEN)))
-    plot_quality(points, systems["noisy"]["scores"][QUALITY]["mean"], QUALITY, quality["pairs"], out, force=force)
+            points.append(
+                Point(
+                    name,
+                    score["mean"],
+                    score["gain_ci95"] or 0.0,
+                    factor,
+                    cost["delay_ms"],
+                    ours=name.startswith(RTDEN),
+                )
+            )
+    plot_quality(
+        points,
+        systems["noisy"]["scores"][QUALITY]["mean"],
+        QUALITY,
+        quality["pairs"],
+        out,
+        force=force,
+    )
 
 
 def read_quality(path: Path) -> dict[str, Any]:
@@ -246,7 +346,9 @@ def read_quality(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())
         found["systems"]["noisy"]["scores"][QUALITY]["mean"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise AudioFileError(f"{path} holds no quality figures with {QUALITY}; give a file that 'bench/peers.py --pairs ... --results ...' wrote.") from None
+        raise AudioFileError(
+            f"{path} holds no quality figures with {QUALITY}; give a file that 'bench/peers.py --pairs ... --results ...' wrote."
+        ) from None
     return found
 
 
@@ -259,14 +361,28 @@ def _progress(task: str) -> Iterator[Callable[[int, int], None]]:
 
 def main(
     pairs: Annotated[Path | None, typer.Option(help="Folder with clean/ and noisy/.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="rtden's model; may be given again.", show_default="all shipped ones")] = None,
-    cost_only: Annotated[bool, typer.Option("--cost-only", help="Leave quality out, which takes minutes.")] = False,
-    quality: Annotated[Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")] = None,
-    seconds: Annotated[float, typer.Option(help="Length of the recording that costs are measured with.")] = 20.0,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="rtden's model; may be given again.", show_default="all shipped ones"),
+    ] = None,
+    cost_only: Annotated[
+        bool, typer.Option("--cost-only", help="Leave quality out, which takes minutes.")
+    ] = False,
+    quality: Annotated[
+        Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="Length of the recording that costs are measured with.")
+    ] = 20.0,
     rounds: Annotated[int, typer.Option(help="How often each one processes it.")] = 15,
     starts: Annotated[int, typer.Option(help="How often each one is started afresh.")] = 5,
-    processes: Annotated[int | None, typer.Option(help="Recordings to score at a time.", show_default="one for each core")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder to write figures and picture into.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Recordings to score at a time.", show_default="one for each core"),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder to write figures and picture into.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Score rtden and others on pairs, and measure what they cost."""
@@ -291,7 +407,11 @@ def main(
         text = cost_text(found)
         screen.print(text, markup=False)
         if out:
-            write_whole(out["json"], (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), force=force)
+            write_whole(
+                out["json"],
+                (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+                force=force,
+            )
             write_whole(out["text"], f"{text}\n".encode(), force=force)
         if drawn and known is not None:
             draw(found, known, out["picture"], force=force)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtden.files import write_whole
-from rtden.plots import COLOURS, MARKERS, NOISY_COLOUR, check_picture
+from rtden.files.audio_file import write_whole
+from rtden.measure.plots import COLOURS, MARKERS, NOISY_COLOUR, check_picture
 
 LABEL_POINTS = 8.5
 OURS, OTHERS = COLOURS[:2]
@@ -31,7 +31,15 @@ class Point:
     ours: bool
 
 
-def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int, out: Path, *, force: bool = False) -> None:
+def plot_quality(
+    points: Sequence[Point],
+    noisy: float,
+    metric: str,
+    pairs: int,
+    out: Path,
+    *,
+    force: bool = False,
+) -> None:
     """Draw quality against real-time factor and against delay, side by side.
 
     Raises
@@ -47,12 +55,20 @@ def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int,
     figure = new_figure(10.0, 4.4)
     cost, delay = figure.subplots(1, 2, sharey=True)
     _scatter(cost, points, lambda point: point.real_time_factor, noisy)
-    _scatter(delay, [point for point in points if point.delay_ms is not None], lambda point: point.delay_ms or 0.0, noisy)
+    _scatter(
+        delay,
+        [point for point in points if point.delay_ms is not None],
+        lambda point: point.delay_ms or 0.0,
+        noisy,
+    )
     cost.set_xscale("log")
     cost.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     cost.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
     cost.xaxis.set_minor_formatter(NullFormatter())
-    cost.set(xlabel="Real-time factor: processing time / audio time, one core (log scale)", ylabel=f"{metric} (mean opinion score, 1 to 4.6)")
+    cost.set(
+        xlabel="Real-time factor: processing time / audio time, one core (log scale)",
+        ylabel=f"{metric} (mean opinion score, 1 to 4.6)",
+    )
     delay.set(xlabel="Delay of the algorithm (ms)")
     cost.set_title("Quality and cost", fontsize=10, loc="left", fontweight="bold")
     delay.set_title("Quality and delay", fontsize=10, loc="left", fontweight="bold")
@@ -60,27 +76,58 @@ def plot_quality(points: Sequence[Point], noisy: float, metric: str, pairs: int,
         axis.margins(x=0.16, y=0.12)
     delay.set_xlim(left=0)
     figure.text(
-        0.995, 0.008, f"{pairs} pairs; bars: 95 % confidence of the change; hollow: needs the whole recording", ha="right", fontsize=7.5, color="#777777"
+        0.995,
+        0.008,
+        f"{pairs} pairs; bars: 95 % confidence of the change; hollow: needs the whole recording",
+        ha="right",
+        fontsize=7.5,
+        color="#777777",
     )
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     figure.draw_without_rendering()  # settles where things are, and there they stay
     figure.set_layout_engine("none")
     _name(cost, points, lambda point: point.real_time_factor)
-    _name(delay, [point for point in points if point.delay_ms is not None], lambda point: point.delay_ms or 0.0)
+    _name(
+        delay,
+        [point for point in points if point.delay_ms is not None],
+        lambda point: point.delay_ms or 0.0,
+    )
     save(figure, out, force=force)
 
 
-def _scatter(axis: Any, points: Sequence[Point], across: Callable[[Point], float], noisy: float) -> None:
+def _scatter(
+    axis: Any, points: Sequence[Point], across: Callable[[Point], float], noisy: float
+) -> None:
     axis.axhline(noisy, color=NOISY_COLOUR, linestyle=(0, (4, 2)), linewidth=1.0)
     axis.annotate(
-        "noisy", (1.0, noisy), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right", fontsize=8, color="#777777"
+        "noisy",
+        (1.0, noisy),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="#777777",
     )
     for point in points:
         colour = OURS if point.ours else OTHERS
-        style = {"color": colour, "marker": MARKERS[0] if point.ours else MARKERS[1], "markersize": 6.0, "elinewidth": 0.9, "alpha": 0.9}
+        style = {
+            "color": colour,
+            "marker": MARKERS[0] if point.ours else MARKERS[1],
+            "markersize": 6.0,
+            "elinewidth": 0.9,
+            "alpha": 0.9,
+        }
         if point.delay_ms is None:
             style["markerfacecolor"] = "white"
-        axis.errorbar([across(point)], [point.quality], [point.half_width], linestyle="none", ecolor="#bbbbbb", **style)
+        axis.errorbar(
+            [across(point)],
+            [point.quality],
+            [point.half_width],
+            linestyle="none",
+            ecolor="#bbbbbb",
+            **style,
+        )
     plain(axis)
 
 
@@ -93,10 +140,16 @@ def _name(axis: Any, points: Sequence[Point], across: Callable[[Point], float]) 
     spots = {point: axis.transData.transform((across(point), point.quality)) for point in points}
     renderer = axis.figure.canvas.get_renderer()
     # A name close to a point that is not its own would be taken for that one's.
-    taken = [Bbox.from_bounds(x - 8 * pixels, y - 5 * pixels, 16 * pixels, 10 * pixels) for x, y in spots.values()]
+    taken = [
+        Bbox.from_bounds(x - 8 * pixels, y - 5 * pixels, 16 * pixels, 10 * pixels)
+        for x, y in spots.values()
+    ]
     taken += [text.get_window_extent(renderer) for text in axis.texts]
     for point, (x, _) in spots.items():
-        bottom, top = (axis.transData.transform((1.0, point.quality + side * point.half_width))[1] for side in (-1, 1))
+        bottom, top = (
+            axis.transData.transform((1.0, point.quality + side * point.half_width))[1]
+            for side in (-1, 1)
+        )
         taken.append(Bbox.from_extents(x - pixels, bottom, x + pixels, top))
     frame = axis.get_window_extent()
     for point in sorted(points, key=lambda point: -point.quality):
@@ -114,12 +167,24 @@ def _name(axis: Any, points: Sequence[Point], across: Callable[[Point], float]) 
                     fontsize=LABEL_POINTS,
                     fontweight="bold" if point.ours else "normal",
                     color=OURS if point.ours else "#333333",
-                    arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if price else None,
+                    arrowprops={
+                        "arrowstyle": "-",
+                        "color": "#999999",
+                        "linewidth": 0.6,
+                        "shrinkA": 0,
+                        "shrinkB": 4,
+                    }
+                    if price
+                    else None,
                 )
                 text.update_positions(renderer)
                 box = Text.get_window_extent(text, renderer)  # the name's alone, without its line
                 outside = box.width * box.height - _shared(box, frame)
-                worth = sum(_shared(box, other) for other in taken if other is not own) + 5.0 * outside + price * pixels**2
+                worth = (
+                    sum(_shared(box, other) for other in taken if other is not own)
+                    + 5.0 * outside
+                    + price * pixels**2
+                )
                 if best is None or worth < best[0]:
                     if best is not None:
                         best[1].remove()

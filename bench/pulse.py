@@ -37,7 +37,9 @@ class PulseServer:
         If a program is missing or the server does not start.
     """
 
-    def __init__(self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, sinks: tuple[str, ...], arguments: tuple[str, ...] = ()
+    ) -> None:
         if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
             raise RuntimeError(f"{', '.join(missing)} missing: {ADVICE}.")
         if not list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")):
@@ -53,10 +55,24 @@ class PulseServer:
             "XDG_CONFIG_HOME": str(home / ".config"),
             "PULSE_RUNTIME_PATH": str(runtime / "pulse"),
         }
-        entries = [_alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor") for sink in sinks]
-        (home / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries), encoding="utf-8")
+        entries = [
+            _alsa_device(sink, sink) + _alsa_device(f"{sink}-monitor", f"{sink}.monitor")
+            for sink in sinks
+        ]
+        (home / ".asoundrc").write_text(
+            "pcm.!default { type pulse }\nctl.!default { type pulse }\n" + "".join(entries),
+            encoding="utf-8",
+        )
         modules = ["module-native-protocol-unix"] + [NULL_SINK.format(sink) for sink in sinks]
-        self._options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--log-target=stderr", "--realtime=no", *arguments]
+        self._options = [
+            "-n",
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "--disallow-exit",
+            "--log-target=stderr",
+            "--realtime=no",
+            *arguments,
+        ]
         self._options += [word for module in modules for word in ("-L", module)]
         self._log = folder / "pulseaudio.log"
         self.start()
@@ -77,11 +93,18 @@ class PulseServer:
                 stderr=log,
             )
         for _ in range(100):
-            if subprocess.run(["pactl", "info"], env=self.env, capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    ["pactl", "info"], env=self.env, capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 return
             time.sleep(0.1)
         self.stop()
-        raise RuntimeError(f"PulseAudio did not start: {self._log.read_text(encoding='utf-8', errors='replace')}")
+        raise RuntimeError(
+            f"PulseAudio did not start: {self._log.read_text(encoding='utf-8', errors='replace')}"
+        )
 
     def stop(self) -> None:
         """End the server."""
@@ -90,11 +113,19 @@ class PulseServer:
 
     def pactl(self, *arguments: str) -> str:
         """Return what pactl says to a command."""
-        return subprocess.run(["pactl", *arguments], env={**self.env, "LC_ALL": "C"}, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["pactl", *arguments],
+            env={**self.env, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
 
     def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
         """Begin to play a recording into a sink."""
-        return subprocess.Popen(["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env)
+        return subprocess.Popen(
+            ["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env
+        )
 
     def record(self, sink: str, *, channels: int = 1) -> Recording:
         """Begin to record what a sink plays."""
@@ -111,7 +142,15 @@ class Recording:
     def __init__(self, source: str, env: dict[str, str], *, channels: int = 1) -> None:
         self._bytes_per_second = 4 * channels * RATE_HZ
         self._parec = subprocess.Popen(
-            ["parec", f"--device={source}", "--format=float32le", f"--rate={RATE_HZ}", f"--channels={channels}", "--latency-msec=5", "--raw"],
+            [
+                "parec",
+                f"--device={source}",
+                "--format=float32le",
+                f"--rate={RATE_HZ}",
+                f"--channels={channels}",
+                "--latency-msec=5",
+                "--raw",
+            ],
             env=env,
             stdout=subprocess.PIPE,
         )
@@ -126,7 +165,9 @@ class Recording:
             self._chunks.append(chunk)
             received_bytes += len(chunk)
             # Chunks come late by chance, never early: the earliest, counted back to the first sample, is nearest to the truth.
-            self.started_at = min(self.started_at, time.monotonic() - received_bytes / self._bytes_per_second)
+            self.started_at = min(
+                self.started_at, time.monotonic() - received_bytes / self._bytes_per_second
+            )
 
     def stop(self) -> npt.NDArray[Any]:
         """End the recording and return its samples."""

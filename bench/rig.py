@@ -14,11 +14,11 @@ import numpy as np
 
 from rtden import Settings
 from rtden.errors import DeviceError
-from rtden.fade import SmoothReader
-from rtden.keeper import CHECK_SECONDS
-from rtden.live import LiveEngine
-from rtden.mel import Array
+from rtden.live.engine import LiveEngine
+from rtden.live.fade import SmoothReader
+from rtden.live.reconnect import CHECK_SECONDS
 from rtden.ring import Ring
+from rtden.types import Array
 
 TONE_HZ = 2.0
 """A tone so slow that its phase tells the delay, up to half a second."""
@@ -32,8 +32,22 @@ class SimulatedDevice:
     channels = 1
     may_return = True
 
-    def __init__(self, name: str, rate_hz: int, block_samples: int, now: Callable[[], float], *, ppm: float = 0.0) -> None:
-        self.name, self.rate_hz, self.block_samples, self.ppm, self._now = name, rate_hz, block_samples, ppm, now
+    def __init__(
+        self,
+        name: str,
+        rate_hz: int,
+        block_samples: int,
+        now: Callable[[], float],
+        *,
+        ppm: float = 0.0,
+    ) -> None:
+        self.name, self.rate_hz, self.block_samples, self.ppm, self._now = (
+            name,
+            rate_hz,
+            block_samples,
+            ppm,
+            now,
+        )
         self.latency_seconds = 0.0
         self.flagged_blocks = 0
         self.called_at = math.nan
@@ -79,7 +93,7 @@ class Rig:
     block_seconds : float
         Of either device.
     settings, buffer_ms :
-        As for :class:`rtden.live.LiveEngine`.
+        As for :class:`rtden.live.engine.LiveEngine`.
     """
 
     def __init__(
@@ -94,10 +108,26 @@ class Rig:
         buffer_ms: float | None = None,
     ) -> None:
         self.now = 0.0
-        self.source = SimulatedDevice("microphone", source_hz, round(block_seconds * source_hz), lambda: self.now, ppm=source_ppm)
-        self.sink = SimulatedDevice("loudspeakers", sink_hz, round(block_seconds * sink_hz), lambda: self.now, ppm=sink_ppm)
-        self.sink.latency_seconds = self.sink.block_seconds  # what it takes at once it plays during the next block
-        self.engine = LiveEngine(self.source, self.sink, settings=settings or Settings(limit_db=0.0), buffer_ms=buffer_ms, clock=lambda: self.now)
+        self.source = SimulatedDevice(
+            "microphone",
+            source_hz,
+            round(block_seconds * source_hz),
+            lambda: self.now,
+            ppm=source_ppm,
+        )
+        self.sink = SimulatedDevice(
+            "loudspeakers", sink_hz, round(block_seconds * sink_hz), lambda: self.now, ppm=sink_ppm
+        )
+        self.sink.latency_seconds = (
+            self.sink.block_seconds
+        )  # what it takes at once it plays during the next block
+        self.engine = LiveEngine(
+            self.source,
+            self.sink,
+            settings=settings or Settings(limit_db=0.0),
+            buffer_ms=buffer_ms,
+            clock=lambda: self.now,
+        )
         self.worker_sleeps_until = 0.0
         self.late_until = {self.source: 0.0, self.sink: 0.0}
         self.captured_blocks = 0
@@ -140,7 +170,10 @@ class Rig:
         begins = self.captured_blocks * source.block_seconds
         self.captured_blocks += 1
         if source.running:
-            at = begins + np.arange(source.block_samples) / source.block_samples * source.block_seconds
+            at = (
+                begins
+                + np.arange(source.block_samples) / source.block_samples * source.block_seconds
+            )
             source.ring.write((0.5 * np.sin(2.0 * np.pi * TONE_HZ * at)).astype(np.float32))
             source.called_at = self.now
         due = (self.captured_blocks + 1) * source.block_seconds

@@ -26,8 +26,8 @@ from drivers import LONGEST_DELAY_SECONDS, Driver, delay_samples
 from worker import ONE_THREAD
 
 from rtden.errors import RtdenError
-from rtden.files import Progress, read_aligned
-from rtden.mel import Array
+from rtden.files.audio_file import Progress, read_aligned
+from rtden.types import Array
 
 RECORDING = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
 FIRST_SECONDS = 0.5
@@ -53,8 +53,12 @@ class Spread:
     @classmethod
     def of(cls, values: list[float]) -> Spread:
         """Return that of some values."""
-        least, low, median, high, most = (float(p) for p in np.percentile(values, (0, 25, 50, 75, 100)))
-        return cls(median, low, high, least, most, float(np.median(np.abs(np.array(values) - median))))
+        least, low, median, high, most = (
+            float(p) for p in np.percentile(values, (0, 25, 50, 75, 100))
+        )
+        return cls(
+            median, low, high, least, most, float(np.median(np.abs(np.array(values) - median)))
+        )
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,12 @@ class Worker:
         self._name = name
         began = time.perf_counter()
         script = Path(__file__).with_name("worker.py")
-        self._process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **ONE_THREAD})
+        self._process = subprocess.Popen(
+            [sys.executable, script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+        )
         self.ask("start", (make, first))
         self.start_seconds = time.perf_counter() - began
 
@@ -120,10 +129,16 @@ class Worker:
             kind, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError):
             self.close()
-            raise RtdenError(f"the process of {self._name} ended early (code {self._process.returncode}); run it alone to see why.") from None
+            raise RtdenError(
+                f"the process of {self._name} ended early (code {self._process.returncode}); run it alone to see why."
+            ) from None
         if kind == "error":
             self.close()
-            raise answer if isinstance(answer, RtdenError) else RtdenError(f"{self._name} does not run: {answer}.")
+            raise (
+                answer
+                if isinstance(answer, RtdenError)
+                else RtdenError(f"{self._name} does not run: {answer}.")
+            )
         return answer
 
     def close(self) -> None:
@@ -132,7 +147,9 @@ class Worker:
             self._process.communicate()
 
 
-def interleaved(turns: Mapping[str, Callable[[], T]], rounds: int, progress: Progress | None = None) -> dict[str, list[T]]:
+def interleaved(
+    turns: Mapping[str, Callable[[], T]], rounds: int, progress: Progress | None = None
+) -> dict[str, list[T]]:
     """Call functions in turns, round by round, each round beginning with another one; return what they returned, round by round."""
     names = list(turns)
     found: dict[str, list[T]] = {name: [] for name in names}
@@ -159,7 +176,11 @@ def noisy_speech(seconds: float) -> tuple[Array, int]:
 def processor_name() -> str:
     """Return the processor's name, or its architecture where the system tells no more."""
     with contextlib.suppress(OSError):
-        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+        told = re.search(
+            r"^model name\s*:\s*(.+)$",
+            Path("/proc/cpuinfo").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         if told:
             return told[1]
     return platform.machine()
@@ -200,11 +221,18 @@ def measure_costs(
 
     start_seconds = interleaved({name: functools.partial(start, name) for name in drivers}, starts)
     with contextlib.ExitStack() as open_workers:
-        workers = {name: open_workers.enter_context(Worker(name, make, first)) for name, make in drivers.items()}
+        workers = {
+            name: open_workers.enter_context(Worker(name, make, first))
+            for name, make in drivers.items()
+        }
         rates_hz = {name: int(worker.ask("rate")) for name, worker in workers.items()}
         sound = {own_hz: soxr.resample(noisy, rate_hz, own_hz) for own_hz in set(rates_hz.values())}
         warm = {name: worker.ask("load", sound[rates_hz[name]]) for name, worker in workers.items()}
-        found = interleaved({name: functools.partial(worker.ask, "run") for name, worker in workers.items()}, rounds, progress)
+        found = interleaved(
+            {name: functools.partial(worker.ask, "run") for name, worker in workers.items()},
+            rounds,
+            progress,
+        )
         peaks_mb = {name: float(worker.ask("peak")) for name, worker in workers.items()}
     costs = {}
     for name, times in found.items():
@@ -218,12 +246,20 @@ def measure_costs(
             processor_seconds=[seconds for _, seconds in times],
             start_seconds=start_seconds[name],
             peak_mb=peaks_mb[name],
-            delay_ms=1000.0 * total_delay_samples(own, warm[name]["out"], frame, warm[name]["given_samples"], own_hz) / own_hz if frame else None,
+            delay_ms=1000.0
+            * total_delay_samples(
+                own, warm[name]["out"], frame, warm[name]["given_samples"], own_hz
+            )
+            / own_hz
+            if frame
+            else None,
         )
     return costs
 
 
-def total_delay_samples(samples: Array, out: Array, frame_samples: int, given_samples: list[int], rate_hz: int) -> int:
+def total_delay_samples(
+    samples: Array, out: Array, frame_samples: int, given_samples: list[int], rate_hz: int
+) -> int:
     """Return the delay with which a stream can be played without ever running dry, time to compute aside.
 
     It is what the sound lags behind in what came out, found by correlation, and what had not come out yet when it was due.
@@ -237,4 +273,6 @@ def total_delay_samples(samples: Array, out: Array, frame_samples: int, given_sa
     """
     lag = delay_samples(out, samples, round(LONGEST_DELAY_SECONDS * rate_hz))
     given_before = itertools.accumulate(given_samples[:-1], initial=0)
-    return lag + max(frame_samples * (number + 1) - given for number, given in enumerate(given_before))
+    return lag + max(
+        frame_samples * (number + 1) - given for number, given in enumerate(given_before)
+    )

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rig import Rig
 
 from rtden import Settings
-from rtden.live import Accounts
+from rtden.live.engine import Accounts
 
 FAULT_EVERY_SECONDS = 180.0
 RECOVERED_SECONDS = 15.0
@@ -53,12 +53,19 @@ def imbalance(accounts: Accounts, *, inside: int) -> list[str]:
     """Return the sentences that are not true of a rig's accounts, whose sides have one rate; `inside` bounds what the engine holds."""
     said = []
     if accounts.captured != accounts.skipped + accounts.taken + accounts.waiting:
-        said.append(f"captured {accounts.captured} is not skipped {accounts.skipped} + taken {accounts.taken} + waiting {accounts.waiting}")
-    if accounts.given - accounts.withheld + accounts.padded != accounts.played + accounts.dropped + accounts.ready:
+        said.append(
+            f"captured {accounts.captured} is not skipped {accounts.skipped} + taken {accounts.taken} + waiting {accounts.waiting}"
+        )
+    if (
+        accounts.given - accounts.withheld + accounts.padded
+        != accounts.played + accounts.dropped + accounts.ready
+    ):
         said.append(f"given and padded are not what was played, dropped and is ready: {accounts}")
     stretch = accounts.taken * 500e-6
     if not -stretch <= accounts.taken - accounts.given <= stretch + inside:
-        said.append(f"taken {accounts.taken} and given {accounts.given} differ by more than what is inside and 500 ppm")
+        said.append(
+            f"taken {accounts.taken} and given {accounts.given} differ by more than what is inside and 500 ppm"
+        )
     return said
 
 
@@ -68,10 +75,18 @@ def rss_mb() -> float:
     return pages * 4096 / 1e6
 
 
-def soak(hours: float, *, seed: int, drift_ppm: float, faults: bool, advance: int, report: object = None) -> tuple[Rig, list[Span]]:
+def soak(
+    hours: float,
+    *,
+    seed: int,
+    drift_ppm: float,
+    faults: bool,
+    hops_per_step: int,
+    report: object = None,
+) -> tuple[Rig, list[Span]]:
     """Run for so many simulated hours; return the rig and what was seen, in 24 spans."""
     rng = np.random.default_rng(seed)
-    rig = Rig(source_ppm=drift_ppm, settings=Settings(limit_db=0.0, advance=advance))
+    rig = Rig(source_ppm=drift_ppm, settings=Settings(limit_db=0.0, hops_per_step=hops_per_step))
     rig.run(10.0)
     spans: list[Span] = []
     fault_at = rig.now + rng.exponential(FAULT_EVERY_SECONDS)
@@ -131,17 +146,40 @@ def _fault(rig: Rig, rng: np.random.Generator) -> float:
 def main(
     hours: Annotated[float, typer.Option(help="Simulated hours.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Of the faults.")] = 1,
-    drift_ppm: Annotated[float, typer.Option(help="By how much faster the source's clock runs at the start.")] = 100.0,
-    faults: Annotated[bool, typer.Option(help="Whether anything goes wrong besides the clocks.")] = True,
-    advance: Annotated[int, typer.Option(help="Frames per step: more hours in less time.")] = 8,
+    drift_ppm: Annotated[
+        float, typer.Option(help="By how much faster the source's clock runs at the start.")
+    ] = 100.0,
+    faults: Annotated[
+        bool, typer.Option(help="Whether anything goes wrong besides the clocks.")
+    ] = True,
+    hops_per_step: Annotated[
+        int, typer.Option(help="Frames per step: more hours in less time.")
+    ] = 8,
     out: Annotated[Path | None, typer.Option("--json", help="Write what was seen here.")] = None,
 ) -> None:
     """Run the engine for simulated hours."""
     screen = Console(width=160, highlight=False)
     began = time.monotonic()
     progress = Console(stderr=True)
-    rig, spans = soak(hours, seed=seed, drift_ppm=drift_ppm, faults=faults, advance=advance, report=lambda span: progress.print(f"{span.hours:.1f} h", end=" "))
-    table = Table("Hours", "Faults", "Delay (ms)", "Drop-outs", "Losses", "Lost (s)", "Drift (ppm)", "RSS (MB)", box=None)
+    rig, spans = soak(
+        hours,
+        seed=seed,
+        drift_ppm=drift_ppm,
+        faults=faults,
+        hops_per_step=hops_per_step,
+        report=lambda span: progress.print(f"{span.hours:.1f} h", end=" "),
+    )
+    table = Table(
+        "Hours",
+        "Faults",
+        "Delay (ms)",
+        "Drop-outs",
+        "Losses",
+        "Lost (s)",
+        "Drift (ppm)",
+        "RSS (MB)",
+        box=None,
+    )
     for span in spans:
         table.add_row(
             f"{span.hours:.1f}",
@@ -156,13 +194,27 @@ def main(
     screen.print(table)
     accounts = rig.engine.accounts
     wrong = imbalance(accounts, inside=rig.source.rate_hz)
-    slope = float(np.polyfit([span.hours for span in spans[4:]], [span.rss_mb for span in spans[4:]], 1)[0])
+    slope = float(
+        np.polyfit([span.hours for span in spans[4:]], [span.rss_mb for span in spans[4:]], 1)[0]
+    )
     minutes = (time.monotonic() - began) / 60
-    screen.print(f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(accounts)}", soft_wrap=True)
+    screen.print(
+        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(accounts)}",
+        soft_wrap=True,
+    )
     screen.print("every sample is accounted for" if not wrong else "; ".join(wrong), soft_wrap=True)
     if out is not None:
         out.write_text(
-            json.dumps({"spans": [asdict(span) for span in spans], "accounts": asdict(accounts), "rss_mb_per_hour": slope}, indent=1) + "\n", encoding="utf-8"
+            json.dumps(
+                {
+                    "spans": [asdict(span) for span in spans],
+                    "accounts": asdict(accounts),
+                    "rss_mb_per_hour": slope,
+                },
+                indent=1,
+            )
+            + "\n",
+            encoding="utf-8",
         )
     if wrong:
         sys.exit(1)

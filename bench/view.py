@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from rtden.endpoints import open_sink, open_source
-from rtden.live import LiveEngine, live_settings
-from rtden.view import DRAW_SECONDS, LiveView
+from rtden.app.view import DRAW_SECONDS, LiveView
+from rtden.live.endpoints import open_sink, open_source
+from rtden.live.engine import LiveEngine, live_settings
 
 
 def main(
@@ -29,8 +29,14 @@ def main(
     """Run a live stream and draw what the view shows at the end."""
     with tempfile.TemporaryDirectory() as folder:
         source = open_source(str(recording))
-        engine = LiveEngine(source, open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz), settings=live_settings(1))
-        view = LiveView(f"from {recording.name} ({source.rate_hz} Hz) to heard.wav", engine.band_centres_hz)
+        engine = LiveEngine(
+            source,
+            open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz),
+            settings=live_settings(1),
+        )
+        view = LiveView(
+            f"from {recording.name} ({source.rate_hz} Hz) to heard.wav", engine.band_centres_hz
+        )
         engine.start()
         try:
             ends_at = time.monotonic() + seconds
@@ -39,7 +45,14 @@ def main(
                 view.look(engine)
         finally:
             engine.stop()
-    console = Console(record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor", width=width, height=height)
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        width=width,
+        height=height,
+    )
     console.print(view, end="")
     console.save_svg(str(out), title="rtden live")
 

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+)
 """Environment in which the libraries that denoisers use keep to one thread."""
 
 
@@ -21,10 +23,15 @@ def peak_mb() -> float:
     if sys.platform == "linux":
         # Here getrusage would also count the process that started this one.
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+        return (
+            next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+            / 1024
+        )
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 1024
+    )
 
 
 def _serve() -> None:
@@ -51,7 +58,11 @@ def _serve() -> None:
             elif question == "load":
                 frames = driver.split(content)
                 given = [driver.feed(frame) for frame in frames]
-                answer = {"frame_samples": driver.frame_samples, "given_samples": [len(driver.join([ready])) for ready in given], "out": driver.join(given)}
+                answer = {
+                    "frame_samples": driver.frame_samples,
+                    "given_samples": [len(driver.join([ready])) for ready in given],
+                    "out": driver.join(given),
+                }
             elif question == "run":
                 feed = driver.feed
                 used, began = time.process_time(), time.perf_counter()
@@ -61,7 +72,11 @@ def _serve() -> None:
             elif question == "peak":
                 answer = peak_mb()
         except Exception as error:
-            answer = error if type(error).__module__.startswith("rtden.") else f"{type(error).__name__}: {error}"
+            answer = (
+                error
+                if type(error).__module__.startswith("rtden.")
+                else f"{type(error).__name__}: {error}"
+            )
             question = "error"
         pickle.dump((question, answer), answers)
         answers.flush()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rtden.denoiser import Denoiser
-    from rtden.files import denoise_file
+    from rtden.files.audio_file import denoise_file
+    from rtden.model import list_models
     from rtden.settings import Settings
-    from rtden.sidecar import list_models
     from rtden.stream import StreamDenoiser
 
 __all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models"]
@@ -18,8 +18,8 @@ _HOMES = {
     "Denoiser": "rtden.denoiser",
     "Settings": "rtden.settings",
     "StreamDenoiser": "rtden.stream",
-    "denoise_file": "rtden.files",
-    "list_models": "rtden.sidecar",
+    "denoise_file": "rtden.files.audio_file",
+    "list_models": "rtden.model",
 }
 
 

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import ModelError
-from rtden.mel import Array
+from rtden.model import load_spec
 from rtden.quiet import quiet_stderr
-from rtden.sidecar import load_spec
+from rtden.types import Array
 
-RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+RUNTIMES = (
+    "ai_edge_litert.interpreter",
+    "tflite_runtime.interpreter",
+    "tensorflow.lite.python.interpreter",
+)
 LOWEST, HIGHEST = np.float32(-128.0), np.float32(127.0)
 """Of int8."""
 
@@ -32,7 +36,9 @@ def find_runtime() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ModelError("no TFLite runtime is installed: run 'pip install ai-edge-litert' (or, on 32-bit ARM, 'pip install rtden[tflite-runtime]').")
+    raise ModelError(
+        "no TFLite runtime is installed: run 'pip install ai-edge-litert' (or, on 32-bit ARM, 'pip install rtden[tflite-runtime]')."
+    )
 
 
 class Autoencoder:
@@ -74,48 +80,86 @@ class Autoencoder:
         self.runtime: str = runtime.__name__.split(".")[0]
         try:
             with quiet_stderr():  # it reports each delegate that it makes
-                self._interpreter = runtime.Interpreter(model_path=str(model_path), num_threads=threads)
+                self._interpreter = runtime.Interpreter(
+                    model_path=str(model_path), num_threads=threads
+                )
                 inputs, outputs = _named_tensors(self._interpreter)
                 self.carried = len(inputs) > 1
                 self.columns = (columns or spec.frames) if self.carried else spec.frames
                 if self.carried and "mel" in inputs:
-                    self._interpreter.resize_tensor_input(inputs["mel"], (1, spec.n_mels, self.columns, spec.input_channels))
+                    self._interpreter.resize_tensor_input(
+                        inputs["mel"], (1, spec.n_mels, self.columns, spec.input_channels)
+                    )
                 self._interpreter.allocate_tensors()
                 self._interpreter.invoke()  # memory that is still to move moves now
         except (ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"{self.runtime} cannot load the model {model_path} ({reason}); update the runtime or export the model again.") from None
-        tensors = {detail["index"]: detail for detail in (*self._interpreter.get_input_details(), *self._interpreter.get_output_details())}
+            reason = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise ModelError(
+                f"{self.runtime} cannot load the model {model_path} ({reason}); update the runtime or export the model again."
+            ) from None
+        tensors = {
+            detail["index"]: detail
+            for detail in (
+                *self._interpreter.get_input_details(),
+                *self._interpreter.get_output_details(),
+            )
+        }
         given = {name: _Tensor(self._interpreter, tensors[index]) for name, index in inputs.items()}
-        answers = {name: _Tensor(self._interpreter, tensors[index]) for name, index in outputs.items()}
+        answers = {
+            name: _Tensor(self._interpreter, tensors[index]) for name, index in outputs.items()
+        }
         self._past = self._match(given, answers)
         self._input = given["mel" if self.carried else next(iter(given))]
         self._output = answers["share" if self.carried else next(iter(answers))]
-        for tensor, kind, channels in ((self._input, "input", spec.input_channels), (self._output, "output", spec.frames_per_column)):
+        for tensor, kind, channels in (
+            (self._input, "input", spec.input_channels),
+            (self._output, "output", spec.frames_per_column),
+        ):
             wanted = (1, spec.n_mels, self.columns, channels)
             if tensor.shape != wanted:
-                raise ModelError(f"model {model_path} has an {kind} of shape {tensor.shape}, its sidecar calls for {wanted}; export the model again.")
+                raise ModelError(
+                    f"model {model_path} has an {kind} of shape {tensor.shape}, its sidecar calls for {wanted}; export the model again."
+                )
         memory_frames = sum(before.shape[1] for before, _ in self._past)
-        self.memory_columns = 1 - (-memory_frames // spec.frames_per_column) if self.carried else spec.frames
+        self.memory_columns = (
+            1 - (-memory_frames // spec.frames_per_column) if self.carried else spec.frames
+        )
         self._share = np.empty(self._output.shape, np.float32)
         self._answer: Array = self._share.reshape(spec.n_mels, -1)
         self.reset()
 
-    def _match(self, given: dict[str, _Tensor], answers: dict[str, _Tensor]) -> list[tuple[_Tensor, Any]]:
+    def _match(
+        self, given: dict[str, _Tensor], answers: dict[str, _Tensor]
+    ) -> list[tuple[_Tensor, Any]]:
         """Return the tensors of the memory, each with the memory of what is to go into it for the next call."""
         if not self.carried and len(answers) == 1:
             return []
         names = sorted(name.removeprefix("past_") for name in given if name.startswith("past_"))
-        if set(given) != {"mel", *(f"past_{name}" for name in names)} or set(answers) != {"share", *(f"seen_{name}" for name in names)}:
-            raise ModelError(f"the network has {len(given)} inputs and {len(answers)} outputs that rtden cannot tell apart; export the model again.")
+        if set(given) != {"mel", *(f"past_{name}" for name in names)} or set(answers) != {
+            "share",
+            *(f"seen_{name}" for name in names),
+        }:
+            raise ModelError(
+                f"the network has {len(given)} inputs and {len(answers)} outputs that rtden cannot tell apart; export the model again."
+            )
         if self.spec.lookahead:
-            raise ModelError("a network that carries its memory cannot look ahead; export the model again without lookahead.")
+            raise ModelError(
+                "a network that carries its memory cannot look ahead; export the model again without lookahead."
+            )
         pairs = []
         for name in names:
             before, after = given[f"past_{name}"], answers[f"seen_{name}"]
             held = before.shape[1]
-            if before.kind != after.kind or after.shape != (1, held + self.columns * self.spec.frames_per_column, *before.shape[2:]):
-                raise ModelError("the network's memory leaves it in another shape or scale than it comes in; export the model again.")
+            if before.kind != after.kind or after.shape != (
+                1,
+                held + self.columns * self.spec.frames_per_column,
+                *before.shape[2:],
+            ):
+                raise ModelError(
+                    "the network's memory leaves it in another shape or scale than it comes in; export the model again."
+                )
             pairs.append((before, after.memory[:, -held:]))
         return pairs
 
@@ -151,9 +195,14 @@ def _named_tensors(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
         return {inputs[0]["name"]: inputs[0]["index"]}, {outputs[0]["name"]: outputs[0]["index"]}
     signatures = interpreter.get_signature_list()
     if len(signatures) != 1:
-        raise ModelError(f"the network has {len(inputs)} inputs, {len(outputs)} outputs and no single signature that names them; export the model again.")
+        raise ModelError(
+            f"the network has {len(inputs)} inputs, {len(outputs)} outputs and no single signature that names them; export the model again."
+        )
     runner = interpreter.get_signature_runner(next(iter(signatures)))
-    named = tuple({name: detail["index"] for name, detail in details.items()} for details in (runner.get_input_details(), runner.get_output_details()))
+    named = tuple(
+        {name: detail["index"] for name, detail in details.items()}
+        for details in (runner.get_input_details(), runner.get_output_details())
+    )
     return named[0], named[1]
 
 
@@ -169,7 +218,9 @@ class _Tensor:
             if scale <= 0:
                 raise ModelError("the network's int8 tensor has no scale; export the model again.")
         elif self.dtype != np.float32:
-            raise ModelError(f"the network's tensors are {self.dtype}, rtden reads float32 and int8; export the model again.")
+            raise ModelError(
+                f"the network's tensors are {self.dtype}, rtden reads float32 and int8; export the model again."
+            )
         self._scale, self._zero_point = np.float32(scale), np.float32(zero_point)
         self._numbers = np.empty(self.shape, np.float32)
         self.memory = _unowned(now)

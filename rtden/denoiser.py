@@ -17,10 +17,19 @@ from numpy.typing import ArrayLike
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
-from rtden.mel import Array, BandSpread, MelWindow, Spectra, band_edges_hz, power, rfft_into, window_pair
+from rtden.mel import BandSpread, MelWindow, band_edges_hz
+from rtden.model import ModelSpec, find_model, load_spec
 from rtden.ring import Ring
-from rtden.settings import ADVANCES, SHORTEST_OVERLAP_SAMPLES, Settings, check_limit_db, check_strength, gain_floor
-from rtden.sidecar import ModelSpec, find_model, load_spec
+from rtden.settings import (
+    HOPS_PER_STEP,
+    SHORTEST_OVERLAP_SAMPLES,
+    Settings,
+    check_limit_db,
+    check_strength,
+    gain_floor,
+)
+from rtden.spectral import power, rfft_into, window_pair
+from rtden.types import Array, Spectra
 
 LOUDEST = 1000.0
 """Samples are limited to this (60 dB above full scale), so that a corrupt stream cannot overflow the spectra."""
@@ -57,15 +66,19 @@ class TopCourse(NamedTuple):
 
 def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
     """Return the latency of a model under some settings: a step, what is still to overlap, and the columns that the network looks ahead."""
-    overlap = spec.n_fft - spec.hop if settings.overlap_samples is None else settings.overlap_samples
-    samples = (settings.advance + spec.lookahead) * spec.hop + overlap
+    overlap = (
+        spec.n_fft - spec.hop if settings.overlap_samples is None else settings.overlap_samples
+    )
+    samples = (settings.hops_per_step + spec.lookahead) * spec.hop + overlap
     return Latency(samples, samples / spec.rate_hz)
 
 
-def settings_for_latency(wish_ms: float, *, model: str | Path | None = None, settings: Settings | None = None) -> tuple[Settings, Latency]:
+def settings_for_latency(
+    wish_ms: float, *, model: str | Path | None = None, settings: Settings | None = None
+) -> tuple[Settings, Latency]:
     """Return the settings that make the most of an algorithmic latency, and the latency that they give.
 
-    Quality comes first: the longest overlap that fits. If all of it fits, what is left goes into the largest advance, which
+    Quality comes first: the longest overlap that fits. If all of it fits, what is left goes into the largest hops_per_step, which
     costs less. If nothing fits, the result is the lowest latency that there is, above the wish.
 
     Parameters
@@ -75,7 +88,7 @@ def settings_for_latency(wish_ms: float, *, model: str | Path | None = None, set
     model : str or Path, optional
         The model, as :class:`Denoiser` takes it.
     settings : Settings, optional
-        Where everything but `advance` and `overlap_samples` comes from.
+        Where everything but `hops_per_step` and `overlap_samples` comes from.
 
     Raises
     ------
@@ -87,7 +100,7 @@ def settings_for_latency(wish_ms: float, *, model: str | Path | None = None, set
     Examples
     --------
     >>> settings, latency = settings_for_latency(30)
-    >>> settings.advance, settings.overlap_samples, latency.samples
+    >>> settings.hops_per_step, settings.overlap_samples, latency.samples
     (1, 149, 661)
     """
     if not wish_ms > 0:
@@ -97,10 +110,17 @@ def settings_for_latency(wish_ms: float, *, model: str | Path | None = None, set
     wish_samples = wish_ms * spec.rate_hz / 1000.0
     spare = wish_samples - (1 + spec.lookahead) * spec.hop
     overlap = longest if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
-    settings = dataclasses.replace(settings or Settings(), advance=1, overlap_samples=None if overlap == longest else overlap)
-    for advance in ADVANCES:
-        larger = dataclasses.replace(settings, advance=advance)
-        if advance <= spec.frames - spec.lookahead and algorithmic_latency(spec, larger).samples <= wish_samples:
+    settings = dataclasses.replace(
+        settings or Settings(),
+        hops_per_step=1,
+        overlap_samples=None if overlap == longest else overlap,
+    )
+    for hops_per_step in HOPS_PER_STEP:
+        larger = dataclasses.replace(settings, hops_per_step=hops_per_step)
+        if (
+            hops_per_step <= spec.frames - spec.lookahead
+            and algorithmic_latency(spec, larger).samples <= wish_samples
+        ):
             settings = larger
     return settings, algorithmic_latency(spec, settings)
 
@@ -119,7 +139,7 @@ class Denoiser:
         The name of a shipped model or the path of a ``.tflite`` file; the default model if None.
     settings : Settings, optional
         What the user chose.
-    steps_at_once : int
+    batch_steps : int
         Steps to compute together, for recordings, which have no haste: the samples are the same and cost less, but come so many steps
         later.
 
@@ -128,7 +148,7 @@ class Denoiser:
     ModelError
         If the model cannot be used.
     InputError
-        If the model does not answer for `advance` columns at once.
+        If the model does not answer for `hops_per_step` columns at once.
     SettingsError
         If the model's frames have no such overlap.
 
@@ -141,47 +161,75 @@ class Denoiser:
     STAGES = ("frames", "mel", "autoencoder", "griffinlim", "mix")
     """Names of the methods that make up a step, in order (each with a leading underscore)."""
 
-    def __init__(self, model: str | Path | None = None, settings: Settings | None = None, *, steps_at_once: int = 1) -> None:
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        settings: Settings | None = None,
+        *,
+        batch_steps: int = 1,
+    ) -> None:
         self.settings = settings = settings or Settings()
-        advance, path = settings.advance, find_model(model)
-        self._network = self._open(path, advance)
+        hops_per_step, path = settings.hops_per_step, find_model(model)
+        self._network = self._open(path, hops_per_step)
         self.spec = spec = self._network.spec
         finer = spec.frames_per_column
-        self._steps, self._block_columns = steps_at_once, steps_at_once * advance
-        self._step_frames, self._block_frames = advance * finer, steps_at_once * advance * finer
+        self._steps, self._block_columns = batch_steps, batch_steps * hops_per_step
+        self._step_frames, self._block_frames = (
+            hops_per_step * finer,
+            batch_steps * hops_per_step * finer,
+        )
         # A network that carries its memory takes many steps at once for less: those of a block, or those in which it need not answer.
-        many = steps_at_once if steps_at_once > 1 else REST_STEPS
-        self._many = self._open(path, many * advance) if self._network.carried else None
-        self._unheard = np.empty((spec.n_mels, many * advance, spec.input_channels), np.float32)
+        many = batch_steps if batch_steps > 1 else REST_STEPS
+        self._many = self._open(path, many * hops_per_step) if self._network.carried else None
+        self._unheard = np.empty(
+            (spec.n_mels, many * hops_per_step, spec.input_channels), np.float32
+        )
         self._unheard_columns = 0
-        self._step_samples = advance * spec.hop
-        self._block_samples = steps_at_once * self._step_samples
+        self._step_samples = hops_per_step * spec.hop
+        self._block_samples = batch_steps * self._step_samples
         bins = spec.n_fft // 2 + 1
 
         longest = spec.n_fft - spec.hop
         overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         if overlap > longest:
-            raise SettingsError(f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}")
-        samples = algorithmic_latency(spec, settings).samples + self._block_samples - self._step_samples
+            raise SettingsError(
+                f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}"
+            )
+        samples = (
+            algorithmic_latency(spec, settings).samples + self._block_samples - self._step_samples
+        )
         self.latency = Latency(samples, samples / spec.rate_hz)
         # With a short overlap a column's newest frame alone is inverted: the older ones would complete sound of which it knows more.
         self._every = 1 if overlap == longest else finer
         inverted_hop = self._every * spec.frame_hop
         # Held: the frames of a block, and behind them the input of the block that leaves, which may be mixed in.
-        self._ring = Ring(max(spec.window_samples, spec.n_fft + self._block_samples, self.latency.samples + self._block_samples))
+        self._ring = Ring(
+            max(
+                spec.window_samples,
+                spec.n_fft + self._block_samples,
+                self.latency.samples + self._block_samples,
+            )
+        )
         self._windowed = np.empty((self._block_frames, spec.n_fft), np.float32)
         # The features are of the same spectra: under an asymmetric window they tell of newer sound, as a short overlap needs it.
         self._window, _ = window_pair(spec.n_fft, inverted_hop, overlap)
-        self._ahead_samples = spec.n_fft - spec.frame_hop - overlap  # by which the block that frames complete lies behind their first sample
+        self._ahead_samples = (
+            spec.n_fft - spec.frame_hop - overlap
+        )  # by which the block that frames complete lies behind their first sample
         # Spectra wait here for `lookahead` columns to follow them.
         self._spectra = np.empty((spec.lookahead * finer + self._block_frames, bins), np.complex64)
         # What the network sees at a step: the new columns, or a window that ends with them.
-        seen = advance if self._network.carried else spec.frames
-        self._mel_window = MelWindow(spec, seen + self._block_columns - advance)
+        seen = hops_per_step if self._network.carried else spec.frames
+        self._mel_window = MelWindow(spec, seen + self._block_columns - hops_per_step)
         answered = seen - spec.lookahead
-        if advance > answered:
-            raise InputError(f"model '{spec.name}' answers for {answered} columns at once, fewer than advance {advance}; choose a smaller advance.")
-        self._seen_columns, self._answered = seen, slice((answered - advance) * finer, answered * finer)
+        if hops_per_step > answered:
+            raise InputError(
+                f"model '{spec.name}' answers for {answered} columns at once, fewer than hops_per_step {hops_per_step}; choose a smaller hops_per_step."
+            )
+        self._seen_columns, self._answered = (
+            seen,
+            slice((answered - hops_per_step) * finer, answered * finer),
+        )
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         self._band_gains = np.empty((self._block_frames, spec.n_mels), np.float32)
         self._gains = np.empty((self._block_frames // self._every, bins), np.float32)
@@ -192,7 +240,7 @@ class Denoiser:
         self._inverter = Inverter(
             n_fft=spec.n_fft,
             hop=inverted_hop,
-            advance=(self._step_frames if iterations else self._block_frames) // self._every,
+            hops_per_step=(self._step_frames if iterations else self._block_frames) // self._every,
             iterations=iterations,
             frames=spec.frames_inverted if settings.frames is None else settings.frames,
             phase=settings.phase or spec.phase,
@@ -202,10 +250,14 @@ class Denoiser:
         self._prepare_top(overlap, inverted_hop)
         # Silence is what fills the network's window and the inverter, this step's frames included.
         inverted_frames = self._inverter.older_frames * self._every + self._step_frames
-        silent_frames = max(spec.frames * finer, inverted_frames + spec.lookahead * finer) + self._step_frames
+        silent_frames = (
+            max(spec.frames * finer, inverted_frames + spec.lookahead * finer) + self._step_frames
+        )
         self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.frame_hop
         self._block, self._dry = np.empty((2, self._block_samples), np.float32)
-        self._glide = np.arange(1, self._block_samples + 1, dtype=np.float32) / np.float32(self._block_samples)
+        self._glide = np.arange(1, self._block_samples + 1, dtype=np.float32) / np.float32(
+            self._block_samples
+        )
         self._strength = self._reached_strength = settings.strength
         self._limit_db, self._gain_floor = settings.limit_db, np.float32(settings.gain_floor)
         self._top_gains: Array | None = None
@@ -217,7 +269,9 @@ class Denoiser:
         # Where frames meet, so many of them share the sound. Levels of those before a block, and of the new ones:
         self._meeting = max(1, overlap // hop)
         self._levels = np.empty(self._meeting + len(self._gains), np.float32)
-        self._fade = np.minimum(np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop)), np.float32(1.0))
+        self._fade = np.minimum(
+            np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop)), np.float32(1.0)
+        )
 
     def _open(self, path: Path, columns: int) -> Autoencoder:
         """Return the network, for calls of so many columns."""
@@ -329,7 +383,9 @@ class Denoiser:
         self._given_samples = 0
         self._reached_strength = self._strength
         self._levels[-self._meeting :] = 1.0  # fades before the first sample is given
-        self._top_course = TopCourse(np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0)
+        self._top_course = TopCourse(
+            np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0
+        )
         self._top_gains = None
         self._network.reset()
         self._unheard_columns = 0
@@ -356,9 +412,13 @@ class Denoiser:
         """
         given = np.asarray(samples)
         if given.ndim != 1:
-            raise InputError(f"feed takes mono audio of shape (samples,), not {given.shape}; use one Denoiser per channel.")
+            raise InputError(
+                f"feed takes mono audio of shape (samples,), not {given.shape}; use one Denoiser per channel."
+            )
         if given.dtype.kind != "f":
-            raise InputError(f"feed takes floating-point samples with full scale +-1, not {given.dtype}; divide integers by their full scale.")
+            raise InputError(
+                f"feed takes floating-point samples with full scale +-1, not {given.dtype}; divide integers by their full scale."
+            )
         self._fed_samples += len(given)
         return self._run(given)
 
@@ -380,9 +440,17 @@ class Denoiser:
     def _run(self, samples: Array) -> Array:
         samples = finite(samples)
         block_end = self.spec.n_fft + self._block_samples - self.spec.frame_hop
-        blocks = max(0, (self._ring.written_samples + len(samples) - self._frame_start - block_end) // self._block_samples + 1)
+        blocks = max(
+            0,
+            (self._ring.written_samples + len(samples) - self._frame_start - block_end)
+            // self._block_samples
+            + 1,
+        )
         out = np.empty(blocks * self._block_samples, np.float32)
-        levels, strengths = np.empty((blocks, len(self._levels)), np.float32), np.empty((blocks, 2), np.float32)
+        levels, strengths = (
+            np.empty((blocks, len(self._levels)), np.float32),
+            np.empty((blocks, 2), np.float32),
+        )
         filled = position = 0
         for block in range(blocks + 1):
             missing = self._frame_start + block_end - self._ring.written_samples
@@ -400,7 +468,10 @@ class Denoiser:
             self._frame_start += self._block_samples
             self._block_start += self._block_samples
         self._given_samples += filled
-        self._top_course, self._top_gains = TopCourse(levels, strengths, len(out) - filled, len(out)), None
+        self._top_course, self._top_gains = (
+            TopCourse(levels, strengths, len(out) - filled, len(out)),
+            None,
+        )
         return out[:filled]
 
     def _step(self) -> None:
@@ -417,10 +488,15 @@ class Denoiser:
 
     def _is_silent(self, step: int) -> bool:
         """Return whether all that the network and the inverter hold is silence; depends on whole steps only, not on how they were fed."""
-        newest = self._frame_start + self.spec.n_fft - self.spec.frame_hop + step * self._step_samples
+        newest = (
+            self._frame_start + self.spec.n_fft - self.spec.frame_hop + step * self._step_samples
+        )
         samples = self._ring.view(newest, newest + self._step_samples)[:, 0]
         # Where the mean of the squares is as high, the largest is.
-        quiet = float(np.dot(samples, samples)) < QUIET**2 * len(samples) and max(float(samples.max()), -float(samples.min())) < QUIET
+        quiet = (
+            float(np.dot(samples, samples)) < QUIET**2 * len(samples)
+            and max(float(samples.max()), -float(samples.min())) < QUIET
+        )
         self._quiet_samples = self._quiet_samples + self._step_samples if quiet else 0
         return self._quiet_samples >= self._silent_samples
 
@@ -443,23 +519,31 @@ class Denoiser:
         the silence was. The gain is the network's last, so that a recording that is quiet throughout is not muted.
         """
         if self._many is not None:
-            end = self._unheard_columns + self.settings.advance
+            end = self._unheard_columns + self.settings.hops_per_step
             self._unheard[:, self._unheard_columns : end] = self._seen(step)
             self._unheard_columns = end
             if end == self._unheard.shape[1]:
                 self._through_many(self._unheard)
                 self._unheard_columns = 0
         self._inverter.skip(self._step_frames // self._every)
-        self._band_gains[rows] = self._band_gains[rows.start - 1]  # of the frame before, which may be the last one of the block before
+        self._band_gains[rows] = self._band_gains[
+            rows.start - 1
+        ]  # of the frame before, which may be the last one of the block before
         start = self._block_start + step * self._step_samples
         block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        np.multiply(self._ring.view(start, start + self._step_samples)[:, 0], self._band_gains[rows.start].mean(), out=block)
+        np.multiply(
+            self._ring.view(start, start + self._step_samples)[:, 0],
+            self._band_gains[rows.start].mean(),
+            out=block,
+        )
 
     def _frames(self) -> None:
         new, hop, n_fft = self._block_frames, self.spec.frame_hop, self.spec.n_fft
         held = self._ring.view(self._frame_start, self._frame_start + n_fft + (new - 1) * hop)[:, 0]
         for index in range(new):
-            np.multiply(held[index * hop : index * hop + n_fft], self._window, out=self._windowed[index])
+            np.multiply(
+                held[index * hop : index * hop + n_fft], self._window, out=self._windowed[index]
+            )
         if self.spec.lookahead:
             self._spectra[:-new] = self._spectra[new:]
         rfft_into(self._windowed, self._spectra[-new:])
@@ -486,7 +570,7 @@ class Denoiser:
 
     def _seen(self, step: int) -> Array:
         """Return what the network sees at a step."""
-        start = step * self.settings.advance
+        start = step * self.settings.hops_per_step
         return self._mel_window.columns[:, start : start + self._seen_columns]
 
     def _through_many(self, columns: Array) -> Array:
@@ -499,8 +583,8 @@ class Denoiser:
 
     def _catch_up(self) -> None:
         """Let the network have what it rested through and has not seen yet."""
-        for start in range(0, self._unheard_columns, self.settings.advance):
-            self._network.infer(self._unheard[:, start : start + self.settings.advance])
+        for start in range(0, self._unheard_columns, self.settings.hops_per_step):
+            self._network.infer(self._unheard[:, start : start + self.settings.hops_per_step])
         self._unheard_columns = 0
 
     def _answer(self, share: Array, rows: slice) -> None:
@@ -508,8 +592,10 @@ class Denoiser:
 
     def _griffinlim(self) -> None:
         self._spread(self._inverted(self._band_gains), self._gains)
-        if self._inverter.advance == len(self._gains):
-            self._inverter.push(self._inverted(self._spectra[: self._block_frames]), self._gains, self._block)
+        if self._inverter.hops_per_step == len(self._gains):
+            self._inverter.push(
+                self._inverted(self._spectra[: self._block_frames]), self._gains, self._block
+            )
             return
         for step in range(self._steps):
             self._invert(step)
@@ -524,12 +610,18 @@ class Denoiser:
 
     def _invert(self, step: int) -> None:
         block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        self._inverter.push(self._inverted(self._spectra[self._rows(step)]), self._gains_of(step), block)
+        self._inverter.push(
+            self._inverted(self._spectra[self._rows(step)]), self._gains_of(step), block
+        )
 
     def _mix(self) -> None:
         self._levels[: self._meeting] = self._levels[-self._meeting :]
         # No product of a matrix and a vector: it sums in another order where there are more rows.
-        np.add.reduce(self._inverted(self._band_gains) * self._top_weights, axis=-1, out=self._levels[self._meeting :])
+        np.add.reduce(
+            self._inverted(self._band_gains) * self._top_weights,
+            axis=-1,
+            out=self._levels[self._meeting :],
+        )
         old, new = self._reached_strength, self._strength  # read once: another thread may set it
         if old == new == 1.0:
             return

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rtden.mel import Array, Spectra, irfft_into, rfft_into, window_pair
 from rtden.settings import Phase
+from rtden.spectral import irfft_into, rfft_into, window_pair
+from rtden.types import Array, Spectra
 
 SMALLEST = np.float32(1e-20)
 """Magnitude below which there is no phase."""
@@ -24,7 +25,7 @@ class Inverter:
     ----------
     n_fft, hop : int
         Frame length and distance in samples; hop divides n_fft.
-    advance : int
+    hops_per_step : int
         New frames per call; without iterations, at most.
     iterations : int
         Griffin-Lim iterations per call (K). Zero keeps the starting phase.
@@ -44,17 +45,23 @@ class Inverter:
         *,
         n_fft: int,
         hop: int,
-        advance: int,
+        hops_per_step: int,
         iterations: int,
         frames: int,
         phase: Phase = "warm",
         seed: int = 0,
         overlap: int | None = None,
     ) -> None:
-        self._hop, self.advance, self._iterations, self._phase, self._seed = hop, advance, iterations, phase, seed
+        self._hop, self.hops_per_step, self._iterations, self._phase, self._seed = (
+            hop,
+            hops_per_step,
+            iterations,
+            phase,
+            seed,
+        )
         parts = n_fft // hop
         self._context = parts - 1  # older frames that reach into the refined ones
-        refined = max(frames, advance) if iterations else advance
+        refined = max(frames, hops_per_step) if iterations else hops_per_step
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
@@ -64,11 +71,15 @@ class Inverter:
         self._parts = padded[self._context :]
         self._refined_parts = self._parts.reshape(-1, n_fft)[self._context :]
         frame, part, sample = padded.strides
-        self._meeting = np.lib.stride_tricks.as_strided(self._parts, (total + self._context, parts, hop), (frame, part - frame, sample))
+        self._meeting = np.lib.stride_tricks.as_strided(
+            self._parts, (total + self._context, parts, hop), (frame, part - frame, sample)
+        )
         self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
-        self._older = self._context + refined - advance
-        self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._sum.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
+        self._older = self._context + refined - hops_per_step
+        self._refined_frames = np.lib.stride_tricks.sliding_window_view(
+            self._sum.reshape(-1), n_fft
+        )[self._context * hop :: hop][:refined]
 
         overlap = n_fft - hop if overlap is None else overlap
         analysis, self._synthesis = window_pair(n_fft, hop, overlap)
@@ -79,10 +90,18 @@ class Inverter:
         weight[: self._context] = product.sum(axis=0)
         # The sum, and what it is to be divided by: less at the newest end, where frames are still to come; in what a call completes, the same for all.
         self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
-        self._done_after_samples = n_fft - hop - overlap  # what new frames complete lies so far behind their beginnings
-        self._done_weight = np.roll(np.tile(product.sum(axis=0), advance), -(self._done_after_samples % hop))
-        positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[self._context * hop :: hop][:refined]
-        self._reframe = np.divide(analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12)
+        self._done_after_samples = (
+            n_fft - hop - overlap
+        )  # what new frames complete lies so far behind their beginnings
+        self._done_weight = np.roll(
+            np.tile(product.sum(axis=0), hops_per_step), -(self._done_after_samples % hop)
+        )
+        positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[
+            self._context * hop :: hop
+        ][:refined]
+        self._reframe = np.divide(
+            analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12
+        )
         self.reset()
 
     @property
@@ -98,11 +117,20 @@ class Inverter:
     @property
     def state(self) -> tuple[Array, ...]:
         """All that it holds but the random generator, as copies; another instance of the same settings goes on with it."""
-        return tuple(array.copy() for array in (self._spectra, self._magnitude, self._parts[self._pushed : self._pushed + self._context]))
+        return tuple(
+            array.copy()
+            for array in (
+                self._spectra,
+                self._magnitude,
+                self._parts[self._pushed : self._pushed + self._context],
+            )
+        )
 
     @state.setter
     def state(self, state: tuple[Array, ...]) -> None:
-        for array, held in zip((self._spectra, self._magnitude, self._parts[: self._context]), state, strict=True):
+        for array, held in zip(
+            (self._spectra, self._magnitude, self._parts[: self._context]), state, strict=True
+        ):
             array[...] = held
         self._pushed = 0
 
@@ -123,7 +151,7 @@ class Inverter:
         Parameters
         ----------
         spectra : array, shape (frames, n_fft // 2 + 1)
-            Spectra of the noisy frames, under the analysis window: `advance`, or without iterations fewer.
+            Spectra of the noisy frames, under the analysis window: `hops_per_step`, or without iterations fewer.
         gains : array, same shape
             Linear gains: the target magnitude is gain x noisy magnitude.
         out : array, shape (frames * hop,)
@@ -140,7 +168,9 @@ class Inverter:
         if self._iterations or self._phase == "random":
             np.abs(newest, out=self._magnitude[refined - new : refined])
         if self._phase == "random":
-            newest[...] = self._magnitude[refined - new : refined] * np.exp(2j * np.pi * self._rng.random(newest.shape))
+            newest[...] = self._magnitude[refined - new : refined] * np.exp(
+                2j * np.pi * self._rng.random(newest.shape)
+            )
         for _ in range(self._iterations):
             self._window_frames(refined)
             self._add_up(self._context, self._context + refined + self._context)
@@ -151,7 +181,7 @@ class Inverter:
         np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
 
     def tail(self) -> Array:
-        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `advance` frames, shape (overlap,)."""
+        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `hops_per_step` frames, shape (overlap,)."""
         self._add_up(self._context, len(self._sum))
         end = (len(self._sum) - self._context) * self._hop + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
@@ -176,7 +206,15 @@ class Inverter:
         np.multiply(self._spectra, self._scale, out=self._spectra)
 
 
-def griffin_lim(magnitude: Array, *, n_fft: int, hop: int, iterations: int = 32, angles: NDArray[np.float64] | None = None, seed: int = 0) -> Array:
+def griffin_lim(
+    magnitude: Array,
+    *,
+    n_fft: int,
+    hop: int,
+    iterations: int = 32,
+    angles: NDArray[np.float64] | None = None,
+    seed: int = 0,
+) -> Array:
     """Return a signal whose spectrogram has the given magnitudes, as ``librosa.griffinlim(center=False, momentum=0)`` does.
 
     Parameters
@@ -193,7 +231,13 @@ def griffin_lim(magnitude: Array, *, n_fft: int, hop: int, iterations: int = 32,
     frames = magnitude.shape[1]
     if angles is None:
         angles = 2.0 * np.pi * np.random.default_rng(seed).random(magnitude.shape)
-    inverter = Inverter(n_fft=n_fft, hop=hop, advance=frames, iterations=iterations, frames=frames)
+    inverter = Inverter(
+        n_fft=n_fft, hop=hop, hops_per_step=frames, iterations=iterations, frames=frames
+    )
     done = np.empty(frames * hop, np.float32)
-    inverter.push((magnitude * np.exp(1j * angles)).T.astype(np.complex64), np.ones(magnitude.T.shape, np.float32), done)
+    inverter.push(
+        (magnitude * np.exp(1j * angles)).T.astype(np.complex64),
+        np.ones(magnitude.T.shape, np.float32),
+        done,
+    )
     return np.concatenate([done, inverter.tail()])

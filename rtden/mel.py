@@ -8,15 +8,11 @@ features that it meets in use.
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
-from rtden.sidecar import ModelSpec
-
-Array = NDArray[np.float32]
-Spectra = NDArray[np.complex64]
+from rtden.model import ModelSpec
+from rtden.types import Array
 
 FLOOR_BLOCK_SECONDS = 0.4
 """Half of the span over which the noise floor is a minimum: it has forgotten everything older within twice this time."""
@@ -28,57 +24,20 @@ SMOOTHING_SECONDS = 0.04546
 """Time constant of the level whose minimum is the floor."""
 
 
-def hann(n_fft: int) -> Array:
-    """Return the periodic Hann window, shape (n_fft,)."""
-    return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
-
-
-def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
-    """Return an analysis and a synthesis window, shape (n_fft,) each, whose frames are complete `overlap` samples before their end.
-
-    With the longest overlap, n_fft - hop, both are Hann windows. With a shorter one they are asymmetric, as Mauler and
-    Gerkmann (2007, "A low delay, variable resolution, perfect reconstruction spectral analysis-synthesis system for speech
-    enhancement") have them: the analysis window rises slowly, so that it resolves frequencies almost as well, and falls fast, so that it
-    hears what is new; the synthesis window covers the last hop + overlap samples alone. Slopes of the analysis window are
-    quarter periods of a sine; its energy is that of Hann's window, so that noise has the same power under both.
-
-    The product of the two, summed over the frames, is not one: overlap-add divides by that sum, and is then exact.
-
-    Parameters
-    ----------
-    n_fft, hop : int
-        Frame length and distance in samples.
-    overlap : int
-        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop. With a few only, the sum comes
-        close to nothing where one frame takes over from another, and single precision no longer gives -100 dB.
-    """
-    symmetric = hann(n_fft)
-    if overlap == n_fft - hop:
-        return symmetric, symmetric
-    fall = min(hop + overlap, n_fft) // 2  # on the development pairs better than less or more
-    analysis = np.concatenate([_rise(n_fft - fall), _rise(fall + 1)[:0:-1]]) ** 0.5
-    analysis *= np.sqrt(np.sum(np.square(symmetric, dtype=np.float64)) / np.sum(analysis**2))
-    rise = min(overlap, fall)
-    synthesis = np.zeros(n_fft)
-    synthesis[n_fft - hop - overlap :] = 1.0
-    synthesis[n_fft - hop - overlap :][:rise] = _rise(rise)
-    synthesis[n_fft - fall :] *= _rise(fall + 1)[:0:-1] ** 0.5
-    return analysis.astype(np.float32), synthesis.astype(np.float32)
-
-
-def _rise(samples: int) -> NDArray[np.float64]:
-    """Return the rising half of a Hann window."""
-    return 0.5 - 0.5 * np.cos(np.pi * np.arange(samples) / samples)
-
-
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert Hz to mels on Slaney's scale: linear to 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
-    return np.where(hz < 1000.0, 3.0 * hz / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4))
+    return np.where(
+        hz < 1000.0,
+        3.0 * hz / 200.0,
+        15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4),
+    )
 
 
 def mel_to_hz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Invert :func:`hz_to_mel`."""
-    return np.where(mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
+    return np.where(
+        mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0)
+    )
 
 
 def band_edges_hz(n_mels: int, fmin_hz: float, fmax_hz: float) -> NDArray[np.float64]:
@@ -104,7 +63,9 @@ class MelBank:
     threads that wait for each other on a busy machine.
     """
 
-    def __init__(self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
+    def __init__(
+        self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float
+    ) -> None:
         filters = mel_filterbank(rate_hz, n_fft, n_mels, fmin_hz, fmax_hz)
         bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
         corners = np.searchsorted(bins_hz, band_edges_hz(n_mels, fmin_hz, fmax_hz))
@@ -112,8 +73,16 @@ class MelBank:
         interval = np.searchsorted(corners, np.arange(len(bins_hz)), side="right") - 1
         inside = (interval >= 0) & (interval <= n_mels)
         bins = np.arange(len(bins_hz))
-        rising = np.where(inside & (interval < n_mels), filters[np.clip(interval, 0, n_mels - 1), bins], np.float32(0.0))
-        falling = np.where(inside & (interval > 0), filters[np.clip(interval - 1, 0, n_mels - 1), bins], np.float32(0.0))
+        rising = np.where(
+            inside & (interval < n_mels),
+            filters[np.clip(interval, 0, n_mels - 1), bins],
+            np.float32(0.0),
+        )
+        falling = np.where(
+            inside & (interval > 0),
+            filters[np.clip(interval - 1, 0, n_mels - 1), bins],
+            np.float32(0.0),
+        )
         self._sides = np.stack([rising, falling])
         self._starts = np.minimum(corners[:-1], len(bins_hz) - 1)
         empty = corners[:-1] == corners[1:]
@@ -123,7 +92,9 @@ class MelBank:
         """Return the mel power of spectra, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
         sides = np.add.reduceat(frame_power[..., None, :] * self._sides, self._starts, axis=-1)
         if self._empty is not None:
-            sides[..., self._empty] = 0.0  # reduceat gives an empty interval the bin where it starts
+            sides[..., self._empty] = (
+                0.0  # reduceat gives an empty interval the bin where it starts
+            )
         bands: Array = sides[..., 0, :-1] + sides[..., 1, 1:]
         return bands
 
@@ -135,9 +106,13 @@ class BandSpread:
     every bin, 0 Hz and the Nyquist frequency included.
     """
 
-    def __init__(self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> None:
+    def __init__(
+        self, rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float
+    ) -> None:
         centres = band_edges_hz(n_mels, fmin_hz, fmax_hz)[1:-1]
-        position = np.interp(np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), centres, np.arange(n_mels))
+        position = np.interp(
+            np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), centres, np.arange(n_mels)
+        )
         lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
         self._sides = np.stack([lower, np.minimum(lower + 1, n_mels - 1)])
         self._share = (position - lower).astype(np.float32)
@@ -149,39 +124,6 @@ class BandSpread:
         np.subtract(rise, lower, out=rise)
         np.multiply(rise, self._share, out=rise)
         np.add(lower, rise, out=out)
-
-
-if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
-
-    def rfft_into(frames: Array, out: Spectra) -> None:
-        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
-        np.fft.rfft(frames, axis=-1, out=cast(Any, out))
-
-    def irfft_into(spectra: Spectra, out: Array) -> None:
-        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
-        np.fft.irfft(spectra, axis=-1, out=cast(Any, out))
-
-else:  # in double precision, and nowhere to write to
-
-    def rfft_into(frames: Array, out: Spectra) -> None:
-        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
-        out[...] = np.fft.rfft(frames, axis=-1)
-
-    def irfft_into(spectra: Spectra, out: Array) -> None:
-        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
-        out[...] = np.fft.irfft(spectra, axis=-1)
-
-
-def stft(frames: Array, window: Array) -> Spectra:
-    """Return the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
-    return np.fft.rfft(frames * window, axis=-1).astype(np.complex64, copy=False)
-
-
-def power(spectra: Spectra) -> Array:
-    """Return the squared magnitude of spectra, same shape."""
-    squares = np.square(spectra.view(np.float32))  # real and imaginary parts lie in turn
-    both: Array = squares[..., ::2] + squares[..., 1::2]
-    return both
 
 
 def to_db(mel_power: Array, floor_db: float) -> Array:
@@ -208,10 +150,15 @@ class BandTrackers:
         What :func:`to_db` gives for digital silence.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float
+    ) -> None:
         self.floor_db = floor_db
         self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        weights = [1.0 - np.exp(-1.0 / (seconds * frames_per_second)) for seconds in (SMOOTHING_SECONDS, MEAN_SECONDS)]
+        weights = [
+            1.0 - np.exp(-1.0 / (seconds * frames_per_second))
+            for seconds in (SMOOTHING_SECONDS, MEAN_SECONDS)
+        ]
         self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
         self.floor = np.empty(shape, np.float32)
         self._smoothed, self.mean = self._levels = np.empty((2, *shape), np.float32)
@@ -220,7 +167,9 @@ class BandTrackers:
         self._started = np.empty(shape, bool)
         self._age_frames = np.empty(shape, np.int32)
         self._change = np.empty((2, *shape), np.float32)
-        self._even_age_frames: int | None  # of all bands, while it is the same one and all have started
+        self._even_age_frames: (
+            int | None
+        )  # of all bands, while it is the same one and all have started
         self.reset()
 
     def reset(self) -> None:
@@ -255,12 +204,16 @@ class BandTrackers:
         first = heard & ~self._started
         self._started |= heard
         np.copyto(self._levels, column_db, where=first)
-        np.copyto(self._levels, self._levels + self._weights * (column_db - self._levels), where=heard)
+        np.copyto(
+            self._levels, self._levels + self._weights * (column_db - self._levels), where=heard
+        )
 
         np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
         self._age_frames += heard
         full = self._age_frames >= self._block_frames
-        np.copyto(self.floor, np.minimum(self._block_minimum, self._previous_minimum), where=self._started)
+        np.copyto(
+            self.floor, np.minimum(self._block_minimum, self._previous_minimum), where=self._started
+        )
         np.copyto(self._previous_minimum, self._block_minimum, where=full)
         np.copyto(self._block_minimum, np.inf, where=full)
         self._age_frames[full] = 0
@@ -302,7 +255,9 @@ class MelFeatures:
         self._std_db = np.float32(spec.std_db)
         self._mel_bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         shape = (*streams, spec.n_mels)
-        self._trackers = BandTrackers(shape, frames_per_second=spec.rate_hz / spec.frame_hop, floor_db=spec.floor_db)
+        self._trackers = BandTrackers(
+            shape, frames_per_second=spec.rate_hz / spec.frame_hop, floor_db=spec.floor_db
+        )
         self._channels, self._mean_db = spec.channels, np.float32(spec.mean_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
         self._previous_db = np.empty(shape, np.float32)
@@ -313,7 +268,12 @@ class MelFeatures:
         """Make room for so many frames at once."""
         shape = (frames, *self._previous_db.shape)
         self._floors, self._means, self._befores = np.empty((3, *shape), np.float32)
-        held = {"log_mel": self._mean_db, "above_floor": self._floors, "above_mean": self._means, "slope": self._befores}
+        held = {
+            "log_mel": self._mean_db,
+            "above_floor": self._floors,
+            "above_mean": self._means,
+            "slope": self._befores,
+        }
         self._subtrahends = [held[name] for name in self._channels]
         self._scaled = np.empty((len(self._channels), *shape), np.float32)
         self._columns = np.moveaxis(self._scaled, 0, -1)
@@ -360,7 +320,9 @@ class MelWindow:
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        self.columns = np.empty((spec.n_mels, columns or spec.frames, spec.input_channels), np.float32)
+        self.columns = np.empty(
+            (spec.n_mels, columns or spec.frames, spec.input_channels), np.float32
+        )
         self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels))
         # What digital silence gives, so that a stream begins like a microphone that has just been opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]

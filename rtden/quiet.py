@@ -15,7 +15,9 @@ _turn = threading.RLock()
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Send what C libraries write to file descriptor 2 nowhere."""
-    with _turn:  # of two threads at a time one would keep the other's nowhere, and put it back for good
+    with (
+        _turn
+    ):  # of two threads at a time one would keep the other's nowhere, and put it back for good
         sys.stderr.flush()
         kept = os.dup(2)
         try:

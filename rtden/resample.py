@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtden.errors import MissingPackageError
-from rtden.mel import Array
+from rtden.types import Array
 
 ZERO_CROSSINGS = 32
 """Of the windowed sinc on each side, at the lower of the two rates: 1.5 ms at 22 050 Hz, 80 dB down 0.9 kHz above the middle."""
@@ -41,7 +41,9 @@ def load_soxr() -> Any:
     try:
         import soxr
     except ImportError:
-        raise MissingPackageError("sound at another rate than the model's needs the package soxr: run 'pip install soxr'.") from None
+        raise MissingPackageError(
+            "sound at another rate than the model's needs the package soxr: run 'pip install soxr'."
+        ) from None
     return soxr
 
 
@@ -54,7 +56,13 @@ class Resampler:
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self._channels = channels
-        self._stream = None if source_hz == target_hz else load_soxr().ResampleStream(source_hz, target_hz, channels, dtype="float32", quality="HQ")
+        self._stream = (
+            None
+            if source_hz == target_hz
+            else load_soxr().ResampleStream(
+                source_hz, target_hz, channels, dtype="float32", quality="HQ"
+            )
+        )
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return what is ready, shapes (samples, channels); `last` ends the stream."""
@@ -82,8 +90,15 @@ class Interpolator:
         # Input samples that a group spans, whichever fraction of a sample it begins at.
         self._span = (self._group * self._down) // self._up + 2 * self._reach + 2
         # Every fraction of a sample at which a group can begin has its matrix, made now and not while sound waits.
-        fractions = range(0 if self._up == self._down else self._up // math.gcd(self._group * self._down, self._up))
-        self._matrices = {phase: self._matrix(phase) for phase in ((number * self._group * self._down) % self._up for number in fractions)}
+        fractions = range(
+            0
+            if self._up == self._down
+            else self._up // math.gcd(self._group * self._down, self._up)
+        )
+        self._matrices = {
+            phase: self._matrix(phase)
+            for phase in ((number * self._group * self._down) % self._up for number in fractions)
+        }
         self.reset()
 
     def reset(self) -> None:
@@ -96,7 +111,11 @@ class Interpolator:
     @property
     def delay_seconds(self) -> float:
         """By how much the output lags behind at most: half the filter and a group."""
-        return 0.0 if self._up == self._down else self._reach / self.source_hz + self._group / self.target_hz
+        return (
+            0.0
+            if self._up == self._down
+            else self._reach / self.source_hz + self._group / self.target_hz
+        )
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return what is ready, shapes (samples, channels); `last` ends the stream, whose output lasts as long as its input."""
@@ -115,20 +134,26 @@ class Interpolator:
             at = start - self._held_from
             # Channel by channel: a product with several at once sums in another order than that with one.
             matrix, span = self._matrices[phase], held[at : at + self._span]
-            groups.append(np.stack([matrix @ span[:, channel] for channel in range(self._channels)], axis=1))
+            groups.append(
+                np.stack([matrix @ span[:, channel] for channel in range(self._channels)], axis=1)
+            )
             self._given_samples += self._group
         kept = self._given_samples * self._down // self._up - self._reach - self._held_from
         self._held, self._held_from = held[kept:], self._held_from + kept
         out = np.concatenate(groups) if groups else np.empty((0, self._channels), np.float32)
         if last:
-            owed = round(self._taken_samples * self.target_hz / self.source_hz) - (self._given_samples - len(out))
+            owed = round(self._taken_samples * self.target_hz / self.source_hz) - (
+                self._given_samples - len(out)
+            )
             self.reset()
             return out[:owed]
         return out
 
     def _matrix(self, phase: int) -> Array:
         """Return what makes a group of outputs of a span of inputs; the first output lies `phase` / up samples behind input `reach`."""
-        positions = self._reach + phase / self._up + np.arange(self._group) * (self._down / self._up)
+        positions = (
+            self._reach + phase / self._up + np.arange(self._group) * (self._down / self._up)
+        )
         distance = np.arange(self._span)[None, :] - positions[:, None]
         rate = min(1.0, self._up / self._down)  # the lower of the two, where the input's is one
         return _windowed_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
@@ -144,7 +169,10 @@ class Drift:
     def __init__(self, *, channels: int = 1) -> None:
         self.ppm = 0.0
         # Between two of these filters, each a 64th of a sample later than the one before, the delay is interpolated.
-        distance = np.arange(-DRIFT_HALF_SAMPLES, DRIFT_HALF_SAMPLES + 1) - np.arange(DRIFT_CELLS + 1)[:, None] / DRIFT_CELLS
+        distance = (
+            np.arange(-DRIFT_HALF_SAMPLES, DRIFT_HALF_SAMPLES + 1)
+            - np.arange(DRIFT_CELLS + 1)[:, None] / DRIFT_CELLS
+        )
         self._filters = _windowed_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
         self._held = np.zeros((DRIFT_HALF_SAMPLES, channels), np.float32)
         self._fraction = 0.0
@@ -170,7 +198,11 @@ class Drift:
             if abs(step) * samples > abs(room):  # as far as this cell goes
                 samples = max(1, math.ceil(room / step))
             fractions = self._fraction + step * np.arange(samples + 1)
-            parts.append(self._delayed(held[at : at + samples + 2 * DRIFT_HALF_SAMPLES], cell, fractions[:-1]))
+            parts.append(
+                self._delayed(
+                    held[at : at + samples + 2 * DRIFT_HALF_SAMPLES], cell, fractions[:-1]
+                )
+            )
             whole = math.floor(fractions[-1])
             self._fraction = float(fractions[-1]) - whole
             at += samples + whole
@@ -184,14 +216,18 @@ class Drift:
             return samples[DRIFT_HALF_SAMPLES:-DRIFT_HALF_SAMPLES]
         out = np.empty((len(share), samples.shape[1]), np.float32)
         for channel, column in enumerate(samples.T):
-            first, second = (np.correlate(column, taps, "valid") for taps in self._filters[cell : cell + 2])
+            first, second = (
+                np.correlate(column, taps, "valid") for taps in self._filters[cell : cell + 2]
+            )
             out[:, channel] = first + share * (second - first)
         return out
 
 
 def _windowed_sinc(distance: NDArray[np.float64], half: float, rate: float) -> Array:
     """Return filters, one a row, of a sinc at `rate` (one is the input's) under a Kaiser window that ends at `half`, their sums one."""
-    window = np.i0(KAISER_BETA * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))) * (np.abs(distance) <= half)
+    window = np.i0(KAISER_BETA * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))) * (
+        np.abs(distance) <= half
+    )
     taps = np.sinc(distance * rate) * window
     filters: Array = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
     return filters

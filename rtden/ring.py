@@ -1,6 +1,6 @@
 """Stage 1: the ring buffer between a sound device's callback and the worker, and in front of the frames.
 
-One writer and one reader, each in its own thread, without a lock: each side advances a counter that only it writes. The
+One writer and one reader, each in its own thread, without a lock: each side hops_per_steps a counter that only it writes. The
 writer never waits. If the reader falls behind by more than the ring holds, the oldest samples are lost and counted.
 Memory is laid out twice, so that any run of held samples is one contiguous view.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rtden.mel import Array
+from rtden.types import Array
 
 
 class Ring:
@@ -33,7 +33,9 @@ class Ring:
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
         self.capacity_samples, self.channels = capacity_samples, channels
         self._memory = np.zeros((2 * capacity_samples, channels), np.float32)
-        self._writing = 0  # end of what is being written; runs ahead of _written while the copy is under way
+        self._writing = (
+            0  # end of what is being written; runs ahead of _written while the copy is under way
+        )
         self._written = 0
         self._read = 0
         self._drop_before = 0  # set by the writer: the reader skips what is older
@@ -53,7 +55,9 @@ class Ring:
     @property
     def fill_samples(self) -> int:
         """Samples that wait for the reader."""
-        return self._written - max(self._read, self._drop_before, self._written - self.capacity_samples)
+        return self._written - max(
+            self._read, self._drop_before, self._written - self.capacity_samples
+        )
 
     def write(self, block: Array) -> None:
         """Append a block of at most `capacity_samples` samples (writer's side)."""
@@ -85,7 +89,9 @@ class Ring:
             samples = min(wanted, max(0, self._written - start))
             at = start % self.capacity_samples
             out[:samples] = self._memory[at : at + samples]
-            if start >= self._writing - self.capacity_samples:  # the writer did not overtake the copy
+            if (
+                start >= self._writing - self.capacity_samples
+            ):  # the writer did not overtake the copy
                 break
         self.lost_samples += start - self._read
         self.missing_samples += wanted - samples

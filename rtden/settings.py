@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from rtden.errors import SettingsError
 
 Phase = Literal["warm", "random"]
-ADVANCES = (1, 2, 4, 8)
+HOPS_PER_STEP = (1, 2, 4, 8)
 SHORTEST_OVERLAP_SAMPLES = 32
 """A shorter crossfade from frame to frame would be heard as a click."""
 
@@ -25,13 +25,13 @@ class Settings:
         If a value is outside its range.
     """
 
-    advance: int = 1
+    hops_per_step: int = 1
     """New columns, of a hop each, per step: 1, 2, 4 or 8. More is cheaper and later by a hop each."""
 
     overlap_samples: int | None = None
     """Samples by which the synthesis windows of neighbouring frames overlap, 32 or more; None takes all that there are, n_fft - hop.
 
-    The latency is `advance` hops and these. Fewer make it lower, with asymmetric windows (:func:`rtden.mel.window_pair`), and the
+    The latency is `hops_per_step` hops and these. Fewer make it lower, with asymmetric windows (:func:`rtden.mel.window_pair`), and the
     gains a little late for the sound that they act on.
     """
 
@@ -57,21 +57,36 @@ class Settings:
     """Interpreter threads. More than one makes a small network slower, not faster."""
 
     def __post_init__(self) -> None:
-        _require(self.advance in ADVANCES, f"advance must be one of {ADVANCES}, not {self.advance}")
+        _require(
+            self.hops_per_step in HOPS_PER_STEP,
+            f"hops_per_step must be one of {HOPS_PER_STEP}, not {self.hops_per_step}",
+        )
         _require(
             self.overlap_samples is None or self.overlap_samples >= SHORTEST_OVERLAP_SAMPLES,
             f"overlap_samples must be {SHORTEST_OVERLAP_SAMPLES} or more, not {self.overlap_samples}",
         )
         check_strength(self.strength)
         check_limit_db(self.limit_db)
-        _require(self.iterations is None or 0 <= self.iterations <= 100, f"iterations must lie between 0 and 100, not {self.iterations}")
-        _require(self.frames is None or 1 <= self.frames <= 64, f"frames must lie between 1 and 64, not {self.frames}")
-        _require(self.phase is None or self.phase in get_args(Phase), f"phase must be 'warm' or 'random', not '{self.phase}'")
+        _require(
+            self.iterations is None or 0 <= self.iterations <= 100,
+            f"iterations must lie between 0 and 100, not {self.iterations}",
+        )
+        _require(
+            self.frames is None or 1 <= self.frames <= 64,
+            f"frames must lie between 1 and 64, not {self.frames}",
+        )
+        _require(
+            self.phase is None or self.phase in get_args(Phase),
+            f"phase must be 'warm' or 'random', not '{self.phase}'",
+        )
         _require(self.threads >= 1, f"threads must be 1 or more, not {self.threads}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
-        return {name: value if value != math.inf else None for name, value in dataclasses.asdict(self).items()}
+        return {
+            name: value if value != math.inf else None
+            for name, value in dataclasses.asdict(self).items()
+        }
 
     @property
     def gain_floor(self) -> float:

@@ -10,10 +10,10 @@ import numpy as np
 
 from rtden.denoiser import Denoiser
 from rtden.errors import InputError
-from rtden.mel import Array
-from rtden.parallel import ParallelDenoiser
+from rtden.files.parallel import ParallelDenoiser
 from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.settings import Settings
+from rtden.types import Array
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
 MOST_CHANNELS = 8
@@ -36,10 +36,10 @@ class StreamDenoiser:
         without soxr it is always the former.
     full_band : bool
         Whether there is a way around.
-    steps_at_once : int
+    batch_steps : int
         Steps that a denoiser computes together, as :class:`rtden.Denoiser` says: the same samples, cheaper and later.
     pool : Executor, optional
-        Other processes that do the denoisers' work (:class:`rtden.parallel.ParallelDenoiser`): for long recordings.
+        Other processes that do the denoisers' work (:class:`rtden.files.parallel.ParallelDenoiser`): for long recordings.
 
     Raises
     ------
@@ -56,27 +56,45 @@ class StreamDenoiser:
         channels: int = 1,
         low_delay: bool = False,
         full_band: bool = True,
-        steps_at_once: int = 1,
+        batch_steps: int = 1,
         pool: Executor | None = None,
     ) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise InputError(f"a sample rate of {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; resample the recording first.")
+            raise InputError(
+                f"a sample rate of {rate_hz} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; resample the recording first."
+            )
         if not 1 <= channels <= MOST_CHANNELS:
-            raise InputError(f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first.")
+            raise InputError(
+                f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first."
+            )
         self.rate_hz, self.channels = rate_hz, channels
         # One for each channel; none where other processes do the work.
-        self.denoisers = [] if pool else [Denoiser(model, settings, steps_at_once=steps_at_once) for _ in range(channels)]
+        self.denoisers = (
+            []
+            if pool
+            else [Denoiser(model, settings, batch_steps=batch_steps) for _ in range(channels)]
+        )
         self._channels: Sequence[Denoiser | ParallelDenoiser]
-        self._channels = [ParallelDenoiser(model, settings, pool=pool) for _ in range(channels)] if pool else self.denoisers
+        self._channels = (
+            [ParallelDenoiser(model, settings, pool=pool) for _ in range(channels)]
+            if pool
+            else self.denoisers
+        )
         self._model_hz = self._channels[0].rate_hz
         self._full_band = full_band and rate_hz > self._model_hz
-        self._resampler: type[Interpolator] | type[Resampler] = Interpolator if low_delay or not has_soxr() else Resampler
+        self._resampler: type[Interpolator] | type[Resampler] = (
+            Interpolator if low_delay or not has_soxr() else Resampler
+        )
         self.reset()
 
     @property
     def resampling_seconds(self) -> float:
         """Delay of the two resamplers of a live stream."""
-        return sum(resampler.delay_seconds for resampler in (self._before, self._after) if isinstance(resampler, Interpolator))
+        return sum(
+            resampler.delay_seconds
+            for resampler in (self._before, self._after)
+            if isinstance(resampler, Interpolator)
+        )
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -98,8 +116,13 @@ class StreamDenoiser:
         self.fed_samples += len(block)
         low = self._before.feed(block)
         if self._full_band:
-            self._input, self._low = np.concatenate([self._input, block]), np.concatenate([self._low, low])
-        denoised = self._below([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)])
+            self._input, self._low = (
+                np.concatenate([self._input, block]),
+                np.concatenate([self._low, low]),
+            )
+        denoised = self._below(
+            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]
+        )
         return self._above(self._after.feed(denoised))
 
     def flush(self) -> Array:
@@ -108,21 +131,30 @@ class StreamDenoiser:
         low = self._before.feed(np.zeros((0, self.channels), np.float32), last=True)
         if self._full_band:
             self._low = np.concatenate([self._low, low])
-        rest = self._below([denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)])
+        rest = self._below(
+            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]
+        )
         ends = self._below([denoiser.flush() for denoiser in self._channels])
         tail = self._after.feed(np.concatenate([rest, ends]), last=True)[: max(0, owed)]
-        tail = self._above(np.concatenate([tail, np.zeros((max(0, owed - len(tail)), self.channels), np.float32)]))
+        tail = self._above(
+            np.concatenate([tail, np.zeros((max(0, owed - len(tail)), self.channels), np.float32)])
+        )
         self.reset()
         return tail
 
     def _below(self, denoised: list[Array]) -> Array:
         """Return what the denoisers gave, without what goes around and lies in their band all the same."""
         gains = [denoiser.top_gains for denoiser in self._channels] if self._full_band else denoised
-        if any(map(len, self._early)) or len({*map(len, denoised)}) > 1:  # those of other processes are not equally far
+        if (
+            any(map(len, self._early)) or len({*map(len, denoised)}) > 1
+        ):  # those of other processes are not equally far
             denoised = [np.concatenate(parts) for parts in zip(self._early, denoised, strict=True)]
             gains = [np.concatenate(parts) for parts in zip(self._early_gains, gains, strict=True)]
             ready = min(map(len, denoised))
-            self._early, self._early_gains = [out[ready:] for out in denoised], [out[ready:] for out in gains]
+            self._early, self._early_gains = (
+                [out[ready:] for out in denoised],
+                [out[ready:] for out in gains],
+            )
             denoised, gains = [out[:ready] for out in denoised], [out[:ready] for out in gains]
         below = _side_by_side(denoised)
         if not self._full_band:
@@ -135,8 +167,15 @@ class StreamDenoiser:
     def _above(self, resampled: Array) -> Array:
         """Return the output: what came through the resamplers and what goes around."""
         samples = len(resampled)
-        if self._full_band and samples and len(self._gains):  # a stream of one sample has none at the model's rate
-            at = np.arange(self.given_samples, self.given_samples + samples) * self._model_hz // self.rate_hz - self._gains_from
+        if (
+            self._full_band and samples and len(self._gains)
+        ):  # a stream of one sample has none at the model's rate
+            at = (
+                np.arange(self.given_samples, self.given_samples + samples)
+                * self._model_hz
+                // self.rate_hz
+                - self._gains_from
+            )
             gains = self._gains[np.minimum(at, len(self._gains) - 1)]
             resampled = resampled + gains * self._input[:samples]
             self._input = self._input[samples:]
@@ -152,4 +191,6 @@ def _side_by_side(signals: list[Array]) -> Array:
 
 def _finite(block: Array) -> Array:
     """Silence what is not finite: one NaN would stay in a resampler's filter for its whole length."""
-    return block if np.isfinite(block).all() else np.where(np.isfinite(block), block, np.float32(0.0))
+    return (
+        block if np.isfinite(block).all() else np.where(np.isfinite(block), block, np.float32(0.0))
+    )

@@ -16,8 +16,9 @@ import soundfile
 
 from rtden import list_models
 from rtden.autoencoder import Autoencoder, find_runtime
-from rtden.mel import MelWindow, power, stft, window_pair
-from rtden.sidecar import ModelSpec, find_model
+from rtden.mel import MelWindow
+from rtden.model import ModelSpec, find_model
+from rtden.spectral import power, stft, window_pair
 
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
@@ -34,7 +35,9 @@ class Folders(NamedTuple):
 def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
     """Return the spectra of a stream's frames, shape (frames, n_fft // 2 + 1)."""
     window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
-    return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window)
+    return stft(
+        np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window
+    )
 
 
 def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
@@ -43,7 +46,9 @@ def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
     spec, window, shares = network.spec, MelWindow(network.spec, network.columns), []
     frames = frames_of(spec, stream)
     per_call = every * spec.frames_per_column
-    for new in frames[: len(frames) // per_call * per_call].reshape(-1, every, spec.frames_per_column, frames.shape[1]):
+    for new in frames[: len(frames) // per_call * per_call].reshape(
+        -1, every, spec.frames_per_column, frames.shape[1]
+    ):
         for column in new:
             window.push(power(column))
         shares.append(network.infer(window.columns)[:, -per_call:].copy())
@@ -88,7 +93,9 @@ def noise(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture
 def recordings() -> tuple[np.ndarray, np.ndarray]:
     """Return the bundled clean and noisy recordings, 22050 Hz."""
-    clean, noisy = (soundfile.read(DATA / f"{name}.flac", dtype="float32")[0] for name in ("clean", "noisy"))
+    clean, noisy = (
+        soundfile.read(DATA / f"{name}.flac", dtype="float32")[0] for name in ("clean", "noisy")
+    )
     return clean, noisy
 
 
@@ -101,10 +108,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         (top / "speech" / "made" / f"talker{talker}").mkdir(parents=True)
         for take in range(2):
             seconds = np.arange(int(2.5 * 16000)) / 16000
-            voice = sum(np.sin(2 * np.pi * (100 + 30 * talker) * k * seconds) / k for k in range(1, 20))
+            voice = sum(
+                np.sin(2 * np.pi * (100 + 30 * talker) * k * seconds) / k for k in range(1, 20)
+            )
             signal = 0.1 * voice * np.maximum(0, np.sin(2 * np.pi * (2 + take) * seconds))
-            soundfile.write(top / "speech" / "made" / f"talker{talker}" / f"{take}.flac", signal, 16000)
+            soundfile.write(
+                top / "speech" / "made" / f"talker{talker}" / f"{take}.flac", signal, 16000
+            )
     (top / "noise").mkdir()
     for number in range(5):
-        soundfile.write(top / "noise" / f"{number}.flac", 0.1 * rng.standard_normal((24000 * 2, 2)), 24000)
+        soundfile.write(
+            top / "noise" / f"{number}.flac", 0.1 * rng.standard_normal((24000 * 2, 2)), 24000
+        )
     return Folders(top / "speech", top / "noise")

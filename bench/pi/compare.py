@@ -18,16 +18,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("native")
     parser.add_argument("emulated")
-    parser.add_argument("--bound-db", type=float, required=True, help="largest level of the difference, relative to the output")
+    parser.add_argument(
+        "--bound-db",
+        type=float,
+        required=True,
+        help="largest level of the difference, relative to the output",
+    )
     arguments = parser.parse_args()
-    (native, native_hz), (emulated, emulated_hz) = (soundfile.read(path, dtype="float64") for path in (arguments.native, arguments.emulated))
+    (native, native_hz), (emulated, emulated_hz) = (
+        soundfile.read(path, dtype="float64") for path in (arguments.native, arguments.emulated)
+    )
     if native.shape != emulated.shape or native_hz != emulated_hz:
-        sys.exit(f"the recordings differ in shape or rate: {native.shape} at {native_hz} Hz, {emulated.shape} at {emulated_hz} Hz")
+        sys.exit(
+            f"the recordings differ in shape or rate: {native.shape} at {native_hz} Hz, {emulated.shape} at {emulated_hz} Hz"
+        )
     difference = native - emulated
     level_db = 10.0 * np.log10(np.mean(difference**2) / np.mean(native**2) + 1e-30)
     equal = np.mean(difference == 0.0)
-    print(f"{len(native)} samples, {equal:.2%} equal to the bit, largest difference {np.abs(difference).max():.2g} of full scale, ", end="")
-    print(f"level of the difference {level_db:.0f} dB of the output's (bound {arguments.bound_db:.0f} dB)")
+    print(
+        f"{len(native)} samples, {equal:.2%} equal to the bit, largest difference {np.abs(difference).max():.2g} of full scale, ",
+        end="",
+    )
+    print(
+        f"level of the difference {level_db:.0f} dB of the output's (bound {arguments.bound_db:.0f} dB)"
+    )
     if level_db > arguments.bound_db:
         sys.exit("the machines do not agree: their difference is more than rounding")
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from rtden import Denoiser, Settings
 from rtden.autoencoder import Autoencoder
-from rtden.sidecar import find_model
+from rtden.model import find_model
 
 STEPS = 200
-ADVANCES = (1, 2, 4, 8)
+HOPS_PER_STEP = (1, 2, 4, 8)
 REST_MINSTR = {1: 0.97, 2: 1.31, 4: 2.07, 8: 3.64}
-"""Million instructions of a step beside the network's, by advance: what --callgrind printed."""
+"""Million instructions of a step beside the network's, by hops_per_step: what --callgrind printed."""
 
 MOBILENET_V1_MMAC = 569.0
 """MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
@@ -51,20 +51,45 @@ class Board:
 
 XNNPACK = "XNNPACK's README, 8 Feb 2022"
 BOARDS = (
-    Board("Zero 2 W", "Cortex-A53, 1.0 GHz", 46.0, f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)", 1.0 / 1.4, 1.0 * 0.5),
-    Board("Pi 4", "Cortex-A72, 1.5 GHz", 24.0, f"{XNNPACK}: 24 ms on a Pi 4, 64-bit", 1.0, 1.5 * 0.9),
-    Board("Pi 5", "Cortex-A76, 2.4 GHz", 24.0, "Pi 4's, times the clock, and twice for int8 dot products (assumed)", 2.0 * 2.4 / 1.5, 2.4 * 1.5),
+    Board(
+        "Zero 2 W",
+        "Cortex-A53, 1.0 GHz",
+        46.0,
+        f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)",
+        1.0 / 1.4,
+        1.0 * 0.5,
+    ),
+    Board(
+        "Pi 4", "Cortex-A72, 1.5 GHz", 24.0, f"{XNNPACK}: 24 ms on a Pi 4, 64-bit", 1.0, 1.5 * 0.9
+    ),
+    Board(
+        "Pi 5",
+        "Cortex-A76, 2.4 GHz",
+        24.0,
+        "Pi 4's, times the clock, and twice for int8 dot products (assumed)",
+        2.0 * 2.4 / 1.5,
+        2.4 * 1.5,
+    ),
 )
 
 
-def multiply_accumulates(model: str, advance: int) -> float:
-    """Return the millions of multiply-accumulates of one call: of `advance` columns, or of a window where the network carries no memory."""
-    network = Autoencoder(find_model(model), columns=1)  # the shapes of inner tensors are those of the file, of one frame
-    interpreter, calls = network._interpreter, advance * network.spec.frames_per_column if network.carried else 1
+def multiply_accumulates(model: str, hops_per_step: int) -> float:
+    """Return the millions of multiply-accumulates of one call: of `hops_per_step` columns, or of a window where the network carries no memory."""
+    network = Autoencoder(
+        find_model(model), columns=1
+    )  # the shapes of inner tensors are those of the file, of one frame
+    interpreter, calls = (
+        network._interpreter,
+        hops_per_step * network.spec.frames_per_column if network.carried else 1,
+    )
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for operation in interpreter._get_ops_details():
-        kind, inputs, output = operation["op_name"], operation["inputs"], shapes[operation["outputs"][0]]
+        kind, inputs, output = (
+            operation["op_name"],
+            operation["inputs"],
+            shapes[operation["outputs"][0]],
+        )
         if kind == "CONV_2D":
             total += int(np.prod(output)) * int(np.prod(shapes[inputs[1]][1:]))
         elif kind == "DEPTHWISE_CONV_2D":
@@ -83,20 +108,34 @@ class WithoutNetwork(Denoiser):
         self._band_gains[...] = 0.5
 
 
-def run(advance: int, steps: int) -> None:
+def run(hops_per_step: int, steps: int) -> None:
     """Do `steps` steps without the network; what callgrind counts."""
-    denoiser: Any = WithoutNetwork(settings=Settings(advance=advance))
-    signal = (0.1 * np.random.default_rng(0).standard_normal(denoiser.step_samples)).astype(np.float32)
+    denoiser: Any = WithoutNetwork(settings=Settings(hops_per_step=hops_per_step))
+    signal = (0.1 * np.random.default_rng(0).standard_normal(denoiser.step_samples)).astype(
+        np.float32
+    )
     for _ in range(steps):
         denoiser.feed(signal)
 
 
-def instructions(advance: int, steps: int) -> int:
+def instructions(hops_per_step: int, steps: int) -> int:
     """Return the instructions of this script's run, by callgrind."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={Path(folder) / 'out'}", sys.executable, __file__]
+        command = [
+            "valgrind",
+            "--tool=callgrind",
+            f"--callgrind-out-file={Path(folder) / 'out'}",
+            sys.executable,
+            __file__,
+        ]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-        ended = subprocess.run([*command, "--run", str(advance), str(steps)], capture_output=True, text=True, check=True, env=environment)
+        ended = subprocess.run(
+            [*command, "--run", str(hops_per_step), str(steps)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
     found = re.search(r"Collected : (\d+)", ended.stderr)
     if found is None:
         raise SystemExit(ended.stderr)
@@ -114,24 +153,40 @@ def main() -> None:
         return
     rest = dict(REST_MINSTR)
     if arguments.callgrind:
-        for advance in ADVANCES:
-            few, many = instructions(advance, STEPS // 4), instructions(advance, STEPS)
-            rest[advance] = (many - few) / (STEPS - STEPS // 4) / 1e6
-    network = {advance: multiply_accumulates("rtden", advance) for advance in ADVANCES}
-    counts = ", ".join(f"{value:.1f} at advance {advance}" for advance, value in network.items())
-    print(f"network, million multiply-accumulates a call: {counts} (seed: {multiply_accumulates('seed', 1):.1f})")
-    print("rest, million instructions a step: " + ", ".join(f"{value:.2f} at advance {advance}" for advance, value in rest.items()))
+        for hops_per_step in HOPS_PER_STEP:
+            few, many = instructions(hops_per_step, STEPS // 4), instructions(hops_per_step, STEPS)
+            rest[hops_per_step] = (many - few) / (STEPS - STEPS // 4) / 1e6
+    network = {
+        hops_per_step: multiply_accumulates("rtden", hops_per_step)
+        for hops_per_step in HOPS_PER_STEP
+    }
+    counts = ", ".join(
+        f"{value:.1f} at hops_per_step {hops_per_step}" for hops_per_step, value in network.items()
+    )
+    print(
+        f"network, million multiply-accumulates a call: {counts} (seed: {multiply_accumulates('seed', 1):.1f})"
+    )
+    print(
+        "rest, million instructions a step: "
+        + ", ".join(
+            f"{value:.2f} at hops_per_step {hops_per_step}" for hops_per_step, value in rest.items()
+        )
+    )
     spec = Denoiser().spec
     for board in BOARDS:
         # On four cores the published run is at best four times as fast as on one: the estimate for one core errs on the slow side.
         mmac_per_ms = MOBILENET_V1_MMAC / board.int8_ms / 4 * board.scale
-        print(f"{board.name} ({board.core}; {board.int8_source}): {mmac_per_ms:.1f} G multiply-accumulates a second and core")
-        for advance in ADVANCES:
-            network_ms = network[advance] / mmac_per_ms
-            rest_ms = rest[advance] / board.rest_ginstr_per_second
-            step_ms = 1000.0 * advance * spec.hop / spec.rate_hz
+        print(
+            f"{board.name} ({board.core}; {board.int8_source}): {mmac_per_ms:.1f} G multiply-accumulates a second and core"
+        )
+        for hops_per_step in HOPS_PER_STEP:
+            network_ms = network[hops_per_step] / mmac_per_ms
+            rest_ms = rest[hops_per_step] / board.rest_ginstr_per_second
+            step_ms = 1000.0 * hops_per_step * spec.hop / spec.rate_hz
             load = (network_ms + rest_ms) / step_ms
-            print(f"  advance {advance}: network {network_ms:.1f} ms, rest {rest_ms:.1f} ms of {step_ms:.1f}, load {load:.0%}, headroom {1 / load:.1f} x")
+            print(
+                f"  hops_per_step {hops_per_step}: network {network_ms:.1f} ms, rest {rest_ms:.1f} ms of {step_ms:.1f}, load {load:.0%}, headroom {1 / load:.1f} x"
+            )
 
 
 if __name__ == "__main__":

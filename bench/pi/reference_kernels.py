@@ -1,4 +1,4 @@
-"""Run a module with TFLite's reference kernels, which give the same numbers on every machine: `reference_kernels.py rtden.cli file in.wav`.
+"""Run a module with TFLite's reference kernels, which give the same numbers on every machine: `reference_kernels.py rtden.app.cli file in.wav`.
 
 The others, XNNPACK's and TFLite's own optimised ones, round otherwise from machine to machine, and the latter on ARM even with the
 number of columns that a call takes. What is left of a difference under these is not of the network's arithmetic.
@@ -19,7 +19,9 @@ own_kernels = runtime.Interpreter
 def with_reference_kernels(*given: Any, **options: Any) -> Any:
     """Return an interpreter; tflite-runtime 2.14 has no reference kernel for transposed convolutions, of `seed`, and keeps its own there."""
     try:
-        return own_kernels(*given, experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF, **options)
+        return own_kernels(
+            *given, experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF, **options
+        )
     except ValueError:
         return own_kernels(*given, **options)
 

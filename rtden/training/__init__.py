@@ -27,4 +27,6 @@ def require_packages() -> None:
         import scipy  # noqa: F401
         import tensorflow  # noqa: F401
     except ImportError:
-        raise MissingPackageError("training needs tensorflow, which is not installed: run 'pip install rtden[train]'.") from None
+        raise MissingPackageError(
+            "training needs tensorflow, which is not installed: run 'pip install rtden[train]'."
+        ) from None

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtden.mel import Array, MelFeatures, power, stft, window_pair
-from rtden.sidecar import ModelSpec
+from rtden.mel import MelFeatures
+from rtden.model import ModelSpec
+from rtden.spectral import power, stft, window_pair
 from rtden.training.corpus import Clips
 from rtden.training.mixing import Mixer, Mixture, active_rms
+from rtden.types import Array
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,34 @@ class Batch:
 
 def mixture_samples(spec: ModelSpec, seconds: float) -> int:
     """Return the length of mixtures of about `seconds` that fill whole columns."""
-    return max(spec.frames, round(seconds * spec.rate_hz / spec.hop)) * spec.hop - (spec.n_fft - spec.frame_hop)
+    return max(spec.frames, round(seconds * spec.rate_hz / spec.hop)) * spec.hop - (
+        spec.n_fft - spec.frame_hop
+    )
 
 
 def to_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
     """Frame mixtures and compute their features, as the Denoiser does in use."""
     lead_in = tail = spec.n_fft - spec.frame_hop
     noisy = np.stack([np.pad(m.noisy, (lead_in, tail)) for m in mixtures])
-    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)[:, :: spec.frame_hop]
+    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)[
+        :, :: spec.frame_hop
+    ]
     window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
     frames_power = power(stft(frames[:, : (noisy.shape[1] - tail) // spec.frame_hop], window))
     features = MelFeatures(spec, streams=(len(mixtures),))
-    x = np.stack([features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])], axis=2)
+    x = np.stack(
+        [features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])], axis=2
+    )
     x = x.reshape(*x.shape[:2], -1, spec.input_channels)
 
     level = np.array([reference_level(m) for m in mixtures], np.float32)[:, None]
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
-    return Batch(x, noisy[:, : clean.shape[1]] / level, clean / level, np.stack([heard_bins(m, spec) for m in mixtures]))
+    return Batch(
+        x,
+        noisy[:, : clean.shape[1]] / level,
+        clean / level,
+        np.stack([heard_bins(m, spec) for m in mixtures]),
+    )
 
 
 def heard_bins(mixture: Mixture, spec: ModelSpec) -> Array:
@@ -84,8 +97,19 @@ class BatchSource:
     seed : int
     """
 
-    def __init__(self, speech: Clips, noise: Clips, spec: ModelSpec, *, mixtures: int, seconds: float, seed: int) -> None:
-        self._mixer = Mixer(speech, noise, rate_hz=spec.rate_hz, samples=mixture_samples(spec, seconds))
+    def __init__(
+        self,
+        speech: Clips,
+        noise: Clips,
+        spec: ModelSpec,
+        *,
+        mixtures: int,
+        seconds: float,
+        seed: int,
+    ) -> None:
+        self._mixer = Mixer(
+            speech, noise, rate_hz=spec.rate_hz, samples=mixture_samples(spec, seconds)
+        )
         self._spec, self._mixtures, self._seed = spec, mixtures, seed
 
     def __call__(self, number: int) -> Batch:
@@ -114,7 +138,12 @@ def _draw(number: int) -> Batch:
 def draw_ahead(source: BatchSource, numbers: range, *, workers: int = 1) -> Iterator[Batch]:
     """Yield batches in order, drawn by other processes while the caller uses those before."""
     # A forked process would inherit the threads of the network's library; a spawned one starts clean.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_adopt, initargs=(source,)) as pool:
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_adopt,
+        initargs=(source,),
+    ) as pool:
         waiting: deque[Future[Batch]] = deque()
         for number in numbers:
             waiting.append(pool.submit(_draw, number))

@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError
-from rtden.mel import Array
+from rtden.types import Array
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,7 +44,10 @@ class Clips:
     def __getstate__(self) -> dict[str, Any]:
         """Hand a mapped file to another process by its name, not by its content."""
         samples: Any = self.samples
-        return {**self.__dict__, "samples": Path(str(samples.filename)) if isinstance(samples, np.memmap) else samples}
+        return {
+            **self.__dict__,
+            "samples": Path(str(samples.filename)) if isinstance(samples, np.memmap) else samples,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state["samples"], Path):
@@ -53,7 +56,13 @@ class Clips:
 
     def select(self, chosen: NDArray[np.bool_]) -> Clips:
         """Return the chosen recordings; the samples are shared."""
-        return Clips(self.samples, self.start[chosen], self.length[chosen], self.bandwidth_hz[chosen], self.group[chosen])
+        return Clips(
+            self.samples,
+            self.start[chosen],
+            self.length[chosen],
+            self.bandwidth_hz[chosen],
+            self.group[chosen],
+        )
 
     def split(self) -> tuple[Clips, Clips]:
         """Return a training and a validation part that share no group; the same split for the same folder, always.
@@ -65,7 +74,9 @@ class Clips:
         """
         names = np.unique(self.group)
         if len(names) < 2:
-            raise AudioFileError(f"'{names[0]}' is the only speaker or recording, and one more is needed to judge the training by; add another.")
+            raise AudioFileError(
+                f"'{names[0]}' is the only speaker or recording, and one more is needed to judge the training by; add another."
+            )
         validation = np.array([_unit_hash(name) < VALIDATION_SHARE for name in self.group])
         if validation.all() or not validation.any():  # too few groups to give any away by chance
             validation = self.group == names[0]
@@ -78,7 +89,15 @@ class Clips:
         return self.samples[offset : offset + min(samples, length)].astype(np.float32) / 32768.0
 
 
-def load_clips(folder: Path, cache: Path, *, rate_hz: int, group_depth: int | None, copies: int = 0, seed: int = 0) -> Clips:
+def load_clips(
+    folder: Path,
+    cache: Path,
+    *,
+    rate_hz: int,
+    group_depth: int | None,
+    copies: int = 0,
+    seed: int = 0,
+) -> Clips:
     """Decode and resample every recording under a folder, once; later calls map the cached result.
 
     Parameters
@@ -99,21 +118,42 @@ def load_clips(folder: Path, cache: Path, *, rate_hz: int, group_depth: int | No
     paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].upper() in suffixes and p.is_file())
     if not paths:
         raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
-    key = hashlib.sha256(repr((rate_hz, copies, SPEEDS, seed, group_depth, [(str(p.relative_to(folder)), p.stat().st_size) for p in paths])).encode())
+    key = hashlib.sha256(
+        repr(
+            (
+                rate_hz,
+                copies,
+                SPEEDS,
+                seed,
+                group_depth,
+                [(str(p.relative_to(folder)), p.stat().st_size) for p in paths],
+            )
+        ).encode()
+    )
     stem = cache / f"{folder.name}-{key.hexdigest()[:12]}"
     index_path, samples_path = stem.with_suffix(".index.npz"), stem.with_suffix(".npy")
     if not index_path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(seed)
-        speeds = np.concatenate([np.ones((len(paths), 1)), rng.uniform(*SPEEDS, (len(paths), copies))], axis=1)
+        speeds = np.concatenate(
+            [np.ones((len(paths), 1)), rng.uniform(*SPEEDS, (len(paths), copies))], axis=1
+        )
         with ProcessPoolExecutor() as pool:
-            decoded = [copy for some in pool.map(partial(_decode, rate_hz=rate_hz), paths, speeds, chunksize=16) for copy in some]
+            decoded = [
+                copy
+                for some in pool.map(partial(_decode, rate_hz=rate_hz), paths, speeds, chunksize=16)
+                for copy in some
+            ]
         lengths = np.array([len(samples) for samples, _ in decoded], np.int64)
         # Written beside and renamed: an interrupt leaves no half corpus that looks like a whole one.
         partial_path = samples_path.with_suffix(".partial.npy")
         np.save(partial_path, np.concatenate([samples for samples, _ in decoded]))
         os.replace(partial_path, samples_path)
-        groups = [_group(path.relative_to(folder), group_depth) for path in paths for _ in range(1 + copies)]
+        groups = [
+            _group(path.relative_to(folder), group_depth)
+            for path in paths
+            for _ in range(1 + copies)
+        ]
         np.savez(
             index_path,
             start=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
@@ -122,9 +162,22 @@ def load_clips(folder: Path, cache: Path, *, rate_hz: int, group_depth: int | No
             group=np.array(groups),
         )
         hours = lengths.sum() / rate_hz / 3600
-        _LOGGER.info("%s: %d recordings, %.2f h with %d further copies, %d groups", folder, len(paths), hours, copies, len(set(groups)))
+        _LOGGER.info(
+            "%s: %d recordings, %.2f h with %d further copies, %d groups",
+            folder,
+            len(paths),
+            hours,
+            copies,
+            len(set(groups)),
+        )
     index = np.load(index_path)
-    return Clips(np.load(samples_path, mmap_mode="r"), index["start"], index["length"], index["bandwidth_hz"], index["group"])
+    return Clips(
+        np.load(samples_path, mmap_mode="r"),
+        index["start"],
+        index["length"],
+        index["bandwidth_hz"],
+        index["group"],
+    )
 
 
 def _group(path: Path, depth: int | None) -> str:
@@ -132,16 +185,25 @@ def _group(path: Path, depth: int | None) -> str:
     return "/".join(folders) if depth is not None and folders else str(path)
 
 
-def _decode(path: Path, speeds: NDArray[np.float64], *, rate_hz: int) -> list[tuple[NDArray[np.int16], float]]:
+def _decode(
+    path: Path, speeds: NDArray[np.float64], *, rate_hz: int
+) -> list[tuple[NDArray[np.int16], float]]:
     try:
         samples, source_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioFileError(f"{path} cannot be read ({error}); take it out of the folder or repair it.") from None
+        raise AudioFileError(
+            f"{path} cannot be read ({error}); take it out of the folder or repair it."
+        ) from None
     mono = samples.mean(axis=1)
     copies = []
     for speed in speeds:
         resampled = soxr.resample(mono, float(round(source_hz * speed)), rate_hz)
-        copies.append((np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16), min(source_hz * speed, rate_hz) / 2.0))
+        copies.append(
+            (
+                np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16),
+                min(source_hz * speed, rate_hz) / 2.0,
+            )
+        )
     return copies
 
 

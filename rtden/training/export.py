@@ -18,14 +18,14 @@ from tensorflow.lite.tools import flatbuffer_utils
 from rtden.autoencoder import Autoencoder
 from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
-from rtden.mel import Array
-from rtden.metrics import si_sdr_db
+from rtden.measure.metrics import si_sdr_db
+from rtden.model import ModelSpec, load_spec, save_spec
 from rtden.quiet import quiet_stderr
-from rtden.sidecar import ModelSpec, load_spec, save_spec
 from rtden.training.batches import Batch, heard_bins, reference_level
 from rtden.training.losses import Loss
 from rtden.training.mixing import Mixture
 from rtden.training.network import find_network
+from rtden.types import Array
 
 PIECE_COLUMNS = 16
 """Columns that a network with a memory is given at a time while the ranges of its tensors are read."""
@@ -48,12 +48,23 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
         if len(network.inputs) > 1:
             archive = keras.export.ExportArchive()
             archive.track(network)
-            signature = {name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name) for name, tensor in network.input.items()}
+            signature = {
+                name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name)
+                for name, tensor in network.input.items()
+            }
             archive.add_endpoint("serve", network, input_signature=[signature])
             archive.write_out(saved_model, verbose=False)
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=["serve"])
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                saved_model, signature_keys=["serve"]
+            )
         else:
-            network.export(saved_model, verbose=False, input_signature=[keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")])
+            network.export(
+                saved_model,
+                verbose=False,
+                input_signature=[
+                    keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")
+                ],
+            )
             converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -81,12 +92,19 @@ def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
         if len(network.inputs) == 1:
             yield [sequence[None]]
             continue
-        past = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in network.input.items() if name != "mel"}
+        past = {
+            name: np.zeros((1, *tensor.shape[1:]), np.float32)
+            for name, tensor in network.input.items()
+            if name != "mel"
+        }
         for start in range(0, sequence.shape[1], PIECE_COLUMNS):
             given = {"mel": sequence[None, :, start : start + PIECE_COLUMNS], **past}
             yield given
             after = network(given)
-            past = {name: np.asarray(after[name.replace("past_", "seen_", 1)])[:, -array.shape[1] :] for name, array in past.items()}
+            past = {
+                name: np.asarray(after[name.replace("past_", "seen_", 1)])[:, -array.shape[1] :]
+                for name, array in past.items()
+            }
 
 
 def sequences_of(batches: Iterable[Batch], columns: int, count: int, *, seed: int = 0) -> Array:
@@ -103,7 +121,15 @@ def sequences_of(batches: Iterable[Batch], columns: int, count: int, *, seed: in
     return np.stack(found[:count])
 
 
-def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *, calibration: Array, check: Array) -> dict[str, Any]:
+def export(
+    network: keras.Model,
+    name: str,
+    spec: ModelSpec,
+    model_path: Path,
+    *,
+    calibration: Array,
+    check: Array,
+) -> dict[str, Any]:
     """Write the int8 file with its sidecar and weights, and as ``NAME.float.tflite`` the file it is to be measured against.
 
     Parameters
@@ -124,18 +150,35 @@ def export(network: keras.Model, name: str, spec: ModelSpec, model_path: Path, *
     """
     fixed = find_network(name).for_export(spec)
     fixed.set_weights(network.get_weights())
-    spec = dataclasses.replace(spec, name=model_path.stem, training={**spec.training, "network": name})
+    spec = dataclasses.replace(
+        spec, name=model_path.stem, training={**spec.training, "network": name}
+    )
     float_path = model_path.with_suffix(".float.tflite")
-    for path, content in ((float_path, to_tflite(fixed)), (model_path, to_tflite(fixed, calibration=calibration))):
+    for path, content in (
+        (float_path, to_tflite(fixed)),
+        (model_path, to_tflite(fixed, calibration=calibration)),
+    ):
         path.write_bytes(content)
-        save_spec(dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest()), path)
+        save_spec(
+            dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest()),
+            path,
+        )
     save_weights(network, model_path)
 
     precise, quantised = (Autoencoder(path) for path in (float_path, model_path))
-    difference = np.array([np.abs(_newest(precise, sequence) - _newest(quantised, sequence)) for sequence in check])
-    parity = {"sequences": len(check), "share_difference_mean": _rounded(difference.mean()), "share_difference_p99": _rounded(np.quantile(difference, 0.99))}
+    difference = np.array(
+        [np.abs(_newest(precise, sequence) - _newest(quantised, sequence)) for sequence in check]
+    )
+    parity = {
+        "sequences": len(check),
+        "share_difference_mean": _rounded(difference.mean()),
+        "share_difference_p99": _rounded(np.quantile(difference, 0.99)),
+    }
     written = load_spec(model_path)
-    save_spec(dataclasses.replace(written, metrics={**written.metrics, "int8_against_float": parity}), model_path)
+    save_spec(
+        dataclasses.replace(written, metrics={**written.metrics, "int8_against_float": parity}),
+        model_path,
+    )
     return parity
 
 
@@ -144,13 +187,18 @@ def _newest(network: Autoencoder, sequence: Array) -> Array:
     network.reset()
     for start in range(0, sequence.shape[1], network.columns):
         share = network.infer(sequence[:, start : start + network.columns])
-    newest: Array = share[:, (network.columns - network.spec.lookahead) * network.spec.frames_per_column - 1].copy()
+    newest: Array = share[
+        :, (network.columns - network.spec.lookahead) * network.spec.frames_per_column - 1
+    ].copy()
     return newest
 
 
 def save_weights(network: keras.Model, model_path: Path) -> None:
     """Write a network's weights beside its model, in half precision, which is far finer than int8."""
-    weights = {f"{number:03d}": weight.astype(np.float16) for number, weight in enumerate(network.get_weights())}
+    weights = {
+        f"{number:03d}": weight.astype(np.float16)
+        for number, weight in enumerate(network.get_weights())
+    }
     np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
 
 
@@ -164,7 +212,9 @@ def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
     """
     spec, path = load_spec(model_path), model_path.with_suffix(WEIGHTS_SUFFIX)
     if not path.exists() or "network" not in spec.training:
-        raise ModelError(f"model '{spec.name}' comes without {path.name}, so that no training can begin with it; choose another, or begin anew.")
+        raise ModelError(
+            f"model '{spec.name}' comes without {path.name}, so that no training can begin with it; choose another, or begin anew."
+        )
     network = find_network(spec.training["network"]).build(spec, None)
     with np.load(path) as weights:
         network.set_weights([weights[key].astype(np.float32) for key in sorted(weights.files)])
@@ -181,28 +231,50 @@ class Outcome(NamedTuple):
 
     def to_dict(self) -> dict[str, float]:
         """Return everything, for the sidecar."""
-        return {name: round(value, 5) for name, value in {"loss": self.loss, **self.parts}.items()} | {"si_sdr_db": round(self.si_sdr_db, 2)}
+        return {
+            name: round(value, 5) for name, value in {"loss": self.loss, **self.parts}.items()
+        } | {"si_sdr_db": round(self.si_sdr_db, 2)}
 
 
-def judge(mixtures: Iterable[Mixture], spec: ModelSpec, loss: Loss, model_path: Path | None) -> Outcome:
+def judge(
+    mixtures: Iterable[Mixture], spec: ModelSpec, loss: Loss, model_path: Path | None
+) -> Outcome:
     """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
     denoiser = None if model_path is None else Denoiser(model_path)
     parts, ratios_db = [], []
     for mixture in mixtures:
         if not mixture.clean.any():
             continue
-        output = mixture.noisy if denoiser is None else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
+        output = (
+            mixture.noisy
+            if denoiser is None
+            else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
+        )
         level = reference_level(mixture)
-        parts.append(loss.parts(output[None] / level, mixture.clean[None] / level, heard_bins(mixture, spec)[None]))
+        parts.append(
+            loss.parts(
+                output[None] / level, mixture.clean[None] / level, heard_bins(mixture, spec)[None]
+            )
+        )
         ratio_db = si_sdr_db(mixture.clean, output)
-        ratios_db.append(min(max(ratio_db, -30.0), 60.0))  # digital silence and untouched clean speech are not infinitely far
+        ratios_db.append(
+            min(max(ratio_db, -30.0), 60.0)
+        )  # digital silence and untouched clean speech are not infinitely far
     means = {name: float(np.mean([float(found[name]) for found in parts])) for name in loss.weights}
-    return Outcome(sum(weight * means[name] for name, weight in loss.weights.items()), means, float(np.mean(ratios_db)))
+    return Outcome(
+        sum(weight * means[name] for name, weight in loss.weights.items()),
+        means,
+        float(np.mean(ratios_db)),
+    )
 
 
 def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
     """Return mixtures of the validation part, `source` as :class:`rtden.training.batches.BatchSource`."""
-    return list(itertools.islice((mixture for number in itertools.count() for mixture in source.mixtures(number)), count))
+    return list(
+        itertools.islice(
+            (mixture for number in itertools.count() for mixture in source.mixtures(number)), count
+        )
+    )
 
 
 def _rounded(value: Any) -> float:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from rtden.mel import Array, BandSpread, hann, window_pair
-from rtden.sidecar import ModelSpec
+from rtden.mel import BandSpread
+from rtden.model import ModelSpec
+from rtden.spectral import hann, window_pair
 from rtden.training.intelligibility import FRAME_SECONDS as INTELLIGIBILITY_SECONDS
 from rtden.training.intelligibility import Intelligibility
 from rtden.training.loudness import FRAME_SECONDS as LOUDNESS_SECONDS
 from rtden.training.loudness import LoudnessDisturbance
 from rtden.training.opinion import SPEECH_LEVEL, Opinion
+from rtden.types import Array
 
 COMPRESSION = 0.3
 """Exponent that brings amplitudes nearer to loudness before they are compared."""
@@ -42,11 +44,19 @@ class Inversion:
     """
 
     def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
-        self._hop, self._parts, self._iterations = spec.frame_hop, spec.n_fft // spec.frame_hop, iterations
-        self._analysis, self._synthesis = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
+        self._hop, self._parts, self._iterations = (
+            spec.frame_hop,
+            spec.n_fft // spec.frame_hop,
+            iterations,
+        )
+        self._analysis, self._synthesis = window_pair(
+            spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop
+        )
         self._product = (self._analysis * self._synthesis).reshape(self._parts, self._hop)
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
-        BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)(np.eye(spec.n_mels, dtype=np.float32), spread)
+        BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)(
+            np.eye(spec.n_mels, dtype=np.float32), spread
+        )
         self._spread = spread
 
     def spectra(self, signal: Any) -> Spectra:
@@ -59,7 +69,10 @@ class Inversion:
         frames = ops.irfft(spectra, fft_length=parts * hop) * self._synthesis
         mixtures, count = ops.shape(frames)[0], frames.shape[1]
         split = ops.reshape(frames, (mixtures, count, parts, hop))
-        total = sum(ops.pad(split[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0))) for part in range(parts))
+        total = sum(
+            ops.pad(split[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0)))
+            for part in range(parts)
+        )
         weight = np.zeros((count + parts - 1, hop), np.float32)
         for part in range(parts):
             weight[part : part + count] += self._product[part]
@@ -75,7 +88,11 @@ class Inversion:
         rest = (self._parts - 1) * self._hop
         real, imaginary = self.spectra(ops.pad(noisy, ((0, 0), (0, rest))))
         real, imaginary = real * gains, imaginary * gains
-        magnitude = ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2) if self._iterations else None
+        magnitude = (
+            ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2)
+            if self._iterations
+            else None
+        )
         for _ in range(self._iterations):
             real, imaginary = self.spectra(self.overlap_add((real, imaginary)))
             scale = magnitude / ops.sqrt(ops.square(real) + ops.square(imaginary) + EPSILON**2)
@@ -129,10 +146,21 @@ class Loss:
         self.invert = Inversion(spec, iterations=iterations)
         self._n_fft, self._overlap = spec.n_fft, spec.n_fft // spec.hop
         self._complex_share, self._resolutions = complex_share, resolutions
-        weights = {"distortion": distortion, "disturbance": loudness, "unintelligible": intelligibility, "disapproval": opinion}
-        self.weights = {"spectral_distance": 1.0, **{name: weight for name, weight in weights.items() if weight}}
+        weights = {
+            "distortion": distortion,
+            "disturbance": loudness,
+            "unintelligible": intelligibility,
+            "disapproval": opinion,
+        }
+        self.weights = {
+            "spectral_distance": 1.0,
+            **{name: weight for name, weight in weights.items() if weight},
+        }
         """Of the parts that :meth:`parts` gives."""
-        self._loudness_n_fft, self._intelligibility_n_fft = (2 * round(seconds * spec.rate_hz / 2) for seconds in (LOUDNESS_SECONDS, INTELLIGIBILITY_SECONDS))
+        self._loudness_n_fft, self._intelligibility_n_fft = (
+            2 * round(seconds * spec.rate_hz / 2)
+            for seconds in (LOUDNESS_SECONDS, INTELLIGIBILITY_SECONDS)
+        )
         self._disturbance = LoudnessDisturbance(spec.rate_hz, self._loudness_n_fft)
         self._intelligibility = Intelligibility(spec.rate_hz, self._intelligibility_n_fft)
         self._opinion = Opinion(spec.rate_hz) if opinion else None
@@ -152,7 +180,9 @@ class Loss:
         """
         weight = (heard * self._bin_weight)[:, None, :]
         ours, theirs = (self._spectra(signal, self._n_fft) for signal in (denoised, clean))
-        distance = self._distance(ours, theirs, weight, self._n_fft, complex_share=self._complex_share)
+        distance = self._distance(
+            ours, theirs, weight, self._n_fft, complex_share=self._complex_share
+        )
         for n_fft in self._resolutions:
             first, second = (self._spectra(signal, n_fft) for signal in (denoised, clean))
             distance += self._distance(first, second, _at_bins(weight, n_fft), n_fft)
@@ -161,29 +191,50 @@ class Loss:
             found["distortion"] = self._log_distortion(ours, theirs, heard[:, None, :])
         if "disturbance" in self.weights:
             powers = _powers(denoised, clean, self._loudness_n_fft)
-            found["disturbance"] = ops.mean(self._disturbance(*powers, _at_bins(heard, self._loudness_n_fft)))
+            found["disturbance"] = ops.mean(
+                self._disturbance(*powers, _at_bins(heard, self._loudness_n_fft))
+            )
         if "unintelligible" in self.weights:
             powers = _powers(denoised, clean, self._intelligibility_n_fft)
-            understood, known = self._intelligibility(*powers, _at_bins(heard, self._intelligibility_n_fft))
+            understood, known = self._intelligibility(
+                *powers, _at_bins(heard, self._intelligibility_n_fft)
+            )
             found["unintelligible"] = ops.mean(known * (1.0 - understood))
         if self._opinion is not None:
             # Of a mixture without speech listeners would say something else.
             known = ops.cast(ops.max(ops.abs(clean[:OPINIONS]), axis=1) > 1.0, "float32")
-            found["disapproval"] = ops.mean(known * (5.0 - self._opinion(SPEECH_LEVEL * denoised[:OPINIONS])[:, 2]))
+            found["disapproval"] = ops.mean(
+                known * (5.0 - self._opinion(SPEECH_LEVEL * denoised[:OPINIONS])[:, 2])
+            )
         return found
 
     def _spectra(self, signal: Any, n_fft: int) -> Spectra:
         return _spectra(signal, hann(n_fft), n_fft // self._overlap)
 
     def _log_distortion(self, ours: Spectra, theirs: Spectra, heard: Any) -> Any:
-        difference = sum(ops.sum(heard * ops.square(a - b), axis=(1, 2)) for a, b in zip(ours, theirs, strict=True))
+        difference = sum(
+            ops.sum(heard * ops.square(a - b), axis=(1, 2))
+            for a, b in zip(ours, theirs, strict=True)
+        )
         speech = sum(ops.sum(heard * ops.square(part), axis=(1, 2)) for part in theirs)
         # Where there is no speech, distortion is told against speech at -20 dB; below -30 dB there is nothing to gain.
-        reference = ops.maximum(speech, 0.01 * 0.375 * self._n_fft * ops.sum(heard, axis=(1, 2)) * theirs[0].shape[1])
+        reference = ops.maximum(
+            speech, 0.01 * 0.375 * self._n_fft * ops.sum(heard, axis=(1, 2)) * theirs[0].shape[1]
+        )
         return ops.mean(ops.log(difference / reference + 1e-3)) / np.log(10.0)
 
-    def _distance(self, first: Spectra, second: Spectra, weight: Any, n_fft: int, *, complex_share: float = 0.0) -> Any:
-        scale = 1.0 / np.sqrt(0.375 * n_fft)  # the RMS of a Hann window: a signal at level one has bins of about one
+    def _distance(
+        self,
+        first: Spectra,
+        second: Spectra,
+        weight: Any,
+        n_fft: int,
+        *,
+        complex_share: float = 0.0,
+    ) -> Any:
+        scale = 1.0 / np.sqrt(
+            0.375 * n_fft
+        )  # the RMS of a Hann window: a signal at level one has bins of about one
         compressed = []
         for real, imaginary in (first, second):
             power = (ops.square(real) + ops.square(imaginary)) * scale**2 + EPSILON
@@ -193,7 +244,9 @@ class Loss:
         (magnitude, real, imaginary), (clean_magnitude, clean_real, clean_imaginary) = compressed
         distance = (1.0 - complex_share) * ops.square(magnitude - clean_magnitude)
         if complex_share:
-            distance += complex_share * (ops.square(real - clean_real) + ops.square(imaginary - clean_imaginary))
+            distance += complex_share * (
+                ops.square(real - clean_real) + ops.square(imaginary - clean_imaginary)
+            )
         return ops.mean(weight * distance)
 
 
@@ -211,9 +264,13 @@ def _spectra(signal: Any, window: Array, hop: int) -> Spectra:
 def _powers(ours: Any, theirs: Any, n_fft: int) -> tuple[Any, Any]:
     """Return the power spectra of two signals, of Hann windows half overlapped."""
     first, second = (_spectra(signal, hann(n_fft), n_fft // 2) for signal in (ours, theirs))
-    return ops.square(first[0]) + ops.square(first[1]), ops.square(second[0]) + ops.square(second[1])
+    return ops.square(first[0]) + ops.square(first[1]), ops.square(second[0]) + ops.square(
+        second[1]
+    )
 
 
 def _at_bins(values: Any, n_fft: int) -> Any:
     """Take what is given for the bins of one frame length, on the last axis, for those of another."""
-    return ops.take(values, np.linspace(0, values.shape[-1] - 1, n_fft // 2 + 1).round().astype(int), axis=-1)
+    return ops.take(
+        values, np.linspace(0, values.shape[-1] - 1, n_fft // 2 + 1).round().astype(int), axis=-1
+    )

@@ -29,14 +29,18 @@ MOST_DISTURBANCE = 45.0
 
 def bark(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the critical-band rate (Zwicker and Terhardt, 1980)."""
-    rate: NDArray[np.floating[Any]] = 13.0 * np.arctan(0.00076 * frequency_hz) + 3.5 * np.arctan((frequency_hz / 7500.0) ** 2)
+    rate: NDArray[np.floating[Any]] = 13.0 * np.arctan(0.00076 * frequency_hz) + 3.5 * np.arctan(
+        (frequency_hz / 7500.0) ** 2
+    )
     return rate
 
 
 def threshold_db_spl(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the threshold in quiet (Terhardt, 1979)."""
     khz = np.maximum(frequency_hz, 40.0) / 1000.0
-    threshold: NDArray[np.floating[Any]] = 3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+    threshold: NDArray[np.floating[Any]] = (
+        3.64 * khz**-0.8 - 6.5 * np.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4
+    )
     return threshold
 
 
@@ -55,14 +59,23 @@ class LoudnessDisturbance:
         edges = np.arange(int(bins_bark[-1] * BANDS_PER_BARK) + 1) / BANDS_PER_BARK
         edges[-1] = bins_bark[-1]
         # A bin is as wide as the distance to its neighbours; it counts for each band by what lies in it.
-        bin_edges = np.concatenate([bins_bark[:1], (bins_bark[1:] + bins_bark[:-1]) / 2.0, bins_bark[-1:]])
-        low, high = np.maximum(bin_edges[:-1, None], edges[None, :-1]), np.minimum(bin_edges[1:, None], edges[None, 1:])
-        self.to_bands = (np.maximum(high - low, 0.0) / np.diff(bin_edges)[:, None]).astype(np.float32)
+        bin_edges = np.concatenate(
+            [bins_bark[:1], (bins_bark[1:] + bins_bark[:-1]) / 2.0, bins_bark[-1:]]
+        )
+        low, high = (
+            np.maximum(bin_edges[:-1, None], edges[None, :-1]),
+            np.minimum(bin_edges[1:, None], edges[None, 1:]),
+        )
+        self.to_bands = (np.maximum(high - low, 0.0) / np.diff(bin_edges)[:, None]).astype(
+            np.float32
+        )
         self._width = np.diff(edges).astype(np.float32)
         centres_bark = (edges[1:] + edges[:-1]) / 2.0
         centres_hz = np.interp(centres_bark, bins_bark, bins_hz)
         self._threshold = (10.0 ** (threshold_db_spl(centres_hz) / 10.0)).astype(np.float32)
-        self._gamma = (GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15).astype(np.float32)
+        self._gamma = (GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15).astype(
+            np.float32
+        )
         # Mean power of a signal from a Hann window's bins: both halves of the spectrum, the window's energy.
         self._scale = float(2.0 / (0.375 * n_fft**2) * 10.0 ** (SPEECH_DB_SPL / 10.0))
 
@@ -71,31 +84,56 @@ class LoudnessDisturbance:
 
         Powers, shape (mixtures, columns, bins), of signals whose active speech has an RMS of one, and which bins count, (mixtures, bins).
         """
-        first, second = (ops.matmul(power * heard[:, None, :], self.to_bands) * self._scale for power in (ours, theirs))
-        counted = ops.cast(ops.matmul(heard, self.to_bands) > 0, "float32")[:, None, :] * self._width
+        first, second = (
+            ops.matmul(power * heard[:, None, :], self.to_bands) * self._scale
+            for power in (ours, theirs)
+        )
+        counted = (
+            ops.cast(ops.matmul(heard, self.to_bands) > 0, "float32")[:, None, :] * self._width
+        )
         first, second = self._equalise(first, second)
         loudness, clean_loudness = self._loudness(first), self._loudness(second)
         difference = loudness - clean_loudness
-        audible = ops.maximum(ops.abs(difference) - 0.25 * ops.minimum(loudness, clean_loudness), 0.0)
+        audible = ops.maximum(
+            ops.abs(difference) - 0.25 * ops.minimum(loudness, clean_loudness), 0.0
+        )
         asymmetry = ops.power((first + 50.0) / (second + 50.0), 1.2)
-        asymmetry = ops.where(asymmetry < 3.0, ops.zeros_like(asymmetry), ops.minimum(asymmetry, 12.0))
+        asymmetry = ops.where(
+            asymmetry < 3.0, ops.zeros_like(asymmetry), ops.minimum(asymmetry, 12.0)
+        )
         total = ops.sum(counted, axis=-1)
         symmetric = ops.sqrt(ops.sum(counted * ops.square(audible), axis=-1) * total + 1e-6)
         added = ops.sum(counted * audible * asymmetry, axis=-1)
         quiet = ops.power((ops.sum(second, axis=-1) + 1e5) / 1e7, 0.04)
-        symmetric, added = (ops.minimum(part / quiet, MOST_DISTURBANCE) for part in (symmetric, added))
-        return sum(weight * _over_time(part) for weight, part in ((SYMMETRIC_WEIGHT, symmetric), (ASYMMETRIC_WEIGHT, added)))
+        symmetric, added = (
+            ops.minimum(part / quiet, MOST_DISTURBANCE) for part in (symmetric, added)
+        )
+        return sum(
+            weight * _over_time(part)
+            for weight, part in ((SYMMETRIC_WEIGHT, symmetric), (ASYMMETRIC_WEIGHT, added))
+        )
 
     def _equalise(self, first: Any, second: Any) -> tuple[Any, Any]:
         """Take out what hardly disturbs: the mean response, of the clean signal, and slow changes of gain, of ours."""
         speech = ops.cast(ops.sum(second, axis=-1, keepdims=True) > 1e5, "float32")
         mean_first, mean_second = (
-            ops.sum(power * speech * ops.cast(second > 100 * self._threshold, "float32"), axis=1, keepdims=True) + 1e3 for power in (first, second)
+            ops.sum(
+                power * speech * ops.cast(second > 100 * self._threshold, "float32"),
+                axis=1,
+                keepdims=True,
+            )
+            + 1e3
+            for power in (first, second)
         )
         second = second * ops.clip(mean_first / mean_second, 0.01, 100.0)
-        audible_first, audible_second = (ops.sum(ops.where(power > self._threshold, power, 0.0), axis=-1, keepdims=True) + 5e3 for power in (first, second))
+        audible_first, audible_second = (
+            ops.sum(ops.where(power > self._threshold, power, 0.0), axis=-1, keepdims=True) + 5e3
+            for power in (first, second)
+        )
         gain = audible_second / audible_first
-        smooth = 0.8 * gain + 0.2 * ops.pad(gain, ((0, 0), (1, 0), (0, 0)), constant_values=1.0)[:, :-1]
+        smooth = (
+            0.8 * gain + 0.2 * ops.pad(gain, ((0, 0), (1, 0), (0, 0)), constant_values=1.0)[:, :-1]
+        )
         return first * ops.clip(smooth, 3e-4, 5.0), second
 
     def _loudness(self, power: Any) -> Any:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rtden.mel import Array
 from rtden.training.corpus import Clips
+from rtden.types import Array
 
 SNR_DB = (-5.0, 25.0)
 LEVEL_DB = (-45.0, -10.0)
@@ -50,10 +50,14 @@ class Mixer:
         noise_length = np.minimum(noise.length, 60 * rate_hz)
         self._noise_p = np.cumsum(noise_length / noise_length.sum())
         self._fft_samples = fft.next_fast_len(samples + int(ROOM_SECONDS * rate_hz), real=True)
-        self._bins_hz: NDArray[np.float64] = np.fft.rfftfreq(self._fft_samples, 1.0 / rate_hz).astype(np.float64)
+        self._bins_hz: NDArray[np.float64] = np.fft.rfftfreq(
+            self._fft_samples, 1.0 / rate_hz
+        ).astype(np.float64)
         rng = np.random.default_rng(0)
         # What follows the direct sound within 50 ms helps to understand speech; the tail behind it is noise like any other.
-        self._early = np.clip(1.0 - (np.arange(int(ROOM_SECONDS * rate_hz)) / rate_hz - 0.05) / 0.02, 0.0, 1.0).astype(np.float32)
+        self._early = np.clip(
+            1.0 - (np.arange(int(ROOM_SECONDS * rate_hz)) / rate_hz - 0.05) / 0.02, 0.0, 1.0
+        ).astype(np.float32)
         self._rooms = [_room_response(rng, rate_hz) for _ in range(ROOMS)]
 
     def draw(self, rng: np.random.Generator) -> Mixture:
@@ -63,7 +67,9 @@ class Mixer:
         if rng.random() < 0.4:
             noise += np.float32(rng.uniform(0.1, 1.0)) * self._draw_noise(rng)
         if rng.random() < 0.1:
-            noise += np.float32(10.0 ** (rng.uniform(-20.0, 3.0) / 20.0)) * self._tones(rng, float(rng.choice([50.0, 60.0])))
+            noise += np.float32(10.0 ** (rng.uniform(-20.0, 3.0) / 20.0)) * self._tones(
+                rng, float(rng.choice([50.0, 60.0]))
+            )
         if rng.random() < 0.2:
             noise *= self._level_steps(rng)
 
@@ -84,12 +90,18 @@ class Mixer:
         around = microphone * self._curve(rng, 4.0)
         if rng.random() < 0.5:
             # Noise often reaches higher than recorded speech. A network that may rely on this keeps all that ends where speech does.
-            around *= _slope(self._bins_hz, bandwidth_hz, rng.uniform(0.01, 0.05) * min(bandwidth_hz, self._bins_hz[-1]))
+            around *= _slope(
+                self._bins_hz,
+                bandwidth_hz,
+                rng.uniform(0.01, 0.05) * min(bandwidth_hz, self._bins_hz[-1]),
+            )
         noise = self._filter(noise, around)
 
         kind = rng.random()
         snr_db = rng.triangular(SNR_DB[0], 5.0, SNR_DB[1])  # most where there is most to learn
-        noise *= np.float32(active_rms(clean) / (np.sqrt(np.mean(noise**2)) + 1e-9) * 10.0 ** (-snr_db / 20.0))
+        noise *= np.float32(
+            active_rms(clean) / (np.sqrt(np.mean(noise**2)) + 1e-9) * 10.0 ** (-snr_db / 20.0)
+        )
         if kind < 0.05:
             noise[:] = 0.0
         elif kind < 0.10:
@@ -114,7 +126,9 @@ class Mixer:
         while position < self._samples:
             index = int(np.searchsorted(self._speech_p, rng.random() * self._speech_p[-1]))
             part = self._speech.excerpt(index, self._samples - position, rng)
-            out[position : position + len(part)] = part * np.float32(10.0 ** (rng.normal(0.0, 2.0) / 20.0) / (active_rms(part) + 1e-6))
+            out[position : position + len(part)] = part * np.float32(
+                10.0 ** (rng.normal(0.0, 2.0) / 20.0) / (active_rms(part) + 1e-6)
+            )
             position += len(part) + int(rng.uniform(0.0, 0.6) * self._rate_hz)
             bandwidth_hz = min(bandwidth_hz, float(self._speech.bandwidth_hz[index]))
         return out, bandwidth_hz
@@ -125,18 +139,26 @@ class Mixer:
         if kind < 0.55:
             noise = self._recorded_noise(rng)
         elif kind < 0.63:
-            noise = self._filter(rng.standard_normal(self._samples, np.float32), self._curve(rng, 11.0))
+            noise = self._filter(
+                rng.standard_normal(self._samples, np.float32), self._curve(rng, 11.0)
+            )
         elif kind < 0.81:
             noise = self._clicks(rng)
         elif kind < 0.86:
             noise = self._tones(rng, float(10.0 ** rng.uniform(1.6, 3.3)))
-            noise += np.float32(rng.uniform(0.05, 1.0)) * self._filter(rng.standard_normal(self._samples, np.float32), self._curve(rng, 8.0))
+            noise += np.float32(rng.uniform(0.05, 1.0)) * self._filter(
+                rng.standard_normal(self._samples, np.float32), self._curve(rng, 8.0)
+            )
         else:
             noise = np.zeros(self._samples, np.float32)
             for _ in range(int(rng.integers(3, 9))):
                 noise += self._talk(rng)[0] * np.float32(10.0 ** (rng.normal(0.0, 3.0) / 20.0))
             if rng.random() < 0.5:
-                noise = self._filter(noise, np.ones(len(self._bins_hz)), self._rooms[int(rng.integers(len(self._rooms)))])
+                noise = self._filter(
+                    noise,
+                    np.ones(len(self._bins_hz)),
+                    self._rooms[int(rng.integers(len(self._rooms)))],
+                )
         noise /= np.float32(np.sqrt(np.mean(noise**2)) + 1e-6)
         return noise
 
@@ -149,32 +171,45 @@ class Mixer:
             source = self._noise.excerpt(index, needed, rng)
             if len(source) < needed:
                 source = np.tile(source, -(-needed // len(source)))[:needed]
-            part = np.interp(np.arange(samples) * speed, np.arange(needed), source).astype(np.float32)
+            part = np.interp(np.arange(samples) * speed, np.arange(needed), source).astype(
+                np.float32
+            )
             if rng.random() < 0.3:
                 part = part[::-1]
             if rng.random() < 0.1:  # every frequency moves by the same amount
-                part = part * np.cos(np.arange(samples, dtype=np.float32) * np.float32(2.0 * np.pi * rng.uniform(50.0, 2000.0) / self._rate_hz))
+                part = part * np.cos(
+                    np.arange(samples, dtype=np.float32)
+                    * np.float32(2.0 * np.pi * rng.uniform(50.0, 2000.0) / self._rate_hz)
+                )
             parts.append(part / np.float32(np.sqrt(np.mean(part**2)) + 1e-6) if samples else part)
         return np.concatenate(parts)
 
     def _clicks(self, rng: np.random.Generator) -> Array:
         """Keyboards, mice, cutlery: runs of short bursts with a few colours, each with a thud's or a room's quieter tail."""
-        noise: Array = np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0)) * rng.standard_normal(self._samples, np.float32)
+        noise: Array = np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0)) * rng.standard_normal(
+            self._samples, np.float32
+        )
         length = int(0.12 * self._rate_hz)
         ages = np.arange(length, dtype=np.float32) / self._rate_hz
         bursts = []
         for _ in range(4):
             fast, slow = rng.uniform(0.0005, 0.008), rng.uniform(0.01, 0.04)
-            envelope = np.exp(-ages / np.float32(fast)) + np.float32(10.0 ** (rng.uniform(-30.0, -12.0) / 20.0)) * np.exp(-ages / np.float32(slow))
+            envelope = np.exp(-ages / np.float32(fast)) + np.float32(
+                10.0 ** (rng.uniform(-30.0, -12.0) / 20.0)
+            ) * np.exp(-ages / np.float32(slow))
             spectrum = fft.rfft(rng.standard_normal(length, np.float32) * envelope)
-            colour_db = np.interp(np.linspace(0.0, 7.5, len(spectrum)), np.arange(8), rng.normal(0.0, 8.0, 8)) - rng.choice([0.0, 25.0]) * (
+            colour_db = np.interp(
+                np.linspace(0.0, 7.5, len(spectrum)), np.arange(8), rng.normal(0.0, 8.0, 8)
+            ) - rng.choice([0.0, 25.0]) * (
                 np.linspace(0.0, self._rate_hz / 2, len(spectrum)) < rng.uniform(300.0, 900.0)
             )
             burst = fft.irfft(spectrum * (10.0 ** (colour_db / 20.0)).astype(np.float32), length)
             bursts.append(burst / np.float32(np.abs(burst).max() + 1e-9))
         seconds, rate, run_ends = 0.0, 2.0, 0.0
         while (start := int(seconds * self._rate_hz)) < self._samples:
-            burst = bursts[int(rng.integers(len(bursts)))] * np.float32(10.0 ** (rng.normal(0.0, 5.0) / 20.0))
+            burst = bursts[int(rng.integers(len(bursts)))] * np.float32(
+                10.0 ** (rng.normal(0.0, 5.0) / 20.0)
+            )
             noise[start : start + length] += burst[: self._samples - start]
             if seconds >= run_ends:  # a new run, after a pause
                 rate, run_ends = 10.0 ** rng.uniform(0.5, 1.6), seconds + rng.exponential(1.0)
@@ -185,12 +220,20 @@ class Mixer:
     def _tones(self, rng: np.random.Generator, fundamental_hz: float) -> Array:
         """Harmonics of a fundamental, with an RMS of one: mains hum, motors, alarms."""
         wander = np.cumsum(rng.standard_normal(64)) * rng.choice([0.0, 0.002])
-        rate = 2.0 * np.pi * fundamental_hz / self._rate_hz * (1.0 + np.interp(np.linspace(0, 63, self._samples), np.arange(64), wander))
+        rate = (
+            2.0
+            * np.pi
+            * fundamental_hz
+            / self._rate_hz
+            * (1.0 + np.interp(np.linspace(0, 63, self._samples), np.arange(64), wander))
+        )
         phase, noise = np.cumsum(rate), np.zeros(self._samples, np.float32)
         decay_db = rng.uniform(1.0, 9.0)
         for harmonic in range(1, 1 + min(12, int(0.45 * self._rate_hz / fundamental_hz))):
             amplitude = 10.0 ** ((-decay_db * (harmonic - 1) + rng.normal(0.0, 5.0)) / 20.0)
-            noise += np.float32(amplitude) * np.sin((harmonic * phase + rng.uniform(0.0, 2.0 * np.pi)).astype(np.float32))
+            noise += np.float32(amplitude) * np.sin(
+                (harmonic * phase + rng.uniform(0.0, 2.0 * np.pi)).astype(np.float32)
+            )
         noise /= np.float32(np.sqrt(np.mean(noise**2)) + 1e-6)
         return noise
 
@@ -213,11 +256,19 @@ class Mixer:
         """Return a smooth random response, in dB normally distributed at points an octave apart."""
         points_hz = 60.0 * 2.0 ** np.arange(9)
         coarse_hz = np.linspace(0.0, self._bins_hz[-1], 512)
-        curve_db = np.interp(np.log2(coarse_hz + 30.0), np.log2(points_hz), rng.normal(0.0, spread_db, len(points_hz)))
-        response: NDArray[np.float64] = np.interp(self._bins_hz, coarse_hz, 10.0 ** (curve_db / 20.0))
+        curve_db = np.interp(
+            np.log2(coarse_hz + 30.0),
+            np.log2(points_hz),
+            rng.normal(0.0, spread_db, len(points_hz)),
+        )
+        response: NDArray[np.float64] = np.interp(
+            self._bins_hz, coarse_hz, 10.0 ** (curve_db / 20.0)
+        )
         return response
 
-    def _filter(self, signal: Array, response: NDArray[np.float64], room: Array | None = None) -> Array:
+    def _filter(
+        self, signal: Array, response: NDArray[np.float64], room: Array | None = None
+    ) -> Array:
         spectrum = fft.rfft(signal, self._fft_samples)
         spectrum *= response.astype(np.float32)
         if room is not None:
@@ -228,7 +279,11 @@ class Mixer:
 
 def active_rms(signal: Array, block_samples: int = 512) -> float:
     """Return the level of the louder parts of a signal: the RMS over its blocks within 30 dB of the loudest."""
-    blocks = signal[: len(signal) // block_samples * block_samples].reshape(-1, block_samples) if len(signal) >= block_samples else signal[None]
+    blocks = (
+        signal[: len(signal) // block_samples * block_samples].reshape(-1, block_samples)
+        if len(signal) >= block_samples
+        else signal[None]
+    )
     levels = np.mean(blocks**2, axis=1)
     return float(np.sqrt(levels[levels >= levels.max() * 1e-3].mean()))
 
@@ -252,8 +307,14 @@ def _room_response(rng: np.random.Generator, rate_hz: int) -> Array:
     tail = np.zeros(samples)
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     bins_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
-    for low_hz, high_hz, share in ((0.0, 1000.0, 1.0), (1000.0, 4000.0, 0.85), (4000.0, np.inf, 0.6)):
-        band = np.fft.irfft(np.where((bins_hz >= low_hz) & (bins_hz < high_hz), spectrum, 0.0), samples)
+    for low_hz, high_hz, share in (
+        (0.0, 1000.0, 1.0),
+        (1000.0, 4000.0, 0.85),
+        (4000.0, np.inf, 0.6),
+    ):
+        band = np.fft.irfft(
+            np.where((bins_hz >= low_hz) & (bins_hz < high_hz), spectrum, 0.0), samples
+        )
         tail += band * 10.0 ** (-3.0 * seconds / (reverberation_seconds * share))
     tail[: int(rng.uniform(0.001, 0.01) * rate_hz)] = 0.0
     direct_to_reverberant_db = rng.uniform(-3.0, 15.0)

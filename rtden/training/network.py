@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from rtden.errors import SettingsError
-from rtden.sidecar import ModelSpec
+from rtden.model import ModelSpec
 
 WIDTHS = (16, 32, 48, 64, 64)
 """Channels at 128, 64, 32, 16 and 8 frequencies; multiples of 16 train twice as fast in bfloat16."""
@@ -39,13 +39,19 @@ class _Past:
         """Put `columns` columns before those of a tensor, shape (batch, columns, frequencies, channels)."""
         if not self._carried:
             return layers.ZeroPadding2D(((columns, 0), (0, 0)), name=f"{name}_pad")(x)
-        past = self.inputs[f"past_{name}"] = keras.Input((columns, *x.shape[2:]), name=f"past_{name}")
+        past = self.inputs[f"past_{name}"] = keras.Input(
+            (columns, *x.shape[2:]), name=f"past_{name}"
+        )
         # Joined, both share one scale once they are quantised: the newest of what leaves goes in again as it is.
-        seen = self.outputs[f"seen_{name}"] = layers.Concatenate(axis=1, name=f"{name}_join")([past, x])
+        seen = self.outputs[f"seen_{name}"] = layers.Concatenate(axis=1, name=f"{name}_join")(
+            [past, x]
+        )
         return seen
 
 
-def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool = False) -> keras.Model:
+def rtden_network(
+    spec: ModelSpec, columns: int | None = None, *, carried: bool = False
+) -> keras.Model:
     """Return the default network: a U-Net over frequency, causal in time, with about 1.4 million parameters.
 
     Convolutions halve the frequency axis four times; at the narrow end all frequencies meet in a stack of dilated causal
@@ -62,7 +68,11 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
     past = _Past(carried=carried)
     finer = spec.frames_per_column
     mel = keras.Input((spec.n_mels, columns, spec.input_channels), name="mel")
-    x = layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel) if finer > 1 else mel
+    x = (
+        layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel)
+        if finer > 1
+        else mel
+    )
     x = layers.Permute((2, 1, 3), name="time_first")(x)
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
     skips = []
@@ -70,20 +80,30 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
         skips.append(x)
         name = f"narrow{level}"
         seen = past(x, finer, name=name) if level < 3 else x
-        x = _convolve(seen, width, frequency=3, time=1 + finer if level < 3 else 1, stride=2, name=name)
+        x = _convolve(
+            seen, width, frequency=3, time=1 + finer if level < 3 else 1, stride=2, name=name
+        )
 
     bands, width = x.shape[2], x.shape[3]
     h = layers.Reshape((-1, 1, bands * width), name="flatten")(x)
     h = layers.Conv2D(HIDDEN, 1, activation="relu", name="squeeze")(h)
     for number, dilation in enumerate(DILATIONS):
         name = f"memory{number}"
-        older = layers.Conv2D(HIDDEN, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, h, finer * dilation, name=name))
+        older = layers.Conv2D(HIDDEN, (1, 3), activation="relu", name=f"{name}_past")(
+            _taps(past, h, finer * dilation, name=name)
+        )
         h = _add(h, layers.Conv2D(HIDDEN, 1, name=f"{name}_mix")(older), name=name)
     for number, dilation in enumerate(FAR_DILATIONS):
         name = f"far{number}"
         thin = layers.Conv2D(FAR_WIDTH, 1, name=f"{name}_squeeze")(h)
-        older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(_taps(past, thin, finer * dilation, name=name))
-        h = _add(h, layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older), name=name)
+        older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(
+            _taps(past, thin, finer * dilation, name=name)
+        )
+        h = _add(
+            h,
+            layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older),
+            name=name,
+        )
     h = layers.Conv2D(bands * width, 1, name="spread")(h)
     x = _add(x, layers.Reshape((-1, bands, width), name="unflatten")(h), name="join")
 
@@ -92,7 +112,9 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
         x = layers.Reshape((-1, skip.shape[2], WIDTHS[level]), name=f"interleave{level}")(x)
         x = _add(x, skip, name=f"join{level}")
     x = _convolve(x, WIDTHS[0], frequency=3, name="leave")
-    share = layers.Conv2D(1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share")(x)
+    share = layers.Conv2D(
+        1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share"
+    )(x)
     share = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(share)
     if finer > 1:
         share = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(share)
@@ -101,10 +123,14 @@ def rtden_network(spec: ModelSpec, columns: int | None = None, *, carried: bool 
     return keras.Model({"mel": mel, **past.inputs}, {"share": share, **past.outputs}, name="rtden")
 
 
-def _convolve(x: keras.KerasTensor, filters: int, *, frequency: int, time: int = 1, stride: int = 1, name: str) -> keras.KerasTensor:
+def _convolve(
+    x: keras.KerasTensor, filters: int, *, frequency: int, time: int = 1, stride: int = 1, name: str
+) -> keras.KerasTensor:
     """Convolve over frequency, whose ends are padded, and over time, whose beginning the caller has padded."""
     x = layers.ZeroPadding2D(((0, 0), (frequency // 2, frequency // 2)), name=f"{name}_edges")(x)
-    return layers.Conv2D(filters, (time, frequency), strides=(1, stride), activation="relu", name=name)(x)
+    return layers.Conv2D(
+        filters, (time, frequency), strides=(1, stride), activation="relu", name=name
+    )(x)
 
 
 def _taps(past: _Past, h: keras.KerasTensor, dilation: int, *, name: str) -> keras.KerasTensor:
@@ -113,7 +139,9 @@ def _taps(past: _Past, h: keras.KerasTensor, dilation: int, *, name: str) -> ker
     A dilated convolution over any number of columns would be converted to one amid a dozen operations that work out shapes.
     """
     h = past(h, 2 * dilation, name=name)
-    return layers.Concatenate(axis=2, name=f"{name}_taps")([h[:, : -2 * dilation], h[:, dilation:-dilation], h[:, 2 * dilation :]])
+    return layers.Concatenate(axis=2, name=f"{name}_taps")(
+        [h[:, : -2 * dilation], h[:, dilation:-dilation], h[:, 2 * dilation :]]
+    )
 
 
 def _add(x: keras.KerasTensor, more: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
@@ -135,7 +163,9 @@ def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
             layers.MaxPooling2D(2, padding="same"),
             layers.Conv2DTranspose(64, 3, strides=2, padding="same", activation="relu"),
             layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
-            layers.Conv2D(1, 3, padding="same", activation="sigmoid", dtype="float32", name="share"),
+            layers.Conv2D(
+                1, 3, padding="same", activation="sigmoid", dtype="float32", name="share"
+            ),
         ],
         name="seed",
     )
@@ -157,10 +187,17 @@ class Network:
 
     def for_export(self, spec: ModelSpec) -> keras.Model:
         """Return it as it is to be used: with its memory where it has one, else for whole windows."""
-        return self.build(spec, spec.frames) if self.build_carried is None else self.build_carried(spec)
+        return (
+            self.build(spec, spec.frames)
+            if self.build_carried is None
+            else self.build_carried(spec)
+        )
 
 
-NETWORKS = {"rtden": Network(rtden_network, partial(rtden_network, carried=True)), "seed": Network(seed_network)}
+NETWORKS = {
+    "rtden": Network(rtden_network, partial(rtden_network, carried=True)),
+    "seed": Network(seed_network),
+}
 
 
 def find_network(name: str) -> Network:

@@ -24,11 +24,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError, MissingPackageError, SettingsError
-from rtden.files import SUFFIXES, open_recording
-from rtden.mel import Array
-from rtden.metrics import pesq_wb, si_sdr_db
-from rtden.plots import _figure_class
-from rtden.sidecar import ModelSpec
+from rtden.files.audio_file import SUFFIXES, open_recording
+from rtden.measure.metrics import pesq_wb, si_sdr_db
+from rtden.measure.plots import _figure_class
+from rtden.model import ModelSpec
+from rtden.types import Array
 
 SPEC = ModelSpec(name="notebook", description="The notebook's signal path.", n_fft=2048)
 """8000 samples at 22 050 Hz, 128 bands, 16 columns; here a column is the power of librosa's melspectrogram, centred frames."""
@@ -98,7 +98,15 @@ class Reproduction:
         return {"recipe": "seed", **dataclasses.asdict(self)}
 
 
-def reproduce(recordings: Path, out: Path, *, epochs: int = 20, seed: int = 0, clip: bool = False, progress: Progress | None = None) -> Reproduction:
+def reproduce(
+    recordings: Path,
+    out: Path,
+    *,
+    epochs: int = 20,
+    seed: int = 0,
+    clip: bool = False,
+    progress: Progress | None = None,
+) -> Reproduction:
     """Run the notebook on a folder of recordings and return its figures.
 
     Each recording becomes 8000 samples at 22 050 Hz and a mel of 128 x 16; a tenth of them is kept for the test, Gaussian noise
@@ -151,7 +159,9 @@ def reproduce(recordings: Path, out: Path, *, epochs: int = 20, seed: int = 0, c
         mels[number] = _mel(_load(path))
         report("mels", (number + 1) / len(paths))
     if not mels.any():
-        raise AudioFileError(f"all recordings in {recordings} are silent; give a folder of recorded speech.")
+        raise AudioFileError(
+            f"all recordings in {recordings} are silent; give a folder of recorded speech."
+        )
 
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(paths))
@@ -160,28 +170,53 @@ def reproduce(recordings: Path, out: Path, *, epochs: int = 20, seed: int = 0, c
     divided = mels / np.float32(SCALE)
     scaled = np.minimum(divided, np.float32(1.0)) if clip else divided
     noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
-    clean_train, clean_test, noisy_test = scaled[train_indices], scaled[test_indices], noisy[test_indices]
-    for name, array in (("X.npy", mels), ("train_data.npy", clean_train), ("test_data.npy", clean_test)):
+    clean_train, clean_test, noisy_test = (
+        scaled[train_indices],
+        scaled[test_indices],
+        noisy[test_indices],
+    )
+    for name, array in (
+        ("X.npy", mels),
+        ("train_data.npy", clean_train),
+        ("test_data.npy", clean_test),
+    ):
         with _whole(out / name) as part:
             np.save(part, array)
     with _whole(out / "dataset.npz") as part:
         np.savez(part, train=clean_train, test=clean_test)
 
     started = time.perf_counter()
-    network, validation_bce = _fit(seed_network, (noisy[train_indices], clean_train), (noisy_test, clean_test), out, epochs=epochs, seed=seed, progress=report)
+    network, validation_bce = _fit(
+        seed_network,
+        (noisy[train_indices], clean_train),
+        (noisy_test, clean_test),
+        out,
+        epochs=epochs,
+        seed=seed,
+        progress=report,
+    )
     training_seconds = time.perf_counter() - started
     with _whole(out / "model.keras") as part:
         network.save(part)
 
     denoised_test = network.predict(noisy_test[..., None], batch_size=BATCH, verbose=0)[..., 0]
     with _whole(out / "mels.png") as part:
-        _draw(figure_class, noisy_test[:DRAWN] * SCALE, denoised_test[:DRAWN] * SCALE, [paths[i].stem for i in test_indices[:DRAWN]]).savefig(part, dpi=80)
+        _draw(
+            figure_class,
+            noisy_test[:DRAWN] * SCALE,
+            denoised_test[:DRAWN] * SCALE,
+            [paths[i].stem for i in test_indices[:DRAWN]],
+        ).savefig(part, dpi=80)
 
     heard = np.flatnonzero(clean_test.any(axis=(1, 2)))[:LISTENED]
     originals = [_load(paths[test_indices[i]]) for i in heard]
     sounds: dict[str, list[Array]] = {"clean": [], "denoised": [], "noisy": []}
     for number, i in enumerate(heard):
-        for name, source in (("clean", clean_test), ("denoised", denoised_test), ("noisy", noisy_test)):
+        for name, source in (
+            ("clean", clean_test),
+            ("denoised", denoised_test),
+            ("noisy", noisy_test),
+        ):
             if name != "noisy" or not number:
                 sounds[name].append(invert(source[i] * SCALE, seed=seed))
         report("inversion", (number + 1) / len(heard))
@@ -203,7 +238,9 @@ def reproduce(recordings: Path, out: Path, *, epochs: int = 20, seed: int = 0, c
         bce_of_clean_target=round(cross_entropy(clean_test, clean_test), 6),
         largest_value=round(float(divided.max()), 4),
         recordings_above_one=int((divided > 1.0).any(axis=(1, 2)).sum()),
-        noise_db=round(20.0 * math.log10(_rms(noisy.astype(np.float64) - scaled) / _rms(scaled)), 1),
+        noise_db=round(
+            20.0 * math.log10(_rms(noisy.astype(np.float64) - scaled) / _rms(scaled)), 1
+        ),
         share_below_noise=round(float(np.mean(scaled < NOISE_FACTOR)), 3),
         listened=len(heard),
         perfect_mel=_judge(originals, sounds["clean"]),
@@ -219,7 +256,9 @@ def cross_entropy(target: Array, output: Array) -> float:
     """Return the mean binary cross-entropy as keras computes it: the output, but not the target, is kept off zero and one."""
     import keras
 
-    return float(keras.ops.convert_to_numpy(keras.ops.mean(keras.losses.binary_crossentropy(target, output))))
+    return float(
+        keras.ops.convert_to_numpy(keras.ops.mean(keras.losses.binary_crossentropy(target, output)))
+    )
 
 
 def invert(mel: Array, *, seed: int) -> Array:
@@ -232,7 +271,13 @@ def invert(mel: Array, *, seed: int) -> Array:
     # Least squares this small are a hundred times slower where several threads of numpy's linear algebra wait for each other.
     with _one_thread():
         magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=SPEC.rate_hz, n_fft=SPEC.n_fft)
-    signal: Array = librosa.griffinlim(magnitude, hop_length=SPEC.hop, n_fft=SPEC.n_fft, length=SPEC.window_samples, random_state=seed)
+    signal: Array = librosa.griffinlim(
+        magnitude,
+        hop_length=SPEC.hop,
+        n_fft=SPEC.n_fft,
+        length=SPEC.window_samples,
+        random_state=seed,
+    )
     return signal
 
 
@@ -243,7 +288,9 @@ def _seed_network() -> Callable[[ModelSpec], Any]:
 
         from rtden.training.network import seed_network
     except ImportError as error:
-        raise MissingPackageError(f"the package {error.name}, which the notebook needs, is not installed: run 'pip install rtden[train]'.") from None
+        raise MissingPackageError(
+            f"the package {error.name}, which the notebook needs, is not installed: run 'pip install rtden[train]'."
+        ) from None
     return seed_network
 
 
@@ -251,12 +298,20 @@ def _find(folder: Path, out: Path) -> list[Path]:
     if not folder.is_dir():
         raise AudioFileError(f"{folder} is no folder; give the folder of your recordings.")
     if out.resolve() == folder.resolve() or folder.resolve() in out.resolve().parents:
-        raise AudioFileError(f"{out} lies in the folder of the recordings; choose one outside, or the results become recordings themselves.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+        raise AudioFileError(
+            f"{out} lies in the folder of the recordings; choose one outside, or the results become recordings themselves."
+        )
+    paths = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
     if not paths:
         raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
     if len(paths) < FEWEST_RECORDINGS:
-        raise AudioFileError(f"{folder} holds {len(paths)} recordings, and the notebook needs at least {FEWEST_RECORDINGS}; add more.")
+        raise AudioFileError(
+            f"{folder} holds {len(paths)} recordings, and the notebook needs at least {FEWEST_RECORDINGS}; add more."
+        )
     return paths
 
 
@@ -276,8 +331,13 @@ def _load(path: Path) -> Array:
     with open_recording(path) as recording:
         try:
             samples, _ = librosa.load(recording, sr=SPEC.rate_hz)
-        except (soundfile.LibsndfileError, librosa.ParameterError) as error:  # the latter: samples that are no numbers
-            raise AudioFileError(f"{path} is damaged ({str(error).rstrip('.')}); take it out of the folder or repair it.") from None
+        except (
+            soundfile.LibsndfileError,
+            librosa.ParameterError,
+        ) as error:  # the latter: samples that are no numbers
+            raise AudioFileError(
+                f"{path} is damaged ({str(error).rstrip('.')}); take it out of the folder or repair it."
+            ) from None
     fixed: Array = librosa.util.fix_length(samples, size=SPEC.window_samples)
     return fixed
 
@@ -285,7 +345,9 @@ def _load(path: Path) -> Array:
 def _mel(samples: Array) -> Array:
     import librosa
 
-    mel: Array = librosa.feature.melspectrogram(y=samples, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels)
+    mel: Array = librosa.feature.melspectrogram(
+        y=samples, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels
+    )
     return mel
 
 
@@ -317,7 +379,9 @@ def _fit(
                 keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS),
                 keras.callbacks.ModelCheckpoint(out / "checkpoint.keras", save_best_only=True),
                 keras.callbacks.CSVLogger(out / "log.csv"),
-                keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _logs: progress("training", (epoch + 1) / epochs)),
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, _logs: progress("training", (epoch + 1) / epochs)
+                ),
             ],
         )
     except OSError as error:
@@ -331,7 +395,9 @@ def _judge(originals: Sequence[Array], sounds: Sequence[Array]) -> Sound:
     if originals:
         with contextlib.suppress(MissingPackageError):
             pesq = pesq_wb(np.concatenate(originals), np.concatenate(sounds), SPEC.rate_hz)
-    return Sound(si_sdr_db=_rounded(float(np.mean(si_sdr)) if si_sdr else math.nan), pesq_wb=_rounded(pesq))
+    return Sound(
+        si_sdr_db=_rounded(float(np.mean(si_sdr)) if si_sdr else math.nan), pesq_wb=_rounded(pesq)
+    )
 
 
 def _draw(figure_class: Any, noisy: Array, denoised: Array, titles: Sequence[str]) -> Any:
@@ -376,7 +442,9 @@ def _whole(path: Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: Exception) -> AudioFileError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return AudioFileError(f"{path} cannot be written ({reason.rstrip('.')}); make room there or choose another place.")
+    return AudioFileError(
+        f"{path} cannot be written ({reason.rstrip('.')}); make room there or choose another place."
+    )
 
 
 def _one_thread() -> AbstractContextManager[Any]:

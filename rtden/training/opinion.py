@@ -1,7 +1,7 @@
 """What listeners would say: DNSMOS P.835 (Reddy et al., 2022), through which a gradient runs.
 
 Its network, convolutions over a spectrum whose bases were learned as well, is read from the file in the package ``speechmos`` and rebuilt here.
-Unlike :func:`rtden.metrics.dnsmos` it takes sound of any length at once.
+Unlike :func:`rtden.measure.metrics.dnsmos` it takes sound of any length at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from rtden.errors import MissingPackageError
-from rtden.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
+from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
@@ -40,15 +40,28 @@ class Opinion:
         try:
             import onnx
         except ImportError:
-            raise MissingPackageError("the package onnx is not installed: run 'pip install rtden[train]'.") from None
-        weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(dnsmos_path()).graph.initializer}
+            raise MissingPackageError(
+                "the package onnx is not installed: run 'pip install rtden[train]'."
+            ) from None
+        weights = {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(dnsmos_path()).graph.initializer
+        }
         common = math.gcd(rate_hz, SPEECH_RATE_HZ)
         self._from, self._to = rate_hz // common, SPEECH_RATE_HZ // common
-        self._bases = [weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T for part in ("real", "imag")]
+        self._bases = [
+            weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T for part in ("real", "imag")
+        ]
         names = ["conv2d", *(f"conv2d_{number}" for number in range(1, 7))]
-        self._convolutions = [(weights[f"{name}/kernel:0"].transpose(2, 3, 1, 0), weights[f"{name}/bias:0"]) for name in names]
+        self._convolutions = [
+            (weights[f"{name}/kernel:0"].transpose(2, 3, 1, 0), weights[f"{name}/bias:0"])
+            for name in names
+        ]
         prefix = "mos_estimator_logpow/{}/{}/ReadVariableOp/resource:0"
-        self._dense = [tuple(weights[prefix.format(name, part)] for part in ("MatMul", "BiasAdd")) for name in ("dense", "dense_1", "dense_3")]
+        self._dense = [
+            tuple(weights[prefix.format(name, part)] for part in ("MatMul", "BiasAdd"))
+            for name in ("dense", "dense_1", "dense_3")
+        ]
 
     def __call__(self, signal: Any) -> Any:
         """Return SIG, BAK and OVRL, 1 to 5, shape (mixtures, 3), of signals, shape (mixtures, samples), full scale +-1."""
@@ -74,5 +87,7 @@ class Opinion:
         length = padded // self._from * self._to
         spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
         bins = min(length, padded) // 2 + 1
-        resampled = ops.irfft(tuple(part[:, :bins] for part in spectrum), fft_length=length) * (self._to / self._from)
+        resampled = ops.irfft(tuple(part[:, :bins] for part in spectrum), fft_length=length) * (
+            self._to / self._from
+        )
         return resampled[:, : length // HOP_SAMPLES * HOP_SAMPLES]

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from rtden.errors import TrainingError
-from rtden.sidecar import ModelSpec
+from rtden.model import ModelSpec
 from rtden.training.batches import Batch, BatchSource, draw_ahead
 from rtden.training.corpus import Clips, load_clips
 from rtden.training.losses import Loss
@@ -29,7 +29,15 @@ WINDOW_STRIDE = 4
 """Columns that a network which is not causal answers per window in training; in use the newest one to eight are taken."""
 
 
-LOSS_SETTINGS = ("iterations", "complex_share", "distortion", "resolutions", "loudness", "intelligibility", "opinion")
+LOSS_SETTINGS = (
+    "iterations",
+    "complex_share",
+    "distortion",
+    "resolutions",
+    "loudness",
+    "intelligibility",
+    "opinion",
+)
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -75,7 +83,9 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}.")
         if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
+            raise TrainingError(
+                f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'."
+            )
 
     def loss(self, spec: ModelSpec) -> Loss:
         """Return the loss that is to become small."""
@@ -103,10 +113,14 @@ class Corpus:
     noise: tuple[Clips, Clips]
 
     @classmethod
-    def load(cls, speech: Path, noise: Path, cache: Path, *, rate_hz: int, copies: int, seed: int) -> Corpus:
+    def load(
+        cls, speech: Path, noise: Path, cache: Path, *, rate_hz: int, copies: int, seed: int
+    ) -> Corpus:
         """Decode two folders, or map what was decoded before; :func:`rtden.training.corpus.load_clips` says what it raises."""
         return cls(
-            load_clips(speech, cache, rate_hz=rate_hz, group_depth=2, copies=copies, seed=seed).split(),
+            load_clips(
+                speech, cache, rate_hz=rate_hz, group_depth=2, copies=copies, seed=seed
+            ).split(),
             load_clips(noise, cache, rate_hz=rate_hz, group_depth=None, seed=seed).split(),
         )
 
@@ -114,7 +128,14 @@ class Corpus:
         """Return the batches of one part. Validation batches do not depend on the recipe's seed, so that runs compare."""
         seed = 1 if validation else recipe.seed + 2
         part = int(validation)
-        return BatchSource(self.speech[part], self.noise[part], spec, mixtures=recipe.mixtures, seconds=recipe.seconds, seed=seed)
+        return BatchSource(
+            self.speech[part],
+            self.noise[part],
+            spec,
+            mixtures=recipe.mixtures,
+            seconds=recipe.seconds,
+            seed=seed,
+        )
 
 
 class Trainer(keras.Model):  # type: ignore[misc]
@@ -139,19 +160,38 @@ class Trainer(keras.Model):  # type: ignore[misc]
         windows = ops.concatenate([padded[:, :, start : start + self._frames] for start in starts])
         answers = self.network(windows, training=training)[:, :, -stride:]
         answers = ops.reshape(answers, (len(starts), -1, bands, stride, 1))
-        return ops.reshape(ops.transpose(answers, (1, 2, 0, 3, 4)), (-1, bands, len(starts) * stride, 1))[:, :, :columns]
+        return ops.reshape(
+            ops.transpose(answers, (1, 2, 0, 3, 4)), (-1, bands, len(starts) * stride, 1)
+        )[:, :, :columns]
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """Return the loss of a batch's shares."""
         return self._path_loss(y["noisy"], y["clean"], y["heard"], y_pred)
 
     def validation_loss(self, batches: list[Batch]) -> float:
         """Return the mean loss over batches."""
-        return float(np.mean([float(self.test_on_batch(batch.features, batch.target())) for batch in batches]))
+        return float(
+            np.mean(
+                [float(self.test_on_batch(batch.features, batch.target())) for batch in batches]
+            )
+        )
 
 
 def train(
-    spec: ModelSpec, corpus: Corpus, recipe: Recipe, work: Path, *, start: keras.Model | None = None, report: Callable[[Progress], None] | None = None
+    spec: ModelSpec,
+    corpus: Corpus,
+    recipe: Recipe,
+    work: Path,
+    *,
+    start: keras.Model | None = None,
+    report: Callable[[Progress], None] | None = None,
 ) -> keras.Model:
     """Train a network; return the best one, by validation loss, in float32.
 
@@ -178,9 +218,14 @@ def train(
         network.set_weights(start.get_weights())
     trainer = Trainer(network, spec, recipe)
     schedule = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 100, recipe.steps, warmup_target=recipe.learning_rate, warmup_steps=-(-recipe.steps // 20)
+        recipe.learning_rate / 100,
+        recipe.steps,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=-(-recipe.steps // 20),
     )
-    trainer.compile(keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, clipnorm=1.0))
+    trainer.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, clipnorm=1.0)
+    )
     held_out = corpus.source(spec, recipe, validation=True)
     validation = [held_out(number) for number in range(recipe.validation_batches)]
 
@@ -190,7 +235,11 @@ def train(
         losses: list[float] = []
         for batch in draw_ahead(source, range(state.step, recipe.steps)):
             if state.validations_since_best >= recipe.patience:
-                _LOGGER.info("no better network for %d validations: stopped after %d steps", recipe.patience, state.step)
+                _LOGGER.info(
+                    "no better network for %d validations: stopped after %d steps",
+                    recipe.patience,
+                    state.step,
+                )
                 break
             loss = float(trainer.train_on_batch(batch.features, batch.target()))
             if not math.isfinite(loss):
@@ -202,16 +251,31 @@ def train(
             validation_loss = math.nan
             if state.step % recipe.validate_every == 0 or state.step == recipe.steps:
                 validation_loss = trainer.validation_loss(validation)
-                log.write(step=state.step, loss=float(np.mean(losses)), validation_loss=validation_loss)
+                log.write(
+                    step=state.step, loss=float(np.mean(losses)), validation_loss=validation_loss
+                )
                 losses.clear()
                 if validation_loss < state.best_loss:
-                    state.best_loss, state.best_step, state.validations_since_best = validation_loss, state.step, 0
+                    state.best_loss, state.best_step, state.validations_since_best = (
+                        validation_loss,
+                        state.step,
+                        0,
+                    )
                     _save_weights(network, work / "best.weights.h5")
                 else:
                     state.validations_since_best += 1
                 state.save(work, trainer)
             if report is not None:
-                report(Progress(state.step, recipe.steps, loss, validation_loss, state.best_loss, state.best_step))
+                report(
+                    Progress(
+                        state.step,
+                        recipe.steps,
+                        loss,
+                        validation_loss,
+                        state.best_loss,
+                        state.best_step,
+                    )
+                )
     return load_best(spec, recipe, work)
 
 
@@ -225,7 +289,9 @@ def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
     """
     path = work / "best.weights.h5"
     if not path.exists():
-        raise TrainingError(f"{work} holds no trained network yet; let the training run to its first validation.")
+        raise TrainingError(
+            f"{work} holds no trained network yet; let the training run to its first validation."
+        )
     network = _with_precision(recipe, spec)
     network.load_weights(path)
     precise = find_network(recipe.network).build(spec, None)
@@ -243,9 +309,18 @@ def _with_precision(recipe: Recipe, spec: ModelSpec) -> keras.Model:
 
 
 def _check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
-    content = json.loads(json.dumps({"recipe": dataclasses.asdict(recipe), **{k: v for k, v in spec.to_dict().items() if k in ("signal", "mel", "network")}}))
+    content = json.loads(
+        json.dumps(
+            {
+                "recipe": dataclasses.asdict(recipe),
+                **{k: v for k, v in spec.to_dict().items() if k in ("signal", "mel", "network")},
+            }
+        )
+    )
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
-        raise TrainingError(f"{path.parent} holds a run with other settings; continue it with those (see {path}), or choose another folder for this one.")
+        raise TrainingError(
+            f"{path.parent} holds a run with other settings; continue it with those (see {path}), or choose another folder for this one."
+        )
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

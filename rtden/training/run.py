@@ -12,8 +12,16 @@ from typing import Any
 import keras
 
 from rtden.errors import AudioFileError, TrainingError
-from rtden.sidecar import ModelSpec, find_model, load_spec, save_spec
-from rtden.training.export import WEIGHTS_SUFFIX, Outcome, export, held_out_mixtures, judge, load_network, sequences_of
+from rtden.model import ModelSpec, find_model, load_spec, save_spec
+from rtden.training.export import (
+    WEIGHTS_SUFFIX,
+    Outcome,
+    export,
+    held_out_mixtures,
+    judge,
+    load_network,
+    sequences_of,
+)
 from rtden.training.network import find_network
 from rtden.training.recipe import Corpus, Progress, Recipe, load_best, train
 
@@ -30,7 +38,14 @@ def new_spec(recipe: Recipe) -> ModelSpec:
     if recipe.network == "seed":
         return ModelSpec(name=recipe.network, mean_db=-30.0, iterations=1, frames_inverted=1)
     channels = ("log_mel", "above_floor", "above_mean")
-    return ModelSpec(name=recipe.network, mean_db=-30.0, channels=channels, frames_per_column=2, iterations=0, frames_inverted=1)
+    return ModelSpec(
+        name=recipe.network,
+        mean_db=-30.0,
+        channels=channels,
+        frames_per_column=2,
+        iterations=0,
+        frames_inverted=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +109,22 @@ def train_model(
         network, spec = load_network(start_path)
         recipe = dataclasses.replace(recipe, network=spec.training["network"])
     work.mkdir(parents=True, exist_ok=True)
-    folders = {"speech": str(speech.resolve()), "noise": str(noise.resolve()), "start": None if start_path is None else str(start_path.resolve())}
-    corpus = Corpus.load(speech, noise, work / "cache", rate_hz=spec.rate_hz, copies=recipe.copies, seed=recipe.seed)
+    folders = {
+        "speech": str(speech.resolve()),
+        "noise": str(noise.resolve()),
+        "start": None if start_path is None else str(start_path.resolve()),
+    }
+    corpus = Corpus.load(
+        speech, noise, work / "cache", rate_hz=spec.rate_hz, copies=recipe.copies, seed=recipe.seed
+    )
     (work / "folders.json").write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     trained = train(spec, corpus, recipe, work, start=network, report=report)
     return _finish(trained, spec, corpus, recipe, work, out, start_path, data)
 
 
-def export_run(work: Path, out: Path, *, data: list[dict[str, Any]] | None = None, force: bool = False) -> Made:
+def export_run(
+    work: Path, out: Path, *, data: list[dict[str, Any]] | None = None, force: bool = False
+) -> Made:
     """Write the best network so far of a run, finished or not, as :func:`train_model` does at its end.
 
     Raises
@@ -116,11 +139,20 @@ def export_run(work: Path, out: Path, *, data: list[dict[str, Any]] | None = Non
         settings = json.loads((work / "recipe.json").read_text(encoding="utf-8"))["recipe"]
         folders = json.loads((work / "folders.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError):
-        raise TrainingError(f"{work} holds no training run; give the --work folder of 'rtden train'.") from None
+        raise TrainingError(
+            f"{work} holds no training run; give the --work folder of 'rtden train'."
+        ) from None
     recipe = Recipe(**{**settings, "resolutions": tuple(settings["resolutions"])})
     start_path = Path(folders["start"]) if folders["start"] else None
     spec = new_spec(recipe) if start_path is None else load_spec(start_path)
-    corpus = Corpus.load(Path(folders["speech"]), Path(folders["noise"]), work / "cache", rate_hz=spec.rate_hz, copies=recipe.copies, seed=recipe.seed)
+    corpus = Corpus.load(
+        Path(folders["speech"]),
+        Path(folders["noise"]),
+        work / "cache",
+        rate_hz=spec.rate_hz,
+        copies=recipe.copies,
+        seed=recipe.seed,
+    )
     return _finish(load_best(spec, recipe, work), spec, corpus, recipe, work, out, start_path, data)
 
 
@@ -133,11 +165,17 @@ def check_out(out: Path, *, force: bool) -> None:
         If not.
     """
     if out.suffix != ".tflite":
-        raise AudioFileError(f"a model's name ends in .tflite; call it {out.with_suffix('.tflite')}.")
+        raise AudioFileError(
+            f"a model's name ends in .tflite; call it {out.with_suffix('.tflite')}."
+        )
     if not force and out.exists():
-        raise AudioFileError(f"{out} exists already; choose another name, or overwrite it with --force.")
+        raise AudioFileError(
+            f"{out} exists already; choose another name, or overwrite it with --force."
+        )
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise AudioFileError(f"the folder {out.parent} does not exist or cannot be written to; choose another.")
+        raise AudioFileError(
+            f"the folder {out.parent} does not exist or cannot be written to; choose another."
+        )
 
 
 def _finish(
@@ -153,12 +191,15 @@ def _finish(
     held_out = corpus.source(spec, recipe, validation=True)
     columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
     numbers = range(CALIBRATION_COLUMNS)  # more than enough
-    calibration = sequences_of(map(corpus.source(spec, recipe), numbers), columns, CALIBRATION_COLUMNS // columns)
+    calibration = sequences_of(
+        map(corpus.source(spec, recipe), numbers), columns, CALIBRATION_COLUMNS // columns
+    )
     check = sequences_of(map(held_out, numbers), columns, CHECK_COLUMNS // columns)
     before_training = dict(spec.training)
     spec = dataclasses.replace(
         spec,
-        description=f"Trained by 'rtden train' ({recipe.network})" + (f" from {start_path.stem}." if start_path else "."),
+        description=f"Trained by 'rtden train' ({recipe.network})"
+        + (f" from {start_path.stem}." if start_path else "."),
         metrics={},
         training={
             "recipe": dataclasses.asdict(recipe),
@@ -174,7 +215,10 @@ def _finish(
     before, outcome = judge(mixtures, spec, loss, start_path), judge(mixtures, spec, loss, made)
     written = load_spec(made)
     figures = {"mixtures": len(mixtures), "before": before.to_dict(), "after": outcome.to_dict()}
-    save_spec(dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": figures}), made)
+    save_spec(
+        dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": figures}),
+        made,
+    )
     # Judged by what the run was to make small; by that alone a network that mutes everything can win where speech is sparse.
     if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
         origin = "the noisy sound itself" if start_path is None else f"model '{start_path.stem}'"

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from rtden.sidecar import ModelSpec, save_spec
+from rtden.model import ModelSpec, save_spec
 from rtden.training.export import to_tflite
 
 FOLDER = Path(__file__).parent / "models"
@@ -45,24 +45,42 @@ SPECS = {
         phase="random",
     ),
     # two channels, int8, the shipped geometry
-    "int8_two_channels": ModelSpec(name="int8_two_channels", channels=("log_mel", "above_floor"), iterations=1, frames_inverted=1),
+    "int8_two_channels": ModelSpec(
+        name="int8_two_channels",
+        channels=("log_mel", "above_floor"),
+        iterations=1,
+        frames_inverted=1,
+    ),
     # a memory of four columns carried from call to call, three channels, int8, the shipped geometry
-    "int8_carried": ModelSpec(name="int8_carried", channels=("log_mel", "above_floor", "above_mean"), frames_inverted=1),
+    "int8_carried": ModelSpec(
+        name="int8_carried", channels=("log_mel", "above_floor", "above_mean"), frames_inverted=1
+    ),
 }
 
 
 def _windowed(shape: tuple[int, ...]) -> keras.Model:
     return keras.Sequential(
-        [keras.Input(shape), layers.Conv2D(4, 3, padding="same", activation="relu"), layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+        [
+            keras.Input(shape),
+            layers.Conv2D(4, 3, padding="same", activation="relu"),
+            layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
+        ]
     )
 
 
 def _carried(shape: tuple[int, ...]) -> keras.Model:
-    mel, past = keras.Input((shape[0], None, shape[2]), name="mel"), keras.Input((4, shape[0], 4), name="past_only")
+    mel, past = (
+        keras.Input((shape[0], None, shape[2]), name="mel"),
+        keras.Input((4, shape[0], 4), name="past_only"),
+    )
     x = layers.Conv2D(4, (1, 3), padding="same", activation="relu")(layers.Permute((2, 1, 3))(mel))
     x = layers.Concatenate(axis=1)([past, x])
-    share = layers.Conv2D(1, (3, 3), dilation_rate=(2, 1), activation="sigmoid")(layers.ZeroPadding2D(((0, 0), (1, 1)))(x))
-    return keras.Model({"mel": mel, "past_only": past}, {"share": layers.Permute((2, 1, 3))(share), "seen_only": x})
+    share = layers.Conv2D(1, (3, 3), dilation_rate=(2, 1), activation="sigmoid")(
+        layers.ZeroPadding2D(((0, 0), (1, 1)))(x)
+    )
+    return keras.Model(
+        {"mel": mel, "past_only": past}, {"share": layers.Permute((2, 1, 3))(share), "seen_only": x}
+    )
 
 
 def main() -> None:
@@ -76,7 +94,16 @@ def main() -> None:
         content = to_tflite(network, calibration=sequences if name.startswith("int8") else None)
         path = FOLDER / f"{name}.tflite"
         path.write_bytes(content)
-        save_spec(ModelSpec.from_dict({**spec.to_dict(), "description": "Untrained, for tests.", "sha256": hashlib.sha256(content).hexdigest()}), path)
+        save_spec(
+            ModelSpec.from_dict(
+                {
+                    **spec.to_dict(),
+                    "description": "Untrained, for tests.",
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+            ),
+            path,
+        )
 
 
 if __name__ == "__main__":

@@ -23,10 +23,14 @@ SENTENCES = (
 
 def speak(voice: str, text: str) -> np.ndarray:
     """Return a spoken sentence at RATE_HZ, with a pause after it."""
-    wav = subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "--stdout", text], capture_output=True, check=True).stdout
+    wav = subprocess.run(
+        ["espeak-ng", "-v", voice, "-s", "150", "--stdout", text], capture_output=True, check=True
+    ).stdout
     # The size in a header written to a pipe is made up; what follows its 44 bytes is 16-bit mono at 22050 Hz.
     samples = np.frombuffer(wav[44:], np.int16).astype(np.float32) / 32768.0
-    return np.concatenate([soxr.resample(samples, 22050, RATE_HZ), np.zeros(RATE_HZ // 4, np.float32)])
+    return np.concatenate(
+        [soxr.resample(samples, 22050, RATE_HZ), np.zeros(RATE_HZ // 4, np.float32)]
+    )
 
 
 def shaped(rng: np.random.Generator, samples: int, slope_db_per_octave: float) -> np.ndarray:
@@ -40,7 +44,9 @@ def shaped(rng: np.random.Generator, samples: int, slope_db_per_octave: float) -
 def main() -> None:
     """Write both files."""
     rng = np.random.default_rng(7)
-    clean = np.concatenate([np.zeros(RATE_HZ // 2, np.float32), *(speak(*sentence) for sentence in SENTENCES)])
+    clean = np.concatenate(
+        [np.zeros(RATE_HZ // 2, np.float32), *(speak(*sentence) for sentence in SENTENCES)]
+    )
     clean *= 0.07 / np.sqrt(np.mean(clean[np.abs(clean) > 0.01] ** 2))
     seconds = np.arange(len(clean)) / RATE_HZ
     fan = shaped(rng, len(clean), -4.0) * (1.0 + 0.3 * np.sin(2 * np.pi * 0.35 * seconds))

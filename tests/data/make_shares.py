@@ -18,7 +18,12 @@ from conftest import DATA, MODELS, shares_of
 def main() -> None:
     """Write the file anew."""
     noisy, _ = soundfile.read(DATA / "noisy.flac", dtype="float32")
-    means = {path.stem: [round(float(mean), 5) for mean in shares_of(path, noisy, every=16).mean(axis=(1, 2))] for path in MODELS}
+    means = {
+        path.stem: [
+            round(float(mean), 5) for mean in shares_of(path, noisy, every=16).mean(axis=(1, 2))
+        ]
+        for path in MODELS
+    }
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(bands)}" for name, bands in means.items())
     (DATA / "shares.json").write_text(f"{{\n{lines}\n}}\n")
 

@@ -1,0 +1,1 @@
+"""Live sound: a source, a sink, and the engine between them."""

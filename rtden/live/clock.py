@@ -1,0 +1,113 @@
+"""Two sound devices have two clocks: how fast to play so that the delay stays, and how much sound to keep ready."""
+
+from __future__ import annotations
+
+from rtden.resample import MOST_DRIFT_PPM
+
+SETTLE_SECONDS = 5.0
+"""After a start or a drop-out: so long the delay is watched before it is held."""
+SMOOTH_SECONDS = 2.0
+HOLD_SECONDS = 15.0
+"""Time constant by which a deviation is taken back: critically damped, a step of 300 ppm moves the delay by 1.7 ms more than is let pass."""
+LET_PASS_SECONDS = 0.0015
+"""A deviation up to this is left alone: callbacks come irregularly, and two clocks that agree should be left alone, too."""
+LONGEST_BUFFER_SECONDS = 0.2
+BUFFER_STEP = 1.5
+BUFFER_LEAST_STEP_SECONDS = 0.005
+QUIET_SECONDS = 60.0
+"""Without a drop-out for so long, the buffer may shrink."""
+SPARE_SECONDS = 0.008
+"""What must have been left in the buffer at its lowest for it to shrink."""
+SHRINK_SECONDS = 0.002
+
+
+class DriftControl:
+    """Finds by how many ppm one clock runs faster than the other, from the delay between them.
+
+    A proportional-integral controller of second order, critically damped, on the smoothed delay (Adriaensen, "Using a DLL to
+    filter time", 2005, uses the same filter on timestamps). What it has learned, the integral, survives drop-outs.
+    """
+
+    def __init__(self) -> None:
+        self.ppm = 0.0
+        self._learned_ppm = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Learn anew what to hold the delay at, for it has jumped."""
+        self.held_seconds: float | None = None
+        self._smoothed_seconds = 0.0
+        self._seen_seconds = 0.0
+
+    def shift(self, seconds: float) -> None:
+        """Hold the delay at a value that is this much larger from now on."""
+        if self.held_seconds is not None:
+            self.held_seconds += seconds
+
+    def update(self, delay_seconds: float, elapsed_seconds: float) -> None:
+        """Take in the delay as it is and the time since the last look; `ppm` then says how much faster to play."""
+        if self._seen_seconds == 0.0:
+            self._smoothed_seconds = delay_seconds
+        self._seen_seconds += elapsed_seconds
+        weight = elapsed_seconds / (min(SMOOTH_SECONDS, self._seen_seconds) + elapsed_seconds)
+        self._smoothed_seconds += weight * (delay_seconds - self._smoothed_seconds)
+        if self._seen_seconds < SETTLE_SECONDS:
+            return
+        if self.held_seconds is None:
+            self.held_seconds = self._smoothed_seconds
+        deviation_seconds = self._smoothed_seconds - self.held_seconds
+        excess_seconds = deviation_seconds - min(
+            LET_PASS_SECONDS, max(-LET_PASS_SECONDS, deviation_seconds)
+        )
+        pull_ppm = 2.0 / HOLD_SECONDS * excess_seconds * 1e6
+        wanted_ppm = self._learned_ppm + pull_ppm
+        self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))
+        if self.ppm == wanted_ppm:  # at its stop it learns nothing
+            self._learned_ppm += elapsed_seconds * excess_seconds * 1e6 / HOLD_SECONDS**2
+
+    @property
+    def delay_seconds(self) -> float:
+        """The delay, smoothed."""
+        return self._smoothed_seconds
+
+
+class BufferControl:
+    """How much sound is kept ready for the sink beyond its blocks: more after a drop-out, carefully less after quiet minutes.
+
+    Parameters
+    ----------
+    seconds : float
+        To begin with.
+    pinned : bool
+        Whether it stays so.
+    """
+
+    def __init__(self, seconds: float, *, pinned: bool) -> None:
+        self.seconds, self._pinned = seconds, pinned
+        self._least_seconds = seconds
+        self._quiet_seconds = 0.0
+
+    def drop_out(self) -> None:
+        """Note that the sink ran dry."""
+        self._quiet_seconds = 0.0
+        if not self._pinned:
+            self.seconds = min(
+                LONGEST_BUFFER_SECONDS,
+                max(self.seconds * BUFFER_STEP, self.seconds + BUFFER_LEAST_STEP_SECONDS),
+            )
+
+    def shrink(self, spare_seconds: float, elapsed_seconds: float) -> float:
+        """Return by how much the delay should fall now, given what was left at the lowest since this was last asked."""
+        self._quiet_seconds = (
+            self._quiet_seconds + elapsed_seconds if spare_seconds >= SPARE_SECONDS else 0.0
+        )
+        if (
+            self._pinned
+            or self._quiet_seconds < QUIET_SECONDS
+            or self.seconds <= self._least_seconds
+        ):
+            return 0.0
+        self._quiet_seconds = 0.0
+        step = min(SHRINK_SECONDS, self.seconds - self._least_seconds)
+        self.seconds -= step
+        return step

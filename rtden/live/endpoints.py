@@ -1,0 +1,91 @@
+"""The two sides of the live engine: sound devices, or recordings in their place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from rtden.files.audio_file import SUFFIXES
+from rtden.live.devices import DeviceSink, DeviceSource
+from rtden.live.fade import SmoothReader
+from rtden.live.file_endpoints import FileSink, FileSource
+from rtden.ring import Ring
+
+
+class Endpoint(Protocol):
+    """One side of the engine: a device, or a file in its place."""
+
+    name: str
+    rate_hz: int
+    channels: int
+    block_samples: int
+    flagged_blocks: int
+    called_at: float
+    """When its ring was last filled or emptied; NaN before the first time."""
+    may_return: bool
+    """Whether it is a device, which may go away and come back."""
+    ring: Ring
+
+    @property
+    def latency_seconds(self) -> float:
+        """Delay between the ring and the air."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work; raises what ended it, if something did."""
+
+    def open(self) -> None:
+        """Find a device that was stopped, and open it again; it then may have another rate, other channels and another ring."""
+
+    def look_anew(self) -> None:
+        """Make :meth:`open` see devices that were not there before; every device must be stopped."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class Source(Endpoint, Protocol):
+    """Where sound comes from."""
+
+    exhausted: bool
+
+
+class Sink(Endpoint, Protocol):
+    """Where sound goes to."""
+
+    reader: SmoothReader
+
+
+def is_recording(name: str) -> bool:
+    """Return whether a name given for a device means a recording: it has the suffix of one, or is a file."""
+    return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
+
+
+def open_source(name: str) -> Source:
+    """Open what a user calls the input: a recording, or a device as :func:`rtden.live.devices.find_device` finds it.
+
+    Raises
+    ------
+    AudioFileError, DeviceError
+        If it cannot be opened.
+    """
+    return FileSource(Path(name)) if is_recording(name) else DeviceSource(name)
+
+
+def open_sink(name: str, *, rate_hz: int, channels: int = 1, force: bool = False) -> Sink:
+    """Open what a user calls the output; `rate_hz` and `channels` are those of a recording to be written.
+
+    Raises
+    ------
+    AudioFileError, DeviceError
+        If it cannot be opened.
+    """
+    return (
+        FileSink(Path(name), rate_hz, channels=channels, force=force)
+        if is_recording(name)
+        else DeviceSink(name, channels=channels)
+    )

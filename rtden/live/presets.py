@@ -1,0 +1,125 @@
+"""Presets: which settings of a live stream a machine can carry."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rtden.denoiser import Denoiser
+from rtden.errors import SettingsError
+from rtden.model import find_model, load_spec
+from rtden.settings import HOPS_PER_STEP, Settings
+
+AUTO = "auto"
+SELF_TEST_SECONDS = 0.5
+"""Time that :func:`self_test` takes, the loading of the model aside."""
+HIGHEST_LOAD = 0.4
+"""Share of one core that a preset may take: the rest is for resampling, the system, and a processor that gets warm and slow."""
+FEWEST_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What to run on a kind of machine."""
+
+    model: str | None = None
+    """The network; None is the default one."""
+    hops_per_step: int
+    """New columns per step."""
+    buffer_ms: float
+    """Sound kept ready for the output beyond its blocks."""
+
+
+# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller one, does seven times its work at a far
+# worse quality, for it takes whole windows.
+PRESETS = {
+    "zero2": Preset(hops_per_step=2, buffer_ms=60.0),
+    "pi4": Preset(hops_per_step=1, buffer_ms=30.0),
+    "pi5": Preset(hops_per_step=1, buffer_ms=20.0),
+    "desktop": Preset(hops_per_step=1, buffer_ms=15.0),
+}
+NAMES = (*PRESETS, AUTO)
+
+
+def find_preset(name: str, model: str | Path | None = None) -> Preset:
+    """Return a preset by its name; "auto" is found by :func:`self_test`.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such preset.
+    ModelError
+        If the model of the self-test cannot be used.
+    """
+    check_name(name)
+    return self_test(model) if name == AUTO else PRESETS[name]
+
+
+def check_name(name: str) -> None:
+    """Raise SettingsError unless there is a preset of this name."""
+    if name not in NAMES:
+        raise SettingsError(f"there is no preset '{name}'; choose one of {', '.join(NAMES)}.")
+
+
+def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
+    """Return the preset of least delay whose load is at most `HIGHEST_LOAD` on this machine, tried for `seconds` in all.
+
+    An hops_per_step that takes more than that is left at once; where none is cheap enough it is the largest. What is slower is also less
+    even: the buffer grows with the load from the desktop's to that of the weakest machine, which has it with a larger hops_per_step, too.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    least_ms, most_ms = PRESETS["desktop"].buffer_ms, PRESETS["zero2"].buffer_ms
+    found, buffer_ms = HOPS_PER_STEP[-1], most_ms
+    for hops_per_step in HOPS_PER_STEP:
+        carried = load(model, hops_per_step, seconds=seconds / len(HOPS_PER_STEP))
+        if carried <= HIGHEST_LOAD:
+            found = hops_per_step
+            if hops_per_step == 1:
+                buffer_ms = round(least_ms + carried / HIGHEST_LOAD * (most_ms - least_ms))
+            break
+    return Preset(
+        model=None if model is None else str(model), hops_per_step=found, buffer_ms=float(buffer_ms)
+    )
+
+
+def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:
+    """Return processing time over real time of a model at an hops_per_step, by the median of :func:`time_steps`."""
+    spec = load_spec(find_model(model))
+    return (
+        float(np.median(time_steps(model, hops_per_step, seconds=seconds)))
+        * spec.rate_hz
+        / (hops_per_step * spec.hop)
+    )
+
+
+def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) -> list[float]:
+    """Return the times of the steps that `seconds` allow, in seconds; three at the least.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    from rtden.measure.cost import (
+        babble,  # brings multiprocessing, which a preset by name does without
+    )
+
+    denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
+    signal = babble(denoiser.rate_hz, denoiser.rate_hz)
+    step = denoiser.step_samples
+    denoiser.feed(signal[: step + denoiser.spec.n_fft])  # the first call of everything costs more
+    times: list[float] = []
+    ends_at = time.perf_counter() + seconds
+    while time.perf_counter() < ends_at or len(times) < FEWEST_STEPS:
+        at = step * (len(times) % (len(signal) // step))
+        began = time.perf_counter()
+        denoiser.feed(signal[at : at + step])
+        times.append(time.perf_counter() - began)
+    return times

@@ -1,0 +1,61 @@
+"""Writes the noisy and the cleaned sound of a live stream to files."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from rtden.files.audio_file import write_recording
+from rtden.types import Array
+
+
+class Recorder:
+    """noisy.wav and cleaned.wav in a folder, aligned, written by a thread of their own: a slow disk must not stop the worker.
+
+    Raises
+    ------
+    AudioFileError
+        If the files cannot be made.
+    """
+
+    def __init__(
+        self, folder: Path, source_hz: int, sink_hz: int, *, channels: int = 1, force: bool = False
+    ) -> None:
+        self._open = ExitStack()
+        self._queue: queue.SimpleQueue[tuple[int, Array] | None] = queue.SimpleQueue()
+        try:
+            self._writers = [
+                self._open.enter_context(
+                    write_recording(folder / name, rate_hz, channels, force=force)
+                )
+                for name, rate_hz in (("noisy.wav", source_hz), ("cleaned.wav", sink_hz))
+            ]
+        except BaseException:
+            self._open.close()
+            raise
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rtden recorder", daemon=True)
+        self._thread.start()
+
+    def noisy(self, block: Array) -> None:
+        """Take in what came in, shape (samples, channels)."""
+        self._queue.put((0, block))
+
+    def cleaned(self, block: Array) -> None:
+        """Take in what goes out, shape (samples, channels)."""
+        self._queue.put((1, block))
+
+    def stop(self) -> None:
+        """Write what waits, and keep the files."""
+        self._queue.put(None)
+        self._thread.join()
+        self._open.close()
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                self._writers[item[0]](item[1])
+        except BaseException as error:  # handed to the thread that asks for the status
+            self.error = error

@@ -1,0 +1,1 @@
+"""What rtden costs and how well it denoises."""

@@ -1,0 +1,817 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA
+
+import rtden.files.batch as batch
+from rtden import Settings, StreamDenoiser, denoise_file
+from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
+from rtden.files.audio_file import plan
+from rtden.files.batch import MANIFEST, Manifest, Outcome, denoise_files, denoise_part, sha256_of
+from rtden.model import find_model, load_spec
+
+pytestmark = pytest.mark.real_time
+
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+# A shell that starts things in the background makes them deaf to SIGINT: undo that.
+RTDEN = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')",
+]
+
+
+def record(
+    path: Path, seconds: float = 0.3, rate_hz: int = 22050, channels: int = 1, seed: int = 0
+) -> Path:
+    """A recording of noise that comes and goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(
+        (round(seconds * rate_hz), channels)
+    )
+    soundfile.write(
+        path, samples * np.sin(np.arange(len(samples)) / rate_hz * 9.0)[:, None] ** 2, rate_hz
+    )
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too, without the subfolders themselves."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """The samples of all recordings, to the bit (some containers have the time or a random number beside them), and the bytes of what is none."""
+    found: dict[str, Any] = {}
+    for name in names(folder):
+        try:
+            samples, rate_hz = soundfile.read(folder / name, dtype="float32")
+            found[name] = (
+                soundfile.info(folder / name).subtype,
+                rate_hz,
+                samples.shape,
+                samples.tobytes(),
+            )
+        except soundfile.LibsndfileError:
+            found[name] = (folder / name).read_bytes()
+    found.pop(MANIFEST, None)
+    return found
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a manifest."""
+    return [
+        json.loads(line) for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def run(
+    *sources: str, output: str | None = "out", jobs: int | None = 1, **options: Any
+) -> list[Outcome]:
+    found = plan(list(sources), output)
+    return list(denoise_files(found, sources if output is None else [output], jobs=jobs, **options))
+
+
+def states(outcomes: list[Outcome]) -> dict[str, str]:
+    return {outcome.source: outcome.state for outcome in outcomes}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder; in/ has four recordings."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg")):
+        record(
+            tmp_path / "in" / name,
+            rate_hz=(22050, 16000)[number % 2],
+            channels=1 + number // 2,
+            seed=number,
+        )
+    return tmp_path
+
+
+@pytest.fixture
+def finished(folder: Path) -> Path:
+    """The working folder after a run."""
+    assert set(states(run("in")).values()) == {"denoised"}
+    return folder
+
+
+def expected(folder: Path, settings: Settings | None = None) -> dict[str, Any]:
+    """What one call after another of denoise_file makes of in/."""
+    for source, target in plan([str(folder / "in")], str(folder / "one by one")):
+        denoise_file(source, target, settings=settings, force=True)
+    return contents(folder / "one by one")
+
+
+# What is made, and what is written down
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_folder_gives_what_its_recordings_give_one_by_one(folder: Path, jobs: int) -> None:
+    wanted = expected(folder, Settings(limit_db=20.0))
+    outcomes = run("in", jobs=jobs, settings=Settings(limit_db=20.0))
+    assert contents(folder / "out") == wanted
+    assert names(folder / "out") == ["a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg", MANIFEST]
+    reports = {outcome.source: outcome.report for outcome in outcomes}
+    assert all(
+        report and report.source == source and report.seconds == pytest.approx(0.3)
+        for source, report in reports.items()
+    )
+
+
+def test_the_order_does_not_matter(folder: Path) -> None:
+    wanted = expected(folder)
+    pairs = plan(["in"], "out")
+    list(denoise_files(pairs[::-1], ["out"], jobs=1))
+    assert contents(folder / "out") == wanted
+
+
+def test_the_manifest_says_what_was_done(finished: Path) -> None:
+    lines = {line["target"]: line for line in entries(finished / "out")}
+    assert len(entries(finished / "out")) == len(lines) == 4
+    line = lines["deep/er/c.ogg"]
+    assert line["source"] == "../in/deep/er/c.ogg"
+    assert line["source_sha256"] == sha256_of("in/deep/er/c.ogg")
+    assert line["target_sha256"] == sha256_of("out/deep/er/c.ogg")
+    assert (line["model"], line["model_sha256"]) == ("rtden", load_spec(find_model()).sha256)
+    assert line["settings"] == {**Settings().to_dict(), "full_band": True}
+    assert (line["status"], line["error"]) == ("ok", None)
+    assert line["seconds"] == pytest.approx(0.3)
+    assert line["real_time_factor"] > 0
+    assert isinstance(line["noise_removed_db"], float)
+    assert line["rtden"]
+
+
+def test_without_an_output_the_manifest_lies_in_the_named_folder_or_beside_a_named_recording(
+    folder: Path,
+) -> None:
+    record(folder / "apart" / "d.wav")
+    assert set(states(run("in", "apart/d.wav", output=None)).values()) == {"denoised"}
+    assert [line["target"] for line in entries(folder / "apart")] == ["d.denoised.wav"]
+    assert sorted(line["target"] for line in entries(folder / "in")) == [
+        "a.denoised.wav",
+        "b.denoised.flac",
+        "deep/a.denoised.wav",
+        "deep/er/c.denoised.ogg",
+    ]
+    assert set(states(run("in", "apart/d.wav", output=None)).values()) == {"skipped"}
+    assert not [name for name in names(folder) if ".part" in name]
+
+
+def test_a_model_is_loaded_once_for_hundreds_of_recordings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Counted(StreamDenoiser):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(kwargs["rate_hz"])
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("rtden.files.audio_file.StreamDenoiser", Counted)
+    batch._kept.__dict__.clear()
+    for number in range(300):
+        record(folder / "many" / f"{number}.wav", 0.1, (22050, 16000)[number % 2], seed=number)
+    assert set(states(run("many")).values()) == {"denoised"}
+    assert made == [22050, 16000]
+    began = time.monotonic()
+    assert set(states(run("many", output="again", jobs=2)).values()) == {"denoised"}
+    assert time.monotonic() - began < 30  # two processes that start, and 30 seconds of sound
+    assert contents(folder / "again") == contents(folder / "out")
+
+
+def test_no_more_streams_are_kept_than_a_folder_needs(folder: Path) -> None:
+    for rate_hz in range(8000, 16000, 1000):
+        record(folder / "in" / f"{rate_hz}.wav", 0.05, rate_hz)
+    run("in")
+    assert len(batch._kept.streams) == batch.STREAMS_KEPT
+    batch._kept.__dict__.clear()
+
+
+# The same command again
+
+
+def test_what_is_finished_is_skipped(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (finished / "out" / MANIFEST).read_bytes()
+    monkeypatch.setattr(
+        batch, "denoise_part", lambda job: pytest.fail(f"{job.source} is done again")
+    )
+    for force in (False, True):
+        assert set(states(run("in", force=force)).values()) == {"skipped"}
+    shutil.move("out", "elsewhere")
+    os.utime("in/a.wav")  # content decides
+    os.utime("elsewhere/a.wav")
+    assert set(states(run("in", output="elsewhere")).values()) == {"skipped"}
+    assert (finished / "elsewhere" / MANIFEST).read_bytes() == before
+
+
+def test_new_and_changed_recordings_are_done_and_others_skipped(finished: Path) -> None:
+    kept = os.stat("in/a.wav")
+    record(finished / "in" / "a.wav", seed=7)
+    os.utime(
+        "in/a.wav", ns=(kept.st_atime_ns, kept.st_mtime_ns)
+    )  # of the same length and time, too
+    record(finished / "in" / "new.wav", seed=8)
+    assert states(run("in")) == {
+        "in/a.wav": "denoised",
+        "in/b.flac": "skipped",
+        "in/deep/a.wav": "skipped",
+        "in/deep/er/c.ogg": "skipped",
+        "in/new.wav": "denoised",
+    }
+    assert contents(finished / "out") == expected(finished)
+
+
+@pytest.mark.parametrize(
+    "options", [{"settings": Settings(limit_db=10.0)}, {"full_band": False}, {"model": "seed"}]
+)
+def test_another_wish_does_everything_again(finished: Path, options: dict[str, Any]) -> None:
+    before = contents(finished / "out")
+    assert set(states(run("in", **options)).values()) == {"denoised"}
+    assert (contents(finished / "out") != before) == (
+        "full_band" not in options
+    )  # there is nothing above the band
+    assert set(states(run("in", **options)).values()) == {"skipped"}
+    assert len(entries(finished / "out")) == 8
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short"])
+def test_a_damaged_result_is_made_again(finished: Path, damage: str) -> None:
+    target = finished / "out" / "a.wav"
+    whole = target.read_bytes()
+    if damage == "missing":
+        target.unlink()
+    else:
+        target.write_bytes(whole[: 0 if damage == "empty" else len(whole) // 2])
+    assert [source for source, state in states(run("in")).items() if state == "denoised"] == [
+        "in/a.wav"
+    ]
+    assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize("changed", ["another recording", "no recording"])
+def test_a_result_that_somebody_has_changed_is_kept_unless_forced(
+    finished: Path, changed: str
+) -> None:
+    target = finished / "out" / "a.wav"
+    whole = target.read_bytes()
+    if changed == "another recording":
+        record(target, 1.0)
+    else:
+        target.write_bytes(b"something dear")
+    dear = target.read_bytes()
+    outcome = next(outcome for outcome in run("in") if outcome.state != "skipped")
+    assert outcome.state == "failed"
+    assert "out/a.wav exists already and was changed" in outcome.error
+    assert target.read_bytes() == dear
+    assert states(run("in", force=True))["in/a.wav"] == "denoised"
+    assert target.read_bytes() == whole
+
+
+def test_a_foreign_file_in_the_way_is_kept_unless_forced(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "a.wav").write_bytes(b"something dear")
+    outcomes = run("in")
+    assert states(outcomes) == {
+        "in/a.wav": "failed",
+        "in/b.flac": "denoised",
+        "in/deep/a.wav": "denoised",
+        "in/deep/er/c.ogg": "denoised",
+    }
+    assert (
+        outcomes[0].error
+        == "out/a.wav exists already; choose another file, or overwrite it with --force."
+    )
+    assert (folder / "out" / "a.wav").read_bytes() == b"something dear"
+    assert states(run("in", force=True))["in/a.wav"] == "denoised"
+    assert contents(folder / "out") == expected(folder)
+
+
+def test_a_file_that_comes_in_the_way_meanwhile_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(job: batch.Job) -> Any:
+        part = denoise_part(job)
+        Path(job.target).write_bytes(b"something dear")
+        return part
+
+    monkeypatch.setattr(batch, "denoise_part", late)
+    assert set(states(run("in")).values()) == {"failed"}
+    assert set(contents(folder / "out").values()) == {b"something dear"}
+    assert {line["status"] for line in entries(folder / "out")} == {"failed"}
+
+
+def test_a_renamed_or_copied_recording_gets_the_finished_result(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        batch, "denoise_part", lambda job: pytest.fail(f"{job.source} is done again")
+    )
+    shutil.move("in/a.wav", "in/renamed.wav")
+    shutil.copy("in/b.flac", "in/deep/copied.flac")
+    found = states(run("in"))
+    assert (found["in/renamed.wav"], found["in/deep/copied.flac"]) == ("copied", "copied")
+    assert (finished / "out" / "renamed.wav").read_bytes() == (
+        finished / "out" / "a.wav"
+    ).read_bytes()
+    assert (finished / "out" / "deep" / "copied.flac").read_bytes() == (
+        finished / "out" / "b.flac"
+    ).read_bytes()
+    assert entries(finished / "out")[-1]["target"] in ("renamed.wav", "deep/copied.flac")
+    assert set(states(run("in")).values()) == {"skipped"}
+
+
+def test_recordings_that_change_their_names_with_each_other_change_their_results(
+    finished: Path,
+) -> None:
+    for source, target in (("a.wav", "x.wav"), ("deep/a.wav", "a.wav"), ("x.wav", "deep/a.wav")):
+        shutil.move(finished / "in" / source, finished / "in" / target)
+    assert {state for source, state in states(run("in")).items() if source.endswith("a.wav")} <= {
+        "copied",
+        "denoised",
+    }
+    assert contents(finished / "out") == expected(finished)
+    assert set(states(run("in")).values()) == {"skipped"}
+
+
+def test_a_damaged_or_other_result_is_not_copied(finished: Path) -> None:
+    (finished / "out" / "a.wav").write_bytes(b"damaged")
+    shutil.move("in/a.wav", "in/renamed.wav")
+    shutil.copy(
+        "in/b.flac", "in/b.wav"
+    )  # FLAC under a name that makes its result another container
+    found = states(run("in"))
+    assert (found["in/renamed.wav"], found["in/b.wav"]) == ("denoised", "denoised")
+    assert (finished / "out" / "b.wav").read_bytes()[:4] == b"RIFF"
+
+
+# Runs that were killed
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"source": "../in/a.wav", "target": "a.w'])
+def test_a_torn_last_line_is_no_line(finished: Path, torn: bytes) -> None:
+    path = finished / "out" / MANIFEST
+    *others, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(others) + torn)
+    target = finished / "out" / json.loads(last)["target"]
+    target.unlink()  # it was to be moved there after that line
+    assert sorted(states(run("in")).values()) == ["denoised", "skipped", "skipped", "skipped"]
+    assert set(states(run("in")).values()) == {"skipped"}
+    assert contents(finished / "out") == expected(finished)
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 4 + bool(torn)
+    assert json.loads(lines[-1])["source_sha256"] == json.loads(last)["source_sha256"]
+
+
+def test_a_whole_line_without_its_end_counts(finished: Path) -> None:
+    path = finished / "out" / MANIFEST
+    path.write_bytes(path.read_bytes().rstrip())
+    record(finished / "in" / "new.wav", seed=9)
+    assert sorted(states(run("in")).values()) == ["denoised", *["skipped"] * 4]
+    assert len(entries(finished / "out")) == 5
+
+
+def test_results_whose_lines_were_lost_are_known_by_their_content(finished: Path) -> None:
+    path = finished / "out" / MANIFEST
+    before = contents(finished / "out")
+    path.write_bytes(path.read_bytes()[:100])  # what a machine leaves that loses its power
+    assert set(states(run("in")).values()) == {"denoised"}
+    assert contents(finished / "out") == before
+    path.write_bytes(path.read_bytes()[:-1][: 2 * len(path.read_bytes()) // 3])
+    (finished / "out" / "deep" / "er" / "c.ogg").write_bytes(b"something dear")
+    found = {outcome.target: outcome.state for outcome in run("in")}
+    assert found["out/deep/er/c.ogg"] == "failed"
+    assert (finished / "out" / "deep" / "er" / "c.ogg").read_bytes() == b"something dear"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"status": "ok"}',
+        b"\xff\xfe",
+        b'{"source": [], "target": {}, "status": "ok"}',
+    ],
+)
+def test_lines_that_are_no_entries_do_no_harm(finished: Path, line: bytes) -> None:
+    path = finished / "out" / MANIFEST
+    first, *others = path.read_bytes().splitlines()
+    path.write_bytes(
+        b"\n".join(
+            [
+                line,
+                json.dumps({**json.loads(first), "of a later version": 1}).encode(),
+                *others,
+                b"",
+            ]
+        )
+    )
+    assert set(states(run("in")).values()) == {"skipped"}
+
+
+def test_parts_of_a_run_that_was_killed_are_removed_and_those_of_others_kept(
+    finished: Path,
+) -> None:
+    manifest = Manifest(finished / "out")
+    manifest.close()
+    left = finished / "out" / "deep" / f"{Path(manifest.run).name}-0123456789abcdef.part"
+    left.write_bytes(b"half a recording")
+    other = finished / "out" / ".a.wav.01234567.part"
+    other.write_bytes(b"of a run that goes on")
+    assert set(states(run("in")).values()) == {"skipped"}
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_two_runs_at_a_time_do_not_meet(finished: Path) -> None:
+    manifest = Manifest(finished / "out")
+    manifest.begin([])
+    with pytest.raises(AudioFileError, match="in use by another rtden"):
+        run("in")
+    assert Path(manifest.run).exists()
+    manifest.close()
+    assert set(states(run("in")).values()) == {"skipped"}
+
+
+# What goes wrong
+
+
+def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "in" / "bad.wav").write_bytes(b"no audio")
+    whole = (folder / "in" / "a.wav").read_bytes()
+    (folder / "in" / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    ended = subprocess.run(
+        [*RTDEN, "file", "in", "-o", "out"],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    assert len([line for line in lines if " -> " in line]) == 4
+    assert lines[-1].startswith("rtden: 2 of 6 recordings failed")
+    assert names(folder / "out") == ["a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg", MANIFEST]
+    failed = {
+        line["target"]: line["error"]
+        for line in entries(folder / "out")
+        if line["status"] == "failed"
+    }
+    assert sorted(failed) == ["bad.wav", "cut.wav"]
+    assert "is not audio" in failed["bad.wav"]
+    assert all(f"rtden: {sentence}" in lines for sentence in failed.values())
+    again = subprocess.run(
+        [*RTDEN, "file", "in", "-o", "out"],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "4 skipped, they were finished before." in again.stderr.splitlines()
+
+
+def test_a_recording_that_is_still_being_written_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def while_written(*args: Any, **kwargs: Any) -> Any:
+        report = denoise_file(*args, **kwargs)
+        record(folder / "in" / "a.wav", 1.0)
+        return report
+
+    monkeypatch.setattr(batch, "denoise_file", while_written)
+    pairs = [("in/a.wav", "out/a.wav"), ("in/b.flac", "out/b.flac")]
+    first, second = denoise_files(pairs, ["out"], jobs=1)
+    assert "in/a.wav was changed while it was read" in first.error
+    assert second.state == "denoised"
+    assert names(folder / "out") == ["b.flac", MANIFEST]
+
+
+def test_an_error_that_nobody_expected_is_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(source: str, *_: Any, **__: Any) -> None:
+        raise MemoryError if source.endswith("ogg") else ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(batch, "denoise_file", broken)
+    outcomes = run("in")
+    assert set(states(outcomes).values()) == {"failed"}
+    assert (
+        "in/a.wav could not be denoised (ZeroDivisionError: division by zero)" in outcomes[0].error
+    )
+
+
+def test_a_wish_that_cannot_be_met_is_told_before_anything_is_written(folder: Path) -> None:
+    with pytest.raises(InputError, match="jobs"):
+        run("in", jobs=0)
+    with pytest.raises(ModelError, match="nosuchmodel"):
+        run("in", model="nosuchmodel")
+    with pytest.raises(AudioFileError, match="standard input"):
+        list(denoise_files([("-", "-"), ("in/a.wav", "out/a.wav")], ["out"]))
+    assert not (folder / "out").exists()
+    (folder / "out").mkdir()
+    (folder / "out" / MANIFEST).mkdir()
+    with pytest.raises(AudioFileError, match=MANIFEST):
+        run("in")
+
+
+# Workers that die
+
+
+def part_or_death(job: batch.Job) -> Any:
+    """The work, but one recording kills whoever works on it, and another one the first that does."""
+    name = Path(job.source).name
+    died = Path(job.source).with_suffix(".died")
+    if name == "fatal.wav" or (name == "once.wav" and not died.exists()):
+        died.touch()
+        Path(f"{job.target}.part").touch()  # not one of ours
+        Path(job.target).with_name(f"{Path(job.run).name}-dead.part").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return denoise_part(job)
+
+
+def test_a_killed_worker_takes_only_a_recording_that_kills_twice_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(folder / "in" / "once.wav")
+    wanted = expected(folder)
+    record(folder / "in" / "fatal.wav")
+    monkeypatch.setattr(batch, "denoise_part", part_or_death)
+    outcomes = run("in", jobs=2)
+    assert {
+        outcome.target: outcome.state for outcome in outcomes if outcome.state != "denoised"
+    } == {"out/fatal.wav": "failed"}
+    assert "its process was killed twice" in outcomes[-1].error
+    (folder / "out" / "once.wav.part").unlink()
+    (folder / "out" / "fatal.wav.part").unlink()
+    assert contents(folder / "out") == wanted
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    ]
+
+
+@pytest.mark.parametrize("everybody", [True, False])
+def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
+    folder: Path, everybody: bool
+) -> None:
+    for number in range(6):
+        record(folder / "long" / f"{number}.wav", 60.0, seed=number)
+    record(folder / "long" / "short.wav", 3.0)
+    command = [*RTDEN, "file", "long", "-o", "out", "--jobs", "3", "--hops-per-step", "8"]
+    with subprocess.Popen(
+        command,
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        started = children(process.pid)
+        (os.killpg if everybody else os.kill)(
+            process.pid, signal.SIGINT
+        )  # the terminal sends it to everybody
+        _, err = process.communicate(timeout=30)
+    assert " -> " in first
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("rtden: stopped; ")
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 10
+    while [pid for pid in started if Path(f"/proc/{pid}").exists()] and time.monotonic() < deadline:
+        time.sleep(0.05)  # multiprocessing's helper goes when it sees that its starter has gone
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    done = [line["target"] for line in entries(folder / "out")]
+    assert 0 < len(done) < 7
+    assert names(folder / "out") == sorted([*done, MANIFEST])
+    ended = subprocess.run(
+        command, env=ENV, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert f"{len(done)} skipped, they were finished before." in ended.stderr
+    assert sorted(line["target"] for line in entries(folder / "out")) == [
+        *(f"{number}.wav" for number in range(6)),
+        "short.wav",
+    ]
+    denoise_file("long/3.wav", "3.wav", settings=Settings(hops_per_step=8))
+    assert sha256_of("3.wav") == sha256_of("out/3.wav")
+
+
+def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> None:
+    for number in range(6):
+        record(folder / "long" / f"{number}.ogg", 20.0 + number, seed=number)
+    command = [*RTDEN, "file", "long", "-o", "out", "--jobs", "2", "--hops-per-step", "8"]
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        started = children(process.pid)
+        process.kill()
+    deadline = time.monotonic() + 30
+    while [pid for pid in started if Path(f"/proc/{pid}").exists()] and time.monotonic() < deadline:
+        time.sleep(0.05)  # a worker sees at the end of its recording that nobody waits for it
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert [name for name in names(folder / "out") if name.startswith(".")]
+    path = folder / "out" / MANIFEST
+    path.write_bytes(path.read_bytes()[:50])  # and its machine lost its power
+    ended = subprocess.run(
+        command, env=ENV, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "failed" not in ended.stderr
+    assert names(folder / "out") == [*(f"{number}.ogg" for number in range(6)), MANIFEST]
+    assert set(states(run("long", settings=Settings(hops_per_step=8))).values()) == {"skipped"}
+
+
+# A cluster
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Two workers, each a process."""
+    import distributed
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as made:
+        yield made
+
+
+def test_a_cluster_gives_what_this_machine_gives_though_a_worker_is_killed(
+    folder: Path, cluster: Any
+) -> None:
+    for number in range(8):
+        record(folder / "in" / f"{number}.wav", 15.0, seed=number)
+    wanted = expected(folder)
+    killed = cluster.workers[0].pid
+    outcomes = []
+    for outcome in denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address):
+        if not outcomes:
+            os.kill(killed, signal.SIGKILL)
+        outcomes.append(outcome)
+    deadline = time.monotonic() + 10
+    while (
+        cluster.workers[0].pid == killed and time.monotonic() < deadline
+    ):  # its nanny learns of it in its own time
+        time.sleep(0.05)
+    assert cluster.workers[0].pid != killed
+    assert set(states(outcomes).values()) == {"denoised"}
+    assert len(outcomes) == 12
+    assert contents(folder / "out") == wanted
+    assert sorted(line["target"] for line in entries(folder / "out")) == sorted(wanted)
+    (folder / "in" / "bad.wav").write_bytes(b"no audio")
+    again = states(
+        list(denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address))
+    )
+    assert again.pop("in/bad.wav") == "failed"
+    assert set(again.values()) == {"skipped"}
+    # Ended in the midst: what workers do then is given up.
+    stopped = denoise_files(
+        plan(["in"], "stopped"),
+        ["stopped"],
+        dask=cluster.scheduler_address,
+        settings=Settings(limit_db=3.0),
+    )
+    next(stopped)
+    stopped.close()
+    deadline = time.monotonic() + 10
+    while (
+        len(names(folder / "stopped")) > 1 + len(entries(folder / "stopped"))
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    assert names(folder / "stopped") == sorted(
+        [
+            *(line["target"] for line in entries(folder / "stopped") if line["status"] == "ok"),
+            MANIFEST,
+        ]
+    )
+
+
+def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask
+    import distributed
+
+    record(folder / "in" / "fatal.wav")
+    monkeypatch.setattr(batch, "denoise_part", part_or_death)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as made,
+    ):
+        outcomes = list(denoise_files(plan(["in"], "out"), ["out"], dask=made.scheduler_address))
+    found = {outcome.target: outcome.state for outcome in outcomes}
+    assert found.pop("out/fatal.wav") == "failed"
+    assert set(found.values()) == {"denoised"}
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("tcp://127.0.0.1:9", "Timed out"), ("nonsense", "port"), ("nosuch://here:1", "scheme")],
+)
+def test_an_address_where_no_cluster_answers_is_told_in_one_sentence(
+    folder: Path, address: str, words: str
+) -> None:
+    began = time.monotonic()
+    ended = subprocess.run(
+        [*RTDEN, "file", "in", "-o", "out", "--dask", address],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert time.monotonic() - began < 15
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"rtden: no dask scheduler answers at {address}")
+    assert ended.stderr.count("\n") == 1
+    assert words in ended.stderr
+    assert not (folder / "out").exists()
+
+
+def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    monkeypatch.setattr(batch, "WORKERS_SECONDS", 0.5)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+        ) as empty,
+        pytest.raises(RtdenError, match="has had no worker"),
+    ):
+        list(denoise_files(plan(["in"], "out"), ["out"], dask=empty.scheduler_address))
+    assert names(folder / "out") == [MANIFEST]
+
+
+def test_a_cluster_that_goes_away_ends_the_run_and_keeps_what_is_finished(
+    folder: Path, cluster: Any
+) -> None:
+    for number in range(6):
+        record(folder / "in" / f"{number}.wav", 15.0, seed=number)
+    outcomes = denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address)
+    next(outcomes)
+    cluster.close()
+    with pytest.raises(RtdenError, match="connection to the dask cluster was lost"):
+        list(outcomes)
+    done = [line["target"] for line in entries(folder / "out")]
+    assert names(folder / "out") == sorted([*done, MANIFEST])
+    assert sorted(states(run("in")).values()) == ["denoised"] * (10 - len(done)) + [
+        "skipped"
+    ] * len(done)
+
+
+def test_a_missing_package_is_told_with_what_installs_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingPackageError, match=r"pip install rtden\[dask\]"):
+        run("in", jobs=None, dask="tcp://127.0.0.1:9")
+
+
+def test_a_worker_with_another_model_says_so(folder: Path) -> None:
+    shutil.copy(find_model("seed"), "mine.tflite")
+    shutil.copy(find_model("seed").with_suffix(".json"), "mine.json")
+    job = batch.Job(
+        "in/a.wav",
+        "out/a.wav",
+        str(folder / "in" / "a.wav"),
+        "mine.tflite",
+        load_spec(find_model()).sha256,
+        Settings(),
+        True,
+    )
+    assert "is another one than that of the command" in str(denoise_part(job))
+    assert not (folder / "out").exists()
+
+
+def test_the_bundled_recording_comes_out_as_ever(folder: Path) -> None:
+    shutil.copytree(DATA, "data", ignore=shutil.ignore_patterns("*.py", "*.json", "models"))
+    assert set(states(run("data", jobs=2)).values()) == {"denoised"}
+    for name in ("noisy.flac", "clean.flac"):
+        denoise_file(DATA / name, name)
+        assert sha256_of(name) == sha256_of(f"out/{name}")

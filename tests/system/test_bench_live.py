@@ -1,0 +1,155 @@
+"""bench/live.py: its measure on signals of known delay, and the whole of it with a real PulseAudio."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import live as bench
+import numpy as np
+import pytest
+from pulse import RATE_HZ
+
+pytestmark = pytest.mark.real_time
+
+SCRIPT = Path(bench.__file__)
+LINE = "total latency 128 ms = input 20 + resampling 16 + full band 3.5 + denoiser 46 + buffer 25 + output 20"
+
+
+def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:
+    """Return a signal behind silence, later by any fraction of a sample, and a second longer."""
+    size = len(sound) + RATE_HZ
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(size, 1 / RATE_HZ) * delay_ms / 1000.0)
+    return np.fft.irfft(np.fft.rfft(sound, size) * turn, size).astype(np.float32)
+
+
+def test_clicks_are_within_speech_and_no_two_alike() -> None:
+    clicks = bench.make_clicks(20, np.random.default_rng(0))
+    power = np.square(np.abs(np.fft.rfft(clicks.sound)))
+    hz = np.fft.rfftfreq(len(clicks.sound), 1 / RATE_HZ)
+    assert power[(hz > 250) & (hz < 4100)].sum() / power.sum() > 0.99
+    assert np.abs(clicks.sound).max() == pytest.approx(0.5)
+    one, other = clicks.shapes[:2]
+    assert bench.find_click(np.pad(other, 2000), one, 0, 5000)[1] < bench.HEARD
+    gaps = np.diff(clicks.starts) / RATE_HZ
+    assert gaps.min() >= 0.35
+    assert gaps.max() <= 0.45
+    assert len(set(gaps)) > 15
+
+
+@pytest.mark.parametrize("delay_ms", [3.0, 57.113, 121.5078, 700.02])
+def test_a_known_delay_is_found_to_a_hundredth_of_a_millisecond(
+    delay_ms: float, rng: np.random.Generator
+) -> None:
+    clicks = bench.make_clicks(5, rng)
+    mouth, again, ear = (late(clicks.sound, extra_ms) for extra_ms in (40.0, 10.0, 40.0 + delay_ms))
+    ear += 0.01 * rng.standard_normal(len(ear)).astype(np.float32)
+    # The recordings began at different times.
+    measured = bench.delays(clicks, (mouth, 100.0), (again, 100.03), (ear[RATE_HZ // 5 :], 100.2))
+    np.testing.assert_allclose(measured["delays_ms"], delay_ms, atol=0.01)
+    np.testing.assert_allclose(measured["same_monitor_ms"], 0.0, atol=0.01)
+    assert measured["lost_clicks"] == 0
+
+
+def test_clicks_that_are_torn_or_missing_are_counted(rng: np.random.Generator) -> None:
+    clicks = bench.make_clicks(5, rng)
+    mouth, ear = late(clicks.sound, 0.0), late(clicks.sound, 100.0)
+    ear[clicks.starts[2] + RATE_HZ // 10 :][:2000] = 0.0
+    measured = bench.delays(clicks, (mouth, 0.0), (mouth, 0.0), (ear, 0.0))
+    assert measured["lost_clicks"] == 1
+    assert len(measured["delays_ms"]) == 4
+
+
+def test_parts_are_read_whatever_their_names() -> None:
+    parts = {
+        "input": 20.0,
+        "resampling": 16.0,
+        "full band": 3.5,
+        "denoiser": 46.0,
+        "buffer": 25.0,
+        "output": 20.0,
+    }
+    assert bench.planned_parts(["from a to b", LINE]) == parts
+    said = {
+        "seconds": 1.0,
+        "planned_latency": {
+            "total_ms": 127.0,
+            "source_ms": 20.0,
+            "denoiser_ms": 46.4,
+            "full_band_ms": 3.5,
+            "sink_ms": 20.0,
+        },
+    }
+    assert bench.planned_parts([json.dumps(said)]) == {
+        "input": 20.0,
+        "denoiser": 46.4,
+        "full band": 3.5,
+        "output": 20.0,
+    }
+    assert bench.planned_parts(["from a to b"]) == {}
+
+
+def test_the_shares_add_up() -> None:
+    shares = bench.split(bench.planned_parts([LINE]), 110.0)
+    assert shares["algorithm"] == (65.5, 65.5)
+    assert shares["buffers"] == (25.0, 25.0)
+    assert shares["devices and server"] == (40.0, pytest.approx(19.5))
+    assert sum(left for _, left in shares.values()) == pytest.approx(110.0)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
+    ended = run(
+        "--clicks",
+        "10",
+        "--json",
+        str(tmp_path / "delay.json"),
+        "--plot",
+        str(tmp_path / "delay.png"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads((tmp_path / "delay.json").read_text(encoding="utf-8"))
+    assert f"median {figures['median_ms']:.1f} ms" in ended.stdout
+    assert len(figures["delays_ms"]) + figures["lost_clicks"] == 10
+    assert figures["lost_clicks"] <= 2
+    assert figures["min_ms"] <= figures["median_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+    # Later than the algorithm alone; not later than planned but for the server's own scheduling.
+    assert (
+        figures["planned_ms"]["denoiser"]
+        < figures["median_ms"]
+        < sum(figures["planned_ms"].values()) + 30.0
+    )
+    assert figures["clock_max_ms"] < 5.0
+    assert (tmp_path / "delay.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_go_to_rtden_live() -> None:
+    ended = run("--clicks", "10", "--", "--nonesuch")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("bench/live.py: 'rtden live' did not start: ")
+    assert "--nonesuch" in ended.stderr
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "delay.json").write_text("kept", encoding="utf-8")
+    ended = run("--json", str(tmp_path / "delay.json"))
+    assert ended.returncode == 2
+    assert "exists already" in ended.stderr
+    assert (tmp_path / "delay.json").read_text(encoding="utf-8") == "kept"

@@ -1,0 +1,717 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA
+from typer.testing import CliRunner, Result
+
+from rtden.app.cli import app
+from rtden.model import find_model
+
+pytestmark = pytest.mark.real_time
+
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+RATE_HZ = 22050
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with one recording."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DATA / "noisy.flac", "noisy.flac")
+    return tmp_path
+
+
+def short(path: Path | str, seconds: float = 1.0, rate_hz: int = RATE_HZ, **kwargs: str) -> Path:
+    samples = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate_hz))
+    soundfile.write(path, samples, rate_hz, **kwargs)
+    return Path(path)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+
+
+def run(*arguments: str, **kwargs: object) -> Result:
+    return CliRunner().invoke(app, list(arguments), **kwargs)
+
+
+def real(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RTDEN, *arguments],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **kwargs,
+    )
+
+
+def assert_one_sentence(exit_code: int, stdout: str, stderr: str) -> None:
+    assert exit_code == 2, stderr
+    assert stdout == ""
+    assert stderr.startswith("rtden: "), stderr
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.endswith("\n")
+    assert "Traceback" not in stderr
+
+
+def copy_of_seed(name: str = "copy.tflite") -> Path:
+    """The shipped model under another name in the working folder, with its sidecar."""
+    model = Path(name)
+    shutil.copy(find_model("seed"), model)
+    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
+    return model
+
+
+def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
+    sidecar = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
+    sidecar[section][key] = value
+    model.with_suffix(".json").write_text(json.dumps(sidecar), encoding="utf-8")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["file", "missing.wav"], ["missing.wav", "no file"]),
+        (["file", "x" * 300 + ".wav"], ["xxx"]),
+        (["file", "noisy.flac", "-o", "x" * 300 + ".wav"], ["xxx"]),
+        (["file", "noisy.flac", "-m", "x" * 300], ["xxx"]),
+        (["file", "empty folder"], ["empty folder", "no recordings"]),
+        (["file", "notes.txt"], ["notes.txt", "not audio"]),
+        (["file", "notes.txt/noisy.flac"], ["notes.txt/noisy.flac"]),
+        (["file", "noisy.flac", "-o", "notes.txt/out.flac"], ["notes.txt"]),
+        (["file", "noisy.flac", "--strength", "1.5"], ["strength", "1.5"]),
+        (["file", "noisy.flac", "--strength", "nan"], ["strength", "nan"]),
+        (["file", "noisy.flac", "--limit-db", "-3"], ["limit_db", "-3"]),
+        (["file", "noisy.flac", "--hops-per-step", "3"], ["hops_per_step", "3"]),
+        (["file", "noisy.flac", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
+        (["file", "noisy.flac", "--model", "notes.txt"], ["notes.txt", "sidecar"]),
+        (["file", "noisy.flac", "-o", "taken.flac"], ["taken.flac", "--force"]),
+        (["file", "noisy.flac", "-o", "noisy.flac", "--force"], ["noisy.flac", "original"]),
+        (["file", "noisy.flac", "-o", "empty folder/out.opus"], ["out.opus", "format"]),
+        (
+            ["file", "noisy.flac", "missing.wav", "-o", "notes.txt"],
+            ["several recordings", "notes.txt"],
+        ),
+        (["file", "noisy.flac", "noisy.flac"], ["two recordings"]),
+        (["file", "noisy.flac", "--reference", "missing.wav"], ["missing.wav", "no file"]),
+        (
+            ["file", "noisy.flac", "taken.flac", "-o", "new", "--plot", "p.png"],
+            ["exactly one recording"],
+        ),
+        (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one recording"]),
+        (["file", "noisy.flac", "--plot", "taken.flac"], ["taken.flac", "exists already"]),
+        (["file", "noisy.flac", "--jobs", "0"], ["jobs", "0"]),
+        (
+            ["file", "noisy.flac", "taken.flac", "--dask", "here:1", "--jobs", "2"],
+            ["--jobs", "--dask"],
+        ),
+        (["file", "noisy.flac", "--dask", "here:1"], ["--dask", "folder"]),
+        (["file", "noisy.flac", "-", "-o", "new"], ["standard input"]),
+        (
+            ["file", "noisy.flac", "taken.flac", "-m", "nosuchmodel", "-o", "new"],
+            ["nosuchmodel", "seed"],
+        ),
+        (["file", "low.wav"], ["4000 Hz", "8000"]),
+        (["file", "nine.wav"], ["9 channels"]),
+        (["live", "--in", "missing.wav", "--out", "out.wav"], ["missing.wav", "no file"]),
+        (["live", "--in", "noisy.flac", "--out", "taken.flac"], ["taken.flac", "exists already"]),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--strength", "-1"],
+            ["strength", "-1"],
+        ),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--hops-per-step", "5"],
+            ["hops_per_step", "5"],
+        ),
+        (["live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "0"], ["duration", "0"]),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "nan"],
+            ["duration", "nan"],
+        ),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--buffer-ms", "-1"],
+            ["buffer_ms", "-1"],
+        ),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--model", "nosuchmodel"],
+            ["nosuchmodel", "seed"],
+        ),
+        (
+            ["live", "--in", "noisy.flac", "--out", "out.wav", "--record", "notes.txt"],
+            ["notes.txt"],
+        ),
+        (["bench", "--seconds", "1"], ["seconds", "5"]),
+        (["bench", "--seconds", "nan"], ["seconds", "nan"]),
+        (["bench", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
+        (["bench", "--hops-per-step", "0"], ["hops_per_step", "0"]),
+        (["bench", "--threads", "0"], ["threads", "0"]),
+        (["bench", "--jobs", "2"], ["--jobs", "--streams"]),
+        (["bench", "--streams", "2", "--jobs", "0"], ["--jobs", "0"]),
+        (["bench", "--streams", "2", "--jobs", "3"], ["--streams", "2"]),
+        (["bench", "--streams", "-1"], ["--streams", "-1"]),
+    ],
+    ids=lambda value: " ".join(word[:12] for word in value),
+)
+def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
+    folder: Path, arguments: list[str], words: list[str]
+) -> None:
+    Path("empty folder").mkdir()
+    Path("notes.txt").write_text("no audio", encoding="utf-8")
+    Path("taken.flac").write_bytes(b"something dear")
+    short("low.wav", rate_hz=4000)
+    soundfile.write("nine.wav", np.zeros((800, 9)), 8000)
+    before = {name: Path(name).read_bytes() for name in names(folder)}
+    result = run(*arguments)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert_one_sentence(result.exit_code, result.stdout, result.stderr)
+    for word in words:
+        assert word in result.stderr
+    assert {name: Path(name).read_bytes() for name in names(folder)} == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["no sidecar", "checksum", "shape", "no JSON", "format", "no constants", "kind", "no model"],
+)
+def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
+    folder: Path, damage: str
+) -> None:
+    model = copy_of_seed()
+    sidecar = model.with_suffix(".json")
+    if damage == "no sidecar":
+        sidecar.unlink()
+    elif damage == "checksum":
+        content = bytearray(model.read_bytes())
+        content[-1] ^= 1
+        model.write_bytes(content)
+    elif damage == "shape":
+        edit_sidecar(model, "mel", "bands", 64)
+    elif damage == "no JSON":
+        sidecar.write_text("{", encoding="utf-8")
+    elif damage == "format":
+        sidecar.write_text(json.dumps({"format": 99}), encoding="utf-8")
+    elif damage == "no constants":
+        sidecar.write_text(json.dumps({"format": 1, "name": "x", "sha256": ""}), encoding="utf-8")
+    elif damage == "kind":
+        edit_sidecar(model, "signal", "hop", "many")
+    else:
+        model.write_bytes(b"no network" * 100)
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        sidecar.write_text(
+            json.dumps({**content, "sha256": hashlib.sha256(model.read_bytes()).hexdigest()}),
+            encoding="utf-8",
+        )
+    before = names(folder)
+    for arguments in (["file", "noisy.flac"], ["live", "--in", "noisy.flac", "--out", "out.wav"]):
+        result = run(*arguments, "--model", str(model))
+        assert_one_sentence(result.exit_code, result.stdout, result.stderr)
+        assert "copy" in result.stderr
+        assert names(folder) == before
+    wanted = {
+        "no sidecar": "has no sidecar copy.json",
+        "checksum": "does not match the checksum",
+        "shape": "(1, 128, 16, 1), its sidecar calls for (1, 64, 16, 1)",
+        "no JSON": "cannot be read",
+        "format": "is not of format 1",
+        "no constants": "has no 'signal'",
+        "kind": "wrong kind",
+        "no model": "cannot load the model",
+    }
+    assert wanted[damage] in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["file", "missing.wav"],
+        ["file", "noisy.flac", "--strength", "7"],
+        ["file", "noisy.flac", "-o", "notes.txt/a.flac"],
+        ["live", "--in", "missing.wav"],
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence_by_the_real_program(
+    folder: Path, arguments: list[str]
+) -> None:
+    Path("notes.txt").touch()
+    before = names(folder)
+    result = real(*arguments)
+    assert_one_sentence(result.returncode, result.stdout, result.stderr)
+    assert names(folder) == before
+
+
+def test_words_that_are_no_number_or_no_command_are_told_with_the_usage() -> None:
+    for arguments in (
+        ["file", "a.wav", "--hops-per-step", "two"],
+        ["nosuchcommand"],
+        ["file"],
+        ["file", "a.wav", "--nosuchoption"],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "Usage: " in result.stderr
+        assert "Error: " in result.stderr
+
+
+# Recordings
+
+
+def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_one(
+    folder: Path,
+) -> None:
+    original = Path("noisy.flac").read_bytes()
+    result = run("file", "noisy.flac", "--reference", str(DATA / "clean.flac"))
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"noisy\.flac -> noisy\.denoised\.flac: noise reduced by -?\d+\.\d dB, 12\.\d s in \d+\.\d s \(real-time factor \d+\.\d{3}\)\n",
+        result.stderr,
+    ), result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["SI-SDR", "PESQ-WB", "ESTOI"]
+    before_db, after_db = (
+        float(number)
+        for number in re.fullmatch(
+            r"SI-SDR (-?\d+\.\d\d) dB -> (-?\d+\.\d\d) dB", lines[0]
+        ).groups()
+    )
+    assert before_db == pytest.approx(5.0, abs=0.5)  # what the bundled recording was made with
+    assert after_db != before_db
+    for line, top in zip(lines[1:], (4.65, 1.0), strict=True):
+        before, after = (
+            float(number)
+            for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()
+        )
+        assert 0.0 < before < top
+        assert 0.0 < after < top
+    assert names(folder) == ["noisy.denoised.flac", "noisy.flac"]
+    assert Path("noisy.flac").read_bytes() == original
+    assert soundfile.info("noisy.denoised.flac").frames == soundfile.info("noisy.flac").frames
+
+
+def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
+    result = run("file", "noisy.flac", "--strength", "0", "--reference", "noisy.flac")
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(
+        soundfile.read("noisy.denoised.flac", dtype="int16")[0],
+        soundfile.read("noisy.flac", dtype="int16")[0],
+    )
+    assert "noise reduced by 0.0 dB" in result.stderr
+    before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()
+    assert float(before_db) > 200.0  # against itself
+    assert after_db == before_db
+
+
+def test_options_reach_the_denoiser(folder: Path) -> None:
+    outputs = {}
+    options = {
+        "plain": [],
+        "half": ["--strength", "0.5"],
+        "limited": ["--limit-db", "6"],
+        "seed": [
+            "--model",
+            "seed",
+        ],  # whose answers depend on what follows in the window; the default model's samples are the same at any hops_per_step
+        "advanced": ["--model", "seed", "--hops-per-step", "4"],
+    }
+    for name, arguments in options.items():
+        assert run("file", "noisy.flac", "-o", f"{name}.flac", *arguments).exit_code == 0
+        outputs[name] = soundfile.read(f"{name}.flac")[0]
+    noisy = soundfile.read("noisy.flac")[0]
+    np.testing.assert_allclose(outputs["half"], (outputs["plain"] + noisy) / 2, atol=2**-14)
+    for name, other in (("limited", "plain"), ("seed", "plain"), ("advanced", "seed")):
+        assert np.abs(outputs[name] - outputs[other]).max() > 1e-3
+
+
+def test_a_measured_recording_too_short_for_the_metrics_is_denoised_all_the_same(
+    folder: Path,
+) -> None:
+    short("brief.wav", 0.1)
+    result = real("file", "brief.wav", "--reference", "brief.wav")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[1:] == ["PESQ-WB nan -> nan", "ESTOI nan -> nan"]
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert soundfile.info("brief.denoised.wav").frames == 2205
+
+
+def test_a_picture_is_drawn(folder: Path) -> None:
+    result = run("file", "noisy.flac", "--plot", "mels.png")
+    assert result.exit_code == 0
+    assert "picture: mels.png" in result.stderr
+    assert Path("mels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(folder: Path) -> None:
+    short("good.wav")
+    Path("bad.wav").write_bytes(b"no audio at all")
+    result = run("file", "noisy.flac", "bad.wav", "good.wav", "-o", "out")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = sorted(result.stderr.splitlines())
+    assert len(lines) == 4
+    assert lines[0].startswith("good.wav -> out/good.wav: ")
+    assert lines[1].startswith("noisy.flac -> out/noisy.flac: ")
+    assert lines[2].startswith("rtden: 1 of 3 recordings failed")
+    assert lines[3].startswith("rtden: bad.wav is not audio")
+    assert names(folder / "out") == ["good.wav", "noisy.flac", "rtden-manifest.jsonl"]
+    assert soundfile.info("out/good.wav").frames == RATE_HZ
+
+
+def test_a_folder_of_one_recording_is_measured_and_one_of_a_broken_one_is_told(
+    folder: Path,
+) -> None:
+    Path("in").mkdir()
+    shutil.copy("noisy.flac", "in/one.flac")
+    result = run("file", "in", "--reference", str(DATA / "clean.flac"), "--plot", "one.png")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("SI-SDR ")
+    assert Path("one.png").exists()
+    Path("in/one.flac").write_bytes(b"no audio at all")
+    result = run("file", "in", "-o", "out", "--reference", str(DATA / "clean.flac"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "rtden:"]
+
+
+def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder: Path) -> None:
+    Path("in/deep").mkdir(parents=True)
+    short("in/a.wav")
+    short("in/deep/b.flac")
+    assert run("file", "in").exit_code == 0
+    written = [
+        "a.denoised.wav",
+        "a.wav",
+        "deep/b.denoised.flac",
+        "deep/b.flac",
+        "rtden-manifest.jsonl",
+    ]
+    assert names(folder / "in") == written
+    Path("in/a.denoised.wav").write_bytes(b"something dear")
+    again = run("file", "in")
+    assert again.exit_code == 2
+    assert again.stderr.count("exists already") == 1
+    assert "1 skipped" in again.stderr
+    assert Path("in/a.denoised.wav").read_bytes() == b"something dear"
+    assert run("file", "in", "--force").exit_code == 0
+    assert names(folder / "in") == written
+    assert soundfile.info("in/a.denoised.wav").frames == RATE_HZ
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
+    recording = short(f"a.{suffix}", 2.0, 44100)
+    assert real("file", str(recording)).returncode == 0
+    piped = subprocess.run(
+        [*RTDEN, "file", "-"],
+        env=ENV,
+        input=recording.read_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert piped.returncode == 0, piped.stderr
+    expected, rate_hz = soundfile.read(f"a.denoised.{suffix}")
+    samples, piped_hz = soundfile.read(io.BytesIO(piped.stdout))
+    assert piped_hz == rate_hz == 44100
+    np.testing.assert_array_equal(samples, expected)
+    assert piped.stderr.decode().startswith("- -> -: ")
+    assert piped.stderr.count(b"\n") == 1
+    to_pipe = subprocess.run(
+        [*RTDEN, "file", str(recording), "-o", "-"],
+        env=ENV,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    np.testing.assert_array_equal(soundfile.read(io.BytesIO(to_pipe.stdout))[0], expected)
+    from_pipe = subprocess.run(
+        [*RTDEN, "file", "-", "-o", f"b.{suffix}"],
+        env=ENV,
+        input=recording.read_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert from_pipe.stdout == b""
+    np.testing.assert_array_equal(soundfile.read(f"b.{suffix}")[0], expected)
+    assert names(folder) == sorted(
+        [f"a.{suffix}", f"a.denoised.{suffix}", f"b.{suffix}", "noisy.flac"]
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"not audio" * 1000])
+def test_standard_input_that_is_no_audio_is_told_in_one_sentence(
+    folder: Path, content: bytes
+) -> None:
+    piped = subprocess.run(
+        [*RTDEN, "file", "-"], env=ENV, input=content, capture_output=True, timeout=60, check=False
+    )
+    assert_one_sentence(piped.returncode, piped.stdout.decode(), piped.stderr.decode())
+    assert b"standard input" in piped.stderr
+    assert b"/tmp" not in piped.stderr  # nobody knows a file of that name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models"],
+        ["file", "noisy.flac", "-o", "-"],
+        ["bench", "--seconds", "5", "--hops-per-step", "4", "-m", "seed", "--json"],
+        ["live", "--in", "short.wav", "--out", "out.wav"],
+    ],
+)
+def test_a_reader_that_goes_away_early_causes_no_traceback(
+    folder: Path, arguments: list[str]
+) -> None:
+    short("short.wav", 0.5)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(
+            [*RTDEN, *arguments],
+            env=ENV,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert result.returncode in (1, 2)
+    for word in ("Traceback", "BrokenPipe", "Exception"):
+        assert word not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["file", "noisy.flac", "-o", "-"]])
+def test_a_full_standard_output_is_told_in_one_sentence(folder: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [*RTDEN, *arguments],
+            env=ENV,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert_one_sentence(result.returncode, "", result.stderr)
+
+
+def test_names_are_printed_as_they_are(folder: Path) -> None:
+    name = "[bold]Übung 1[red].wav"
+    short(name)
+    result = run("file", name)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{name} -> [bold]Übung 1[red].denoised.wav: ")
+    missing = run("file", "[bold]none[red].wav")
+    assert "[bold]none[red].wav" in missing.stderr
+
+
+def test_a_name_that_is_no_utf_8_is_denoised_too(folder: Path) -> None:
+    name = b"\xff.wav"
+    short("plain.wav").rename(os.fsdecode(name))
+    result = subprocess.run(
+        [*RTDEN, "file", name], env=ENV, capture_output=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert soundfile.info(b"\xff.denoised.wav").frames == RATE_HZ
+
+
+# The other commands
+
+
+def test_bench_prints_json_that_can_be_read() -> None:
+    result = real("bench", "--json", "--seconds", "5", "--hops-per-step", "1", "--model", "seed")
+    assert result.returncode == 0, result.stderr
+    (figures,) = json.loads(
+        result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    assert figures["model"] == "seed"
+    assert figures["hops_per_step"] == 1
+    assert list(figures["stages"]) == ["frames", "mel", "autoencoder", "griffinlim", "mix"]
+    assert figures["step"]["p50_ms"] > 0
+    assert 0 < figures["real_time_factor"] == pytest.approx(1.0 / figures["headroom"])
+    assert 20 < figures["rss_mb"] < 2000
+
+
+def test_bench_prints_every_figure_whole_where_no_terminal_says_how_wide_it_is() -> None:
+    result = real(
+        "bench", "--seconds", "5", "--hops-per-step", "2", "--hops-per-step", "8", "-m", "seed"
+    )
+    assert result.returncode == 0, result.stderr
+    for name in (
+        "seed",
+        "frames",
+        "mel",
+        "autoencoder",
+        "griffinlim",
+        "mix",
+        "step",
+        "Latency",
+        "Real-time factor",
+    ):
+        assert name in result.stdout, result.stdout
+    assert "…" not in result.stdout
+    assert (
+        len(re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)) == 2 * 7
+    )  # five stages, the whole step, and a step in silence
+
+
+def test_bench_tells_whether_streams_hold() -> None:
+    options = (
+        "bench",
+        "--streams",
+        "2",
+        "--jobs",
+        "2",
+        "--seconds",
+        "5",
+        "--hops-per-step",
+        "4",
+        "--model",
+        "seed",
+    )
+    told = real(*options)
+    assert told.returncode == 0, told.stderr
+    assert re.search(
+        r"^ seed +4 +2 +2 +(yes|no) +\d+\.\d{3} / \d+\.\d{3} ms +\d+\.\d{2} / \d+\.\d{2} ms +92\.88 ms +\d\.\d{2} of 2 cores",
+        told.stdout,
+        re.MULTILINE,
+    )
+    (figures,) = json.loads(real(*options, "--json").stdout)
+    assert (figures["streams"], figures["jobs"]) == (2, 2)
+    assert figures["holds"] == (figures["round"]["p99_ms"] < figures["period_ms"])
+
+
+def test_the_shipped_models_are_listed_with_the_default_first() -> None:
+    result = run("models")
+    assert result.exit_code == 0
+    header, first = result.stdout.splitlines()[:2]
+    assert header.split()[:2] == ["Name", "Size"]
+    assert re.match(r"\s*rtden \(default\)\s+\d+ KiB\s+\S", first)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    for result in (run("--version"), real("--version")):
+        assert result.stdout == f"rtden {version('rtden')}\n"
+        assert result.stderr == ""
+    assert real("--version").returncode == 0
+
+
+def test_the_installed_program_is_this_one() -> None:
+    program = Path(sys.executable).with_name("rtden")
+    result = subprocess.run(
+        [program, "--version"], env=ENV, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout == f"rtden {version('rtden')}\n"
+
+
+def test_help_names_every_command_and_option() -> None:
+    text = run("--help").stdout
+    for command in ("file", "live", "devices", "models", "bench"):
+        assert command in text
+    text = run("file", "-h").stdout
+    for option in (
+        "--output",
+        "--model",
+        "--strength",
+        "--limit-db",
+        "--hops-per-step",
+        "--plot",
+        "--reference",
+        "--jobs",
+        "--dask",
+        "--force",
+    ):
+        assert option in text
+
+
+# Live, between recordings
+
+
+def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_at_least_its_length(
+    folder: Path,
+) -> None:
+    soundfile.write(
+        "in.wav", soundfile.read("noisy.flac")[0][: 2 * RATE_HZ], RATE_HZ
+    )  # speech, for of noise nothing is to be left
+    result = real("live", "--in", "in.wav", "--out", "out.wav", "--record", "kept")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"from in.wav ({RATE_HZ} Hz, 1 ch) to out.wav ({RATE_HZ} Hz, 1 ch)"
+    parts = [float(number) for number in re.findall(r"\d+", lines[1])]
+    assert lines[1].startswith("total latency ")
+    assert parts[0] == pytest.approx(sum(parts[1:]), abs=3)
+    assert parts[0] >= 46  # the denoiser's frame alone
+    summary = next(line for line in lines if re.match(r"\d+\.\d s: noise reduced by", line))
+    seconds, latency_ms, _ = re.search(
+        r"^(\d+\.\d) s: .*total latency (\d+) ms, load .*xruns (\d+)$", summary
+    ).groups()
+    assert float(seconds) >= 1.9
+    assert float(latency_ms) == parts[0]
+    assert "cleaned sound: out.wav" in lines
+    assert names(folder) == [
+        "in.wav",
+        "kept/cleaned.wav",
+        "kept/noisy.wav",
+        "noisy.flac",
+        "out.wav",
+    ]
+    out = soundfile.info("out.wav")
+    assert (out.samplerate, out.channels) == (RATE_HZ, 1)
+    assert out.frames >= 2 * RATE_HZ
+    assert np.abs(soundfile.read("out.wav")[0]).max() > 0.1
+    np.testing.assert_allclose(
+        soundfile.read("kept/noisy.wav")[0], soundfile.read("in.wav")[0], atol=2**-14
+    )
+
+
+def test_live_stops_after_the_given_duration(folder: Path) -> None:
+    result = real("live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "1")
+    assert result.returncode == 0, result.stderr
+    assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
+
+
+def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
+    # A shell that starts things in the background makes them deaf to SIGINT: undo that.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "live", "--in", "noisy.flac", "--out", "out.wav"],
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("in "):
+            assert line, "it ended before its first status line"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "xruns" in out.splitlines()[-2]
+    assert err == ""
+    assert soundfile.info("out.wav").frames >= 0.5 * RATE_HZ
+    assert names(folder) == ["noisy.flac", "out.wav"]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pulse import PulseServer
+
+from rtden import list_models
+from rtden import model as sidecar
+from rtden.app import doctor
+from rtden.app.doctor import (
+    Finding,
+    benchmark,
+    examine,
+    governor,
+    memory,
+    models,
+    python,
+    sound_server,
+    system,
+    to_report,
+)
+
+pytestmark = pytest.mark.real_time
+
+RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+NAMES = [
+    "system",
+    "Python",
+    "runtime",
+    *(f"model {name}" for name in list_models()),
+    "sound files",
+    "PortAudio",
+]
+NAMES += ["sound server", "mic", "speakers", "processor", "real-time", "memory", "benchmark"]
+
+
+def test_a_whole_machine_is_looked_at_in_this_order() -> None:
+    findings = list(examine())
+    assert [finding.name for finding in findings] == NAMES
+    for finding in findings:
+        assert finding.found
+        assert (finding.state == "ok") == (not finding.advice), finding
+    assert not [finding for finding in findings if finding.state == "fail"]
+
+
+def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their_rates(
+    tmp_path: Path,
+) -> None:
+    server = PulseServer(tmp_path, ("speaker",))
+    try:
+        said = subprocess.run(
+            [*RTDEN, "doctor"], env=server.env, capture_output=True, text=True, check=True
+        )
+    finally:
+        server.stop()
+    lines = {
+        line[6:19].strip(): line
+        for line in said.stdout.splitlines()
+        if line[:4].strip() in ("ok", "warn", "fail")
+    }
+    assert list(lines) == NAMES
+    assert "PulseAudio" in lines["sound server"]
+    for name in ("mic", "speakers"):
+        assert lines[name].startswith("ok")
+        assert "44100" in lines[name]
+        assert "48000" in lines[name]
+    assert "headroom" in lines["benchmark"]
+    assert not said.stderr
+
+
+def test_the_benchmark_can_be_left_out() -> None:
+    assert [finding.name for finding in examine(with_benchmark=False)] == NAMES[:-1]
+
+
+def test_json_holds_the_same(tmp_path: Path) -> None:
+    said = subprocess.run([*RTDEN, "doctor", "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(said.stdout)
+    assert set(report) == {"rtden", "state", "findings"}
+    assert [finding["name"] for finding in report["findings"]] == NAMES
+    assert {"name", "state", "found", "advice"} == set(report["findings"][0])
+    assert report["state"] in ("ok", "warn")
+
+
+@pytest.mark.parametrize(
+    ("states", "worst"),
+    [(["ok"], "ok"), (["ok", "warn", "ok"], "warn"), (["warn", "fail", "ok"], "fail")],
+    ids=["good", "not quite", "bad"],
+)
+def test_the_worst_finding_is_the_reports_state(states: list[str], worst: str) -> None:
+    assert to_report([Finding("x", state, "y") for state in states])["state"] == worst
+
+
+def test_a_damaged_model_is_a_failure_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sidecar.models_folder().glob("seed.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "seed.tflite").write_bytes(b"damaged")
+    monkeypatch.setattr(sidecar, "models_folder", lambda: tmp_path)
+    (finding,) = models()
+    assert finding.state == "fail"
+    assert "checksum" in finding.advice
+
+
+def test_a_failure_ends_the_command_with_2(tmp_path: Path) -> None:
+    """Without PortAudio, which is where a fresh machine stands."""
+    hidden = "import ctypes.util, sys\nctypes.util.find_library = lambda name: None\nfrom rtden.app.cli import app\nsys.argv = ['rtden', 'doctor']\napp()"
+    said = subprocess.run(
+        [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 2
+    assert "fail  PortAudio     missing\n" in said.stdout
+    assert "sudo apt install libportaudio2" in said.stdout
+    assert "Traceback" not in said.stderr
+
+
+def test_the_board_and_the_system_are_named(tmp_path: Path) -> None:
+    board = tmp_path / "model"
+    board.write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    assert system(board).found.endswith("Raspberry Pi 4 Model B Rev 1.4")
+    assert os.uname().machine in system().found
+
+
+def test_the_users_name_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setattr(sys, "executable", "/home/someone/venv/bin/python")
+    assert python().found.endswith("~/venv/bin/python")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("ondemand", "ok"), ("performance", "ok"), ("powersave", "warn"), (None, "ok")],
+)
+def test_a_governor_that_keeps_the_processor_slow_is_a_warning(
+    name: str | None, state: str, tmp_path: Path
+) -> None:
+    if name is not None:
+        (tmp_path / "cpu0" / "cpufreq").mkdir(parents=True)
+        (tmp_path / "cpu0" / "cpufreq" / "scaling_governor").write_text(
+            f"{name}\n", encoding="ascii"
+        )
+    finding = governor(tmp_path)
+    assert finding.state == state
+    assert (name or "no governor") in finding.found
+
+
+def test_little_memory_is_a_warning(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(
+        "MemTotal:         434000 kB\nMemFree: 1 kB\nMemAvailable:      90000 kB\n",
+        encoding="ascii",
+    )
+    assert memory(meminfo).state == "warn"
+    assert memory(meminfo).found == "87 MiB free of 423 MiB"
+    assert memory(tmp_path / "none").found == "the system does not tell"
+    assert memory().state in ("ok", "warn")
+
+
+def test_without_a_sound_server_the_devices_must_be_open_to_the_user(tmp_path: Path) -> None:
+    devices = tmp_path / "snd"
+    devices.mkdir()
+    assert sound_server(tmp_path, devices).found == "none, sound goes straight to the devices"
+    (tmp_path / "pipewire-0").touch()
+    assert sound_server(tmp_path, devices).found == "PipeWire"
+
+
+def test_a_device_that_the_user_may_not_open_is_a_warning(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib\n"
+        "from rtden.app.doctor import sound_server\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / 'pcmC0D0p').touch(mode=0o600)\n"
+        "os.chmod(folder, 0o755)\n"
+        "if os.getuid() == 0:\n    os.setuid(65534)\nelse:\n    os.chmod(folder / 'pcmC0D0p', 0)\n"
+        "print(sound_server(pathlib.Path('/nonexistent'), folder))\n"
+    )
+    os.chmod(tmp_path.parent, 0o755)
+    os.chmod(tmp_path.parent.parent, 0o755)
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "state='warn'" in said
+    assert "usermod -aG audio" in said
+
+
+@pytest.mark.parametrize(
+    ("limit", "slowest", "state"), [(1.0, 0.1, "ok"), (0.0, 0.1, "warn"), (0.0, 1.5, "fail")]
+)
+def test_the_benchmark_says_what_the_machine_can_carry(
+    limit: float, slowest: float, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "HIGHEST_LOAD", limit)
+    if slowest > 1.0:
+        monkeypatch.setattr(doctor, "load", lambda model, hops_per_step, seconds: slowest)
+    assert benchmark().state == state

@@ -1,0 +1,425 @@
+"""`rtden live` between two sinks of a real PulseAudio server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from conftest import DATA
+from pulse import NULL_SINK, RATE_HZ, PulseServer
+from signals import aligned_si_sdr_db, delay_samples
+
+pytestmark = pytest.mark.real_time
+
+RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
+    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray, Path]:
+    """Return the bundled clean and noisy recordings at the server's rate, and a file of the noisy one."""
+    clean, noisy = (soxr.resample(*_read(name), RATE_HZ) for name in ("clean", "noisy"))
+    path = tmp_path_factory.mktemp("speech") / "noisy.wav"
+    soundfile.write(path, noisy, RATE_HZ, subtype="PCM_16")
+    return clean, noisy, path
+
+
+def _read(name: str) -> tuple[np.ndarray, int]:
+    samples, rate_hz = soundfile.read(DATA / f"{name}.flac", dtype="float32")
+    return samples, rate_hz
+
+
+def wait_for_line(process: subprocess.Popen[str], start: str) -> str:
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(start):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def test_devices_are_listed_by_name(server: PulseServer) -> None:
+    said = subprocess.run(
+        [*RTDEN, "devices"], env=server.env, capture_output=True, text=True, check=True
+    )
+    for name in ("cable-monitor", "speaker", "mic, speakers"):
+        assert name in said.stdout
+    assert not said.stderr
+
+
+def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
+    server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
+) -> None:
+    clean, noisy, path = speech
+    live = subprocess.Popen(
+        [
+            *RTDEN,
+            "live",
+            "--in",
+            "cable-monitor",
+            "--out",
+            "speaker",
+            "--buffer-ms",
+            "40",
+            "--record",
+            str(tmp_path / "kept"),
+        ],
+        env=server.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed_ms = float(
+            re.match(r"total latency (\d+) ms", wait_for_line(live, "total latency"))[1]
+        )
+        before, after = server.record("cable"), server.record("speaker")
+        time.sleep(0.5)
+        assert server.play(path, "cable").wait(30) == 0
+        time.sleep(1.0)
+        heard_in, heard_out = before.stop(), after.stop()
+    finally:
+        live.send_signal(signal.SIGINT)
+        said, complained = live.communicate(timeout=20)
+    assert live.returncode == 0
+    assert "Traceback" not in complained
+
+    # Cleaner, by at least 3 dB. Piece by piece: to hold the delay, rtden may play a little faster or slower.
+    gained_db = mean_si_sdr_db(clean, heard_out) - mean_si_sdr_db(clean, heard_in)
+    assert gained_db >= 3.0, said
+
+    # No dropout: the engine counted none, and nowhere that speech is loud does the output fall silent for 20 ms.
+    summary = next(line for line in said.splitlines() if "total latency" in line)
+    assert "xruns 0" in summary, said
+    lag = delay_samples(heard_out, clean)
+    block = RATE_HZ // 50
+    blocks = (len(clean) // block) * block
+    loud = np.abs(clean[:blocks]).reshape(-1, block).mean(axis=1) > 0.02
+    played = np.abs(heard_out[lag : lag + blocks]).reshape(-1, block).max(axis=1)
+    assert loud.sum() > 50
+    assert (played[loud] > 1e-3).all()
+
+    # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's figure for each device
+    # is an upper bound of 20 ms that the server need not use; parec's own buffers are 5 ms.
+    measured_ms = 1000.0 * (
+        after.started_at
+        + lag / RATE_HZ
+        - before.started_at
+        - delay_samples(heard_in, noisy) / RATE_HZ
+    )
+    assert printed_ms - 50 < measured_ms < printed_ms + 30
+
+    kept = {
+        name: soundfile.read(tmp_path / "kept" / f"{name}.wav", dtype="float32")[0]
+        for name in ("noisy", "cleaned")
+    }
+    assert abs(len(kept["noisy"]) - len(kept["cleaned"])) < 0.3 * RATE_HZ
+
+
+def mean_si_sdr_db(clean: np.ndarray, heard: np.ndarray, *, piece_seconds: float = 2.0) -> float:
+    """Return the mean SI-SDR of a recording over pieces, each aligned by itself."""
+    start, piece = delay_samples(heard, clean), round(piece_seconds * RATE_HZ)
+    pieces = [slice(at, at + piece) for at in range(0, len(clean) - piece, piece)]
+    return float(
+        np.mean(
+            [
+                aligned_si_sdr_db(
+                    clean[part], heard[max(0, start + part.start) : start + part.stop]
+                )
+                for part in pieces
+            ]
+        )
+    )
+
+
+def test_both_ears_get_the_sound(
+    server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path]
+) -> None:
+    *_, path = speech
+    recording = server.record("speaker", channels=2)
+    subprocess.run(
+        [*RTDEN, "live", "--in", str(path), "--out", "speaker", "--duration", "3"],
+        env=server.env,
+        capture_output=True,
+        check=True,
+    )
+    samples = recording.stop()
+    left, right = samples[: len(samples) // 2 * 2].reshape(-1, 2).T
+    assert np.abs(left).max() > 0.01
+    np.testing.assert_allclose(left, right, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--in", "nonesuch"], "no input device matches 'nonesuch'; there are"),
+        (["--in", "cable"], "the input device [1] cable (ALSA) cannot be opened"),
+        (["--in", "able-mon", "--out", "peak"], "'peak' means several output devices"),
+        (["--duration", "0"], "--duration must be more than 0"),
+        (["--buffer-ms", "-1"], "buffer_ms must lie between"),
+        (["--latency-ms", "0"], "a latency must be more than 0 ms"),
+        (
+            ["--latency-ms", "60", "--hops-per-step", "2"],
+            "give one of --latency-ms and --hops-per-step",
+        ),
+        (["--record", "/dev/null/folder"], "the folder /dev/null/folder cannot be made"),
+        (["--model", "nonesuch"], "there is no model 'nonesuch'"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(
+    server: PulseServer, options: list[str], sentence: str
+) -> None:
+    command = [
+        *RTDEN,
+        "live",
+        "--in",
+        "cable-monitor",
+        "--out",
+        "speaker",
+        "--duration",
+        "1",
+        *options,
+    ]
+    ended = subprocess.run(
+        command, env=server.env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("rtden: ")
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def next_line(process: subprocess.Popen[str], *words: str) -> str:
+    """Return the next line that has all the words."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if all(word in line for word in words):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def live(server: PulseServer, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*RTDEN, "live", *options],
+        env=server.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def tone_level(recording: np.ndarray) -> float:
+    """Return the amplitude of the tone of 440 Hz in the last half second."""
+    tail = recording[-RATE_HZ // 2 :]
+    return float(
+        2 * np.abs(np.mean(tail * np.exp(-2j * np.pi * 440 * np.arange(len(tail)) / RATE_HZ)))
+    )
+
+
+@pytest.mark.parametrize("what", ["the sink", "the server"])
+def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
+    tmp_path: Path, what: str
+) -> None:
+    """The only sink is unloaded and loaded, or the server stopped and started, without a word to rtden."""
+    tone = tmp_path / "tone.wav"
+    soundfile.write(
+        tone,
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(90 * RATE_HZ) / RATE_HZ)).astype(np.float32),
+        RATE_HZ,
+    )
+    alone = what == "the sink"  # with another sink beside it, the server would move the sound there
+    server = PulseServer(tmp_path, ("speaker",) if alone else ("speaker", "cable"))
+    players = [] if alone else [server.play(tone, "cable")]
+    process = live(
+        server,
+        "--in",
+        str(tone) if alone else "cable-monitor",
+        "--out",
+        "speaker",
+        "--limit-db",
+        "0",
+        "--buffer-ms",
+        "40",
+        "--json",
+    )
+    try:
+        before = settled(process)
+        if alone:
+            (module,) = [
+                line.split()[0]
+                for line in server.pactl("list", "short", "modules").splitlines()
+                if "sink_name=speaker" in line
+            ]
+            server.pactl("unload-module", module)
+        else:
+            server.stop()
+        assert json.loads(next_line(process, "lost, trying again"))["losses"] >= 1
+        busy_seconds = cpu_seconds(process.pid)
+        time.sleep(3.0)
+        assert cpu_seconds(process.pid) - busy_seconds < 1.5
+        if alone:
+            server.pactl("load-module", *NULL_SINK.format("speaker").split())
+        else:
+            server.start()
+            players.append(server.play(tone, "cable"))
+        after = settled(process)
+        # Within a step, 23 ms, and a block: where in it the sound begins again is chance.
+        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
+        recording = server.record("speaker")
+        time.sleep(1.5)
+        assert tone_level(recording.stop()) > 0.3
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, complained = process.communicate(timeout=20)
+        server.stop()
+        for player in players:
+            player.wait(10)
+    assert process.returncode == 0
+    assert "Traceback" not in complained
+
+
+def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind(
+    server: PulseServer, tmp_path: Path
+) -> None:
+    tone = tmp_path / "tone.wav"
+    soundfile.write(
+        tone,
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(80 * RATE_HZ) / RATE_HZ)).astype(np.float32),
+        RATE_HZ,
+    )
+    player = server.play(tone, "cable")
+    process = live(
+        server,
+        "--in",
+        "cable-monitor",
+        "--out",
+        "speaker",
+        "--limit-db",
+        "0",
+        "--buffer-ms",
+        "20",
+        "--json",
+    )
+    try:
+        before = settled(process)
+        hogs = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            for _ in range(3 * (os.cpu_count() or 1))
+        ]
+        try:
+            time.sleep(8.0)
+        finally:  # or an interrupted test would leave a machine without a moment's rest
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        after = settled(process)
+        assert after["state"] == "running"
+        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
+        recording = server.record("speaker")
+        time.sleep(1.5)
+        assert tone_level(recording.stop()) > 0.3
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, complained = process.communicate(timeout=20)
+        player.kill()
+        player.wait()
+    assert (process.returncode, complained) == (0, "")
+
+
+def settled(process: subprocess.Popen[str]) -> dict[str, object]:
+    """Return the first status after ten seconds without a drop-out or a loss; a null sink that has just been loaded takes some."""
+    quiet: list[dict[str, object]] = []
+    for _ in range(60):
+        status = json.loads(next_line(process, '"state"'))
+        if quiet and (status["dropouts"], status["losses"]) != (
+            quiet[0]["dropouts"],
+            quiet[0]["losses"],
+        ):
+            quiet = []
+        if status["state"] == "running" and status["output_db"] is not None:
+            quiet.append(status)
+        if len(quiet) == 10:
+            return status
+    raise AssertionError("it did not settle within a minute")
+
+
+def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(
+    tmp_path: Path,
+) -> None:
+    tone = tmp_path / "tone.wav"
+    soundfile.write(
+        tone,
+        (0.5 * np.sin(2 * np.pi * 440 * np.arange(60 * RATE_HZ) / RATE_HZ)).astype(np.float32),
+        RATE_HZ,
+    )
+    server = PulseServer(tmp_path, ("speaker",))
+    process = live(
+        server, "--in", str(tone), "--out", "virtual-mic", "--limit-db", "0", "--buffer-ms", "40"
+    )
+    try:
+        next_line(process, "choose 'rtden' as the microphone")
+        next_line(process, "latency")
+        recording = server.record_source("rtden")
+        time.sleep(5.0)
+        assert tone_level(recording.stop()) > 0.3
+    finally:
+        process.send_signal(signal.SIGHUP)
+        _, complained = process.communicate(timeout=20)
+        left = server.pactl("list", "short", "modules")
+        server.stop()
+    assert process.returncode == 0
+    assert "Traceback" not in complained
+    assert "rtden" not in left
+
+
+def test_stereo_keeps_two_channels(server: PulseServer, tmp_path: Path) -> None:
+    seconds = np.arange(8 * RATE_HZ) / RATE_HZ
+    both = np.stack(
+        [0.4 * np.sin(2 * np.pi * 300 * seconds), 0.4 * np.sin(2 * np.pi * 500 * seconds)], axis=1
+    ).astype(np.float32)
+    soundfile.write(tmp_path / "both.wav", both, RATE_HZ)
+    recording = server.record("speaker", channels=2)
+    process = live(
+        server,
+        "--in",
+        str(tmp_path / "both.wav"),
+        "--out",
+        "speaker",
+        "--stereo",
+        "--limit-db",
+        "0",
+        "--duration",
+        "6",
+    )
+    _, complained = process.communicate(timeout=30)
+    samples = recording.stop()
+    assert (process.returncode, complained) == (0, "")
+    frames = samples[: len(samples) // 2 * 2].reshape(-1, 2)
+    heard = frames[np.argmax(np.abs(frames).max(axis=1) > 0.1) + RATE_HZ :]
+    spectrum = np.abs(np.fft.rfft(heard[: 2 * RATE_HZ] * np.hanning(2 * RATE_HZ)[:, None], axis=0))
+    assert [int(np.argmax(spectrum[:, channel])) / 2 for channel in (0, 1)] == [300, 500]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

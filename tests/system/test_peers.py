@@ -1,0 +1,462 @@
+"""bench/peers.py and what it stands on: drivers of denoisers, processes of their own, turns, tables, the picture."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import drivers
+import numpy as np
+import peers
+import pictures
+import pytest
+import soundfile
+from conftest import DATA
+from drivers import PEERS, Copy, Driver, FilePath, Int16Driver, Peer, Rtden, RtdenLive
+from matplotlib.text import Text
+from pictures import Point, plot_quality
+from rounds import (
+    Cost,
+    Spread,
+    Worker,
+    interleaved,
+    measure_costs,
+    noisy_speech,
+    ratios,
+    total_delay_samples,
+)
+
+from rtden import Denoiser, Settings, denoise_file
+from rtden.errors import ModelError, RtdenError
+from rtden.measure import scores as evaluation
+from rtden.measure.metrics import si_sdr_db
+
+pytestmark = pytest.mark.real_time
+
+RATE_HZ = 16000
+INSTALLED = {name: peer for name, peer in PEERS.items() if peer.is_installed()}
+OURS: dict[str, Callable[[], Driver]] = {
+    "copy": Copy,
+    "rtden": Rtden,
+    "hops_per_step 4": functools.partial(Rtden, "seed", 4),
+    "live": RtdenLive,
+}
+
+
+class Late(Driver):
+    """Gives 0.3 times what it got, later."""
+
+    def __init__(self, delay_samples: int, rate_hz: int) -> None:
+        self.rate_hz, self.frame_samples = rate_hz, 160
+        self._held = np.zeros(delay_samples, np.float32)
+
+    def feed(self, frame: Any) -> Any:
+        self._held = np.concatenate([self._held, 0.3 * frame])
+        ready, self._held = self._held[: len(frame)], self._held[len(frame) :]
+        return ready
+
+
+@pytest.fixture
+def noisy(recordings: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    return recordings[1][22050 : 3 * 22050]
+
+
+def run_through(driver: Driver, samples: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Return what a driver makes of a signal, and how much it gave after each frame."""
+    given = [driver.feed(frame) for frame in driver.split(samples)]
+    return driver.join(given), [len(driver.join([ready])) for ready in given]
+
+
+# Drivers
+
+
+@pytest.mark.parametrize("delay", [0, 1, 384, 1600])
+def test_a_peer_is_compared_with_its_delay_taken_off(delay: int, noisy: np.ndarray) -> None:
+    np.testing.assert_array_equal(
+        Peer(functools.partial(Late, delay, RATE_HZ), "none")(noisy, RATE_HZ),
+        np.float32(0.3) * noisy,
+    )
+    at_48_khz = Peer(functools.partial(Late, delay, 48000), "none")(noisy, RATE_HZ)
+    assert at_48_khz.shape == noisy.shape
+    assert (
+        si_sdr_db(noisy, at_48_khz) > 30.0
+    )  # the resamplers leave out what lies just below half the rate
+
+
+@pytest.mark.parametrize("make", [*OURS.values(), *(peer.driver for peer in INSTALLED.values())])
+def test_what_every_driver_gives_is_sound_like_what_it_got(
+    make: Callable[[], Driver], noisy: np.ndarray
+) -> None:
+    driver = make()
+    out, given = run_through(driver, noisy)
+    assert out.dtype == np.float32
+    assert out.shape == (sum(given),)
+    assert len(noisy) - 5000 < len(out) <= len(noisy)
+    assert 0.2 * noisy.std() < out.std() < 1.2 * noisy.std()
+    driver.close()
+
+
+def test_bytes_hold_samples_to_16_bits(noisy: np.ndarray) -> None:
+    driver = Int16Driver()
+    driver.frame_samples = 160
+    frames = driver.split(noisy)
+    assert {len(frame) for frame in frames} == {320}
+    np.testing.assert_allclose(driver.join(frames), noisy[: len(frames) * 160], atol=1 / 65535)
+    np.testing.assert_allclose(
+        driver.join(driver.split(np.full(160, 2.0, np.float32))), 32767 / 32768
+    )
+
+
+def test_a_file_path_reads_and_writes_files(noisy: np.ndarray, tmp_path: Path) -> None:
+    driver = FilePath(drivers.rtden_file, 22050)
+    for _ in range(2):  # it overwrites its own result
+        out, given = run_through(driver, noisy)
+    assert given == [len(noisy)]
+    soundfile.write(tmp_path / "noisy.wav", noisy, 22050)
+    denoise_file(tmp_path / "noisy.wav", tmp_path / "denoised.wav")
+    np.testing.assert_array_equal(
+        out, soundfile.read(tmp_path / "denoised.wav", dtype="float32")[0]
+    )
+    driver.close()
+
+
+def test_a_denoiser_starts_without_the_libraries_of_others() -> None:
+    code = "import sys, drivers; drivers.Copy(); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(drivers.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"rtden", "soxr", "typer", "onnxruntime", "scipy"} & set(loaded)
+
+
+# Delay
+
+
+def test_a_delay_is_that_of_the_sound_and_that_of_the_frames(noisy: np.ndarray) -> None:
+    out, given = run_through(Late(384, RATE_HZ), noisy)
+    assert total_delay_samples(noisy, out, 160, given, RATE_HZ) == 384 + 160
+
+
+@pytest.mark.parametrize("hops_per_step", [1, 4])
+def test_the_delay_of_rtden_is_what_it_says(hops_per_step: int, noisy: np.ndarray) -> None:
+    driver = Rtden("seed", hops_per_step)
+    out, given = run_through(driver, noisy)
+    assert (
+        total_delay_samples(noisy, out, driver.frame_samples, given, 22050)
+        == Denoiser("seed", Settings(hops_per_step=hops_per_step)).latency.samples
+    )
+
+
+# Turns
+
+
+def test_every_round_begins_with_another_one() -> None:
+    called: list[str] = []
+    seen: list[tuple[int, int]] = []
+
+    def turn(name: str) -> int:
+        called.append(name)
+        return len(called)
+
+    found = interleaved(
+        {name: functools.partial(turn, name) for name in "abc"},
+        4,
+        lambda done, total: seen.append((done, total)),
+    )
+    assert "".join(called) == "abcbcacababc"
+    assert found == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    slow_rounds = [1.0, 3.0, 1.0, 1.0, 5.0]
+    assert ratios([2.0 * seconds for seconds in slow_rounds], slow_rounds) == Spread(
+        2.0, 2.0, 2.0, 2.0, 2.0, 0.0
+    )
+    assert Spread.of([1.0, 2.0, 3.0, 4.0, 10.0]) == Spread(
+        median=3.0, low=2.0, high=4.0, least=1.0, most=10.0, mad=1.0
+    )
+
+
+def test_costs_are_measured_in_processes_of_their_own() -> None:
+    ballast = np.ones(300 << 17)  # 300 MiB that belong to this process alone
+    noisy, rate_hz = noisy_speech(2.0)
+    costs = measure_costs(
+        {"rtden": functools.partial(Rtden, "seed"), "copy": Copy},
+        noisy,
+        rate_hz,
+        rounds=3,
+        starts=2,
+    )
+    assert len(ballast)
+    ours, copy = costs["rtden"], costs["copy"]
+    for cost in (ours, copy):
+        assert len(cost.seconds) == len(cost.processor_seconds) == 3
+        assert len(cost.start_seconds) == 2
+        assert 0.02 < min(cost.start_seconds) < 30.0
+        assert 10.0 < cost.peak_mb < 250.0
+        assert cost.audio_seconds == pytest.approx(2.0, abs=0.03)
+    assert copy.peak_mb < ours.peak_mb
+    assert (ours.rate_hz, ours.frame_samples, copy.rate_hz, copy.frame_samples) == (
+        22050,
+        512,
+        48000,
+        480,
+    )
+    assert ours.delay_ms == pytest.approx(1000 * 1024 / 22050)
+    assert copy.delay_ms == 10.0
+    assert np.median(copy.real_time_factors) < 0.2 * np.median(ours.real_time_factors) < 1.0
+    assert 0.0 < ours.cores < 1.5
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (functools.partial(Rtden, "nosuchmodel"), ModelError, "there is no model 'nosuchmodel'"),
+        (functools.partial(int, "three"), RtdenError, "it does not run: ValueError: .*three"),
+        (functools.partial(os._exit, 3), RtdenError, r"the process of it ended early \(code 3\)"),
+    ],
+)
+def test_a_denoiser_that_does_not_run_is_told_in_one_sentence(
+    make: Callable[[], Driver], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        Worker("it", make, np.zeros(22050, np.float32))
+
+
+# The command
+
+
+def made_up(factor: float, *, delay_ms: float | None = 30.0, cores: float = 1.0) -> Cost:
+    seconds = [20.0 * factor * slow for slow in (1.0, 1.1, 0.9)]
+    frame = 480 if delay_ms is not None else 0
+    return Cost(
+        48000,
+        frame,
+        20.0,
+        seconds,
+        [cores * second for second in seconds],
+        [0.2, 0.3, 0.1],
+        50.0,
+        delay_ms,
+    )
+
+
+def test_the_table_tells_all_figures() -> None:
+    costs = {
+        "rtden": made_up(0.01),
+        "RNNoise": made_up(0.03),
+        "noisereduce": made_up(0.005, delay_ms=None),
+    }
+    streams = peers.figures_of(costs)
+    assert streams["RNNoise"]["times_the_first"]["median"] == pytest.approx(3.0)
+    for name, kb in zip(streams, (1217.0, 14000.0, 0.0), strict=True):
+        streams[name]["model_kb"] = kb
+    found = {
+        "processor": "a processor",
+        "seconds": 20.0,
+        "rounds": 3,
+        "starts": 3,
+        "streams": streams,
+        "files": peers.figures_of(costs),
+        "notes": ["a note."],
+    }
+    lines = peers.cost_text(found).splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
+    assert rows[2] == [
+        "rtden",
+        "48 kHz",
+        "10.0 ms",
+        "0.0100",
+        "1",
+        "30.0 ms",
+        "0.20 s",
+        "50 MiB",
+        "1217",
+    ]
+    assert rows[3] == [
+        "RNNoise",
+        "48 kHz",
+        "10.0 ms",
+        "0.0300",
+        "3 (3–3)",
+        "30.0 ms",
+        "0.20 s",
+        "50 MiB",
+        "14000 in its library",
+    ]
+    assert rows[4] == [
+        "noisereduce",
+        "48 kHz",
+        "whole",
+        "0.0050",
+        "0.5 (0.5–0.5)",
+        "offline",
+        "0.20 s",
+        "50 MiB",
+        "–",
+    ]
+    assert rows[-2] == ["RNNoise", "48 kHz", "0.0300", "33 x", "3 (3–3)"]
+    assert lines[-1] == "a note."
+    assert (
+        len({len(line) for line in lines if line.startswith("|")}) == 2
+    )  # two tables, each with its columns lined up
+
+
+def run(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(
+        [str(Path(peers.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
+    everything = {**os.environ, **(environment or {}), "PYTHONPATH": paths}
+    return subprocess.run(
+        [sys.executable, peers.__file__, *arguments],
+        env=everything,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A folder with one pair."""
+    for side in ("clean", "noisy"):
+        samples, rate_hz = soundfile.read(DATA / f"{side}.flac")
+        (tmp_path / "made" / side).mkdir(parents=True)
+        soundfile.write(
+            tmp_path / "made" / side / "1_noise_5dB.flac", samples[22050:66150], rate_hz
+        )
+    return tmp_path / "made"
+
+
+def test_quality_and_cost_are_printed_and_written(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "PEERS", {"Nobody": Peer(Copy, "no-such-package")})
+    monkeypatch.setattr(
+        evaluation,
+        "METERS",
+        tuple(meter for meter in evaluation.METERS if meter.metrics == ("PESQ-WB",)),
+    )
+    results = tmp_path / "results"
+    options: dict[str, Any] = {
+        "model": ["seed"],
+        "processes": 1,
+        "seconds": 1.0,
+        "rounds": 2,
+        "starts": 1,
+        "results": results,
+    }
+    peers.main(pair, **options)
+    out, err = capsys.readouterr()
+    assert (
+        err
+        == "Nobody is left out, the package no-such-package is not installed: run 'pip install rtden[peers]'.\n"
+    )
+    assert sorted(path.name for path in results.iterdir()) == [
+        "peers-cost.json",
+        "peers-cost.txt",
+        "peers-made.json",
+        "peers.png",
+    ]
+    rows = ["rtden seed", "rtden seed, hops_per_step 4", "rtden seed live"]
+    assert list(json.loads((results / "peers-made.json").read_bytes())["systems"]) == [
+        "noisy",
+        *rows,
+    ]
+    costs = json.loads((results / "peers-cost.json").read_bytes())
+    assert list(costs["streams"]) == [*rows, "nothing"]
+    assert list(costs["files"]) == ["rtden file"]
+    assert costs["notes"] == ["not installed: Nobody."]
+    assert costs["streams"]["rtden seed"]["model_kb"] == pytest.approx(82, abs=1)
+    assert (results / "peers-cost.txt").read_text(encoding="utf-8") in out
+    assert (results / "peers.png").read_bytes().startswith(b"\x89PNG")
+
+    with pytest.raises(SystemExit) as caught:
+        peers.main(pair, **options)
+    assert caught.value.code == 2
+    assert "exists already" in capsys.readouterr().err
+    # Costs alone, with the quality of before.
+    again = {**options, "results": tmp_path / "again"}
+    peers.main(None, cost_only=True, quality=results / "peers-made.json", **again)
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "peers-cost.json",
+        "peers-cost.txt",
+        "peers.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give a folder of pairs"),
+        (["--pairs", ".", "--cost-only"], "give a folder of pairs"),
+        (["--cost-only", "--seconds", "nan"], "must be 1 or more"),
+        (["--cost-only", "--rounds", "0"], "must be 1 or more"),
+        (["--cost-only", "--quality", "nothing.json"], "nothing.json holds no quality figures"),
+        (["--cost-only", "--model", "nosuchmodel"], "no model 'nosuchmodel'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(arguments: list[str], said: str) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("bench/peers.py: ")
+    assert said in last
+
+
+def test_names_in_the_picture_do_not_hide_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [
+        Point(
+            f"denoiser {n}",
+            1.5 + 0.02 * n,
+            0.03,
+            0.01 * 1.1**n,
+            30.0 + 2 * n if n else None,
+            ours=n % 2 == 0,
+        )
+        for n in range(7)
+    ]
+    kept: list[Any] = []
+    save = pictures.save
+    monkeypatch.setattr(
+        pictures,
+        "save",
+        lambda figure, out, *, force: (kept.append(figure), save(figure, out, force=force)),
+    )
+    plot_quality(points, 1.27, "PESQ-WB", 60, tmp_path / "peers.png")
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+    (figure,) = kept
+    for axis, count in zip(figure.axes, (7, 6), strict=True):
+        names = [text for text in axis.texts if text.get_text().startswith("denoiser")]
+        assert len(names) == count
+        boxes = [Text.get_window_extent(text) for text in names]
+        assert not any(
+            pictures._shared(one, other)
+            for at, one in enumerate(boxes)
+            for other in boxes[at + 1 :]
+        )
+        assert all(
+            axis.get_window_extent().contains(*corner)
+            for box in boxes
+            for corner in (box.min, box.max)
+        )

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from conftest import SMALL_MODELS
+
+from rtden import Denoiser, Settings
+from rtden.errors import ModelError, SettingsError
+from rtden.live import presets
+from rtden.live.presets import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
+
+pytestmark = pytest.mark.real_time
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_run(name: str) -> None:
+    preset = find_preset(name)
+    denoiser = Denoiser(preset.model, Settings(hops_per_step=preset.hops_per_step))
+    assert denoiser.settings.hops_per_step == preset.hops_per_step
+    assert 0.0 <= preset.buffer_ms <= 1000.0
+
+
+def test_weaker_machines_do_less_at_a_time() -> None:
+    hops_per_steps = [PRESETS[name].hops_per_step for name in ("zero2", "pi4", "pi5", "desktop")]
+    assert hops_per_steps == sorted(hops_per_steps, reverse=True)
+    assert hops_per_steps[0] > hops_per_steps[-1]
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        SettingsError, match="no preset 'pi3'; choose one of zero2, pi4, pi5, desktop, auto"
+    ):
+        find_preset("pi3")
+    with pytest.raises(ModelError, match="no model"):
+        find_preset("auto", "nonesuch")
+
+
+def test_the_self_test_takes_half_a_second_and_finds_what_this_machine_carries() -> None:
+    find_preset("auto")  # loads the runtime
+    began = time.perf_counter()
+    found = find_preset("auto")
+    assert (
+        time.perf_counter() - began < 1.5
+    )  # half a second, four times the loading of a model, and a busy machine
+    assert found.hops_per_step in (1, 2, 4, 8)
+
+
+def test_the_load_is_that_of_the_steps_and_falls_with_the_advance() -> None:
+    assert 0.0 < load(None, 8, seconds=0.2) < load(None, 1, seconds=0.2)
+
+
+class SlowDenoiser(Denoiser):
+    """A denoiser whose network takes 20 ms: at a hop of 23 ms a load of 0.86, 0.43, 0.22 and 0.11."""
+
+    def _autoencoder(self) -> None:
+        time.sleep(0.020)
+        super()._autoencoder()
+
+
+def test_a_slow_machine_gets_a_larger_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "Denoiser", SlowDenoiser)
+    found = self_test(SMALL_MODELS[0])
+    assert found.hops_per_step >= 4
+    assert found.buffer_ms == PRESETS["zero2"].buffer_ms
+    assert load(SMALL_MODELS[0], 1, seconds=0.1) > HIGHEST_LOAD
+
+
+def test_a_machine_that_carries_nothing_gets_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "HIGHEST_LOAD", 0.0)
+    assert self_test(SMALL_MODELS[0], seconds=0.05).hops_per_step == 8

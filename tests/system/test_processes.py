@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rtden.files.processes import cores, in_processes
+
+pytestmark = pytest.mark.real_time
+
+
+def square(number: int) -> tuple[int, int]:
+    return number**2, os.getpid()
+
+
+def die_once(path: Path) -> str:
+    if path.exists():
+        return path.name
+    path.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def die_where_told(path: Path) -> str:
+    if path.name == "fatal":
+        os._exit(3)
+    return path.name
+
+
+def wait(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_every_task_is_done_once_by_no_more_processes_than_asked_for() -> None:
+    found = list(in_processes(square, range(40), 3))
+    assert sorted((task, result[0]) for task, result in found if result) == [
+        (number, number**2) for number in range(40)
+    ]
+    assert 1 <= len({result[1] for _, result in found if result} - {os.getpid()}) <= 3
+    assert cores() >= 1
+    assert list(in_processes(square, [], 2)) == []
+
+
+def test_a_task_whose_process_died_is_done_again(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(6)]
+    for path in paths[1:5]:
+        path.touch()
+    assert sorted(in_processes(die_once, paths, 2)) == [(path, path.name) for path in paths]
+
+
+def test_a_task_that_ends_every_process_has_no_result_and_the_others_have(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "fatal", "c", "d")]
+    found = list(in_processes(die_where_told, paths, 2))
+    assert found[-1] == (tmp_path / "fatal", None)
+    assert sorted(result for _, result in found[:-1] if result) == ["a", "b", "c", "d"]
+
+
+def test_processes_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
+    found = in_processes(
+        die_where_told, [tmp_path / "quick", *(tmp_path / str(number) for number in range(20))], 2
+    )
+    next(found)
+    found.close()
+    code = (
+        "import os, signal, sys, threading; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_processes as tests\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have made it deaf
+        "folder = Path(sys.argv[2])\n"
+        "def interrupt():\n"
+        "    import time\n"
+        "    while len([p for p in folder.iterdir() if p.read_text()]) < 2: time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt).start()\n"
+        "try: list(tests.in_processes(tests.wait, [folder / 'a', folder / 'b', folder / 'c'], 2))\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert ended.stdout == "interrupted\n"
+    assert ended.stderr == ""
+    pids = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_script_that_does_not_guard_its_call_is_told_and_does_not_go_on_for_ever(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from rtden.files.processes import in_processes\nprint(list(in_processes(abs, [1, 2], 2)))\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "RtdenError: processes to work in cannot be started here" in ended.stderr
+
+
+def test_an_interrupt_meant_for_everybody_leaves_them_to_their_starter() -> None:
+    found = in_processes(square, range(50), 2)
+    _, result = next(found)
+    assert result
+    os.kill(result[1], signal.SIGINT)
+    assert len(list(found)) == 49

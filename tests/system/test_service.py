@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import DATA
+from typer.testing import CliRunner, Result
+from usermanager import UserManager
+
+from rtden.app.cli import app
+from rtden.app.service import NAME, Unit, install, status, this_program, unit_path
+from rtden.errors import ServiceError
+
+pytestmark = pytest.mark.real_time
+
+RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["service", *arguments])
+
+
+def verified(text: str, folder: Path) -> str:
+    """What systemd says about a unit."""
+    path = folder / NAME
+    path.write_text(text, encoding="utf-8")
+    command = ["systemd-analyze", "verify", "--user", "--man=no", str(path)]
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+    return subprocess.run(
+        command, env=env, capture_output=True, text=True, check=True, timeout=60
+    ).stderr
+
+
+@pytest.mark.parametrize("alsa", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--in", 'USB 50% "$mic"; \\x', "--out", "it's"), ("--in", "", "--limit-db", "12")],
+)
+def test_systemd_accepts_the_unit(alsa: bool, options: tuple[str, ...], tmp_path: Path) -> None:
+    assert NAME not in verified(
+        Unit(program=this_program(), options=options, alsa=alsa).to_text(), tmp_path
+    )
+
+
+def test_systemd_would_find_a_mistake(tmp_path: Path) -> None:
+    text = Unit(program=("/no/such/rtden",)).to_text()
+    with pytest.raises(subprocess.CalledProcessError):
+        verified(text, tmp_path)
+    assert "Restrat" in verified(
+        Unit(program=this_program()).to_text().replace("Restart=", "Restrat="), tmp_path
+    )
+
+
+def test_a_dry_run_prints_the_unit_and_the_commands_and_writes_nothing(tmp_path: Path) -> None:
+    said = run(
+        "install",
+        "--dry-run",
+        "--in",
+        "usb mic",
+        "--limit-db",
+        "12",
+        "--preset",
+        "pi4",
+        "--model",
+        "seed",
+    )
+    assert said.exit_code == 0
+    line = next(line for line in said.stdout.splitlines() if line.startswith("ExecStart="))
+    words = shlex.split(line.removeprefix("ExecStart="))
+    assert words[: len(this_program()) + 1] == [*this_program(), "live"]
+    options = words[len(this_program()) + 1 :]
+    wanted = [
+        "--in",
+        "usb mic",
+        "--out",
+        "speakers",
+        "--model",
+        "seed",
+        "--limit-db",
+        "12.0",
+        "--preset",
+        "pi4",
+        "--status-seconds",
+        "600",
+        "--realtime",
+    ]
+    assert options == wanted
+    for words in (
+        "Restart=on-failure",
+        "Type=notify",
+        "WatchdogSec=30",
+        "After=pipewire",
+        "enable rtden.service",
+        "enable-linger",
+    ):
+        assert words in said.stdout
+    assert NAME not in verified(said.stdout, tmp_path)
+    assert not (tmp_path / ".config").exists()
+
+
+def test_without_a_sound_server_the_unit_waits_for_none() -> None:
+    said = run("install", "--dry-run", "--alsa").stdout
+    assert "ALSA only" in said
+    assert "pipewire" not in said
+    assert "pulse" not in said
+
+
+def test_a_model_of_ones_own_is_named_by_its_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DATA / "models")
+    own = next(path for path in (DATA / "models").glob("*.tflite"))
+    assert f"--model {own.resolve()}" in run("install", "--dry-run", "--model", own.name).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status"], "run 'rtden service install' first"),
+        (["logs"], "run 'rtden service install' first"),
+        (["uninstall"], "run 'rtden service install' first"),
+        (["logs", "--lines", "-1"], "--lines must be 0 or more"),
+        (["install"], "systemd runs no services for this user in this session"),
+        (["install", "--model", "nonesuch"], "no model 'nonesuch'"),
+        (["install", "--hops-per-step", "3"], "hops_per_step must be one of"),
+        (["install", "--preset", "pi3"], "no preset 'pi3'"),
+    ],
+    ids=lambda value: "-".join(value)[:20],
+)
+def test_mistakes_are_told_in_one_sentence_and_nothing_is_written(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    said = run(*arguments)
+    assert said.exit_code == 2
+    assert said.stderr.startswith("rtden: ")
+    assert words in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert not (tmp_path / ".config").exists()
+
+
+def test_a_machine_without_systemd_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ServiceError, match="has no systemd"):
+        install(Unit(program=this_program()))
+    unit_path().parent.mkdir(parents=True)
+    unit_path().write_text("")
+    with pytest.raises(ServiceError, match="has no systemd"):
+        status()
+    assert "no journalctl" in run("logs").stderr
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[UserManager]:
+    if os.getuid() != 0:
+        pytest.skip("a systemd of the test's own needs root, for its namespaces")
+    manager = UserManager(tmp_path)
+    yield manager
+    manager.stop()
+
+
+def wait_until_active(manager: UserManager, *, restarts: int) -> dict[str, str]:
+    for _ in range(200):
+        shown = manager.run(
+            "systemctl", "--user", "show", NAME, "--property=ActiveState,SubState,MainPID,NRestarts"
+        ).stdout
+        known = dict(line.split("=", 1) for line in shown.splitlines())
+        if known.get("SubState") == "running" and int(known["NRestarts"]) >= restarts:
+            return known
+        time.sleep(0.1)
+    raise AssertionError(f"{shown}\n{manager.run('journalctl', '--no-pager').stdout}")
+
+
+def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
+    manager: UserManager, tmp_path: Path
+) -> None:
+    rtden = [*RTDEN, "service"]
+    heard = tmp_path / "heard.wav"
+    installed = manager.run(
+        *rtden,
+        "install",
+        "--in",
+        str(DATA / "noisy.flac"),
+        "--out",
+        str(heard),
+        "--preset",
+        "desktop",
+        "--status-seconds",
+        "1",
+    )
+    assert installed.returncode == 0, installed.stderr
+    assert "rtden service status" in installed.stdout
+
+    known = wait_until_active(manager, restarts=0)  # Type=notify: rtden has said that it is ready
+    said = manager.run(*rtden, "status")
+    assert said.returncode == 0
+    assert said.stdout.startswith("active (running) since ")
+    assert f"process {known['MainPID']}," in said.stdout
+    assert "at boot enabled" in said.stdout
+    time.sleep(1.5)
+    logs = manager.run(*rtden, "logs").stdout
+    assert "total latency" in logs
+    assert "load" in logs
+    assert "\x1b" not in logs
+
+    manager.run("kill", "-KILL", known["MainPID"])
+    heard.unlink(missing_ok=True)
+    again = wait_until_active(manager, restarts=1)
+    assert again["MainPID"] != known["MainPID"]
+
+    logs = manager.run(*rtden, "logs").stdout
+    assert "code=killed" in logs  # systemd's own words about it
+    assert logs.count("total latency") >= 2
+
+    gone = manager.run(*rtden, "uninstall")
+    assert gone.returncode == 0, gone.stderr
+    assert manager.run("systemctl", "--user", "is-active", NAME).stdout.strip() == "inactive"
+    assert not list(Path(manager.env["HOME"]).rglob(NAME))
+    assert heard.exists()  # the stop was tidy: the recording is whole
+    assert manager.run(*rtden, "status").returncode == 2
+
+
+def test_an_installation_that_systemd_refuses_leaves_what_was_there(manager: UserManager) -> None:
+    unit = Path(manager.env["HOME"]) / ".config" / "systemd" / "user" / NAME
+    masked = unit.parent / NAME
+    masked.parent.mkdir(parents=True)
+    masked.symlink_to("/dev/null")  # masked by the user: systemd will not enable it
+    refused = manager.run(*RTDEN, "service", "install")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert masked.is_symlink()

@@ -1,0 +1,159 @@
+"""What a command costs before it does anything: time, memory, and libraries that it does not use."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA
+from pulse import PulseServer, Recording
+
+pytestmark = pytest.mark.real_time
+
+RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+FIRST_SAMPLE_SECONDS = 1.5
+RESIDENT_MB = 120
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "librosa",
+    "numba",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "pesq",
+    "pystoi",
+    "speechmos",
+    "onnxruntime",
+    "PIL",
+    "distributed",
+}
+SOUND = {"sounddevice", "soundfile", "soxr"}
+ENGINE = {"numpy", "ai_edge_litert", "tflite_runtime"}
+LEARNING = {
+    "multiprocessing",
+    "rtden.files.batch",
+    "rtden.measure.cost",
+    "rtden.measure.scores",
+    "rtden.measure.plots",
+    "rtden.app.doctor",
+    "rtden.app.service",
+}
+
+
+def imported(*arguments: str, folder: Path) -> set[str]:
+    """Return the modules that a command loads, by what `-X importtime` says."""
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", *RTDEN[1:], *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr
+    modules = set(
+        re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", ended.stderr, flags=re.MULTILINE)
+    )
+    return modules | {module.split(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unused"),
+    [
+        (["--version"], HEAVY | SOUND | ENGINE | LEARNING),
+        (["service", "status"], HEAVY | SOUND | LEARNING - {"rtden.app.service"}),
+        (["models"], HEAVY | {"sounddevice", "soxr"} | LEARNING),
+        (["devices"], HEAVY | {"soxr"} | LEARNING),
+        (
+            ["file", str(DATA / "noisy.flac"), "-o", "out.wav"],
+            HEAVY | {"sounddevice", "soxr"} | LEARNING,
+        ),
+        (
+            ["live", "--in", str(DATA / "noisy.flac"), "--out", "heard.wav", "--duration", "0.4"],
+            HEAVY | {"sounddevice", "soxr"} | LEARNING,
+        ),
+        (
+            ["live", "--in", "at48.wav", "--out", "heard.wav", "--duration", "0.4"],
+            HEAVY | {"sounddevice"} | LEARNING,
+        ),
+    ],
+    ids=lambda value: (
+        " ".join(Path(word).name for word in value[:3]) if isinstance(value, list) else ""
+    ),
+)
+def test_a_command_loads_no_library_that_it_does_not_use(
+    arguments: list[str], unused: set[str], tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "at48.wav", np.zeros(48000), 48000)
+    loaded = imported(*arguments, folder=tmp_path)
+    assert "rtden.app.cli" in loaded or "typer" in loaded
+    assert not loaded & unused
+
+
+def loud(recording: Recording) -> bool:
+    """Whether something has been heard in the newest chunks."""
+    newest = b"".join(recording._chunks[-2:])
+    samples = np.frombuffer(newest[: len(newest) // 4 * 4], np.float32)
+    return samples.size > 0 and float(np.abs(samples).max()) > 1e-3
+
+
+def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> None:
+    """From a cold start to sound at the loudspeakers' device, with PortAudio and a sound server."""
+    server = PulseServer(tmp_path, ("cable", "speaker"))
+    try:
+        tone = tmp_path / "tone.wav"
+        soundfile.write(
+            tone, 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(20 * 22050) / 22050), 22050
+        )
+        playing = server.play(tone, "cable")
+        heard_at: list[float] = []
+        recording = server.record("speaker")
+        cable = server.record("cable")
+        while not loud(
+            cable
+        ):  # a null sink takes up to two seconds to give its first block: that is the server's time
+            time.sleep(0.01)
+        began = time.monotonic()
+        live = subprocess.Popen(
+            [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--limit-db", "6"],
+            env=server.env,
+            stdout=subprocess.DEVNULL,
+        )
+
+        def listen() -> None:
+            while live.poll() is None and not heard_at:
+                if loud(recording):
+                    heard_at.append(time.monotonic())
+                time.sleep(0.01)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        listener.join(10)
+        time.sleep(1.0)
+        resident_mb = (
+            int(Path(f"/proc/{live.pid}/statm").read_text(encoding="ascii").split()[1])
+            * os.sysconf("SC_PAGE_SIZE")
+            / 2**20
+        )
+        live.terminate()
+        live.wait(10)
+        playing.terminate()
+        playing.wait(10)
+        recording.stop()
+        cable.stop()
+    finally:
+        server.stop()
+    assert heard_at, "nothing was heard"
+    sys.stdout.write(
+        f"first sample after {heard_at[0] - began:.2f} s, {resident_mb:.0f} MiB resident\n"
+    )
+    assert heard_at[0] - began < FIRST_SAMPLE_SECONDS
+    assert resident_mb < RESIDENT_MB

@@ -1,0 +1,428 @@
+"""The virtual microphone in a real PulseAudio server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pulse import RATE_HZ, PulseServer
+
+from rtden.errors import DeviceError
+from rtden.live.virtual_mic import SINK_NAME, SOURCE_NAME, VirtualMicrophone
+
+pytestmark = pytest.mark.real_time
+
+TONE_HZ, OTHER_HZ = 1000.0, 440.0
+HOLD = """
+import time
+from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
+with VirtualMicrophone():
+    print("open", flush=True)
+    time.sleep(60)
+"""
+# Plays a tone into the microphone and records the default microphone of the user at the same time.
+PLAY = f"""
+import os, sys, time
+import numpy as np
+from rtden.live.devices import DeviceSource
+from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
+with VirtualMicrophone() as microphone:
+    before = dict(os.environ)
+    with microphone.routed():
+        sink, source = VirtualSink(microphone), DeviceSource("default")
+    assert dict(os.environ) == before
+    seconds = np.arange(sink.rate_hz) / sink.rate_hz
+    tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods: it can be repeated
+    heard = np.zeros((source.rate_hz, source.channels), np.float32)
+    sink.ring.write(tone)
+    sink.start()
+    source.start()
+    print("playing", flush=True)
+    for _ in range(100):
+        if sink.ring.fill_samples < sink.rate_hz // 2:
+            sink.ring.write(tone)
+        time.sleep(0.05)
+    source.ring.read_into(heard)
+    np.save(sys.argv[1], heard[:, 0])
+    print(source.rate_hz, flush=True)
+    sink.stop()
+    source.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
+    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def server(running: PulseServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[PulseServer]:
+    """Return a server that this process talks to; it must be as it was at the end."""
+    for name, value in running.env.items():
+        monkeypatch.setenv(name, value)
+    before = state(running)
+    yield running
+    assert state(running) == before
+
+
+def state(server: PulseServer) -> tuple[str, ...]:
+    return (
+        *(server.pactl("list", "short", what) for what in ("modules", "sinks")),
+        *defaults(server),
+        *sources(server),
+    )
+
+
+def defaults(server: PulseServer) -> tuple[str, str]:
+    return server.pactl("get-default-sink").strip(), server.pactl("get-default-source").strip()
+
+
+def sources(server: PulseServer) -> list[str]:
+    return [line.split("\t")[1] for line in server.pactl("list", "short", "sources").splitlines()]
+
+
+def described(server: PulseServer, what: str) -> dict[str, str]:
+    """Return the description of each sink or source by its name."""
+    lines = [line.strip() for line in server.pactl("list", what).splitlines()]
+    names = [line.removeprefix("Name: ") for line in lines if line.startswith("Name: ")]
+    return dict(
+        zip(
+            names,
+            [
+                line.removeprefix("Description: ")
+                for line in lines
+                if line.startswith("Description: ")
+            ],
+            strict=True,
+        )
+    )
+
+
+@pytest.fixture
+def hold(server: PulseServer) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Return a function that starts another process which has the microphone open."""
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD],
+            env=server.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def level_db(samples: np.ndarray, tone_hz: float, rate_hz: int) -> float:
+    """Return the level of a tone in a signal, relative to full scale of a sine: the median of pieces of 50 ms.
+
+    Where a busy machine leaves a gap, the pieces beside it are wrong, and the median is not.
+    """
+    piece = rate_hz // 20
+    pieces = samples[: len(samples) // piece * piece].reshape(-1, piece)
+    window = np.hanning(piece) * np.exp(-2j * np.pi * tone_hz * np.arange(piece) / rate_hz)
+    return 20 * np.log10(np.median(2 * np.abs(pieces @ window)) / np.hanning(piece).sum() + 1e-9)
+
+
+def test_other_programs_list_a_microphone_and_the_defaults_stay(server: PulseServer) -> None:
+    before = defaults(server)
+    with VirtualMicrophone():
+        assert described(server, "sinks")[SINK_NAME] == "rtden output"
+        assert described(server, "sources")[SOURCE_NAME] == "rtden"
+        assert (
+            "module-remap-source.c"
+            in server.pactl("list", "short", "sources").split(SOURCE_NAME)[-1]
+        )
+        assert defaults(server) == before
+    assert SINK_NAME not in described(server, "sinks")
+    assert SOURCE_NAME not in described(server, "sources")
+
+
+def test_what_portaudio_plays_into_it_another_program_records(
+    server: PulseServer, tmp_path: Path
+) -> None:
+    seconds = np.arange(9 * RATE_HZ) / RATE_HZ
+    soundfile.write(tmp_path / "other.wav", 0.25 * np.sin(2 * np.pi * OTHER_HZ * seconds), RATE_HZ)
+    room = server.play(
+        tmp_path / "other.wav", "cable"
+    )  # the monitor of this sink is the user's default microphone
+    player = subprocess.Popen(
+        [sys.executable, "-c", PLAY, str(tmp_path / "heard.npy")],
+        env=server.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert player.stdout is not None
+        assert player.stdout.readline() == "playing\n"
+        speaker, program = server.record("speaker"), server.record_source(SOURCE_NAME)
+        time.sleep(
+            3.5
+        )  # until a program records, the sink wakes every two seconds only: the first of them may be lost
+        from_microphone, from_speaker = program.stop(), speaker.stop()
+        rate_hz = int(player.communicate(timeout=20)[0])
+    finally:
+        player.kill()
+        room.terminate()
+        room.wait()
+    assert player.returncode == 0
+    heard = np.load(tmp_path / "heard.npy")
+    loud_db = 20 * np.log10(0.25)
+    middle = from_microphone[RATE_HZ // 2 : -RATE_HZ // 10]
+    assert len(middle) > 0.5 * RATE_HZ
+    assert level_db(middle, TONE_HZ, RATE_HZ) == pytest.approx(loud_db, abs=0.5)
+    assert level_db(middle, OTHER_HZ, RATE_HZ) < -60
+    assert len(from_speaker) > RATE_HZ
+    assert not from_speaker.any()
+    assert level_db(heard, OTHER_HZ, rate_hz) == pytest.approx(loud_db, abs=0.5)
+    assert level_db(heard, TONE_HZ, rate_hz) < -60
+
+
+def test_an_error_inside_removes_it(server: PulseServer) -> None:
+    with pytest.raises(ZeroDivisionError), VirtualMicrophone():
+        raise ZeroDivisionError
+
+
+def test_an_interrupt_removes_it(
+    server: PulseServer, hold: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = hold()
+    assert SOURCE_NAME in sources(server)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    assert SOURCE_NAME not in sources(server)
+
+
+def test_what_a_killed_owner_left_is_removed(
+    server: PulseServer, hold: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = hold()
+    process.kill()
+    process.wait()
+    assert SOURCE_NAME in sources(server)
+    with VirtualMicrophone():
+        assert sources(server).count(SOURCE_NAME) == 1
+        modules = server.pactl("list", "short", "modules")
+        assert modules.count("rtden.owner=") == 2
+        assert f"rtden.owner={os.getpid()}-" in modules
+
+
+def test_a_process_that_got_the_id_of_a_dead_owner_is_not_taken_for_it(server: PulseServer) -> None:
+    server.pactl(
+        "load-module",
+        "module-null-sink",
+        f"sink_name={SINK_NAME}",
+        f'sink_properties="rtden.owner={os.getppid()}-1"',
+    )
+    with VirtualMicrophone():
+        assert described(server, "sinks")[SINK_NAME] == "rtden output"
+
+
+def test_a_living_owner_keeps_it(
+    server: PulseServer, hold: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = hold()
+    before = state(server)
+    with pytest.raises(
+        DeviceError,
+        match=f"another rtden \\(process {process.pid}\\) already gives the microphone 'rtden': end that one first",
+    ):
+        VirtualMicrophone().open()
+    assert state(server) == before
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+
+
+@pytest.mark.parametrize("_attempt", range(5))
+def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
+    at_once = f"import time\nwhile time.time() < {time.time() + 1.5}: pass\n"
+    code = HOLD.replace("with ", at_once + "with ", 1)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=server.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        ends_at = time.monotonic() + 30
+        while all(process.poll() is None for process in both) and time.monotonic() < ends_at:
+            time.sleep(0.1)
+        won = [process for process in both if process.poll() is None]
+        assert len(won) == 1
+        assert won[0].stdout is not None
+        assert won[0].stdout.readline() == "open\n"
+        assert [name for name in sources(server) if "rtden" in name] == [
+            f"{SINK_NAME}.monitor",
+            SOURCE_NAME,
+        ]
+        won[0].send_signal(signal.SIGINT)
+        complaints = [process.communicate(timeout=20)[1] for process in both]
+        assert (
+            sum(
+                f"another rtden (process {won[0].pid}) already gives" in complaint
+                for complaint in complaints
+            )
+            == 1
+        )
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+
+
+def test_a_lock_that_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, server: PulseServer, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        DeviceError,
+        match=r"rtden-\d+\.lock cannot be made \(No such file or directory\): make its folder writable",
+    ):
+        VirtualMicrophone().open()
+
+
+def test_one_object_may_be_opened_again_and_closed_twice(server: PulseServer) -> None:
+    microphone = VirtualMicrophone()
+    for _ in range(2):
+        microphone.open()
+        assert SOURCE_NAME in sources(server)
+        microphone.close()
+        microphone.close()
+        assert SOURCE_NAME not in sources(server)
+
+
+def test_a_second_one_in_the_same_process_leaves_the_first_alone(server: PulseServer) -> None:
+    with VirtualMicrophone():
+        with pytest.raises(DeviceError, match=f"process {os.getpid()}"):
+            VirtualMicrophone().open()
+        assert SOURCE_NAME in sources(server)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sink", SINK_NAME), ("sink", SOURCE_NAME)])
+def test_a_sink_of_the_users_with_such_a_name_is_left_alone(
+    server: PulseServer, kind: str, name: str
+) -> None:
+    module = server.pactl("load-module", "module-null-sink", f"sink_name={name}").strip()
+    try:
+        before = state(server)
+        with pytest.raises(
+            DeviceError, match=f"already has a {kind} '{name}' that rtden did not make"
+        ):
+            VirtualMicrophone().open()
+        assert state(server) == before
+    finally:
+        server.pactl("unload-module", module)
+
+
+def test_modules_that_are_gone_already_are_no_trouble(server: PulseServer) -> None:
+    with VirtualMicrophone():
+        for line in reversed(server.pactl("list", "short", "modules").splitlines()):
+            if "rtden.owner" in line:
+                server.pactl("unload-module", line.split("\t")[0])
+
+
+def test_a_user_who_named_a_source_is_obeyed(
+    server: PulseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULSE_SOURCE", "speaker.monitor")
+    monkeypatch.setenv("PULSE_SINK", "cable")
+    with VirtualMicrophone() as microphone:
+        with microphone.routed():
+            assert (os.environ["PULSE_SINK"], os.environ["PULSE_SOURCE"]) == (
+                SINK_NAME,
+                "speaker.monitor",
+            )
+        assert (os.environ["PULSE_SINK"], os.environ["PULSE_SOURCE"]) == (
+            "cable",
+            "speaker.monitor",
+        )
+
+
+def test_without_pactl_a_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        DeviceError, match="pactl is missing: run 'sudo apt install pulseaudio-utils'"
+    ):
+        VirtualMicrophone().open()
+
+
+def test_without_a_server_a_command_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path / 'nothing'}")
+    with pytest.raises(
+        DeviceError,
+        match=r"no sound server answers \(Connection refused\): start it with 'systemctl --user start pipewire-pulse'",
+    ):
+        VirtualMicrophone().open()
+
+
+def test_without_alsas_plugin_a_package_is_named(tmp_path: Path) -> None:
+    # An ALSA configuration that knows no device "pulse".
+    (tmp_path / "alsa.conf").write_text(
+        "pcm.silence { type null\n hint { show on\n description silence } }\npcm.!default { type null }\n",
+        encoding="utf-8",
+    )
+    code = "from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink; VirtualMicrophone().device()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "alsa.conf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        "ALSA's plugin for PulseAudio is missing: run 'sudo apt install libasound2-plugins'"
+        in ended.stderr
+    )
+
+
+def test_a_server_that_refuses_modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    strict = PulseServer(tmp_path, ("cable",), ("--disallow-module-loading",))
+    try:
+        for name, value in strict.env.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(
+            DeviceError,
+            match=r"the sound server refused module-null-sink \(Module initialization failed\): see that it may load modules",
+        ):
+            VirtualMicrophone().open()
+    finally:
+        strict.stop()
+
+
+def test_a_server_that_goes_away_leaves_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    passing = PulseServer(tmp_path, ("cable",))
+    for name, value in passing.env.items():
+        monkeypatch.setenv(name, value)
+    microphone = VirtualMicrophone()
+    try:
+        microphone.open()
+    finally:
+        passing.stop()
+    microphone.close()

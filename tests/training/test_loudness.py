@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from rtden.measure.metrics import pesq_wb
+from rtden.model import ModelSpec
+from rtden.spectral import hann, power, stft
+from rtden.training.losses import Loss
+from rtden.training.loudness import LoudnessDisturbance, bark, threshold_db_spl
+from rtden.training.mixing import active_rms
+from rtden.types import Array
+
+RATE_HZ, N_FFT = 22050, 704
+DISTURBANCE = LoudnessDisturbance(RATE_HZ, N_FFT)
+EVERYTHING = np.ones((1, N_FFT // 2 + 1), np.float32)
+
+
+def powers(signal: Array) -> Array:
+    return power(
+        stft(np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[:: N_FFT // 2], hann(N_FFT))
+    )[None]
+
+
+def disturbance(ours: Array, clean: Array, heard: Array = EVERYTHING) -> float:
+    level = active_rms(clean)
+    return float(DISTURBANCE(powers(ours / level), powers(clean / level), heard)[0])
+
+
+def test_bands_and_thresholds_are_those_of_the_literature() -> None:
+    assert bark(np.array([1000.0]))[0] == pytest.approx(8.5, abs=0.1)
+    at_db = threshold_db_spl(np.array([100.0, 1000.0, 3300.0]))
+    np.testing.assert_allclose(at_db, [23.0, 3.4, -5.0], atol=0.5)
+
+
+def test_every_bin_counts_once() -> None:
+    np.testing.assert_allclose(DISTURBANCE.to_bands.sum(axis=1), 1.0, atol=1e-4)
+
+
+def test_what_is_the_same_does_not_disturb_and_more_noise_disturbs_more(
+    recordings: tuple[Array, Array],
+) -> None:
+    clean, noisy = recordings
+    found = [disturbance(clean + share * (noisy - clean), clean) for share in (0.0, 0.1, 0.3, 1.0)]
+    assert found[0] < 0.01
+    assert found == sorted(found)
+    assert found[3] > 1.0
+
+
+def test_a_change_of_level_hardly_disturbs_and_added_sound_does_so_more_than_missing(
+    recordings: tuple[Array, Array],
+) -> None:
+    clean, noisy = recordings
+    assert disturbance(0.7 * clean, clean) < 0.1
+    assert disturbance(noisy, clean) > disturbance(clean, noisy)
+
+
+def test_what_is_not_heard_does_not_count(recordings: tuple[Array, Array]) -> None:
+    clean, noisy = recordings
+    assert disturbance(noisy, clean, np.zeros_like(EVERYTHING)) < 0.01
+
+
+def test_it_orders_as_pesq_does(recordings: tuple[Array, Array]) -> None:
+    clean, noisy = (signal[: 8 * RATE_HZ] for signal in recordings)
+    found, scores = [], []
+    for share in (1.0, 0.5, 0.25, 0.12, 0.06):
+        ours = clean + np.float32(share) * (noisy - clean)
+        found.append(disturbance(ours, clean))
+        scores.append(pesq_wb(clean, ours, RATE_HZ))
+    assert np.corrcoef(found, scores)[0, 1] < -0.9
+    assert found == sorted(found, reverse=True)
+
+
+def test_the_loss_takes_its_weight_of_it(rng: np.random.Generator) -> None:
+    spec = ModelSpec(name="tiny", mean_db=-30.0)
+    clean = rng.standard_normal((2, 20 * spec.hop)).astype(np.float32)
+    noisy = clean + rng.standard_normal(clean.shape).astype(np.float32)
+    heard = np.ones((2, spec.n_fft // 2 + 1), np.float32)
+    share = ops.convert_to_tensor(np.full((2, spec.n_mels, 20, 1), 0.7, np.float32))
+    at = [
+        float(Loss(spec, iterations=0, loudness=weight)(noisy, clean, heard, share))
+        for weight in (0.0, 0.01, 0.02)
+    ]
+    assert at[1] > at[0] + 1e-3
+    assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("what", ["speech", "silence", "noise alone"])
+def test_its_gradient_is_finite(rng: np.random.Generator, what: str) -> None:
+    clean = powers(rng.standard_normal(20 * N_FFT).astype(np.float32)) * (what == "speech")
+    start = (
+        clean
+        if what != "noise alone"
+        else powers(rng.standard_normal(20 * N_FFT).astype(np.float32))
+    )
+    ours = keras.Variable(start)
+    with tf.GradientTape() as tape:
+        tape.watch(ours.value)
+        found = DISTURBANCE(ours.value, clean, EVERYTHING)
+    assert np.isfinite(np.asarray(found)).all()
+    assert np.isfinite(np.asarray(tape.gradient(found, ours.value))).all()

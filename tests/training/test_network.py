@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from rtden.errors import SettingsError
+from rtden.model import ModelSpec
+from rtden.training.export import to_tflite
+from rtden.training.network import find_network
+
+SEED = ModelSpec(name="seed")
+SPEC = ModelSpec(
+    name="tiny", channels=("log_mel", "above_floor", "above_mean"), frames_per_column=2
+)
+
+
+def test_the_seed_is_the_notebooks() -> None:
+    network = find_network("seed").build(SEED, None)
+    assert network.count_params() == 74497
+    assert network.output_shape == (None, 128, 16, 1)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == [
+        "Conv2D",
+        "MaxPooling2D",
+        "Conv2D",
+        "MaxPooling2D",
+        "Conv2DTranspose",
+        "Conv2DTranspose",
+        "Conv2D",
+    ]
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return find_network("rtden").build(SPEC, None)
+
+
+def test_a_share_for_every_cell(network: keras.Model, rng: np.random.Generator) -> None:
+    share = np.asarray(network(rng.standard_normal((2, 128, 20, 6)).astype(np.float32)))
+    assert share.shape == (2, 128, 20, 2)
+    assert 0 <= share.min() < share.max() <= 1
+
+
+@pytest.fixture(scope="module")
+def awake(network: keras.Model) -> keras.Model:
+    """Return the network with weights everywhere: some begin as zeros."""
+    rng = np.random.default_rng(3)
+    copy = find_network("rtden").build(SPEC, None)
+    copy.set_weights(
+        [
+            weight if weight.any() else rng.normal(0.0, 0.05, weight.shape)
+            for weight in network.get_weights()
+        ]
+    )
+    return copy
+
+
+def test_pieces_with_a_carried_memory_are_the_sequence(
+    awake: keras.Model, rng: np.random.Generator
+) -> None:
+    carried = find_network("rtden").for_export(SPEC)
+    carried.set_weights(awake.get_weights())
+    sequence = rng.standard_normal((1, 128, 150, 6)).astype(np.float32)
+    past = {
+        name: np.zeros((1, *tensor.shape[1:]), np.float32)
+        for name, tensor in carried.input.items()
+        if name != "mel"
+    }
+    answers, start = [], 0
+    for columns in (1, 2, 70, 16, 1, 60):
+        given = {"mel": sequence[:, :, start : start + columns], **past}
+        after = carried(given)
+        answers.append(np.asarray(after["share"]))
+        past = {
+            name: np.asarray(after[name.replace("past", "seen")])[:, -array.shape[1] :]
+            for name, array in past.items()
+        }
+        start += columns
+    np.testing.assert_allclose(
+        np.concatenate(answers, axis=2), np.asarray(awake(sequence)), atol=1e-5
+    )
+
+
+def test_two_frames_a_column_are_the_frames_one_by_one(
+    awake: keras.Model, rng: np.random.Generator
+) -> None:
+    """The time between a column's frames is what the network takes it for: what one frame later gives is the same, one later."""
+    frames = rng.standard_normal((1, 128, 302, 3)).astype(np.float32)
+    both = [
+        np.asarray(awake(frames[:, :, start : start + 300].reshape(1, 128, 150, 6))).reshape(
+            128, 300
+        )
+        for start in (0, 1)
+    ]
+    np.testing.assert_allclose(both[0][:, 240:], both[1][:, 239:-1], atol=1e-5)
+
+
+def test_it_is_causal_and_remembers_two_and_a_half_seconds(
+    awake: keras.Model, rng: np.random.Generator
+) -> None:
+    sequence = rng.standard_normal((1, 128, 150, 6)).astype(np.float32)
+    changed = sequence.copy()
+    changed[:, :, 20] += 1.0
+    moved = np.abs(np.asarray(awake(changed)) - np.asarray(awake(sequence))).max(axis=(0, 1, 3))
+    assert moved[:20].max() == 0.0
+    assert moved[20:100].min() > 0.0
+    assert moved[20 + 112 :].max() < 1e-6
+
+
+def test_a_fixed_window_has_the_same_weights(
+    network: keras.Model, rng: np.random.Generator
+) -> None:
+    fixed = find_network("rtden").build(SPEC, SPEC.frames)
+    fixed.set_weights(network.get_weights())
+    window = rng.standard_normal((1, 128, 16, 6)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(fixed(window)), np.asarray(network(window)), atol=1e-6)
+
+
+def test_it_is_small_enough(awake: keras.Model) -> None:
+    carried = find_network("rtden").for_export(SPEC)
+    carried.set_weights(awake.get_weights())
+    sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 48, 6)).astype(np.float32)
+    assert len(to_tflite(carried, calibration=sequences)) < 1.5e6
+
+
+def test_an_unknown_network_is_named() -> None:
+    with pytest.raises(SettingsError, match="choose one of rtden, seed"):
+        find_network("none")

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import Folders
+
+from rtden.errors import TrainingError
+from rtden.model import ModelSpec
+from rtden.training import recipe as recipe_module
+from rtden.training.recipe import Corpus, Progress, Recipe, Trainer, load_best, train
+
+SPEC = ModelSpec(name="tiny", mean_db=-30.0)
+RECIPE = Recipe(
+    network="seed",
+    steps=8,
+    mixtures=2,
+    seconds=1.0,
+    validate_every=2,
+    validation_batches=2,
+    copies=0,
+    learning_rate=1e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus.load(
+        folders.speech,
+        folders.noise,
+        tmp_path_factory.mktemp("cache"),
+        rate_hz=SPEC.rate_hz,
+        copies=0,
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(
+    corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, keras.Model, list[Progress]]:
+    work, seen = tmp_path_factory.mktemp("run"), []
+    return work, train(SPEC, corpus, RECIPE, work, report=seen.append), seen
+
+
+def test_the_loss_falls(corpus: Corpus, tmp_path: Path) -> None:
+    # Without the parts that what is made up here, no speech, leaves large whatever the network does.
+    recipe = dataclasses.replace(
+        RECIPE,
+        steps=48,
+        mixtures=4,
+        validate_every=12,
+        learning_rate=5e-4,
+        intelligibility=0.0,
+        opinion=0.0,
+    )
+    train(SPEC, corpus, recipe, tmp_path)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [12, 24, 36, 48]
+    assert float(rows[-1]["validation_loss"]) < 0.95 * float(rows[0]["validation_loss"])
+
+
+def test_every_step_is_reported_and_the_best_network_is_returned(
+    finished: tuple[Path, keras.Model, list[Progress]], corpus: Corpus
+) -> None:
+    work, network, seen = finished
+    assert [progress.step for progress in seen] == list(range(1, 9))
+    validated = {p.step: p.validation_loss for p in seen if not np.isnan(p.validation_loss)}
+    assert list(validated) == [2, 4, 6, 8]
+    assert seen[-1].best_loss == min(validated.values()) == validated[seen[-1].best_step]
+    for ours, best in zip(
+        network.get_weights(), load_best(SPEC, RECIPE, work).get_weights(), strict=True
+    ):
+        assert np.array_equal(ours, best)
+    held_out = corpus.source(SPEC, RECIPE, validation=True)
+    trainer = Trainer(network, SPEC, RECIPE)
+    trainer.compile("sgd")
+    assert abs(trainer.validation_loss([held_out(0), held_out(1)]) - seen[-1].best_loss) < 1e-5
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stopped_after", [5, 6])
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    finished: tuple[Path, keras.Model, list[Progress]],
+    corpus: Corpus,
+    tmp_path: Path,
+    stopped_after: int,
+) -> None:
+    work, expected, _ = finished
+
+    def stop(progress: Progress) -> None:
+        if progress.step == stopped_after:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(SPEC, corpus, RECIPE, tmp_path, report=stop)
+    steps: list[Progress] = []
+    resumed = train(SPEC, corpus, RECIPE, tmp_path, report=steps.append)
+    assert steps[0].step in (5, 7)
+    for ours, theirs in zip(resumed.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (tmp_path / "log.csv").read_text() == (work / "log.csv").read_text()
+    assert len(list(tmp_path.glob("state-*"))) == 1
+
+
+def test_it_stops_when_nothing_gets_better(corpus: Corpus, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    recipe = dataclasses.replace(RECIPE, steps=40, learning_rate=0.0, patience=2)
+    train(SPEC, corpus, recipe, tmp_path, report=seen.append)
+    assert seen[-1].step == 6  # the first validation is the best, two more are not better
+    assert seen[-1].best_step == 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(
+    finished: tuple[Path, keras.Model, list[Progress]],
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = recipe_module.draw_ahead
+
+    def spoiled(*args, **kwargs):
+        for number, batch in enumerate(real(*args, **kwargs)):
+            yield batch if number < 3 else dataclasses.replace(batch, noisy=batch.noisy * np.nan)
+
+    monkeypatch.setattr(recipe_module, "draw_ahead", spoiled)
+    with pytest.raises(TrainingError, match="no longer finite at step 4"):
+        train(SPEC, corpus, RECIPE, tmp_path)
+    assert all(np.isfinite(w).all() for w in load_best(SPEC, RECIPE, tmp_path).get_weights())
+
+
+def test_another_recipe_does_not_go_on_with_this_run(
+    finished: tuple[Path, keras.Model, list[Progress]], corpus: Corpus
+) -> None:
+    with pytest.raises(TrainingError, match="other settings"):
+        train(SPEC, corpus, dataclasses.replace(RECIPE, steps=9), finished[0])
+
+
+def test_a_run_that_has_not_begun_has_no_network(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no trained network yet"):
+        load_best(SPEC, RECIPE, tmp_path)
+
+
+def test_a_network_that_is_not_causal_answers_every_column_from_windows(
+    rng: np.random.Generator,
+) -> None:
+    trainer = Trainer(recipe_module.find_network("seed").build(SPEC, None), SPEC, RECIPE)
+    features = rng.standard_normal((2, 128, 22, 1)).astype(np.float32)
+    answers = np.asarray(trainer(features))
+    assert answers.shape == (2, 128, 22, 1)
+    window = np.asarray(trainer.network(features[:, :, 4:20]))
+    np.testing.assert_allclose(answers[:, :, 16:20], window[:, :, -4:], atol=1e-5)

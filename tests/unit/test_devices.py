@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from rtden.errors import DeviceError
+from rtden.live.devices import Device, DeviceSink, DeviceSource, find_device
+
+
+def device(
+    index: int, name: str, inputs: int = 2, outputs: int = 2, *, default: bool = False
+) -> Device:
+    return Device(
+        index, name, "ALSA", inputs, outputs, 48000, default and inputs > 0, default and outputs > 0
+    )
+
+
+DEVICES = [
+    device(0, "Built-in Analog", default=True),
+    device(1, "USB Audio: Mic", outputs=0),
+    device(2, "USB Audio: Headset"),
+    device(3, "HDMI 1", inputs=0),
+    device(4, "USB Audio"),
+    device(5, "Card 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "index"),
+    [
+        ("mic", "input", 0),
+        ("MIC", "input", 0),
+        ("speakers", "output", 0),
+        ("2", "output", 2),
+        ("headset", "input", 2),
+        ("usb audio", "input", 4),  # the whole name wins over a part of others
+        ("hdmi", "output", 3),
+        ("1", "input", 1),  # a number, not every name with a 1 in it
+        ("audio: m", "input", 1),
+    ],
+)
+def test_a_device_is_found_by_default_number_or_part_of_its_name(
+    wanted: str, kind: str, index: int
+) -> None:
+    assert find_device(wanted, kind, DEVICES).index == index
+
+
+def test_an_ambiguous_name_lists_the_candidates() -> None:
+    with pytest.raises(
+        DeviceError, match=r"several input devices: \[1\] USB Audio: Mic.*\[2\] USB Audio: Headset"
+    ):
+        find_device("usb", "input", DEVICES)
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(DeviceError, match=r"no output device matches 'nonesuch'.*HDMI 1"):
+        find_device("nonesuch", "output", DEVICES)
+
+
+def test_a_device_without_inputs_is_no_microphone() -> None:
+    with pytest.raises(DeviceError, match="no input device matches 'HDMI'"):
+        find_device("HDMI", "input", DEVICES)
+    with pytest.raises(DeviceError, match="no input device matches '3'"):
+        find_device("3", "input", DEVICES)
+
+
+def test_mic_without_a_default_is_the_first_input() -> None:
+    assert (
+        find_device("mic", "input", [device(3, "HDMI", inputs=0), device(7, "Somewhere")]).index
+        == 7
+    )
+
+
+def test_no_devices_at_all_says_what_to_do() -> None:
+    with pytest.raises(DeviceError, match="connect one"):
+        find_device("mic", "input", [])
+
+
+def test_a_missing_portaudio_names_the_package_to_install() -> None:
+    code = (
+        "import ctypes.util, sys\n"
+        "ctypes.util.find_library = lambda name: None\n"  # as on a machine without it: sounddevice looks there
+        "from rtden.live.devices import list_devices\n"
+        "from rtden.errors import DeviceError\n"
+        "try:\n    list_devices()\nexcept DeviceError as error:\n    print(error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "apt install libportaudio2" in said
+
+
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_a_callback_allocates_nothing(kind: str) -> None:
+    """A thousand blocks, some of which run dry or jump: not a kilobyte is ever held beyond what was there before."""
+    made = object.__new__(DeviceSource if kind == "source" else DeviceSink)
+    made.flagged_blocks, made.rate_hz, made.channels = 0, 48000, 2
+    made._ring_channels = 1
+    made._make_ring()
+    block = np.zeros((480, 2), np.float32)
+    supply = np.zeros(48000, np.float32)
+    most = 0
+
+    def call(number: int) -> None:
+        if kind == "sink" and number % 90 == 0:
+            made.ring.write(supply[: 480 * 80])
+        if kind == "sink" and number % 50 == 0:
+            made.ring.drop_oldest(960)
+        made._callback(block, len(block), None, number % 7 == 0)
+
+    for number in range(200):
+        call(number)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            call(number)
+            most = max(most, tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert made.flagged_blocks > 0
+    assert most < 1024, f"{most} bytes; a block of sound has {block.nbytes}"

@@ -1,0 +1,934 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from signals import delay_samples
+
+from rtden import Settings, denoise_file
+from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.files.audio_file import (
+    default_target,
+    format_of,
+    plan,
+    read_aligned,
+    recording_stream,
+    write_recording,
+)
+from rtden.measure.metrics import si_sdr_db
+from rtden.stream import StreamDenoiser
+
+UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: the written sound is the sound read
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+LOSSLESS_STEPS = {"PCM_16": 2**-15, "PCM_24": 2**-23, "PCM_U8": 2**-7, "FLOAT": 2**-20}
+SUFFIXES_AND_FORMATS = [
+    ("wav", "WAV", "PCM_16", 22050),
+    ("wav", "WAV", "PCM_24", 22050),
+    ("wav", "WAV", "FLOAT", 22050),
+    ("wav", "WAV", "PCM_U8", 22050),
+    ("wav", "WAV", "ULAW", 8000),
+    ("wav", "WAVEX", "PCM_16", 44100),
+    ("flac", "FLAC", "PCM_16", 44100),
+    ("flac", "FLAC", "PCM_24", 22050),
+    ("ogg", "OGG", "VORBIS", 44100),
+    ("opus", "OGG", "OPUS", 48000),
+    ("mp3", "MP3", "MPEG_LAYER_III", 44100),
+    ("aiff", "AIFF", "PCM_16", 22050),
+    ("caf", "CAF", "PCM_24", 22050),
+]
+
+
+def tune(rate_hz: int, *, frames: int = 20011, channels: int = 2) -> np.ndarray:
+    """A chord that fades in and out, another one in each channel, in some noise."""
+    t = np.arange(frames) / rate_hz
+    fade = np.sin(np.pi * np.arange(frames) / max(frames, 1)) ** 2
+    columns = []
+    for channel in range(channels):
+        rng = np.random.default_rng(channel)
+        chord = sum(np.sin(2 * np.pi * hz * t + hz) for hz in rng.uniform(200.0, 2500.0, 6))
+        columns.append(fade * (0.08 * chord + 0.002 * rng.standard_normal(frames)))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate_hz: int = 22050, **kwargs: str) -> Path:
+    soundfile.write(path, samples, rate_hz, **kwargs)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too, without the subfolders themselves."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
+
+
+def rtden_under(
+    preparation: str, *arguments: str, **kwargs: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line after a Python statement in the same process, such as a limit."""
+    code = f"import resource, signal; {preparation}; from rtden.app.cli import app; app(prog_name='rtden')"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **kwargs,
+    )
+
+
+def size_limit(size: int) -> str:
+    """Python code that makes every write beyond `size` bytes of a file fail, as on a full disk."""
+    return f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+
+
+def assert_one_sentence(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
+    assert run.stderr.startswith("rtden: "), run.stderr
+
+
+# What is kept
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype", "rate_hz"), SUFFIXES_AND_FORMATS)
+def test_frames_rate_channels_and_sample_format_are_kept_and_the_original_is_untouched(
+    tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int
+) -> None:
+    source = write(
+        tmp_path / f"tune.{suffix}", tune(rate_hz), rate_hz, format=container, subtype=subtype
+    )
+    before, before_bytes = soundfile.info(source), source.read_bytes()
+    report = denoise_file(source, settings=UNTOUCHED)
+    target = tmp_path / f"tune.denoised.{suffix}"
+    assert (report.source, report.target) == (str(source), str(target))
+    assert report.seconds == pytest.approx(20011 / rate_hz)
+    assert report.processing_seconds > 0
+    assert report.real_time_factor == pytest.approx(report.processing_seconds / report.seconds)
+    assert names(tmp_path) == sorted([source.name, target.name])
+    assert source.read_bytes() == before_bytes
+    after = soundfile.info(target)
+    for name in ("frames", "samplerate", "channels", "format", "subtype", "endian"):
+        assert getattr(after, name) == getattr(before, name)
+    old, new = soundfile.read(source)[0], soundfile.read(target)[0]
+    assert old.shape == new.shape == (20011, 2)
+    if rate_hz == 22050 and subtype in LOSSLESS_STEPS:
+        assert np.abs(new - old).max() <= 1.01 * LOSSLESS_STEPS[subtype]
+    for channel in range(2):
+        assert delay_samples(new[:, channel], old[:, channel]) == 0
+        assert si_sdr_db(old[:, channel], new[:, channel]) > 15.0
+
+
+@given(
+    frames=st.integers(0, 6000),
+    channels=st.integers(1, 3),
+    rate_hz=st.sampled_from([8000, 22050, 44100, 192000]),
+)
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_recording_of_any_length_comes_back_with_that_length(
+    tmp_path: Path, frames: int, channels: int, rate_hz: int
+) -> None:
+    source, target = (
+        write(
+            tmp_path / "any.wav",
+            tune(rate_hz, frames=frames, channels=channels),
+            rate_hz,
+            subtype="FLOAT",
+        ),
+        tmp_path / "out.wav",
+    )
+    report = denoise_file(source, target, force=True)
+    samples, written_hz = soundfile.read(target, always_2d=True)
+    assert samples.shape == (frames, channels)
+    assert written_hz == rate_hz
+    assert np.isfinite(samples).all()
+    assert report.seconds == pytest.approx(frames / rate_hz)
+
+
+def test_a_big_endian_wav_stays_big_endian(tmp_path: Path) -> None:
+    source = write(tmp_path / "big.wav", tune(22050), endian="BIG")
+    denoise_file(source)
+    assert (tmp_path / "big.denoised.wav").read_bytes()[:4] == b"RIFX" == source.read_bytes()[:4]
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav", "ogg"])
+def test_title_and_artist_are_copied(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"titled.{suffix}"
+    with soundfile.SoundFile(source, "w", 22050, 1) as file:
+        file.title, file.artist = "Über das Rauschen", "Nobody"
+        file.write(tune(22050, channels=1))
+    denoise_file(source)
+    with soundfile.SoundFile(default_target(source)) as file:
+        assert (file.title, file.artist) == ("Über das Rauschen", "Nobody")
+
+
+@pytest.mark.parametrize("suffix", ["au", "w64"])
+def test_a_title_that_the_chosen_container_cannot_hold_does_not_stop_the_work(
+    tmp_path: Path, suffix: str
+) -> None:
+    source = tmp_path / "titled.flac"
+    with soundfile.SoundFile(source, "w", 22050, 1) as file:
+        file.title = "A title"
+        file.write(tune(22050, channels=1))
+    denoise_file(source, tmp_path / f"out.{suffix}", settings=UNTOUCHED)
+    np.testing.assert_allclose(
+        soundfile.read(tmp_path / f"out.{suffix}")[0], soundfile.read(source)[0], atol=2**-14
+    )
+
+
+@pytest.mark.parametrize(
+    ("source_name", "target_name", "container", "subtype"),
+    [
+        ("in.wav", "out.flac", "FLAC", "PCM_24"),
+        ("in.flac", "out.wav", "WAV", "PCM_24"),
+        ("in.wav", "out.mp3", "MP3", "MPEG_LAYER_III"),
+        ("in.wav", "out.ogg", "OGG", "VORBIS"),
+        ("in.wav", "out.aif", "AIFF", "PCM_24"),
+        ("in.wav", "out.nosuchsuffix", "WAV", "PCM_24"),
+        ("in.wav", "out", "WAV", "PCM_24"),
+    ],
+)
+def test_the_suffix_of_the_target_chooses_the_container(
+    tmp_path: Path, source_name: str, target_name: str, container: str, subtype: str
+) -> None:
+    source = write(tmp_path / source_name, tune(22050), subtype="PCM_24")
+    denoise_file(source, tmp_path / target_name)
+    info = soundfile.info(tmp_path / target_name)
+    assert (info.format, info.subtype, info.frames, info.samplerate, info.channels) == (
+        container,
+        subtype,
+        20011,
+        22050,
+        2,
+    )
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff", "caf"])
+@pytest.mark.parametrize("lossy", ["mp3", "ogg", "opus"])
+def test_a_lossy_recording_may_go_into_another_container(
+    tmp_path: Path, lossy: str, suffix: str
+) -> None:
+    source = tmp_path / f"in.{lossy}"
+    write(
+        source,
+        tune(48000),
+        48000,
+        **({"format": "OGG", "subtype": "OPUS"} if lossy == "opus" else {}),
+    )
+    denoise_file(source, tmp_path / f"out.{suffix}")
+    info = soundfile.info(tmp_path / f"out.{suffix}")
+    assert (info.frames, info.samplerate, info.channels) == (
+        soundfile.info(source).frames,
+        48000,
+        2,
+    )
+
+
+def test_samples_beyond_full_scale_are_limited_and_do_not_wrap_around(tmp_path: Path) -> None:
+    loud = 3.0 * np.sin(2 * np.pi * 300 * np.arange(22050) / 22050).astype(np.float32)
+    source = write(tmp_path / "loud.wav", loud, subtype="FLOAT")
+    for suffix in ("wav", "flac"):
+        with write_recording(
+            tmp_path / f"direct.{suffix}", 22050, 1, container=suffix.upper()
+        ) as append:
+            append(loud[:, None])
+        written = soundfile.read(tmp_path / f"direct.{suffix}")[0]
+        np.testing.assert_allclose(written, np.clip(loud, -1.0, 1.0), atol=2**-14)
+    denoise_file(source, tmp_path / "loud.flac", settings=UNTOUCHED)
+    np.testing.assert_allclose(
+        soundfile.read(tmp_path / "loud.flac")[0], np.clip(loud, -1.0, 1.0), atol=2**-13
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "subtype", "rate_hz"),
+    [
+        entry
+        for entry in SUFFIXES_AND_FORMATS
+        if entry[2] not in ("OPUS", "MPEG_LAYER_III") and entry[1] != "FLAC"
+    ],
+)
+def test_a_recording_without_a_sample_stays_one(
+    tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int
+) -> None:
+    source = write(
+        tmp_path / f"empty.{suffix}",
+        np.zeros((0, 2), np.float32),
+        rate_hz,
+        format=container,
+        subtype=subtype,
+    )
+    report = denoise_file(source)
+    info = soundfile.info(report.target)
+    assert (info.frames, info.channels, info.subtype) == (0, 2, subtype)
+    assert report.seconds == report.real_time_factor == 0.0
+    assert np.isnan(report.noise_removed_db)
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype", "rate_hz"), SUFFIXES_AND_FORMATS)
+def test_a_recording_of_one_sample_stays_one(
+    tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int
+) -> None:
+    source = write(
+        tmp_path / f"one.{suffix}",
+        np.full((1, 2), 0.25, np.float32),
+        rate_hz,
+        format=container,
+        subtype=subtype,
+    )
+    target = denoise_file(source, settings=UNTOUCHED).target
+    samples = soundfile.read(target)[0]
+    assert samples.shape == (1, 2)
+    if rate_hz == 22050:
+        np.testing.assert_allclose(samples, soundfile.read(source)[0], atol=1e-2)
+
+
+def test_progress_tells_the_frames_done_and_ends_at_all_of_them(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    source = write(tmp_path / "long.wav", tune(22050, frames=100000))
+    denoise_file(source, progress=lambda done, total: told.append((done, total)))
+    done = [frames for frames, _ in told]
+    assert done == sorted(set(done))
+    assert len(done) >= 3
+    assert told[-1] == (100000, 100000)
+
+
+# What is never overwritten, and what is not left behind
+
+
+def test_an_existing_target_is_kept_unless_forced(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.wav", tune(22050)), tmp_path / "a.denoised.wav"
+    target.write_bytes(b"something dear")
+    with pytest.raises(AudioFileError, match="exists already"):
+        denoise_file(source)
+    assert target.read_bytes() == b"something dear"
+    denoise_file(source, force=True)
+    assert soundfile.info(target).frames == 20011
+    assert names(tmp_path) == ["a.denoised.wav", "a.wav"]
+
+
+def test_a_forced_target_is_kept_when_the_work_fails(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.wav", tune(22050)), tmp_path / "a.denoised.wav"
+    target.write_bytes(b"something dear")
+
+    def fail(done: int, total: int) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        denoise_file(source, force=True, progress=fail)
+    assert target.read_bytes() == b"something dear"
+    assert names(tmp_path) == ["a.denoised.wav", "a.wav"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("alias", ["the name", "a longer way", "a symbolic link", "a hard link"])
+def test_the_original_cannot_be_its_own_target(tmp_path: Path, alias: str, force: bool) -> None:
+    source = write(tmp_path / "a.wav", tune(22050))
+    (tmp_path / "folder").mkdir()
+    target = {"the name": source, "a longer way": tmp_path / "folder" / ".." / "a.wav"}.get(
+        alias, tmp_path / "alias.wav"
+    )
+    if alias == "a symbolic link":
+        target.symlink_to(source)
+    elif alias == "a hard link":
+        target.hardlink_to(source)
+    before, listed = source.read_bytes(), names(tmp_path)
+    with pytest.raises(AudioFileError, match="would overwrite the original"):
+        denoise_file(source, target, force=force)
+    assert source.read_bytes() == before
+    assert names(tmp_path) == listed
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_nothing_is_left_when_the_work_is_broken_off(
+    tmp_path: Path, suffix: str, kind: type[BaseException]
+) -> None:
+    source = write(tmp_path / f"a.{suffix}", tune(22050, frames=100000))
+    before = source.read_bytes()
+    seen: list[list[str]] = []
+
+    def break_off(done: int, total: int) -> None:
+        seen.append(names(tmp_path))
+        if len(seen) == 2:
+            raise kind
+
+    with pytest.raises(kind):
+        denoise_file(source, progress=break_off)
+    assert len(seen[0]) == 2  # the part was there, under another name than the target's
+    assert default_target(source).name not in seen[-1]
+    assert names(tmp_path) == [source.name]
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
+    tmp_path: Path, kind: signal.Signals
+) -> None:
+    second = np.random.default_rng(0).integers(-3000, 3000, 22050, np.int16)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 22050, 1) as file:
+        for _ in range(600):
+            file.write(second)
+    # A shell that starts things in the background makes them deaf to SIGINT: undo that.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "file", str(tmp_path / "long.wav")],
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while len(names(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert any(name.endswith(".part") for name in names(tmp_path))
+        process.send_signal(kind)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert names(tmp_path) == ["long.wav"]
+    assert out == ""
+    assert err.startswith("rtden: ")
+    assert err.count("\n") == 1
+
+
+def test_a_target_that_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    source, pipe = write(tmp_path / "a.wav", tune(22050)), tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    with pytest.raises(AudioFileError):
+        denoise_file(source, pipe, force=True)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names(tmp_path) == ["a.wav", "pipe.wav"]
+
+
+def test_missing_folders_of_the_target_are_made(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", tune(22050))
+    denoise_file(source, tmp_path / "new" / "newer" / "b.wav")
+    assert names(tmp_path) == ["a.wav", "new/newer/b.wav"]
+
+
+@pytest.mark.parametrize("error", ["rate", "channels", "model"])
+def test_nothing_is_written_when_the_work_cannot_begin(tmp_path: Path, error: str) -> None:
+    rate_hz, channels = (6000 if error == "rate" else 16000), (9 if error == "channels" else 1)
+    source = write(tmp_path / "a.wav", tune(16000, channels=channels), rate_hz)
+    with pytest.raises(ModelError if error == "model" else InputError):
+        denoise_file(
+            source, tmp_path / "out" / "b.wav", model="no such model" if error == "model" else None
+        )
+    assert names(tmp_path) == ["a.wav"]
+    assert not (tmp_path / "out").exists()
+
+
+# Recordings that are not whole
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize(
+    ("suffix", "container", "subtype", "rate_hz"),
+    [entry for entry in SUFFIXES_AND_FORMATS if entry[1] in ("WAV", "WAVEX", "FLAC", "MP3", "CAF")],
+)
+def test_a_truncated_recording_is_refused_and_nothing_written(
+    tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int, share: float
+) -> None:
+    source = write(
+        tmp_path / f"cut.{suffix}",
+        tune(rate_hz, frames=60000),
+        rate_hz,
+        format=container,
+        subtype=subtype,
+    )
+    whole = source.read_bytes()
+    source.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(AudioFileError) as caught:
+        denoise_file(source)
+    assert str(source) in str(caught.value)
+    assert names(tmp_path) == [source.name]
+
+
+@pytest.mark.parametrize("container", ["AIFF", "AU", "W64", "RF64"])
+def test_truncation_is_seen_in_every_container_that_states_a_length(
+    tmp_path: Path, container: str
+) -> None:
+    source = write(tmp_path / "cut", tune(22050, frames=60000), format=container, subtype="PCM_16")
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioFileError, match="truncated"):
+        denoise_file(source)
+    assert names(tmp_path) == ["cut"]
+
+
+def test_a_truncated_wav_is_told_with_the_share_that_is_there(tmp_path: Path) -> None:
+    source = write(tmp_path / "cut.wav", tune(22050, frames=60000))
+    source.write_bytes(source.read_bytes()[: 44 + 60000 * 4 // 4])
+    with pytest.raises(AudioFileError, match=r"is truncated: it holds 25% of the audio"):
+        denoise_file(source)
+
+
+def test_a_flac_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "damaged.flac", tune(22050, frames=100000))
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    source.write_bytes(content)
+    with pytest.raises(AudioFileError, match="damaged"):
+        denoise_file(source)
+    assert names(tmp_path) == ["damaged.flac"]
+
+
+@pytest.mark.parametrize(
+    "size", [0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000]
+)
+def test_a_wav_whose_header_was_written_to_a_pipe_is_read_to_its_end(
+    tmp_path: Path, size: int
+) -> None:
+    source = write(tmp_path / "streamed.wav", tune(22050))
+    content = source.read_bytes()
+    at = content.index(b"data")
+    source.write_bytes(
+        content[:4]
+        + struct.pack("<I", min(size + 36, 0xFFFFFFFF))
+        + content[8 : at + 4]
+        + struct.pack("<I", size)
+        + content[at + 8 :]
+    )
+    report = denoise_file(source, settings=UNTOUCHED)
+    samples = soundfile.read(report.target, dtype="int16")[0]
+    assert samples.shape == (20011, 2)
+    np.testing.assert_allclose(
+        samples, np.frombuffer(content[at + 8 :], "<i2").reshape(-1, 2), atol=1
+    )
+
+
+def test_a_wav_whose_header_promises_nothing_does_not_pass_for_an_empty_recording(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "unfinished.wav", tune(22050))
+    content = source.read_bytes()
+    at = content.index(b"data")
+    source.write_bytes(content[:4] + bytes(4) + content[8 : at + 4] + bytes(4) + content[at + 8 :])
+    try:
+        report = denoise_file(source)
+    except AudioFileError:
+        assert names(tmp_path) == ["unfinished.wav"]
+    else:
+        assert soundfile.info(report.target).frames == 20011
+
+
+# What is no recording
+
+
+def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("not audio\n" * 100, encoding="utf-8")
+    (tmp_path / "empty.flac").touch()
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
+    reasons = {
+        "text.wav": "is not audio",
+        "empty.flac": "is not audio",
+        "missing.wav": "there is no file",
+        "dangling.wav": "there is no file",
+        "folder.wav": "is a folder",
+        "loop.wav": "cannot be read",
+        "text.wav/below.wav": "cannot be read",
+    }
+    listed = names(tmp_path)
+    for name, reason in reasons.items():
+        with pytest.raises(AudioFileError) as caught:
+            denoise_file(tmp_path / name, tmp_path / "out.wav")
+        assert reason in str(caught.value)
+        assert str(tmp_path / name) in str(caught.value)
+        assert names(tmp_path) == listed
+
+
+def test_a_name_that_the_file_system_refuses_is_an_audio_file_error(tmp_path: Path) -> None:
+    source, endless = write(tmp_path / "a.wav", tune(22050)), tmp_path / ("x" * 300 + ".wav")
+    with pytest.raises(AudioFileError):
+        denoise_file(endless, tmp_path / "out.wav")
+    with pytest.raises(AudioFileError):
+        denoise_file(source, endless)
+    for sources, output in (
+        ([str(endless)], None),
+        ([str(source)], str(endless)),
+        ([str(source), str(endless)], str(endless)),
+    ):
+        with pytest.raises(AudioFileError):
+            [denoise_file(*pair) for pair in plan(sources, output)]
+    assert names(tmp_path) == ["a.wav"]
+
+
+def test_a_target_that_cannot_be_made_is_an_audio_file_error(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", tune(22050))
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    for target in (
+        tmp_path / "plain" / "b.wav",
+        tmp_path / "plain" / "below" / "b.wav",
+        Path("/proc/nowhere/b.wav"),
+        tmp_path / "folder",
+    ):
+        with pytest.raises(AudioFileError) as caught:
+            denoise_file(source, target)
+        assert str(target) in str(caught.value) or str(target.parent) in str(caught.value)
+    assert names(tmp_path) == ["a.wav", "plain"]
+
+
+def test_a_format_that_cannot_hold_the_recording_is_told_by_the_name_of_the_target(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "a.wav", tune(22050))
+    with pytest.raises(AudioFileError, match=r"choose another format") as caught:
+        denoise_file(source, tmp_path / "a.opus")  # Opus knows no 22050 Hz
+    assert str(tmp_path / "a.opus") in str(caught.value)
+    assert ".part" not in str(caught.value)
+    assert names(tmp_path) == ["a.wav"]
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("left", ["a header", "half", "all but the last bytes"])
+def test_a_full_disk_is_told_in_one_sentence_and_nothing_kept(
+    tmp_path: Path, suffix: str, left: str
+) -> None:
+    source, target = (
+        write(tmp_path / "a.wav", tune(22050, frames=66150, channels=1)),
+        tmp_path / f"out.{suffix}",
+    )
+    denoise_file(source, target)
+    whole = target.stat().st_size
+    target.unlink()
+    size = {"a header": 10, "half": whole // 2, "all but the last bytes": whole - 50}[left]
+    run = rtden_under(size_limit(size), "file", str(source), "-o", str(target))
+    assert names(tmp_path) == ["a.wav"]
+    assert_one_sentence(run)
+    assert str(target) in run.stderr
+    assert ".part" not in run.stderr
+
+
+def test_a_disk_without_room_even_for_temporary_files_is_told_in_one_sentence(
+    tmp_path: Path,
+) -> None:
+    source = write(tmp_path / "a.wav", tune(22050))
+    run = rtden_under(size_limit(0), "file", str(source))
+    assert names(tmp_path) == ["a.wav"]
+    assert_one_sentence(run)
+
+
+def test_a_disk_without_room_for_standard_input_is_told_in_one_sentence(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", tune(22050, frames=66150))
+    with source.open("rb") as stdin:
+        run = rtden_under(
+            size_limit(20000), "file", "-", "-o", str(tmp_path / "out.wav"), stdin=stdin
+        )
+    assert names(tmp_path) == ["a.wav"]
+    assert_one_sentence(run)
+
+
+# Plans
+
+
+def made(folder: Path, *files: str) -> None:
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_plan_for_one_recording_puts_it_where_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "a.wav", "folder/b.wav")
+    assert plan(["a.wav"], None) == [("a.wav", "a.denoised.wav")]
+    assert plan(["folder/b.wav"], None) == [("folder/b.wav", "folder/b.denoised.wav")]
+    assert plan(["a.wav"], "c.flac") == [("a.wav", "c.flac")]
+    assert plan(["a.wav"], "folder") == [("a.wav", "folder/a.wav")]
+    assert plan(["a.wav"], "new/") == [("a.wav", "new/a.wav")]
+    assert plan(["a.wav"], "-") == [("a.wav", "-")]
+    assert plan(["-"], None) == [("-", "-")]
+    assert plan(["-"], "c.wav") == [("-", "c.wav")]
+
+
+def test_a_plan_for_several_recordings_keeps_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "a.wav", "folder/b.flac")
+    assert plan(["a.wav", "folder/b.flac"], None) == [
+        ("a.wav", "a.denoised.wav"),
+        ("folder/b.flac", "folder/b.denoised.flac"),
+    ]
+    assert plan(["a.wav", "folder/b.flac"], "new") == [
+        ("a.wav", "new/a.wav"),
+        ("folder/b.flac", "new/b.flac"),
+    ]
+
+
+def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfolders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(
+        tmp_path,
+        "in/a.wav",
+        "in/A.FLAC",
+        "in/deep/er/b.ogg",
+        "in/notes.txt",
+        "in/deep/picture.png",
+        "in/a.denoised.wav",
+        "in/deep/b.denoised.ogg",
+        "in/.hidden.wav",
+    )
+    (tmp_path / "in" / "folder.wav").mkdir()
+    assert plan(["in"], None) == [
+        ("in/A.FLAC", "in/A.denoised.FLAC"),
+        ("in/a.wav", "in/a.denoised.wav"),
+        ("in/deep/er/b.ogg", "in/deep/er/b.denoised.ogg"),
+    ]
+    assert plan(["in"], "out") == [
+        ("in/A.FLAC", "out/A.FLAC"),
+        ("in/a.wav", "out/a.wav"),
+        ("in/deep/er/b.ogg", "out/deep/er/b.ogg"),
+    ]
+    assert plan(["in", "in/a.denoised.wav"], "out")[-1] == (
+        "in/a.denoised.wav",
+        "out/a.denoised.wav",
+    )
+
+
+def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "a.wav", "cleaned/a.wav")
+    assert plan(["."], "cleaned") == [("a.wav", "cleaned/a.wav")]
+
+
+def test_a_plan_in_which_two_recordings_meet_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "one/a.wav", "two/a.wav", "link/x.wav")
+    with pytest.raises(AudioFileError, match=r"two recordings would be written to .*out/a\.wav"):
+        plan(["one/a.wav", "two/a.wav"], "out")
+    with pytest.raises(AudioFileError, match="two recordings would be written"):
+        plan(["one", "two"], "out")
+    with pytest.raises(AudioFileError, match="two recordings would be written"):
+        plan(["one/a.wav", "./one/../one/a.wav"], None)
+    assert plan(["one/a.wav", "two/a.wav"], None) == [
+        ("one/a.wav", "one/a.denoised.wav"),
+        ("two/a.wav", "two/a.denoised.wav"),
+    ]
+
+
+def test_a_plan_that_would_overwrite_another_of_its_recordings_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "a.wav", "a.denoised.wav")
+    with pytest.raises(AudioFileError):
+        plan(["a.wav", "a.denoised.wav"], None)
+
+
+def test_a_plan_of_several_recordings_into_one_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "a.wav", "b.wav", "in/c.wav", "taken")
+    for sources, output in (
+        (["a.wav", "b.wav"], "taken"),
+        (["in"], "taken"),
+        (["a.wav", "b.wav"], "-"),
+        (["in"], "-"),
+    ):
+        with pytest.raises(AudioFileError, match="several recordings cannot go into the one file"):
+            plan(sources, output)
+
+
+def test_a_plan_for_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
+    made(tmp_path, "in/notes.txt", "in/a.denoised.wav")
+    with pytest.raises(AudioFileError, match="holds no recordings"):
+        plan([str(tmp_path / "in")], None)
+
+
+# The rest
+
+
+def test_recordings_read_to_be_compared_have_one_rate_one_channel_and_one_length(
+    tmp_path: Path,
+) -> None:
+    mono = tune(16000, frames=16000, channels=1)
+    first = write(tmp_path / "first.wav", mono, 16000, subtype="FLOAT")
+    same = tune(48000, frames=48000, channels=1) - mono.mean()
+    stereo = write(
+        tmp_path / "stereo.wav", np.hstack([same * 1.5, same * 0.5]), 48000, subtype="FLOAT"
+    )
+    short = write(tmp_path / "short.wav", mono[:12000], 16000, subtype="FLOAT")
+    signals, rate_hz = read_aligned(first, stereo, short)
+    assert rate_hz == 16000
+    assert [signal.shape for signal in signals] == [(12000,)] * 3
+    np.testing.assert_array_equal(signals[0], mono[:12000, 0])
+    np.testing.assert_array_equal(signals[2], mono[:12000, 0])
+    assert delay_samples(signals[1], signals[0]) == 0
+    assert si_sdr_db(signals[0], signals[1]) > 15.0
+
+
+def test_recordings_read_to_be_compared_are_checked(tmp_path: Path) -> None:
+    good, cut = write(tmp_path / "good.wav", tune(22050)), write(tmp_path / "cut.wav", tune(22050))
+    cut.write_bytes(cut.read_bytes()[:20000])
+    with pytest.raises(AudioFileError, match="truncated"):
+        read_aligned(good, cut)
+    with pytest.raises(AudioFileError, match="there is no file"):
+        read_aligned(tmp_path / "missing.wav", good)
+
+
+def test_the_format_of_a_file_without_a_recording_follows_its_suffix() -> None:
+    assert format_of(Path("a.wav")) == ("WAV", "PCM_16")
+    assert format_of(Path("a.FLAC")) == ("FLAC", "PCM_16")
+    assert format_of(Path("a.opus")) == ("OGG", "OPUS")
+    assert format_of(Path("a.xyz")) == ("WAV", "PCM_16")
+
+
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> None:
+    minute = (0.05 * np.random.default_rng(0).standard_normal(60 * 16000)).astype(np.float32)
+    # The peak of the program alone: ru_maxrss would also hold that of the process that started it.
+    code = (
+        "import sys; from pathlib import Path; from rtden import Settings, denoise_file\n"
+        "denoise_file(sys.argv[1], settings=Settings(hops_per_step=8))\n"
+        "print(next(line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
+    )
+    peak_mb = []
+    for minutes in (1, 20):
+        source = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(source, "w", 16000, 1) as file:
+            for _ in range(minutes):
+                file.write(minute)
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(source)],
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert soundfile.info(default_target(source)).frames == minutes * 60 * 16000
+        peak_mb.append(int(run.stdout) / 1024)
+        source.unlink()
+        default_target(source).unlink()
+    assert peak_mb[0] > 20
+    assert peak_mb[1] - peak_mb[0] < 30
+
+
+@pytest.mark.parametrize("full_band", [True, False])
+def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(
+    tmp_path: Path, full_band: bool
+) -> None:
+    seconds = np.arange(3 * 48000) / 48000
+    tones = (
+        0.2 * np.sin(2 * np.pi * 1000 * seconds) + 0.1 * np.sin(2 * np.pi * 16000 * seconds)
+    ).astype(np.float32)
+    soundfile.write(tmp_path / "in.wav", tones, 48000, subtype="FLOAT")
+    denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        settings=Settings(limit_db=0.0),
+        full_band=full_band,
+    )
+    out, _ = soundfile.read(tmp_path / "out.wav")
+    level = {
+        hz: 2
+        * np.abs(np.mean(out[24000:-24000] * np.exp(-2j * np.pi * hz * seconds[24000:-24000])))
+        for hz in (1000, 16000)
+    }
+    assert level[1000] == pytest.approx(0.2, rel=0.01)
+    assert level[16000] == (
+        pytest.approx(0.1, rel=0.01) if full_band else pytest.approx(0.0, abs=1e-4)
+    )
+
+
+@pytest.fixture
+def long(tmp_path: Path, recordings: tuple[np.ndarray, np.ndarray]) -> Path:
+    """Return a recording of two and a half minutes, 22050 Hz, stereo."""
+    signal = np.tile(recordings[1], 12)[: 150 * 22050]
+    soundfile.write(
+        tmp_path / "long.wav", np.stack([signal, 0.5 * signal[::-1]], axis=1), 22050, "FLOAT"
+    )
+    return tmp_path / "long.wav"
+
+
+def test_a_long_recording_on_several_cores_is_the_same(long: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
+    steps: list[int] = []
+    denoise_file(long, one)
+    report = denoise_file(long, two, jobs=2, progress=lambda done, _: steps.append(done))
+    assert steps[-1] == 150 * 22050
+    assert report.seconds == 150.0
+    (first, _), (second, _) = (
+        soundfile.read(one, dtype="float32"),
+        soundfile.read(two, dtype="float32"),
+    )
+    assert first.shape == second.shape == (150 * 22050, 2)
+    np.testing.assert_allclose(second, first, rtol=0, atol=1e-5)
+
+
+def test_the_stream_of_recordings_gives_what_a_live_stream_gives(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    signal = recordings[1][:, None]
+    recorded, live = (
+        recording_stream(None, None, 22050, 1, full_band=True),
+        StreamDenoiser(rate_hz=22050),
+    )
+    assert np.array_equal(
+        np.concatenate([recorded.feed(signal), recorded.flush()]),
+        np.concatenate([live.feed(signal), live.flush()]),
+    )
+
+
+def test_a_random_phase_is_drawn_in_one_process(long: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
+    for target, jobs in ((one, 1), (two, 2)):
+        denoise_file(long, target, settings=Settings(phase="random"), jobs=jobs)
+    assert np.array_equal(soundfile.read(one)[0], soundfile.read(two)[0])
+
+
+def test_a_process_that_dies_under_a_long_recording_is_one_sentence_and_leaves_nothing(
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_one(_: int, __: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(RtdenError, match="ended early"):
+        denoise_file(long, tmp_path / "out.wav", jobs=2, progress=kill_one)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.wav"]
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.4, 30.0])
+def test_the_noise_of_all_that_comes_out_is_measured(
+    seconds: float, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal(int(seconds * 22050)), 22050)
+    assert denoise_file(tmp_path / "in.wav", tmp_path / "out.wav").noise_removed_db > 10.0
+
+
+def test_jobs_must_be_at_least_one(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(100), 22050)
+    for jobs in (0, -1):
+        with pytest.raises(InputError, match="jobs must be 1 or more"):
+            denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", jobs=jobs)

@@ -1,0 +1,108 @@
+"""Imports run one way, and what is heavy is imported by its users alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import DATA
+
+from rtden import list_models
+
+PACKAGE = Path(__file__).parents[2] / "rtden"
+CORE = (
+    *("types", "errors", "settings", "model", "quiet"),
+    *("ring", "spectral", "mel", "autoencoder", "griffinlim", "denoiser", "resample", "stream"),
+)
+"""The modules at the top: each may import those before it."""
+WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
+"""The folders: each may import the top and the folders before it."""
+MODULES = sorted(
+    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
+    for path in PACKAGE.rglob("*.py")
+)
+HEAVY = {
+    *("tensorflow", "keras", "librosa", "sounddevice", "matplotlib", "pesq", "pystoi", "speechmos"),
+    *("onnxruntime", "scipy", "distributed", "dask", "av", "starlette", "uvicorn"),
+}
+
+
+def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    return found | {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
+    }
+
+
+def source(module: str) -> Path:
+    return PACKAGE / f"{module.replace('.', '/')}.py"
+
+
+def test_every_module_has_its_place() -> None:
+    top = {module for module in MODULES if "." not in module}
+    assert top == {*CORE, "__init__"}
+    assert {module.split(".")[0] for module in MODULES if "." in module} <= set(WINGS)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+def test_imports_run_one_way(module: str) -> None:
+    ours = {name for name in imported(source(module)) if name.split(".")[0] == "rtden"}
+    first = module.split(".")[0]
+    if first in CORE:
+        assert ours <= {f"rtden.{name}" for name in CORE[: CORE.index(first)]}
+    else:
+        allowed = {*CORE, *WINGS[: WINGS.index(first) + 1]}
+        assert {name.split(".")[1] for name in ours} <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("training")])
+def test_heavy_packages_are_imported_where_they_are_used(module: str) -> None:
+    names = {name.split(".")[0] for name in imported(source(module), top_level_only=True)}
+    assert not names & HEAVY
+
+
+def test_only_training_imports_tensorflow() -> None:
+    for module in MODULES:
+        if not module.startswith("training"):
+            names = {name.split(".")[0] for name in imported(source(module))}
+            assert not names & {"tensorflow", "keras", "librosa"}
+
+
+def test_importing_rtden_loads_nothing_heavy() -> None:
+    code = "import sys, rtden; print(*sys.modules)"
+    assert not loaded_by(code) & HEAVY
+
+
+def test_denoising_a_file_loads_nothing_heavy(tmp_path: Path) -> None:
+    paths = f"{str(DATA / 'clean.flac')!r}, {str(tmp_path / 'out.flac')!r}"
+    code = f"import sys, rtden; rtden.denoise_file({paths}); print(*sys.modules)"
+    assert not loaded_by(code) & HEAVY
+
+
+def loaded_by(code: str) -> set[str]:
+    command = [sys.executable, "-c", code]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_the_wheel_brings_the_models_and_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=PACKAGE.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = (
+            archive.read(name).decode() for name in names if name.endswith("entry_points.txt")
+        )
+    for model in list_models():
+        assert {f"rtden/models/{model}.tflite", f"rtden/models/{model}.json"} <= names
+    assert "rtden/py.typed" in names
+    assert "rtden = rtden.app.cli:app" in entry_points
+    assert not any(name.startswith(("tests/", "bench/")) for name in names)

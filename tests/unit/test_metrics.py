@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtden.errors import InputError
+from rtden.measure.metrics import NoiseMeter, dnsmos, estoi, pesq_wb, si_sdr_db, stoi
+
+RATE_HZ = 22050
+CLEAN = np.array([1.0, -1.0, 1.0, -1.0])
+OTHER = np.array(
+    [1.0, 1.0, -1.0, -1.0]
+)  # of the same energy, orthogonal to CLEAN; both without mean
+
+
+@pytest.mark.parametrize(
+    ("estimate", "wanted_db"),
+    [
+        (CLEAN + 0.1 * OTHER, 20.0),
+        (CLEAN + OTHER, 0.0),
+        (0.5 * CLEAN + OTHER, 10 * math.log10(0.25)),
+        (2 * CLEAN + 0.02 * OTHER, 40.0),
+        (-CLEAN + 0.1 * OTHER, 20.0),
+        (CLEAN + 0.1 * OTHER + 7.0, 20.0),
+    ],
+)
+def test_si_sdr_equals_the_value_computed_by_hand(estimate: np.ndarray, wanted_db: float) -> None:
+    assert si_sdr_db(CLEAN, estimate) == pytest.approx(wanted_db, abs=1e-9)
+
+
+def test_si_sdr_of_a_signal_with_itself_is_infinite() -> None:
+    assert si_sdr_db(CLEAN, CLEAN) == math.inf
+    assert si_sdr_db(CLEAN, 0.5 * CLEAN) == math.inf
+
+
+def test_si_sdr_of_what_has_nothing_of_the_clean_signal_is_very_low() -> None:
+    assert si_sdr_db(CLEAN, OTHER) < -200.0
+    assert si_sdr_db(CLEAN, np.zeros(4)) == -math.inf
+    assert si_sdr_db(CLEAN, np.full(4, 0.3)) == -math.inf
+
+
+@given(
+    signal=st.lists(st.floats(-1, 1), min_size=8, max_size=40).filter(
+        lambda values: np.std(values) > 1e-3
+    ),
+    seed=st.integers(0, 100),
+    scale=st.floats(1e-3, 1e3),
+    offset=st.floats(-2, 2),
+)
+@settings(max_examples=30, deadline=None)
+def test_si_sdr_does_not_depend_on_scale_sign_or_offset(
+    signal: list[float], seed: int, scale: float, offset: float
+) -> None:
+    clean = np.array(signal)
+    estimate = clean + 0.3 * np.random.default_rng(seed).standard_normal(len(clean))
+    expected = si_sdr_db(clean, estimate)
+    assert si_sdr_db(clean, scale * estimate) == pytest.approx(expected, abs=1e-4)
+    assert si_sdr_db(scale * clean, -estimate) == pytest.approx(expected, abs=1e-4)
+    assert si_sdr_db(clean + offset, estimate - offset) == pytest.approx(expected, abs=1e-4)
+
+
+def test_si_sdr_of_noise_at_a_known_level_is_that_level() -> None:
+    rng = np.random.default_rng(0)
+    clean, noise = rng.standard_normal((2, 200_000)).astype(np.float32)
+    for snr_db in (-10.0, 0.0, 15.0):
+        assert si_sdr_db(clean, clean + 10 ** (-snr_db / 20) * noise) == pytest.approx(
+            snr_db, abs=0.1
+        )
+
+
+@pytest.mark.parametrize(
+    ("clean", "estimate", "message"),
+    [
+        (np.ones(4), np.ones(5), "two signals of one length"),
+        (np.ones((4, 1)), np.ones((4, 1)), "two signals of one length"),
+        (np.zeros(4), CLEAN, "silent reference"),
+        (np.ones(4), CLEAN, "silent reference"),
+    ],
+)
+def test_si_sdr_refuses_what_it_cannot_compare(
+    clean: np.ndarray, estimate: np.ndarray, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        si_sdr_db(clean, estimate)
+
+
+def test_pesq_and_estoi_are_at_the_top_of_their_scales_for_the_clean_recording_and_fall_with_noise(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = (signal[: 5 * RATE_HZ] for signal in recordings)
+    noisier = clean + 2.0 * (noisy - clean)
+    pesq = [pesq_wb(clean, signal, RATE_HZ) for signal in (clean, noisy, noisier)]
+    assert pesq[0] == pytest.approx(4.64, abs=0.01)
+    assert pesq[0] - 1.0 > pesq[1] > pesq[2] >= 1.0
+    intelligible = [estoi(clean, signal, RATE_HZ) for signal in (clean, noisy, noisier)]
+    assert intelligible[0] == pytest.approx(1.0, abs=1e-3)
+    assert intelligible[0] - 0.1 > intelligible[1] > intelligible[2] > 0.0
+
+
+def test_pesq_does_not_depend_on_the_rate_at_which_the_signals_are_given(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = (signal[: 4 * RATE_HZ] for signal in recordings)
+    at_16_khz = [soxr.resample(signal, RATE_HZ, 16000) for signal in (clean, noisy)]
+    assert pesq_wb(*at_16_khz, 16000) == pytest.approx(pesq_wb(clean, noisy, RATE_HZ), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0])
+def test_pesq_is_nan_where_there_is_no_utterance(seconds: float) -> None:
+    nothing = np.zeros(round(seconds * 16000), np.float32)
+    assert math.isnan(pesq_wb(nothing, nothing, 16000))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric", [pesq_wb, estoi])
+@pytest.mark.parametrize("samples", [0, 1, 2205])
+def test_pesq_and_estoi_are_nan_for_what_is_too_short_to_be_judged(
+    metric: Callable[..., float], samples: int, recordings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    clean, noisy = (signal[2 * RATE_HZ :][:samples] for signal in recordings)
+    assert math.isnan(metric(clean, noisy, RATE_HZ))
+
+
+def test_stoi_is_above_estoi_for_noise_and_at_the_top_for_the_clean_recording(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = (signal[: 5 * RATE_HZ] for signal in recordings)
+    assert stoi(clean, clean, RATE_HZ) == pytest.approx(1.0, abs=1e-3)
+    assert 1.0 > stoi(clean, noisy, RATE_HZ) > estoi(clean, noisy, RATE_HZ) > 0.0
+    assert math.isnan(stoi(clean[:100], noisy[:100], RATE_HZ))
+
+
+@pytest.mark.parametrize("seconds", [0.3, 5.0, 9.01, 10.3, 12.7])
+def test_dnsmos_is_what_its_own_package_says(
+    recordings: tuple[np.ndarray, np.ndarray], seconds: float
+) -> None:
+    from speechmos import dnsmos as theirs
+
+    _, noisy = recordings
+    at_16_khz = soxr.resample(noisy, RATE_HZ, 16000)[: round(seconds * 16000)]
+    expected = theirs.run(at_16_khz, 16000)
+    np.testing.assert_allclose(
+        dnsmos(at_16_khz, 16000),
+        [expected[f"{name}_mos"] for name in ("sig", "bak", "ovrl")],
+        atol=1e-4,
+    )
+
+
+def test_dnsmos_hears_noise_takes_any_rate_and_clips_what_is_too_loud(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = (signal[: 5 * RATE_HZ] for signal in recordings)
+    assert all(
+        better > worse + 0.5
+        for better, worse in zip(
+            dnsmos(clean, RATE_HZ)[1:], dnsmos(noisy, RATE_HZ)[1:], strict=True
+        )
+    )
+    assert all(1.0 <= value <= 5.0 for value in dnsmos(20.0 * noisy, RATE_HZ))
+    assert all(math.isnan(value) for value in dnsmos(noisy[:1000], RATE_HZ))
+
+
+def test_dnsmos_hears_the_whole_of_a_long_recording(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = recordings
+    noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 8 * RATE_HZ]])
+    assert dnsmos(noisy_end, RATE_HZ)[1] < dnsmos(noisy_end[: 10 * RATE_HZ], RATE_HZ)[1] - 0.3
+
+
+# The noise meter
+
+
+def noise(rate_hz: int, seconds: float, *, level: float = 0.01, seed: int = 0) -> np.ndarray:
+    return (level * np.random.default_rng(seed).standard_normal(round(seconds * rate_hz))).astype(
+        np.float32
+    )
+
+
+def with_bursts(background: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Add loud half seconds, every second one: a voice that is no part of the background."""
+    seconds = np.arange(len(background)) / rate_hz
+    return background + ((seconds % 1.0) > 0.5).astype(np.float32) * 0.3 * np.sin(
+        2 * np.pi * 200 * seconds
+    ).astype(np.float32)
+
+
+def removed_db(
+    before: np.ndarray, after: np.ndarray, rate_hz: int = RATE_HZ, after_hz: int | None = None
+) -> float:
+    meter = NoiseMeter(rate_hz, after_hz or rate_hz)
+    meter.before(before)
+    meter.after(after)
+    return meter.removed_db
+
+
+@given(attenuation_db=st.floats(-6.0, 50.0), level=st.sampled_from([0.0005, 0.01, 0.3]))
+@settings(max_examples=20, deadline=None)
+def test_a_known_attenuation_of_the_background_is_recovered(
+    attenuation_db: float, level: float
+) -> None:
+    background = noise(RATE_HZ, 6.0, level=level)
+    after = background * np.float32(10 ** (-attenuation_db / 20))
+    assert removed_db(background, after) == pytest.approx(attenuation_db, abs=0.5)
+
+
+def test_the_voice_does_not_count_as_background() -> None:
+    background = noise(RATE_HZ, 8.0)
+    assert removed_db(
+        with_bursts(background, RATE_HZ), with_bursts(0.1 * background, RATE_HZ)
+    ) == pytest.approx(20.0, abs=0.5)
+    assert removed_db(with_bursts(background, RATE_HZ), background) == pytest.approx(0.0, abs=0.5)
+
+
+@given(sizes=st.lists(st.integers(0, 30000), max_size=8), late_samples=st.integers(0, 5000))
+@settings(max_examples=25, deadline=None)
+def test_chunking_and_lateness_of_the_output_do_not_change_the_meter(
+    sizes: list[int], late_samples: int
+) -> None:
+    before = with_bursts(noise(RATE_HZ, 4.0), RATE_HZ)
+    after = with_bursts(0.1 * noise(RATE_HZ, 4.0), RATE_HZ)
+    before[20000:40000] = after[20000:40000] = 0.0
+    meter = NoiseMeter(RATE_HZ, RATE_HZ)
+    fed = given = 0
+    for size in [*sizes, len(before)]:
+        meter.before(before[fed : fed + size])
+        fed = min(fed + size, len(before))
+        ready = max(given, fed - late_samples)
+        meter.after(after[given:ready])
+        given = ready
+    meter.after(after[given:])
+    assert meter.removed_db == removed_db(before, after)
+
+
+def test_digital_silence_in_the_input_tells_nothing_about_the_background() -> None:
+    background = noise(RATE_HZ, 6.0)
+    silence = np.zeros(4 * RATE_HZ, np.float32)
+    expected = removed_db(background, 0.1 * background)
+    assert expected == pytest.approx(20.0, abs=0.5)
+    assert removed_db(
+        np.concatenate([silence, background]), np.concatenate([silence, 0.1 * background])
+    ) == pytest.approx(expected, abs=0.25)
+    assert removed_db(
+        np.concatenate([background, silence]), np.concatenate([0.1 * background, silence])
+    ) == pytest.approx(expected, abs=0.25)
+    # Also where the output is not as silent as the input was.
+    hiss = noise(RATE_HZ, 4.0, level=1e-5)
+    assert removed_db(
+        np.concatenate([silence, background]), np.concatenate([hiss, 0.1 * background])
+    ) == pytest.approx(expected, abs=0.25)
+
+
+def test_a_background_that_becomes_digital_silence_counts_as_removed() -> None:
+    assert removed_db(noise(RATE_HZ, 6.0), np.zeros(6 * RATE_HZ, np.float32)) > 60.0
+
+
+def test_nothing_is_told_before_the_first_block_and_about_silence() -> None:
+    meter = NoiseMeter(RATE_HZ, RATE_HZ)
+    assert math.isnan(meter.removed_db)
+    meter.before(noise(RATE_HZ, 0.01))
+    meter.after(noise(RATE_HZ, 0.01))
+    assert math.isnan(meter.removed_db)
+    assert math.isnan(removed_db(np.zeros(RATE_HZ, np.float32), np.zeros(RATE_HZ, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("before_hz", "after_hz"), [(16000, 48000), (48000, 16000), (44100, 22050), (8000, 192000)]
+)
+def test_the_two_sides_may_have_different_rates(before_hz: int, after_hz: int) -> None:
+    before, after = noise(before_hz, 6.0), noise(after_hz, 6.0, level=0.001, seed=1)
+    before[: 2 * before_hz] = 0.0
+    after[: 2 * after_hz] = 0.0
+    assert removed_db(before, after, before_hz, after_hz) == pytest.approx(20.0, abs=0.5)
+
+
+@pytest.mark.parametrize(("before_hz", "after_hz"), [(22050, 16000), (16000, 11025), (11025, 8000)])
+def test_the_two_sides_stay_together_for_minutes(before_hz: int, after_hz: int) -> None:
+    meter = NoiseMeter(before_hz, after_hz)
+    before, after = noise(before_hz, 2.0), noise(after_hz, 2.0, level=0.001, seed=1)
+    before[before_hz:] = 0.0
+    after[after_hz:] = 0.0
+    for _ in range(300):
+        meter.before(before)
+        meter.after(after)
+    assert meter.removed_db == pytest.approx(20.0, abs=0.5)
+
+
+def test_levels_beyond_the_scale_of_the_meter_count_as_its_ends() -> None:
+    loud = noise(RATE_HZ, 4.0, level=5000.0)
+    assert removed_db(loud, loud) == 0.0
+    assert removed_db(loud, loud / 5e6) == pytest.approx(120.0, abs=1.0)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_MODELS
+
+from rtden.errors import ModelError, SettingsError
+from rtden.model import DEFAULT_MODEL, ModelSpec, find_model, list_models, load_spec, sidecar_path
+from rtden.settings import Settings
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    copy = tmp_path / SMALL_MODELS[0].name
+    shutil.copy(SMALL_MODELS[0], copy)
+    shutil.copy(sidecar_path(SMALL_MODELS[0]), sidecar_path(copy))
+    return copy
+
+
+def edit(model: Path, *keys: str, value: object) -> None:
+    content = json.loads(sidecar_path(model).read_text())
+    section = content
+    for key in keys[:-1]:
+        section = section[key]
+    if value is None:
+        del section[keys[-1]]
+    else:
+        section[keys[-1]] = value
+    sidecar_path(model).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_shipped_model_has_a_sidecar_that_says_where_it_came_from(name: str) -> None:
+    spec = load_spec(find_model(name))
+    assert spec.name == name
+    assert (spec.n_mels, spec.frames, spec.window_samples, spec.rate_hz) == (128, 16, 8000, 22050)
+    assert spec.training["data"]
+    assert all(source["licence"] for source in spec.training["data"])
+    assert spec.metrics
+
+
+def test_the_default_model_comes_first() -> None:
+    assert list_models()[0] == DEFAULT_MODEL
+    assert find_model() == find_model(DEFAULT_MODEL)
+
+
+def test_a_path_is_a_model_too(model: Path) -> None:
+    assert find_model(str(model)) == find_model(model) == model
+
+
+def test_frames_per_column_divide_the_hop_and_are_one_where_nothing_is_said(model: Path) -> None:
+    edit(model, "signal", "frames_per_column", value=3)
+    with pytest.raises(ModelError, match="frames_per_column must divide hop"):
+        load_spec(model)
+    edit(model, "signal", "frames_per_column", value=None)
+    assert load_spec(model).frames_per_column == 1
+
+
+def test_what_is_written_is_what_is_read(model: Path) -> None:
+    spec = load_spec(model)
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_an_unknown_model_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=f"no model 'nonesuch'.*{DEFAULT_MODEL}"):
+        find_model("nonesuch")
+
+
+def test_a_missing_sidecar_is_named(model: Path) -> None:
+    sidecar_path(model).unlink()
+    with pytest.raises(ModelError, match="no sidecar"):
+        load_spec(model)
+
+
+def test_a_changed_model_file_does_not_pass(model: Path) -> None:
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match="checksum"):
+        load_spec(model)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}', "\xff"])
+def test_a_broken_sidecar_is_one_sentence(model: Path, text: str) -> None:
+    sidecar_path(model).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match="sidecar"):
+        load_spec(model)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("signal", "hop"), 300),
+        (("signal", "hop"), 0),
+        (("signal", "n_fft"), None),
+        (("signal", "n_fft"), "many"),
+        (("mel", "bands"), 0),
+        (("mel", "fmax_hz"), 1e6),
+        (("mel", "std_db"), "NaN"),
+        (("network", "channels"), []),
+        (("network", "channels"), ["colour"]),
+        (("network", "lookahead"), 99),
+        (("griffin_lim", "phase"), "none"),
+    ],
+)
+def test_constants_that_cannot_be_are_refused(
+    model: Path, keys: tuple[str, ...], value: object
+) -> None:
+    edit(model, *keys, value=value)
+    with pytest.raises(ModelError, match="export the model again"):
+        load_spec(model)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hops_per_step": 3},
+        {"strength": 1.1},
+        {"strength": -0.1},
+        {"limit_db": -1.0},
+        {"iterations": -1},
+        {"frames": 0},
+        {"phase": "cold"},
+        {"threads": 0},
+        {"strength": float("nan")},
+    ],
+)
+def test_settings_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_gain_floor_is_the_limit() -> None:
+    assert Settings().gain_floor == 0.0
+    assert Settings(limit_db=20.0).gain_floor == pytest.approx(0.1)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rtden.quiet import quiet_stderr
+
+
+def test_c_libraries_are_silenced_inside_and_heard_again_after() -> None:
+    code = "import os\nfrom rtden.quiet import quiet_stderr\nos.write(2, b'before ')\nwith quiet_stderr():\n    os.write(2, b'inside ')\nos.write(2, b'after')\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stderr
+        == "before after"
+    )
+
+
+def test_no_descriptor_is_leaked_even_by_an_error() -> None:
+    def in_error() -> None:
+        with quiet_stderr():
+            raise ValueError
+
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(ValueError, match=r"^$"):
+            in_error()
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_threads_that_silence_at_a_time_are_heard_again() -> None:
+    code = (
+        "import os, threading, time\nfrom rtden.quiet import quiet_stderr\n"
+        "def work():\n    for _ in range(50):\n        with quiet_stderr():\n            time.sleep(0.0002)\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]\n[thread.join() for thread in threads]\nos.write(2, b'heard')\n"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stderr
+        == "heard"
+    )
+
+
+@pytest.mark.parametrize(
+    "prepared", ["", "from rtden.live.devices import load_portaudio\nload_portaudio()\n"]
+)
+def test_alsa_reports_nothing_once_portaudio_is_loaded(prepared: str) -> None:
+    code = "import ctypes\nctypes.CDLL('libasound.so.2').snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b'no such device', 0, 0)"
+    heard = subprocess.run(
+        [sys.executable, "-c", prepared + code], capture_output=True, text=True, check=True
+    ).stderr
+    assert ("Unknown PCM" in heard) == (not prepared), heard

@@ -1,0 +1,663 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from conftest import DATA
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from rtden import StreamDenoiser
+from rtden.app.cli import app
+from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.files.audio_file import write_whole
+from rtden.measure import scores as evaluation
+from rtden.measure.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.measure.plots import check_picture, plot_scores
+from rtden.measure.scores import (
+    Evaluation,
+    StreamProcessor,
+    evaluate,
+    find_pairs,
+    interval,
+    mean,
+    missing_packages,
+    noise_of,
+    record_metrics,
+    rounded_snr_db,
+    score_pairs,
+    tables,
+    to_json,
+)
+from rtden.model import file_sha256, find_model, load_spec
+from rtden.settings import Settings
+
+RATE_HZ = 16000
+METRICS = ("PESQ-WB", "STOI", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL")
+
+
+@functools.lru_cache(maxsize=1)
+def bundled() -> tuple[np.ndarray, np.ndarray]:
+    """The bundled recordings at 16 kHz, from where speech is."""
+    return tuple(
+        soxr.resample(soundfile.read(DATA / f"{name}.flac", dtype="float32")[0], 22050, RATE_HZ)[
+            2 * RATE_HZ :
+        ]
+        for name in ("clean", "noisy")
+    )
+
+
+def write_pair(
+    folder: Path,
+    name: str,
+    *,
+    seconds: float = 2.0,
+    level: float = 1.0,
+    start: float = 0.0,
+    rate_hz: int = RATE_HZ,
+) -> None:
+    """Write a pair whose noise is `level` times that of the bundled one."""
+    clean, noisy = (
+        signal[round(start * RATE_HZ) :][: round(seconds * RATE_HZ)] for signal in bundled()
+    )
+    for side, samples in (("clean", clean), ("noisy", clean + level * (noisy - clean))):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / side / name, samples, rate_hz)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three pairs of two noises at two SNRs."""
+    folder = tmp_path / "pairs"
+    write_pair(folder, "000_fan_+5dB.flac")
+    write_pair(folder, "001_busy_street_+15dB.flac", level=0.3)
+    write_pair(folder, "002_fan_+15dB.flac", level=0.5, start=3.0)
+    return folder
+
+
+@pytest.fixture
+def only_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the metrics that take long."""
+    monkeypatch.setattr(
+        evaluation,
+        "METERS",
+        tuple(meter for meter in evaluation.METERS if meter.metrics == ("SI-SDR (dB)",)),
+    )
+
+
+@pytest.fixture
+def no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        evaluation,
+        "METERS",
+        tuple(meter for meter in evaluation.METERS if "OVRL" not in meter.metrics),
+    )
+
+
+def read(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float32")[0]
+
+
+def halved(noisy: np.ndarray, rate_hz: int) -> np.ndarray:
+    return np.float32(0.5) * noisy
+
+
+def cut(noisy: np.ndarray, rate_hz: int) -> np.ndarray:
+    return noisy[:-1]
+
+
+def fatal(noisy: np.ndarray, rate_hz: int) -> np.ndarray:
+    os._exit(1)
+
+
+def made_up(scores: list[list[list[float]]], **changes: object) -> Evaluation:
+    """An evaluation of two systems with the metrics PESQ-WB and SI-SDR, shape (files, 2, 2)."""
+    files = len(scores)
+    made = Evaluation(
+        folder="dev",
+        files=tuple(f"{number}.wav" for number in range(files)),
+        systems=("noisy", "net"),
+        metrics=("PESQ-WB", "SI-SDR (dB)"),
+        scores=np.array(scores),
+        snr_db=np.array([5.0 * (number % 2) for number in range(files)]),
+        noises=("fan",) * files,
+        details={},
+    )
+    return dataclasses.replace(made, **changes)
+
+
+# Pairs
+
+
+def test_pairs_are_found_by_name_in_order_and_what_is_no_recording_is_passed_over(
+    pairs: Path,
+) -> None:
+    for name in ("noisy/notes.txt", "clean/.hidden.wav"):
+        (pairs / name).touch()
+    (pairs / "noisy/folder.wav").mkdir()
+    found = find_pairs(pairs)
+    assert [noisy.name for _, noisy in found] == [
+        "000_fan_+5dB.flac",
+        "001_busy_street_+15dB.flac",
+        "002_fan_+15dB.flac",
+    ]
+    assert all(
+        (clean, noisy) == (pairs / "clean" / noisy.name, pairs / "noisy" / noisy.name)
+        for clean, noisy in found
+    )
+
+
+def test_a_folder_without_pairs_is_told(tmp_path: Path) -> None:
+    with pytest.raises(AudioFileError, match="there is no folder"):
+        find_pairs(tmp_path / "nowhere")
+    with pytest.raises(AudioFileError, match="has no folder clean/"):
+        find_pairs(tmp_path)
+    (tmp_path / "clean").mkdir()
+    with pytest.raises(AudioFileError, match="has no folder noisy/"):
+        find_pairs(tmp_path)
+    (tmp_path / "noisy").mkdir()
+    with pytest.raises(AudioFileError, match="holds no pairs"):
+        find_pairs(tmp_path)
+
+
+def test_names_that_do_not_match_are_told(pairs: Path) -> None:
+    (pairs / "noisy" / "000_fan_+5dB.flac").rename(pairs / "noisy" / "other.flac")
+    with pytest.raises(AudioFileError, match=r"clean/000_fan_\+5dB\.flac and 1 more stands alone"):
+        find_pairs(pairs)
+
+
+@pytest.mark.parametrize(
+    ("stem", "noise"),
+    [
+        ("000_babble_+0dB", "babble"),
+        ("007_busy-street_+15dB", "busy-street"),
+        ("7_busy_street_-2.5dB", "busy_street"),
+        ("x_fan_5dB", "fan"),
+        ("fan_5dB", "all"),
+        ("p232_001", "all"),
+        ("000__5dB", "all"),
+        ("", "all"),
+    ],
+)
+def test_the_noise_is_read_from_the_name(stem: str, noise: str) -> None:
+    assert noise_of(stem) == noise
+
+
+@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 5.0, 20.0])
+def test_the_snr_is_that_of_the_active_speech(snr_db: float) -> None:
+    rng = np.random.default_rng(0)
+    seconds = np.arange(4 * RATE_HZ) / RATE_HZ
+    speech = np.where(seconds % 2.0 < 1.0, np.sin(2 * np.pi * 200 * seconds), 1e-4).astype(
+        np.float32
+    )
+    noise = rng.standard_normal(len(speech)).astype(np.float32) * np.float32(
+        math.sqrt(0.5) * 10 ** (-(snr_db + 1.0) / 20)
+    )
+    assert rounded_snr_db(speech, speech + noise, RATE_HZ) == snr_db  # 1 dB off a step
+    assert rounded_snr_db(np.tile(speech, 2), np.tile(speech + noise, 2), RATE_HZ) == snr_db
+
+
+def test_silence_has_no_snr() -> None:
+    some, none = np.ones(RATE_HZ, np.float32), np.zeros(RATE_HZ, np.float32)
+    assert rounded_snr_db(some, some, RATE_HZ) == math.inf
+    assert math.isnan(rounded_snr_db(none, some, RATE_HZ))
+    assert math.isnan(rounded_snr_db(none[:0], none[:0], RATE_HZ))
+
+
+# Statistics
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    assert interval(values) == pytest.approx(1.96 * values.std() / math.sqrt(len(values)), rel=0.1)
+    assert interval(values) == interval(values)
+    assert interval(np.full(5, 2.0)) == 0.0
+    assert math.isnan(interval(np.ones(1)))
+
+
+def test_what_is_not_finite_is_left_out_of_means_and_told() -> None:
+    found = made_up(
+        [[[1.0, 2.0], [2.0, -math.inf]], [[math.nan, 4.0], [3.0, 6.0]], [[3.0, 6.0], [5.0, 9.0]]]
+    )
+    np.testing.assert_allclose(found.means(), [[2.0, 4.0], [10 / 3, 7.5]])
+    np.testing.assert_allclose(
+        found.gains(), [[0.0, 0.0], [1.5, 2.5]]
+    )  # of the files for which both are known
+    assert found.left_out() == (
+        "left out of the means, where the metric says nothing about a recording: PESQ-WB of noisy for 1, SI-SDR (dB) of net for 1 of 3 recordings."
+    )
+    assert made_up([[[1.0, 2.0], [2.0, 3.0]]]).left_out() is None
+    assert math.isnan(mean(np.array([math.nan, math.inf])))
+
+
+def test_changes_are_compared_file_by_file() -> None:
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(0.0, 10.0, (50, 1, 2))
+    found = made_up(
+        np.concatenate([noisy, noisy + 1.0 + rng.normal(0.0, 0.1, noisy.shape)], axis=1).tolist()
+    )
+    np.testing.assert_allclose(found.gains()[1], 1.0, atol=0.1)
+    assert (found.gain_intervals()[1] < 0.1).all()
+    assert (found.intervals() > 1.0).all()
+
+
+def test_groups_hold_every_file_once() -> None:
+    found = made_up(
+        [[[1.0, 2.0], [2.0, 3.0]]] * 4,
+        snr_db=np.array([10.0, -5.0, math.inf, -5.0]),
+        noises=("b", "a", "b", "c"),
+    )
+    assert {name: chosen.tolist() for name, chosen in found.by_snr().items()} == {
+        "-5 dB": [False, True, False, True],
+        "10 dB": [True, False, False, False],
+        "none": [False, False, True, False],
+    }
+    assert list(found.by_snr()) == ["-5 dB", "10 dB", "none"]
+    assert {name: chosen.tolist() for name, chosen in found.by_noise().items()} == {
+        "a": [False, True, False, False],
+        "b": [True, False, True, False],
+        "c": [False, False, False, True],
+    }
+
+
+# Scoring
+
+
+def test_a_model_is_scored_as_its_stream_sounds(pairs: Path) -> None:
+    for name in ("001_busy_street_+15dB.flac", "002_fan_+15dB.flac"):
+        (pairs / "clean" / name).unlink()
+        (pairs / "noisy" / name).unlink()
+    seen = []
+    found = evaluate(
+        pairs,
+        [None, "seed"],
+        Settings(hops_per_step=2),
+        processes=1,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert (found.folder, found.systems, found.metrics, found.noises) == (
+        "pairs",
+        ("noisy", "seed"),
+        METRICS,
+        ("fan",),
+    )
+    assert found.scores.shape == (1, 2, 7)
+    assert seen == [(1, 1)]
+    clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
+    stream = StreamDenoiser("seed", Settings(hops_per_step=2), rate_hz=RATE_HZ)
+    denoised = np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
+    for row, signal_ in enumerate((noisy, denoised)):
+        wanted = [
+            pesq_wb(clean, signal_, RATE_HZ),
+            stoi(clean, signal_, RATE_HZ),
+            estoi(clean, signal_, RATE_HZ),
+            si_sdr_db(clean, signal_),
+        ]
+        np.testing.assert_allclose(
+            found.scores[0, row], [*wanted, *dnsmos(signal_, RATE_HZ)], atol=1e-3
+        )
+    assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
+    assert found.details["seed"]["settings"]["hops_per_step"] == 2
+    assert found.details["seed"]["settings"]["limit_db"] is None
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_any_function_can_be_scored(pairs: Path) -> None:
+    found = score_pairs(pairs, {"halved": halved}, processes=1)
+    assert found.systems == ("noisy", "halved")
+    np.testing.assert_allclose(
+        found.scores[:, 1], found.scores[:, 0], atol=1e-4
+    )  # SI-SDR does not ask for the level
+    np.testing.assert_array_equal(found.snr_db, [5.0, 15.0, 15.0])
+    assert found.noises == ("fan", "busy_street", "fan")
+
+
+def test_several_processes_give_what_one_gives_in_order(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        evaluation, "_missing_packages", lambda meter: list(meter.packages)
+    )  # what takes long; others cannot see METERS changed
+    alone = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=1)
+    together = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=2)
+    np.testing.assert_allclose(together.scores, alone.scores, atol=1e-6)
+    assert together.files == alone.files
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_signals_of_two_lengths_and_rates_are_compared_as_far_as_both_go(pairs: Path) -> None:
+    (pairs / "clean" / "000_fan_+5dB.flac").unlink()
+    clean, _ = bundled()
+    soundfile.write(
+        pairs / "clean" / "000_fan_+5dB.flac",
+        soxr.resample(clean[: 3 * RATE_HZ], RATE_HZ, 48000),
+        48000,
+    )
+    found = score_pairs(pairs, {}, processes=1)
+    assert 0.0 < found.scores[0, 0, 0] < 10.0
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_a_processor_must_return_as_much_as_it_got_and_have_a_name_of_its_own(pairs: Path) -> None:
+    with pytest.raises(InputError, match="cut returned shape"):
+        score_pairs(pairs, {"cut": cut}, processes=1)
+    with pytest.raises(InputError, match="'noisy' is the name of the input"):
+        score_pairs(pairs, {"noisy": halved}, processes=1)
+    with pytest.raises(InputError, match="processes"):
+        score_pairs(pairs, {}, processes=0)
+
+
+def test_a_process_that_dies_is_told_in_one_sentence(pairs: Path) -> None:
+    with pytest.raises(RtdenError, match="ended early"):
+        score_pairs(pairs, {"fatal": fatal}, processes=2)
+
+
+def test_a_damaged_recording_is_told_before_the_work(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pairs / "noisy" / "002_fan_+15dB.flac").write_bytes(b"no audio")
+    monkeypatch.setattr(evaluation, "_score", lambda *_, **__: pytest.fail("the work began"))
+    with pytest.raises(AudioFileError, match=r"002_fan_\+15dB\.flac is not audio"):
+        score_pairs(pairs, {}, processes=1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("no_dnsmos")
+def test_silence_and_what_is_too_short_have_no_scores_but_do_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    write_pair(tmp_path, "good.wav")
+    write_pair(tmp_path, "short.wav", seconds=0.01)
+    write_pair(tmp_path, "silent.wav")
+    write_pair(tmp_path, "empty.wav", seconds=0.0)
+    soundfile.write(tmp_path / "clean" / "silent.wav", np.zeros(2 * RATE_HZ), RATE_HZ)
+    found = evaluate(tmp_path, ["seed"], processes=1)
+    assert np.isfinite(found.scores[found.files.index("good.wav")]).all()
+    for name in ("silent.wav", "short.wav", "empty.wav"):
+        assert np.isnan(found.scores[found.files.index(name), :, 0]).all()
+    assert np.isfinite(found.means()).all()
+    assert "PESQ-WB of noisy for 3" in found.left_out()
+    assert list(found.by_snr()) == ["5 dB", "none"]
+    assert found.by_noise().keys() == {"all"}
+    json.loads(to_json(found), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_metrics_whose_package_is_missing_are_left_out_with_a_sentence(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert missing_packages() is None
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name in ("pesq", "speechmos") else find(name, *rest),
+    )
+    assert (
+        missing_packages()
+        == "PESQ-WB, SIG, BAK, OVRL cannot be measured without pesq and speechmos: run 'pip install rtden[eval]'."
+    )
+    found = score_pairs(pairs, {}, processes=1)
+    assert found.metrics == ("STOI", "ESTOI", "SI-SDR (dB)")
+    assert [found.metrics[column] for column in found.headline] == ["ESTOI", "SI-SDR (dB)"]
+    assert len(tables(found)) == 3
+
+
+# What is written and shown
+
+
+def test_the_json_holds_files_means_and_groups() -> None:
+    found = made_up(
+        [[[1.0, 2.0], [2.0, 5.0]], [[math.nan, 4.0], [3.0, 6.0]]], details={"net": {"sha256": "ab"}}
+    )
+    content = json.loads(to_json(found))
+    assert content["pairs"] == 2
+    assert content["files"][1] == {
+        "name": "1.wav",
+        "snr_db": 5.0,
+        "noise": "fan",
+        "scores": {
+            "noisy": {"PESQ-WB": None, "SI-SDR (dB)": 4.0},
+            "net": {"PESQ-WB": 3.0, "SI-SDR (dB)": 6.0},
+        },
+    }
+    net = content["systems"]["net"]
+    assert net["sha256"] == "ab"
+    assert net["scores"]["SI-SDR (dB)"] == {
+        "mean": 5.5,
+        "mean_ci95": 0.5,
+        "gain": 2.5,
+        "gain_ci95": 0.5,
+    }
+    assert net["by_snr"]["5 dB"] == {
+        "pairs": 1,
+        "mean": {"PESQ-WB": 3.0, "SI-SDR (dB)": 6.0},
+        "mean_ci95": {"PESQ-WB": None, "SI-SDR (dB)": None},
+    }
+    assert net["by_noise"]["fan"]["pairs"] == 2
+    assert {"python", "rtden", "numpy"} <= content["versions"].keys()
+
+
+def test_the_tables_show_means_changes_and_groups() -> None:
+    screen = Console(file=io.StringIO(), width=120)
+    for table in tables(
+        made_up([[[1.0, 2.0], [1.5, 5.0]], [[2.0, 4.0], [2.5, 6.0]], [[3.0, 3.0], [3.5, 5.5]]])
+    ):
+        screen.print(table)
+    text = screen.file.getvalue()
+    assert re.search(r"PESQ-WB +2\.000 +2\.500 \(\+0\.500 ± 0\.000\)", text)
+    assert re.search(r"SI-SDR \(dB\) +3\.00 +5\.50 \(\+2\.50 ± 0\.50\)", text)
+    assert re.search(r"0 dB +2 +noisy +2\.000 +2\.50 *\n +net +2\.500 +5\.25", text)
+    assert re.search(r"fan +3 +noisy +2\.000 +3\.00 *\n +net +2\.500 +5\.50", text)
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_figures_go_into_the_sidecar_of_the_model_that_they_are_of(
+    pairs: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "copy.tflite"
+    shutil.copy(find_model("seed"), model)
+    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
+    before = load_spec(model)
+    found = evaluate(pairs, [model], processes=1)
+    record_metrics(model, found)
+    after = load_spec(model)
+    assert dataclasses.replace(after, metrics={}) == dataclasses.replace(before, metrics={})
+    assert after.metrics.items() >= before.metrics.items()
+    assert after.metrics["pairs"]["pairs"] == 3
+    assert after.metrics["pairs"]["settings"]["hops_per_step"] == 1
+    assert after.metrics["pairs"]["denoised"] == found.summary(str(model))
+    assert after.metrics["pairs"]["noisy"]["SI-SDR (dB)"]["gain"] == 0.0
+    with pytest.raises(InputError, match="evaluate it again"):
+        record_metrics("seed", found)
+    other = dataclasses.replace(found, details={str(model): {"sha256": "of an older one"}})
+    with pytest.raises(InputError, match="evaluate it again"):
+        record_metrics(model, other)
+
+
+@pytest.mark.parametrize("systems", [1, 2, 8])
+def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, systems: int) -> None:
+    rng = np.random.default_rng(0)
+    names = ("noisy", *(f"net {number}" for number in range(1, systems)))
+    found = made_up(rng.random((8, systems, 7)).tolist(), systems=names, metrics=METRICS)
+    found.scores[0, 0, 0] = math.nan
+    out = tmp_path / "deep" / "scores.png"
+    plot_scores(found, out)
+    pixels = matplotlib.image.imread(out)[..., :3]
+    assert pixels.shape[:2] == (480, 1650)
+    for panel in range(4):
+        assert pixels[100:400, 420 * panel : 420 * (panel + 1) - 40].var() > 1e-3
+    assert (pixels[:5] == 1.0).all()
+    with pytest.raises(AudioFileError, match="exists already"):
+        plot_scores(found, out)
+    plot_scores(found, out, force=True)
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_the_work(tmp_path: Path) -> None:
+    for name in ("scores.nosuchformat", "scores"):
+        with pytest.raises(AudioFileError, match=r"ends in \.png"):
+            check_picture(tmp_path / name, force=False)
+    (tmp_path / "plain").touch()
+    with pytest.raises(AudioFileError, match="cannot be written"):
+        plot_scores(made_up([[[1.0, 2.0], [2.0, 3.0]]]), tmp_path / "plain" / "scores.png")
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "new" / "a.json", b"1", force=False)
+    assert (tmp_path / "new" / "a.json").read_bytes() == b"1"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(AudioFileError, match="No space left"):
+        write_whole(tmp_path / "new" / "a.json", b"2", force=True)
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"1"]
+
+
+# The command
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
+
+
+def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_path: Path) -> None:
+    for side in ("clean", "noisy"):
+        (pairs / side / "002_fan_+15dB.flac").unlink()
+    arguments = [
+        sys.executable,
+        "-m",
+        "rtden.app.cli",
+        "eval",
+        "--pairs",
+        str(pairs),
+        "--model",
+        "seed",
+        "--hops-per-step",
+        "4",
+        "--iterations",
+        "0",
+        "--limit-db",
+        "12",
+    ]
+    written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    result = subprocess.run(
+        [*arguments, *written, "--processes", "2"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert result.stdout.startswith("2 pairs, hops_per_step 4; ")
+    for metric in METRICS:
+        line = rf"^ {re.escape(metric)} +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± \d+\.\d+\) *$"
+        assert len(re.findall(line, result.stdout, re.MULTILINE)) == 1, result.stdout
+    for word in (
+        "busy_street",
+        "5 dB",
+        "15 dB",
+        f"figures: {tmp_path / 'out.json'}",
+        f"picture: {tmp_path / 'out.png'}",
+    ):
+        assert word in result.stdout
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert list(content["systems"]) == ["noisy", "seed"]
+    settings = content["systems"]["seed"]["settings"]
+    assert (settings["hops_per_step"], settings["iterations"], settings["limit_db"]) == (4, 0, 12.0)
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
+    pairs: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "copy.tflite"
+    shutil.copy(find_model("seed"), model)
+    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
+    arguments = (
+        "--pairs",
+        pairs,
+        "-m",
+        model,
+        "--json",
+        tmp_path / "out.json",
+        "--processes",
+        1,
+        "--into-sidecar",
+    )
+    assert run(*arguments).exit_code == 0
+    assert load_spec(model).metrics["pairs"]["denoised"].keys() == {"SI-SDR (dB)"}
+    (tmp_path / "out.json").write_bytes(b"something dear")
+    again = run(*arguments)
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+    assert (tmp_path / "out.json").read_bytes() == b"something dear"
+    assert run(*arguments, "--force").exit_code == 0
+    assert json.loads((tmp_path / "out.json").read_bytes())["pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--pairs", "nowhere"], ["nowhere", "no folder"]),
+        (["--pairs", "empty"], ["empty", "clean/"]),
+        (["--pairs", "unequal"], ["unequal", "stands alone"]),
+        (["--pairs", "slow", "--processes", "1"], ["4000 Hz"]),
+        (["--pairs", "pairs", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
+        (["--pairs", "pairs", "--model", "noisy"], ["noisy"]),
+        (["--pairs", "pairs", "--hops-per-step", "3"], ["hops_per_step", "3"]),
+        (["--pairs", "pairs", "--iterations", "-1"], ["iterations", "-1"]),
+        (["--pairs", "pairs", "--limit-db", "-1"], ["limit_db", "-1"]),
+        (["--pairs", "pairs", "--processes", "0"], ["processes", "0"]),
+        (["--pairs", "pairs", "--json", "taken.txt"], ["taken.txt", "--force"]),
+        (["--pairs", "pairs", "--plot", "taken.txt"], ["taken.txt", "--force"]),
+        (["--pairs", "pairs", "--plot", "scores"], ["scores", ".png"]),
+    ],
+    ids=lambda value: " ".join(word[:12] for word in value),
+)
+def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("taken.txt").touch()
+    write_pair(tmp_path / "unequal", "a.wav", seconds=0.5)
+    (tmp_path / "unequal" / "noisy" / "b.wav").touch()
+    write_pair(tmp_path / "slow", "a.wav", seconds=0.5, rate_hz=4000)
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("rtden: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for word in words:
+        assert word in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_that_does_not_exist_is_a_model_error(pairs: Path) -> None:
+    with pytest.raises(ModelError, match="no model"):
+        evaluate(pairs, ["nosuchmodel"])

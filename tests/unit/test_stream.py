@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from signals import delay_samples
+
+from rtden import Settings, StreamDenoiser
+from rtden.errors import InputError
+from rtden.measure.metrics import si_sdr_db
+
+MODEL_HZ = 22050
+RATES_HZ = (8000, 16000, 22050, 44100, 48000, 96000, 192000)
+UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: what comes out should be what went in
+
+
+def tones(
+    rate_hz: int, *, channels: int = 1, seconds: float = 0.6, top_hz: float = 3000.0
+) -> np.ndarray:
+    """Sines that fade in and out, other ones in each channel; computed, not resampled, so that any rate has the same sound."""
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    fade = np.sin(np.pi * t / seconds) ** 2
+    columns = []
+    for channel in range(channels):
+        rng = np.random.default_rng(channel)
+        lines = zip(rng.uniform(100.0, top_hz, 10), rng.uniform(0, 2 * np.pi, 10), strict=True)
+        columns.append(0.03 * fade * sum(np.sin(2 * np.pi * hz * t + phase) for hz, phase in lines))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def run(stream: StreamDenoiser, signal: np.ndarray, sizes: list[int] | None = None) -> np.ndarray:
+    """Feed a signal in blocks of the given sizes, what is left as one block."""
+    out, at = [], 0
+    for size in sizes or []:
+        out.append(stream.feed(signal[at : at + size]))
+        at += size
+    return np.concatenate([*out, stream.feed(signal[at:]), stream.flush()])
+
+
+def lag_seconds(reference: np.ndarray, signal: np.ndarray, rate_hz: int) -> float:
+    """By how much a signal is late, to a fraction of a sample: the slope of the phase of the cross-spectrum below 600 Hz."""
+    hz = np.fft.rfftfreq(len(reference), 1.0 / rate_hz)
+    cross = (np.fft.rfft(signal) * np.conj(np.fft.rfft(reference)))[hz < 600.0]
+    omega, weight = 2 * np.pi * hz[hz < 600.0], np.abs(cross)
+    return float(-np.sum(weight * omega * np.angle(cross)) / np.sum(weight * omega**2))
+
+
+@pytest.mark.parametrize("low_delay", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_output_has_the_length_and_the_channels_of_the_input_at_any_rate(
+    rate_hz: int, channels: int, low_delay: bool
+) -> None:
+    stream = StreamDenoiser(
+        settings=UNTOUCHED, rate_hz=rate_hz, channels=channels, low_delay=low_delay
+    )
+    for frames in (rate_hz // 5 + 1, 1):
+        out = run(stream, tones(rate_hz, channels=channels)[:frames])
+        assert out.shape == (frames, channels)
+        assert out.dtype == np.float32
+        assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_output_is_the_input_in_place_and_shape_when_nothing_may_be_taken_off(
+    rate_hz: int, channels: int
+) -> None:
+    signal = tones(rate_hz, channels=channels)
+    out = run(StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz, channels=channels), signal)
+    for channel in range(channels):
+        assert delay_samples(out[:, channel], signal[:, channel]) == 0
+        assert si_sdr_db(signal[:, channel], out[:, channel]) > 80.0
+        assert out[:, channel].std() == pytest.approx(signal[:, channel].std(), rel=1e-3)
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_low_delay_output_is_late_but_not_shifted(rate_hz: int) -> None:
+    signal = tones(rate_hz, channels=2, top_hz=500.0)
+    out = run(
+        StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz, channels=2, low_delay=True), signal
+    )
+    half_a_sample_seconds = 0.5 / min(rate_hz, MODEL_HZ)  # of the coarser of the two rates
+    for channel in range(2):
+        assert (
+            abs(lag_seconds(signal[:, channel], out[:, channel], rate_hz)) <= half_a_sample_seconds
+        )
+        assert si_sdr_db(signal[:, channel], out[:, channel]) > 20.0
+
+
+@given(
+    sizes=st.lists(st.integers(0, 4000), max_size=12),
+    rate_hz=st.sampled_from([8000, 22050, 48000]),
+    low_delay=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_chunking_changes_neither_length_nor_samples(
+    sizes: list[int], rate_hz: int, low_delay: bool
+) -> None:
+    signal = tones(rate_hz, channels=2, seconds=0.4)
+    stream = StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz, channels=2, low_delay=low_delay)
+    whole = run(stream, signal)
+    chunked = run(stream, signal, sizes)
+    assert chunked.shape == whole.shape == signal.shape
+    np.testing.assert_allclose(chunked, whole, rtol=0, atol=1e-6)
+
+
+@given(sizes=st.lists(st.integers(0, 4000), max_size=12))
+@settings(max_examples=10, deadline=None)
+def test_chunking_does_not_change_what_the_network_makes_of_the_sound(sizes: list[int]) -> None:
+    signal = tones(MODEL_HZ) + np.random.default_rng(1).normal(
+        0, 0.01, (len(tones(MODEL_HZ)), 1)
+    ).astype(np.float32)
+    stream = StreamDenoiser(rate_hz=MODEL_HZ)
+    whole = run(stream, signal)
+    assert not np.allclose(whole, signal, atol=1e-4)
+    np.testing.assert_allclose(run(stream, signal, sizes), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("low_delay", [False, True])
+def test_flush_makes_the_stream_new_again(low_delay: bool) -> None:
+    signal = tones(48000)
+    stream = StreamDenoiser(rate_hz=48000, low_delay=low_delay)
+    first = run(stream, signal)
+    assert stream.flush().shape == (0, 1)
+    np.testing.assert_array_equal(run(stream, signal), first)
+
+
+def test_reset_forgets_what_was_fed() -> None:
+    signal = tones(48000)
+    stream = StreamDenoiser(rate_hz=48000)
+    first = run(stream, signal)
+    stream.feed(signal[:20001])
+    stream.reset()
+    np.testing.assert_array_equal(run(stream, signal), first)
+
+
+@pytest.mark.parametrize("low_delay", [False, True])
+@pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
+def test_samples_that_are_not_finite_count_as_silence_and_pass(
+    rate_hz: int, low_delay: bool
+) -> None:
+    signal = tones(rate_hz, channels=2, seconds=2.5)
+    at = rate_hz // 2
+    broken, silenced = signal.copy(), signal.copy()
+    broken[at : at + 3, 0] = np.nan, np.inf, -np.inf
+    silenced[at : at + 3, 0] = 0.0
+    stream = StreamDenoiser(
+        "seed", Settings(), rate_hz=rate_hz, channels=2, low_delay=low_delay
+    )  # which lets tones pass and remembers one window
+    intact, out = run(stream, signal), run(stream, broken)
+    assert out.shape == signal.shape
+    assert np.isfinite(out).all()
+    np.testing.assert_array_equal(out, run(stream, silenced))
+    np.testing.assert_array_equal(out[:, 1], intact[:, 1])
+    # The network sees 8000 samples at once; before and after that, the hole is unheard.
+    window = round((8000 + 2 * 1024) / MODEL_HZ * rate_hz)
+    assert np.abs(out - intact)[at : at + window, 0].max() > 1e-3
+    np.testing.assert_allclose(out[: at - window], intact[: at - window], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out[at + 2 * window :], intact[at + 2 * window :], rtol=0, atol=1e-5)
+
+
+def test_samples_that_are_not_finite_touch_no_more_than_the_filters_and_a_frame_when_gains_are_one() -> (
+    None
+):
+    rate_hz = 48000
+    signal = tones(rate_hz, seconds=1.0)
+    at, reach = rate_hz // 2, round(0.02 * rate_hz)
+    broken = signal.copy()
+    broken[at] = np.nan
+    stream = StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz)
+    intact, out = run(stream, signal), run(stream, broken)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out[: at - reach], intact[: at - reach], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out[at + reach :], intact[at + reach :], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("low_delay", [False, True])
+@pytest.mark.parametrize("rate_hz", [22050, 44100])
+def test_channels_do_not_leak_into_each_other(rate_hz: int, low_delay: bool) -> None:
+    rng = np.random.default_rng(3)
+    stereo = tones(rate_hz, channels=2)
+    stereo[:, 1] = rng.normal(0, 0.5, len(stereo))
+    both = run(StreamDenoiser(rate_hz=rate_hz, channels=2, low_delay=low_delay), stereo)
+    for channel in range(2):
+        alone = run(StreamDenoiser(rate_hz=rate_hz, low_delay=low_delay), stereo[:, [channel]])
+        np.testing.assert_allclose(both[:, [channel]], alone, rtol=0, atol=1e-6)
+
+
+def test_a_silent_channel_stays_silent_beside_a_loud_one() -> None:
+    stereo = tones(48000, channels=2)
+    stereo[:, 1] = 0.0
+    assert not run(StreamDenoiser(settings=UNTOUCHED, rate_hz=48000, channels=2), stereo)[
+        :, 1
+    ].any()
+
+
+@pytest.mark.parametrize("rate_hz", [-1, 0, 7999, 192001])
+def test_a_rate_out_of_range_is_an_input_error(rate_hz: int) -> None:
+    with pytest.raises(InputError, match=rf"{rate_hz} Hz is outside 8000 to 192000 Hz"):
+        StreamDenoiser(rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 192000])
+def test_the_ends_of_the_range_of_rates_are_allowed(rate_hz: int) -> None:
+    assert StreamDenoiser(rate_hz=rate_hz).rate_hz == rate_hz
+
+
+@pytest.mark.parametrize("channels", [-1, 0, 9])
+def test_a_number_of_channels_out_of_range_is_an_input_error(channels: int) -> None:
+    with pytest.raises(InputError, match=f"{channels} channels"):
+        StreamDenoiser(rate_hz=16000, channels=channels)
