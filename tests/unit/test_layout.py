@@ -55,7 +55,7 @@ def test_every_module_has_its_place() -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
 def test_imports_run_one_way(module: str) -> None:
     ours = {name for name in imported(source(module)) if name.split(".")[0] == "rtden"}
-    first = module.split(".")[0]
+    first = module.split(".", maxsplit=1)[0]
     if first in CORE:
         assert ours <= {f"rtden.{name}" for name in CORE[: CORE.index(first)]}
     else:
