@@ -165,7 +165,7 @@ def start_live(server: PulseServer, options: list[str]) -> Live:
     command = [
         sys.executable,
         "-m",
-        "rtden.app.cli",
+        "rtden",
         "live",
         "--in",
         "mouth-monitor",

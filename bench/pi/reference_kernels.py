@@ -1,4 +1,4 @@
-"""Run a module with TFLite's reference kernels, which give the same numbers on every machine: `reference_kernels.py rtden.app.cli file in.wav`.
+"""Run a module with TFLite's reference kernels, which give the same numbers on every machine: `reference_kernels.py rtden file in.wav`.
 
 The others, XNNPACK's and TFLite's own optimised ones, round otherwise from machine to machine, and the latter on ARM even with the
 number of columns that a call takes. What is left of a difference under these is not of the network's arithmetic.

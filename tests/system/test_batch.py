@@ -30,7 +30,7 @@ ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')",
 ]
 
 

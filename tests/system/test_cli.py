@@ -18,13 +18,13 @@ import soundfile
 from conftest import DATA
 from typer.testing import CliRunner, Result
 
-from rtden.app.cli import app
+from rtden.app.main import app
 from rtden.model import find_model
 
 pytestmark = pytest.mark.real_time
 
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+RTDEN = [sys.executable, "-m", "rtden"]
 RATE_HZ = 22050
 
 
@@ -697,7 +697,7 @@ def test_live_stops_after_the_given_duration(folder: Path) -> None:
 
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')"
     with subprocess.Popen(
         [sys.executable, "-c", code, "live", "--in", "noisy.flac", "--out", "out.wav"],
         env=ENV,

@@ -22,7 +22,7 @@ from signals import aligned_si_sdr_db, delay_samples
 
 pytestmark = pytest.mark.real_time
 
-RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+RTDEN = [sys.executable, "-m", "rtden"]
 
 
 @pytest.fixture(scope="module")

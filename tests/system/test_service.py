@@ -13,13 +13,13 @@ from conftest import DATA
 from typer.testing import CliRunner, Result
 from usermanager import UserManager
 
-from rtden.app.cli import app
-from rtden.app.service import NAME, Unit, install, status, this_program, unit_path
+from rtden.app.main import app
+from rtden.app.systemd import NAME, Unit, install, status, this_program, unit_path
 from rtden.errors import ServiceError
 
 pytestmark = pytest.mark.real_time
 
-RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+RTDEN = [sys.executable, "-m", "rtden"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from pulse import PulseServer, Recording
 
 pytestmark = pytest.mark.real_time
 
-RTDEN = [sys.executable, "-m", "rtden.app.cli"]
+RTDEN = [sys.executable, "-m", "rtden"]
 FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120
 HEAVY = {
@@ -45,7 +45,7 @@ LEARNING = {
     "rtden.measure.scores",
     "rtden.measure.plots",
     "rtden.app.doctor",
-    "rtden.app.service",
+    "rtden.app.systemd",
 }
 
 
@@ -69,7 +69,7 @@ def imported(*arguments: str, folder: Path) -> set[str]:
     ("arguments", "unused"),
     [
         (["--version"], HEAVY | SOUND | ENGINE | LEARNING),
-        (["service", "status"], HEAVY | SOUND | LEARNING - {"rtden.app.service"}),
+        (["service", "status"], HEAVY | SOUND | LEARNING - {"rtden.app.systemd"}),
         (["models"], HEAVY | {"sounddevice", "soxr"} | LEARNING),
         (["devices"], HEAVY | {"soxr"} | LEARNING),
         (
@@ -94,7 +94,7 @@ def test_a_command_loads_no_library_that_it_does_not_use(
 ) -> None:
     soundfile.write(tmp_path / "at48.wav", np.zeros(48000), 48000)
     loaded = imported(*arguments, folder=tmp_path)
-    assert "rtden.app.cli" in loaded or "typer" in loaded
+    assert "rtden.app.main" in loaded
     assert not loaded & unused
 
 

@@ -11,7 +11,7 @@ from conftest import Folders
 from typer.testing import CliRunner
 
 from rtden import Denoiser
-from rtden.app.cli import app
+from rtden.app.main import app
 from rtden.autoencoder import Autoencoder
 from rtden.errors import AudioFileError, TrainingError
 from rtden.model import find_model, load_spec

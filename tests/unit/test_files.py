@@ -78,7 +78,7 @@ def rtden_under(
     preparation: str, *arguments: str, **kwargs: object
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line after a Python statement in the same process, such as a limit."""
-    code = f"import resource, signal; {preparation}; from rtden.app.cli import app; app(prog_name='rtden')"
+    code = f"import resource, signal; {preparation}; from rtden.app.main import app; app(prog_name='rtden')"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=ENV,
@@ -385,7 +385,7 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
         for _ in range(600):
             file.write(second)
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.cli import app; app(prog_name='rtden')"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')"
     with subprocess.Popen(
         [sys.executable, "-c", code, "file", str(tmp_path / "long.wav")],
         env=ENV,

@@ -34,9 +34,7 @@ HEAVY = {
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else list(ast.walk(tree))
-    found = {
-        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
-    }
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return found | {
         node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
     }
@@ -48,11 +46,11 @@ def source(module: str) -> Path:
 
 def test_every_module_has_its_place() -> None:
     top = {module for module in MODULES if "." not in module}
-    assert top == {*CORE, "__init__"}
+    assert top == {*CORE, "__init__", "__main__"}
     assert {module.split(".")[0] for module in MODULES if "." in module} <= set(WINGS)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("__")])
 def test_imports_run_one_way(module: str) -> None:
     ours = {name for name in imported(source(module)) if name.split(".")[0] == "rtden"}
     first = module.split(".", maxsplit=1)[0]
@@ -104,5 +102,5 @@ def test_the_wheel_brings_the_models_and_the_command(tmp_path: Path) -> None:
     for model in list_models():
         assert {f"rtden/models/{model}.tflite", f"rtden/models/{model}.json"} <= names
     assert "rtden/py.typed" in names
-    assert "rtden = rtden.app.cli:app" in entry_points
+    assert "rtden = rtden.app.main:app" in entry_points
     assert not any(name.startswith(("tests/", "bench/")) for name in names)

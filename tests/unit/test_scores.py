@@ -23,7 +23,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from rtden import StreamDenoiser
-from rtden.app.cli import app
+from rtden.app.main import app
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.files.audio_file import write_whole
 from rtden.measure import scores as evaluation
@@ -544,7 +544,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     arguments = [
         sys.executable,
         "-m",
-        "rtden.app.cli",
+        "rtden",
         "eval",
         "--pairs",
         str(pairs),

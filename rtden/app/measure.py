@@ -1,0 +1,306 @@
+"""Measure cost and quality; draw spectrograms."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Column, Table
+
+from rtden.app.options import (
+    AdvanceOption,
+    ForceOption,
+    LimitOption,
+    messages,
+    one_sentence,
+    progress_bar,
+    screen,
+    show_progress,
+)
+
+STREAMS_COLUMNS = (
+    "Streams",
+    "Processes",
+    "Holds",
+    "Step p50 / p99",
+    "Round p50 / p99",
+    "Due after",
+    "Load",
+)
+COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
+
+
+@one_sentence
+def plot(
+    noisy: Annotated[Path, typer.Argument(help="The noisy recording.", show_default=False)],
+    denoised: Annotated[Path, typer.Argument(help="The denoised recording.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The picture to write.", show_default=False)],
+    force: ForceOption = False,
+) -> None:
+    """Draw the mel spectrograms of two recordings side by side."""
+    from rtden.measure.plots import plot_mels
+
+    plot_mels(noisy, denoised, out, force=force)
+    screen.print(f"picture: {out}", markup=False)
+
+
+@one_sentence
+def bench(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model to measure; may be given again.",
+            show_default="all shipped ones",
+        ),
+    ] = None,
+    hops_per_step: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--hops-per-step",
+            help="Advance to measure; may be given again.",
+            show_default="1, 2, 4 and 8",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Audio to process for each figure.")
+    ] = 60.0,
+    threads: Annotated[
+        int, typer.Option("--threads", help="Threads of the network and of numpy.")
+    ] = 1,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            "--streams",
+            help="Measure whether so many real-time streams at once hold; 0 finds the largest number that does.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            help="With --streams: processes that share the streams out, one for each core.",
+            show_default="1",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure what denoising costs on this machine."""
+    from rtden.errors import SettingsError
+    from rtden.measure.cost import measure_apart
+    from rtden.model import find_model, list_models
+    from rtden.settings import HOPS_PER_STEP, Settings
+
+    if not 5 <= seconds <= 3600:
+        raise SettingsError(f"--seconds must lie between 5 and 3600, not {seconds:g}.")
+    names, hops_per_steps = model or list_models(), hops_per_step or list(HOPS_PER_STEP)
+    for name in names:
+        find_model(name)
+    for value in hops_per_steps:
+        Settings(hops_per_step=value, threads=threads)
+    if streams is not None:
+        _bench_streams(
+            names,
+            hops_per_steps,
+            streams,
+            1 if jobs is None else jobs,
+            seconds=seconds,
+            threads=threads,
+            as_json=as_json,
+        )
+        return
+    if jobs is not None:
+        raise SettingsError("--jobs shares streams out; say how many with --streams.")
+    with messages.status("measuring"):
+        results = [
+            measure_apart(name, value, seconds=seconds, threads=threads)
+            for name in names
+            for value in hops_per_steps
+        ]
+    if as_json:
+        print(json.dumps([result.to_dict() for result in results], indent=2))
+        return
+    screen.print(
+        f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each figure"
+    )
+    right: Any = {"justify": "right"}
+    costs = Table("Model", "Advance", *(Column(name, **right) for name in COST_COLUMNS), box=None)
+    times = Table(
+        "Model",
+        "Advance",
+        "Stage",
+        *(Column(name, **right) for name in ("p50 (ms)", "p95 (ms)", "p99 (ms)")),
+        box=None,
+    )
+    for result in results:
+        costs.add_row(
+            result.model,
+            str(result.hops_per_step),
+            f"{result.latency_ms:.0f} ms",
+            f"{result.real_time_factor:.4f}",
+            f"{result.headroom:.0f} x",
+            f"{result.rss_mb:.0f} MiB",
+            f"{result.model_kb:.0f} KiB",
+        )
+        for stage, p in {
+            **result.stages,
+            "whole step": result.step,
+            "in silence": result.idle,
+        }.items():
+            times.add_row(
+                result.model,
+                str(result.hops_per_step),
+                stage,
+                f"{p.p50_ms:.3f}",
+                f"{p.p95_ms:.3f}",
+                f"{p.p99_ms:.3f}",
+            )
+    screen.print(costs, "", times)
+
+
+def _bench_streams(
+    names: list[str],
+    hops_per_steps: list[int],
+    streams: int,
+    jobs: int,
+    *,
+    seconds: float,
+    threads: int,
+    as_json: bool,
+) -> None:
+    from rtden.errors import SettingsError
+    from rtden.measure.cost import Streams
+
+    if jobs < 1:
+        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
+    if streams < 0 or 0 < streams < jobs:
+        raise SettingsError(
+            f"--streams must be 0, or as many as there are --jobs or more, not {streams}."
+        )
+    results = []
+    with messages.status("measuring"):
+        for name in names:
+            for hops_per_step in hops_per_steps:
+                with Streams(name, hops_per_step, jobs=jobs, threads=threads) as carried:
+                    results.append(
+                        carried.run(streams, seconds=seconds)
+                        if streams
+                        else carried.most(seconds=seconds)
+                    )
+    if as_json:
+        print(json.dumps([result.to_dict() for result in results], indent=2))
+        return
+    screen.print(
+        f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each stream"
+    )
+    table = Table(
+        "Model", "Advance", *(Column(name, justify="right") for name in STREAMS_COLUMNS), box=None
+    )
+    for result in results:
+        step, whole = result.step, result.round
+        table.add_row(
+            result.model,
+            str(result.hops_per_step),
+            str(result.streams),
+            str(result.jobs),
+            "yes" if result.holds else "no",
+            f"{step.p50_ms:.3f} / {step.p99_ms:.3f} ms",
+            f"{whole.p50_ms:.2f} / {whole.p99_ms:.2f} ms",
+            f"{result.period_ms:.2f} ms",
+            f"{result.load:.2f} of {result.jobs} core{'s' if result.jobs > 1 else ''}",
+        )
+    screen.print(table)
+    screen.print(
+        "Holds: 99 of 100 rounds, in which every stream of a process has a step, are shorter than the time until the next steps are due."
+    )
+
+
+@one_sentence
+def evaluate(
+    pairs: Annotated[
+        Path,
+        typer.Option(
+            "--pairs",
+            help="Folder that holds clean/ and noisy/ with the same file names.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model to score; may be given again.",
+            show_default="all shipped ones",
+        ),
+    ] = None,
+    hops_per_step: AdvanceOption = 1,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--iterations", help="Griffin-Lim iterations per step.", show_default="the model's"
+        ),
+    ] = None,
+    limit_db: LimitOption = math.inf,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", help="Recordings to work on at a time.", show_default="one for each core"
+        ),
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write everything, file by file, into this file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the scores by SNR into this picture.")
+    ] = None,
+    into_sidecar: Annotated[
+        bool, typer.Option("--into-sidecar", help="Write each model's figures into its sidecar.")
+    ] = False,
+    force: ForceOption = False,
+) -> None:
+    """Score models on pairs of clean and noisy recordings: PESQ, STOI, SI-SDR and DNSMOS (extra "eval")."""
+    from rich.progress import MofNCompleteColumn
+
+    import rtden.measure.scores as scoring
+    from rtden.files.audio_file import check_target, write_whole
+    from rtden.model import list_models
+    from rtden.settings import Settings
+
+    settings = Settings(hops_per_step=hops_per_step, iterations=iterations, limit_db=limit_db)
+    names = model or list_models()
+    if as_json is not None:
+        check_target(as_json, force=force)
+    if picture is not None:
+        from rtden.measure.plots import check_picture
+
+        check_picture(picture, force=force)
+    scoring.find_pairs(pairs)
+    if missing := scoring.missing_packages():
+        messages.print(missing, markup=False)
+    with progress_bar(MofNCompleteColumn()) as bar:
+        show = functools.partial(show_progress, bar, bar.add_task("pairs", total=None))
+        result = scoring.evaluate(pairs, names, settings, processes=processes, progress=show)
+    if left_out := result.left_out():
+        messages.print(left_out, markup=False)
+    screen.print(
+        f"{len(result.files)} pairs, hops_per_step {hops_per_step}; in brackets the change against noisy, ± 95 % confidence"
+    )
+    for table in scoring.tables(result):
+        screen.print(table, "")
+    if as_json is not None:
+        write_whole(as_json, scoring.to_json(result), force=force)
+        screen.print(f"figures: {as_json}", markup=False)
+    if picture is not None:
+        from rtden.measure.plots import plot_scores
+
+        plot_scores(result, picture, force=force)
+        screen.print(f"picture: {picture}", markup=False)
+    for name in names if into_sidecar else ():
+        scoring.record_metrics(name, result)

@@ -1,0 +1,284 @@
+"""Train networks and export them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rtden.app.options import (
+    INTERRUPTED,
+    ForceOption,
+    messages,
+    one_sentence,
+    screen,
+)
+
+
+@one_sentence
+def train(
+    speech: Annotated[
+        Path | None,
+        typer.Option(
+            "--speech", help="Folder of speech; the first two folder levels tell speakers apart."
+        ),
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option("--noise", help="Folder of noise recordings.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The .tflite file to write; sidecar and weights go beside it."
+        ),
+    ] = None,
+    work: Annotated[
+        Path, typer.Option("--work", help="Folder for the decoded corpus, checkpoints and the log.")
+    ] = Path("training-run"),
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Go on from this model: a shipped one or a path.",
+            show_default="begin anew",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Training steps.", show_default="12000, or 600 from a model"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate", help="Highest learning rate.", show_default="0.0015, or 0.0003"
+        ),
+    ] = None,
+    mixtures: Annotated[int, typer.Option("--mixtures", help="Mixtures of 4 seconds a step.")] = 16,
+    patience: Annotated[
+        int,
+        typer.Option("--patience", help="Stop after this many validations without a better one."),
+    ] = 8,
+    iterations: Annotated[
+        int,
+        typer.Option(
+            "--iterations", help="Griffin-Lim iterations in the path that is trained through."
+        ),
+    ] = 0,
+    precision: Annotated[
+        str,
+        typer.Option("--precision", help="float32, or mixed_bfloat16 where the processor has it."),
+    ] = "float32",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="JSON list of the recordings' sources and licences, for the sidecar."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="'rtden', or 'seed': the notebook from which rtden grew, on --recordings.",
+        ),
+    ] = "rtden",
+    recordings: Annotated[
+        Path | None,
+        typer.Option("--recordings", help="Folder of spoken digits, for --recipe seed."),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Train a network on your own voice and room (extra "train"). The same command goes on after an interrupt."""
+    from rtden.errors import SettingsError
+    from rtden.training import require_packages
+
+    if recipe not in ("rtden", "seed"):
+        raise SettingsError(f"there is no recipe '{recipe}'; choose rtden or seed.")
+    if recipe == "seed":
+        if recordings is None or speech or noise or start:
+            raise SettingsError(
+                "--recipe seed takes --recordings FOLDER and no --speech, --noise or --from."
+            )
+        _reproduce_notebook(recordings, out or Path("notebook-run"), seed)
+        return
+    if speech is None or noise is None:
+        raise SettingsError(
+            "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
+        )
+    require_packages()
+    from rtden.training.recipe import Recipe
+    from rtden.training.run import train_model
+
+    begun = start is not None
+    settings = Recipe(
+        steps=(600 if begun else Recipe.steps) if steps is None else steps,
+        learning_rate=(3e-4 if begun else Recipe.learning_rate)
+        if learning_rate is None
+        else learning_rate,
+        validate_every=max(
+            1,
+            min(100 if begun else Recipe.validate_every, Recipe.steps if steps is None else steps),
+        ),
+        mixtures=mixtures,
+        patience=patience,
+        iterations=iterations,
+        precision=precision,
+        seed=seed,
+    )
+    target = out or Path("my-model.tflite")
+    sources = _read_sources(data)
+    try:
+        with _training_progress() as report:
+            made = train_model(
+                target,
+                speech=speech,
+                noise=noise,
+                work=work,
+                recipe=settings,
+                start=start,
+                data=sources,
+                force=force,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        messages.print(
+            f"rtden: stopped; the same command goes on from the last validation, 'rtden export --work {work}' takes the best so far.",
+            markup=False,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    _print_made(made)
+
+
+@one_sentence
+def export(
+    work: Annotated[
+        Path, typer.Option("--work", help="Folder of a training run, finished or not.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="The .tflite file to write; sidecar and weights go beside it."
+        ),
+    ],
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", help='Score float and int8 on these pairs, into the sidecar (extra "eval").'
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="JSON list of the recordings' sources and licences, for the sidecar."
+        ),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Quantise the best network of a training run to int8 and measure what that costs (extra "train")."""
+    import rtden.measure.scores as scoring
+    from rtden.training import require_packages
+
+    if pairs is not None:
+        scoring.find_pairs(pairs)
+    sources = _read_sources(data)
+    require_packages()
+    from rtden.training.run import export_run
+
+    made = export_run(work, out, data=sources, force=force)
+    _print_made(made)
+    if pairs is not None:
+        result = scoring.evaluate(pairs, [str(out), str(made.float_path)])
+        for table in scoring.tables(result)[:1]:
+            screen.print(table)
+        scoring.record_metrics(str(out), result)
+
+
+def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
+    from rtden.errors import AudioFileError
+
+    if path is None:
+        return None
+    try:
+        sources = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AudioFileError(
+            f"{path} cannot be read as JSON ({error}); give a list of sources and licences like models/training-data.json."
+        ) from None
+    return list(sources)
+
+
+@contextlib.contextmanager
+def _training_progress() -> Iterator[Callable[[Any], None]]:
+    """Show where a training is: a bar on a terminal, a line for each validation elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("reading the recordings", total=None)
+
+        def report(progress: Any) -> None:
+            best = (
+                ""
+                if math.isinf(progress.best_loss)
+                else f", best validation {progress.best_loss:.5f} at step {progress.best_step}"
+            )
+            bar.update(
+                task,
+                completed=progress.step,
+                total=progress.steps,
+                description=f"loss {progress.loss:.4f}{best}",
+            )
+            if not math.isnan(progress.validation_loss):
+                bar.console.print(
+                    f"step {progress.step}: validation loss {progress.validation_loss:.5f}{best}"
+                )
+
+        yield report
+
+
+def _print_made(made: Any) -> None:
+    screen.print(
+        f"model: {made.model_path} ({made.model_path.stat().st_size / 1024:.0f} KiB)", markup=False
+    )
+    screen.print(
+        f"held-out mixtures, int8, as in use: loss {made.before.loss:.4f} -> {made.outcome.loss:.4f}, "
+        f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
+    )
+    screen.print(
+        f"int8 against float: shares differ by {made.parity['share_difference_mean']:.3f} on average"
+    )
+
+
+def _reproduce_notebook(recordings: Path, out: Path, seed: int) -> None:
+    from rtden.training import require_packages
+
+    require_packages()
+    from rtden.training.notebook import reproduce
+
+    found = reproduce(recordings, out, seed=seed)
+    screen.print(
+        f"{found.recordings} recordings, {found.parameters} parameters; files in {out}",
+        markup=False,
+    )
+    screen.print(
+        f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f}; the notebook reports 0.0088"
+    )
+    screen.print(
+        f"... of doing nothing: {found.bce_of_noisy_input:.4f}; the noise lies {-found.noise_db:.0f} dB below the mels"
+    )
