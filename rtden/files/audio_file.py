@@ -23,8 +23,8 @@ import soundfile
 
 from rtden.errors import AudioFileError, InputError
 from rtden.files.parallel import STEPS_AT_ONCE
-from rtden.measure.metrics import NoiseMeter
 from rtden.model import find_model, load_spec
+from rtden.noise import NoiseMeter
 from rtden.quiet import quiet_stderr
 from rtden.resample import load_soxr
 from rtden.settings import Settings

@@ -28,9 +28,9 @@ from rtden.live.fade import NOTHING_SEEN, fade_in
 from rtden.live.realtime import ask_for_realtime
 from rtden.live.reconnect import CHECK_SECONDS, Keeper
 from rtden.live.recorder import Recorder
-from rtden.measure.metrics import NoiseMeter
 from rtden.mel import band_edges_hz
 from rtden.model import find_model, load_spec
+from rtden.noise import NoiseMeter
 from rtden.resample import Drift, Interpolator
 from rtden.ring import Ring
 from rtden.settings import Settings

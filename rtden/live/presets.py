@@ -11,6 +11,7 @@ import numpy as np
 from rtden.denoiser import Denoiser
 from rtden.errors import SettingsError
 from rtden.model import find_model, load_spec
+from rtden.noise import babble
 from rtden.settings import HOPS_PER_STEP, Settings
 
 AUTO = "auto"
@@ -107,10 +108,6 @@ def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) 
     ModelError
         If the model cannot be used.
     """
-    from rtden.measure.cost import (
-        babble,  # brings multiprocessing, which a preset by name does without
-    )
-
     denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
     signal = babble(denoiser.rate_hz, denoiser.rate_hz)
     step = denoiser.step_samples

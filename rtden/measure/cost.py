@@ -21,6 +21,7 @@ from rtden.denoiser import Denoiser
 from rtden.errors import RtdenError, SettingsError
 from rtden.files.processes import without_interrupts
 from rtden.model import find_model
+from rtden.noise import babble
 from rtden.settings import Settings
 from rtden.types import Array
 
@@ -311,17 +312,6 @@ def _carry(pipe: Connection, model: Path, settings: Settings) -> None:
             pipe.send(stamps[WARM_UP_STEPS:])
     except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody asks any more
         return
-
-
-def babble(samples: int, rate_hz: int) -> Array:
-    """Return something with the rhythm of speech in noise, always the same."""
-    rng = np.random.default_rng(0)
-    seconds = np.arange(samples) / rate_hz
-    syllables = np.maximum(0.0, np.sin(2 * np.pi * 3.1 * seconds)) * np.maximum(
-        0.0, np.sin(2 * np.pi * 0.4 * seconds)
-    )
-    voice = sum(np.sin(2 * np.pi * 120 * k * seconds + k) / k for k in range(1, 30))
-    return (0.05 * syllables * voice + 0.02 * rng.standard_normal(samples)).astype(np.float32)
 
 
 def resident_mb() -> float:
