@@ -10,7 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit second-runtime pi-test bench bench-check clean
+# make docs   build the documentation into site/
+
+.PHONY: demo test lint unit second-runtime pi-test bench bench-check docs clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
@@ -47,6 +49,9 @@ pi-test: $(VENV)/.run $(if $(OLD_PYTHON),$(VENV)-tflite/.run)
 bench: $(VENV)/.run
 	$(BIN)/rtden bench
 
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench-check: $(VENV)/.run
 	$(BIN)/python bench/check.py
 
@@ -73,4 +78,4 @@ $(VENV)-tflite/.run: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-tflite demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-tflite demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
