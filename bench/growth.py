@@ -40,7 +40,7 @@ import sys
 from worker import peak_mb
 from rtden import denoise_file
 model, source, target, jobs = sys.argv[1:]
-report = denoise_file(source, target, model=model, jobs=int(jobs))
+report = denoise_file(source, target, model=model)
 print(report.seconds, report.processing_seconds, peak_mb())
 """
 

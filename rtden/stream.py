@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
 
 from rtden.denoiser import Denoiser
 from rtden.errors import InputError
-from rtden.files.parallel import ParallelDenoiser
 from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.settings import Settings
 from rtden.types import Array
@@ -38,8 +35,6 @@ class StreamDenoiser:
         Whether there is a way around.
     batch_steps : int
         Steps that a denoiser computes together, as :class:`rtden.Denoiser` says: the same samples, cheaper and later.
-    pool : Executor, optional
-        Other processes that do the denoisers' work (:class:`rtden.files.parallel.ParallelDenoiser`): for long recordings.
 
     Raises
     ------
@@ -57,7 +52,6 @@ class StreamDenoiser:
         low_delay: bool = False,
         full_band: bool = True,
         batch_steps: int = 1,
-        pool: Executor | None = None,
     ) -> None:
         if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
             raise InputError(
@@ -68,19 +62,10 @@ class StreamDenoiser:
                 f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; split the recording first."
             )
         self.rate_hz, self.channels = rate_hz, channels
-        # One for each channel; none where other processes do the work.
-        self.denoisers = (
-            []
-            if pool
-            else [Denoiser(model, settings, batch_steps=batch_steps) for _ in range(channels)]
-        )
-        self._channels: Sequence[Denoiser | ParallelDenoiser]
-        self._channels = (
-            [ParallelDenoiser(model, settings, pool=pool) for _ in range(channels)]
-            if pool
-            else self.denoisers
-        )
-        self._model_hz = self._channels[0].rate_hz
+        self.denoisers = [
+            Denoiser(model, settings, batch_steps=batch_steps) for _ in range(channels)
+        ]
+        self._model_hz = self.denoisers[0].rate_hz
         self._full_band = full_band and rate_hz > self._model_hz
         self._resampler: type[Interpolator] | type[Resampler] = (
             Interpolator if low_delay or not has_soxr() else Resampler
@@ -98,7 +83,7 @@ class StreamDenoiser:
 
     def reset(self) -> None:
         """Forget the stream."""
-        for denoiser in self._channels:
+        for denoiser in self.denoisers:
             denoiser.reset()
         self._before = self._resampler(self.rate_hz, self._model_hz, channels=self.channels)
         self._after = self._resampler(self._model_hz, self.rate_hz, channels=self.channels)
@@ -106,8 +91,6 @@ class StreamDenoiser:
         # Waiting for the denoisers: the input, and the same at the model's rate; and the gains of what they gave.
         self._input, self._low, self._gains = nothing, nothing, nothing
         self._gains_from = 0
-        # What a channel has given before the others, and its gains.
-        self._early = self._early_gains = [nothing[:, 0]] * self.channels
         self.fed_samples = self.given_samples = 0
 
     def feed(self, block: Array) -> Array:
@@ -121,7 +104,7 @@ class StreamDenoiser:
                 np.concatenate([self._low, low]),
             )
         denoised = self._below(
-            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]
+            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self.denoisers)]
         )
         return self._above(self._after.feed(denoised))
 
@@ -132,9 +115,9 @@ class StreamDenoiser:
         if self._full_band:
             self._low = np.concatenate([self._low, low])
         rest = self._below(
-            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self._channels)]
+            [denoiser.feed(low[:, channel]) for channel, denoiser in enumerate(self.denoisers)]
         )
-        ends = self._below([denoiser.flush() for denoiser in self._channels])
+        ends = self._below([denoiser.flush() for denoiser in self.denoisers])
         tail = self._after.feed(np.concatenate([rest, ends]), last=True)[: max(0, owed)]
         tail = self._above(
             np.concatenate([tail, np.zeros((max(0, owed - len(tail)), self.channels), np.float32)])
@@ -144,22 +127,10 @@ class StreamDenoiser:
 
     def _below(self, denoised: list[Array]) -> Array:
         """Return what the denoisers gave, without what goes around and lies in their band all the same."""
-        gains = [denoiser.top_gains for denoiser in self._channels] if self._full_band else denoised
-        if (
-            any(map(len, self._early)) or len({*map(len, denoised)}) > 1
-        ):  # those of other processes are not equally far
-            denoised = [np.concatenate(parts) for parts in zip(self._early, denoised, strict=True)]
-            gains = [np.concatenate(parts) for parts in zip(self._early_gains, gains, strict=True)]
-            ready = min(map(len, denoised))
-            self._early, self._early_gains = (
-                [out[ready:] for out in denoised],
-                [out[ready:] for out in gains],
-            )
-            denoised, gains = [out[:ready] for out in denoised], [out[:ready] for out in gains]
         below = _side_by_side(denoised)
         if not self._full_band:
             return below
-        around = _side_by_side(gains)
+        around = _side_by_side([denoiser.top_gains for denoiser in self.denoisers])
         self._gains = np.concatenate([self._gains, around])
         low, self._low = self._low[: len(below)], self._low[len(below) :]
         return below - around * low

@@ -66,7 +66,7 @@ def file(
         typer.Option(
             "--jobs",
             "-j",
-            help="Recordings, or parts of a long one, to work on at a time.",
+            help="Files to work on at a time.",
             show_default="one for each core",
         ),
     ] = None,
@@ -118,7 +118,6 @@ def file(
                 settings=settings,
                 full_band=full_band,
                 force=force,
-                jobs=jobs,
                 progress=show,
             )
         _print_report(report)

@@ -13,17 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from rtden.errors import AudioFileError, InputError
-from rtden.files.parallel import STEPS_AT_ONCE
-from rtden.model import find_model, load_spec
+from rtden.errors import AudioFileError
 from rtden.noise import NoiseMeter
 from rtden.quiet import quiet_stderr
 from rtden.resample import load_soxr
@@ -31,6 +28,7 @@ from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
+STEPS_AT_ONCE = 64
 BLOCK_FRAMES = 1 << 15
 SYSTEM_ERROR = 2
 """libsndfile's code for what the operating system refused."""
@@ -55,9 +53,6 @@ SUFFIXES = frozenset(
     )
 )
 """Files that are taken from a folder; a file named by itself may have any suffix."""
-
-LONG_SECONDS = 120.0
-"""Recordings up to this length are done before other processes have started."""
 
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all."""
@@ -92,7 +87,6 @@ def denoise_file(
     full_band: bool = True,
     force: bool = False,
     progress: Progress | None = None,
-    jobs: int | None = 1,
     streams: Streams | None = None,
     leave_at: Path | None = None,
 ) -> FileReport:
@@ -109,9 +103,6 @@ def denoise_file(
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
         Overwrite an existing target.
-    jobs : int or None
-        Processes that work on a recording of some minutes or more, one for each core if None. They are started afresh, so that a
-        script must guard its own call by ``__name__ == "__main__"``. Says nothing with `streams`.
     streams : callable, optional
         Gives the stream to denoise with, for a caller that uses one for recording after recording; `model`, `settings` and
         `full_band` then say nothing.
@@ -123,10 +114,8 @@ def denoise_file(
     AudioFileError
         If a file cannot be read or written, is truncated, or would be overwritten.
     InputError, ModelError
-        If the rate, the channels, the jobs or the model cannot be used.
+        If the rate, the channels or the model cannot be used.
     """
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be 1 or more, not {jobs}.")
     if target is None:
         target = "-" if source == "-" else default_target(Path(source))
     read_from, write_to = Path(source), Path(target)
@@ -142,12 +131,7 @@ def denoise_file(
         if target == "-":
             write_to = folder / "standard output"
         if streams is None:
-            pool = (
-                temporary.enter_context(_pool(jobs)) if jobs != 1 and _is_long(read_from) else None
-            )
-            streams = functools.partial(
-                recording_stream, model, settings, full_band=full_band, pool=pool
-            )
+            streams = functools.partial(recording_stream, model, settings, full_band=full_band)
         try:
             report = _denoise_path(
                 read_from, write_to, streams, force=force, progress=progress, leave_at=leave_at
@@ -172,14 +156,8 @@ def recording_stream(
     channels: int,
     *,
     full_band: bool,
-    pool: Executor | None = None,
 ) -> StreamDenoiser:
-    """Return the stream that denoises recordings: many steps at once, and on several cores if there is a pool of processes."""
-    if (
-        pool is not None
-        and ((settings and settings.phase) or load_spec(find_model(model)).phase) == "random"
-    ):
-        pool = None  # random phases are drawn one after the other
+    """Return the stream that denoises recordings: many steps at once."""
     return StreamDenoiser(
         model,
         settings,
@@ -187,22 +165,7 @@ def recording_stream(
         channels=channels,
         full_band=full_band,
         batch_steps=STEPS_AT_ONCE,
-        pool=pool,
     )
-
-
-def _pool(jobs: int | None) -> AbstractContextManager[Executor | None]:
-    from rtden.files.processes import cores, process_pool  # few recordings are long
-
-    jobs = jobs or cores()
-    return nullcontext() if jobs == 1 else process_pool(jobs)
-
-
-def _is_long(path: Path) -> bool:
-    """Return whether a recording is worth the start of processes; what cannot be read is not."""
-    with suppress(AudioFileError), open_recording(path) as recording:
-        return bool(recording.frames > LONG_SECONDS * recording.samplerate)
-    return False
 
 
 def default_target(source: Path) -> Path:

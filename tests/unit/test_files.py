@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import stat
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from signals import delay_samples
 
 from rtden import Settings, denoise_file
-from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.errors import AudioFileError, InputError, ModelError
 from rtden.files.audio_file import (
     default_target,
     format_of,
@@ -861,31 +860,6 @@ def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(
     )
 
 
-@pytest.fixture
-def long(tmp_path: Path, recordings: tuple[np.ndarray, np.ndarray]) -> Path:
-    """Return a recording of two and a half minutes, 22050 Hz, stereo."""
-    signal = np.tile(recordings[1], 12)[: 150 * 22050]
-    soundfile.write(
-        tmp_path / "long.wav", np.stack([signal, 0.5 * signal[::-1]], axis=1), 22050, "FLOAT"
-    )
-    return tmp_path / "long.wav"
-
-
-def test_a_long_recording_on_several_cores_is_the_same(long: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
-    steps: list[int] = []
-    denoise_file(long, one)
-    report = denoise_file(long, two, jobs=2, progress=lambda done, _: steps.append(done))
-    assert steps[-1] == 150 * 22050
-    assert report.seconds == 150.0
-    (first, _), (second, _) = (
-        soundfile.read(one, dtype="float32"),
-        soundfile.read(two, dtype="float32"),
-    )
-    assert first.shape == second.shape == (150 * 22050, 2)
-    np.testing.assert_allclose(second, first, rtol=0, atol=1e-5)
-
-
 def test_the_stream_of_recordings_gives_what_a_live_stream_gives(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -900,35 +874,9 @@ def test_the_stream_of_recordings_gives_what_a_live_stream_gives(
     )
 
 
-def test_a_random_phase_is_drawn_in_one_process(long: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.wav", tmp_path / "two.wav"
-    for target, jobs in ((one, 1), (two, 2)):
-        denoise_file(long, target, settings=Settings(phase="random"), jobs=jobs)
-    assert np.array_equal(soundfile.read(one)[0], soundfile.read(two)[0])
-
-
-def test_a_process_that_dies_under_a_long_recording_is_one_sentence_and_leaves_nothing(
-    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def kill_one(_: int, __: int) -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
-
-    with pytest.raises(RtdenError, match="ended early"):
-        denoise_file(long, tmp_path / "out.wav", jobs=2, progress=kill_one)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["long.wav"]
-
-
 @pytest.mark.parametrize("seconds", [0.8, 1.4, 30.0])
 def test_the_noise_of_all_that_comes_out_is_measured(
     seconds: float, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal(int(seconds * 22050)), 22050)
     assert denoise_file(tmp_path / "in.wav", tmp_path / "out.wav").noise_removed_db > 10.0
-
-
-def test_jobs_must_be_at_least_one(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "in.wav", np.zeros(100), 22050)
-    for jobs in (0, -1):
-        with pytest.raises(InputError, match="jobs must be 1 or more"):
-            denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", jobs=jobs)
