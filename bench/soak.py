@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rig import Rig
 
 from rtden import Settings
-from rtden.live.engine import Accounts
+from rtden.live.status import SampleCounts
 
 FAULT_EVERY_SECONDS = 180.0
 RECOVERED_SECONDS = 15.0
@@ -43,28 +43,28 @@ class Span:
     least_delay_ms: float
     most_delay_ms: float
     dropouts: int
-    losses: int
+    disconnects: int
     lost_ms: float
     drift_ppm: float
     rss_mb: float
 
 
-def imbalance(accounts: Accounts, *, inside: int) -> list[str]:
-    """Return the sentences that are not true of a rig's accounts, whose sides have one rate; `inside` bounds what the engine holds."""
+def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
+    """Return the sentences that are not true of a rig's counts, whose sides have one rate; `inside` bounds what the engine holds."""
     said = []
-    if accounts.captured != accounts.skipped + accounts.taken + accounts.waiting:
+    if counts.captured != counts.skipped + counts.taken + counts.waiting:
         said.append(
-            f"captured {accounts.captured} is not skipped {accounts.skipped} + taken {accounts.taken} + waiting {accounts.waiting}"
+            f"captured {counts.captured} is not skipped {counts.skipped} + taken {counts.taken} + waiting {counts.waiting}"
         )
     if (
-        accounts.given - accounts.withheld + accounts.padded
-        != accounts.played + accounts.dropped + accounts.ready
+        counts.returned - counts.discarded + counts.padding_samples
+        != counts.played + counts.dropped + counts.ready
     ):
-        said.append(f"given and padded are not what was played, dropped and is ready: {accounts}")
-    stretch = accounts.taken * 500e-6
-    if not -stretch <= accounts.taken - accounts.given <= stretch + inside:
+        said.append(f"given and padded are not what was played, dropped and is ready: {counts}")
+    stretch = counts.taken * 500e-6
+    if not -stretch <= counts.taken - counts.returned <= stretch + inside:
         said.append(
-            f"taken {accounts.taken} and given {accounts.given} differ by more than what is inside and 500 ppm"
+            f"taken {counts.taken} and given {counts.returned} differ by more than what is inside and 500 ppm"
         )
     return said
 
@@ -111,7 +111,7 @@ def soak(
             least_delay_ms=1000 * min(delays, default=np.nan),
             most_delay_ms=1000 * max(delays, default=np.nan),
             dropouts=status.dropouts,
-            losses=status.losses,
+            disconnects=status.disconnects,
             lost_ms=status.lost_ms,
             drift_ppm=status.drift_ppm,
             rss_mb=rss_mb(),
@@ -186,20 +186,20 @@ def main(
             str(span.faults),
             f"{span.least_delay_ms:.1f} to {span.most_delay_ms:.1f}",
             str(span.dropouts),
-            str(span.losses),
+            str(span.disconnects),
             f"{span.lost_ms / 1000:.1f}",
             f"{span.drift_ppm:.0f}",
             f"{span.rss_mb:.1f}",
         )
     screen.print(table)
-    accounts = rig.engine.accounts
-    wrong = imbalance(accounts, inside=rig.source.rate_hz)
+    counts = rig.engine.counts
+    wrong = imbalance(counts, inside=rig.source.rate_hz)
     slope = float(
         np.polyfit([span.hours for span in spans[4:]], [span.rss_mb for span in spans[4:]], 1)[0]
     )
     minutes = (time.monotonic() - began) / 60
     screen.print(
-        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(accounts)}",
+        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(counts)}",
         soft_wrap=True,
     )
     screen.print("every sample is accounted for" if not wrong else "; ".join(wrong), soft_wrap=True)
@@ -208,7 +208,7 @@ def main(
             json.dumps(
                 {
                     "spans": [asdict(span) for span in spans],
-                    "accounts": asdict(accounts),
+                    "counts": asdict(counts),
                     "rss_mb_per_hour": slope,
                 },
                 indent=1,

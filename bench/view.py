@@ -16,7 +16,8 @@ from rich.console import Console
 
 from rtden.app.view import DRAW_SECONDS, LiveView
 from rtden.live.endpoints import open_sink, open_source
-from rtden.live.engine import LiveEngine, live_settings
+from rtden.live.engine import LiveEngine
+from rtden.live.plan import live_settings
 
 
 def main(
@@ -32,7 +33,7 @@ def main(
         engine = LiveEngine(
             source,
             open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz),
-            settings=live_settings(1),
+            settings=live_settings(),
         )
         view = LiveView(
             f"from {recording.name} ({source.rate_hz} Hz) to heard.wav", engine.band_centres_hz

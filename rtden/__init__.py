@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rtden.denoiser import Denoiser
     from rtden.files.audio_file import denoise_file
+    from rtden.live import open_live
     from rtden.model import list_models
     from rtden.settings import Settings
     from rtden.stream import StreamDenoiser
 
-__all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models"]
+__all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models", "open_live"]
 
 _HOMES = {
     "Denoiser": "rtden.denoiser",
@@ -20,6 +21,7 @@ _HOMES = {
     "StreamDenoiser": "rtden.stream",
     "denoise_file": "rtden.files.audio_file",
     "list_models": "rtden.model",
+    "open_live": "rtden.live",
 }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,9 +69,9 @@ def live(
 
     Leaves with 0 at the end of a recording or of --duration, or when it is asked to stop; with 2 after an error.
     """
-    from rtden.errors import AudioFileError, SettingsError
-    from rtden.live.endpoints import is_recording
-    from rtden.live.engine import LiveEngine, live_settings, settings_for_wish
+    from rtden.errors import SettingsError
+    from rtden.live import open_live
+    from rtden.live.endpoints import is_audio_file
     from rtden.settings import Settings
 
     if not duration > 0:
@@ -82,76 +82,43 @@ def live(
         raise SettingsError(
             "--latency-ms chooses the hops_per_step; give one of --latency-ms and --hops-per-step."
         )
-    wished = Settings(strength=strength, limit_db=limit_db)
+    wished = Settings(strength=strength, limit_db=limit_db)  # wrong ones are refused at once
     carried_advance, first_buffer_ms = _carried(preset, model, hops_per_step)
-    places = [name for name in (source, target) if is_recording(name)] + (
-        [] if record is None else [str(record / "noisy.wav"), str(record / "cleaned.wav")]
+    if latency_ms is None:
+        wished = dataclasses.replace(wished, hops_per_step=carried_advance)
+    engine = open_live(
+        source,
+        target,
+        model=model,
+        settings=wished,
+        latency_ms=latency_ms,
+        buffer_ms=buffer_ms,
+        first_buffer_ms=first_buffer_ms,
+        stereo=stereo,
+        full_band=full_band,
+        record=record,
+        force=force,
+        realtime=realtime,
     )
-    if len({os.path.realpath(place) for place in places}) < len(places):
-        raise AudioFileError(
-            f"two of {', '.join(places)} are one file, and one of them would be lost; choose another for --out or --record."
-        )
-    settings = live_settings(carried_advance, model=model, settings=wished)
-    with contextlib.ExitStack() as opened:
-        origin, sink = _open_sides(opened, source, target, stereo=stereo, force=force)
-        if latency_ms is not None:
-            settings, first_buffer_ms = settings_for_wish(
-                latency_ms, origin, sink, model=model, settings=wished, buffer_ms=buffer_ms
-            )
-        engine = LiveEngine(
-            origin,
-            sink,
-            model=model,
-            settings=settings,
-            buffer_ms=buffer_ms,
-            first_buffer_ms=first_buffer_ms,
-            stereo=stereo,
-            full_band=full_band,
-            record=record,
-            force=force,
-            realtime=realtime,
-        )
-        title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
-        if not as_json:
-            screen.print(title, markup=False)
-            if target == VIRTUAL_MICROPHONE:
-                screen.print("choose 'rtden' as the microphone in the other program")
+    origin, sink = engine.source, engine.sink
+    title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
+    if not as_json:
+        screen.print(title, markup=False)
+        if target == VIRTUAL_MICROPHONE:
+            screen.print("choose 'rtden' as the microphone in the other program")
+    with contextlib.suppress(KeyboardInterrupt):
         try:
             engine.start()
             _watch(engine, title, duration, status_seconds, as_json=as_json)
-        except KeyboardInterrupt:
-            pass
         finally:
             engine.stop()
     if as_json:
         return
     _print_summary(engine)
-    if is_recording(target):
+    if is_audio_file(target):
         screen.print(f"cleaned sound: {target}", markup=False)
     if record is not None:
         screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
-
-
-def _open_sides(
-    opened: contextlib.ExitStack, source: str, target: str, *, stereo: bool, force: bool
-) -> tuple[Any, Any]:
-    """Open what a user calls input and output; the stack closes them."""
-    from rtden.live.endpoints import open_sink, open_source
-    from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
-
-    microphone = opened.enter_context(VirtualMicrophone()) if target == VIRTUAL_MICROPHONE else None
-    if microphone is not None:
-        opened.enter_context(microphone.routed())
-    origin = open_source(source)
-    opened.callback(origin.stop)
-    channels = min(2, origin.channels) if stereo else 1
-    sink = (
-        VirtualSink(microphone, channels=channels)
-        if microphone
-        else open_sink(target, rate_hz=origin.rate_hz, channels=channels, force=force)
-    )
-    opened.callback(sink.stop)
-    return origin, sink
 
 
 def _carried(preset: str, model: str | None, hops_per_step: int | None) -> tuple[int, float]:
@@ -232,8 +199,8 @@ def _print_summary(engine: Any) -> None:
         screen.print(
             f"The sound system reported {status.flagged_blocks} blocks that came too late or were lost."
         )
-    if status.losses:
-        screen.print(f"A device was lost, and found again, {status.losses} times.")
+    if status.disconnects:
+        screen.print(f"A device was lost, and found again, {status.disconnects} times.")
     if status.dropouts:
         screen.print(
             f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "

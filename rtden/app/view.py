@@ -102,7 +102,7 @@ class Status(Protocol):
     @property
     def dropouts(self) -> int: ...  # noqa: D102
     @property
-    def losses(self) -> int: ...  # noqa: D102
+    def disconnects(self) -> int: ...  # noqa: D102
     @property
     def lost_ms(self) -> float: ...  # noqa: D102
     @property
@@ -242,7 +242,7 @@ def status_json(status: Status, latency: Latency) -> str:
         "xruns",
         "flagged_blocks",
     )
-    later = ("dropouts", "losses", "lost_ms", "drift_ppm", "buffer_ms", "latency_ms", "state")
+    later = ("dropouts", "disconnects", "lost_ms", "drift_ppm", "buffer_ms", "latency_ms", "state")
     parts = ("total_ms", "source_ms", "resampling_ms", "denoiser_ms", "buffer_ms", "sink_ms")
     figures = {name: _plain(getattr(status, name)) for name in names + later}
     return json.dumps(

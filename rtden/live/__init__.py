@@ -1,1 +1,162 @@
 """Live sound: a source, a sink, and the engine between them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtden.errors import AudioFileError, SettingsError
+
+if TYPE_CHECKING:
+    from rtden.live.endpoints import Sink, Source
+    from rtden.live.engine import LiveEngine
+    from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
+    from rtden.settings import Settings
+
+__all__ = ["LatencyParts", "LiveEngine", "LiveStatus", "SampleCounts", "open_live"]
+
+VIRTUAL_MICROPHONE = "virtual-mic"
+_HOMES = {
+    "LiveEngine": "rtden.live.engine",
+    "LatencyParts": "rtden.live.status",
+    "LiveStatus": "rtden.live.status",
+    "SampleCounts": "rtden.live.status",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: the command line starts without numpy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rtden.live' has no attribute '{name}'")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def open_live(
+    input: str | int | None = None,
+    output: str | int | None = None,
+    *,
+    model: str | Path | None = None,
+    settings: Settings | None = None,
+    latency_ms: float | None = None,
+    buffer_ms: float | None = None,
+    first_buffer_ms: float | None = None,
+    stereo: bool = False,
+    full_band: bool = True,
+    record: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    realtime: bool = True,
+    name: str | None = None,
+) -> LiveEngine:
+    """Open input and output and return an engine that denoises from one to the other.
+
+    The engine is not started: use it in a `with` statement, or call `start` and `stop`.
+
+    Parameters
+    ----------
+    input, output : str or int, optional
+        A device's number or part of its name, or the path of an audio file; None is the default
+        device. The output "virtual-mic" makes a virtual microphone (Linux).
+    model :
+        As for :class:`rtden.Denoiser`.
+    settings : Settings, optional
+        Without `overlap_samples` and at one hop per step, the algorithm delays the sound by 30 ms.
+    latency_ms : float, optional
+        Total latency to aim at; chooses hops per step, overlap and buffer.
+    buffer_ms : float, optional
+        Sound kept ready for the output beyond its blocks, fixed. If None, it starts with
+        `first_buffer_ms` (15 ms), grows after drop-outs and shrinks again.
+    stereo : bool
+        Keep two channels, if both sides have them.
+    full_band : bool
+        Keep the band above the model's, at the gain of its topmost bands.
+    record : path, optional
+        Folder for noisy.wav and cleaned.wav.
+    force : bool
+        Overwrite existing files.
+    realtime : bool
+        Ask for real-time priority for the engine's worker thread.
+    name : str, optional
+        Name of the virtual microphone; None is "rtden".
+
+    Raises
+    ------
+    DeviceError, AudioFileError, SettingsError, ModelError
+        If a side, a setting or the model cannot be used.
+    """
+    from rtden.live import plan
+    from rtden.live.engine import LiveEngine
+
+    source_name = "mic" if input is None else str(input)
+    sink_name = "speakers" if output is None else str(output)
+    folder = None if record is None else Path(record)
+    if not (source_name.strip() and sink_name.strip()):
+        raise SettingsError(
+            "the name of an input or output is empty; leave it out for the default."
+        )
+    _check_places(source_name, sink_name, folder)
+    if latency_ms is not None and settings is not None and settings.hops_per_step > 1:
+        raise SettingsError("a latency chooses the hops per step; give one of the two.")
+    chosen = plan.live_settings(settings, model=model)
+    with ExitStack() as opened:
+        source, sink = _open_sides(opened, source_name, sink_name, stereo, force, name)
+        if latency_ms is not None:
+            chosen, first_buffer_ms = plan.settings_for_total_latency(
+                latency_ms, source, sink, model=model, settings=settings, buffer_ms=buffer_ms
+            )
+        engine = LiveEngine(
+            source,
+            sink,
+            model=model,
+            settings=chosen,
+            buffer_ms=buffer_ms,
+            first_buffer_ms=first_buffer_ms or plan.DEFAULT_BUFFER_MS,
+            stereo=stereo,
+            full_band=full_band,
+            record=folder,
+            force=force,
+            realtime=realtime,
+        )
+        engine.resources = opened.pop_all()
+    return engine
+
+
+def _check_places(source: str, sink: str, record: Path | None) -> None:
+    """Refuse a file that would be both read and written, or written twice."""
+    from rtden.live.endpoints import is_audio_file
+
+    places = [place for place in (source, sink) if is_audio_file(place)]
+    if record is not None:
+        places += [str(record / "noisy.wav"), str(record / "cleaned.wav")]
+    if len({os.path.realpath(place) for place in places}) < len(places):
+        raise AudioFileError(
+            f"two of {', '.join(places)} are one file, and one of them would be lost; "
+            "choose another output or folder to record into."
+        )
+
+
+def _open_sides(
+    opened: ExitStack, source_name: str, sink_name: str, stereo: bool, force: bool, name: str | None
+) -> tuple[Source, Sink]:
+    """Open source and sink; closing the stack closes them."""
+    from rtden.live.endpoints import open_sink, open_source
+
+    microphone = None
+    if sink_name == VIRTUAL_MICROPHONE:
+        from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
+
+        options = {} if name is None else {"name": name}
+        microphone = opened.enter_context(VirtualMicrophone(**options))
+        opened.enter_context(microphone.routed())
+    source = open_source(source_name)
+    opened.callback(source.stop)
+    channels = min(2, source.channels) if stereo else 1
+    if microphone is not None:
+        sink: Sink = VirtualSink(microphone, channels=channels)
+    else:
+        sink = open_sink(sink_name, rate_hz=source.rate_hz, channels=channels, force=force)
+    opened.callback(sink.stop)
+    return source, sink

@@ -60,8 +60,8 @@ class Sink(Endpoint, Protocol):
     reader: SmoothReader
 
 
-def is_recording(name: str) -> bool:
-    """Return whether a name given for a device means a recording: it has the suffix of one, or is a file."""
+def is_audio_file(name: str) -> bool:
+    """Return whether the name of an input or output is that of an audio file: by its suffix, or because it exists."""
     return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
 
 
@@ -73,7 +73,7 @@ def open_source(name: str) -> Source:
     AudioFileError, DeviceError
         If it cannot be opened.
     """
-    return FileSource(Path(name)) if is_recording(name) else DeviceSource(name)
+    return FileSource(Path(name)) if is_audio_file(name) else DeviceSource(name)
 
 
 def open_sink(name: str, *, rate_hz: int, channels: int = 1, force: bool = False) -> Sink:
@@ -86,6 +86,6 @@ def open_sink(name: str, *, rate_hz: int, channels: int = 1, force: bool = False
     """
     return (
         FileSink(Path(name), rate_hz, channels=channels, force=force)
-        if is_recording(name)
+        if is_audio_file(name)
         else DeviceSink(name, channels=channels)
     )

@@ -8,28 +8,26 @@ counted.
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rtden.denoiser import settings_for_latency
 from rtden.errors import DeviceError, SettingsError
-from rtden.live.clock import LONGEST_BUFFER_SECONDS, BufferControl, DriftControl
+from rtden.live.clock import BufferControl, DriftControl
 from rtden.live.endpoints import Sink, Source
 from rtden.live.fade import NOTHING_SEEN, fade_in
+from rtden.live.plan import DEFAULT_BUFFER_MS
 from rtden.live.realtime import ask_for_realtime
 from rtden.live.reconnect import CHECK_SECONDS, Keeper
 from rtden.live.recorder import Recorder
+from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
 from rtden.mel import band_edges_hz
-from rtden.model import find_model, load_spec
 from rtden.noise import NoiseMeter
 from rtden.resample import Drift, Interpolator
 from rtden.ring import Ring
@@ -38,159 +36,11 @@ from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 POLL_SECONDS = 0.002
-DEFAULT_BUFFER_MS = 15.0
-"""Sound that waits for the sink beyond what its blocks need: what the worker may be late by without a drop-out."""
-LIVE_LATENCY_MS = 30.0
-LEAST_BUFFER_MS = 5.0
-BLOCK_SECONDS = 0.01
-"""What a device's block is taken to be before the first one has come."""
 EXCESS_SECONDS = 0.05
 """By how much the delay may exceed its plan before the oldest sound is dropped; less is taken back by playing faster."""
 TOLERATED_SECONDS = 0.01
 """By how much more the delay may be than was planned, when it is first held, or than it was then, when it is held again after a drop-out or a loss."""
 MUTE_SECONDS = 0.02
-
-
-@dataclass(frozen=True)
-class LatencyParts:
-    """Where the total delay comes from, in milliseconds."""
-
-    source_ms: float
-    resampling_ms: float
-    denoiser_ms: float
-    buffer_ms: float
-    sink_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        """From the air at the microphone to the air at the loudspeakers."""
-        return (
-            self.source_ms + self.resampling_ms + self.denoiser_ms + self.buffer_ms + self.sink_ms
-        )
-
-
-@dataclass(frozen=True)
-class LiveStatus:
-    """What has happened, since the start or, where it says so, since the last look."""
-
-    seconds: float
-    input_db: float
-    """Level since the last look, as are the three below."""
-    output_db: float
-    input_peak_db: float
-    output_peak_db: float
-    noise_removed_db: float
-    """By how much the level of the background fell; NaN in the first moments."""
-    load: float
-    """Processing time over real time, since the last look."""
-    mean_load: float
-    flagged_blocks: int
-    """Blocks that the sound system itself reported as over- or underrun."""
-    dropouts: int
-    """Times that the sink ran dry or the worker fell behind."""
-    losses: int
-    """Times that a device was lost."""
-    lost_ms: float
-    """Sound that was recorded and never played."""
-    drift_ppm: float
-    """By how much faster the source's clock runs than the sink's, as far as it is known."""
-    buffer_ms: float
-    """Sound kept ready for the sink beyond its blocks."""
-    latency_ms: float
-    """The total delay as measured now, smoothed; NaN in the first moments."""
-    state: str
-    """ "running", or which device is lost."""
-
-    @property
-    def xruns(self) -> int:
-        """All irregularities."""
-        return self.flagged_blocks + self.dropouts
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """What became of every sample, each side at its own rate: captured = skipped + taken + waiting, and so on."""
-
-    captured: int
-    skipped: int
-    """Captured too long ago to be played in time, or overwritten before the worker came."""
-    taken: int
-    """Of the source, by the worker."""
-    waiting: int
-    given: int
-    """By the worker, for the sink."""
-    withheld: int
-    """Given while the sink was lost."""
-    padded: int
-    """Silence put before what was given, at the start and after drop-outs."""
-    played: int
-    dropped: int
-    """Given too long ago to be played, or overwritten before the sink came."""
-    ready: int
-
-
-def live_settings(
-    hops_per_step: int, *, model: str | Path | None = None, settings: Settings | None = None
-) -> Settings:
-    """Return settings for a live stream: at hops_per_step 1, `LIVE_LATENCY_MS` of the algorithm; more columns a step take their time anyway.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such hops_per_step.
-    """
-    wished = dataclasses.replace(settings or Settings(), hops_per_step=hops_per_step)
-    return (
-        settings_for_latency(LIVE_LATENCY_MS, model=model, settings=wished)[0]
-        if hops_per_step == 1
-        else wished
-    )
-
-
-def settings_for_wish(
-    wish_ms: float,
-    source: Source,
-    sink: Sink,
-    *,
-    model: str | Path | None = None,
-    settings: Settings | None = None,
-    buffer_ms: float | None = None,
-) -> tuple[Settings, float]:
-    """Return settings and buffer in ms with which the total delay comes as near to a wish as it can, from below if that is possible.
-
-    What the devices and the resamplers take is given. Of the rest the buffer gets 15 ms, or `buffer_ms`, and the denoiser what
-    is left; where it cannot use all, the buffer gets that, too.
-
-    Raises
-    ------
-    SettingsError
-        If the wish is not a positive number.
-    """
-    if not wish_ms > 0:
-        raise SettingsError(f"a latency must be more than 0 ms, not {wish_ms:g}.")
-    model_hz = load_spec(find_model(model)).rate_hz
-    resampling_seconds = sum(
-        Interpolator(*pair).delay_seconds
-        for pair in (
-            (source.rate_hz, sink.rate_hz),
-            (sink.rate_hz, model_hz),
-            (model_hz, sink.rate_hz),
-        )
-    )
-    blocks_seconds = sum(
-        side.block_samples / side.rate_hz or BLOCK_SECONDS for side in (source, sink)
-    )
-    room_ms = wish_ms - 1000.0 * (
-        source.latency_seconds + sink.latency_seconds + resampling_seconds + blocks_seconds
-    )
-    least_ms = DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms
-    chosen, latency = settings_for_latency(
-        max(1.0, room_ms - least_ms), model=model, settings=settings
-    )
-    left_ms = room_ms - 1000.0 * latency.seconds
-    return chosen, buffer_ms if buffer_ms is not None else min(
-        1000.0 * LONGEST_BUFFER_SECONDS, max(LEAST_BUFFER_MS, left_ms)
-    )
 
 
 class _LevelMeter:
@@ -271,8 +121,8 @@ class LiveEngine:
         self.channels = 2 if stereo and source.channels > 1 and sink.ring.channels > 1 else 1
         self._model, self._settings, self._full_band = model, settings, full_band
         self._control = DriftControl()
-        self._dropouts = self._given = self._withheld = self._padded = self._taken = 0
-        self._losses_seen = 0
+        self._dropouts = self._given = self._discarded = self._padding = self._taken = 0
+        self._disconnects_seen = 0
         self._strength = settings.strength if settings else 1.0
         self._bypassed = False
         self.muted = False
@@ -287,6 +137,7 @@ class LiveEngine:
         self._busy_seconds = self._looked_busy_seconds = 0.0
         self._looked_at = self._started_at = clock()
         self._keeper = Keeper(source, sink, clock=clock)
+        self.resources = ExitStack()
         self._realtime = realtime
         self._stopping = threading.Event()
         self._error: BaseException | None = None
@@ -323,6 +174,23 @@ class LiveEngine:
         self._cut_at_first = False
         self.strength = self._strength
 
+    def __enter__(self) -> LiveEngine:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def input_name(self) -> str:
+        """Name of the source."""
+        return self.source.name
+
+    @property
+    def output_name(self) -> str:
+        """Name of the sink."""
+        return self.sink.name
+
     def start(self) -> None:
         """Start the sink, the worker and the source."""
         gc.collect()
@@ -340,7 +208,7 @@ class LiveEngine:
         for thread in (self._worker, self._watcher):
             if thread.is_alive():
                 thread.join()
-        with ExitStack() as stack:  # each is stopped, whatever befalls another
+        with self.resources as stack:  # each is stopped, whatever befalls another
             stack.callback(gc.unfreeze)
             if self._recorder is not None:
                 stack.callback(self._recorder.stop)
@@ -408,17 +276,17 @@ class LiveEngine:
         )
 
     @property
-    def accounts(self) -> Accounts:
+    def counts(self) -> SampleCounts:
         """What became of every sample; exact while the worker rests."""
         source, sink = self._rings
-        return Accounts(
+        return SampleCounts(
             captured=source.written_samples,
             skipped=source.lost_samples,
             taken=self._taken,
             waiting=source.fill_samples,
-            given=self._given,
-            withheld=self._withheld,
-            padded=self._padded,
+            returned=self._given,
+            discarded=self._discarded,
+            padding_samples=self._padding,
             played=sink.read_samples - sink.lost_samples,
             dropped=sink.lost_samples,
             ready=sink.written_samples - sink.read_samples,
@@ -434,7 +302,7 @@ class LiveEngine:
             level.look_db() for level in self._levels
         )
         source, sink = self._rings
-        withheld_seconds = self._withheld / self.sink.rate_hz
+        discarded_seconds = self._discarded / self.sink.rate_hz
         fixed_seconds = (
             self.source.latency_seconds + self._bridge_seconds + self.sink.latency_seconds
         )
@@ -449,12 +317,12 @@ class LiveEngine:
             mean_load=busy / max(now - self._started_at, 1e-9),
             flagged_blocks=self.source.flagged_blocks + self.sink.flagged_blocks,
             dropouts=self._dropouts,
-            losses=self._keeper.losses,
+            disconnects=self._keeper.disconnects,
             lost_ms=1000.0
             * (
                 source.lost_samples / self.source.rate_hz
                 + sink.lost_samples / self.sink.rate_hz
-                + withheld_seconds
+                + discarded_seconds
             ),
             drift_ppm=self._control.ppm,
             buffer_ms=1000.0 * self._buffer.seconds,
@@ -588,7 +456,7 @@ class LiveEngine:
         )
         if self._keeper.sink.lost_at is not None:
             self._begin_anew()
-            self._withheld += len(block)
+            self._discarded += len(block)
             return
         if self._restart:
             self._pad(planned, block)
@@ -596,13 +464,13 @@ class LiveEngine:
         elif ring.missing_samples > self._missing_seen:
             self._dropouts += 1
             if (
-                self._keeper.source.losses == self._losses_seen
+                self._keeper.source.disconnects == self._disconnects_seen
             ):  # no buffer bridges a device that is gone
                 self._buffer.drop_out()
-            self._losses_seen = self._keeper.source.losses
+            self._disconnects_seen = self._keeper.source.disconnects
             self._pad(max(0, self._planned_samples - ring.fill_samples), block)
         elif ring.fill_samples > planned + EXCESS_SECONDS * self.sink.rate_hz:
-            played = self.accounts.played
+            played = self.counts.played
             if (
                 played != self._played_at_excess
             ):  # a sink that rests, as some do while they start, has one drop-out, however much is left out
@@ -654,7 +522,7 @@ class LiveEngine:
         fade_in(silence, self._last_out, self.sink.rate_hz)
         self.sink.ring.write(silence)
         fade_in(block, silence[-1] if samples else self._last_out, self.sink.rate_hz)
-        self._padded += samples
+        self._padding += samples
         self._control.restart()
         self.sink.reader.least_left_samples = NOTHING_SEEN
 

@@ -23,7 +23,7 @@ class _Side:
     retry_at: float = 0.0
     wait_seconds: float = FIRST_RETRY_SECONDS
     seen_at: float = field(default_factory=time.perf_counter)
-    losses: int = 0
+    disconnects: int = 0
 
 
 class Keeper:
@@ -59,9 +59,9 @@ class Keeper:
         return f"{' and '.join(f'{side.word} {side.endpoint.name}' for side in lost)} lost, trying again in {wait:.0f} s"
 
     @property
-    def losses(self) -> int:
+    def disconnects(self) -> int:
         """How often a side was lost."""
-        return self.source.losses + self.sink.losses
+        return self.source.disconnects + self.sink.disconnects
 
     def check(self) -> None:
         """Look whether both sides are alive, and whether it is time to try one again.
@@ -93,7 +93,7 @@ class Keeper:
             FIRST_RETRY_SECONDS,
             now + FIRST_RETRY_SECONDS,
         )
-        side.losses += 1
+        side.disconnects += 1
         side.endpoint.stop()
 
     def _retry(self, side: _Side, now: float) -> None:

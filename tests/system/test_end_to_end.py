@@ -273,7 +273,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
             server.pactl("unload-module", module)
         else:
             server.stop()
-        assert json.loads(next_line(process, "lost, trying again"))["losses"] >= 1
+        assert json.loads(next_line(process, "lost, trying again"))["disconnects"] >= 1
         busy_seconds = cpu_seconds(process.pid)
         time.sleep(3.0)
         assert cpu_seconds(process.pid) - busy_seconds < 1.5
@@ -351,9 +351,9 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
     quiet: list[dict[str, object]] = []
     for _ in range(60):
         status = json.loads(next_line(process, '"state"'))
-        if quiet and (status["dropouts"], status["losses"]) != (
+        if quiet and (status["dropouts"], status["disconnects"]) != (
             quiet[0]["dropouts"],
-            quiet[0]["losses"],
+            quiet[0]["disconnects"],
         ):
             quiet = []
         if status["state"] == "running" and status["output_db"] is not None:

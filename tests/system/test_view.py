@@ -44,7 +44,7 @@ class FakeStatus:
     xruns: int = 0
     flagged_blocks: int = 0
     dropouts: int = 0
-    losses: int = 0
+    disconnects: int = 0
     lost_ms: float = 0.0
     drift_ppm: float = 12.4
     buffer_ms: float = 31.0

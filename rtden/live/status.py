@@ -1,0 +1,112 @@
+"""What a live stream reports about itself: for the terminal, JSON, the page and `rtden ctl`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LatencyParts:
+    """Planned delay by cause, in milliseconds."""
+
+    source_ms: float
+    resampling_ms: float
+    denoiser_ms: float
+    buffer_ms: float
+    sink_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """Delay from the air at the microphone to the air at the loudspeakers."""
+        return math.fsum(dataclasses.astuple(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all parts and the total for JSON; what is not known is None."""
+        return _plain({"total_ms": self.total_ms, **dataclasses.asdict(self)})
+
+
+@dataclass(frozen=True)
+class LiveStatus:
+    """State of a live stream: since its start or, where a field says so, since the last status."""
+
+    seconds: float
+    """Time since the start."""
+    input_db: float
+    """Level (RMS) since the last status, dBFS; minus infinity for digital silence."""
+    output_db: float
+    input_peak_db: float
+    output_peak_db: float
+    noise_removed_db: float
+    """How far the level of the background fell; NaN in the first moments."""
+    load: float
+    """Processing time over real time since the last status."""
+    mean_load: float
+    """The same since the start."""
+    flagged_blocks: int
+    """Blocks that the sound system itself reported as over- or underrun."""
+    dropouts: int
+    """Times that the sink ran dry or the worker fell behind."""
+    disconnects: int
+    """Times that a device disappeared."""
+    lost_ms: float
+    """Sound that was captured and never played."""
+    drift_ppm: float
+    """How much faster the source's clock runs than the sink's, as far as it is known."""
+    buffer_ms: float
+    """Sound kept ready for the sink beyond its blocks."""
+    latency_ms: float
+    """Total delay as measured now, smoothed; NaN in the first moments."""
+    state: str
+    """ "running", or a sentence that names the missing device."""
+
+    @property
+    def xruns(self) -> int:
+        """Flagged blocks and drop-outs together."""
+        return self.flagged_blocks + self.dropouts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and `xruns` for JSON; what is not known, or a level of silence, is None."""
+        return _plain({**dataclasses.asdict(self), "xruns": self.xruns})
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """What became of every sample, each side at its own rate.
+
+    captured = skipped + taken + waiting, and
+    returned - discarded + padding_samples = played + dropped + ready.
+    """
+
+    captured: int
+    """Samples that the source wrote."""
+    skipped: int
+    """Captured too long ago to be played in time, or overwritten before the worker read them."""
+    taken: int
+    """Samples that the worker read."""
+    waiting: int
+    """Samples in the input ring."""
+    returned: int
+    """Samples that came out of the denoiser."""
+    discarded: int
+    """Returned while the sink was missing."""
+    padding_samples: int
+    """Silence inserted before returned samples, at the start and after drop-outs."""
+    played: int
+    """Samples that the sink read."""
+    dropped: int
+    """Returned too long ago to be played, or overwritten before the sink read them."""
+    ready: int
+    """Samples in the output ring."""
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: _finite(value) for name, value in fields.items()}
+
+
+def _finite(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""The rules by which open_live assembles source, sink, settings and recording."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA
+
+from rtden import Settings, open_live
+from rtden.errors import AudioFileError, DeviceError, SettingsError
+from rtden.live import LatencyParts
+from rtden.live.plan import LIVE_LATENCY_MS, live_settings
+
+IN = str(DATA / "noisy.flac")
+
+
+def test_from_a_file_to_a_file_with_the_live_latency(tmp_path: Path) -> None:
+    engine = open_live(IN, str(tmp_path / "out.wav"))
+    try:
+        assert engine.input_name == IN
+        assert engine.output_name == str(tmp_path / "out.wav")
+        assert engine.latency.denoiser_ms == pytest.approx(LIVE_LATENCY_MS, abs=0.1)
+        assert engine.sink.rate_hz == engine.source.rate_hz
+    finally:
+        engine.stop()
+    assert not list(tmp_path.iterdir())  # an engine that never ran leaves no file
+
+
+def test_a_total_latency_chooses_settings_and_buffer(tmp_path: Path) -> None:
+    engine = open_live(IN, str(tmp_path / "out.wav"), latency_ms=150.0, settings=Settings())
+    try:
+        assert engine.latency.total_ms == pytest.approx(150.0, abs=2.0)
+    finally:
+        engine.stop()
+    with pytest.raises(SettingsError, match="give one of the two"):
+        open_live(IN, "out.wav", latency_ms=150.0, settings=Settings(hops_per_step=4))
+
+
+def test_explicit_windows_are_kept() -> None:
+    for settings in (Settings(overlap_samples=64), Settings(hops_per_step=4)):
+        assert live_settings(settings) is settings
+
+
+@pytest.mark.parametrize(
+    ("output", "record"),
+    [("in.flac", None), ("kept/noisy.wav", "kept"), ("kept/cleaned.wav", "kept")],
+)
+def test_no_file_is_both_read_and_written_or_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, record: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.flac").write_bytes(b"precious")
+    with pytest.raises(AudioFileError, match="are one file"):
+        open_live("in.flac", output, record=record, force=True)
+    assert (tmp_path / "in.flac").read_bytes() == b"precious"
+
+
+def test_what_was_opened_is_closed_where_the_rest_fails(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(800, np.float32), 8000)
+    (tmp_path / "out.wav").write_bytes(b"precious")
+    with pytest.raises(AudioFileError, match="exists already"):
+        open_live(str(tmp_path / "in.wav"), str(tmp_path / "out.wav"))
+    with pytest.raises(SettingsError, match="buffer_ms"):
+        open_live(str(tmp_path / "in.wav"), str(tmp_path / "new.wav"), buffer_ms=-1.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "out.wav"]
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_no_device(name: str) -> None:
+    with pytest.raises((DeviceError, SettingsError), match="name"):
+        open_live(name, "out.wav")
+
+
+def test_status_and_latency_become_json(tmp_path: Path) -> None:
+    engine = open_live(IN, str(tmp_path / "out.wav"))
+    status = dataclasses.replace(engine.status(), flagged_blocks=2, dropouts=3)
+    engine.stop()
+    fields = json.loads(json.dumps(status.to_dict()))
+    assert (fields["xruns"], fields["input_db"], fields["latency_ms"]) == (5, None, None)
+    parts = LatencyParts(1.0, 2.0, 3.0, 4.0, math.nan).to_dict()
+    assert (parts["source_ms"], parts["sink_ms"], parts["total_ms"]) == (1.0, None, None)
