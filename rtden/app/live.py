@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +33,9 @@ from rtden.app.options import (
     one_sentence,
     screen,
 )
+
+if TYPE_CHECKING:
+    from rtden.live.status import LatencyParts, LiveStatus
 
 
 @one_sentence
@@ -141,7 +145,8 @@ def _watch(
 
     systemd is told, too, where it asked for that.
     """
-    from rtden.app.view import Keyboard, status_json, watch
+    from rtden.app.keys import Keyboard
+    from rtden.app.view import watch
     from rtden.live.realtime import Supervisor
 
     supervisor = Supervisor()
@@ -179,6 +184,11 @@ def _watch(
                 )
     finally:
         supervisor.stopping()
+
+
+def status_json(status: LiveStatus, latency: LatencyParts) -> str:
+    """Return a status and the planned delay as a line of JSON."""
+    return json.dumps({**status.to_dict(), "planned_latency": latency.to_dict()})
 
 
 def _status_line(status: Any) -> str:

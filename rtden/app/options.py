@@ -167,12 +167,20 @@ def show_progress(bar: Any, task: Any, done: int, total: int) -> None:
     bar.update(task, completed=done, total=total)
 
 
-def in_db(value: float) -> str:
+def in_db(level_db: float) -> str:
     """Return a level in words."""
-    return (
-        "silence"
-        if value == -math.inf
-        else "-- dB"
-        if math.isnan(value)
-        else f"{value + 0.0:.1f} dB"
-    )
+    if math.isnan(level_db):
+        return "-"
+    return "silent" if level_db == -math.inf else f"{level_db + 0.0:.1f} dB"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, as "1 file" or "2 files"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def pauses(removed_db: float) -> str:
+    """Return what denoising does to pauses in speech, in words."""
+    if math.isnan(removed_db):
+        return "-"
+    return "unchanged" if removed_db < 0.5 else f"{removed_db:.0f} dB quieter"

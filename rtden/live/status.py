@@ -61,6 +61,8 @@ class LiveStatus:
     """Total delay as measured now, smoothed; NaN in the first moments."""
     state: str
     """ "running", or a sentence that names the missing device."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about sound that is hardly as intended: a silent or clipped microphone."""
 
     @property
     def xruns(self) -> int:

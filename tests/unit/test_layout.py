@@ -16,7 +16,17 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *("types", "errors", "settings", "model", "quiet"),
-    *("noise", "ring", "spectral", "mel", "autoencoder", "griffinlim", "denoiser", "resample", "stream"),
+    *(
+        "noise",
+        "ring",
+        "spectral",
+        "mel",
+        "autoencoder",
+        "griffinlim",
+        "denoiser",
+        "resample",
+        "stream",
+    ),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")

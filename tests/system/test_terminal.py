@@ -1,0 +1,257 @@
+"""Keys from real pseudo-terminals, the view in one, and what drawing it costs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rtden.app.keys import Keyboard
+
+SUPPORT = str(Path(__file__).parents[1] / "support")
+
+
+class Terminal:
+    """A pseudo-terminal; `descriptor` is the program's side."""
+
+    def __init__(self) -> None:
+        self.typist, self.descriptor = pty.openpty()
+
+    def press(self, keys: str) -> None:
+        os.write(self.typist, keys.encode())
+
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self.descriptor)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    for descriptor in (opened.typist, opened.descriptor):
+        os.close(descriptor)
+
+
+def test_keys_come_without_enter_and_the_settings_come_back(terminal: Terminal) -> None:
+    before = terminal.settings()
+    with Keyboard(terminal.descriptor) as keyboard:
+        assert keyboard.reads
+        assert terminal.settings() != before
+        keys = keyboard.keys(0.05)
+        assert next(keys) == ""
+        terminal.press("b+\x1b[A\x1b[B\x1bOAm\x1b[15~é")
+        assert [next(keys) for _ in range(8)] == ["b", "+", "up", "down", "up", "m", "é", ""]
+        terminal.press("\x1b[")  # a sequence in two pieces
+        assert next(keys) == ""
+        terminal.press("A")
+        assert next(keys) == "up"
+        terminal.press("\x1b")
+        assert [next(keys), next(keys)] == ["", ""]
+        terminal.press("q")  # after Escape alone
+        assert next(keys) == "q"
+        terminal.press("\x1bq-")  # Alt-q is not q
+        assert next(keys) == "-"
+    assert terminal.settings() == before
+
+
+def _fail_unless(changed: bool) -> None:
+    assert changed
+    raise ZeroDivisionError
+
+
+def test_the_settings_come_back_after_an_exception(terminal: Terminal) -> None:
+    before = terminal.settings()
+    with pytest.raises(ZeroDivisionError), Keyboard(terminal.descriptor):
+        _fail_unless(terminal.settings() != before)
+    assert terminal.settings() == before
+
+
+def test_a_terminal_that_is_closed_ends_the_keys_and_nothing_else() -> None:
+    typist, descriptor = pty.openpty()
+    with Keyboard(descriptor) as keyboard:
+        os.close(typist)
+        keys, began = keyboard.keys(0.1), time.monotonic()
+        assert [next(keys) for _ in range(5)] == [""] * 5
+        assert time.monotonic() - began > 0.35  # it waits, and does not spin
+    os.close(descriptor)
+
+
+def test_without_a_terminal_there_are_no_keys() -> None:
+    reading, writing = os.pipe()
+    with Keyboard(reading) as keyboard:
+        assert not keyboard.reads
+        began = time.monotonic()
+        assert next(keyboard.keys(0.1)) == ""
+        assert time.monotonic() - began >= 0.09
+    os.close(reading)
+    os.close(writing)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from rich.console import Console
+from live_view import CENTRES_HZ, FakeEngine
+from rtden.app.keys import Keyboard
+from rtden.app.view import watch
+engine = FakeEngine()
+try:
+    with Keyboard() as keyboard:
+        watch(engine, Console(), keyboard.keys(), title="here to there", centres_hz=CENTRES_HZ)
+    print("ended", engine.strength, engine.bypassed)
+except KeyboardInterrupt:
+    print("interrupted", engine.strength, engine.bypassed)
+"""
+
+
+TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+IN_BACKGROUND = """
+import subprocess, sys
+code = "from rtden.app.keys import Keyboard\\nwith Keyboard() as keyboard: print('reads', keyboard.reads)"
+subprocess.run([sys.executable, "-c", code], preexec_fn=__import__("os").setpgrp, check=True, timeout=10)
+"""
+
+
+class Program:
+    """A program in a process of its own, whose controlling terminal is a pseudo-terminal."""
+
+    def __init__(self, code: str = PROGRAM, **environment: str) -> None:
+        self.typist, self.descriptor = pty.openpty()
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(self.descriptor)
+        self.said = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL + code, SUPPORT],
+            stdin=self.descriptor,
+            stdout=self.descriptor,
+            stderr=self.descriptor,
+            start_new_session=True,
+            env={
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if name not in {"NO_COLOR", "COLORTERM"}
+                },
+                "TERM": "xterm-256color",
+                **environment,
+            },
+        )
+
+    def wait_for(self, words: str) -> None:
+        ends_at = time.monotonic() + 20
+        while words not in self.said and time.monotonic() < ends_at:
+            if select.select([self.typist], [], [], 0.1)[0]:
+                self.said += os.read(self.typist, 1 << 16).decode("utf-8", errors="replace")
+        assert words in self.said
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self.descriptor)
+        os.close(self.typist)
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    started = Program()
+    yield started
+    started.end()
+
+
+def test_in_a_real_terminal_keys_arrive_and_the_screen_is_left(program: Program) -> None:
+    program.wait_for("here to there")
+    program.wait_for("quit")
+    os.write(program.typist, b"b\x1b[B-")
+    program.wait_for("BYPASS")
+    os.write(program.typist, b"q")
+    program.wait_for("ended 0.8 True")
+    assert (
+        program.said.index("\x1b[?1049h")
+        < program.said.index("\x1b[?1049l")
+        < program.said.index("ended")
+    )
+    assert termios.tcgetattr(program.descriptor) == program.before
+
+
+def test_ctrl_c_in_a_real_terminal_restores_it(program: Program) -> None:
+    program.wait_for("quit")
+    assert termios.tcgetattr(program.descriptor) != program.before
+    os.write(program.typist, b"\x03")
+    program.wait_for("interrupted 1.0 False")
+    assert "\x1b[?1049l" in program.said
+    assert termios.tcgetattr(program.descriptor) == program.before
+
+
+def test_no_color_is_respected_in_a_real_terminal() -> None:
+    program = Program(NO_COLOR="1")
+    try:
+        program.wait_for("quit")
+        os.write(program.typist, b"q")
+        program.wait_for("ended")
+        assert "\x1b[38" not in program.said
+        assert "\x1b[48" not in program.said
+        assert "━" in program.said
+        assert "█" in program.said
+    finally:
+        program.end()
+
+
+def test_in_the_background_of_a_terminal_it_is_not_touched() -> None:
+    program = Program(IN_BACKGROUND)
+    try:
+        program.wait_for("reads False")  # a program that touched it would have been stopped
+        assert termios.tcgetattr(program.descriptor) == program.before
+    finally:
+        program.end()
+
+
+MEASURE = """
+import io, itertools, sys, time
+sys.path.insert(0, sys.argv[1])
+from rich.console import Console
+from live_view import CENTRES_HZ, FakeEngine
+from rtden.app.view import watch
+console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system="truecolor", legacy_windows=False)
+rng = __import__("numpy").random.default_rng(0)
+
+class Restless(FakeEngine):
+    def __getattribute__(self, name):
+        if name == "band_gains":
+            return rng.random(128, "float32").repeat(2)[:128]
+        return super().__getattribute__(name)
+
+engine = Restless()
+
+def keys():
+    for _ in range(40):
+        time.sleep(0.1)
+        yield ""
+
+watch(engine, console, keys(), centres_hz=CENTRES_HZ)  # what is done once
+shares = []
+for _ in range(3):
+    began, cpu = time.monotonic(), time.process_time()
+    watch(engine, console, keys(), centres_hz=CENTRES_HZ)
+    shares.append((time.process_time() - cpu) / (time.monotonic() - began))
+print(min(shares))  # what others do on a shared machine only adds
+"""
+
+
+def test_drawing_costs_little() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", MEASURE, SUPPORT],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert float(said) < 0.03  # of one core
