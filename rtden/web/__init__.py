@@ -1,0 +1,1 @@
+"""The page: live sound and recordings in a browser, served from this machine (extra "web")."""

@@ -1,0 +1,144 @@
+"""Who may talk to the page's server: checks of Host, Origin and token, and the headers of every answer.
+
+Host: a page elsewhere must not reach this server under a name of its own (DNS rebinding).
+Origin: a page elsewhere must not change anything or open a WebSocket here (cross-site requests).
+Token: whoever is not on this machine must know it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "rtden"
+OPEN_PATHS = frozenset({"/", "/api/login", "/api/openapi.json"})
+"""Need no token: the page itself holds no secret, and asks for the token."""
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; media-src 'self'; connect-src 'self'; worker-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """ASGI middleware that refuses strangers and adds :data:`HEADERS`.
+
+    Parameters
+    ----------
+    token : str, optional
+        None where only this machine reaches the server.
+    names : iterable of str
+        Host names under which it may be called besides `localhost` and addresses.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, names: Iterable[str] = ()) -> None:
+        self._app, self._token = app, token
+        self._names = {"localhost", *(name.lower() for name in names)}
+        if token is not None:
+            own = socket.gethostname().lower()
+            self._names |= {own, f"{own}.local", f"{own.partition('.')[0]}.local"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refused connection, or pass it on."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"].endswith(("response.start", "websocket.http.response.start")):
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(HTTPConnection(scope))
+        if refusal is None:
+            await self._app(scope, receive, send_with_headers)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
+        else:
+            code, sentence = refusal
+            headers = {"www-authenticate": "Bearer"} if code == 401 else None
+            answer = JSONResponse({"error": sentence}, code, headers)
+            await answer(scope, receive, send_with_headers)
+
+    def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
+        """Return the status code and the sentence with which a connection is refused, or None."""
+        host = connection.headers.get("host", "")
+        if not self._is_ours(host):
+            return 403, "this server does not answer to that host name; see 'rtden ui --name'."
+        writes = (
+            connection.scope["type"] == "websocket" or connection.scope["method"] not in READING
+        )
+        if writes and not _same_origin(connection, host):
+            return 403, "another site's page may not do this."
+        path = connection.scope["path"]
+        if path in OPEN_PATHS or path.startswith("/static/") or self.knows(connection):
+            return None
+        return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."
+
+    def _is_ours(self, host: str) -> bool:
+        name = _host_name(host)
+        if name in self._names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        # No name server can bend an address; from outside it still needs the token.
+        return address.is_loopback or self._token is not None
+
+    def knows(self, connection: HTTPConnection) -> bool:
+        """Return whether a connection carries the token, in the cookie or as a bearer token."""
+        if self._token is None:
+            return True
+        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+        return (scheme.lower() == "bearer" and same_text(given.strip(), self._token)) or same_text(
+            connection.cookies.get(COOKIE, ""), cookie_value(self._token)
+        )
+
+
+def cookie_value(token: str) -> str:
+    """Return what the cookie holds: the browser need not keep the token itself."""
+    return hmac.new(token.encode(), b"rtden page", "sha256").hexdigest()
+
+
+def same_text(given: str, wanted: str) -> bool:
+    """Return whether two secrets are equal, in a time that does not depend on where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+
+
+def _host_name(host: str) -> str:
+    """Return the name or address in a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def _same_origin(connection: HTTPConnection, host: str) -> bool:
+    """Return whether a request comes from this server's own page, or from no page at all.
+
+    Browsers send Origin with every request that writes, and with every WebSocket; scripts do not.
+    """
+    site = connection.headers.get("sec-fetch-site", "same-origin")
+    if site not in {"same-origin", "none"}:
+        return False
+    origin = connection.headers.get("origin")
+    secure = connection.scope["scheme"] in {"https", "wss"}
+    return origin is None or origin.lower() == f"http{'s' * secure}://{host.lower()}"
+
+
