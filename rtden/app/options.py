@@ -174,11 +174,6 @@ def in_db(level_db: float) -> str:
     return "silent" if level_db == -math.inf else f"{level_db + 0.0:.1f} dB"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun, as "1 file" or "2 files"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def pauses(removed_db: float) -> str:
     """Return what denoising does to pauses in speech, in words."""
     if math.isnan(removed_db):

@@ -18,8 +18,8 @@ from rich.style import Style
 
 from rtden.app.gain_picture import AXIS_COLUMNS, GainPicture, Line
 from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, Controls, obey
-from rtden.app.options import counted, in_db, pauses
-from rtden.live.status import LatencyParts, LiveStatus
+from rtden.app.options import in_db, pauses
+from rtden.live.status import LatencyParts, LiveStatus, counted, xruns_in_words
 from rtden.types import Array
 
 DRAW_SECONDS = 0.1
@@ -276,16 +276,6 @@ class _PeakHold:
         self._looked_at = seconds
         if level_db >= self.held_db:
             self.held_db, self._held_at = level_db, seconds
-
-
-def xruns_in_words(status: LiveStatus) -> str:
-    """Return what went wrong so far, or "none"."""
-    words = []
-    if status.flagged_blocks:
-        words.append(f"{counted(status.flagged_blocks, 'block')} late or lost at a device")
-    if status.dropouts:
-        words.append(f"{counted(status.dropouts, 'drop-out')}, {status.lost_ms:.0f} ms lost")
-    return "; ".join(words) or "none"
 
 
 def _keys(width: int) -> Line:

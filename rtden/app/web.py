@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import webbrowser
@@ -36,13 +37,16 @@ def ui(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--name", help="A further host name of this machine, for instance of a proxy."),
+        typer.Option(
+            "--name", help="A further host name of this machine, for instance of a proxy."
+        ),
     ] = None,
     most_mb: Annotated[int, typer.Option("--max-mb", help="Largest recording, in MB.")] = 500,
     certificate: Annotated[
         Path | None,
         typer.Option(
-            "--certificate", help="PEM file for HTTPS; browsers elsewhere give no microphone without."
+            "--certificate",
+            help="PEM file for HTTPS; browsers elsewhere give no microphone without.",
         ),
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="PEM file of its private key.")] = None,
@@ -68,7 +72,7 @@ def ui(
     for path in (certificate, key):
         if path is not None and not path.is_file():
             raise InputError(f"there is no file {path}.")
-    told = token is not None
+    told = True
     if token is None and host not in LOOPBACK:
         token, told = _kept_token()
     listening = _listen(host, port)
@@ -88,7 +92,8 @@ def ui(
     screen.print(f"rtden's page: {address}{'' if told else f'#token={token}'}", markup=False)
     if browser and host in LOOPBACK:
         webbrowser.open(address)
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # how a server ends, by Ctrl-C or systemd
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -119,5 +124,3 @@ def _kept_token() -> tuple[str, bool]:
     write_private(path, token + "\n")
     screen.print(f"A token was made, and is kept in {path}; it is shown only now.", markup=False)
     return token, False
-
-

@@ -52,9 +52,7 @@ class Choices:
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name} must be true or false.")
         if self.latency_ms is not None and not 1 <= self.latency_ms <= 2000:
-            raise SettingsError(
-                f"latency_ms must lie between 1 and 2000, not {self.latency_ms:g}."
-            )
+            raise SettingsError(f"latency_ms must lie between 1 and 2000, not {self.latency_ms:g}.")
         self.settings()
 
     @classmethod

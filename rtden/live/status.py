@@ -74,6 +74,21 @@ class LiveStatus:
         return _plain({**dataclasses.asdict(self), "xruns": self.xruns})
 
 
+def xruns_in_words(status: LiveStatus) -> str:
+    """Return what went wrong so far, or "none"."""
+    words = []
+    if status.flagged_blocks:
+        words.append(f"{counted(status.flagged_blocks, 'block')} late or lost at a device")
+    if status.dropouts:
+        words.append(f"{counted(status.dropouts, 'drop-out')}, {status.lost_ms:.0f} ms lost")
+    return "; ".join(words) or "none"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, as "1 file" or "2 files"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class SampleCounts:
     """What became of every sample, each side at its own rate.

@@ -9,12 +9,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
-from rtden.files.audio_file import FileReport, denoise_file, recording_stream
+from rtden.files.audio_file import FileReport, Streams, denoise_file, recording_stream
 from rtden.types import Array
+
+Power = npt.NDArray[np.floating[Any]]
 
 BANDS = 96
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
@@ -36,15 +40,15 @@ class Spectrum:
         window = np.hanning(WINDOW)
         self._window = (window / window.sum()).astype(np.float32)
 
-    def power(self, windows: Array) -> Array:
+    def power(self, windows: Array) -> Power:
         """Return the power per band of windows of shape (n, WINDOW), shape (n, BANDS)."""
         bins = np.abs(np.fft.rfft(windows * self._window)) ** 2
-        power: Array = np.maximum.reduceat(bins, self._starts, axis=1)
+        power: Power = np.maximum.reduceat(bins, self._starts, axis=1)
         power[:, self._beyond] = 0.0
         return power
 
     @staticmethod
-    def shades(power: Array) -> bytes:
+    def shades(power: Power) -> bytes:
         """Return power as a byte each."""
         level = (10.0 * np.log10(power + 1e-12) - FLOOR_DB) * (255.0 / RANGE_DB)
         return bytes(np.clip(level, 0.0, 255.0).astype(np.uint8))
@@ -56,7 +60,8 @@ class _Picture:
     def __init__(self, rate_hz: int) -> None:
         self._spectrum = Spectrum(rate_hz)
         self._rest = np.zeros(WINDOW // 2, np.float32)
-        self._windows = self._columns = np.empty((0, BANDS))
+        self._windows: Power = np.empty((0, BANDS))
+        self._columns = self._windows
         self._per_column = 1
 
     def feed(self, samples: Array) -> None:
@@ -130,7 +135,8 @@ class _Mixed:
 
     def feed(self, block: Array) -> Array:
         cleaned = self._cleaned.read(len(block), dtype="float32", always_2d=True)
-        return block + np.float32(self._strength) * (cleaned - block)
+        mixed: Array = block + np.float32(self._strength) * (cleaned - block)
+        return mixed
 
     def flush(self) -> Array:
         nothing = np.empty((0, self._cleaned.channels), np.float32)
@@ -146,7 +152,7 @@ def clean(source: Path, target: Path, progress: Callable[[int, int], None]) -> F
     RtdenError
         As :func:`rtden.denoise_file`.
     """
-    streams = functools.partial(_Watched, target.parent)
+    streams = cast(Streams, functools.partial(_Watched, target.parent))
     return denoise_file(source, target, progress=progress, streams=streams)
 
 
@@ -158,5 +164,5 @@ def remix(source: Path, cleaned: Path, target: Path, strength: float) -> None:
     RtdenError
         As :func:`rtden.denoise_file`.
     """
-    streams = functools.partial(_Mixed, cleaned, strength)
+    streams = cast(Streams, functools.partial(_Mixed, cleaned, strength))
     denoise_file(source, target, streams=streams, force=True)

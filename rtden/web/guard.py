@@ -140,5 +140,3 @@ def _same_origin(connection: HTTPConnection, host: str) -> bool:
     origin = connection.headers.get("origin")
     secure = connection.scope["scheme"] in {"https", "wss"}
     return origin is None or origin.lower() == f"http{'s' * secure}://{host.lower()}"
-
-

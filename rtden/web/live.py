@@ -13,9 +13,10 @@ from rtden.errors import RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE, open_live
 from rtden.live.devices import DeviceSource, list_devices
 from rtden.live.endpoints import is_audio_file
-from rtden.live.saved import Choices, load_saved, save
-from rtden.model import list_models
 from rtden.live.engine import LiveEngine
+from rtden.live.saved import Choices, load_saved, save
+from rtden.live.status import xruns_in_words
+from rtden.model import list_models
 from rtden.ring import Ring
 from rtden.types import Array
 from rtden.web.cleaning import WINDOW, Spectrum
@@ -162,7 +163,7 @@ class LiveControl:
                 "virtual": self.choices.output == VIRTUAL_MICROPHONE,
                 "bypassed": engine.bypassed,
                 "muted": engine.muted,
-                "status": status.to_dict() | {"irregularities": status.in_words()},
+                "status": status.to_dict() | {"xruns_in_words": xruns_in_words(status)},
                 "latency": engine.latency.to_dict(),
             }
 
@@ -212,7 +213,11 @@ def list_sides(live: LiveControl) -> dict[str, Any]:
         devices = list_devices()
     return {
         kind + "s": [
-            {"name": device.name, "default": getattr(device, f"is_default_{kind}")}
+            {
+                "name": device.name,
+                "label": device.name,
+                "default": getattr(device, f"is_default_{kind}"),
+            }
             for device in devices
             if device.channels(kind)
         ]

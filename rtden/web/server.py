@@ -23,7 +23,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtden.errors import InputError, RtdenError, SettingsError
-from rtden.frames import FrameDenoiser
 from rtden.model import list_models
 from rtden.web.cleaning import BANDS, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
@@ -209,6 +208,8 @@ class Page:
         self.trials += 1
         try:
             wanted = json.loads(await socket.receive_text())
+            from rtden.frames import FrameDenoiser
+
             frames = await run_in_threadpool(FrameDenoiser, int(wanted["rate_hz"]))
             await socket.send_json({"latency_ms": frames.latency_ms})
             while True:
@@ -311,7 +312,7 @@ def refuse(code: int, sentence: str) -> JSONResponse:
 
 
 async def _in_one_sentence(_request: Request, error: Exception) -> Response:
-    codes = {BusyError: 409, TooMuchError: 413, UnknownError: 404}
+    codes: dict[type[Exception], int] = {BusyError: 409, TooMuchError: 413, UnknownError: 404}
     return refuse(codes.get(type(error), 422), str(error))
 
 

@@ -153,7 +153,7 @@ function render(now) {
   $("removed").textContent = on && status.noise_removed_db !== null ? decibels(status.noise_removed_db) : "–";
   $("latency-now").textContent = on ? `${(status.latency_ms ?? latency.total_ms).toFixed(0)} ms` : "–";
   $("load").textContent = on ? `${(100 * status.load).toFixed(1)} %` : "–";
-  $("dropouts").textContent = !on ? "" : status.irregularities === "none" ? "No drop-outs." : `Drop-outs: ${status.irregularities}.`;
+  $("dropouts").textContent = !on ? "" : status.xruns_in_words === "none" ? "No drop-outs." : `Drop-outs: ${status.xruns_in_words}.`;
   renderParts(on ? latency : null);
 }
 const causes = { source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser", buffer_ms: "buffer", sink_ms: "output" };
