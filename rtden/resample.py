@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 from typing import Any
@@ -17,9 +18,10 @@ ZERO_CROSSINGS = 32
 KAISER_BETA = 8.0
 CUTOFF = 0.92
 """Middle of the transition band, as a share of half the lower rate."""
-GROUP_SECONDS = 0.0008
-"""Output samples are computed in groups of about this length, each by one product of a matrix and a vector."""
-LARGEST_GROUP = 48
+PART_ROWS = 160
+"""Output samples that one matrix computes, about."""
+BATCH_PERIODS = 4
+"""Periods that one product of matrices computes: a tile of OpenBLAS."""
 MOST_DRIFT_PPM = 500.0
 DRIFT_HALF_SAMPLES = 16
 DRIFT_CELLS = 64
@@ -73,90 +75,128 @@ class Resampler:
 
 
 class Interpolator:
-    """A live stream from one sample rate to another, by a windowed sinc (Smith and Gossett, 1984) of 64 zero crossings.
+    """Resamples a live stream by a windowed sinc of 64 zero crossings (Smith and Gossett, 1984).
 
-    Output n lies at the input's position n * source_hz / target_hz: late by :attr:`delay_seconds`, constant and short, and
-    not shifted. What is equal passes untouched. However the stream is cut into blocks, the samples are the same, to the bit.
-
-    soxr's own mode for live streams is late by 5 to 15 ms.
+    Output n lies at the input's position n * source_hz / target_hz: late by :attr:`delay_seconds`,
+    which is short and constant, and not shifted. Equal rates pass untouched. The samples are the
+    same to the bit, however the stream is cut into blocks. (soxr delays a live stream by 5 to
+    15 ms.)
     """
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self.source_hz, self.target_hz, self._channels = source_hz, target_hz, channels
-        common = math.gcd(source_hz, target_hz)
-        self._up, self._down = target_hz // common, source_hz // common
-        self._reach = math.ceil(ZERO_CROSSINGS * source_hz / min(source_hz, target_hz))
-        self._group = min(LARGEST_GROUP, max(1, round(GROUP_SECONDS * target_hz)))
-        # Input samples that a group spans, whichever fraction of a sample it begins at.
-        self._span = (self._group * self._down) // self._up + 2 * self._reach + 2
-        # Every fraction of a sample at which a group can begin has its matrix, made now and not while sound waits.
-        fractions = range(
-            0
-            if self._up == self._down
-            else self._up // math.gcd(self._group * self._down, self._up)
-        )
-        self._matrices = {
-            phase: self._matrix(phase)
-            for phase in ((number * self._group * self._down) % self._up for number in fractions)
-        }
+        self._bank = None if source_hz == target_hz else _filter_bank(source_hz, target_hz)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the stream."""
-        # The stream is preceded by silence, over which the first filter reaches.
-        self._held = np.zeros((self._reach, self._channels), np.float32)
-        self._held_from = -self._reach
+        """Forget the stream: it is preceded by silence again."""
+        reach = self._bank.reach if self._bank else 0
+        # From the first input of the period that holds the next output, shape (channels, samples).
+        self._held = np.zeros((self._channels, reach), np.float32)
         self._taken_samples = self._given_samples = 0
 
     @property
     def delay_seconds(self) -> float:
-        """By how much the output lags behind at most: half the filter and a group."""
-        return (
-            0.0
-            if self._up == self._down
-            else self._reach / self.source_hz + self._group / self.target_hz
-        )
+        """Longest time that an output sample waits for the input behind it: half the filter."""
+        return (self._bank.reach + 1) / self.source_hz if self._bank else 0.0
+
+    def missing_samples(self, outputs: int) -> int:
+        """Return how many more input samples complete the next `outputs` output samples."""
+        if self._bank is None:
+            return outputs
+        newest = (self._given_samples + outputs - 1) * self._bank.down // self._bank.up
+        return max(0, newest + self._bank.reach + 1 - self._taken_samples)
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
-        """Return what is ready, shapes (samples, channels); `last` ends the stream, whose output lasts as long as its input."""
-        if self._up == self._down:
+        """Return the samples that are ready; shapes (samples, channels).
+
+        `last` ends the stream: the output then lasts as long as the input.
+        """
+        if self._bank is None:
             return block
-        self._taken_samples += len(block)
-        rest = np.zeros((self._span if last else 0, self._channels), np.float32)
-        held = np.concatenate([self._held, block, rest])
-        end = self._held_from + len(held)
-        groups = []
-        while True:
-            base, phase = divmod(self._given_samples * self._down, self._up)
-            start = base - self._reach
-            if start + self._span > end:
-                break
-            at = start - self._held_from
-            # Channel by channel: a product with several at once sums in another order than that with one.
-            matrix, span = self._matrices[phase], held[at : at + self._span]
-            groups.append(
-                np.stack([matrix @ span[:, channel] for channel in range(self._channels)], axis=1)
-            )
-            self._given_samples += self._group
-        kept = self._given_samples * self._down // self._up - self._reach - self._held_from
-        self._held, self._held_from = held[kept:], self._held_from + kept
-        out = np.concatenate(groups) if groups else np.empty((0, self._channels), np.float32)
-        if last:
-            owed = round(self._taken_samples * self.target_hz / self.source_hz) - (
-                self._given_samples - len(out)
-            )
-            self.reset()
-            return out[:owed]
+        if not last:
+            return self._interpolate(self._bank, block)
+        taken = self._taken_samples + len(block)
+        owed = round(taken * self.target_hz / self.source_hz) - self._given_samples
+        silence = np.zeros((self.missing_samples(owed), self._channels), np.float32)
+        out = self._interpolate(self._bank, np.concatenate([block, silence]))[:owed]
+        self.reset()
         return out
 
-    def _matrix(self, phase: int) -> Array:
-        """Return what makes a group of outputs of a span of inputs; the first output lies `phase` / up samples behind input `reach`."""
-        positions = (
-            self._reach + phase / self._up + np.arange(self._group) * (self._down / self._up)
-        )
-        distance = np.arange(self._span)[None, :] - positions[:, None]
-        rate = min(1.0, self._up / self._down)  # the lower of the two, where the input's is one
-        return _windowed_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
+    def _interpolate(self, bank: _FilterBank, block: Array) -> Array:
+        self._taken_samples += len(block)
+        first = self._given_samples // bank.rows  # period of the next output
+        ready = -((bank.reach - self._taken_samples) * bank.up // bank.down)
+        start, stop = self._given_samples - first * bank.rows, ready - first * bank.rows
+        batches = max(0, -(-stop // (bank.rows * BATCH_PERIODS)))
+        before, samples = self._held.shape[1], self._held.shape[1] + len(block)
+        # Windows of the newest period may reach beyond the input, where they meet zeros: what they
+        # spoil lies behind `ready` and is computed again later.
+        whole = max(samples, (batches * BATCH_PERIODS - 1) * bank.step + bank.span)
+        held = np.empty((self._channels, whole), np.float32)
+        held[:, :before], held[:, before:samples] = self._held, block.T
+        held[:, samples:] = 0.0
+        out = np.empty((self._channels, batches * BATCH_PERIODS * bank.rows), np.float32)
+        for signal, target in zip(held, out, strict=True):
+            bank.apply(signal, target, start, stop)
+        self._given_samples = max(ready, self._given_samples)
+        kept = (self._given_samples // bank.rows - first) * bank.step
+        self._held = held[:, kept:samples]
+        return out[:, start : max(start, stop)].T
+
+
+class _FilterBank:
+    """The filters of an :class:`Interpolator`: output n of a period is a product with column n.
+
+    A period of `rows` outputs spans a whole number of inputs, `step`, so that the filters repeat.
+    They are computed `BATCH_PERIODS` periods at a time, by products of matrices whose shapes never
+    change: that keeps the sums the same to the bit.
+    """
+
+    def __init__(self, source_hz: int, target_hz: int) -> None:
+        common = math.gcd(source_hz, target_hz)
+        self.up, self.down = target_hz // common, source_hz // common
+        self.reach = math.ceil(ZERO_CROSSINGS * source_hz / min(source_hz, target_hz))
+        self.rows = self.up * max(1, round(PART_ROWS / self.up))
+        self.step = self.rows * self.down // self.up
+        self.span = (self.rows - 1) * self.down // self.up + 2 * self.reach + 1
+        # Within a long period, outputs far apart share no input: each part has its own matrix.
+        edges = np.linspace(0, self.rows, max(1, round(self.rows / PART_ROWS)) + 1).astype(int)
+        self._parts = [
+            self._part(int(begin), int(end))
+            for begin, end in zip(edges[:-1], edges[1:], strict=True)
+        ]
+
+    def apply(self, signal: Array, out: Array, start: int, stop: int) -> None:
+        """Compute at least the outputs from `start` to `stop`, counted from the signal's period."""
+        batch_rows, item = BATCH_PERIODS * self.rows, signal.itemsize
+        windows = np.empty((BATCH_PERIODS, self.span), np.float32)
+        for number in range(len(out) // batch_rows):
+            offset = number * BATCH_PERIODS * self.step
+            view = np.ndarray(
+                windows.shape, np.float32, signal[offset:], 0, (self.step * item, item)
+            )
+            np.copyto(windows, view)
+            rows = out[number * batch_rows : (number + 1) * batch_rows].reshape(BATCH_PERIODS, -1)
+            for begin, end, first, matrix in self._parts:
+                last = number * batch_rows + (BATCH_PERIODS - 1) * self.rows + end
+                if last > start and number * batch_rows + begin < stop:
+                    columns = windows[:, first : first + len(matrix)]
+                    np.matmul(columns, matrix, out=rows[:, begin:end])
+
+    def _part(self, begin: int, end: int) -> tuple[int, int, int, Array]:
+        """Return outputs and first input of a part of a period, and its filters, one a column."""
+        first = begin * self.down // self.up
+        inputs = (end - 1) * self.down // self.up - first + 2 * self.reach + 1
+        positions = np.arange(begin, end) * (self.down / self.up) - first + self.reach
+        rate = min(1.0, self.up / self.down)  # the lower of the two rates; the input's is one
+        distance = np.arange(inputs) - positions[:, None]
+        filters = _windowed_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
+        return begin, end, first, np.ascontiguousarray(filters.T)
+
+
+_filter_bank = functools.lru_cache(maxsize=16)(_FilterBank)
+"""All streams of a process share the filters of a pair of rates."""
 
 
 class Drift:
