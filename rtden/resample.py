@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import math
 from typing import Any
 
@@ -142,7 +143,8 @@ class Interpolator:
         self._given_samples = max(ready, self._given_samples)
         kept = (self._given_samples // bank.rows - first) * bank.step
         self._held = held[:, kept:samples]
-        return out[:, start : max(start, stop)].T
+        ready_samples: Array = out[:, start : max(start, stop)].T
+        return ready_samples
 
 
 class _FilterBank:
@@ -162,10 +164,7 @@ class _FilterBank:
         self.span = (self.rows - 1) * self.down // self.up + 2 * self.reach + 1
         # Within a long period, outputs far apart share no input: each part has its own matrix.
         edges = np.linspace(0, self.rows, max(1, round(self.rows / PART_ROWS)) + 1).astype(int)
-        self._parts = [
-            self._part(int(begin), int(end))
-            for begin, end in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        self._parts = [self._part(int(begin), int(end)) for begin, end in itertools.pairwise(edges)]
 
     def apply(self, signal: Array, out: Array, start: int, stop: int) -> None:
         """Compute at least the outputs from `start` to `stop`, counted from the signal's period."""
