@@ -151,7 +151,7 @@ def last_words(lines: list[str]) -> str:
     if lines and lines[-1].startswith("{"):
         said = json.loads(lines[-1])
         return f"xruns {said['xruns']}, load {said['mean_load']:.1%} of one core"
-    return next((line for line in reversed(lines) if "xruns" in line), "")
+    return next((line for line in reversed(lines) if re.search(r"\d xruns?$", line)), "")
 
 
 def start_live(server: PulseServer, options: list[str]) -> Live:

@@ -24,7 +24,8 @@ class NoiseMeter:
     """Level by which the background of a signal fell, for any length, in constant memory.
 
     The background's level is the 10th percentile of the levels of 40 ms blocks. Blocks whose input
-    is digital silence are left out on both sides.
+    is digital silence are left out on both sides. Levels below `INAUDIBLE_DB` count as that:
+    nobody hears how far below it a background is.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class NoiseMeter:
 
     BLOCK_SECONDS = 0.04
     LOWEST_DB, HIGHEST_DB, STEP_DB = -120.0, 60.0, 0.25
+    INAUDIBLE_DB = -70.0
+    """In dBFS: 40 to 45 dB below speech at its usual level, as quiet as a quiet room."""
 
     def __init__(self, before_hz: int, after_hz: int) -> None:
         self._block_samples = [round(self.BLOCK_SECONDS * hz) for hz in (before_hz, after_hz)]
@@ -65,8 +68,9 @@ class NoiseMeter:
         totals = self._counts.sum(axis=1)
         if not totals.all():
             return math.nan
+        inaudible = round((self.INAUDIBLE_DB - self.LOWEST_DB) / self.STEP_DB)
         before, after = (
-            int(np.searchsorted(np.cumsum(counts), 0.1 * total))
+            max(inaudible, int(np.searchsorted(np.cumsum(counts), 0.1 * total)))
             for counts, total in zip(self._counts, totals, strict=True)
         )
         return self.STEP_DB * (before - after)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from rtden.app.options import (
     VIRTUAL_MICROPHONE,
     BufferOption,
     ForceOption,
     FullBandOption,
+    JsonOption,
     LatencyOption,
     LimitOption,
     LiveAdvanceOption,
@@ -28,18 +30,28 @@ from rtden.app.options import (
     StereoOption,
     StrengthOption,
     TargetOption,
+    counted,
     in_db,
     messages,
     one_sentence,
+    pauses,
     screen,
 )
 
 if TYPE_CHECKING:
-    from rtden.live.status import LatencyParts, LiveStatus
+    from rtden.live import LatencyParts, LiveEngine, LiveStatus
+    from rtden.settings import Settings
+
+SETTLING_SECONDS = 0.3
+"""Time in which the first blocks show how long the devices' blocks are."""
+LOOK_SECONDS = 0.05
+SAVED = {"source": "input", "target": "output"}
+"""Parameters of the command whose names differ from those in the settings file."""
 
 
 @one_sentence
 def live(
+    context: typer.Context,
     source: SourceOption = "mic",
     target: TargetOption = "speakers",
     model: ModelOption = None,
@@ -51,31 +63,27 @@ def live(
     preset: PresetOption = "desktop",
     duration: Annotated[
         float,
-        typer.Option(
-            "--duration",
-            help="Stop after this many seconds.",
-            show_default="until Ctrl-C or the end of the recording",
-        ),
+        Option(help="Stop after this many seconds.", show_default="at Ctrl-C or a file's end"),
     ] = math.inf,
     stereo: StereoOption = False,
     full_band: FullBandOption = True,
     record: Annotated[
-        Path | None, typer.Option("--record", help="Folder for noisy.wav and cleaned.wav.")
+        Path | None, Option(help="Folder for noisy.wav and cleaned.wav: record both sides.")
     ] = None,
     realtime: RealtimeOption = False,
-    status_seconds: StatusOption = 1.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object in place of each line of status.")
+    saved: Annotated[
+        bool, Option("--saved", help="Start from the settings that the page in the browser saved.")
     ] = False,
+    status_seconds: StatusOption = 1.0,
+    as_json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Denoise a microphone in real time.
+    """Denoise a microphone in real time, until Ctrl-C.
 
-    Leaves with 0 at the end of a recording or of --duration, or when it is asked to stop; with 2 after an error.
+    The exit code is 0 at the end of a file, after --duration, and when you stop it; 2 after an error.
     """
     from rtden.errors import SettingsError
     from rtden.live import open_live
-    from rtden.live.endpoints import is_audio_file
     from rtden.settings import Settings
 
     if not duration > 0:
@@ -83,29 +91,74 @@ def live(
     if not status_seconds >= 0:
         raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
     if latency_ms is not None and hops_per_step is not None:
-        raise SettingsError(
-            "--latency-ms chooses the hops_per_step; give one of --latency-ms and --hops-per-step."
-        )
-    wished = Settings(strength=strength, limit_db=limit_db)  # wrong ones are refused at once
-    carried_advance, first_buffer_ms = _carried(preset, model, hops_per_step)
-    if latency_ms is None:
-        wished = dataclasses.replace(wished, hops_per_step=carried_advance)
+        raise SettingsError("--latency-ms chooses the hops per step; give one of the two.")
+    wanted: dict[str, Any] = {
+        **{"source": source, "target": target, "model": model, "latency_ms": latency_ms},
+        **{"stereo": stereo, "strength": strength, "limit_db": limit_db},
+        **(_saved_choices(context) if saved else {}),
+    }
+    wished = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
+    settings, first_buffer_ms = _apply_preset(preset, wanted, wished, hops_per_step)
+    source, target = wanted.pop("source"), wanted.pop("target")
     engine = open_live(
         source,
         target,
-        model=model,
-        settings=wished,
-        latency_ms=latency_ms,
+        settings=settings,
         buffer_ms=buffer_ms,
         first_buffer_ms=first_buffer_ms,
-        stereo=stereo,
         full_band=full_band,
         record=record,
         force=force,
         realtime=realtime,
+        **wanted,
     )
-    origin, sink = engine.source, engine.sink
-    title = f"from {origin.name} ({origin.rate_hz} Hz, {origin.channels} ch) to {sink.name} ({sink.rate_hz} Hz, {sink.channels} ch)"
+    _run(engine, target, record, duration, status_seconds or math.inf, as_json)
+
+
+def _apply_preset(
+    preset: str, wanted: dict[str, Any], settings: Settings, hops_per_step: int | None
+) -> tuple[Settings, float]:
+    """Return the settings with the preset's hops per step, and the first buffer in ms."""
+    from rtden.live.presets import AUTO, find_preset
+
+    chosen = find_preset(preset, wanted["model"])
+    hops_per_step = hops_per_step or chosen.hops_per_step
+    if preset == AUTO:
+        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
+        messages.print(f"this machine is fast enough for {options}")
+    if wanted["latency_ms"] is None:
+        settings = dataclasses.replace(settings, hops_per_step=hops_per_step)
+    return settings, chosen.buffer_ms
+
+
+def _saved_choices(context: typer.Context) -> dict[str, Any]:
+    """Return the saved choices for all options that were not given."""
+    from rtden.live.saved import load_saved
+
+    choices = load_saved()
+    found = {
+        name: getattr(choices, SAVED.get(name, name))
+        for name in ("source", "target", "model", "latency_ms", "stereo", "strength", "limit_db")
+        if (given := context.get_parameter_source(name)) is None or given.name == "DEFAULT"
+    }
+    if found.get("limit_db", 0.0) is None:
+        found["limit_db"] = math.inf
+    return found
+
+
+def _run(
+    engine: LiveEngine,
+    target: str,
+    record: Path | None,
+    duration: float,
+    status_seconds: float,
+    as_json: bool,
+) -> None:
+    """Run an engine until it ends, a key or a signal stops it, or `duration` is over."""
+    from rtden.live.endpoints import is_audio_file
+
+    sides = ((side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink))
+    title = "from {} to {}".format(*(f"{name} ({hz} Hz, {ch} ch)" for name, hz, ch in sides))
     if not as_json:
         screen.print(title, markup=False)
         if target == VIRTUAL_MICROPHONE:
@@ -125,63 +178,54 @@ def live(
         screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
 
 
-def _carried(preset: str, model: str | None, hops_per_step: int | None) -> tuple[int, float]:
-    """Return a preset's hops_per_step, replaced by what the user gave, and the buffer to begin with in ms."""
-    from rtden.live.presets import AUTO, find_preset
-
-    chosen = find_preset(preset, model)
-    hops_per_step = chosen.hops_per_step if hops_per_step is None else hops_per_step
-    if preset == AUTO:
-        messages.print(
-            f"this machine carries --hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
-        )
-    return hops_per_step, chosen.buffer_ms
-
-
 def _watch(
-    engine: Any, title: str, duration: float, status_seconds: float, *, as_json: bool
+    engine: LiveEngine, title: str, duration: float, status_seconds: float, *, as_json: bool
 ) -> None:
-    """Show what the engine does until it ends, a key says so, or the time is over: on a terminal as a view, else as lines.
-
-    systemd is told, too, where it asked for that.
-    """
+    """Show the engine's state, on a terminal as a view, else as lines; keep systemd informed."""
     from rtden.app.keys import Keyboard
-    from rtden.app.view import watch
     from rtden.live.realtime import Supervisor
 
     supervisor = Supervisor()
-    time.sleep(0.3)  # the first blocks tell how long the devices' blocks are
+    time.sleep(SETTLING_SECONDS)
+    duration -= SETTLING_SECONDS
     if not as_json:
         parts = engine.latency
         screen.print(
-            f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f} + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
+            f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f}"
+            f" + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
             f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
         )
     supervisor.ready()
     if not as_json and screen.is_terminal:
+        from rtden.app.view import watch
+
         with Keyboard() as keyboard:
+            centres_hz = engine.band_centres_hz
             watch(
                 engine,
                 screen,
                 keyboard.keys(),
                 title=title,
-                duration=duration - 0.3,
-                centres_hz=engine.band_centres_hz,
+                duration=duration,
+                centres_hz=centres_hz,
             )
         return
-    ends_at = time.monotonic() + duration - 0.3
-    looks_at = time.monotonic() + (status_seconds or math.inf)
+    ends_at = time.monotonic() + duration
+    due_at = time.monotonic() + status_seconds
+    shown: tuple[str, ...] = ()
     try:
         while engine.running and time.monotonic() < ends_at:
             supervisor.alive()
-            time.sleep(0.05)
-            if time.monotonic() >= looks_at:
-                looks_at += status_seconds
-                status = engine.status()
-                print(
-                    status_json(status, engine.latency) if as_json else _status_line(status),
-                    flush=True,
-                )
+            time.sleep(LOOK_SECONDS)
+            if time.monotonic() < due_at:
+                continue
+            due_at += status_seconds
+            status = engine.status()
+            lines = [status_json(status, engine.latency)] if as_json else [status_line(status)]
+            if not as_json and status.warnings != shown:
+                lines += [f"! {warning}" for warning in status.warnings if warning not in shown]
+                shown = status.warnings
+            print(*lines, sep="\n", flush=True)
     finally:
         supervisor.stopping()
 
@@ -191,28 +235,33 @@ def status_json(status: LiveStatus, latency: LatencyParts) -> str:
     return json.dumps({**status.to_dict(), "planned_latency": latency.to_dict()})
 
 
-def _status_line(status: Any) -> str:
+def status_line(status: LiveStatus) -> str:
+    """Return a status as a line for people."""
+    latency = "-" if math.isnan(status.latency_ms) else f"{status.latency_ms:.0f} ms"
+    drift = "-" if math.isnan(status.drift_ppm) else f"{status.drift_ppm:+.0f} ppm"
     line = (
-        f"in {in_db(status.input_db):>9}  out {in_db(status.output_db):>9}  noise {in_db(-status.noise_removed_db)}  load {status.load:6.1%}"
-        f"  xruns {status.xruns}  latency {status.latency_ms:.0f} ms  drift {status.drift_ppm:+.0f} ppm"
+        f"in {in_db(status.input_db):>9}  out {in_db(status.output_db):>9}"
+        f"  pauses {pauses(status.noise_removed_db)}  load {status.load:6.1%}"
+        f"  xruns {status.xruns}  latency {latency}  drift {drift}"
     )
     return line if status.state == "running" else f"{line}  {status.state}"
 
 
-def _print_summary(engine: Any) -> None:
+def _print_summary(engine: LiveEngine) -> None:
     status, parts = engine.status(), engine.latency
     screen.print(
-        f"{status.seconds:.1f} s: noise reduced by {in_db(status.noise_removed_db)}, total latency {parts.total_ms:.0f} ms, "
-        f"load {status.mean_load:.1%} of one core, xruns {status.xruns}"
+        f"{status.seconds:.1f} s: pauses {pauses(status.noise_removed_db)},"
+        f" total latency {parts.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
+        f" {counted(status.xruns, 'xrun')}"
     )
     if status.flagged_blocks:
-        screen.print(
-            f"The sound system reported {status.flagged_blocks} blocks that came too late or were lost."
-        )
+        blocks = counted(status.flagged_blocks, "block")
+        screen.print(f"The sound system reported {blocks} late or lost.")
     if status.disconnects:
-        screen.print(f"A device was lost, and found again, {status.disconnects} times.")
+        screen.print(f"A device was lost and found again {counted(status.disconnects, 'time')}.")
     if status.dropouts:
         screen.print(
-            f"The output ran dry or sound came too late {status.dropouts} times, {status.lost_ms:.0f} ms of sound were left out: "
-            f"the buffer went to {status.buffer_ms:.0f} ms; give --buffer-ms 60 or more, or --hops-per-step 2, if that happens often."
+            f"{counted(status.dropouts, 'drop-out')}: {status.lost_ms:.0f} ms of sound were lost, and"
+            f" the buffer grew to {status.buffer_ms:.0f} ms. If that happens often, try"
+            " --buffer-ms 60 or --hops-per-step 2."
         )

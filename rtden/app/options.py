@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Option
 
 from rtden.errors import RtdenError
 
@@ -27,123 +28,103 @@ VIRTUAL_MICROPHONE = "virtual-mic"
 
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        "--model", "-m", help="A shipped model (see 'rtden models') or the path of a .tflite file."
-    ),
+    Option("--model", "-m", help="A shipped model (see 'rtden models') or a .tflite file."),
 ]
 AdvanceOption = Annotated[
     int,
-    typer.Option(
-        "--hops-per-step", help="New columns per step: 1, 2, 4 or 8. More is cheaper and later."
-    ),
+    Option("--hops-per-step", help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU."),
 ]
 StrengthOption = Annotated[
-    float, typer.Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
+    float, Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
 ]
 LimitOption = Annotated[
     float,
-    typer.Option(
-        "--limit-db", help="Take at most this much off the noise, in dB.", show_default="no limit"
-    ),
+    Option("--limit-db", help="Reduce noise by at most this, in dB.", show_default="no limit"),
 ]
 StereoOption = Annotated[
-    bool,
-    typer.Option(
-        "--stereo", help="Keep two channels, at twice the work; otherwise both ears get the same."
-    ),
+    bool, Option("--stereo", help="Keep two channels, at twice the CPU cost; default: mono.")
 ]
 FullBandOption = Annotated[
     bool,
-    typer.Option(
-        "--fullband/--no-fullband",
-        help="Let what lies above the model's 11 kHz through, at the gain below it.",
-    ),
+    Option("--fullband/--no-fullband", help="Keep or remove sound above the model's 11 kHz."),
 ]
 SourceOption = Annotated[
     str,
-    typer.Option(
-        "--in",
-        "-i",
-        help="'mic', a device's number or a part of its name, or a recording (played at its pace).",
+    Option(
+        *("--in", "-i"),
+        help="'mic', a device's number or part of its name, or an audio file, played in real time.",
     ),
 ]
 TargetOption = Annotated[
     str,
-    typer.Option(
-        "--out",
-        "-o",
-        help="'speakers', a device's number or a part of its name, 'virtual-mic', or a recording to write.",
+    Option(
+        *("--out", "-o"),
+        help="'speakers', a device's number or part of its name, 'virtual-mic', or a file to write.",
     ),
 ]
 LiveAdvanceOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--hops-per-step",
-        help="New columns per step: 1, 2, 4 or 8. More is cheaper and later.",
-        show_default="the preset's",
+        help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU and add 23 ms each.",
+        show_default="by the preset",
     ),
 ]
 LatencyOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--latency-ms",
-        help="Total latency to aim at: chooses windows, hops_per_step and buffer.",
-        show_default="the preset's",
+        help="Total delay to aim at; chooses windows, hops per step and buffer.",
+        show_default="by the preset",
     ),
 ]
 BufferOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--buffer-ms",
-        help="Sound kept ready for the output beyond its blocks, fixed; more survives a busier machine.",
-        show_default="the preset's to begin with, more after drop-outs",
+        help="Fixed output buffer; a larger one survives a busier machine.",
+        show_default="by the preset, growing after drop-outs",
     ),
 ]
 PresetOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--preset",
-        help="What the machine carries: zero2, pi4, pi5, desktop, or auto, which tries it out for half a second.",
+        help="Kind of machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s.",
     ),
 ]
 RealtimeOption = Annotated[
-    bool, typer.Option("--realtime", help="Ask for real-time priority, where the system allows it.")
+    bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
 ]
 StatusOption = Annotated[
-    float,
-    typer.Option(
-        "--status-seconds", help="Seconds between lines that say what happens; 0 for none."
-    ),
+    float, Option("--status-seconds", help="Seconds between two status lines; 0 for none.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
+ForceOption = Annotated[bool, Option("--force", "-f", help="Overwrite existing files.")]
 
 
 def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Print an error of rtden's as the sentence that it is and leave with code 2; an interrupt leaves with code 130."""
+    """Make a command print an error as one sentence: exit code 2, or 130 after an interrupt."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             result = command(*args, **kwargs)
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a reader that has gone is expected, and not at the very end
+                sys.stdout.flush()  # here, where a closed pipe and a full disk are handled
             return result
         except RtdenError as error:
             messages.print(f"rtden: {error}", markup=False)
             raise typer.Exit(2) from None
-        except BrokenPipeError:
-            # Whoever read our output has gone; Python's own last flush must not complain about it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(2) from None
         except OSError as error:
-            messages.print(
-                f"rtden: {error.strerror or error}; nothing more was written.", markup=False
-            )
-            with contextlib.suppress(OSError):  # nor about a full disk behind standard output
+            if not isinstance(error, BrokenPipeError):  # whoever read our output is gone
+                reason = error.strerror or error
+                messages.print(f"rtden: {reason}; nothing more was written.", markup=False)
+            with contextlib.suppress(OSError):  # Python's last flush must not fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            messages.print("rtden: stopped; what was unfinished was not written.")
+            messages.print("rtden: stopped; unfinished results were not written.")
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapped

@@ -176,10 +176,10 @@ class LiveView:
         if width >= SIDE_COLUMNS + 2 + AXIS_COLUMNS + PICTURE_COLUMNS and rows >= 6:
             left = width - SIDE_COLUMNS - 2
             picture = self._picture.lines(rows - 2, left, console, ascii_only=ascii_only)
-            gap = Segment("  ")
+            figures = [*figures[:rows], *([] for _ in range(rows - len(figures)))]
             return [
-                [*Segment.adjust_line_length(line, left), gap, *figure]
-                for line, figure in itertools.zip_longest(picture, figures[:rows], fillvalue=[])
+                [*Segment.adjust_line_length(line, left), Segment("  "), *figure]
+                for line, figure in zip(picture, figures, strict=True)
             ]
         room = rows - len(figures) - 2
         if width >= AXIS_COLUMNS + PICTURE_COLUMNS and room >= 4:
@@ -244,7 +244,7 @@ class LiveView:
             ("load of one core", f"{100 * load:.1f} %", heat),
             ("clock drift", drift, _PLAIN),
         )
-        lines = [
+        lines: list[Line] = [
             [
                 Segment(name, style if style is _DIM else _PLAIN),
                 Segment(f"{value:>{max(0, width - len(name))}}", style),
