@@ -15,7 +15,7 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *("types", "errors", "settings", "model", "quiet"),
+    *("types", "extras", "errors", "settings", "model", "quiet"),
     *(
         "noise",
         "ring",
@@ -71,7 +71,9 @@ def test_imports_run_one_way(module: str) -> None:
         assert {name.split(".")[1] for name in ours} <= allowed
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("training", "web."))])
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if not name.startswith(("training", "web."))]
+)
 def test_heavy_packages_are_imported_where_they_are_used(module: str) -> None:
     names = {name.split(".")[0] for name in imported(source(module), top_level_only=True)}
     assert not names & HEAVY

@@ -1,0 +1,53 @@
+"""The command that adds an extra to this copy of rtden, by the way in which it was installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from importlib import metadata, util
+from pathlib import Path
+
+
+def install_command(extra: str) -> str:
+    """Return the command that adds an extra's packages, as a line for a shell.
+
+    pipx and uv install rtden anew with the extra; in a virtual environment pip adds it. Where the
+    system manages its packages (PEP 668), only a new installation by pipx is possible.
+    """
+    prefix, source = Path(sys.prefix), _source(extra)
+    if (prefix / "pipx_metadata.json").exists():
+        return _line("pipx", "install", "--force", *source)
+    if (prefix / "uv-receipt.toml").exists():
+        return _line("uv", "tool", "install", "--force", *source)
+    externally_managed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+    if sys.prefix == sys.base_prefix and externally_managed:
+        return _line("pipx", "install", *source)
+    if util.find_spec("pip") is None:
+        return _line("uv", "pip", "install", "--python", sys.executable, *source)
+    return _line(sys.executable, "-m", "pip", "install", *source)
+
+
+def _source(extra: str) -> tuple[str, ...]:
+    """Return what to install: the folder or file that rtden came from (PEP 610), or its name."""
+    try:
+        origin = json.loads(metadata.distribution("rtden").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        origin = {}
+    url = origin.get("url", "")
+    if not url.startswith("file:"):
+        return (f"rtden[{extra}] @ {url}" if url else f"rtden[{extra}]",)
+    from urllib.request import url2pathname  # a slow import, for this path only
+
+    path = url2pathname(url.removeprefix("file://"))
+    editable = origin.get("dir_info", {}).get("editable", False)
+    return (*(("--editable",) if editable else ()), f"{path}[{extra}]")
+
+
+def _line(*words: str) -> str:
+    if os.name == "nt":
+        return subprocess.list2cmdline(words)
+    return " ".join(shlex.quote(word) for word in words)
