@@ -30,13 +30,13 @@ from rtden.app.options import (
     StereoOption,
     StrengthOption,
     TargetOption,
-    counted,
     in_db,
     messages,
     one_sentence,
     pauses,
     screen,
 )
+from rtden.live.status import counted
 
 if TYPE_CHECKING:
     from rtden.live import LatencyParts, LiveEngine, LiveStatus
