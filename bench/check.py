@@ -29,7 +29,7 @@ from rounds import Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files.audio_file import write_whole
-from rtden.measure.scores import versions
+from rtden.measure.tables import versions
 
 RECORDED = Path(__file__).parent / "results" / "check.json"
 NUMPY = "numpy"

@@ -30,7 +30,7 @@ from rtden.errors import InputError, RtdenError
 from rtden.files.audio_file import check_target, read_aligned, write_whole
 from rtden.files.processes import cores
 from rtden.measure.cost import BenchResult, Streams, StreamsResult, measure_apart
-from rtden.measure.scores import versions
+from rtden.measure.tables import versions
 from rtden.settings import HOPS_PER_STEP
 
 MOST_GROWTH_MB = 28.0

@@ -19,14 +19,8 @@ from rich.table import Column, Table
 
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import RtdenError
-from rtden.measure.scores import (
-    HEADLINE,
-    Processor,
-    StreamProcessor,
-    interval,
-    missing_packages,
-    score_pairs,
-)
+from rtden.measure.evaluation import HEADLINE, interval
+from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
 from rtden.model import find_model, load_spec
 from rtden.settings import Settings
 

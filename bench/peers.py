@@ -47,16 +47,9 @@ from rtden import Settings, list_models
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files.audio_file import check_target, write_whole
-from rtden.measure.scores import (
-    Evaluation,
-    Processor,
-    StreamProcessor,
-    missing_packages,
-    score_pairs,
-    tables,
-    to_json,
-    versions,
-)
+from rtden.measure.evaluation import Evaluation
+from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
+from rtden.measure.tables import tables, to_dict, to_json, versions
 from rtden.model import find_model
 
 QUALITY = "PESQ-WB"
@@ -400,7 +393,7 @@ def main(
                 messages.print(peer.left_out(name), markup=False)
         if pairs is not None:
             evaluation = score(pairs, models, processes)
-            known = evaluation.to_dict()
+            known = to_dict(evaluation)
             if out:
                 write_whole(out["quality"], to_json(evaluation), force=force)
         found = measure(models, seconds=seconds, rounds=rounds, starts=starts)

@@ -14,7 +14,6 @@ from rich.table import Column, Table
 from rtden.app.options import (
     AdvanceOption,
     ForceOption,
-    LimitOption,
     messages,
     one_sentence,
     progress_bar,
@@ -31,6 +30,15 @@ STREAMS_COLUMNS = (
     "Due after",
     "Load",
 )
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model to measure; may be given again.",
+        show_default="all shipped ones",
+    ),
+]
 COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
 
 
@@ -50,15 +58,7 @@ def plot(
 
 @one_sentence
 def bench(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model to measure; may be given again.",
-            show_default="all shipped ones",
-        ),
-    ] = None,
+    model: ModelsOption = None,
     hops_per_step: Annotated[
         list[int] | None,
         typer.Option(
@@ -231,28 +231,31 @@ def evaluate(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model to score; may be given again.",
-            show_default="all shipped ones",
-        ),
-    ] = None,
+    model: ModelsOption = None,
     hops_per_step: AdvanceOption = 1,
     iterations: Annotated[
         int | None,
+        typer.Option(help="Griffin-Lim iterations per step.", show_default="the model's"),
+    ] = None,
+    limit_db: Annotated[
+        list[float] | None,
         typer.Option(
-            "--iterations", help="Griffin-Lim iterations per step.", show_default="the model's"
+            help="Take at most this much off the noise, in dB; may be given again to compare.",
+            show_default="no limit",
         ),
     ] = None,
-    limit_db: LimitOption = math.inf,
+    transcripts: Annotated[
+        str | None,
+        typer.Option(
+            help="Also measure the word error rate of a recogniser (extra 'recognition'): a file "
+            "with a line 'NAME what is said' for each pair, or 'clean' to compare with what the "
+            "recogniser finds in the clean files. English.",
+            show_default=False,
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(
-            "--processes", help="Recordings to work on at a time.", show_default="one for each core"
-        ),
+        typer.Option(help="Files to work on at a time.", show_default="one for each core"),
     ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Write everything, file by file, into this file.")
@@ -265,42 +268,46 @@ def evaluate(
     ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Score models on pairs of clean and noisy recordings: PESQ, STOI, SI-SDR and DNSMOS (extra "eval")."""
+    """Score models on pairs of clean and noisy files (extra "eval").
+
+    PESQ, STOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge"; the word error
+    rate with --transcripts. A star marks metrics that the training loss has a model of.
+    """
     from rich.progress import MofNCompleteColumn
 
-    import rtden.measure.scores as scoring
+    from rtden.errors import InputError
     from rtden.files.audio_file import check_target, write_whole
+    from rtden.measure import plots, scores, tables
+    from rtden.measure.pairs import find_pairs
     from rtden.model import list_models
     from rtden.settings import Settings
 
-    settings = Settings(hops_per_step=hops_per_step, iterations=iterations, limit_db=limit_db)
-    names = model or list_models()
+    settings = Settings(hops_per_step=hops_per_step, iterations=iterations)
+    names, limits_db = model or list_models(), limit_db or [math.inf]
+    if into_sidecar and len(limits_db) > 1:
+        raise InputError("--into-sidecar takes the figures of one --limit-db, not of several.")
     if as_json is not None:
         check_target(as_json, force=force)
     if picture is not None:
-        from rtden.measure.plots import check_picture
-
-        check_picture(picture, force=force)
-    scoring.find_pairs(pairs)
-    if missing := scoring.missing_packages():
+        plots.check_picture(picture, force=force)
+    find_pairs(pairs)
+    if missing := scores.missing_packages():
         messages.print(missing, markup=False)
     with progress_bar(MofNCompleteColumn()) as bar:
         show = functools.partial(show_progress, bar, bar.add_task("pairs", total=None))
-        result = scoring.evaluate(pairs, names, settings, processes=processes, progress=show)
+        options = {"transcripts": transcripts, "processes": processes, "progress": show}
+        result = scores.evaluate(pairs, names, settings, limits_db=limits_db, **options)
     if left_out := result.left_out():
         messages.print(left_out, markup=False)
-    screen.print(
-        f"{len(result.files)} pairs, hops_per_step {hops_per_step}; in brackets the change against noisy, ± 95 % confidence"
-    )
-    for table in scoring.tables(result):
+    title = f"{len(result.files)} pairs, hops_per_step {hops_per_step}"
+    screen.print(f"{title}; in brackets the change against noisy, ± 95 % confidence")
+    for table in tables.tables(result):
         screen.print(table, "")
     if as_json is not None:
-        write_whole(as_json, scoring.to_json(result), force=force)
+        write_whole(as_json, tables.to_json(result), force=force)
         screen.print(f"figures: {as_json}", markup=False)
     if picture is not None:
-        from rtden.measure.plots import plot_scores
-
-        plot_scores(result, picture, force=force)
+        plots.plot_scores(result, picture, force=force)
         screen.print(f"picture: {picture}", markup=False)
     for name in names if into_sidecar else ():
-        scoring.record_metrics(name, result)
+        scores.record_metrics(name, result)

@@ -180,11 +180,12 @@ def export(
     force: ForceOption = False,
 ) -> None:
     """Quantise the best network of a training run to int8 and measure what that costs (extra "train")."""
-    import rtden.measure.scores as scoring
+    from rtden.measure import scores, tables
+    from rtden.measure.pairs import find_pairs
     from rtden.training import require_packages
 
     if pairs is not None:
-        scoring.find_pairs(pairs)
+        find_pairs(pairs)
     sources = _read_sources(data)
     require_packages()
     from rtden.training.run import export_run
@@ -192,10 +193,10 @@ def export(
     made = export_run(work, out, data=sources, force=force)
     _print_made(made)
     if pairs is not None:
-        result = scoring.evaluate(pairs, [str(out), str(made.float_path)])
-        for table in scoring.tables(result)[:1]:
+        result = scores.evaluate(pairs, [str(out), str(made.float_path)])
+        for table in tables.tables(result)[:1]:
             screen.print(table)
-        scoring.record_metrics(str(out), result)
+        scores.record_metrics(str(out), result)
 
 
 def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:

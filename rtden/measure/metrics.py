@@ -1,33 +1,38 @@
-"""How good a denoised signal is, against the clean one."""
+"""Metrics: how good a denoised signal is, against the clean one or to a judge that hears it alone."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import io
 import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rtden.errors import InputError, MissingPackageError
+from rtden.mel import mel_filterbank, to_db
 from rtden.resample import load_soxr
+from rtden.spectral import hann, power, stft
+from rtden.types import Array
 
 SPEECH_RATE_HZ = 16000
-"""The rate at which PESQ-WB and DNSMOS are defined."""
+"""The rate of PESQ-WB, DNSMOS, DistillMOS and Whisper."""
 SHORTEST_SECONDS = 0.25
-"""What is shorter is not judged by PESQ-WB and DNSMOS."""
+"""PESQ-WB, DNSMOS and DistillMOS do not judge shorter signals."""
 DNSMOS_SAMPLES = 144160
-"""What DNSMOS's network hears at once: 9.01 s at 16 kHz."""
-DNSMOS_HOP_SAMPLES = SPEECH_RATE_HZ
+"""Input length of DNSMOS's networks: 9.01 s at 16 kHz."""
 DNSMOS_POLYNOMIALS = (
     (-0.08397278, 1.22083953, 0.0052439),
     (-0.13166888, 1.60915514, -0.39604546),
     (-0.06766283, 1.11546468, 0.04602535),
 )
-"""By which the network's three answers become SIG, BAK and OVRL, as the DNS challenge fitted them; the square's factor first."""
+"""Map the network's three outputs to SIG, BAK and OVRL (the DNS challenge's fit), squares first."""
+P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
 
 
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
@@ -36,7 +41,7 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     Parameters
     ----------
     clean, estimate : array_like, shape (samples,)
-        Of the same length and aligned; means are taken off.
+        Of one length and aligned; their means are subtracted.
 
     Raises
     ------
@@ -45,9 +50,8 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     """
     target, signal = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
     if target.shape != signal.shape or target.ndim != 1:
-        raise InputError(
-            f"SI-SDR compares two signals of one length, not shapes {target.shape} and {signal.shape}."
-        )
+        shapes = f"{target.shape} and {signal.shape}"
+        raise InputError(f"SI-SDR compares two signals of one length, not shapes {shapes}.")
     target, signal = target - target.mean(), signal - signal.mean()
     energy = float(target @ target)
     if energy == 0.0:
@@ -56,15 +60,13 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
         return -math.inf
     projection = target * float(signal @ target) / energy
     distortion = float(np.sum((signal - projection) ** 2))
-    return (
-        math.inf
-        if distortion == 0.0
-        else 10.0 * math.log10(max(float(projection @ projection), 1e-300) / distortion)
-    )
+    if distortion == 0.0:
+        return math.inf
+    return 10.0 * math.log10(max(float(projection @ projection), 1e-300) / distortion)
 
 
-def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: int) -> float:
-    """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN where it finds no utterance.
+def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
+    """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN without an utterance.
 
     Raises
     ------
@@ -74,15 +76,10 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
     try:
         import pesq
     except ImportError:
-        raise _missing("pesq") from None
-    reference, degraded = (
-        load_soxr().resample(s, rate_hz, SPEECH_RATE_HZ) for s in (clean, estimate)
-    )
-    if (
-        len(reference) < SHORTEST_SECONDS * SPEECH_RATE_HZ
-        or not reference.any()
-        or not degraded.any()
-    ):
+        raise missing("pesq") from None
+    reference, degraded = (at_speech_rate(signal, rate_hz) for signal in (clean, estimate))
+    long_enough = len(reference) >= SHORTEST_SECONDS * SPEECH_RATE_HZ
+    if not (long_enough and reference.any() and degraded.any()):
         return math.nan
     try:
         return float(pesq.pesq(SPEECH_RATE_HZ, reference, degraded, "wb"))
@@ -90,14 +87,8 @@ def pesq_wb(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: 
         return math.nan
 
 
-def stoi(
-    clean: NDArray[np.float32],
-    estimate: NDArray[np.float32],
-    rate_hz: int,
-    *,
-    extended: bool = False,
-) -> float:
-    """Return STOI (Taal et al., 2011; 0 to 1), by the package `pystoi`; NaN where there is too little speech.
+def stoi(clean: Array, estimate: Array, rate_hz: int, *, extended: bool = False) -> float:
+    """Return STOI (Taal et al., 2011; 0 to 1), by the package `pystoi`; NaN for too little speech.
 
     Raises
     ------
@@ -107,71 +98,98 @@ def stoi(
     try:
         import pystoi
     except ImportError:
-        raise _missing("pystoi") from None
+        raise missing("pystoi") from None
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
             return float(pystoi.stoi(clean, estimate, rate_hz, extended=extended))
-        except (RuntimeWarning, ValueError):  # too little speech, or none
+        except (RuntimeWarning, ValueError):  # too little speech
             return math.nan
 
 
-def estoi(clean: NDArray[np.float32], estimate: NDArray[np.float32], rate_hz: int) -> float:
+def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
     """Return extended STOI (Jensen and Taal, 2016; 0 to 1), as :func:`stoi` does."""
     return stoi(clean, estimate, rate_hz, extended=True)
 
 
-def dnsmos(estimate: NDArray[np.float32], rate_hz: int) -> tuple[float, float, float]:
-    """Return DNSMOS P.835 (Reddy et al., 2022; 1 to 5): quality of the speech (SIG), of the background (BAK) and overall (OVRL).
+def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
+    """Return DNSMOS P.835 (Reddy et al., 2022; 1 to 5): SIG, BAK and OVRL; NaN for too short sound.
 
-    It needs no clean signal. The network comes with the package `speechmos`; it hears 9.01 s at a time, every second, and what
-    is shorter is repeated, as that package does it. Its own function is not used: it takes all cores for each file, asks for
-    librosa, and computes a fourth figure besides.
+    It judges speech, background and overall quality without the clean signal. The network comes
+    with the package `speechmos`, whose own function takes all cores for a file and needs librosa.
 
     Raises
     ------
     MissingPackageError
         If `speechmos` or `onnxruntime` is not installed.
     """
-    session = _dnsmos_session()
-    heard = np.clip(load_soxr().resample(estimate, rate_hz, SPEECH_RATE_HZ), -1.0, 1.0).astype(
-        np.float32
-    )
-    if len(heard) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
-        return (math.nan,) * 3
-    while len(heard) < DNSMOS_SAMPLES:
-        heard = np.concatenate([heard, heard])
-    starts = range(
-        0,
-        max(1, len(heard) // SPEECH_RATE_HZ * SPEECH_RATE_HZ - DNSMOS_SAMPLES + 1),
-        DNSMOS_HOP_SAMPLES,
-    )
-    answers = [
-        session.run(None, {"input_1": heard[None, start : start + DNSMOS_SAMPLES]})[0][0]
-        for start in starts
-    ]
+    session = _dnsmos_session("sig_bak_ovr.onnx")
+    raw = [session.run(None, {"input_1": part[None]})[0][0] for part in _parts(estimate, rate_hz)]
+    if not raw:
+        return math.nan, math.nan, math.nan
     sig, bak, ovrl = (
-        float(np.mean(np.polyval(polynomial, raw)))
-        for polynomial, raw in zip(DNSMOS_POLYNOMIALS, np.transpose(answers), strict=True)
+        float(np.mean(np.polyval(polynomial, values)))
+        for polynomial, values in zip(DNSMOS_POLYNOMIALS, np.transpose(raw), strict=True)
     )
     return sig, bak, ovrl
 
 
-@functools.lru_cache(maxsize=1)
-def _dnsmos_session() -> Any:
-    """Return DNSMOS's network on one thread: as many processes as cores, each with as many threads, only wait for each other."""
+def dnsmos_p808(estimate: Array, rate_hz: int) -> float:
+    """Return DNSMOS P.808 (Reddy et al., 2021; 1 to 5), overall quality; NaN for too short sound.
+
+    It is another network than :func:`dnsmos`, trained on other ratings, in the same package.
+
+    Raises
+    ------
+    MissingPackageError
+        If `speechmos` or `onnxruntime` is not installed.
+    """
+    session = _dnsmos_session("model_v8.onnx")
+    mels = [_p808_mels(part[:-P808_HOP])[None] for part in _parts(estimate, rate_hz)]
+    scores = [float(session.run(None, {"input_1": mel})[0][0][0]) for mel in mels]
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def _p808_mels(samples: Array) -> Array:
+    """Return the input of DNSMOS P.808, shape (columns, 120), as librosa's default would."""
+    padded = np.pad(samples, P808_N_FFT // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, P808_N_FFT)[::P808_HOP]
+    bank = mel_filterbank(SPEECH_RATE_HZ, P808_N_FFT, P808_MELS, 0.0, SPEECH_RATE_HZ / 2)
+    mels = power(stft(frames, hann(P808_N_FFT))) @ bank.T
+    level_db = to_db(mels, -100.0)
+    level_db = np.maximum(level_db - level_db.max(), -80.0)
+    scaled: Array = ((level_db + 40.0) / 40.0).astype(np.float32)
+    return scaled
+
+
+def _parts(estimate: Array, rate_hz: int) -> list[Array]:
+    """Return the 9.01 s stretches that DNSMOS judges, a second apart; shorter sound is repeated."""
+    samples = np.clip(at_speech_rate(estimate, rate_hz), -1.0, 1.0).astype(np.float32)
+    if len(samples) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
+        return []
+    while len(samples) < DNSMOS_SAMPLES:
+        samples = np.concatenate([samples, samples])
+    last = len(samples) // SPEECH_RATE_HZ * SPEECH_RATE_HZ - DNSMOS_SAMPLES
+    starts = range(0, max(0, last) + 1, SPEECH_RATE_HZ)
+    return [samples[start : start + DNSMOS_SAMPLES] for start in starts]
+
+
+@functools.lru_cache(maxsize=2)
+def _dnsmos_session(name: str) -> Any:
+    """Return a network of DNSMOS on one thread: scoring runs a process on every core."""
     try:
         import onnxruntime
     except ImportError:
-        raise _missing("onnxruntime") from None
+        raise missing("onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(dnsmos_path(), options, providers=["CPUExecutionProvider"])
+    path = dnsmos_path().with_name(name)
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def dnsmos_path() -> Path:
-    """Return the file that holds DNSMOS's network.
+    """Return the file of DNSMOS P.835's network.
 
     Raises
     ------
@@ -180,11 +198,54 @@ def dnsmos_path() -> Path:
     """
     package = importlib.util.find_spec("speechmos")  # importing it would import librosa
     if package is None or package.origin is None:
-        raise _missing("speechmos")
+        raise missing("speechmos")
     return Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
 
 
-def _missing(package: str) -> MissingPackageError:
+def distill_mos(estimate: Array, rate_hz: int) -> float:
+    """Return DistillMOS (Stahl and Gamper, 2025; 1 to 5), overall quality; NaN for too short sound.
+
+    Its network, distilled from XLS-R on other ratings than DNSMOS's, comes with the package
+    `distillmos`, which needs torch.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package is not installed.
+    """
+    network, torch = _distill_mos_network()
+    samples = at_speech_rate(estimate, rate_hz)
+    if len(samples) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
+        return math.nan
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return float(network(torch.from_numpy(samples[None])))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@functools.lru_cache(maxsize=1)
+def _distill_mos_network() -> tuple[Any, Any]:
+    try:
+        import distillmos
+        import torch
+    except ImportError:
+        raise missing("distillmos", "judge") from None
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
+        network = distillmos.ConvTransformerSQAModel()
+    return network.eval(), torch
+
+
+def at_speech_rate(samples: Array, rate_hz: int) -> Array:
+    """Return a signal resampled to 16 kHz, shape (samples,), float32."""
+    resampled: Array = load_soxr().resample(samples, rate_hz, SPEECH_RATE_HZ)
+    return resampled
+
+
+def missing(package: str, extra: str = "eval") -> MissingPackageError:
+    """Return the error for a package that is not installed."""
     return MissingPackageError(
-        f"the package {package} is not installed: run 'pip install rtden[eval]'."
+        f"the package {package} is not installed: run 'pip install rtden[{extra}]'."
     )

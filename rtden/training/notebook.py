@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rtden.errors import AudioFileError, MissingPackageError, SettingsError
 from rtden.files.audio_file import SUFFIXES, open_recording
 from rtden.measure.metrics import pesq_wb, si_sdr_db
-from rtden.measure.plots import _figure_class
+from rtden.measure.plots import figure_class as _figure_class
 from rtden.model import ModelSpec
 from rtden.types import Array
 

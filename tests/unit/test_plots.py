@@ -181,9 +181,7 @@ def test_a_recording_of_the_length_that_the_error_asks_for_can_be_drawn(
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    "name", ["nowhere/picture.png", "plain/picture.png", "folder", "picture.nosuchformat"]
-)
+@pytest.mark.parametrize("name", ["plain/picture.png", "folder", "picture.nosuchformat"])
 def test_a_picture_that_cannot_be_written_is_an_audio_file_error(tmp_path: Path, name: str) -> None:
     recording = write(tmp_path / "a.wav", noise(1.0))
     (tmp_path / "plain").touch()

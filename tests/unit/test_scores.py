@@ -25,30 +25,25 @@ from typer.testing import CliRunner, Result
 from rtden import StreamDenoiser
 from rtden.app.main import app
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
-from rtden.files.audio_file import write_whole
-from rtden.measure import scores as evaluation
-from rtden.measure.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.measure import scores as scoring
+from rtden.measure.evaluation import Evaluation, interval, mean
+from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.plots import check_picture, plot_scores
 from rtden.measure.scores import (
-    Evaluation,
     StreamProcessor,
     evaluate,
-    find_pairs,
-    interval,
-    mean,
     missing_packages,
-    noise_of,
     record_metrics,
-    rounded_snr_db,
     score_pairs,
-    tables,
-    to_json,
 )
+from rtden.measure.tables import summary, tables, to_json
 from rtden.model import file_sha256, find_model, load_spec
 from rtden.settings import Settings
 
 RATE_HZ = 16000
-METRICS = ("PESQ-WB", "STOI", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL")
+JUDGE = ("DistillMOS",) if importlib.util.find_spec("distillmos") else ()
+METRICS = ("PESQ-WB", "STOI", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL", "P.808", *JUDGE)
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,18 +89,18 @@ def pairs(tmp_path: Path) -> Path:
 def only_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the metrics that take long."""
     monkeypatch.setattr(
-        evaluation,
+        scoring,
         "METERS",
-        tuple(meter for meter in evaluation.METERS if meter.metrics == ("SI-SDR (dB)",)),
+        tuple(meter for meter in scoring.METERS if meter.metrics == ("SI-SDR (dB)",)),
     )
 
 
 @pytest.fixture
 def no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        evaluation,
+        scoring,
         "METERS",
-        tuple(meter for meter in evaluation.METERS if "OVRL" not in meter.metrics),
+        scoring.METERS[:4],
     )
 
 
@@ -177,7 +172,9 @@ def test_a_folder_without_pairs_is_told(tmp_path: Path) -> None:
 
 def test_names_that_do_not_match_are_told(pairs: Path) -> None:
     (pairs / "noisy" / "000_fan_+5dB.flac").rename(pairs / "noisy" / "other.flac")
-    with pytest.raises(AudioFileError, match=r"clean/000_fan_\+5dB\.flac and 1 more stands alone"):
+    with pytest.raises(
+        AudioFileError, match=r"clean/000_fan_\+5dB\.flac and 1 more of .* stands alone"
+    ):
         find_pairs(pairs)
 
 
@@ -239,7 +236,8 @@ def test_what_is_not_finite_is_left_out_of_means_and_told() -> None:
         found.gains(), [[0.0, 0.0], [1.5, 2.5]]
     )  # of the files for which both are known
     assert found.left_out() == (
-        "left out of the means, where the metric says nothing about a recording: PESQ-WB of noisy for 1, SI-SDR (dB) of net for 1 of 3 recordings."
+        "left out of the means, where the metric has no value: PESQ-WB of noisy for 1, "
+        "SI-SDR (dB) of net for 1 of 3 files."
     )
     assert made_up([[[1.0, 2.0], [2.0, 3.0]]]).left_out() is None
     assert math.isnan(mean(np.array([math.nan, math.inf])))
@@ -278,14 +276,18 @@ def test_groups_hold_every_file_once() -> None:
 # Scoring
 
 
-def test_a_model_is_scored_as_its_stream_sounds(pairs: Path) -> None:
+def test_a_model_is_scored_as_its_stream_sounds(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = [meter for meter in scoring.METERS if "OVRL" not in meter.metrics]  # it takes seconds
+    monkeypatch.setattr(scoring, "METERS", quick)
     for name in ("001_busy_street_+15dB.flac", "002_fan_+15dB.flac"):
         (pairs / "clean" / name).unlink()
         (pairs / "noisy" / name).unlink()
     seen = []
     found = evaluate(
         pairs,
-        [None, "seed"],
+        ["seed"],
         Settings(hops_per_step=2),
         processes=1,
         progress=lambda done, total: seen.append((done, total)),
@@ -293,10 +295,10 @@ def test_a_model_is_scored_as_its_stream_sounds(pairs: Path) -> None:
     assert (found.folder, found.systems, found.metrics, found.noises) == (
         "pairs",
         ("noisy", "seed"),
-        METRICS,
+        tuple(metric for meter in quick for metric in meter.metrics if metric in METRICS),
         ("fan",),
     )
-    assert found.scores.shape == (1, 2, 7)
+    assert found.scores.shape == (1, 2, len(METRICS) - 3)
     assert seen == [(1, 1)]
     clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
     stream = StreamDenoiser("seed", Settings(hops_per_step=2), rate_hz=RATE_HZ)
@@ -307,10 +309,10 @@ def test_a_model_is_scored_as_its_stream_sounds(pairs: Path) -> None:
             stoi(clean, signal_, RATE_HZ),
             estoi(clean, signal_, RATE_HZ),
             si_sdr_db(clean, signal_),
+            dnsmos_p808(signal_, RATE_HZ),
+            *(distill_mos(signal_, RATE_HZ) for _ in JUDGE),
         ]
-        np.testing.assert_allclose(
-            found.scores[0, row], [*wanted, *dnsmos(signal_, RATE_HZ)], atol=1e-3
-        )
+        np.testing.assert_allclose(found.scores[0, row], wanted, atol=1e-3)
     assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
     assert found.details["seed"]["settings"]["hops_per_step"] == 2
     assert found.details["seed"]["settings"]["limit_db"] is None
@@ -331,7 +333,7 @@ def test_several_processes_give_what_one_gives_in_order(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        evaluation, "_missing_packages", lambda meter: list(meter.packages)
+        scoring, "_missing", list
     )  # what takes long; others cannot see METERS changed
     alone = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=1)
     together = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=2)
@@ -362,7 +364,10 @@ def test_a_processor_must_return_as_much_as_it_got_and_have_a_name_of_its_own(pa
         score_pairs(pairs, {}, processes=0)
 
 
-def test_a_process_that_dies_is_told_in_one_sentence(pairs: Path) -> None:
+def test_a_process_that_dies_is_told_in_one_sentence(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_missing", list)  # of metrics, what takes long
     with pytest.raises(RtdenError, match="ended early"):
         score_pairs(pairs, {"fatal": fatal}, processes=2)
 
@@ -371,7 +376,7 @@ def test_a_damaged_recording_is_told_before_the_work(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pairs / "noisy" / "002_fan_+15dB.flac").write_bytes(b"no audio")
-    monkeypatch.setattr(evaluation, "_score", lambda *_, **__: pytest.fail("the work began"))
+    monkeypatch.setattr(scoring._Work, "__call__", lambda *_: pytest.fail("the work began"))
     with pytest.raises(AudioFileError, match=r"002_fan_\+15dB\.flac is not audio"):
         score_pairs(pairs, {}, processes=1)
 
@@ -405,11 +410,11 @@ def test_metrics_whose_package_is_missing_are_left_out_with_a_sentence(
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *rest: None if name in ("pesq", "speechmos") else find(name, *rest),
+        lambda name: None if name in ("pesq", "speechmos", "distillmos") else find(name),
     )
-    assert (
-        missing_packages()
-        == "PESQ-WB, SIG, BAK, OVRL cannot be measured without pesq and speechmos: run 'pip install rtden[eval]'."
+    assert missing_packages() == (
+        "PESQ-WB, SIG, BAK, OVRL, P.808 cannot be measured without pesq and speechmos: "
+        "run 'pip install rtden[eval]'."
     )
     found = score_pairs(pairs, {}, processes=1)
     assert found.metrics == ("STOI", "ESTOI", "SI-SDR (dB)")
@@ -459,7 +464,7 @@ def test_the_tables_show_means_changes_and_groups() -> None:
     ):
         screen.print(table)
     text = screen.file.getvalue()
-    assert re.search(r"PESQ-WB +2\.000 +2\.500 \(\+0\.500 ± 0\.000\)", text)
+    assert re.search(r"PESQ-WB\* +2\.000 +2\.500 \(\+0\.500 ± 0\.000\)", text)
     assert re.search(r"SI-SDR \(dB\) +3\.00 +5\.50 \(\+2\.50 ± 0\.50\)", text)
     assert re.search(r"0 dB +2 +noisy +2\.000 +2\.50 *\n +net +2\.500 +5\.25", text)
     assert re.search(r"fan +3 +noisy +2\.000 +3\.00 *\n +net +2\.500 +5\.50", text)
@@ -480,7 +485,7 @@ def test_figures_go_into_the_sidecar_of_the_model_that_they_are_of(
     assert after.metrics.items() >= before.metrics.items()
     assert after.metrics["pairs"]["pairs"] == 3
     assert after.metrics["pairs"]["settings"]["hops_per_step"] == 1
-    assert after.metrics["pairs"]["denoised"] == found.summary(str(model))
+    assert after.metrics["pairs"]["denoised"] == summary(found, str(model))
     assert after.metrics["pairs"]["noisy"]["SI-SDR (dB)"]["gain"] == 0.0
     with pytest.raises(InputError, match="evaluate it again"):
         record_metrics("seed", found)
@@ -493,12 +498,12 @@ def test_figures_go_into_the_sidecar_of_the_model_that_they_are_of(
 def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, systems: int) -> None:
     rng = np.random.default_rng(0)
     names = ("noisy", *(f"net {number}" for number in range(1, systems)))
-    found = made_up(rng.random((8, systems, 7)).tolist(), systems=names, metrics=METRICS)
+    found = made_up(rng.random((8, systems, len(METRICS))).tolist(), systems=names, metrics=METRICS)
     found.scores[0, 0, 0] = math.nan
     out = tmp_path / "deep" / "scores.png"
     plot_scores(found, out)
     pixels = matplotlib.image.imread(out)[..., :3]
-    assert pixels.shape[:2] == (480, 1650)
+    assert pixels.shape[:2] == (480, round(412.5 * (5 + len(JUDGE))))
     for panel in range(4):
         assert pixels[100:400, 420 * panel : 420 * (panel + 1) - 40].var() > 1e-3
     assert (pixels[:5] == 1.0).all()
@@ -509,26 +514,11 @@ def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, system
 
 def test_a_picture_that_cannot_be_drawn_is_told_before_the_work(tmp_path: Path) -> None:
     for name in ("scores.nosuchformat", "scores"):
-        with pytest.raises(AudioFileError, match=r"ends in \.png"):
+        with pytest.raises(AudioFileError, match=r"such as \.png"):
             check_picture(tmp_path / name, force=False)
     (tmp_path / "plain").touch()
     with pytest.raises(AudioFileError, match="cannot be written"):
         plot_scores(made_up([[[1.0, 2.0], [2.0, 3.0]]]), tmp_path / "plain" / "scores.png")
-
-
-def test_a_file_appears_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_whole(tmp_path / "new" / "a.json", b"1", force=False)
-    assert (tmp_path / "new" / "a.json").read_bytes() == b"1"
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(AudioFileError, match="No space left"):
-        write_whole(tmp_path / "new" / "a.json", b"2", force=True)
-    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"1"]
 
 
 # The command
@@ -540,7 +530,8 @@ def run(*arguments: str | Path) -> Result:
 
 def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_path: Path) -> None:
     for side in ("clean", "noisy"):
-        (pairs / side / "002_fan_+15dB.flac").unlink()
+        for name in ("000_fan_+5dB.flac", "002_fan_+15dB.flac"):
+            (pairs / side / name).unlink()
     arguments = [
         sys.executable,
         "-m",
@@ -559,7 +550,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     ]
     written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     result = subprocess.run(
-        [*arguments, *written, "--processes", "2"],
+        [*arguments, *written, "--processes", "1"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -567,13 +558,12 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert result.stdout.startswith("2 pairs, hops_per_step 4; ")
+    assert result.stdout.startswith("1 pairs, hops_per_step 4; ")
     for metric in METRICS:
-        line = rf"^ {re.escape(metric)} +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± \d+\.\d+\) *$"
+        line = rf"^ {re.escape(metric)}\*? +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± –\) *$"
         assert len(re.findall(line, result.stdout, re.MULTILINE)) == 1, result.stdout
     for word in (
         "busy_street",
-        "5 dB",
         "15 dB",
         f"figures: {tmp_path / 'out.json'}",
         f"picture: {tmp_path / 'out.png'}",
@@ -631,9 +621,16 @@ def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
         (["--pairs", "pairs", "--json", "taken.txt"], ["taken.txt", "--force"]),
         (["--pairs", "pairs", "--plot", "taken.txt"], ["taken.txt", "--force"]),
         (["--pairs", "pairs", "--plot", "scores"], ["scores", ".png"]),
+        (["--pairs", "pairs", "--transcripts", "nowhere"], ["nowhere"]),
+        (["--pairs", "pairs", "--transcripts", "taken.txt"], ["taken.txt"]),
+        (
+            ["--pairs", "pairs", *(["--limit-db", "6", "--limit-db", "9", "--into-sidecar"])],
+            ["several"],
+        ),
     ],
     ids=lambda value: " ".join(word[:12] for word in value),
 )
+@pytest.mark.usefixtures("only_si_sdr")
 def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
     pairs: Path,
     tmp_path: Path,

@@ -1,0 +1,135 @@
+"""The scores of several systems on the same pairs, and their statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOISY, CLEAN = "noisy", "clean"
+"""The input itself is the first system of every evaluation; clean speech is one with WER."""
+WER = "WER (%)"
+HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WER)
+"""The metrics that are also given by SNR and by noise."""
+IN_THE_LOSS = ("PESQ-WB", "STOI", "ESTOI", "SIG", "BAK", "OVRL")
+"""rtden's training loss has a model of these: they are no independent judges of its networks."""
+RESAMPLINGS = 2000
+CONFIDENCE_PERCENT = 95.0
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The scores of several systems on the same pairs."""
+
+    folder: str
+    files: tuple[str, ...]
+    systems: tuple[str, ...]
+    """The first one is the noisy input."""
+    metrics: tuple[str, ...]
+    scores: NDArray[np.float64]
+    """Shape (files, systems, metrics); not finite where a metric has no value for a file."""
+    snr_db: NDArray[np.float64]
+    """Of each file, to the nearest 5 dB; not finite for silence."""
+    noises: tuple[str, ...]
+    """The noise of each file, from its name."""
+    details: dict[str, dict[str, Any]]
+    """What the JSON says of a system beside its figures."""
+    words: NDArray[np.float64] | None = None
+    """Words said in each file: its weight in the word error rate. None without transcripts."""
+
+    def means(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return the means over all files or the chosen ones, shape (systems, metrics)."""
+        return self._over_files(mean, self.scores, chosen)
+
+    def intervals(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return half widths of the means' 95 % confidence intervals, shape (systems, metrics)."""
+        return self._over_files(interval, self.scores, chosen)
+
+    def gains(self) -> NDArray[np.float64]:
+        """Return mean changes against the noisy input, file by file, shape (systems, metrics)."""
+        return self._over_files(mean, self._changes())
+
+    def gain_intervals(self) -> NDArray[np.float64]:
+        """Return half widths of the changes' 95 % confidence intervals, as :meth:`gains`."""
+        return self._over_files(interval, self._changes())
+
+    def by_snr(self) -> dict[str, NDArray[np.bool_]]:
+        """Return a mask of the files for each SNR, the lowest first."""
+        known = sorted({value for value in self.snr_db.tolist() if math.isfinite(value)})
+        groups = {f"{value:g} dB": self.snr_db == value for value in known}
+        if not np.isfinite(self.snr_db).all():
+            groups["none"] = ~np.isfinite(self.snr_db)
+        return groups
+
+    def by_noise(self) -> dict[str, NDArray[np.bool_]]:
+        """Return a mask of the files for each noise, in alphabetical order."""
+        return {noise: np.array(self.noises) == noise for noise in sorted(set(self.noises))}
+
+    @property
+    def headline(self) -> list[int]:
+        """The columns of the metrics that are also given by SNR and by noise."""
+        return [column for column, metric in enumerate(self.metrics) if metric in HEADLINE]
+
+    def left_out(self) -> str | None:
+        """Return a sentence on scores that the means leave out, being not finite; None if none."""
+        counts = (~np.isfinite(self.scores)).sum(axis=0)
+        found = ", ".join(
+            f"{self.metrics[column]} of {self.systems[row]} for {counts[row, column]}"
+            for row, column in np.argwhere(counts)
+            if self.systems[row] != CLEAN
+        )
+        where = "left out of the means, where the metric has no value"
+        return f"{where}: {found} of {len(self.files)} files." if found else None
+
+    def _changes(self) -> NDArray[np.float64]:
+        finite = np.where(np.isfinite(self.scores), self.scores, np.nan)
+        return finite - finite[:, :1]
+
+    def _over_files(
+        self,
+        statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+        values: NDArray[np.float64],
+        chosen: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return a statistic of each system and metric over the chosen files."""
+        rows = np.ones(len(self.files), bool) if chosen is None else chosen
+        alike = np.ones(rows.sum())
+        words = alike if self.words is None else self.words[rows]
+        weights = [words if metric == WER else alike for metric in self.metrics]
+        return np.array(
+            [
+                [
+                    statistic(column, weight)
+                    for column, weight in zip(system.T, weights, strict=True)
+                ]
+                for system in values[rows].transpose(1, 0, 2)
+            ]
+        )
+
+
+def mean(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
+    """Return the weighted mean of the finite values, NaN without any."""
+    known = np.isfinite(values)
+    weights = known * (1.0 if weights is None else weights)
+    return float(np.average(values[known], weights=weights[known])) if weights.any() else math.nan
+
+
+def interval(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
+    """Return half the width of the 95 % confidence interval of the mean of the finite values.
+
+    By bootstrap over the files; NaN for fewer than two values.
+    """
+    known = np.isfinite(values)
+    weights = (np.ones(len(values)) if weights is None else weights)[known]
+    if len(weights) < 2 or not weights.any():
+        return math.nan
+    drawn = np.random.default_rng(0).choice(len(weights), (RESAMPLINGS, len(weights)))
+    totals = np.maximum(weights[drawn].sum(axis=1), 1e-9)
+    means = (values[known] * weights)[drawn].sum(axis=1) / totals
+    tail = 50.0 - CONFIDENCE_PERCENT / 2.0
+    low, high = np.percentile(means, (tail, 100.0 - tail))
+    return float(high - low) / 2.0

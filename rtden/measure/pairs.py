@@ -1,0 +1,79 @@
+"""Pairs of clean and noisy files: where they are, their noise and their SNR."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from rtden.errors import AudioFileError
+from rtden.files.audio_file import SUFFIXES
+from rtden.types import Array
+
+SNR_STEP_DB = 5.0
+ACTIVE_RANGE_DB = 20.0
+"""Speech is active in 20 ms blocks at most this far below the loudest."""
+
+
+def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the clean and noisy files of a folder's `clean/` and `noisy/`, in the order of names.
+
+    Raises
+    ------
+    AudioFileError
+        If it holds none, or the names differ.
+    """
+    if not os.path.isdir(folder):
+        raise AudioFileError(f"there is no folder {folder}; name one that holds clean/ and noisy/.")
+    names = {}
+    for side in ("clean", "noisy"):
+        if not os.path.isdir(folder / side):
+            raise AudioFileError(
+                f"{folder} has no folder {side}/; it must hold clean/ and noisy/ with the same names."
+            )
+        names[side] = {
+            path.name
+            for path in (folder / side).iterdir()
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        }
+    clean, noisy = (names[side] for side in ("clean", "noisy"))
+    alone = [f"clean/{name}" for name in sorted(clean - noisy)]
+    alone += [f"noisy/{name}" for name in sorted(noisy - clean)]
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        raise AudioFileError(
+            f"{alone[0]}{more} of {folder} stands alone; give both files of a pair one name."
+        )
+    if not noisy:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise AudioFileError(
+            f"{folder} holds no pairs: put files ({endings}) of the same names into clean/ and noisy/."
+        )
+    return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(noisy)]
+
+
+def noise_of(stem: str) -> str:
+    """Return the noise in a file's name NUMBER_NOISE_+5dB, or "all"."""
+    named = re.fullmatch(r"[^_]*_(.+)_[+-]?\d+(?:\.\d+)?dB", stem)
+    return named[1] if named else "all"
+
+
+def rounded_snr_db(clean: Array, noisy: Array, rate_hz: int) -> float:
+    """Return the SNR of a pair to the nearest 5 dB: active speech against all of the noise.
+
+    Pauses do not count, so that pairs that were mixed alike fall into one group. It is not finite
+    without speech or noise.
+    """
+    block = max(1, rate_hz // 50)
+    whole = clean[: len(clean) // block * block]
+    powers = np.square(whole, dtype=np.float64).reshape(-1, block).mean(axis=1)
+    noise = float(np.mean(np.square(noisy - clean, dtype=np.float64))) if len(clean) else 0.0
+    if not powers.any():
+        return math.nan
+    if noise == 0.0:
+        return math.inf
+    speech = float(powers[powers >= powers.max() * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)].mean())
+    return SNR_STEP_DB * round(10.0 * math.log10(speech / noise) / SNR_STEP_DB) + 0.0
