@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rtden.errors import InputError, MissingPackageError
+from rtden.extras import install_command
 from rtden.mel import mel_filterbank, to_db
 from rtden.resample import load_soxr
 from rtden.spectral import hann, power, stft
@@ -247,5 +248,5 @@ def at_speech_rate(samples: Array, rate_hz: int) -> Array:
 def missing(package: str, extra: str = "eval") -> MissingPackageError:
     """Return the error for a package that is not installed."""
     return MissingPackageError(
-        f"the package {package} is not installed: run 'pip install rtden[{extra}]'."
+        f"the package {package} is not installed: run {install_command(extra)}"
     )

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rtden.errors import AudioFileError, MissingPackageError
+from rtden.errors import AudioFileError
 from rtden.files.audio_file import check_target, open_recording, read_blocks, write_whole
 from rtden.measure.evaluation import NOISY, Evaluation
+from rtden.measure.metrics import missing
 from rtden.measure.tables import LOSS_NOTE, marked
 from rtden.mel import hz_to_mel, mel_filterbank, to_db
 from rtden.model import ModelSpec, find_model, load_spec
@@ -192,7 +193,5 @@ def figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingPackageError(
-            "matplotlib, which draws the pictures, is not installed: run 'pip install rtden[plot]'."
-        ) from None
+        raise missing("matplotlib", "plot") from None
     return Figure

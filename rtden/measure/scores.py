@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtden.errors import InputError, RtdenError
+from rtden.extras import install_command
 from rtden.files.audio_file import Progress, open_recording, read_aligned
 from rtden.files.processes import cores, process_pool
 from rtden.measure import metrics
@@ -241,8 +242,8 @@ def missing_packages() -> str | None:
     absent = [(meter, _missing(meter.packages)) for meter in METERS if meter.extra == "eval"]
     names = ", ".join(metric for meter, lacks in absent if lacks for metric in meter.metrics)
     packages = " and ".join(dict.fromkeys(package for _, lacks in absent for package in lacks))
-    advice = "run 'pip install rtden[eval]'"
-    return f"{names} cannot be measured without {packages}: {advice}." if names else None
+    advice = install_command("eval")
+    return f"{names} cannot be measured without {packages}: run {advice}" if names else None
 
 
 def record_metrics(model: str | Path, evaluation: Evaluation) -> None:

@@ -25,6 +25,7 @@ from typer.testing import CliRunner, Result
 from rtden import StreamDenoiser
 from rtden.app.main import app
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.extras import install_command
 from rtden.measure import scores as scoring
 from rtden.measure.evaluation import Evaluation, interval, mean
 from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db, stoi
@@ -414,7 +415,7 @@ def test_metrics_whose_package_is_missing_are_left_out_with_a_sentence(
     )
     assert missing_packages() == (
         "PESQ-WB, SIG, BAK, OVRL, P.808 cannot be measured without pesq and speechmos: "
-        "run 'pip install rtden[eval]'."
+        f"run {install_command('eval')}"
     )
     found = score_pairs(pairs, {}, processes=1)
     assert found.metrics == ("STOI", "ESTOI", "SI-SDR (dB)")
