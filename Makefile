@@ -1,25 +1,28 @@
-# make demo   install what rtden needs to run, and hear it work on a bundled recording
-# make test   install what the tests need, and run all of them
-# make bench-check   has rtden become slower? Ratios of times against the recorded ones (not part of make test)
-# make pi-test   follow README's section on the Raspberry Pi in emulated systems (root, the network, 2 GB, half an hour)
+# make demo          install what rtden needs, and clean a bundled recording in real time
+# make test          lint, and all tests (unit, training, system, second-runtime); installs what they need
+# make unit          the fast tests: no TensorFlow, no system packages
+# make docs          build the documentation into site/; warnings are errors
+# make dist          build a wheel and a source archive into dist/
+# make bench-check   has rtden become slower? Ratios of times to the recorded ones; not part of make test
+# make pi-test       follow docs/pi.md in emulated systems (root, the network, 2 GB, half an hour)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses auto --dist worksteal
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-# make docs   build the documentation into site/
-
-.PHONY: demo test lint unit second-runtime pi-test bench bench-check docs clean
+.PHONY: demo test lint unit training system second-runtime docs dist pi-test bench bench-check clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
 	$(BIN)/rtden live --in tests/data/noisy.flac --out demo/heard.wav --record demo --force
 	$(BIN)/rtden plot demo/noisy.wav demo/cleaned.wav demo/before-after.png --force
 
-test: lint unit second-runtime
+test: lint unit training system second-runtime docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,14 +30,21 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
+	$(PYTEST) tests/unit $(PARALLEL)
+
+training: $(VENV)/.dev
+	$(PYTEST) tests/training $(PARALLEL)
+
+# Tests that measure, or that play sound in real time, want the machine to themselves.
+system: $(VENV)/.dev
 	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd
-	$(BIN)/python -m pytest -m "not real_time" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m real_time
+	$(PYTEST) tests/system $(PARALLEL) -m "not real_time"
+	$(PYTEST) tests/system -m real_time
 
 # Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
 ifneq ($(OLD_PYTHON),)
 second-runtime: $(VENV)-tflite/.run
-	$(VENV)-tflite/bin/python -m pytest --numprocesses auto tests/test_autoencoder.py tests/test_denoiser.py
+	$(VENV)-tflite/bin/python -m pytest $(PARALLEL) tests/unit/test_autoencoder.py tests/unit/test_denoiser.py
 else ifneq ($(CI),)
 second-runtime:
 	@echo "tflite-runtime needs Python 3.10 or 3.11, and CI must test it: install one." >&2; exit 1
@@ -43,14 +53,17 @@ second-runtime:
 	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
 endif
 
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(VENV)/.dev
+	$(BIN)/python -m hatchling build -d dist
+
 pi-test: $(VENV)/.run $(if $(OLD_PYTHON),$(VENV)-tflite/.run)
 	bench/pi/run $(SYSTEMS)
 
 bench: $(VENV)/.run
 	$(BIN)/rtden bench
-
-docs: $(VENV)/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench-check: $(VENV)/.run
 	$(BIN)/python bench/check.py
