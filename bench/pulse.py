@@ -92,19 +92,19 @@ class PulseServer:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
+        self._wait()
+
+    def _wait(self) -> None:
         for _ in range(100):
-            if (
-                subprocess.run(
-                    ["pactl", "info"], env=self.env, capture_output=True, check=False
-                ).returncode
-                == 0
-            ):
+            asked = subprocess.run(
+                ["pactl", "info"], env=self.env, capture_output=True, check=False
+            )
+            if asked.returncode == 0:
                 return
             time.sleep(0.1)
         self.stop()
-        raise RuntimeError(
-            f"PulseAudio did not start: {self._log.read_text(encoding='utf-8', errors='replace')}"
-        )
+        log = self._log.read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"the sound server did not start: {log}")
 
     def stop(self) -> None:
         """End the server."""

@@ -15,35 +15,39 @@ from rtden.app.options import (
 
 
 @one_sentence
-def devices() -> None:
-    """List the sound devices."""
+def devices(
+    all_hosts: Annotated[
+        bool,
+        typer.Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too."),
+    ] = False,
+) -> None:
+    """List microphones and outputs. --in and --out accept any part of a name; * marks the default."""
     from rtden.errors import DeviceError
-    from rtden.live.devices import list_devices
+    from rtden.live.devices import DEFAULT_NAMES, list_devices
 
-    found = list_devices()
+    found = list_devices(all_hosts=all_hosts)
     if not found:
         raise DeviceError(
-            "this machine has no sound devices: connect one, or start the sound server (PipeWire or PulseAudio)."
+            "this machine has no sound devices: connect one, or start the sound server "
+            "(PipeWire or PulseAudio)."
         )
-    table = Table("Number", "Name", "Host", "In", "Out", "Rate (Hz)", "Default", box=None)
-    for device in found:
-        default = ", ".join(
-            name
-            for name, is_default in (
-                ("mic", device.is_default_input),
-                ("speakers", device.is_default_output),
-            )
-            if is_default
-        )
-        table.add_row(
-            str(device.index),
-            device.name,
-            device.host,
-            str(device.inputs),
-            str(device.outputs),
-            str(device.rate_hz),
-            default,
-        )
+    table = Table("", "Number", "Name", "Stable name", "Host", "Channels", "Rate (Hz)", box=None)
+    for kind, name in DEFAULT_NAMES.items():
+        table.add_row("", "", f"{kind}s ({name}):")
+        for device in found:
+            hidden = device.server and (device.server.monitor_of or device.server.own)
+            if device.channels(kind) and (all_hosts or not hidden):
+                table.add_row(
+                    "*" if device.is_default(kind) else "",
+                    "" if device.server else str(device.index),
+                    f"{device.name} (muted)"
+                    if device.server and device.server.muted
+                    else device.name,
+                    device.server.name if device.server else "",
+                    device.host,
+                    str(device.channels(kind)),
+                    str(device.rate_hz),
+                )
     screen.print(table)
 
 

@@ -21,12 +21,12 @@ from rtden.live.devices import (
     DEFAULT_NAMES,
     FALLBACK_RATES_HZ,
     Device,
-    Kind,
     find_device,
     list_devices,
     load_portaudio,
 )
 from rtden.live.presets import HIGHEST_LOAD, load, time_steps
+from rtden.live.pulse import Kind
 from rtden.model import find_model, list_models, load_spec
 from rtden.quiet import quiet_stderr
 from rtden.settings import HOPS_PER_STEP

@@ -144,17 +144,14 @@ def _open_sides(
     """Open source and sink; closing the stack closes them."""
     from rtden.live.endpoints import open_sink, open_source
 
-    microphone = None
-    if sink_name == VIRTUAL_MICROPHONE:
-        from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
-
-        options = {} if name is None else {"name": name}
-        microphone = opened.enter_context(VirtualMicrophone(**options))
-        opened.enter_context(microphone.routed())
+    # The input first: a virtual microphone may become the system's default one.
     source = open_source(source_name)
     opened.callback(source.stop)
     channels = min(2, source.channels) if stereo else 1
-    if microphone is not None:
+    if sink_name == VIRTUAL_MICROPHONE:
+        from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
+
+        microphone = opened.enter_context(VirtualMicrophone(name or "rtden"))
         sink: Sink = VirtualSink(microphone, channels=channels)
     else:
         sink = open_sink(sink_name, rate_hz=source.rate_hz, channels=channels, force=force)

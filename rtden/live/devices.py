@@ -1,32 +1,26 @@
-"""Sound devices: finding them by name, and streams whose callbacks only move samples through a ring."""
+"""Sound devices: what there is, and which one a user means."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from types import ModuleType
-from typing import Any, Literal
 
 from rtden.errors import DeviceError
-from rtden.live.fade import SmoothReader
+from rtden.live.pulse import Connection, Kind, PulseDevice
 from rtden.quiet import quiet_stderr, silence_alsa
-from rtden.ring import Ring
 
-Kind = Literal["input", "output"]
-DEFAULT_NAMES = {"input": "mic", "output": "speakers"}
-RING_SECONDS = 2.0
-DEVICE_LATENCY_SECONDS = 0.02
-"""Asked of each device. PortAudio's own "low" is 9 ms with ALSA: that underruns on a busy machine."""
+DEFAULT_NAMES: dict[Kind, str] = {"input": "mic", "output": "speakers"}
 FALLBACK_RATES_HZ = (48000, 44100, 32000, 16000, 22050, 8000)
 
 
 @dataclass(frozen=True)
 class Device:
-    """A sound device as PortAudio describes it."""
+    """A sound device, of the sound server or of PortAudio."""
 
     index: int
+    """PortAudio's number; -1 for a device of the sound server."""
     name: str
     host: str
     inputs: int
@@ -34,17 +28,67 @@ class Device:
     rate_hz: int
     is_default_input: bool
     is_default_output: bool
+    server: PulseDevice | None = None
 
     def channels(self, kind: Kind) -> int:
         """Return how many channels it has in a direction."""
         return self.inputs if kind == "input" else self.outputs
 
+    def is_default(self, kind: Kind) -> bool:
+        """Return whether the system uses it where no device is named."""
+        return self.is_default_input if kind == "input" else self.is_default_output
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that a user may give: the description and, of the server's, the stable name."""
+        return (self.name, self.server.name) if self.server else (self.name,)
+
     def __str__(self) -> str:
+        if self.server:
+            return f"{self.name} [{self.server.name}]"
         return f"[{self.index}] {self.name} ({self.host})"
 
 
-def list_devices() -> list[Device]:
-    """Return the sound devices of this machine.
+def list_devices(*, all_hosts: bool = False) -> list[Device]:
+    """Return the sound server's devices; PortAudio's if there is no server, or besides.
+
+    Raises
+    ------
+    DeviceError
+        If there is no sound server and PortAudio is missing.
+    """
+    found = server_devices()
+    return found if found and not all_hosts else [*found, *portaudio_devices()]
+
+
+def server_devices() -> list[Device]:
+    """Return the devices of PulseAudio or PipeWire; empty without a sound server."""
+    if sys.platform != "linux":
+        return []
+    try:
+        with Connection() as connection:
+            server = connection.server()
+            return [
+                Device(
+                    index=-1,
+                    name=device.description,
+                    host=server.name,
+                    inputs=device.channels if kind == "input" else 0,
+                    outputs=device.channels if kind == "output" else 0,
+                    rate_hz=device.rate_hz,
+                    is_default_input=kind == "input" and device.name == server.default_source,
+                    is_default_output=kind == "output" and device.name == server.default_sink,
+                    server=device,
+                )
+                for kind in DEFAULT_NAMES
+                for device in connection.devices(kind)
+            ]
+    except DeviceError:
+        return []
+
+
+def portaudio_devices() -> list[Device]:
+    """Return PortAudio's devices: ALSA's on Linux.
 
     Raises
     ------
@@ -69,53 +113,87 @@ def list_devices() -> list[Device]:
     ]
 
 
-def find_device(wanted: str, kind: Kind, devices: list[Device] | None = None) -> Device:
+def find_device(
+    wanted: str, kind: Kind, devices: Sequence[Device] | None = None, *, before: str = ""
+) -> Device:
     """Return the device that a user means.
 
     Parameters
     ----------
     wanted : str
-        "mic" or "speakers" for the default, a number, or a part of a name in either case; the whole name wins over a part.
+        "mic" or "speakers" for the default, a number of PortAudio's, or a part of a name in either case;
+        the whole name wins over a part. What rtden made itself is never found.
+    devices : sequence of Device, optional
+        If None, the sound server's and then, if none of them matches, PortAudio's.
+    before : str
+        Stable name of the device to prefer while the default is rtden's own.
 
     Raises
     ------
     DeviceError
         If there is none, or several; the message lists the candidates.
     """
-    usable = [
-        device
-        for device in (list_devices() if devices is None else devices)
-        if device.channels(kind) > 0
-    ]
-    if not usable:
-        raise DeviceError(
-            f"this machine has no {kind} device: connect one, or start the sound server (PipeWire or PulseAudio), and look with 'rtden devices'."
-        )
-    if wanted.lower() == DEFAULT_NAMES[kind]:
-        matches = [
-            device
-            for device in usable
-            if (device.is_default_input if kind == "input" else device.is_default_output)
-        ] or usable[:1]
-    elif wanted.isdecimal():
-        matches = [device for device in usable if device.index == int(wanted)]
-    else:
-        matches = [device for device in usable if wanted.lower() == device.name.lower()]
-        matches = matches or [
-            device
-            for device in usable
-            if wanted.lower() in f"{device.name} ({device.host})".lower()
-        ]
+    if devices is None:
+        devices = server_devices()
+        if not devices or not _matches(wanted, kind, devices, before):
+            devices = [*devices, *portaudio_devices()]
+    matches = _matches(wanted, kind, devices, before)
     if len(matches) == 1:
+        if matches[0].server and matches[0].server.own:
+            raise DeviceError(
+                f"'{wanted}' is rtden's own: choose a real {kind} device with 'rtden devices'."
+            )
         return matches[0]
     if matches:
         raise DeviceError(
-            f"'{wanted}' means several {kind} devices: {_join(matches)}; give a number or more of the name."
+            f"'{wanted}' means several {kind} devices: {_join(matches)}; "
+            "give more of the name, or a number."
+        )
+    usable = [device for device in _usable(kind, devices) if not _is_own(device)]
+    if not usable:
+        raise DeviceError(
+            f"this machine has no {kind} device: connect one, or start the sound server "
+            "(PipeWire or PulseAudio), and look with 'rtden devices'."
         )
     raise DeviceError(f"no {kind} device matches '{wanted}'; there are {_join(usable)}.")
 
 
-def _join(devices: list[Device]) -> str:
+def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) -> list[Device]:
+    usable, lower = _usable(kind, devices), wanted.lower()
+    if lower == DEFAULT_NAMES[kind]:
+        return _default(kind, usable, before)
+    if wanted.isdecimal():
+        return [device for device in usable if device.index == int(wanted)]
+    whole = [device for device in usable if lower in map(str.lower, device.names)]
+    part = [device for device in usable if lower in f"{device.name} ({device.host})".lower()]
+    named = [device for device in usable if any(lower in name.lower() for name in device.names)]
+    found = whole or named or part
+    others = [device for device in found if not _is_own(device) and not _is_monitor(device)]
+    return others or found
+
+
+def _default(kind: Kind, usable: list[Device], before: str) -> list[Device]:
+    """Return the default device; while that is rtden's own, the one before, else the first real one."""
+    others = [device for device in usable if not _is_own(device)]
+    default = [device for device in others if device.is_default(kind)]
+    former = [device for device in others if device.server and device.server.name == before]
+    real = [device for device in others if not _is_monitor(device)]
+    return (default or former or real)[:1]
+
+
+def _usable(kind: Kind, devices: Sequence[Device]) -> list[Device]:
+    return [device for device in devices if device.channels(kind) > 0]
+
+
+def _is_own(device: Device) -> bool:
+    return device.server is not None and device.server.own
+
+
+def _is_monitor(device: Device) -> bool:
+    return device.server is not None and bool(device.server.monitor_of)
+
+
+def _join(devices: Sequence[Device]) -> str:
     return ", ".join(str(device) for device in devices)
 
 
@@ -141,175 +219,3 @@ def load_portaudio() -> ModuleType:
                 "PortAudio is missing: run 'sudo apt install libportaudio2' (macOS and Windows wheels of sounddevice bring it along)."
             ) from None
     return sounddevice  # type: ignore[no-any-return]
-
-
-class _Device:
-    """A device by the name that the user gave, the stream that is open on it, and the ring that its callback fills or empties.
-
-    The device may go away and come back: :meth:`stop` closes what is left of the stream, :meth:`open` finds the device again.
-
-    Attributes
-    ----------
-    called_at : float
-        When the callback last ran, as time.perf_counter() says; NaN before the first time.
-    """
-
-    kind: Kind
-    may_return = True
-
-    def __init__(self, wanted: str) -> None:
-        self._wanted = wanted
-        self.flagged_blocks = 0
-        self.block_samples = 0
-        self.called_at = math.nan
-        self.rate_hz = self.channels = 0
-        self._latency_seconds = 0.0
-        self._stream: Any = None
-        self.open()
-
-    def open(self) -> None:
-        """Find the device and open it; the ring is kept if rate and channels are what they were.
-
-        Raises
-        ------
-        DeviceError
-            If it is not there or cannot be opened.
-        """
-        device = find_device(self._wanted, self.kind)
-        if self._wanted.isdecimal():
-            self._wanted = device.name  # numbers change when devices come and go
-        self.name = str(device)
-        before = self.rate_hz, self.channels
-        self.rate_hz, self.channels, self._stream = _open(
-            device, self.kind, self._callback, wanted_hz=self.rate_hz
-        )
-        self.called_at = math.nan
-        if (self.rate_hz, self.channels) != before:
-            self._make_ring()
-
-    @staticmethod
-    def look_anew() -> None:
-        """Make PortAudio look for devices: it knows only those that were there when it was loaded. Every stream must be closed."""
-        sounddevice = load_portaudio()
-        with quiet_stderr():
-            sounddevice._terminate()  # python-sounddevice has no other way
-            sounddevice._initialize()
-
-    def _make_ring(self) -> None:
-        raise NotImplementedError
-
-    def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        raise NotImplementedError
-
-    @property
-    def latency_seconds(self) -> float:
-        """The delay of the device and its driver, as PortAudio reports it."""
-        if self._stream is not None:
-            self._latency_seconds = float(self._stream.latency)
-        return self._latency_seconds  # of a device that is gone, what it was
-
-    @property
-    def running(self) -> bool:
-        """Whether the device still calls."""
-        return self._stream is not None and bool(self._stream.active)
-
-    def start(self) -> None:
-        """Begin; the callback runs from now on.
-
-        Raises
-        ------
-        DeviceError
-            If the device refuses.
-        """
-        try:
-            with quiet_stderr():
-                self._stream.start()
-        except load_portaudio().PortAudioError as error:
-            raise DeviceError(
-                f"the {self.kind} device {self.name} does not start ({error}); choose another with 'rtden devices'."
-            ) from None
-
-    def stop(self) -> None:
-        """End, at once."""
-        if self._stream is not None:
-            with quiet_stderr():
-                self._stream.abort(ignore_errors=True)
-                self._stream.close(ignore_errors=True)
-            self._stream = None
-
-
-class DeviceSource(_Device):
-    """A microphone."""
-
-    kind: Kind = "input"
-    exhausted = False
-
-    def _make_ring(self) -> None:
-        self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
-
-    def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        self.ring.write(block)
-        self.block_samples = samples
-        self.called_at = perf_counter()
-        if status:
-            self.flagged_blocks += 1
-
-
-class DeviceSink(_Device):
-    """Loudspeakers: of a mono ring every channel gets the sound."""
-
-    kind: Kind = "output"
-
-    def __init__(self, wanted: str, *, channels: int = 1) -> None:
-        self._ring_channels = channels
-        super().__init__(wanted)
-
-    def _make_ring(self) -> None:
-        self.ring = Ring(
-            round(RING_SECONDS * self.rate_hz), min(self._ring_channels, self.channels)
-        )
-        self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
-
-    def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        self.block_samples = samples
-        if self.ring.written_samples:
-            self.reader.read_into(block)
-        else:
-            block.fill(0.0)
-        self.called_at = perf_counter()
-        if status:
-            self.flagged_blocks += 1
-
-
-def _open(
-    device: Device,
-    kind: Kind,
-    callback: Callable[[Any, int, Any, Any], None],
-    *,
-    wanted_hz: int = 0,
-) -> tuple[int, int, Any]:
-    """Open a device at the wanted rate, its own, or the first usual one that it takes; in stereo if it can, else with what it has.
-
-    Returns rate, channels and the stream.
-    """
-    sounddevice = load_portaudio()
-    stream_class = sounddevice.InputStream if kind == "input" else sounddevice.OutputStream
-    most, reason = device.channels(kind), ""
-    for rate_hz in dict.fromkeys((wanted_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)):
-        for channels in dict.fromkeys((min(2, most), 1, most)):
-            try:
-                with quiet_stderr():
-                    stream = stream_class(
-                        device=device.index,
-                        samplerate=rate_hz,
-                        channels=channels,
-                        dtype="float32",
-                        latency=DEVICE_LATENCY_SECONDS,
-                        callback=callback,
-                    )
-                return round(stream.samplerate), channels, stream
-            except sounddevice.PortAudioError as error:
-                reason = str(error)
-    raise DeviceError(
-        f"the {kind} device {device} cannot be opened ({reason}): close the program that uses it, or choose another with 'rtden devices'."
-    )

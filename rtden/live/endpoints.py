@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rtden.files.audio_file import SUFFIXES
-from rtden.live.devices import DeviceSink, DeviceSource
+from rtden.live.device_endpoints import DeviceSink, DeviceSource
 from rtden.live.fade import SmoothReader
 from rtden.live.file_endpoints import FileSink, FileSource
 from rtden.ring import Ring

@@ -10,7 +10,7 @@ from rtden.errors import DeviceError
 from rtden.live.endpoints import Endpoint
 
 CHECK_SECONDS = 0.2
-STALLED_SECONDS = 2.0
+STALLED_SECONDS = 2.5
 """A device that has not called for so long is taken for lost, as after a suspend."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 

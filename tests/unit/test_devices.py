@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rtden.errors import DeviceError
-from rtden.live.devices import Device, DeviceSink, DeviceSource, find_device
+from rtden.live.device_endpoints import DeviceSink, DeviceSource
+from rtden.live.devices import Device, find_device
+from rtden.live.pulse import PulseDevice
 
 
 def device(
@@ -69,6 +71,53 @@ def test_a_device_without_inputs_is_no_microphone() -> None:
         find_device("3", "input", DEVICES)
 
 
+def served(
+    name: str, description: str, *, monitor_of: str = "", own: bool = False, default: bool = False
+) -> Device:
+    """Return a source of a sound server."""
+    found = PulseDevice(name, description, 48000, 2, False, monitor_of, own)
+    return Device(-1, description, "PipeWire", 2, 0, 48000, default, False, found)
+
+
+OWN = served("rtden", "rtden", own=True)
+MONITOR = served("alsa_output.usb.monitor", "Monitor of USB headset", monitor_of="alsa_output.usb")
+YETI, HEADSET = served("alsa_input.yeti", "Blue Yeti"), served("alsa_input.usb", "USB headset")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("yeti", "alsa_input.yeti"),
+        ("ALSA_INPUT.USB", "alsa_input.usb"),
+        ("usb headset", "alsa_input.usb"),
+        ("headset", "alsa_input.usb"),  # its output's monitor has the word, too
+        ("monitor of usb", "alsa_output.usb.monitor"),
+    ],
+)
+def test_a_servers_device_is_found_by_description_or_stable_name(wanted: str, name: str) -> None:
+    found = find_device(wanted, "input", [OWN, MONITOR, YETI, HEADSET])
+    assert found.server is not None
+    assert found.server.name == name
+
+
+def test_the_default_microphone_is_never_rtdens_own() -> None:
+    own = served("rtden", "rtden", own=True, default=True)
+    among = [own, MONITOR, YETI, HEADSET]
+    assert find_device("mic", "input", among) == YETI
+    assert find_device("mic", "input", among, before="alsa_input.usb") == HEADSET
+    with pytest.raises(DeviceError, match="connect one"):
+        find_device("mic", "input", [own])
+    with pytest.raises(DeviceError, match="'rtden' is rtden's own: choose a real input"):
+        find_device("rtden", "input", among)
+
+
+def test_a_monitor_is_the_microphone_only_where_it_is_the_default() -> None:
+    monitor = served("cable.monitor", "Monitor", monitor_of="cable", default=True)
+    assert find_device("mic", "input", [monitor, YETI]) == monitor
+    with pytest.raises(DeviceError, match="no input device matches 'mic'"):
+        find_device("mic", "input", [OWN, MONITOR])
+
+
 def test_mic_without_a_default_is_the_first_input() -> None:
     assert (
         find_device("mic", "input", [device(3, "HDMI", inputs=0), device(7, "Somewhere")]).index
@@ -85,7 +134,7 @@ def test_a_missing_portaudio_names_the_package_to_install() -> None:
     code = (
         "import ctypes.util, sys\n"
         "ctypes.util.find_library = lambda name: None\n"  # as on a machine without it: sounddevice looks there
-        "from rtden.live.devices import list_devices\n"
+        "from rtden.live.devices import portaudio_devices as list_devices\n"
         "from rtden.errors import DeviceError\n"
         "try:\n    list_devices()\nexcept DeviceError as error:\n    print(error)\n"
     )

@@ -1,0 +1,323 @@
+"""libpulse, the client library of PulseAudio, through ctypes: devices, modules and events.
+
+PipeWire answers the same library. ctypes and not a package: rtden needs twenty of its functions, and
+whoever has a sound server has the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from rtden.errors import DeviceError
+
+Kind = Literal["input", "output"]
+ANSWER_SECONDS = 5.0
+OWNER_PROPERTY = "rtden.owner"
+"""Marks the sink and the source of a virtual microphone."""
+_CONTEXT_READY, _CONTEXT_FAILED = 4, 5
+_INVALID_INDEX = 0xFFFFFFFF
+_EVENTS = 0x0001 | 0x0002 | 0x0080  # sinks, sources, the server's defaults
+
+_STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+_LIST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_void_p)
+_INFO = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
+_NUMBER = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
+_EVENT = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_uint32, c_void_p)
+
+
+class Handle(c_void_p):
+    """A pointer that stays one: ctypes makes numbers of plain c_void_p results, and cuts them."""
+
+
+class SampleSpec(ctypes.Structure):
+    """pa_sample_spec."""
+
+    _fields_ = (("format", c_int), ("rate", c_uint32), ("channels", c_uint8))
+
+
+class _ChannelMap(ctypes.Structure):
+    _fields_ = (("channels", c_uint8), ("map", c_int * 32))
+
+
+class _Volume(ctypes.Structure):
+    _fields_ = (("channels", c_uint8), ("values", c_uint32 * 32))
+
+
+class _DeviceInfo(ctypes.Structure):
+    """The beginning of pa_sink_info and pa_source_info, which is the same in both."""
+
+    _fields_ = (
+        ("name", c_char_p),
+        ("index", c_uint32),
+        ("description", c_char_p),
+        ("spec", SampleSpec),
+        ("map", _ChannelMap),
+        ("owner_module", c_uint32),
+        ("volume", _Volume),
+        ("mute", c_int),
+        ("monitor_index", c_uint32),
+        ("monitor_name", c_char_p),
+        ("latency", c_uint64),
+        ("driver", c_char_p),
+        ("flags", c_int),
+        ("properties", Handle),
+    )
+
+
+class _ServerInfo(ctypes.Structure):
+    _fields_ = (
+        *((name, c_char_p) for name in ("user", "host", "version", "name")),
+        ("spec", SampleSpec),
+        ("default_sink", c_char_p),
+        ("default_source", c_char_p),
+    )
+
+
+class _ModuleInfo(ctypes.Structure):
+    _fields_ = (("index", c_uint32), ("name", c_char_p), ("argument", c_char_p))
+
+
+@dataclass(frozen=True)
+class PulseDevice:
+    """A sink or source of the sound server."""
+
+    name: str
+    """Stable name, the same after it was unplugged."""
+    description: str
+    rate_hz: int
+    channels: int
+    muted: bool
+    monitor_of: str
+    """Sink that this source is the monitor of, or empty."""
+    own: bool
+    """Whether an rtden made it."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A loaded module."""
+
+    index: int
+    name: str
+    argument: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """What answers, and its default devices."""
+
+    name: str
+    default_sink: str
+    default_source: str
+
+
+@cache
+def load_libpulse() -> Any:
+    """Load and return libpulse.
+
+    Raises
+    ------
+    DeviceError
+        If it is missing.
+    """
+    try:
+        lib = ctypes.CDLL("libpulse.so.0")
+    except OSError:
+        raise DeviceError("libpulse is missing: run 'sudo apt install libpulse0'.") from None
+    for name in ("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new"):
+        getattr(lib, f"pa_{name}").restype = Handle
+    for name in ("server_info", "sink_info_list", "source_info_list", "module_info_list"):
+        getattr(lib, f"pa_context_get_{name}").restype = Handle
+    for name in (
+        "load_module",
+        "unload_module",
+        "set_default_sink",
+        "suspend_sink_by_name",
+        "subscribe",
+    ):
+        getattr(lib, f"pa_context_{name}").restype = Handle
+    lib.pa_context_move_sink_input_by_name.restype = Handle
+    lib.pa_strerror.restype = lib.pa_proplist_gets.restype = c_char_p
+    lib.pa_proplist_new.restype = lib.pa_stream_new_with_proplist.restype = Handle
+    lib.pa_stream_cork.restype = Handle
+    lib.pa_stream_get_device_name.restype = c_char_p
+    lib.pa_stream_get_index.restype = c_uint32
+    return lib
+
+
+class Connection:
+    """A connection to the sound server, with a thread of libpulse's; a context manager closes it.
+
+    Methods may be called from any thread but libpulse's own. What answers is the server of PULSE_SERVER,
+    or that of the user's session.
+
+    Attributes
+    ----------
+    changed : threading.Event
+        Set when a device came, went or changed, and when the defaults did; after :meth:`subscribe`.
+
+    Raises
+    ------
+    DeviceError
+        If libpulse is missing or no server answers.
+    """
+
+    def __init__(self) -> None:
+        self.lib = load_libpulse()
+        self.changed = threading.Event()
+        self._settled = threading.Event()
+        self._loop = self.lib.pa_threaded_mainloop_new()
+        api = self.lib.pa_threaded_mainloop_get_api(self._loop)
+        self.context = self.lib.pa_context_new(api, b"rtden")
+        # libpulse holds no reference to a callback: what it may still call must live here.
+        self._callbacks = [_STATE(self._on_state), _EVENT(lambda *_: self.changed.set())]
+        self.lib.pa_context_set_state_callback(self.context, self._callbacks[0], None)
+        self.lib.pa_context_connect(self.context, None, 0, None)
+        self.lib.pa_threaded_mainloop_start(self._loop)
+        self._closed = False
+        if not self._settled.wait(ANSWER_SECONDS) or not self.alive:
+            reason = self.reason() if self._settled.is_set() else "no answer"
+            self.close()
+            raise DeviceError(
+                f"no sound server answers ({reason}): start it with 'systemctl --user start "
+                "pipewire-pulse' (PipeWire) or 'pulseaudio --start', and try again."
+            )
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _on_state(self, context: Any, _data: Any) -> None:
+        if self.lib.pa_context_get_state(Handle(context)) >= _CONTEXT_READY:
+            self._settled.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server is still there."""
+        return not self._closed and (self.lib.pa_context_get_state(self.context) == _CONTEXT_READY)
+
+    def reason(self) -> str:
+        """Return why the last call failed, in the library's words."""
+        return str(self.lib.pa_strerror(self.lib.pa_context_errno(self.context)).decode())
+
+    def close(self) -> None:
+        """End it."""
+        if self._closed:
+            return
+        with self.locked():
+            self._closed = True
+            self.lib.pa_context_disconnect(self.context)
+            self.lib.pa_context_unref(self.context)
+        self.lib.pa_threaded_mainloop_stop(self._loop)
+        self.lib.pa_threaded_mainloop_free(self._loop)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep libpulse's thread out: needed around its functions."""
+        self.lib.pa_threaded_mainloop_lock(self._loop)
+        try:
+            yield
+        finally:
+            self.lib.pa_threaded_mainloop_unlock(self._loop)
+
+    def subscribe(self) -> None:
+        """Have `changed` set from now on."""
+        self.lib.pa_context_set_subscribe_callback(self.context, self._callbacks[1], None)
+        self.number("subscribe", _EVENTS)
+
+    def server(self) -> Server:
+        """Return what answers, and its defaults."""
+
+        def read(info: _ServerInfo) -> Server:
+            pipewire = b"PipeWire" in (info.name or b"")
+            defaults = (_text(info.default_sink), _text(info.default_source))
+            return Server("PipeWire" if pipewire else "PulseAudio", *defaults)
+
+        return self._ask(_INFO, "get_server_info", convert=_reader(_ServerInfo, read))[0]  # type: ignore[no-any-return]
+
+    def devices(self, kind: Kind) -> list[PulseDevice]:
+        """Return the server's sources or sinks."""
+        what = "source" if kind == "input" else "sink"
+
+        def read(info: _DeviceInfo) -> PulseDevice:
+            monitor_of = _text(info.monitor_name) if kind == "input" else ""
+            owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
+            return PulseDevice(
+                name=_text(info.name),
+                description=_text(info.description) or _text(info.name),
+                rate_hz=info.spec.rate,
+                channels=info.spec.channels,
+                muted=bool(info.mute) or not any(info.volume.values[: info.volume.channels]),
+                monitor_of=monitor_of,
+                own=owner is not None or monitor_of.startswith("rtden_sink"),
+            )
+
+        return self._ask(_LIST, f"get_{what}_info_list", convert=_reader(_DeviceInfo, read))
+
+    def modules(self) -> list[Module]:
+        """Return the loaded modules, in the order of loading."""
+        read = _reader(
+            _ModuleInfo, lambda info: Module(info.index, _text(info.name), _text(info.argument))
+        )
+        return self._ask(_LIST, "get_module_info_list", convert=read)
+
+    def number(self, function: str, *arguments: Any) -> int:
+        """Call a pa_context function whose answer is a number, and return it; 0 or more is success.
+
+        Raises
+        ------
+        DeviceError
+            If the server refuses; the message is the library's reason alone.
+        """
+        answer = int(self._ask(_NUMBER, function, *arguments)[0])
+        if answer == _INVALID_INDEX or (function != "load_module" and answer == 0):
+            raise DeviceError(self.reason())
+        return answer
+
+    def _ask(
+        self, prototype: Any, function: str, *arguments: Any, convert: Callable[[Any], Any] = int
+    ) -> list[Any]:
+        """Call a pa_context function and return the values that its callback received."""
+        replied, values = threading.Event(), []
+
+        def reply(_context: Any, value: Any, *rest: Any) -> None:
+            if prototype is _NUMBER or (value and not (prototype is _LIST and rest[0])):
+                values.append(convert(value))
+            if prototype is not _LIST or rest[0]:  # not 0: the end of the list
+                replied.set()
+
+        callback = prototype(reply)
+        with self.locked():
+            asked = getattr(self.lib, f"pa_context_{function}")
+            operation = asked(self.context, *arguments, callback, None)
+        if not operation:
+            raise DeviceError(self.reason())
+        ends_at = time.monotonic() + ANSWER_SECONDS
+        while not replied.wait(0.1) and self.alive and time.monotonic() < ends_at:
+            pass
+        with self.locked():
+            self.lib.pa_operation_cancel(operation)  # the callback is about to be freed
+            self.lib.pa_operation_unref(operation)
+        if not replied.is_set() or not (values or prototype is _LIST):
+            raise DeviceError(
+                f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and try again."
+            )
+        return values
+
+
+def _reader(structure: Any, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda address: read(ctypes.cast(address, POINTER(structure)).contents)
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")

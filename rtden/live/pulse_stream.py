@@ -1,0 +1,223 @@
+"""Sound streams of PulseAudio and PipeWire, with the interface of python-sounddevice's.
+
+Why not PortAudio: it knows ALSA's devices only, and a stream that reaches the server through ALSA can be
+moved to any device without rtden learning of it, rtden's own virtual microphone included.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+from ctypes import byref, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any
+
+import numpy as np
+
+from rtden.errors import DeviceError
+from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice, SampleSpec
+
+BLOCK_SECONDS = 0.01
+_FLOAT32 = 5
+_STREAM_CREATING, _STREAM_READY = 1, 2
+_CORKED, _INTERPOLATE, _TIMING, _ADJUST_LATENCY = 0x0001, 0x0002, 0x0008, 0x2000
+_DONT_MOVE = 0x0200
+_ANY = 0xFFFFFFFF
+_SMOOTHING = 0.05
+"""Weight of a new value of the latency: single ones tremble by a block."""
+_STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+_REQUEST = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
+
+
+class _BufferAttributes(ctypes.Structure):
+    _fields_ = tuple((name, c_uint32) for name in ("max", "target", "prebuffer", "least", "block"))
+
+
+class PulseStream:
+    """A stream from or to one device of the sound server.
+
+    Parameters
+    ----------
+    device : PulseDevice
+        A recording stays with it: the server may not move it, so that choosing another default source
+        cannot make rtden record itself. It ends if the device goes.
+    kind : {"input", "output"}
+    callback : callable
+        Called as ``callback(block, samples, None, flagged)`` in libpulse's thread; the block is float32
+        of shape (samples, channels), to be read or filled.
+    latency_seconds : float
+        Asked of the server, device included.
+    fixed : bool
+        Whether an output, too, stays with its device.
+
+    Raises
+    ------
+    DeviceError
+        If the server refuses.
+    """
+
+    def __init__(
+        self,
+        device: PulseDevice,
+        kind: Kind,
+        callback: Callable[[Any, int, Any, Any], None],
+        *,
+        channels: int,
+        latency_seconds: float,
+        fixed: bool = False,
+    ) -> None:
+        self._device, self._kind, self._callback = device, kind, callback
+        self.samplerate, self.channels = device.rate_hz, channels
+        self._frame_bytes = 4 * channels
+        self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
+        self.latency = latency_seconds
+        self._flagged = False
+        self.connection = Connection()
+        self._lib = self.connection.lib
+        self._settled = threading.Event()
+        self._callbacks = (
+            _STATE(self._on_state),
+            _STATE(lambda *_: self.connection.changed.set()),
+            _STATE(self._on_fault),
+            _REQUEST(self._on_readable if kind == "input" else self._on_writable),
+        )
+        try:
+            self._connect(latency_seconds, fixed or kind == "input")
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _connect(self, latency_seconds: float, fixed: bool) -> None:
+        lib, (on_state, on_move, on_fault, _) = self._lib, self._callbacks
+        with self.connection.locked():
+            properties = lib.pa_proplist_new()
+            # A volume that the server remembers for the loudspeakers must not reach the microphone.
+            own = f"rtden-{self._kind}-{self._device.name}".encode()
+            lib.pa_proplist_sets(properties, b"module-stream-restore.id", own)
+            lib.pa_proplist_sets(properties, b"media.name", b"rtden " + self._kind.encode())
+            spec = SampleSpec(_FLOAT32, self.samplerate, self.channels)
+            self._stream = lib.pa_stream_new_with_proplist(
+                self.connection.context, None, byref(spec), None, properties
+            )
+            lib.pa_proplist_free(properties)
+            lib.pa_stream_set_state_callback(self._stream, on_state, None)
+            lib.pa_stream_set_moved_callback(self._stream, on_move, None)
+            lib.pa_stream_set_overflow_callback(self._stream, on_fault, None)
+            lib.pa_stream_set_underflow_callback(self._stream, on_fault, None)
+            flags = (
+                _CORKED | _INTERPOLATE | _TIMING | _ADJUST_LATENCY | (_DONT_MOVE if fixed else 0)
+            )
+            block = self._block_bytes
+            target = round(latency_seconds * self.samplerate) * self._frame_bytes
+            attributes = _BufferAttributes(_ANY, target, block, block, block)
+            arguments: tuple[Any, ...] = (self._device.name.encode(), byref(attributes), flags)
+            if self._kind == "input":
+                failed = lib.pa_stream_connect_record(self._stream, *arguments)
+            else:
+                failed = lib.pa_stream_connect_playback(self._stream, *arguments, None, None)
+        if failed or not self._settled.wait(ANSWER_SECONDS) or not self.active:
+            raise DeviceError(self.connection.reason())
+        self.connection.subscribe()
+
+    @property
+    def active(self) -> bool:
+        """Whether server and device are still there."""
+        return self.connection.alive and self._state() == _STREAM_READY
+
+    @property
+    def device_name(self) -> str:
+        """Stable name of the device that it is on now; the server may have moved an output."""
+        with self.connection.locked():
+            name = self._lib.pa_stream_get_device_name(self._stream) if self.active else None
+        return name.decode(errors="replace") if name else ""
+
+    def move_to(self, device_name: str) -> None:
+        """Ask the server to play on another sink."""
+        with self.connection.locked():
+            index = self._lib.pa_stream_get_index(self._stream)
+            operation = self._lib.pa_context_move_sink_input_by_name(
+                self.connection.context, index, device_name.encode(), None, None
+            )
+            if operation:
+                self._lib.pa_operation_unref(operation)
+
+    def start(self) -> None:
+        """Begin; the callback runs from now on."""
+        lib, on_request = self._lib, self._callbacks[-1]
+        with self.connection.locked():
+            if self._kind == "input":
+                lib.pa_stream_set_read_callback(self._stream, on_request, None)
+            else:
+                lib.pa_stream_set_write_callback(self._stream, on_request, None)
+                self._on_writable(None, lib.pa_stream_writable_size(self._stream), None)
+            operation = lib.pa_stream_cork(self._stream, 0, None, None)
+            if not operation:
+                raise DeviceError(self.connection.reason())
+            lib.pa_operation_unref(operation)
+
+    def close(self) -> None:
+        """End it at once; the callback no longer runs."""
+        if self.connection.alive:
+            with self.connection.locked():
+                self._lib.pa_stream_disconnect(self._stream)
+                self._lib.pa_stream_unref(self._stream)
+        self.connection.close()
+
+    def _state(self) -> int:
+        return int(self._lib.pa_stream_get_state(self._stream))
+
+    def _on_state(self, *_: Any) -> None:
+        if self._state() != _STREAM_CREATING:
+            self._settled.set()
+
+    def _on_fault(self, *_: Any) -> None:
+        self._flagged = True
+
+    def _view(self, address: int, size: int) -> Any:
+        """Return a piece of libpulse's memory as samples, shape (samples, channels)."""
+        memory: Any = (ctypes.c_float * (size // 4)).from_address(address)
+        return np.frombuffer(memory, np.float32).reshape(-1, self.channels)
+
+    def _call(self, block: Any, flagged: bool = False) -> None:
+        flagged, self._flagged = flagged or self._flagged, False
+        self._callback(block, len(block), None, flagged)
+
+    def _on_readable(self, *_: Any) -> None:
+        lib, address, size, blocks, lost = self._lib, c_void_p(), c_size_t(), [], False
+        readable = lib.pa_stream_readable_size(self._stream)
+        if readable < self._block_bytes // 2:  # single samples come from sources with filters
+            return
+        while readable > 0:
+            if lib.pa_stream_peek(self._stream, byref(address), byref(size)) or not size.value:
+                break
+            if address.value:
+                blocks.append(self._view(address.value, size.value).copy())
+            else:  # a hole: sound that the server lost
+                lost = True
+                samples = size.value // self._frame_bytes
+                blocks.append(np.zeros((samples, self.channels), np.float32))
+            lib.pa_stream_drop(self._stream)
+            readable = lib.pa_stream_readable_size(self._stream)
+        if blocks:
+            self._call(np.concatenate(blocks) if len(blocks) > 1 else blocks[0], lost)
+        self._measure()
+
+    def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
+        lib, address, size = self._lib, c_void_p(), c_size_t(wanted)
+        if lib.pa_stream_begin_write(self._stream, byref(address), byref(size)):
+            return
+        used = min(size.value, wanted) // self._frame_bytes * self._frame_bytes
+        if not used:
+            return
+        self._call(self._view(address.value or 0, used))
+        lib.pa_stream_write(
+            self._stream, address, c_size_t(used), None, ctypes.c_int64(0), c_int(0)
+        )
+        self._measure()
+
+    def _measure(self) -> None:
+        latency, negative = c_uint64(), c_int()
+        if self._lib.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):
+            return  # not known yet
+        seconds = 0.0 if negative.value else latency.value * 1e-6
+        self.latency += _SMOOTHING * (seconds - self.latency)

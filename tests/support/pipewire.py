@@ -1,0 +1,98 @@
+"""PipeWire with WirePlumber and pipewire-pulse for tests, from Debian's packages unpacked into a cache folder.
+
+Installed, pipewire-pulse would displace pulseaudio; unpacked, both are there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from pulse import PulseServer
+
+PACKAGES = (
+    *("pipewire", "pipewire-bin", "pipewire-pulse", "wireplumber", "libwireplumber-0.4-0"),
+    *("libpipewire-0.3-0", "libpipewire-0.3-modules", "libspa-0.2-modules", "liblua5.3-0"),
+)
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtden-tests"
+PROGRAMS = ("pipewire", "wireplumber", "pipewire-pulse")
+
+
+def unpacked() -> Path | None:
+    """Return the folder with the unpacked packages, or None where they cannot be had."""
+    folder = CACHE / "pipewire"
+    if (folder / "usr/bin/wireplumber").exists():
+        return folder
+    if shutil.which("apt-get") is None:
+        return None
+    packages = CACHE / "debs"
+    packages.mkdir(parents=True, exist_ok=True)
+    got = subprocess.run(
+        ["apt-get", "download", "-qq", *PACKAGES], cwd=packages, capture_output=True, check=False
+    )
+    if got.returncode:
+        return None
+    for package in packages.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, folder], check=True)
+    return folder
+
+
+class PipeWireServer(PulseServer):
+    """PipeWire in the place of PulseAudio: the same sinks, and the same interface.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not start.
+    """
+
+    def __init__(self, folder: Path, sinks: tuple[str, ...], *, top: Path) -> None:
+        self._top, self._sinks = top, sinks
+        self._programs: list[subprocess.Popen[bytes]] = []
+        super().__init__(folder, sinks)
+
+    def start(self) -> None:
+        """Start the three programs and make the sinks; the first is the default."""
+        libraries = next((self._top / "usr/lib").glob("*-linux-gnu"))
+        env = {
+            **self.env,
+            "LD_LIBRARY_PATH": str(libraries),
+            "PIPEWIRE_MODULE_DIR": str(libraries / "pipewire-0.3"),
+            "SPA_PLUGIN_DIR": str(libraries / "spa-0.2"),
+            "PIPEWIRE_CONFIG_DIR": str(self._top / "usr/share/pipewire"),
+            "WIREPLUMBER_MODULE_DIR": str(libraries / "wireplumber-0.4"),
+            "WIREPLUMBER_CONFIG_DIR": str(self._top / "usr/share/wireplumber"),
+            "WIREPLUMBER_DATA_DIR": str(self._top / "usr/share/wireplumber"),
+        }
+        with self._log.open("ab") as log:
+            for program in PROGRAMS:
+                command = [str(self._top / "usr/bin" / program)]
+                self._programs.append(
+                    subprocess.Popen(
+                        ["dbus-run-session", "--", *command] if program != "pipewire" else command,
+                        env=env,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                )
+                time.sleep(0.5)
+        self._wait()
+        try:
+            for sink in self._sinks:
+                options = (f"sink_name={sink}", "rate=48000", "channels=2")
+                self.pactl("load-module", "module-null-sink", *options)
+            self.pactl("set-default-sink", self._sinks[0])
+        except subprocess.CalledProcessError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it."""
+        for program in reversed(self._programs):
+            os.killpg(program.pid, 15)
+            program.wait(10)
+        self._programs.clear()
