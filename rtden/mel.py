@@ -12,16 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtden.model import ModelSpec
+from rtden.trackers import LEVEL_BAND_HZ, BandTrackers, LevelFollower
 from rtden.types import Array
 
-FLOOR_BLOCK_SECONDS = 0.4
-"""Half of the span over which the noise floor is a minimum: it has forgotten everything older within twice this time."""
-
-MEAN_SECONDS = 1.0
-"""Time constant of the slow mean."""
-
-SMOOTHING_SECONDS = 0.04546
-"""Time constant of the level whose minimum is the floor."""
+LOWEST_DB = -200.0
+"""Level of a mel cell without any power."""
 
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,114 +128,14 @@ def to_db(mel_power: Array, floor_db: float) -> Array:
     return floored
 
 
-class BandTrackers:
-    """Per-band memory that is longer than the network's window: a noise floor and a slow mean of log-mels.
-
-    The floor is the minimum of the smoothed level over the last one to two blocks of 0.4 s (minimum statistics: Martin,
-    2001), so a sudden rise of the noise is learned within a second. Cells at `floor_db` (digital silence) teach nothing:
-    the floor that held before the silence holds after it, and the first cell that is not silent starts it.
-
-    Parameters
-    ----------
-    shape : tuple
-        Shape of one column, with n_mels last; leading axes are independent streams.
-    frames_per_second : float
-        Columns per second.
-    floor_db : float
-        What :func:`to_db` gives for digital silence.
-    """
-
-    def __init__(
-        self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float
-    ) -> None:
-        self.floor_db = floor_db
-        self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        weights = [
-            1.0 - np.exp(-1.0 / (seconds * frames_per_second))
-            for seconds in (SMOOTHING_SECONDS, MEAN_SECONDS)
-        ]
-        self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
-        self.floor = np.empty(shape, np.float32)
-        self._smoothed, self.mean = self._levels = np.empty((2, *shape), np.float32)
-        self._block_minimum = np.empty(shape, np.float32)
-        self._previous_minimum = np.empty(shape, np.float32)
-        self._started = np.empty(shape, bool)
-        self._age_frames = np.empty(shape, np.int32)
-        self._change = np.empty((2, *shape), np.float32)
-        self._even_age_frames: (
-            int | None
-        )  # of all bands, while it is the same one and all have started
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._started[...] = False
-        self._age_frames[...] = 0
-        self._even_age_frames = None
-        self.floor[...] = self._levels[...] = self.floor_db
-        self._block_minimum[...] = np.inf
-        self._previous_minimum[...] = np.inf
-
-    def follow(self, columns_db: Array, floors: Array, means: Array) -> None:
-        """Take in columns, oldest first, and write what describes each; shape (columns, ...) all three."""
-        heard = np.minimum.reduce(columns_db, axis=None) > self.floor_db
-        for column_db, floor, mean in zip(columns_db, floors, means, strict=True):
-            if heard and self._even_age_frames is not None:
-                self._update_all(column_db, self._even_age_frames)
-            else:
-                self.update(column_db)
-            floor[...] = self.floor
-            mean[...] = self.mean
-
-    def update(self, column_db: Array) -> None:
-        """Take in one column, shape as given to the constructor; `floor` and `mean` then describe it."""
-        if self._even_age_frames is not None:
-            if np.minimum.reduce(column_db, axis=None) > self.floor_db:
-                self._update_all(column_db, self._even_age_frames)
-                return
-            self._age_frames[...] = self._even_age_frames
-            self._even_age_frames = None
-        heard = column_db > self.floor_db
-        first = heard & ~self._started
-        self._started |= heard
-        np.copyto(self._levels, column_db, where=first)
-        np.copyto(
-            self._levels, self._levels + self._weights * (column_db - self._levels), where=heard
-        )
-
-        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
-        self._age_frames += heard
-        full = self._age_frames >= self._block_frames
-        np.copyto(
-            self.floor, np.minimum(self._block_minimum, self._previous_minimum), where=self._started
-        )
-        np.copyto(self._previous_minimum, self._block_minimum, where=full)
-        np.copyto(self._block_minimum, np.inf, where=full)
-        self._age_frames[full] = 0
-        age = int(self._age_frames.flat[0])
-        if self._started.all() and (self._age_frames == age).all():
-            self._even_age_frames = age
-
-    def _update_all(self, column_db: Array, age_frames: int) -> None:
-        """Do what :meth:`update` does, to the bit, where every band is heard and all blocks end together: nearly always."""
-        change, levels = self._change, self._levels
-        np.subtract(column_db, levels, out=change)
-        np.multiply(change, self._weights, out=change)
-        np.add(levels, change, out=levels)
-        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum)
-        np.minimum(self._block_minimum, self._previous_minimum, out=self.floor)
-        self._even_age_frames = age_frames + 1
-        if self._even_age_frames >= self._block_frames:
-            self._previous_minimum[...] = self._block_minimum
-            self._block_minimum[...] = np.inf
-            self._even_age_frames = 0
-
-
 class MelFeatures:
     """Log-mel columns, normalised, with the channels that a model's sidecar asks for.
 
-    Channels: ``log_mel`` is (dB - mean_db) / std_db; ``above_floor`` and ``above_mean`` are the column's distance from the
-    running noise floor and from the slow mean, ``slope`` its rise since the column before, all three in units of std_db.
+    Channels: ``log_mel`` is (dB - mean_db) / std_db; ``relative_mel`` is the same without the slow
+    level of the stream; ``above_floor`` and ``above_mean`` are the column's distance from the
+    running noise floor and from the slow mean, ``slope`` its rise since the column before, all
+    three in units of std_db. With ``relative_mel``, `floor_db` is relative to the stream's level,
+    too, and no channel depends on the level of the input.
 
     Parameters
     ----------
@@ -260,6 +155,15 @@ class MelFeatures:
         )
         self._channels, self._mean_db = spec.channels, np.float32(spec.mean_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
+        self._level: LevelFollower | None = None
+        if "relative_mel" in spec.channels:
+            centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+            low, high = np.searchsorted(centres_hz, LEVEL_BAND_HZ)
+            self._level = LevelFollower(
+                streams,
+                bands=slice(int(low), max(int(high), int(low) + 1)),
+                frames_per_second=spec.rate_hz / spec.frame_hop,
+            )
         self._previous_db = np.empty(shape, np.float32)
         self._hold(1)
         self.reset()
@@ -268,8 +172,10 @@ class MelFeatures:
         """Make room for so many frames at once."""
         shape = (frames, *self._previous_db.shape)
         self._floors, self._means, self._befores = np.empty((3, *shape), np.float32)
+        self._relative_means = np.empty((frames, *self._previous_db.shape[:-1], 1), np.float32)
         held = {
             "log_mel": self._mean_db,
+            "relative_mel": self._relative_means,
             "above_floor": self._floors,
             "above_mean": self._means,
             "slope": self._befores,
@@ -281,6 +187,8 @@ class MelFeatures:
     def reset(self) -> None:
         """Forget everything."""
         self._trackers.reset()
+        if self._level is not None:
+            self._level.reset()
         self._previous_db[...] = self._floor_db
 
     def push(self, frame_power: Array) -> Array:
@@ -290,14 +198,21 @@ class MelFeatures:
 
     def levels_db(self, frames_power: Array) -> Array:
         """Return the log-mels of spectra in dB, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
-        return to_db(self._mel_bank(frames_power), self._floor_db)
+        floor_db = self._floor_db if self._level is None else LOWEST_DB
+        return to_db(self._mel_bank(frames_power), floor_db)
 
     def add(self, frames_db: Array) -> Array:
         """Do as :meth:`push` does with any number of frames whose log-mels are known, oldest first, shapes (frames, ...) to (frames, ..., channels)."""
         if len(frames_db) != len(self._floors):
             self._hold(len(frames_db))
+        lowest_db = None
+        if self._level is not None:
+            levels_db = self._level.follow(frames_db)
+            np.add(levels_db, self._mean_db, out=self._relative_means)
+            lowest_db = levels_db + np.float32(self._floor_db)
+            frames_db = np.maximum(frames_db, lowest_db)
         if self._tracks:
-            self._trackers.follow(frames_db, self._floors, self._means)
+            self._trackers.follow(frames_db, self._floors, self._means, lowest_db)
         if "slope" in self._channels:
             self._befores[0], self._befores[1:] = self._previous_db, frames_db[:-1]
             self._previous_db[...] = frames_db[-1]

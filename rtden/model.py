@@ -18,7 +18,7 @@ from rtden.errors import ModelError
 from rtden.settings import Phase
 
 FORMAT = 1
-CHANNELS = ("log_mel", "above_floor", "above_mean", "slope")
+CHANNELS = ("log_mel", "relative_mel", "above_floor", "above_mean", "slope")
 """What an input channel of a network may hold; :class:`rtden.mel.MelFeatures` says what each is."""
 
 DEFAULT_MODEL = "rtden"
