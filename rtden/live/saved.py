@@ -1,4 +1,4 @@
-"""What a user last chose for live sound, kept in a settings file: the page writes it, `--saved` reads it."""
+"""What a user last chose for live sound, in a settings file: the page writes, `--saved` reads."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtden.errors import MissingPackageError, SettingsError
+from rtden.live import open_live
 from rtden.settings import Settings
 
-LONGEST_TEXT = 400
-"""Characters of a device's or model's name."""
+if TYPE_CHECKING:
+    from rtden.live.engine import LiveEngine
+
+LONGEST_NAME = 400
+TEXTS, NUMBERS, FLAGS = (
+    ("input", "output", "model"),
+    ("latency_ms", "strength", "limit_db"),
+    ("stereo", "record"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """Choices for live sound, as :func:`rtden.open_live` takes them; None is the default.
+    """Choices for live sound, named as in :func:`rtden.open_live`; None is the default.
 
     Raises
     ------
@@ -34,47 +42,54 @@ class Choices:
     """Total delay to aim at."""
     strength: float = 1.0
     limit_db: float | None = None
-    """Most that may be taken off, in dB; None sets no limit."""
+    """Most that is taken off, in dB; None sets no limit."""
     stereo: bool = False
     record: bool = False
     """Whether the sound before and after is recorded; the caller chooses where."""
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "model"):
+        for name in TEXTS:
             text = getattr(self, name)
-            if text is not None and not (
-                isinstance(text, str) and 0 < len(text) <= LONGEST_TEXT and text.isprintable()
-            ):
+            if not (text is None or (isinstance(text, str) and 0 < len(text) <= LONGEST_NAME)):
                 raise SettingsError(f"{name} must be a name or null.")
-        for name in ("latency_ms", "strength", "limit_db"):
-            _check_number(name, getattr(self, name), required=name == "strength")
-        for name in ("stereo", "record"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name} must be true or false.")
+        for name in NUMBERS:
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and math.isfinite(value)) and (value is not None or name == "strength"):
+                raise SettingsError(f"{name} must be a number.")
+        if not all(isinstance(getattr(self, name), bool) for name in FLAGS):
+            raise SettingsError(f"{' and '.join(FLAGS)} must be true or false.")
         if self.latency_ms is not None and not 1 <= self.latency_ms <= 2000:
             raise SettingsError(f"latency_ms must lie between 1 and 2000, not {self.latency_ms:g}.")
         self.settings()
 
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Choices:
-        """Return the choices in a JSON object; unknown names are refused."""
-        unknown = sorted(set(raw) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise SettingsError(f"there is no choice named {unknown[0]!r}.")
-        return cls(**raw)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the choices for JSON."""
         return dataclasses.asdict(self)
+
+    def replaced(self, changes: dict[str, Any]) -> Choices:
+        """Return the choices with some of them changed; unknown names are refused."""
+        unknown = sorted(set(changes) - set(self.to_dict()))
+        if unknown:
+            raise SettingsError(f"there is no choice named {unknown[0]!r}.")
+        return dataclasses.replace(self, **changes)
 
     def settings(self) -> Settings:
         """Return the denoiser's settings."""
         limit_db = math.inf if self.limit_db is None else self.limit_db
         return Settings(strength=self.strength, limit_db=limit_db)
 
-    def replaced(self, changes: dict[str, Any]) -> Choices:
-        """Return the choices with some of them changed, checked."""
-        return type(self).from_dict({**self.to_dict(), **changes})
+    def open(self, *, record: Path | None = None) -> LiveEngine:
+        """Return an engine for these choices, not started; `record` is the folder to record into."""
+        return open_live(
+            self.input,
+            self.output,
+            model=self.model,
+            settings=self.settings(),
+            latency_ms=self.latency_ms,
+            stereo=self.stereo,
+            record=record,
+        )
 
 
 def settings_folder() -> Path:
@@ -104,15 +119,12 @@ def load_saved() -> Choices:
     """
     path = settings_folder() / "live.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise SettingsError("it holds no JSON object.")
-        return Choices.from_dict(raw)
+        return Choices().replaced(dict(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         return Choices()
-    except (OSError, ValueError) as error:  # SettingsError is a ValueError
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise SettingsError(
-            f"the saved choices in {path} cannot be used ({error}) delete the file."
+            f"the saved choices in {path} cannot be used ({error}): delete the file."
         ) from None
 
 
@@ -137,10 +149,3 @@ def write_private(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _check_number(name: str, value: Any, *, required: bool) -> None:
-    if value is None and not required:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SettingsError(f"{name} must be a number{'' if required else ' or null'}.")

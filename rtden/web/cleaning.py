@@ -24,6 +24,7 @@ BANDS = 96
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
 COLUMNS = 600
+CLEANED = "cleaned.flac"
 FLOOR_DB, RANGE_DB = -110.0, 90.0
 """Power of the darkest shade, and from there to the brightest, in dB."""
 
@@ -96,9 +97,7 @@ class _Watched:
 
     def __init__(self, folder: Path, rate_hz: int, channels: int) -> None:
         self._inner = recording_stream(None, None, rate_hz, channels, full_band=True)
-        self._cleaned = soundfile.SoundFile(
-            folder / "cleaned.flac", "w", rate_hz, channels, "PCM_24"
-        )
+        self._cleaned = soundfile.SoundFile(folder / CLEANED, "w", rate_hz, channels, "PCM_24")
         self._preview = soundfile.SoundFile(folder / "preview.flac", "w", rate_hz, 2, "PCM_16")
         self._pictures = _Picture(rate_hz), _Picture(rate_hz)
         self._noisy = np.empty(0, np.float32)
@@ -156,13 +155,13 @@ def clean(source: Path, target: Path, progress: Callable[[int, int], None]) -> F
     return denoise_file(source, target, progress=progress, streams=streams)
 
 
-def remix(source: Path, cleaned: Path, target: Path, strength: float) -> None:
-    """Write a recording at another strength, from the denoised sound that was kept.
+def remix(source: Path, target: Path, strength: float) -> None:
+    """Write a recording that :func:`clean` cleaned at another strength, without denoising again.
 
     Raises
     ------
     RtdenError
         As :func:`rtden.denoise_file`.
     """
-    streams = cast(Streams, functools.partial(_Mixed, cleaned, strength))
-    denoise_file(source, target, streams=streams, force=True)
+    streams = cast(Streams, functools.partial(_Mixed, source.parent / CLEANED, strength))
+    denoise_file(source, target, streams=streams)

@@ -1,7 +1,7 @@
-"""Who may talk to the page's server: checks of Host, Origin and token, and the headers of every answer.
+"""Who may talk to the page's server: checks of Host, Origin and token, headers of every answer.
 
-Host: a page elsewhere must not reach this server under a name of its own (DNS rebinding).
-Origin: a page elsewhere must not change anything or open a WebSocket here (cross-site requests).
+Host: no other site reaches this server under a name of its own (DNS rebinding).
+Origin: no other site's page changes anything or opens a WebSocket here.
 Token: whoever is not on this machine must know it.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -20,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE = "rtden"
 OPEN_PATHS = frozenset({"/", "/api/login", "/api/openapi.json"})
 """Need no token: the page itself holds no secret, and asks for the token."""
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; media-src 'self'; connect-src 'self'; worker-src 'self'; "
@@ -41,34 +39,32 @@ class Guard:
     ----------
     token : str, optional
         None where only this machine reaches the server.
-    names : iterable of str
+    names : tuple of str
         Host names under which it may be called besides `localhost` and addresses.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, names: tuple[str, ...] = ()) -> None:
         self._app, self._token = app, token
-        self._names = {"localhost", *(name.lower() for name in names)}
+        self._names = {"localhost", *map(str.lower, names)}
         if token is not None:
             own = socket.gethostname().lower()
-            self._names |= {own, f"{own}.local", f"{own.partition('.')[0]}.local"}
+            self._names |= {own, f"{own.partition('.')[0]}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused connection, or pass it on."""
-        if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-            return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"].endswith(("response.start", "websocket.http.response.start")):
+            if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(HTTPConnection(scope))
+        kind = scope["type"]
+        refusal = None if kind == "lifespan" else self._refusal(HTTPConnection(scope))
         if refusal is None:
             await self._app(scope, receive, send_with_headers)
-        elif scope["type"] == "websocket":
+        elif kind == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
         else:
             code, sentence = refusal
@@ -78,38 +74,33 @@ class Guard:
 
     def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """Return the status code and the sentence with which a connection is refused, or None."""
-        host = connection.headers.get("host", "")
+        scope, host = connection.scope, connection.headers.get("host", "").lower()
         if not self._is_ours(host):
             return 403, "this server does not answer to that host name; see 'rtden ui --name'."
-        writes = (
-            connection.scope["type"] == "websocket" or connection.scope["method"] not in READING
-        )
+        writes = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
         if writes and not _same_origin(connection, host):
             return 403, "another site's page may not do this."
-        path = connection.scope["path"]
-        if path in OPEN_PATHS or path.startswith("/static/") or self.knows(connection):
+        path = scope["path"]
+        if path in OPEN_PATHS or path.startswith("/static/") or self._knows_token(connection):
             return None
         return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."
 
     def _is_ours(self, host: str) -> bool:
-        name = _host_name(host)
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if name in self._names:
             return True
-        try:
-            address = ipaddress.ip_address(name)
+        try:  # an address cannot be bent by a name server; from outside it still needs the token
+            return ipaddress.ip_address(name).is_loopback or self._token is not None
         except ValueError:
             return False
-        # No name server can bend an address; from outside it still needs the token.
-        return address.is_loopback or self._token is not None
 
-    def knows(self, connection: HTTPConnection) -> bool:
-        """Return whether a connection carries the token, in the cookie or as a bearer token."""
+    def _knows_token(self, connection: HTTPConnection) -> bool:
         if self._token is None:
             return True
         scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-        return (scheme.lower() == "bearer" and same_text(given.strip(), self._token)) or same_text(
-            connection.cookies.get(COOKIE, ""), cookie_value(self._token)
-        )
+        if scheme.lower() == "bearer" and same_text(given.strip(), self._token):
+            return True
+        return same_text(connection.cookies.get(COOKIE, ""), cookie_value(self._token))
 
 
 def cookie_value(token: str) -> str:
@@ -122,21 +113,13 @@ def same_text(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 
-def _host_name(host: str) -> str:
-    """Return the name or address in a Host header, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().rstrip(".")
-
-
 def _same_origin(connection: HTTPConnection, host: str) -> bool:
     """Return whether a request comes from this server's own page, or from no page at all.
 
     Browsers send Origin with every request that writes, and with every WebSocket; scripts do not.
     """
-    site = connection.headers.get("sec-fetch-site", "same-origin")
-    if site not in {"same-origin", "none"}:
+    if connection.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
         return False
-    origin = connection.headers.get("origin")
     secure = connection.scope["scheme"] in {"https", "wss"}
-    return origin is None or origin.lower() == f"http{'s' * secure}://{host.lower()}"
+    origin = connection.headers.get("origin")
+    return origin is None or origin.lower() == f"http{'s' * secure}://{host}"

@@ -1,4 +1,4 @@
-"""Recordings that the page is given: a temporary folder, a queue, and a process that works through it."""
+"""Recordings that the page is given: a temporary folder, a queue, and a process that works."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rtden.errors import InputError, RtdenError
 
@@ -23,11 +23,10 @@ MOST_FILES = 50
 FOLDER_PREFIX = "rtden-ui-"
 PROGRESS_SECONDS = 0.2
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-State = Literal["uploading", "waiting", "working", "ready", "failed"]
 
 
 class TooMuchError(InputError):
-    """An upload is beyond a limit."""
+    """A request is beyond a limit."""
 
 
 @dataclass
@@ -37,12 +36,19 @@ class Job:
     id: str
     name: str
     folder: Path
-    suffix: str
     bytes: int = 0
-    state: State = "uploading"
+    state: str = "uploading"
+    """Then "waiting", "working", "ready" or "failed"."""
     progress: float = 0.0
     error: str | None = None
-    report: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    noise_removed_db: float | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the upload's name, or nothing if it is none of the usual kind."""
+        suffix = Path(self.name).suffix
+        return suffix if _SUFFIX.fullmatch(suffix) else ""
 
     @property
     def source(self) -> Path:
@@ -56,13 +62,8 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a visitor may know, for JSON."""
-        names = ("id", "name", "bytes", "state", "error")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "progress": round(self.progress, 3),
-            "seconds": self.report.get("seconds"),
-            "noise_removed_db": self.report.get("noise_removed_db"),
-        }
+        shown = ("id", "name", "bytes", "state", "progress", "error", "seconds", "noise_removed_db")
+        return {name: getattr(self, name) for name in shown}
 
 
 class Jobs:
@@ -86,11 +87,10 @@ class Jobs:
 
     def get(self, job_id: str) -> Job | None:
         """Return a recording, or None if there is none of that id."""
-        with self._changed:
-            return self._jobs.get(job_id)
+        return self._jobs.get(job_id)
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
-        """Store an upload and queue it.
+        """Store an upload of so many bytes, as it says, and queue it.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Jobs:
         InputError
             If it is empty, or the disk is full.
         """
-        job = self._register(name, announced)
+        job = self._register(shown_name(name), announced)
         try:
             with job.source.open("wb") as file:
                 async for block in blocks:
@@ -108,14 +108,11 @@ class Jobs:
                     file.write(block)
             if not job.bytes:
                 raise InputError("the upload is empty; choose a recording.")
-        except OSError as error:
-            self.remove(job.id)
-            raise InputError(
-                f"the upload could not be stored ({error.strerror}); make room on the disk."
-            ) from None
-        except BaseException:  # a visitor that leaves, too
-            self.remove(job.id)
-            raise
+        except BaseException as error:  # a visitor who leaves, too
+            self.remove(job)
+            if not isinstance(error, OSError):
+                raise
+            raise InputError(f"the upload cannot be stored ({error.strerror}).") from None
         with self._changed:
             job.state = "waiting"
             self._changed.notify_all()
@@ -125,35 +122,26 @@ class Jobs:
         self._check_size(announced)
         with self._changed:
             if len(self._jobs) >= MOST_FILES:
-                raise TooMuchError(
-                    f"there are {MOST_FILES} recordings already; remove some of them first."
-                )
+                raise TooMuchError(f"there are {MOST_FILES} recordings already; remove some first.")
             job_id = secrets.token_hex(8)
-            shown = shown_name(name)
-            suffix = Path(shown).suffix
-            folder = self._folder / job_id
-            folder.mkdir()
-            job = Job(job_id, shown, folder, suffix if _SUFFIX.fullmatch(suffix) else "")
-            self._jobs[job_id] = job
+            self._jobs[job_id] = job = Job(job_id, name, self._folder / job_id)
+            job.folder.mkdir()
             return job
 
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
             raise TooMuchError(
                 f"a recording may have up to {self.most_bytes / 1e6:.0f} MB here; "
-                "use 'rtden file' for larger ones."
+                "'rtden file' takes larger ones."
             )
 
-    def remove(self, job_id: str) -> bool:
-        """Forget a recording and its files; return whether there was one."""
+    def remove(self, job: Job) -> None:
+        """Forget a recording and its files."""
         with self._changed:
-            job = self._jobs.pop(job_id, None)
-            if job is None:
-                return False
+            self._jobs.pop(job.id, None)
             if job.state == "working" and self._child is not None:
                 self._child.kill()
         shutil.rmtree(job.folder, ignore_errors=True)
-        return True
 
     def close(self) -> None:
         """Forget all recordings, end the work and remove the folder."""
@@ -166,31 +154,34 @@ class Jobs:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                job = next((job for job in self._jobs.values() if job.state == "waiting"), None)
-                if job is None or self._closed:
-                    if self._child is not None:  # its memory is given back between queues
-                        self._child.kill()
-                        self._child = None
-                    if self._closed:
-                        return
-                    self._changed.wait()
-                    continue
-                job.state = "working"
-                self._child = child = self._child or _Child()
+        while (found := self._next()) is not None:
+            job, child = found
             try:
-                for done in child.work(job):
-                    job.progress = done
-                job.report, job.state = child.report, "ready"
+                for share in child.work(job):
+                    job.progress = share
+                job.state = "ready"
             except RtdenError as error:
                 told = str(error).replace(str(job.source), job.name)
                 job.error, job.state = told.replace(job.source.name, job.name), "failed"
             except (EOFError, OSError):
-                job.error = "this recording ended the program that read it; it may be damaged."
+                self._child = None
+                job.error = "the program that reads recordings ended; this one may be damaged."
                 job.state = "failed"
-                with self._changed:
+
+    def _next(self) -> tuple[Job, _Child] | None:
+        """Return the next recording, with a child to work on it, or None at the end."""
+        with self._changed:
+            while not self._closed:
+                for job in self._jobs.values():
+                    if job.state == "waiting":
+                        job.state = "working"
+                        self._child = self._child or _Child()
+                        return job, self._child
+                if self._child is not None:  # its memory is given back between queues
+                    self._child.kill()
                     self._child = None
+                self._changed.wait()
+        return None
 
 
 class _Child:
@@ -202,10 +193,9 @@ class _Child:
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
-        self.report: dict[str, Any] = {}
 
-    def work(self, job: Job) -> Any:
-        """Clean a recording; yield the share that is done, 0 to 1, then set :attr:`report`.
+    def work(self, job: Job) -> Iterator[float]:
+        """Clean a recording; yield the share that is done, and note in the job what came of it.
 
         Raises
         ------
@@ -215,15 +205,11 @@ class _Child:
             If the process has ended.
         """
         self._pipe.send((job.source, job.result))
-        while True:
-            kind, value = self._pipe.recv()
-            if kind == "progress":
-                yield value
-            elif kind == "failed":
-                raise RtdenError(value)
-            else:
-                self.report = value
-                return
+        while isinstance(said := self._pipe.recv(), float):
+            yield said
+        if isinstance(said, str):
+            raise RtdenError(said)
+        job.seconds, job.noise_removed_db = said
 
     def kill(self) -> None:
         """End the process at once."""
@@ -232,7 +218,7 @@ class _Child:
 
 
 def _serve(pipe: Any) -> None:
-    """Clean what the pipe names until it is closed."""
+    """Clean the recordings that the pipe names; answer with shares done, then figures or a sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the server
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
@@ -244,39 +230,34 @@ def _serve(pipe: Any) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= PROGRESS_SECONDS:
             told_at = time.monotonic()
-            pipe.send(("progress", min(1.0, done / max(total, 1))))
+            pipe.send(round(min(1.0, done / max(total, 1)), 3))
 
-    while True:
-        try:
-            source, target = pipe.recv()
-        except EOFError:
-            return
-        try:
-            report = clean(source, target, tell)
-            removed_db = round(report.noise_removed_db, 1)
-            known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
-            pipe.send(("done", {"seconds": report.seconds, "noise_removed_db": known}))
-        except RtdenError as error:
-            pipe.send(("failed", str(error)))
+    with contextlib.suppress(EOFError):  # the server has ended
+        while True:
+            try:
+                source, target = pipe.recv()
+                report = clean(source, target, tell)
+                removed_db = round(report.noise_removed_db, 1)
+                known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
+                pipe.send((round(report.seconds, 3), known))
+            except RtdenError as error:
+                pipe.send(str(error))
 
 
 def shown_name(name: str) -> str:
-    """Return a file's name as it is shown and offered for download: no folders, no control characters."""
+    """Return a file's name as it is shown: without folders and control characters, not too long."""
     last = re.split(r"[/\\]", name)[-1]
-    printable = "".join(letter for letter in last if letter.isprintable()).strip(" .")
-    stem, suffix = os.path.splitext(printable)
+    stem, suffix = os.path.splitext("".join(filter(str.isprintable, last)).strip(" ."))
     return f"{stem[:100]}{suffix[:10]}" or "recording"
 
 
 def _remove_leftovers() -> None:
-    """Remove the folders of servers of this user that were killed."""
+    """Remove the folders of servers that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         owner = folder.name[len(FOLDER_PREFIX) :].partition("-")[0]
-        if not owner.isdecimal() or folder.is_symlink():
-            continue
         try:
             os.kill(int(owner), 0)
         except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)  # only what is this user's can be removed
-        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError, OverflowError):
             continue

@@ -1,4 +1,4 @@
-"""The page's server: static files, the HTTP API that static/openapi.json describes, and two WebSockets."""
+"""The page's server: static files, the API that static/openapi.json describes, two WebSockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,262 +27,30 @@ from rtden.model import list_models
 from rtden.web.cleaning import BANDS, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
-from rtden.web.live import BusyError, LiveControl, list_sides
+from rtden.web.live import BusyError, LiveControl
 
 STATIC = Path(__file__).parent / "static"
-MOST_BODY_BYTES = 10_000
-SPECTRA_PER_SECOND, STATUS_EVERY = 15, 3
+MOST_BODY_BYTES, LONGEST_BLOCK_BYTES = 10_000, 16_384
+SPECTRA_PER_SECOND, SPECTRA_PER_STATE = 15, 3
 MOST_TRIALS = 2
 """Visitors who may try their browser's microphone at a time."""
-LONGEST_BLOCK_BYTES = 16384
-MOST_MB = 500
-
-
-class Page:
-    """What the routes share."""
-
-    def __init__(self, *, token: str | None, most_mb: int, secure: bool) -> None:
-        self.token, self.secure = token, secure
-        self.live = LiveControl()
-        self.jobs = Jobs(most_bytes=most_mb * 1_000_000)
-        self.watchers: set[WebSocket] = set()
-        self.trials = 0
-        self.sender: asyncio.Task[None] | None = None
-
-    @contextlib.asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """End live sound and remove the uploads when the server ends."""
-        try:
-            yield
-        finally:
-            await run_in_threadpool(self.live.close)
-            await run_in_threadpool(self.jobs.close)
-
-    # -- status and live sound
-
-    async def status(self, _request: Request) -> Response:
-        """Answer what is here, and how it goes."""
-        return JSONResponse(
-            {
-                "version": version("rtden"),
-                "models": list_models(),
-                "bands": BANDS,
-                "most_mb": self.jobs.most_bytes // 1_000_000,
-                "live": await run_in_threadpool(self.live.state),
-                "recordings": len(self.jobs.list()),
-            }
-        )
-
-    async def devices(self, _request: Request) -> Response:
-        """Answer which inputs and outputs there are now."""
-        return JSONResponse(await run_in_threadpool(list_sides, self.live))
-
-    async def get_live(self, _request: Request) -> Response:
-        """Answer how live sound goes."""
-        return JSONResponse(await run_in_threadpool(self.live.state))
-
-    async def put_live(self, request: Request) -> Response:
-        """Switch live sound, change choices."""
-        changes = await read_object(request)
-        on, restart = changes.pop("on", None), changes.pop("restart", False)
-        if not (on is None or isinstance(on, bool)) or not isinstance(restart, bool):
-            raise SettingsError("on and restart must be true or false.")
-        await run_in_threadpool(self.live.change, on, changes, restart=restart)
-        return JSONResponse(await run_in_threadpool(self.live.state))
-
-    async def recorded(self, request: Request) -> Response:
-        """Answer with one of the two files of the last recording of live sound."""
-        folder, side = self.live.recording, request.path_params["side"]
-        if folder is None or side not in {"noisy", "cleaned"}:
-            return refuse(404, "there is no such recording.")
-        return FileResponse(folder / f"{side}.wav", filename=f"{folder.name} {side}.wav")
-
-    async def levels(self, socket: WebSocket) -> None:
-        """Send spectra (bytes) and states (JSON) for as long as somebody looks."""
-        await socket.accept()
-        self.watchers.add(socket)
-        if self.sender is None or self.sender.done():
-            self.sender = asyncio.create_task(self._send_levels())
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:
-                await socket.receive_bytes()
-        self.watchers.discard(socket)
-
-    async def _send_levels(self) -> None:
-        """Look once for all who watch."""
-        looks = 0
-        while self.watchers:
-            messages: list[str | bytes] = []
-            if looks % STATUS_EVERY == 0:
-                messages.append(json.dumps(self.live.state()))
-            if (spectra := self.live.spectra()) is not None:
-                messages.append(spectra)
-            looks += 1
-            for socket in [*self.watchers]:
-                try:
-                    for message in messages:
-                        await (
-                            socket.send_text(message)
-                            if isinstance(message, str)
-                            else socket.send_bytes(message)
-                        )
-                except (WebSocketDisconnect, RuntimeError):
-                    self.watchers.discard(socket)
-            await asyncio.sleep(1.0 / SPECTRA_PER_SECOND)
-
-    # -- recordings
-
-    async def list_files(self, _request: Request) -> Response:
-        """Answer what became of the recordings."""
-        return JSONResponse({"files": [job.to_dict() for job in self.jobs.list()]})
-
-    async def add_file(self, request: Request) -> Response:
-        """Take in a recording: the body is the file."""
-        name = request.query_params.get("name", "")
-        if not name:
-            raise InputError("give the recording's name: /api/files?name=talk.wav.")
-        announced = int(request.headers.get("content-length", "0"))
-        job = await self.jobs.add(name, request.stream(), announced)
-        return JSONResponse(job.to_dict(), 201)
-
-    async def clear_files(self, _request: Request) -> Response:
-        """Remove all recordings."""
-        for job in self.jobs.list():
-            await run_in_threadpool(self.jobs.remove, job.id)
-        return Response(status_code=204)
-
-    async def get_file(self, request: Request) -> Response:
-        """Answer what became of a recording."""
-        return JSONResponse(self._job(request).to_dict())
-
-    async def remove_file(self, request: Request) -> Response:
-        """Remove a recording."""
-        await run_in_threadpool(self.jobs.remove, self._job(request).id)
-        return Response(status_code=204)
-
-    async def preview(self, request: Request) -> Response:
-        """Answer with a recording to listen to: before in the left channel, after in the right."""
-        return FileResponse(self._ready(request).folder / "preview.flac", media_type="audio/flac")
-
-    async def picture(self, request: Request) -> Response:
-        """Answer with both spectrograms, a byte per band, column after column."""
-        path = self._ready(request).folder / "picture.bin"
-        return FileResponse(path, media_type="application/octet-stream")
-
-    async def download(self, request: Request) -> Response:
-        """Answer with the denoised recording, mixed with the original at a strength below 1."""
-        job, text = self._ready(request), request.query_params.get("strength", "1")
-        if not re.fullmatch(r"0(\.\d{1,4})?|1(\.0{1,4})?", text):
-            raise InputError("strength must be a number from 0 to 1.")
-        stem = Path(job.name).stem
-        path, later = job.result, None
-        if float(text) < 1.0:
-            path = job.folder / f"mix-{secrets.token_hex(4)}{job.suffix}"
-            kept = job.folder / "cleaned.flac"
-            await run_in_threadpool(remix, job.source, kept, path, float(text))
-            later = BackgroundTask(path.unlink, missing_ok=True)
-        kind = "application/octet-stream"  # never shown in the browser, whatever it holds
-        name = f"{stem}.denoised{job.suffix}"
-        return FileResponse(path, media_type=kind, filename=name, background=later)
-
-    def _job(self, request: Request) -> Job:
-        job = self.jobs.get(request.path_params["id"])
-        if job is None:
-            raise UnknownError("there is no such recording.")
-        return job
-
-    def _ready(self, request: Request) -> Job:
-        job = self._job(request)
-        if job.state != "ready":
-            raise BusyError("this recording is not ready.")
-        return job
-
-    # -- the browser's microphone
-
-    async def trial(self, socket: WebSocket) -> None:
-        """Denoise 16-bit PCM frames from the browser; the first message says rate and strength."""
-        await socket.accept()
-        if self.trials >= MOST_TRIALS:
-            await socket.close(4409, f"{MOST_TRIALS} others are trying it now; wait a little.")
-            return
-        self.trials += 1
-        try:
-            wanted = json.loads(await socket.receive_text())
-            from rtden.frames import FrameDenoiser
-
-            frames = await run_in_threadpool(FrameDenoiser, int(wanted["rate_hz"]))
-            await socket.send_json({"latency_ms": frames.latency_ms})
-            while True:
-                message = await socket.receive()
-                if message["type"] == "websocket.disconnect":
-                    return
-                if text := message.get("text"):
-                    frames.strength = min(1.0, max(0.0, float(json.loads(text)["strength"])))
-                elif len(pcm := message["bytes"]) <= LONGEST_BLOCK_BYTES:
-                    await socket.send_bytes(await run_in_threadpool(frames.process, pcm))
-        except WebSocketDisconnect:
-            return
-        except (RtdenError, ValueError, KeyError, TypeError) as error:
-            await socket.close(4400, str(error)[:120])
-        finally:
-            self.trials -= 1
-
-    # -- the token
-
-    async def login(self, request: Request) -> Response:
-        """Set the cookie for whoever knows the token."""
-        given = (await read_object(request)).get("token")
-        if self.token is None:
-            return Response(status_code=204)
-        if not isinstance(given, str) or not same_text(given.strip(), self.token):
-            await asyncio.sleep(1.0)  # guessing is to be slow
-            return refuse(401, "this is not the token.")
-        answer = Response(status_code=204)
-        answer.set_cookie(
-            COOKIE,
-            cookie_value(self.token),
-            max_age=365 * 86400,
-            secure=self.secure,
-            httponly=True,
-            samesite="strict",
-        )
-        return answer
-
-    def routes(self) -> list[Route | WebSocketRoute | Mount]:
-        """Return the routes."""
-        return [
-            Route("/", _static_file("index.html")),
-            Mount("/static", StaticFiles(directory=STATIC)),
-            Route("/api/openapi.json", _static_file("openapi.json")),
-            Route("/api/login", self.login, methods=["POST"]),
-            Route("/api/status", self.status),
-            Route("/api/devices", self.devices),
-            Route("/api/live", self.get_live),
-            Route("/api/live", self.put_live, methods=["PUT"]),
-            Route("/api/live/recording/{side}", self.recorded),
-            WebSocketRoute("/api/live/levels", self.levels),
-            Route("/api/files", self.list_files),
-            Route("/api/files", self.add_file, methods=["POST"]),
-            Route("/api/files", self.clear_files, methods=["DELETE"]),
-            Route("/api/files/{id}", self.get_file),
-            Route("/api/files/{id}", self.remove_file, methods=["DELETE"]),
-            Route("/api/files/{id}/preview", self.preview),
-            Route("/api/files/{id}/picture", self.picture),
-            Route("/api/files/{id}/download", self.download),
-            WebSocketRoute("/api/trial", self.trial),
-        ]
+STRENGTH = re.compile(r"0(\.\d{1,4})?|1(\.0{1,4})?")
 
 
 class UnknownError(RtdenError):
     """There is nothing of that name."""
 
 
+CODES: dict[type[Exception], int] = {UnknownError: 404, BusyError: 409, TooMuchError: 413}
+"""Status codes of errors; 422 is that of any other RtdenError."""
+
+
 def make_app(
     *,
     token: str | None = None,
     names: tuple[str, ...] = (),
-    most_mb: int = MOST_MB,
-    secure: bool = False,
+    most_mb: int = 500,
+    https: bool = False,
 ) -> Starlette:
     """Return the server as an ASGI application.
 
@@ -294,10 +62,10 @@ def make_app(
         Host names under which it may be called besides addresses and this machine's own.
     most_mb : int
         Largest upload.
-    secure : bool
-        Whether it is reached over HTTPS only.
+    https : bool
+        Whether it is reached over HTTPS.
     """
-    page = Page(token=token, most_mb=most_mb, secure=secure)
+    page = _Page(token, most_mb, https)
     return Starlette(
         routes=page.routes(),
         lifespan=page.lifespan,
@@ -306,31 +74,193 @@ def make_app(
     )
 
 
-def refuse(code: int, sentence: str) -> JSONResponse:
-    """Return a refusal in one sentence."""
+class _Page:
+    """What the routes share: live sound, the recordings, the visitors who look on."""
+
+    def __init__(self, token: str | None, most_mb: int, https: bool) -> None:
+        self._token, self._https = token, https
+        self._live, self._jobs = LiveControl(), Jobs(most_bytes=most_mb * 1_000_000)
+        self._watchers: set[WebSocket] = set()
+        self._sender: asyncio.Task[None] | None = None
+        self._trials = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """End live sound and remove the uploads when the server ends."""
+        try:
+            yield
+        finally:
+            await run_in_threadpool(self._live.close)
+            await run_in_threadpool(self._jobs.close)
+
+    def routes(self) -> list[Route | WebSocketRoute | Mount]:
+        job = "/api/files/{id}"
+        return [
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/", lambda _request: FileResponse(STATIC / "index.html")),
+            Route("/api/openapi.json", lambda _request: FileResponse(STATIC / "openapi.json")),
+            Route("/api/login", self._login, methods=["POST"]),
+            Route("/api/status", self._status),
+            Route("/api/devices", self._devices),
+            Route("/api/live", self._change_live, methods=["GET", "PATCH"]),
+            Route("/api/live/recording/{side}", self._recorded),
+            Route("/api/files", self._files, methods=["GET", "POST", "DELETE"]),
+            Route(job, self._file, methods=["GET", "DELETE"]),
+            Route(f"{job}/preview", self._preview),
+            Route(f"{job}/picture", self._picture),
+            Route(f"{job}/download", self._download),
+            WebSocketRoute("/api/live/levels", self._levels),
+            WebSocketRoute("/api/trial", self._trial),
+        ]
+
+    async def _login(self, request: Request) -> Response:
+        given, answer = (await _object(request)).get("token"), Response(status_code=204)
+        if self._token is None:
+            return answer
+        if not isinstance(given, str) or not same_text(given.strip(), self._token):
+            await asyncio.sleep(1.0)  # guessing is slow
+            return _refuse(401, "this is not the token.")
+        value, year = cookie_value(self._token), 365 * 86400
+        answer.set_cookie(COOKIE, value, year, secure=self._https, httponly=True, samesite="strict")
+        return answer
+
+    async def _status(self, _request: Request) -> Response:
+        known = {
+            "version": version("rtden"),
+            "models": list_models(),
+            "bands": BANDS,
+            "most_mb": self._jobs.most_bytes // 1_000_000,
+            "recordings": len(self._jobs.list()),
+            "live": await run_in_threadpool(self._live.state),
+        }
+        return JSONResponse(known)
+
+    async def _devices(self, _request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._live.devices))
+
+    async def _change_live(self, request: Request) -> Response:
+        if request.method == "PATCH":
+            await run_in_threadpool(self._live.change, await _object(request))
+        return JSONResponse(await run_in_threadpool(self._live.state))
+
+    async def _recorded(self, request: Request) -> Response:
+        folder, side = self._live.recording, request.path_params["side"]
+        path = None if folder is None else folder / f"{side}.wav"
+        if path is None or side not in {"noisy", "cleaned"} or not path.is_file():
+            raise UnknownError("there is no such recording.")
+        return FileResponse(path, filename=f"{path.parent.name} {path.name}")
+
+    async def _levels(self, socket: WebSocket) -> None:
+        """Send spectra (bytes) and states (JSON) for as long as somebody looks."""
+        await socket.accept()
+        self._watchers.add(socket)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_levels())
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await socket.receive_bytes()
+        self._watchers.discard(socket)
+
+    async def _send_levels(self) -> None:
+        """Look once for all who watch."""
+        looks = 0
+        while self._watchers:
+            spectra = self._live.spectra()
+            state = json.dumps(self._live.state()) if looks % SPECTRA_PER_STATE == 0 else None
+            looks += 1
+            for socket in [*self._watchers]:
+                try:
+                    if state is not None:
+                        await socket.send_text(state)
+                    if spectra is not None:
+                        await socket.send_bytes(spectra)
+                except (WebSocketDisconnect, RuntimeError):  # gone meanwhile
+                    self._watchers.discard(socket)
+            await asyncio.sleep(1.0 / SPECTRA_PER_SECOND)
+
+    async def _files(self, request: Request) -> Response:
+        if request.method == "POST":
+            name = request.query_params.get("name", "")
+            announced = int(request.headers.get("content-length", "0"))
+            job = await self._jobs.add(name, request.stream(), announced)
+            return JSONResponse(job.to_dict(), 201)
+        if request.method == "DELETE":
+            for job in self._jobs.list():
+                await run_in_threadpool(self._jobs.remove, job)
+            return Response(status_code=204)
+        return JSONResponse({"files": [job.to_dict() for job in self._jobs.list()]})
+
+    async def _file(self, request: Request) -> Response:
+        job = self._job(request)
+        if request.method == "DELETE":
+            await run_in_threadpool(self._jobs.remove, job)
+            return Response(status_code=204)
+        return JSONResponse(job.to_dict())
+
+    async def _preview(self, request: Request) -> Response:
+        path = self._job(request, ready=True).folder / "preview.flac"
+        return FileResponse(path, media_type="audio/flac")
+
+    async def _picture(self, request: Request) -> Response:
+        path = self._job(request, ready=True).folder / "picture.bin"
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def _download(self, request: Request) -> Response:
+        job, text = self._job(request, ready=True), request.query_params.get("strength", "1")
+        if not STRENGTH.fullmatch(text):
+            raise InputError("strength must be a number from 0 to 1.")
+        path, later = job.result, None
+        if float(text) < 1.0:
+            path = job.folder / f"mix-{secrets.token_hex(4)}{job.suffix}"
+            later = BackgroundTask(path.unlink, missing_ok=True)
+            await run_in_threadpool(remix, job.source, path, float(text))
+        name, kind = f"{Path(job.name).stem}.denoised{job.suffix}", "application/octet-stream"
+        return FileResponse(path, media_type=kind, filename=name, background=later)
+
+    def _job(self, request: Request, *, ready: bool = False) -> Job:
+        job = self._jobs.get(request.path_params["id"])
+        if job is None:
+            raise UnknownError("there is no such recording.")
+        if ready and job.state != "ready":
+            raise BusyError("this recording is not ready.")
+        return job
+
+    async def _trial(self, socket: WebSocket) -> None:
+        """Denoise the browser's microphone: JSON with rate and strength, then 16-bit PCM."""
+        await socket.accept()
+        if self._trials >= MOST_TRIALS:
+            await socket.close(4409, f"{MOST_TRIALS} others are trying it now; wait a little.")
+            return
+        self._trials += 1
+        try:
+            from rtden.frames import FrameDenoiser
+
+            rate_hz = int(json.loads(await socket.receive_text())["rate_hz"])
+            with await run_in_threadpool(FrameDenoiser, rate_hz) as frames:
+                await socket.send_json({"latency_ms": frames.latency_ms})
+                while (message := await socket.receive())["type"] == "websocket.receive":
+                    if text := message.get("text"):
+                        frames.strength = float(json.loads(text)["strength"])
+                    elif len(pcm := message["bytes"]) <= LONGEST_BLOCK_BYTES:
+                        await socket.send_bytes(await run_in_threadpool(frames.process, pcm))
+        except WebSocketDisconnect:
+            return
+        except (RtdenError, ValueError, KeyError, TypeError, OverflowError) as error:
+            await socket.close(4400, str(error)[:120])
+        finally:
+            self._trials -= 1
+
+
+def _refuse(code: int, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence}, code)
 
 
 async def _in_one_sentence(_request: Request, error: Exception) -> Response:
-    codes: dict[type[Exception], int] = {BusyError: 409, TooMuchError: 413, UnknownError: 404}
-    return refuse(codes.get(type(error), 422), str(error))
+    return _refuse(CODES.get(type(error), 422), str(error))
 
 
-def _static_file(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(_request: Request) -> Response:
-        return FileResponse(STATIC / name)
-
-    return answer
-
-
-async def read_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object in a request's body.
-
-    Raises
-    ------
-    InputError
-        If it is too long or something else.
-    """
+async def _object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in a request's body."""
     body = b""
     async for block in request.stream():
         body += block
@@ -341,5 +271,5 @@ async def read_object(request: Request) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InputError("the request must be a JSON object.")
+        raise SettingsError("the request must be a JSON object.")
     return found

@@ -111,7 +111,7 @@ async function change(changes) {
   let failure = "";
   try {
     if (changes.on) storage.started = (startedHere = true) ? "yes" : "";
-    render(await send("/api/live", "PUT", changes));
+    render(await send("/api/live", "PATCH", changes));
   } catch (error) {
     failure = error.message;
     if (error.code === 409) startedHere = false;
@@ -193,7 +193,7 @@ async function refreshDevices() {
   fill($("output"), found.outputs, [["", "The system's output"], ["virtual-mic", "Virtual microphone, for calls"]]);
 }
 function fill(box, devices, first) {
-  const options = [...first, ...devices.map((device) => [device.name, device.default ? `${device.label} (default)` : device.label])];
+  const options = [...first, ...devices.map((device) => [device.name, device.default ? `${device.name} (default)` : device.name])];
   const key = JSON.stringify(options);
   if (box.dataset.key === key) return;
   box.dataset.key = key;
@@ -215,7 +215,7 @@ function hold(down) {
   if (down === holding || !state?.on) return;
   holding = down;
   $("compare").textContent = down ? "You hear the original" : "Hold to hear the original";
-  send("/api/live", "PUT", { bypassed: down }).catch(() => {});
+  send("/api/live", "PATCH", { bypassed: down }).catch(() => {});
 }
 $("compare").addEventListener("pointerdown", () => hold(true));
 for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => hold(false));
