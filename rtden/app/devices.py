@@ -35,7 +35,7 @@ def devices(
     for kind, name in DEFAULT_NAMES.items():
         table.add_row("", "", f"{kind}s ({name}):")
         for device in found:
-            hidden = device.server and (device.server.monitor_of or device.server.own)
+            hidden = device.server and device.server.hidden
             if device.channels(kind) and (all_hosts or not hidden):
                 table.add_row(
                     "*" if device.is_default(kind) else "",

@@ -14,6 +14,7 @@ from rtden.live.devices import (
     Device,
     find_device,
     load_portaudio,
+    look_anew,
     server_devices,
 )
 from rtden.live.fade import SmoothReader
@@ -120,12 +121,8 @@ class _Device:
 
         Every stream of PortAudio's must be closed.
         """
-        if self.server_name:
-            return
-        sounddevice = load_portaudio()
-        with quiet_stderr():
-            sounddevice._terminate()  # python-sounddevice has no other way
-            sounddevice._initialize()
+        if not self.server_name:
+            look_anew()
 
     def _make_ring(self) -> None:
         raise NotImplementedError

@@ -113,6 +113,14 @@ def portaudio_devices() -> list[Device]:
     ]
 
 
+def look_anew() -> None:
+    """Make PortAudio look for devices again; every stream of PortAudio's must be closed."""
+    sounddevice = load_portaudio()
+    with quiet_stderr():
+        sounddevice._terminate()  # python-sounddevice has no other way
+        sounddevice._initialize()
+
+
 def find_device(
     wanted: str, kind: Kind, devices: Sequence[Device] | None = None, *, before: str = ""
 ) -> Device:

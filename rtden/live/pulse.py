@@ -100,6 +100,11 @@ class PulseDevice:
     own: bool
     """Whether an rtden made it."""
 
+    @property
+    def hidden(self) -> bool:
+        """Whether lists leave it out: monitors, and what an rtden made."""
+        return self.own or bool(self.monitor_of)
+
 
 @dataclass(frozen=True)
 class Module:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rtden.errors import RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
-from rtden.live.devices import DeviceSource, list_devices
+from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
 from rtden.live.saved import Choices, load_saved, save
@@ -176,17 +176,23 @@ class LiveControl:
 
     def devices(self) -> dict[str, Any]:
         """Return the inputs and outputs that there are now, for JSON."""
+        found = server_devices()
         with self._lock:
-            if self._engine is None:
-                DeviceSource.look_anew()
-            devices = list_devices()
+            if not found:
+                if self._engine is None:
+                    look_anew()
+                found = portaudio_devices()
         return {
             f"{kind}s": [
-                {"name": device.name, "default": getattr(device, f"is_default_{kind}")}
-                for device in devices
-                if device.channels(kind)
+                {
+                    "name": device.server.name if device.server else device.name,
+                    "label": device.name,
+                    "default": device.is_default(kind),
+                }
+                for device in found
+                if device.channels(kind) and not (device.server and device.server.hidden)
             ]
-            for kind in ("input", "output")
+            for kind in DEFAULT_NAMES
         }
 
 

@@ -193,7 +193,7 @@ async function refreshDevices() {
   fill($("output"), found.outputs, [["", "The system's output"], ["virtual-mic", "Virtual microphone, for calls"]]);
 }
 function fill(box, devices, first) {
-  const options = [...first, ...devices.map((device) => [device.name, device.default ? `${device.name} (default)` : device.name])];
+  const options = [...first, ...devices.map((device) => [device.name, device.default ? `${device.label} (default)` : device.label])];
   const key = JSON.stringify(options);
   if (box.dataset.key === key) return;
   box.dataset.key = key;
