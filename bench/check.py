@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from drivers import PEERS, Driver, FilePath, NumpyWork, Rtden, rtden_file
+from drivers import Driver, FilePath, NumpyWork, Rtden, rtden_file
+from peer_drivers import PEERS
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
@@ -75,7 +76,7 @@ def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
             starts=0,
             progress=lambda done, _: bar.update(task, completed=done),
         )
-    factors = {name: cost.real_time_factors for name, cost in costs.items()}
+    factors = {name: cost.cpu_per_second for name, cost in costs.items()}
     pairs = [(name, NUMPY) for name in ours] + [("rtden", name) for name in beside]
     return {f"{above} / {below}": ratios(factors[above], factors[below]) for above, below in pairs}
 

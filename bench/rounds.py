@@ -81,9 +81,9 @@ class Cost:
     """From a sample's arrival until it can be played, time to compute aside; None if the recording must be complete."""
 
     @property
-    def real_time_factors(self) -> list[float]:
-        """Processing time over audio time, of each round."""
-        return [seconds / self.audio_seconds for seconds in self.seconds]
+    def cpu_per_second(self) -> list[float]:
+        """CPU time on all cores over audio time, of each round."""
+        return [seconds / self.audio_seconds for seconds in self.processor_seconds]
 
     @property
     def cores(self) -> float:
