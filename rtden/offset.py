@@ -1,0 +1,67 @@
+"""Removes the constant offset of a microphone before the transform."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rtden.types import Array
+
+SLOWEST_WEIGHT = 1.0 / 16.0
+"""Lowest weight of a new block in the running mean: with blocks of 512 samples, 0.37 s."""
+SIGNIFICANCE = 4.0
+"""Standard errors by which a mean must differ from zero to count as an offset."""
+ARRIVAL = 0.7
+"""Fraction of the offset that the first sample of a stream with an offset reaches."""
+
+
+class OffsetBlocker:
+    """Subtracts the running mean of a stream as far as it differs from zero significantly.
+
+    An offset appears as a step at the start of a stream, which the network cannot mask, and as a
+    residue in the lowest band. Sound without an offset passes unchanged: the mean of a few blocks
+    of speech or noise lies within its standard error. There is no delay. Blocks of one length
+    give the same samples however a stream was cut before.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._blocks = 0
+        self._mean = self._variance = self._removed = 0.0
+
+    def __call__(self, samples: Array) -> Array:
+        """Return a block without its offset, shape (samples,); the same array where it has none."""
+        first = int(np.argmax(samples != 0.0))
+        sound = samples[first:]
+        if samples[first] == 0.0:  # digital silence: a new stream may follow
+            self.reset()
+            return samples
+        before, starts = self._removed, self._blocks == 0
+        self._follow(sound)
+        error = math.sqrt(self._variance / min(self._blocks, 2.0 / SLOWEST_WEIGHT - 1.0))
+        size = max(abs(self._mean) - SIGNIFICANCE * error, 0.0)
+        self._removed = after = math.copysign(size, self._mean)
+        if before == after == 0.0:
+            return samples
+        if not starts:
+            course = np.linspace(before, after, len(samples) + 1)[1:]
+            return samples - course.astype(np.float32)
+        # Up to where the offset arrives there is only the ringing of a resampler.
+        arrived = first + int(np.argmax(sound * np.sign(after) > ARRIVAL * size))
+        blocked = samples - np.float32(after)
+        blocked[:arrived] = 0.0
+        return blocked
+
+    def _follow(self, sound: Array) -> None:
+        """Take the samples of a block into the mean, and its variance from block to block."""
+        mean = float(np.mean(sound, dtype=np.float64))
+        inside = float(np.var(sound, dtype=np.float64)) / len(sound)
+        deviation = mean - self._mean if self._blocks else 0.0
+        self._blocks += 1
+        weight = max(1.0 / self._blocks, SLOWEST_WEIGHT)
+        self._mean += weight * (mean - self._mean)
+        self._variance += weight * (max(deviation**2, inside) - self._variance)
