@@ -91,7 +91,7 @@ class StreamDenoiser:
         # Waiting for the denoisers: the input, and the same at the model's rate; and the gains of what they gave.
         self._input, self._low, self._gains = nothing, nothing, nothing
         self._gains_from = 0
-        self.fed_samples = self.given_samples = 0
+        self.fed_samples = self.returned_samples = 0
 
     def feed(self, block: Array) -> Array:
         """Take in samples of shape (samples, channels); return those that are ready."""
@@ -110,7 +110,7 @@ class StreamDenoiser:
 
     def flush(self) -> Array:
         """End the stream: return what is owed, so that the output lasts as long as the input to the sample, and reset."""
-        owed = self.fed_samples - self.given_samples
+        owed = self.fed_samples - self.returned_samples
         low = self._before.feed(np.zeros((0, self.channels), np.float32), last=True)
         if self._full_band:
             self._low = np.concatenate([self._low, low])
@@ -130,7 +130,7 @@ class StreamDenoiser:
         below = _side_by_side(denoised)
         if not self._full_band:
             return below
-        around = _side_by_side([denoiser.top_gains for denoiser in self.denoisers])
+        around = _side_by_side([denoiser.high_band_gains for denoiser in self.denoisers])
         self._gains = np.concatenate([self._gains, around])
         low, self._low = self._low[: len(below)], self._low[len(below) :]
         return below - around * low
@@ -142,7 +142,7 @@ class StreamDenoiser:
             self._full_band and samples and len(self._gains)
         ):  # a stream of one sample has none at the model's rate
             at = (
-                np.arange(self.given_samples, self.given_samples + samples)
+                np.arange(self.returned_samples, self.returned_samples + samples)
                 * self._model_hz
                 // self.rate_hz
                 - self._gains_from
@@ -151,7 +151,7 @@ class StreamDenoiser:
             resampled = resampled + gains * self._input[:samples]
             self._input = self._input[samples:]
             self._gains, self._gains_from = self._gains[at[-1] :], self._gains_from + int(at[-1])
-        self.given_samples += samples
+        self.returned_samples += samples
         return resampled
 
 
