@@ -170,7 +170,9 @@ class _Interpreter:
         runtime = find_runtime()
         self.runtime = runtime.__name__.split(".")[0]
         try:
-            self._interpreter = runtime.Interpreter(model_content=model.content, num_threads=threads)
+            self._interpreter = runtime.Interpreter(
+                model_content=model.content, num_threads=threads
+            )
             inputs, outputs = _named_tensors(self._interpreter)
             self.stateful = len(inputs) > 1
             self.key = (columns if self.stateful else 0, *user)

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -251,13 +251,15 @@ class Denoiser:
     ----------
     frames, features, network, inverter, mix
         The stages of a step, in order. `network` may be replaced.
+    silence : SilenceDetector
+        Tells the steps for which the network is skipped.
     high_band : HighBandGain
         The gain for sound above the model's band.
     latency : Latency
         Of the algorithm and of the steps that are computed together.
     """
 
-    STAGES = {
+    STAGES: ClassVar[dict[str, str]] = {
         "frames": "transform",
         "features": "push",
         "network": "infer",
@@ -339,7 +341,7 @@ class Denoiser:
         self.high_band = HighBandGain(
             spec, overlap=geometry.overlap, hop=geometry.inverted_hop, frames=len(self._gains)
         )
-        self._silence = SilenceDetector(self._silence_samples())
+        self.silence = SilenceDetector(self._silence_samples())
         self._block = np.empty(self._block_samples, np.float32)
 
     def _silence_samples(self) -> int:
@@ -422,7 +424,7 @@ class Denoiser:
         self._reset(0)
 
     def _reset(self, tail_samples: int) -> None:
-        for stage in (self.frames, self.features, self.network, self.inverter, self._silence):
+        for stage in (self.frames, self.features, self.network, self.inverter, self.silence):
             stage.reset()
         self.mix.reset()
         self.high_band.reset(tail_samples)
@@ -502,7 +504,7 @@ class Denoiser:
         self.features.push(power(self.frames.transform()))
         step = self._geometry.step_samples
         silent = [
-            self._silence.push(self.frames.newest_input(start, start + step))
+            self.silence.push(self.frames.newest_input(start, start + step))
             for start in range(0, self._block_samples, step)
         ]
         if any(silent):

@@ -31,7 +31,8 @@ class SilenceDetector:
     """
 
     def __init__(self, needed_samples: int) -> None:
-        self._needed_samples, self._silent_samples = needed_samples, 0
+        self.needed_samples: float = needed_samples
+        self._silent_samples = 0
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -45,7 +46,7 @@ class SilenceDetector:
             max(float(samples.max()), -float(samples.min())) < SILENCE
         )
         self._silent_samples = self._silent_samples + count if silent else 0
-        return self._silent_samples >= self._needed_samples
+        return self._silent_samples >= self.needed_samples
 
 
 class PendingColumns:

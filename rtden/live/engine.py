@@ -538,7 +538,7 @@ class LiveEngine:
             else 0.0
             for side in (source, sink)
         ]
-        inside = self._stream.fed_samples - self._stream.given_samples
+        inside = self._stream.fed_samples - self._stream.returned_samples
         return (
             source.ring.fill_samples / source.rate_hz
             + age[0]
