@@ -56,7 +56,8 @@ class Oracle:
         """Return the masks of the next columns."""
         start = self._frame
         self._frame += columns.shape[1] * self.spec.frames_per_column
-        return self._perfect[start : self._frame].T
+        masks: Array = self._perfect[start : self._frame].T
+        return masks
 
     def reset(self) -> None:
         """Begin again."""

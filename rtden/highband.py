@@ -41,6 +41,7 @@ class HighBandGain:
         ramp = np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop))
         self._fade = np.minimum(ramp, np.float32(1.0))
         self._block_samples = frames * hop
+        self._gains: Array | None
         self.reset()
 
     def reset(self, tail_samples: int = 0) -> None:
@@ -55,7 +56,7 @@ class HighBandGain:
         self._course = np.empty((blocks, len(self._levels)), np.float32)
         self._strengths = np.empty((blocks, 2), np.float32)
         self._start = self._stop = 0
-        self._gains: Array | None = None
+        self._gains = None
 
     def push(self, block: int, band_gains: Array, strengths: tuple[float, float]) -> None:
         """Take in the gains of a block's frames, shape (frames, n_mels).

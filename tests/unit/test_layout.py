@@ -15,18 +15,8 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *("types", "extras", "errors", "settings", "model", "quiet"),
-    *(
-        "noise",
-        "ring",
-        "spectral",
-        "mel",
-        "autoencoder",
-        "griffinlim",
-        "denoiser",
-        "resample",
-        "stream",
-    ),
+    *("types", "extras", "errors", "settings", "model", "quiet", "noise", "ring", "spectral", "mel"),
+    *("autoencoder", "griffinlim", "resting", "highband", "denoiser", "resample", "stream"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
