@@ -15,7 +15,19 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *("types", "extras", "errors", "settings", "model", "quiet", "noise", "ring", "spectral", "mel"),
+    *(
+        "types",
+        "extras",
+        "errors",
+        "settings",
+        "model",
+        "quiet",
+        "noise",
+        "offset",
+        "ring",
+        "spectral",
+    ),
+    *("trackers", "mel"),
     *("autoencoder", "griffinlim", "resting", "highband", "denoiser", "resample", "stream"),
 )
 """The modules at the top: each may import those before it."""
