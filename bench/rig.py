@@ -150,7 +150,7 @@ class Rig:
             again = event()
             heapq.heappush(self._events, (self.now + again, number, event))
             if self.now >= self.worker_sleeps_until:
-                while self.engine.work():
+                while self.engine._worker.work():
                     pass
         self.now = ends_at
 
@@ -200,5 +200,5 @@ class Rig:
             kept[-samples:] = new
 
     def _check(self) -> float:
-        self.engine._keeper.check()
+        self.engine._devices.check()
         return CHECK_SECONDS

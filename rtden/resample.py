@@ -94,7 +94,7 @@ class Interpolator:
         reach = self._bank.reach if self._bank else 0
         # From the first input of the period that holds the next output, shape (channels, samples).
         self._held = np.zeros((self._channels, reach), np.float32)
-        self._taken_samples = self._given_samples = 0
+        self._taken_samples = self.given_samples = 0
 
     @property
     def delay_seconds(self) -> float:
@@ -105,7 +105,7 @@ class Interpolator:
         """Return how many more input samples complete the next `outputs` output samples."""
         if self._bank is None:
             return outputs
-        newest = (self._given_samples + outputs - 1) * self._bank.down // self._bank.up
+        newest = (self.given_samples + outputs - 1) * self._bank.down // self._bank.up
         return max(0, newest + self._bank.reach + 1 - self._taken_samples)
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
@@ -114,11 +114,12 @@ class Interpolator:
         `last` ends the stream: the output then lasts as long as the input.
         """
         if self._bank is None:
+            self.given_samples += len(block)
             return block
         if not last:
             return self._interpolate(self._bank, block)
         taken = self._taken_samples + len(block)
-        owed = round(taken * self.target_hz / self.source_hz) - self._given_samples
+        owed = round(taken * self.target_hz / self.source_hz) - self.given_samples
         silence = np.zeros((self.missing_samples(owed), self._channels), np.float32)
         out = self._interpolate(self._bank, np.concatenate([block, silence]))[:owed]
         self.reset()
@@ -126,9 +127,9 @@ class Interpolator:
 
     def _interpolate(self, bank: _FilterBank, block: Array) -> Array:
         self._taken_samples += len(block)
-        first = self._given_samples // bank.rows  # period of the next output
+        first = self.given_samples // bank.rows  # period of the next output
         ready = -((bank.reach - self._taken_samples) * bank.up // bank.down)
-        start, stop = self._given_samples - first * bank.rows, ready - first * bank.rows
+        start, stop = self.given_samples - first * bank.rows, ready - first * bank.rows
         batches = max(0, -(-stop // (bank.rows * BATCH_PERIODS)))
         before, samples = self._held.shape[1], self._held.shape[1] + len(block)
         # Windows of the newest period may reach beyond the input, where they meet zeros: what they
@@ -140,8 +141,8 @@ class Interpolator:
         out = np.empty((self._channels, batches * BATCH_PERIODS * bank.rows), np.float32)
         for signal, target in zip(held, out, strict=True):
             bank.apply(signal, target, start, stop)
-        self._given_samples = max(ready, self._given_samples)
-        kept = (self._given_samples // bank.rows - first) * bank.step
+        self.given_samples = max(ready, self.given_samples)
+        kept = (self.given_samples // bank.rows - first) * bank.step
         self._held = held[:, kept:samples]
         ready_samples: Array = out[:, start : max(start, stop)].T
         return ready_samples
@@ -220,6 +221,10 @@ class Drift:
     def delay_samples(self) -> int:
         """By how much the output lags behind."""
         return DRIFT_HALF_SAMPLES
+
+    def missing_samples(self, outputs: int) -> int:
+        """Return how many more input samples complete the next `outputs`, or one too many."""
+        return outputs + 2 * DRIFT_HALF_SAMPLES - len(self._held) + (self.ppm > 0.0)
 
     def flush(self) -> Array:
         """Return what is still owed, shape (samples, channels)."""

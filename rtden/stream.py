@@ -81,6 +81,14 @@ class StreamDenoiser:
             if isinstance(resampler, Interpolator)
         )
 
+    @property
+    def missing_samples(self) -> int:
+        """Samples without which the next step of a low-delay stream cannot be completed."""
+        step = self.denoisers[0].step_samples
+        if not isinstance(self._before, Interpolator):
+            return step
+        return self._before.missing_samples(step - self._before.given_samples % step)
+
     def reset(self) -> None:
         """Forget the stream."""
         for denoiser in self.denoisers:
@@ -130,7 +138,7 @@ class StreamDenoiser:
         below = _side_by_side(denoised)
         if not self._full_band:
             return below
-        around = _side_by_side([denoiser.high_band_gains for denoiser in self.denoisers])
+        around = _side_by_side([denoiser.top_gains for denoiser in self.denoisers])
         self._gains = np.concatenate([self._gains, around])
         low, self._low = self._low[: len(below)], self._low[len(below) :]
         return below - around * low

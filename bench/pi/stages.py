@@ -16,8 +16,6 @@ import numpy as np
 import soundfile
 
 from rtden import Denoiser
-from rtden.mel import Features
-from rtden.model import ModelSpec
 
 FEATURES_WITHIN = 1e-5
 """Largest difference of the features, whose unit is 20 dB."""
@@ -25,27 +23,26 @@ BOUND_DB = -80.0
 """Of the difference of what comes of the same features, relative to the output."""
 
 
-class Recorder(Features):
-    """Features that are kept."""
+class Recorder(Denoiser):
+    """A denoiser that keeps its features."""
 
-    def __init__(self, features: Features, spec: ModelSpec) -> None:
-        super().__init__(spec, features.columns.shape[1])
-        self.kept: list[np.ndarray] = []
+    def reset(self) -> None:
+        """Forget the stream, but not its features."""
+        super().reset()
+        self.kept: list[np.ndarray] = getattr(self, "kept", [])
 
-    def push(self, frames_power: np.ndarray) -> None:
-        """Slide in new columns and keep the window."""
-        super().push(frames_power)
-        self.kept.append(self.columns.copy())
+    def _mel(self) -> None:
+        super()._mel()
+        self.kept.append(self._mel_window.columns.copy())
 
 
-class Replayer(Recorder):
-    """Features that come from elsewhere."""
+class Replayer(Denoiser):
+    """A denoiser that takes its features from elsewhere."""
 
     given: Iterator[np.ndarray]
 
-    def push(self, _: np.ndarray) -> None:
-        """Take the next window."""
-        self.columns[...] = next(self.given)
+    def _mel(self) -> None:
+        self._mel_window.columns[...] = next(self.given)
 
 
 def run(denoiser: Denoiser, recording: str) -> np.ndarray:
@@ -56,17 +53,16 @@ def run(denoiser: Denoiser, recording: str) -> np.ndarray:
 
 def main(task: str, recording: str, file: str) -> None:
     """Record, or compare and leave with 1 where the machines do not agree."""
-    denoiser = Denoiser()
-    denoiser.features = recorder = Recorder(denoiser.features, denoiser.spec)
-    out = run(denoiser, recording)
+    recorder = Recorder()
+    out = run(recorder, recording)
     if task == "record":
         np.savez(file, features=np.stack(recorder.kept), out=out)
         return
     theirs = np.load(file)
     apart = float(np.abs(np.stack(recorder.kept) - theirs["features"]).max())
-    denoiser.features = replayer = Replayer(recorder, denoiser.spec)
+    replayer = Replayer()
     replayer.given = iter(theirs["features"])
-    difference = run(denoiser, recording) - theirs["out"]
+    difference = run(replayer, recording) - theirs["out"]
     level_db = 10.0 * np.log10(np.mean(np.square(difference)) / np.mean(np.square(out)) + 1e-30)
     print(f"features: largest difference {apart:.1e} (bound {FEATURES_WITHIN:.0e})")
     print(f"what comes of the same features: {level_db:.0f} dB (bound {BOUND_DB:.0f} dB)")

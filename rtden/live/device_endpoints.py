@@ -197,6 +197,7 @@ class DeviceSource(_Device):
     kind: Kind = "input"
     exhausted = False
     muted = False
+    notify: Callable[[], None] = staticmethod(lambda: None)
 
     def _make_ring(self) -> None:
         self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
@@ -205,6 +206,7 @@ class DeviceSource(_Device):
         self.ring.write(block)
         self.block_samples = samples
         self.called_at = perf_counter()
+        self.notify()
         if status:
             self.flagged_blocks += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -52,6 +53,8 @@ class Source(Endpoint, Protocol):
     """Where sound comes from."""
 
     exhausted: bool
+    notify: Callable[[], None]
+    """Called after each block, in the callback: neither may it take long nor allocate."""
 
 
 class Sink(Endpoint, Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,7 +81,9 @@ class _Paced:
 
 
 class FileSource(_Paced):
-    """A recording as a microphone."""
+    """A file as a microphone."""
+
+    notify: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, path: Path) -> None:
         self._open = ExitStack()
@@ -96,8 +99,10 @@ class FileSource(_Paced):
         block = next(self._blocks, None)
         if block is None:
             self.exhausted = True
+            self.notify()
             return False
         self.ring.write(block)
+        self.notify()
         return True
 
     def stop(self) -> None:

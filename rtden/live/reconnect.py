@@ -26,7 +26,7 @@ class _Side:
     disconnects: int = 0
 
 
-class Keeper:
+class Reconnector:
     """Watches the two sides of a live engine and opens again, by name and with growing pauses, what was lost.
 
     :meth:`check` is called a few times a second, from one thread. To see a device that has come back, PortAudio must be
@@ -62,6 +62,10 @@ class Keeper:
     def disconnects(self) -> int:
         """How often a side was lost."""
         return self.source.disconnects + self.sink.disconnects
+
+    def begin(self) -> None:
+        """Count the time without blocks from now on."""
+        self.source.seen_at = self.sink.seen_at = self._clock()
 
     def check(self) -> None:
         """Look whether both sides are alive, and whether it is time to try one again.

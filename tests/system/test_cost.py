@@ -23,7 +23,7 @@ from rtden.model import find_model, load_spec
 
 pytestmark = pytest.mark.real_time
 
-STAGES = ["frames", "features", "network", "inverter", "mix"]
+STAGES = ["frames", "mel", "autoencoder", "griffinlim", "mix"]
 
 
 @pytest.fixture(scope="module")

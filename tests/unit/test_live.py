@@ -16,8 +16,9 @@ from soak import imbalance, soak
 from rtden import Denoiser, Settings
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import AudioFileError, SettingsError
+from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS
 from rtden.live.endpoints import open_sink, open_source
-from rtden.live.engine import EXCESS_SECONDS, TOLERATED_SECONDS, LiveEngine
+from rtden.live.engine import LiveEngine
 from rtden.live.fade import FADE_SECONDS
 from rtden.live.plan import live_settings, settings_for_total_latency
 from rtden.ring import Ring
@@ -192,7 +193,7 @@ def test_a_delay_that_has_grown_is_not_held() -> None:
     rig.sink.ring.write(
         np.zeros(round(0.045 * RATE_HZ), np.float32)
     )  # less than what is dropped at once
-    rig.engine._control.restart()
+    rig.engine._delay.drift.restart()
     rig.run(3.0)
     assert rig.delay_seconds() == pytest.approx(before + 0.045, abs=0.002)
     rig.run(8.0)
@@ -207,7 +208,7 @@ def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) ->
     rig.run(1.0)
     excess_seconds = 0.03
     rig.sink.ring.write(np.zeros(round(excess_seconds * RATE_HZ), np.float32))
-    rig.engine._control.restart()
+    rig.engine._delay.drift.restart()
     for _ in range(80):  # eight seconds; it is held after five
         rig.run(0.1)
         if rig.engine.status().dropouts:

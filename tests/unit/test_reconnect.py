@@ -5,7 +5,12 @@ import itertools
 import pytest
 from rig import SimulatedDevice
 
-from rtden.live.reconnect import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, STALLED_SECONDS, Keeper
+from rtden.live.reconnect import (
+    FIRST_RETRY_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    STALLED_SECONDS,
+    Reconnector,
+)
 
 
 class World:
@@ -22,7 +27,7 @@ class World:
             device.look_anew = self.look_anew  # type: ignore[method-assign]
             device.start()
         self.stopped_when_looking: list[tuple[bool, bool]] = []
-        self.keeper = Keeper(self.source, self.sink, clock=lambda: self.now)
+        self.keeper = Reconnector(self.source, self.sink, clock=lambda: self.now)
 
     def look_anew(self) -> None:
         self.looked_anew += 1

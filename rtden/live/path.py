@@ -1,0 +1,169 @@
+"""The sound path of a live stream: from the source's samples to the sink's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rtden.resample import Drift, Interpolator
+from rtden.settings import Settings
+from rtden.stream import StreamDenoiser
+from rtden.types import Array
+
+IDLE_SECONDS = 5.0
+"""Digital silence after which nothing is computed: longer than the network remembers."""
+
+LOUDEST = 1000.0
+"""Samples as large as this, 60 dB above full scale, are faults."""
+
+
+@dataclass
+class Controls:
+    """What may be changed while sound runs, from any thread; it holds from the next step on."""
+
+    strength: float = 1.0
+    limit_db: float = math.inf
+    bypassed: bool = False
+    """Whether the sound passes unchanged, as late as otherwise."""
+    muted: bool = False
+
+
+class SoundPath:
+    """Brings sound to the sink's rate and clock, and denoises it.
+
+    Parameters
+    ----------
+    source_hz, sink_hz : int
+    source_channels, channels : int
+        Channels of the input, and of what is denoised and returned: one, the mean of the input's,
+        or as many as the first ones of the input.
+    controls : Controls
+    model, settings, full_band :
+        As for :class:`rtden.StreamDenoiser`.
+
+    Attributes
+    ----------
+    idle : bool
+        Whether the input has been digital silence for so long that nothing is computed.
+    ppm : float
+        How much faster to play.
+    """
+
+    def __init__(
+        self,
+        source_hz: int,
+        sink_hz: int,
+        *,
+        source_channels: int,
+        channels: int,
+        controls: Controls,
+        model: str | Path | None = None,
+        settings: Settings | None = None,
+        full_band: bool = True,
+    ) -> None:
+        self.source_hz, self.sink_hz, self.channels = source_hz, sink_hz, channels
+        self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
+        self._rate_change = Interpolator(source_hz, sink_hz, channels=channels)
+        self._drift = Drift(channels=channels)
+        self._stream = StreamDenoiser(
+            model,
+            settings,
+            rate_hz=sink_hz,
+            channels=channels,
+            low_delay=True,
+            full_band=full_band,
+        )
+        # The first steps are slow: not while sound waits.
+        self._stream.feed(np.zeros((sink_hz // 10, channels), np.float32))
+        self._stream.reset()
+        self.denoisers, self._controls = self._stream.denoisers, controls
+        self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz
+        self.ppm = 0.0
+        self.idle, self._silent_samples, self._owed_samples = False, 0, 0.0
+
+    @property
+    def bridge_seconds(self) -> float:
+        """Delay of the way to the sink's rate and clock."""
+        return self._rate_change.delay_seconds + self._drift.delay_samples / self.sink_hz
+
+    @property
+    def path_seconds(self) -> float:
+        """Delay of the denoiser and of the resamplers around it."""
+        return self.denoisers[0].latency.seconds + self._stream.resampling_seconds
+
+    @property
+    def resampling_seconds(self) -> float:
+        """Delay of all that changes rates."""
+        return self.bridge_seconds + self._stream.resampling_seconds
+
+    @property
+    def inside_samples(self) -> int:
+        """Samples at the sink's rate that are in the denoiser."""
+        return self._stream.fed_samples - self._stream.returned_samples
+
+    @property
+    def missing_samples(self) -> int:
+        """Input samples without which no further step can be completed."""
+        if self.idle:
+            return round(self.step_seconds * self.source_hz)
+        missing = self._drift.missing_samples(self._stream.missing_samples)
+        return self._rate_change.missing_samples(missing)
+
+    def mix(self, captured: Array) -> Array:
+        """Return captured samples with the channels that are denoised; shapes (samples, channels).
+
+        Samples that are not finite, or absurdly large, are silenced.
+        """
+        mixed: Array
+        if self.channels > 1 or captured.shape[1] == 1:
+            mixed = captured[:, : self.channels].copy()
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                mixed = captured @ self._mean
+        flat = mixed.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.dot(flat, flat) < LOUDEST**2:  # nor if it is NaN
+                flat[~(np.abs(flat) < LOUDEST)] = 0.0
+        return mixed
+
+    def feed(self, mixed: Array) -> Array:
+        """Return the samples that are ready; shapes (samples, channels)."""
+        if mixed.any():
+            self._silent_samples, self.idle = 0, False
+        else:
+            self._silent_samples += len(mixed)
+        if self._silent_samples > IDLE_SECONDS * self.source_hz:
+            return self._rest(len(mixed))
+        self._apply()
+        self._drift.ppm = self.ppm
+        return self._stream.feed(self._drift.feed(self._rate_change.feed(mixed)))
+
+    def flush(self) -> Array:
+        """Return what is owed at the end of the input."""
+        rest = self._rate_change.feed(np.zeros((0, self.channels), np.float32), last=True)
+        cleaned = [
+            self._stream.feed(part) for part in (self._drift.feed(rest), self._drift.flush())
+        ]
+        return np.concatenate([*cleaned, self._stream.flush()])
+
+    def _apply(self) -> None:
+        """Bring the denoisers in line with the controls."""
+        controls = self._controls
+        strength = 0.0 if controls.bypassed else controls.strength
+        for denoiser in self.denoisers:
+            if denoiser.strength != strength:
+                denoiser.strength = strength
+            if denoiser.limit_db != controls.limit_db:
+                denoiser.limit_db = controls.limit_db
+
+    def _rest(self, samples: int) -> Array:
+        """Return silence for silence. All that the stages hold is silence, too: they skip it."""
+        if not self.idle:
+            self.idle, self._owed_samples = True, 0.0
+        self._owed_samples += samples * self.sink_hz / self.source_hz / (1.0 + self.ppm * 1e-6)
+        ready = int(self._owed_samples)
+        self._owed_samples -= ready
+        return np.zeros((ready, self.channels), np.float32)

@@ -1,0 +1,225 @@
+"""The worker of the live engine: one turn brings what was captured to the output ring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from rtden.live.delay import DelayPolicy, Geometry, SideView
+from rtden.live.endpoints import Endpoint, Sink, Source
+from rtden.live.fade import NOTHING_SEEN, fade_in
+from rtden.live.meters import LevelMeter
+from rtden.live.path import Controls, SoundPath
+from rtden.live.reconnect import Reconnector
+from rtden.live.recorder import Recorder
+from rtden.live.status import SampleCounts
+from rtden.noise import NoiseMeter
+from rtden.types import Array
+
+MUTE_SECONDS = 0.02
+MOST_SECONDS = 0.1
+"""Sound that one turn processes at most."""
+
+
+class Worker:
+    """Takes captured sound in steps of the denoiser and delivers what comes out, at the planned delay.
+
+    Parameters
+    ----------
+    source, sink : Source, Sink
+    devices : Reconnector
+        Knows which device is lost.
+    delay : DelayPolicy
+    controls : Controls
+    make_path : callable
+        Returns the sound path between the two as they are now.
+    clock : callable
+        Returns the time in seconds.
+
+    Attributes
+    ----------
+    recorder : Recorder or None
+        Takes what comes in and what goes out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        devices: Reconnector,
+        delay: DelayPolicy,
+        controls: Controls,
+        make_path: Callable[[], SoundPath],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.source, self.sink, self.devices, self.delay = source, sink, devices, delay
+        self._controls, self._make_path = controls, make_path
+        self._clock = clock
+        self.recorder: Recorder | None = None
+        self._taken = self._returned = self._discarded = self._padding = 0
+        self.meters = LevelMeter(), LevelMeter()
+        self._volume = 1.0
+        self.busy_seconds = 0.0
+        self._build()
+
+    def _build(self) -> None:
+        """Make what depends on the rates of the two sides."""
+        source, sink = self.source, self.sink
+        self.rings = source.ring, sink.ring
+        self.path = path = self._make_path()
+        self.delay.begin(
+            Geometry(source.rate_hz, sink.rate_hz, path.step_seconds, path.path_seconds)
+        )
+        samples = round(MOST_SECONDS * source.rate_hz)
+        self._chunk = np.empty((samples, source.ring.channels), np.float32)
+        self.noise = NoiseMeter(source.rate_hz, sink.rate_hz)
+        self._lost_samples = 0
+        self._last_in = self._last_out = np.zeros(path.channels, np.float32)
+        self._await_step()
+
+    def _await_step(self) -> None:
+        ring = self.rings[0]
+        self.wake_at = ring.read_samples + self.path.missing_samples
+        """Samples of the source with which the next step can be completed."""
+
+    @property
+    def counts(self) -> SampleCounts:
+        """What became of every sample; exact between two turns."""
+        source, sink = self.rings
+        return SampleCounts(
+            captured=source.written_samples,
+            skipped=source.lost_samples,
+            taken=self._taken,
+            waiting=source.fill_samples,
+            returned=self._returned,
+            discarded=self._discarded,
+            padding_samples=self._padding,
+            played=sink.read_samples - sink.lost_samples,
+            dropped=sink.lost_samples,
+            ready=sink.written_samples - sink.read_samples,
+        )
+
+    def work(self, *, whole_steps: bool = True) -> bool:
+        """Process a tenth of a second at most; return whether there was enough for a step.
+
+        Without `whole_steps` any sound is enough: the source has ended.
+        """
+        if self.rings != (self.source.ring, self.sink.ring):  # a device came back with another rate
+            self._build()
+        if self.devices.sink.lost_at is not None and self.delay.sink_lost():
+            self._drop_stale()  # whether or not sound comes: the source may be gone, too
+        ring = self.rings[0]
+        if not ring.fill_samples or (whole_steps and ring.written_samples < self.wake_at):
+            return False
+        began = time.perf_counter()
+        if not self.source.exhausted and (late := self.delay.skip(*self._views())):
+            ring.skip(late)
+        self._process(self._chunk[: min(ring.fill_samples, len(self._chunk))])
+        self._await_step()
+        self.busy_seconds += time.perf_counter() - began
+        return True
+
+    def finish(self) -> None:
+        """Process what waits, and deliver what the denoiser holds: the source has ended."""
+        while self.work(whole_steps=False):
+            pass
+        self._pass_on(self.path.flush())
+
+    def _process(self, chunk: Array) -> None:
+        ring = self.rings[0]
+        got = ring.read_into(chunk)
+        self._taken += got
+        mixed = self.path.mix(chunk[:got])
+        if ring.lost_samples != self._lost_samples:
+            self._lost_samples = ring.lost_samples
+            fade_in(mixed, self._last_in, self.path.source_hz)
+        self._last_in = mixed[-1]
+        self.meters[0].feed(mixed)
+        self.noise.before(_mono(mixed))
+        if self.recorder is not None:
+            self.recorder.noisy(mixed)
+        self.path.ppm = self.delay.ppm
+        self._pass_on(self.path.feed(mixed))
+
+    def _pass_on(self, cleaned: Array) -> None:
+        if len(cleaned) == 0:
+            return
+        cleaned = np.clip(cleaned, -1.0, 1.0)
+        self.noise.after(_mono(cleaned))
+        if self.recorder is not None:
+            self.recorder.cleaned(cleaned)
+        volume = 0.0 if self._controls.muted else 1.0
+        if volume != self._volume or volume != 1.0:
+            cleaned = self._faded(cleaned, volume)
+        self.meters[1].feed(cleaned)
+        self._returned += len(cleaned)
+        self._deliver(cleaned)
+
+    def _faded(self, cleaned: Array, volume: float) -> Array:
+        """Return sound on its way to a volume."""
+        most = len(cleaned) / (MUTE_SECONDS * self.path.sink_hz)
+        end = self._volume + min(most, max(-most, volume - self._volume))
+        ramp = np.linspace(self._volume, end, len(cleaned), dtype=np.float32)[:, None]
+        self._volume = end
+        faded: Array = cleaned * ramp
+        return faded
+
+    def _deliver(self, block: Array) -> None:
+        """Hand a block to the sink, at the planned delay."""
+        ring = self.rings[1]
+        if self.devices.sink.lost_at is not None:
+            self.delay.sink_lost()
+            self._drop_stale()
+            self._discarded += len(block)
+            return
+        source, sink = self._views()
+        decision = self.delay.before(source, sink, self.devices.source.disconnects)
+        if decision.keep is not None:
+            ring.drop_oldest(decision.keep)
+        if decision.pad is not None:
+            self._pad(decision.pad, block)
+        ring.write(block)
+        self._last_out = block[-1].copy()
+        reader = self.sink.reader
+        left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
+        source, sink = self._views()
+        inside, now = self.path.inside_samples, self._clock()
+        decision = self.delay.after(
+            source, sink, inside=inside, left=left, block=len(block), now=now
+        )
+        if decision.keep is not None:
+            ring.drop_oldest(decision.keep)
+
+    def _views(self) -> tuple[SideView, SideView]:
+        source, sink = self.rings
+        return _view(self.source, source.read_samples), _view(
+            self.sink, sink.read_samples - sink.lost_samples
+        )
+
+    def _drop_stale(self) -> None:
+        """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
+        self.rings[1].drop_oldest(0)
+        self._last_out = np.zeros(self.path.channels, np.float32)
+
+    def _pad(self, samples: int, block: Array) -> None:
+        """Put silence before a block: what waits before it fades out, the block fades in."""
+        silence = np.zeros((samples, self.path.channels), np.float32)
+        fade_in(silence, self._last_out, self.path.sink_hz)
+        self.rings[1].write(silence)
+        last = silence[-1] if samples else self._last_out
+        fade_in(block, last, self.path.sink_hz)
+        self._padding += samples
+
+
+def _view(side: Endpoint, passed: int) -> SideView:
+    ring = side.ring
+    return SideView(
+        ring.fill_samples, side.block_samples, side.called_at, passed, ring.missing_samples
+    )
+
+
+def _mono(block: Array) -> Array:
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
