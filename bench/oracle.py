@@ -20,18 +20,21 @@ from rtden import Denoiser, Settings
 from rtden.files.audio_file import read_aligned
 from rtden.measure.metrics import pesq_wb, si_sdr_db
 from rtden.mel import MelBank
-from rtden.spectral import power, stft
+from rtden.model import ModelSpec, load_spec
+from rtden.spectral import power, stft, window_pair
 from rtden.types import Array
 
 GRIFFIN_LIM = ((0, 1), (1, 2), (2, 2), (4, 2), (8, 2), (2, 4), (8, 4))
 
 
-class Oracle(Denoiser):
-    """A denoiser that knows the clean signal: a band's gain is the root of its clean over its noisy power."""
+class Oracle:
+    """A network that knows the clean signal: a mask is the root of clean over noisy power."""
 
-    def __init__(self, clean: Array, noisy: Array, settings: Settings) -> None:
-        super().__init__(settings=settings)
-        spec = self.spec
+    runtime, stateful, memory_columns = "none", True, 1
+
+    def __init__(self, clean: Array, noisy: Array, spec: ModelSpec) -> None:
+        self.spec, self._frame = spec, 0
+        window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         padding = (spec.n_fft - spec.frame_hop, 3 * spec.n_fft)
         clean_mel, noisy_mel = (
@@ -41,7 +44,7 @@ class Oracle(Denoiser):
                         np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[
                             :: spec.frame_hop
                         ],
-                        self._window,
+                        window,
                     )
                 )
             )
@@ -49,9 +52,16 @@ class Oracle(Denoiser):
         )
         self._perfect = np.sqrt(clean_mel / (noisy_mel + 1e-9)).clip(0.0, 1.0)
 
-    def _autoencoder(self) -> None:
-        frame = self._frame_start // self.spec.frame_hop
-        self._band_gains[...] = self._perfect[frame : frame + len(self._band_gains)]
+    def infer(self, columns: Array) -> Array:
+        """Return the masks of the next columns."""
+        start = self._frame
+        self._frame += columns.shape[1] * self.spec.frames_per_column
+        masks: Array = self._perfect[start : self._frame].T
+        return masks
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._frame = 0
 
 
 def score(pair: tuple[Path, Path]) -> list[tuple[float, float]]:
@@ -61,8 +71,9 @@ def score(pair: tuple[Path, Path]) -> list[tuple[float, float]]:
     clean, noisy = (soxr.resample(signal, pair_hz, rate_hz) for signal in signals)
     result = []
     for iterations, frames in GRIFFIN_LIM:
-        oracle = Oracle(clean, noisy, Settings(iterations=iterations, frames=frames))
-        denoised = np.concatenate([oracle.feed(noisy), oracle.flush()])
+        settings = Settings(iterations=iterations, frames=frames)
+        denoiser = Denoiser(settings=settings, network=Oracle(clean, noisy, load_spec()))
+        denoised = np.concatenate([denoiser.feed(noisy), denoiser.flush()])
         result.append((si_sdr_db(clean, denoised), pesq_wb(clean, denoised, rate_hz)))
     return result
 

@@ -10,7 +10,10 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ("bench/*.md", "bench/pi/*.md", "bench/results/*", "models/*.md", "models/*-data.json")
+SHOWN = (
+    *("bench/*.md", "bench/pi/*.md", "bench/results/*"),
+    *("models/*.md", "models/*-data.json", "CHANGELOG.md", "CONTRIBUTING.md"),
+)
 """Files outside docs/ that become part of the site, under the same paths."""
 
 

@@ -1,25 +1,27 @@
 """The signal path, end to end: ring, frames, mels, autoencoder, Griffin-Lim, overlap-add.
 
-:class:`Denoiser` is pure (arrays in, arrays out) and the only implementation: the live engine, files, benchmarks,
-evaluation and tests all run it.
+:class:`Denoiser` is pure (arrays in, arrays out) and the only implementation: the live engine, files,
+benchmarks, evaluation and tests all run it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.autoencoder import Autoencoder
+from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
-from rtden.mel import BandSpread, MelWindow, band_edges_hz
-from rtden.model import ModelSpec, find_model, load_spec
-from rtden.ring import Ring
+from rtden.highband import HighBandGain
+from rtden.mel import BandSpread, Features
+from rtden.model import Model, ModelSpec, load_spec
+from rtden.resting import PENDING_STEPS, PendingColumns, SilenceDetector
 from rtden.settings import (
     HOPS_PER_STEP,
     SHORTEST_OVERLAP_SAMPLES,
@@ -28,21 +30,11 @@ from rtden.settings import (
     check_strength,
     gain_floor,
 )
-from rtden.spectral import power, rfft_into, window_pair
+from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array, Spectra
 
 LOUDEST = 1000.0
-"""Samples are limited to this (60 dB above full scale), so that a corrupt stream cannot overflow the spectra."""
-
-TOP_HZ = (5000.0, 8000.0)
-"""Bands centred between these tell what becomes of sound above the model's band (`Denoiser.top_gains`): where fricatives are, and the
-training speech still is. Beyond, the network lets less of the speech through and more of the noise."""
-QUIET_DB = -80.0
-"""Input whose peaks stay below this, in dB of full scale, is silence: once the network sees nothing else, it is not asked."""
-QUIET = 10.0 ** (QUIET_DB / 20.0)
-REST_STEPS = 8
-"""Steps of silence that the network is given at once: half of the work and less, and when it answers again at most 7 to catch up with, which
-a weak machine must do within its buffer."""
+"""Samples are limited to this (60 dB above full scale): a corrupt stream cannot overflow spectra."""
 
 
 class Latency(NamedTuple):
@@ -51,44 +43,42 @@ class Latency(NamedTuple):
     samples: int
     seconds: float
 
-
-class TopCourse(NamedTuple):
-    """What the top gains of a call are drawn from: a point a frame in place of a gain a sample."""
-
-    levels: Array
-    """Of the frames that share the beginning of each block, and of its own, shape (blocks, meeting + inverted frames)."""
-    strengths: Array
-    """At the beginning and at the end of each block, shape (blocks, 2)."""
-    start: int
-    stop: int
-    """The samples that were given, of those of the blocks."""
+    @property
+    def ms(self) -> float:
+        """The delay in milliseconds."""
+        return 1000.0 * self.seconds
 
 
 def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
-    """Return the latency of a model under some settings: a step, what is still to overlap, and the columns that the network looks ahead."""
-    overlap = (
-        spec.n_fft - spec.hop if settings.overlap_samples is None else settings.overlap_samples
-    )
-    samples = (settings.hops_per_step + spec.lookahead) * spec.hop + overlap
+    """Return the latency of a model under some settings.
+
+    It is a step, the samples that still have to overlap, and the columns that the network looks
+    ahead.
+    """
+    overlap = settings.overlap_samples
+    longest = spec.n_fft - spec.hop
+    samples = (settings.hops_per_step + spec.lookahead) * spec.hop
+    samples += longest if overlap is None else overlap
     return Latency(samples, samples / spec.rate_hz)
 
 
 def settings_for_latency(
-    wish_ms: float, *, model: str | Path | None = None, settings: Settings | None = None
+    ms: float, *, model: str | Path | Model | None = None, settings: Settings | None = None
 ) -> tuple[Settings, Latency]:
-    """Return the settings that make the most of an algorithmic latency, and the latency that they give.
+    """Return the settings that use an algorithmic latency best, and the latency that they give.
 
-    Quality comes first: the longest overlap that fits. If all of it fits, what is left goes into the largest hops_per_step, which
-    costs less. If nothing fits, the result is the lowest latency that there is, above the wish.
+    Quality comes first: the longest overlap that fits. If all of it fits, the rest goes into the
+    largest hops_per_step, which costs less. If nothing fits, the result is the lowest latency that
+    is possible, above the wish.
 
     Parameters
     ----------
-    wish_ms : float
-        The latency must not exceed this, in ms; infinity is a wish, too.
-    model : str or Path, optional
-        The model, as :class:`Denoiser` takes it.
+    ms : float
+        The latency must not exceed this, in ms; may be infinite.
+    model : str, Path or Model, optional
+        As for :class:`Denoiser`.
     settings : Settings, optional
-        Where everything but `hops_per_step` and `overlap_samples` comes from.
+        Source of everything but `hops_per_step` and `overlap_samples`.
 
     Raises
     ------
@@ -103,222 +93,308 @@ def settings_for_latency(
     >>> settings.hops_per_step, settings.overlap_samples, latency.samples
     (1, 149, 661)
     """
-    if not wish_ms > 0:
-        raise SettingsError(f"a latency must be more than 0 ms, not {wish_ms:g}")
-    spec = load_spec(find_model(model))
+    if not ms > 0:
+        raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
+    spec = load_spec(model)
     longest = spec.n_fft - spec.hop
-    wish_samples = wish_ms * spec.rate_hz / 1000.0
+    wish_samples = ms * spec.rate_hz / 1000.0
     spare = wish_samples - (1 + spec.lookahead) * spec.hop
     overlap = longest if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
-    settings = dataclasses.replace(
+    chosen = dataclasses.replace(
         settings or Settings(),
         hops_per_step=1,
         overlap_samples=None if overlap == longest else overlap,
     )
-    for hops_per_step in HOPS_PER_STEP:
-        larger = dataclasses.replace(settings, hops_per_step=hops_per_step)
-        if (
-            hops_per_step <= spec.frames - spec.lookahead
-            and algorithmic_latency(spec, larger).samples <= wish_samples
-        ):
-            settings = larger
-    return settings, algorithmic_latency(spec, settings)
+    for hops in HOPS_PER_STEP:
+        larger = dataclasses.replace(chosen, hops_per_step=hops)
+        fits = algorithmic_latency(spec, larger).samples <= wish_samples
+        if fits and hops <= spec.frames - spec.lookahead:
+            chosen = larger
+    return chosen, algorithmic_latency(spec, chosen)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a step and of a block, in samples and frames.
+
+    A step is `hops_per_step` hops; a block is the steps that are computed together.
+
+    Raises
+    ------
+    SettingsError
+        If the model's frames have no such overlap.
+    """
+
+    spec: ModelSpec
+    hops_per_step: int
+    steps: int
+    """Per block."""
+    overlap: int
+    """Samples by which synthesis windows overlap."""
+
+    @classmethod
+    def of(cls, spec: ModelSpec, settings: Settings, batch_steps: int) -> Geometry:
+        """Return the sizes for a model and settings."""
+        longest = spec.n_fft - spec.hop
+        overlap = longest if settings.overlap_samples is None else settings.overlap_samples
+        if overlap > longest:
+            raise SettingsError(
+                f"the frames of model '{spec.name}' overlap by {longest} samples at most: "
+                f"overlap_samples must not be {overlap}"
+            )
+        return cls(spec, settings.hops_per_step, batch_steps, overlap)
+
+    @property
+    def whole_overlap(self) -> bool:
+        """Whether the overlap is the longest: n_fft - hop."""
+        return self.overlap == self.spec.n_fft - self.spec.hop
+
+    @property
+    def step_samples(self) -> int:
+        """Samples of a step."""
+        return self.hops_per_step * self.spec.hop
+
+    @property
+    def step_frames(self) -> int:
+        """Frames of a step."""
+        return self.hops_per_step * self.spec.frames_per_column
+
+    @property
+    def inverted_every(self) -> int:
+        """Every how many frames one is inverted.
+
+        With a short overlap it is the newest frame of each column: older frames would produce
+        samples that the newer frame estimates better.
+        """
+        return 1 if self.whole_overlap else self.spec.frames_per_column
+
+    @property
+    def inverted_hop(self) -> int:
+        """Distance of inverted frames in samples."""
+        return self.inverted_every * self.spec.frame_hop
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples by which a block's output lies behind its input."""
+        return self.overlap + self.spec.lookahead * self.spec.hop
+
+
+class Mix:
+    """The last stage: the denoised signal and the input, in the shares that `strength` sets.
+
+    Parameters
+    ----------
+    strength : float
+        Wet share, 0 to 1. A new one is reached within a block, in a straight line.
+    block_samples : int
+    """
+
+    def __init__(self, strength: float, block_samples: int) -> None:
+        self.strength, self._dry = strength, np.empty(block_samples, np.float32)
+        ramp = np.arange(1, block_samples + 1, dtype=np.float32)
+        self._glide = ramp / np.float32(block_samples)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a stream with the strength that is set."""
+        self.reached = self.strength
+        """The strength at the end of the last block."""
+
+    def apply(self, wet: Array, dry: Array) -> tuple[float, float]:
+        """Mix a block in place; return the strengths at its beginning and at its end."""
+        old, new = self.reached, self.strength  # read once: another thread may set it
+        if not old == new == 1.0:
+            self.reached = new
+            share: Array | np.float32 = np.float32(new)
+            if old != new:
+                share = np.float32(old) + np.float32(new - old) * self._glide
+            np.multiply(dry, np.float32(1.0) - share, out=self._dry)
+            wet *= share
+            wet += self._dry
+        return old, new
 
 
 class Denoiser:
     """A denoiser of one stream of mono audio at the model's rate.
 
+    Streams of one model share what is loaded. One object is for one thread at a time; only
+    `strength` and `limit_db` may be set from others.
+
     >>> denoiser = Denoiser()
-    >>> clean = np.concatenate([denoiser.feed(noisy) for noisy in np.zeros((5, 441))] + [denoiser.flush()])
-    >>> len(clean)
+    >>> noisy = np.zeros(2205, np.float32)
+    >>> clean = [*map(denoiser.feed, np.split(noisy, 5)), denoiser.flush()]
+    >>> len(np.concatenate(clean))
     2205
 
     Parameters
     ----------
-    model : str or Path, optional
-        The name of a shipped model or the path of a ``.tflite`` file; the default model if None.
+    model : str, Path or Model, optional
+        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
+        model if None.
     settings : Settings, optional
         What the user chose.
     batch_steps : int
-        Steps to compute together, for recordings, which have no haste: the samples are the same and cost less, but come so many steps
-        later.
+        Steps to compute together, for files: the same samples for less, but later by as many steps.
+    network : Network, optional
+        A network to use in place of the model's; `model` is not loaded then.
 
     Raises
     ------
     ModelError
         If the model cannot be used.
     InputError
-        If the model does not answer for `hops_per_step` columns at once.
+        If the model does not return masks for `hops_per_step` columns at once.
     SettingsError
         If the model's frames have no such overlap.
 
     Attributes
     ----------
+    frames, features, network, inverter, mix
+        The stages of a step, in order. `network` may be replaced.
+    silence : SilenceDetector
+        Tells the steps for which the network is skipped.
+    high_band : HighBandGain
+        The gain for sound above the model's band.
     latency : Latency
-        Of the algorithm and of the steps that are computed together, in samples and seconds.
+        Of the algorithm and of the steps that are computed together.
     """
 
-    STAGES = ("frames", "mel", "autoencoder", "griffinlim", "mix")
-    """Names of the methods that make up a step, in order (each with a leading underscore)."""
+    STAGES: ClassVar[dict[str, str]] = {
+        "frames": "transform",
+        "features": "push",
+        "network": "infer",
+        "inverter": "push",
+        "mix": "apply",
+    }
+    """The attribute of each stage and the method that does its work, in order."""
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | Model | None = None,
         settings: Settings | None = None,
         *,
         batch_steps: int = 1,
+        network: Network | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
-        hops_per_step, path = settings.hops_per_step, find_model(model)
-        self._network = self._open(path, hops_per_step)
-        self.spec = spec = self._network.spec
-        finer = spec.frames_per_column
-        self._steps, self._block_columns = batch_steps, batch_steps * hops_per_step
-        self._step_frames, self._block_frames = (
-            hops_per_step * finer,
-            batch_steps * hops_per_step * finer,
+        hops, pending = settings.hops_per_step, batch_steps if batch_steps > 1 else PENDING_STEPS
+        self.network: Network = network or Autoencoder(
+            model, threads=settings.threads, columns=(hops, pending * hops)
         )
-        # A network that carries its memory takes many steps at once for less: those of a block, or those in which it need not answer.
-        many = batch_steps if batch_steps > 1 else REST_STEPS
-        self._many = self._open(path, many * hops_per_step) if self._network.carried else None
-        self._unheard = np.empty(
-            (spec.n_mels, many * hops_per_step, spec.input_channels), np.float32
-        )
-        self._unheard_columns = 0
-        self._step_samples = hops_per_step * spec.hop
-        self._block_samples = batch_steps * self._step_samples
-        bins = spec.n_fft // 2 + 1
-
-        longest = spec.n_fft - spec.hop
-        overlap = longest if settings.overlap_samples is None else settings.overlap_samples
-        if overlap > longest:
-            raise SettingsError(
-                f"the frames of model '{spec.name}' overlap by {longest} samples at most: overlap_samples must not be {overlap}"
-            )
-        samples = (
-            algorithmic_latency(spec, settings).samples + self._block_samples - self._step_samples
-        )
+        self.spec = spec = self.network.spec
+        self._geometry = geometry = Geometry.of(spec, settings, batch_steps)
+        self._block_samples = batch_steps * geometry.step_samples
+        samples = geometry.delay_samples + self._block_samples
         self.latency = Latency(samples, samples / spec.rate_hz)
-        # With a short overlap a column's newest frame alone is inverted: the older ones would complete sound of which it knows more.
-        self._every = 1 if overlap == longest else finer
-        inverted_hop = self._every * spec.frame_hop
-        # Held: the frames of a block, and behind them the input of the block that leaves, which may be mixed in.
-        self._ring = Ring(
-            max(
-                spec.window_samples,
-                spec.n_fft + self._block_samples,
-                self.latency.samples + self._block_samples,
-            )
+        self._pending = PendingColumns(spec, hops, pending) if self.network.stateful else None
+        self._build(settings)
+        self._fed_samples = self._returned_samples = 0
+        self.limit_db = settings.limit_db
+        self.reset()
+
+    def _build(self, settings: Settings) -> None:
+        """Make the stages."""
+        spec, geometry = self.spec, self._geometry
+        hops, steps, every = geometry.hops_per_step, geometry.steps, geometry.inverted_every
+        block_frames, finer = steps * geometry.step_frames, spec.frames_per_column
+        # The features are of the same spectra: under an asymmetric window they weight the newest
+        # samples more, as a short overlap needs it.
+        self.frames = Frames(
+            window_pair(spec.n_fft, geometry.inverted_hop, geometry.overlap)[0],
+            hop=spec.frame_hop,
+            frames=block_frames,
+            lookahead_frames=spec.lookahead * finer,
+            delay_samples=geometry.delay_samples,
+            filter_samples=spec.hop,
+            capacity_samples=spec.window_samples,
         )
-        self._windowed = np.empty((self._block_frames, spec.n_fft), np.float32)
-        # The features are of the same spectra: under an asymmetric window they tell of newer sound, as a short overlap needs it.
-        self._window, _ = window_pair(spec.n_fft, inverted_hop, overlap)
-        self._ahead_samples = (
-            spec.n_fft - spec.frame_hop - overlap
-        )  # by which the block that frames complete lies behind their first sample
-        # Spectra wait here for `lookahead` columns to follow them.
-        self._spectra = np.empty((spec.lookahead * finer + self._block_frames, bins), np.complex64)
-        # What the network sees at a step: the new columns, or a window that ends with them.
-        seen = hops_per_step if self._network.carried else spec.frames
-        self._mel_window = MelWindow(spec, seen + self._block_columns - hops_per_step)
-        answered = seen - spec.lookahead
-        if hops_per_step > answered:
+        # A step's columns: the new ones, or a window that ends with them.
+        self._seen_columns = hops if self.network.stateful else spec.frames
+        known = self._seen_columns - spec.lookahead
+        if hops > known:
             raise InputError(
-                f"model '{spec.name}' answers for {answered} columns at once, fewer than hops_per_step {hops_per_step}; choose a smaller hops_per_step."
+                f"model '{spec.name}' returns masks for {known} columns at once, fewer than "
+                f"hops_per_step {hops}; choose a smaller hops_per_step."
             )
-        self._seen_columns, self._answered = (
-            seen,
-            slice((answered - hops_per_step) * finer, answered * finer),
-        )
+        self._mask_frames = slice((known - hops) * finer, known * finer)
+        self.features = Features(spec, self._seen_columns + (steps - 1) * hops)
         self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-        self._band_gains = np.empty((self._block_frames, spec.n_mels), np.float32)
-        self._gains = np.empty((self._block_frames // self._every, bins), np.float32)
+        self._band_gains = np.empty((block_frames, spec.n_mels), np.float32)
+        self._gains = np.empty((block_frames // every, spec.n_fft // 2 + 1), np.float32)
         iterations = settings.iterations
         if iterations is None:
-            # The model's were chosen with the whole overlap. A shorter one leaves the newest frame with too little beside it: they do harm.
-            iterations = spec.iterations if overlap == longest else 0
-        self._inverter = Inverter(
+            # The model's were chosen with the whole overlap. With a shorter one they do harm: the
+            # newest frame has too little beside it.
+            iterations = spec.iterations if geometry.whole_overlap else 0
+        self._inverted_at_once = 1 if iterations else steps
+        self.inverter = Inverter(
             n_fft=spec.n_fft,
-            hop=inverted_hop,
-            hops_per_step=(self._step_frames if iterations else self._block_frames) // self._every,
+            hop=geometry.inverted_hop,
+            new_frames=self._inverted_at_once * geometry.step_frames // every,
             iterations=iterations,
             frames=spec.frames_inverted if settings.frames is None else settings.frames,
             phase=settings.phase or spec.phase,
             seed=settings.seed,
-            overlap=overlap,
+            overlap=geometry.overlap,
         )
-        self._prepare_top(overlap, inverted_hop)
-        # Silence is what fills the network's window and the inverter, this step's frames included.
-        inverted_frames = self._inverter.older_frames * self._every + self._step_frames
-        silent_frames = (
-            max(spec.frames * finer, inverted_frames + spec.lookahead * finer) + self._step_frames
+        self.mix = Mix(settings.strength, self._block_samples)
+        self.high_band = HighBandGain(
+            spec, overlap=geometry.overlap, hop=geometry.inverted_hop, frames=len(self._gains)
         )
-        self._silent_samples = spec.n_fft + (silent_frames - 1) * spec.frame_hop
-        self._block, self._dry = np.empty((2, self._block_samples), np.float32)
-        self._glide = np.arange(1, self._block_samples + 1, dtype=np.float32) / np.float32(
-            self._block_samples
-        )
-        self._strength = self._reached_strength = settings.strength
-        self._limit_db, self._gain_floor = settings.limit_db, np.float32(settings.gain_floor)
-        self._top_gains: Array | None = None
-        self.reset()
+        self.silence = SilenceDetector(self._silence_samples())
+        self._block = np.empty(self._block_samples, np.float32)
 
-    def _prepare_top(self, overlap: int, hop: int) -> None:
-        """Make room for what tells of the sound above the model's band."""
-        self._top_weights = _top_weights(self.spec)
-        # Where frames meet, so many of them share the sound. Levels of those before a block, and of the new ones:
-        self._meeting = max(1, overlap // hop)
-        self._levels = np.empty(self._meeting + len(self._gains), np.float32)
-        self._fade = np.minimum(
-            np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop)), np.float32(1.0)
-        )
-
-    def _open(self, path: Path, columns: int) -> Autoencoder:
-        """Return the network, for calls of so many columns."""
-        return Autoencoder(path, threads=self.settings.threads, columns=columns)
+    def _silence_samples(self) -> int:
+        """Return the samples that fill the network's window and the inverter, and a step's."""
+        spec, geometry = self.spec, self._geometry
+        inverted = self.inverter.older_frames * geometry.inverted_every + geometry.step_frames
+        inverted += spec.lookahead * spec.frames_per_column
+        frames = max(spec.frames * spec.frames_per_column, inverted) + geometry.step_frames
+        return spec.n_fft + (frames - 1) * spec.frame_hop
 
     @property
     def runtime(self) -> str:
         """The package that runs the network."""
-        return self._network.runtime
+        return self.network.runtime
 
     @property
     def rate_hz(self) -> int:
-        """The sample rate that :meth:`feed` takes and gives."""
+        """The sample rate of input and output."""
         return self.spec.rate_hz
 
     @property
     def step_samples(self) -> int:
-        """Samples that one step takes and gives."""
-        return self._step_samples
+        """Samples that one step takes and returns."""
+        return self._geometry.step_samples
 
     @property
     def strength(self) -> float:
-        """Wet share of the output, 0 to 1; the settings' at first.
+        """Wet share of the output, 0 to 1; at first that of the settings.
 
-        It may be set at any time, from any thread. The next block of steps glides to it in a straight line, in time with the
-        dry signal, so that no click is heard; before the first sample of a stream it holds at once. :meth:`reset` keeps it.
+        It may be set at any time, from any thread. The next block of steps glides to it in a
+        straight line, in time with the dry signal, so that no click is heard; before the first
+        sample of a stream it holds at once. :meth:`reset` keeps it.
 
         Raises
         ------
         SettingsError
-            If it is set to what lies outside 0 to 1.
+            If it is set to a value outside 0 to 1.
         """
-        return self._strength
+        return self.mix.strength
 
     @strength.setter
     def strength(self, strength: float) -> None:
         check_strength(strength)
-        self._strength = strength
+        self.mix.strength = strength
         if not self._fed_samples:
-            self._reached_strength = strength
+            self.mix.reset()
 
     @property
     def limit_db(self) -> float:
-        """At most this much is taken off any cell of the spectrum, in dB; the settings' at first.
+        """At most this much is taken off any cell of the spectrum, in dB; at first the settings'.
 
-        It may be set at any time, from any thread, and holds from the next step's frames on, into which overlap-add fades.
-        :meth:`reset` keeps it.
+        It may be set at any time, from any thread, and holds from the next step's frames on, which
+        overlap-add fades in. :meth:`reset` keeps it.
 
         Raises
         ------
@@ -339,62 +415,29 @@ class Denoiser:
         return newest
 
     @property
-    def top_gains(self) -> Array:
-        """The gain for what lies above the model's band, at each of the samples that the last call gave, shape (samples,).
-
-        It is the mean of the gains of the bands of `TOP_HZ`, linear, `limit_db` and `strength` included, and goes from frame
-        to frame in straight lines as long as their overlap: what is delayed by `latency` and scaled with it fades
-        together with the band itself. Where every gain is one, or the strength nothing, it is exactly one.
-        """
-        if self._top_gains is None:  # few ask: they are worked out when somebody does
-            self._top_gains = self.draw_top_gains(self._top_course)
-        return self._top_gains
-
-    def draw_top_gains(self, course: TopCourse) -> Array:
-        """Return the top gains of a call, from what is kept of it."""
-        levels, strengths, start, stop = course
-        met = np.lib.stride_tricks.sliding_window_view(levels, self._meeting, axis=1).mean(axis=-1)
-        lines = np.diff(met, axis=1)[:, :, None] * self._fade
-        lines += met[:, :-1, None]
-        gains = lines.reshape(-1, self._block_samples)
-        if (strengths != 1.0).any():
-            wet = strengths[:, :1] + (strengths[:, 1:] - strengths[:, :1]) * self._glide
-            gains *= wet
-            gains += np.float32(1.0) - wet
-        drawn: Array = gains.reshape(-1)[start:stop]
-        return drawn
+    def high_band_gains(self) -> Array:
+        """The gain for sound above the model's band, at each sample that the last call returned."""
+        return self.high_band.gains
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
-        self._ring.clear()
-        self._spectra[...] = 0.0
-        self._mel_window.reset()
-        self._inverter.reset()
-        # The stream is preceded by silence: the first frame ends with its first frame_hop samples, and blocks may be late by the lookahead.
-        delay = self.spec.lookahead * self.spec.hop
-        lead_in = self.spec.n_fft - self.spec.frame_hop + delay
-        self._ring.write(np.zeros(lead_in, np.float32))
-        self._frame_start = delay  # position in the ring of the next new frame
-        self._block_start = self._ahead_samples  # and of the block that the next step completes
-        self._stream_start = lead_in
-        self._quiet_samples = 0  # how long the input has been below QUIET_DB, in whole steps
+        self._reset(0)
+
+    def _reset(self, tail_samples: int) -> None:
+        for stage in (self.frames, self.features, self.network, self.inverter, self.silence):
+            stage.reset()
+        self.mix.reset()
+        self.high_band.reset(tail_samples)
+        if self._pending is not None:
+            self._pending.reset()
         self._band_gains[...] = 1.0
-        self._fed_samples = 0
-        self._given_samples = 0
-        self._reached_strength = self._strength
-        self._levels[-self._meeting :] = 1.0  # fades before the first sample is given
-        self._top_course = TopCourse(
-            np.empty((0, len(self._levels)), np.float32), np.empty((0, 2), np.float32), 0, 0
-        )
-        self._top_gains = None
-        self._network.reset()
-        self._unheard_columns = 0
+        self._fed_samples = self._returned_samples = 0
 
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
 
-        The output is aligned with the input: its n-th sample is the n-th of the input, denoised. It is `latency` late:
-        a player that takes a sample for every one fed, `latency.samples` behind, never runs dry.
+        The output is aligned with the input: its n-th sample is the n-th of the input, denoised. A
+        player that takes one sample for every one fed, `latency.samples` behind, never runs dry.
 
         Parameters
         ----------
@@ -410,244 +453,156 @@ class Denoiser:
         InputError
             If `samples` is not a one-dimensional array of floating-point numbers.
         """
-        given = np.asarray(samples)
-        if given.ndim != 1:
+        block = np.asarray(samples)
+        if block.ndim != 1:
             raise InputError(
-                f"feed takes mono audio of shape (samples,), not {given.shape}; use one Denoiser per channel."
+                f"feed takes mono audio of shape (samples,), not {block.shape}; "
+                "use one Denoiser per channel, or a StreamDenoiser."
             )
-        if given.dtype.kind != "f":
-            raise InputError(
-                f"feed takes floating-point samples with full scale +-1, not {given.dtype}; divide integers by their full scale."
-            )
-        self._fed_samples += len(given)
-        return self._run(given)
+        check_floating(block)
+        self._fed_samples += len(block)
+        return self._run(finite(block))
 
     def flush(self) -> Array:
-        """End the stream: return the samples that are still owed, shape (owed,), and reset.
+        """End the stream: return the samples that are still to come, shape (samples,), and reset.
 
-        Together with what :meth:`feed` returned, every sample fed comes back exactly once.
+        Together with the output of :meth:`feed` every sample fed comes back exactly once.
         """
-        owed = self._fed_samples - self._given_samples
-        if not owed:
-            self.reset()
-            return np.empty(0, np.float32)
-        tail = self._run(np.zeros(self.latency.samples + self._block_samples, np.float32))[:owed]
-        course = self._top_course._replace(stop=self._top_course.start + owed)
-        self.reset()
-        self._top_course = course
+        rest = self._fed_samples - self._returned_samples
+        tail = np.empty(0, np.float32)
+        if rest:
+            silence = np.zeros(self.latency.samples + self._block_samples, np.float32)
+            tail = self._run(silence)[:rest]
+        self._reset(rest)
         return tail
 
     def _run(self, samples: Array) -> Array:
-        samples = finite(samples)
-        block_end = self.spec.n_fft + self._block_samples - self.spec.frame_hop
-        blocks = max(
-            0,
-            (self._ring.written_samples + len(samples) - self._frame_start - block_end)
-            // self._block_samples
-            + 1,
-        )
-        out = np.empty(blocks * self._block_samples, np.float32)
-        levels, strengths = (
-            np.empty((blocks, len(self._levels)), np.float32),
-            np.empty((blocks, 2), np.float32),
-        )
-        filled = position = 0
-        for block in range(blocks + 1):
-            missing = self._frame_start + block_end - self._ring.written_samples
-            self._ring.write(samples[position : position + missing])
-            if block == blocks:
-                break
-            position += missing
-            strengths[block, 0] = self._reached_strength
+        size, frames = self._block_samples, self.frames
+        blocks = max(0, (len(samples) - frames.missing_samples) // size + 1)
+        self.high_band.begin(blocks)
+        out = np.empty(blocks * size, np.float32)
+        position = 0
+        for block in range(blocks):
+            end = position + frames.missing_samples
+            frames.feed(samples[position:end])
+            position = end
             self._step()
-            levels[block], strengths[block, 1] = self._levels, self._reached_strength
-            skip = min(max(0, self._stream_start - self._block_start), self._block_samples)
-            kept = self._block_samples - skip
-            out[filled : filled + kept] = self._block[skip:]
-            filled += kept
-            self._frame_start += self._block_samples
-            self._block_start += self._block_samples
-        self._given_samples += filled
-        self._top_course, self._top_gains = (
-            TopCourse(levels, strengths, len(out) - filled, len(out)),
-            None,
-        )
-        return out[:filled]
+            wet = out[block * size : (block + 1) * size]
+            wet[...] = self._block
+            strengths = self.mix.apply(wet, frames.delayed_input(0, size))
+            self.high_band.push(block, self._inverted(self._band_gains), strengths)
+        frames.feed(samples[position:])
+        # The first blocks stand for the silence before the stream.
+        before = max(0, self._geometry.delay_samples - frames.delayed_samples + len(out))
+        start = min(before, len(out))
+        self._returned_samples += len(out) - start
+        self.high_band.keep(start, len(out))
+        return out[start:]
 
     def _step(self) -> None:
-        """Process the new frames of a step, or of several; `_block` then holds the samples that they complete."""
-        self._frames()
-        self._mel()
-        silent = [self._is_silent(step) for step in range(self._steps)]
-        if not any(silent):
-            self._autoencoder()
-            self._griffinlim()
-        else:
-            self._step_by_step(silent)
-        self._mix()
-
-    def _is_silent(self, step: int) -> bool:
-        """Return whether all that the network and the inverter hold is silence; depends on whole steps only, not on how they were fed."""
-        newest = (
-            self._frame_start + self.spec.n_fft - self.spec.frame_hop + step * self._step_samples
-        )
-        samples = self._ring.view(newest, newest + self._step_samples)[:, 0]
-        # Where the mean of the squares is as high, the largest is.
-        quiet = (
-            float(np.dot(samples, samples)) < QUIET**2 * len(samples)
-            and max(float(samples.max()), -float(samples.min())) < QUIET
-        )
-        self._quiet_samples = self._quiet_samples + self._step_samples if quiet else 0
-        return self._quiet_samples >= self._silent_samples
-
-    def _step_by_step(self, silent: list[bool]) -> None:
-        """Do as single steps do, each of which may be silent."""
-        for step, rests in enumerate(silent):
-            rows = self._rows(step)
-            if rests:
-                self._idle(step, rows)
-            else:
-                self._ask(step, rows)
-                self._spread(self._inverted(self._band_gains[rows]), self._gains_of(step))
-                self._invert(step)
-
-    def _idle(self, step: int, rows: slice) -> None:
-        """Pass silence on without the network's answer and without inversion.
-
-        The network has the columns all the same, later and many at once, so that its next answer is what it would have been. The
-        inverter begins anew: where the silence was digital that is the state that it would have had; else what it lacks is as quiet as
-        the silence was. The gain is the network's last, so that a recording that is quiet throughout is not muted.
-        """
-        if self._many is not None:
-            end = self._unheard_columns + self.settings.hops_per_step
-            self._unheard[:, self._unheard_columns : end] = self._seen(step)
-            self._unheard_columns = end
-            if end == self._unheard.shape[1]:
-                self._through_many(self._unheard)
-                self._unheard_columns = 0
-        self._inverter.skip(self._step_frames // self._every)
-        self._band_gains[rows] = self._band_gains[
-            rows.start - 1
-        ]  # of the frame before, which may be the last one of the block before
-        start = self._block_start + step * self._step_samples
-        block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        np.multiply(
-            self._ring.view(start, start + self._step_samples)[:, 0],
-            self._band_gains[rows.start].mean(),
-            out=block,
-        )
-
-    def _frames(self) -> None:
-        new, hop, n_fft = self._block_frames, self.spec.frame_hop, self.spec.n_fft
-        held = self._ring.view(self._frame_start, self._frame_start + n_fft + (new - 1) * hop)[:, 0]
-        for index in range(new):
-            np.multiply(
-                held[index * hop : index * hop + n_fft], self._window, out=self._windowed[index]
-            )
-        if self.spec.lookahead:
-            self._spectra[:-new] = self._spectra[new:]
-        rfft_into(self._windowed, self._spectra[-new:])
-
-    def _mel(self) -> None:
-        self._mel_window.push(power(self._spectra[-self._block_frames :]))
-
-    def _autoencoder(self) -> None:
-        if self._many is not None and self._steps > 1:
-            self._catch_up()
-            self._answer(self._through_many(self._mel_window.columns), slice(None))
+        """Process the new frames of a block; `_block` then holds the samples that they complete."""
+        self.features.push(power(self.frames.transform()))
+        step = self._geometry.step_samples
+        silent = [
+            self.silence.push(self.frames.newest_input(start, start + step))
+            for start in range(0, self._block_samples, step)
+        ]
+        if any(silent):
+            for number, skipped in enumerate(silent):
+                (self._skip if skipped else self._process)(number)
             return
-        for step in range(self._steps):
-            self._ask(step, self._rows(step))
+        if self._pending is not None and len(silent) > 1:
+            self._pending.flush(self.network)
+            self._write_gains(self.network.infer(self.features.columns), slice(None))
+        else:
+            for number in range(len(silent)):
+                self._infer(number)
+        if self._inverted_at_once == len(silent):
+            self._invert(slice(None), slice(None), self._block)
+        else:
+            for number in range(len(silent)):
+                self._invert_step(number)
+
+    def _process(self, step: int) -> None:
+        self._infer(step)
+        self._invert_step(step)
+
+    def _skip(self, step: int) -> None:
+        """Pass a silent step on without a mask and without inversion.
+
+        The inverter begins anew: after digital silence that is the state that it would have;
+        otherwise what it lacks is as quiet as the silence was. The gain stays the last one, so that
+        a file that is quiet throughout is not muted.
+        """
+        if self._pending is not None:
+            self._pending.hold(self._columns(step), self.network)
+        self.inverter.skip(self._geometry.step_frames // self._geometry.inverted_every)
+        rows, samples = self._rows(step), self._samples(step)
+        self._band_gains[rows] = self._band_gains[rows.start - 1]  # may be the last block's newest
+        gain = self._band_gains[rows.start].mean()
+        delayed = self.frames.delayed_input(samples.start, samples.stop)
+        np.multiply(delayed, gain, out=self._block[samples])
 
     def _rows(self, step: int) -> slice:
         """Return which of the block's frames are a step's."""
-        return slice(step * self._step_frames, (step + 1) * self._step_frames)
+        size = self._geometry.step_frames
+        return slice(step * size, (step + 1) * size)
 
-    def _ask(self, step: int, rows: slice) -> None:
-        """Ask the network about one step."""
-        self._catch_up()
-        self._answer(self._network.infer(self._seen(step))[:, self._answered], rows)
+    def _samples(self, step: int) -> slice:
+        size = self._geometry.step_samples
+        return slice(step * size, (step + 1) * size)
 
-    def _seen(self, step: int) -> Array:
-        """Return what the network sees at a step."""
-        start = step * self.settings.hops_per_step
-        return self._mel_window.columns[:, start : start + self._seen_columns]
+    def _columns(self, step: int) -> Array:
+        """Return the columns that the network takes at a step."""
+        start = step * self._geometry.hops_per_step
+        return self.features.columns[:, start : start + self._seen_columns]
 
-    def _through_many(self, columns: Array) -> Array:
-        """Let the network have the columns of many steps; return its answers. Its memory is in the one that takes single steps."""
-        assert self._many is not None
-        self._many.past = self._network.past
-        share = self._many.infer(columns)
-        self._network.past = self._many.past
-        return share
+    def _infer(self, step: int) -> None:
+        """Let the network estimate the mask of a step."""
+        columns = self._columns(step)
+        if self._pending is None:
+            mask = self.network.infer(columns)[:, self._mask_frames]
+        else:
+            mask = self._pending.infer(columns, self.network)
+        self._write_gains(mask, self._rows(step))
 
-    def _catch_up(self) -> None:
-        """Let the network have what it rested through and has not seen yet."""
-        for start in range(0, self._unheard_columns, self.settings.hops_per_step):
-            self._network.infer(self._unheard[:, start : start + self.settings.hops_per_step])
-        self._unheard_columns = 0
+    def _write_gains(self, mask: Array, rows: slice) -> None:
+        np.maximum(mask.T, self._gain_floor, out=self._band_gains[rows])
 
-    def _answer(self, share: Array, rows: slice) -> None:
-        np.maximum(share.T, self._gain_floor, out=self._band_gains[rows])
+    def _invert_step(self, step: int) -> None:
+        size = self._geometry.step_frames // self._geometry.inverted_every
+        gains = slice(step * size, (step + 1) * size)
+        self._invert(self._rows(step), gains, self._block[self._samples(step)])
 
-    def _griffinlim(self) -> None:
-        self._spread(self._inverted(self._band_gains), self._gains)
-        if self._inverter.hops_per_step == len(self._gains):
-            self._inverter.push(
-                self._inverted(self._spectra[: self._block_frames]), self._gains, self._block
-            )
-            return
-        for step in range(self._steps):
-            self._invert(step)
+    def _invert(self, rows: slice, gains: slice, out: Array) -> None:
+        """Write the samples that some of the block's frames complete."""
+        self._spread(self._inverted(self._band_gains[rows]), self._gains[gains])
+        spectra = self.frames.spectra[: len(self._band_gains)][rows]
+        self.inverter.push(self._inverted(spectra), self._gains[gains], out)
 
     def _inverted(self, rows: Array | Spectra) -> Any:
         """Return those frames that are inverted, of frames that begin with a column's first."""
-        return rows[self._every - 1 :: self._every]
+        every = self._geometry.inverted_every
+        return rows[every - 1 :: every]
 
-    def _gains_of(self, step: int) -> Array:
-        frames = self._step_frames // self._every
-        return self._gains[step * frames : (step + 1) * frames]
 
-    def _invert(self, step: int) -> None:
-        block = self._block[step * self._step_samples : (step + 1) * self._step_samples]
-        self._inverter.push(
-            self._inverted(self._spectra[self._rows(step)]), self._gains_of(step), block
+def check_floating(samples: Any) -> None:
+    """Refuse samples that are not floating point: their scale is unknown.
+
+    Raises
+    ------
+    InputError
+        If the data type is another.
+    """
+    if samples.dtype.kind != "f":
+        raise InputError(
+            f"feed takes floating-point samples with full scale +-1, not {samples.dtype}; "
+            "divide integers by their full scale (32768 for int16)."
         )
-
-    def _mix(self) -> None:
-        self._levels[: self._meeting] = self._levels[-self._meeting :]
-        # No product of a matrix and a vector: it sums in another order where there are more rows.
-        np.add.reduce(
-            self._inverted(self._band_gains) * self._top_weights,
-            axis=-1,
-            out=self._levels[self._meeting :],
-        )
-        old, new = self._reached_strength, self._strength  # read once: another thread may set it
-        if old == new == 1.0:
-            return
-        wet: Array | np.float32
-        if old == new:
-            wet = np.float32(new)
-        else:
-            wet = np.float32(old) + np.float32(new - old) * self._glide
-            self._reached_strength = new
-        dry = self._ring.view(self._block_start, self._block_start + self._block_samples)[:, 0]
-        np.multiply(dry, np.float32(1.0) - wet, out=self._dry)
-        self._block *= wet
-        self._block += self._dry
-
-
-def _top_weights(spec: ModelSpec) -> Array:
-    """Return what makes the top gain of the bands' gains, shape (n_mels,)."""
-    centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
-    top = (centres_hz >= TOP_HZ[0]) & (centres_hz <= TOP_HZ[1])
-    top[-1] |= not top.any()
-    weights: Array = top.astype(np.float32) / np.float32(top.sum())
-    return weights
 
 
 def finite(samples: Array) -> Array:
-    """Return samples in single precision, limited to LOUDEST and silence where they are not finite."""
+    """Return samples in single precision, limited to LOUDEST and silence where not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         if samples.dtype == np.float32 and np.dot(samples, samples) <= LOUDEST**2:
             return samples

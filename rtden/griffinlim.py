@@ -25,7 +25,7 @@ class Inverter:
     ----------
     n_fft, hop : int
         Frame length and distance in samples; hop divides n_fft.
-    hops_per_step : int
+    new_frames : int
         New frames per call; without iterations, at most.
     iterations : int
         Griffin-Lim iterations per call (K). Zero keeps the starting phase.
@@ -45,23 +45,17 @@ class Inverter:
         *,
         n_fft: int,
         hop: int,
-        hops_per_step: int,
+        new_frames: int,
         iterations: int,
         frames: int,
         phase: Phase = "warm",
         seed: int = 0,
         overlap: int | None = None,
     ) -> None:
-        self._hop, self.hops_per_step, self._iterations, self._phase, self._seed = (
-            hop,
-            hops_per_step,
-            iterations,
-            phase,
-            seed,
-        )
+        self._hop, self._iterations, self._phase, self._seed = hop, iterations, phase, seed
         parts = n_fft // hop
         self._context = parts - 1  # older frames that reach into the refined ones
-        refined = max(frames, hops_per_step) if iterations else hops_per_step
+        refined = max(frames, new_frames) if iterations else new_frames
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
@@ -76,7 +70,7 @@ class Inverter:
         )
         self._frames = np.zeros((refined, n_fft), np.float32)
         self._sum = np.zeros((total + self._context, hop), np.float32)
-        self._older = self._context + refined - hops_per_step
+        self._older = self._context + refined - new_frames
         self._refined_frames = np.lib.stride_tricks.sliding_window_view(
             self._sum.reshape(-1), n_fft
         )[self._context * hop :: hop][:refined]
@@ -94,7 +88,7 @@ class Inverter:
             n_fft - hop - overlap
         )  # what new frames complete lies so far behind their beginnings
         self._done_weight = np.roll(
-            np.tile(product.sum(axis=0), hops_per_step), -(self._done_after_samples % hop)
+            np.tile(product.sum(axis=0), new_frames), -(self._done_after_samples % hop)
         )
         positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[
             self._context * hop :: hop
@@ -114,28 +108,8 @@ class Inverter:
         self._clear()
         self._rng = np.random.default_rng(self._seed)
 
-    @property
-    def state(self) -> tuple[Array, ...]:
-        """All that it holds but the random generator, as copies; another instance of the same settings goes on with it."""
-        return tuple(
-            array.copy()
-            for array in (
-                self._spectra,
-                self._magnitude,
-                self._parts[self._pushed : self._pushed + self._context],
-            )
-        )
-
-    @state.setter
-    def state(self, state: tuple[Array, ...]) -> None:
-        for array, held in zip(
-            (self._spectra, self._magnitude, self._parts[: self._context]), state, strict=True
-        ):
-            array[...] = held
-        self._pushed = 0
-
     def skip(self, frames: int) -> None:
-        """Be as after digital silence that has filled the buffer, and as if one :meth:`push` more, of so many frames, had been made."""
+        """Reset to the all-silence state and advance the random generator by `frames` frames."""
         self._clear()
         if self._phase == "random":
             self._rng.random((frames, self._spectra.shape[1]))
@@ -151,7 +125,7 @@ class Inverter:
         Parameters
         ----------
         spectra : array, shape (frames, n_fft // 2 + 1)
-            Spectra of the noisy frames, under the analysis window: `hops_per_step`, or without iterations fewer.
+            Spectra of the noisy frames, under the analysis window: `new_frames`, or without iterations fewer.
         gains : array, same shape
             Linear gains: the target magnitude is gain x noisy magnitude.
         out : array, shape (frames * hop,)
@@ -181,7 +155,7 @@ class Inverter:
         np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
 
     def tail(self) -> Array:
-        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `hops_per_step` frames, shape (overlap,)."""
+        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `new_frames` frames, shape (overlap,)."""
         self._add_up(self._context, len(self._sum))
         end = (len(self._sum) - self._context) * self._hop + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
@@ -232,7 +206,7 @@ def griffin_lim(
     if angles is None:
         angles = 2.0 * np.pi * np.random.default_rng(seed).random(magnitude.shape)
     inverter = Inverter(
-        n_fft=n_fft, hop=hop, hops_per_step=frames, iterations=iterations, frames=frames
+        n_fft=n_fft, hop=hop, new_frames=frames, iterations=iterations, frames=frames
     )
     done = np.empty(frames * hop, np.float32)
     inverter.push(

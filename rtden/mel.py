@@ -222,8 +222,8 @@ class MelFeatures:
         return self._columns
 
 
-class MelWindow:
-    """The newest columns, shape (n_mels, columns, channels), a window that slides by the new ones.
+class Features:
+    """The network's input: the newest columns, a window that slides by the new ones.
 
     Parameters
     ----------
@@ -231,15 +231,19 @@ class MelWindow:
         The model's constants.
     columns : int, optional
         Columns held; `spec.frames`, those of a whole window, if None.
+
+    Attributes
+    ----------
+    columns : array, shape (n_mels, columns, input_channels)
+        Oldest first.
     """
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        self.columns = np.empty(
-            (spec.n_mels, columns or spec.frames, spec.input_channels), np.float32
-        )
+        shape = (spec.n_mels, columns or spec.frames, spec.input_channels)
+        self.columns = np.empty(shape, np.float32)
         self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels))
-        # What digital silence gives, so that a stream begins like a microphone that has just been opened.
+        # What digital silence gives, so that a stream begins like a microphone just opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]
         self.reset()
 
@@ -253,4 +257,5 @@ class MelWindow:
         new, frames = len(frames_power), self._frames
         if new < frames.shape[1]:
             frames[:, :-new] = frames[:, new:]
-        frames[:, -new:] = self._features.add(self._features.levels_db(frames_power)).swapaxes(0, 1)
+        columns = self._features.add(self._features.levels_db(frames_power))
+        frames[:, -new:] = columns.swapaxes(0, 1)

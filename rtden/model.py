@@ -1,7 +1,8 @@
-"""A model's sidecar: the JSON file beside a ``.tflite`` file that holds every constant of its signal path.
+"""A model: a ``.tflite`` file, and the JSON sidecar that holds every constant of its signal path.
 
-Code reads the constants from here; there is no second copy of a number. The file's sections are ``signal``, ``mel``,
-``network``, ``griffin_lim``, and, for people, ``description``, ``training`` and ``metrics``.
+Code reads the constants from here; there is no second copy of a number. The sidecar's sections are
+``signal``, ``mel``, ``network``, ``griffin_lim`` and, for people, ``description``, ``training`` and
+``metrics``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +21,7 @@ from rtden.settings import Phase
 
 FORMAT = 1
 CHANNELS = ("log_mel", "relative_mel", "above_floor", "above_mean", "slope")
-"""What an input channel of a network may hold; :class:`rtden.mel.MelFeatures` says what each is."""
+"""Input channels that a network may ask for; :class:`rtden.mel.MelFeatures` defines each."""
 
 DEFAULT_MODEL = "rtden"
 
@@ -41,8 +43,9 @@ class ModelSpec:
     """Span of audio that the network sees at once; its columns are the frames centred inside it."""
     n_fft: int = 1024
     hop: int = 512
+    """Samples from one column to the next."""
     frames_per_column: int = 1
-    """Frames a hop, evenly spaced, that a column tells of and is answered for: with more than one, gains follow the sound more finely."""
+    """STFT frames per hop, evenly spaced; the network takes and returns this many per column."""
     n_mels: int = 128
     fmin_hz: float = 0.0
     fmax_hz: float = 11025.0
@@ -52,7 +55,7 @@ class ModelSpec:
     std_db: float = 20.0
     channels: tuple[str, ...] = ("log_mel",)
     lookahead: int = 0
-    """Columns that must follow a frame before its answer is taken; each delays the output by a hop."""
+    """Columns after a frame that the network needs for its mask; each delays the output by a hop."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -76,79 +79,63 @@ class ModelSpec:
         return len(self.channels) * self.frames_per_column
 
     def __post_init__(self) -> None:
-        def require(condition: bool, sentence: str) -> None:
+        unknown = sorted(set(self.channels) - set(CHANNELS))
+        for condition, sentence in (
+            (
+                self.rate_hz > 0 and self.n_mels > 0 and self.std_db > 0,
+                "rate_hz, mel bands and std_db must be positive",
+            ),
+            (
+                self.n_fft >= 16 and self.n_fft % 2 == 0,
+                f"n_fft must be even and at least 16, not {self.n_fft}",
+            ),
+            (
+                0 < self.hop <= self.n_fft // 2 and self.n_fft % max(1, self.hop) == 0,
+                f"hop must divide n_fft {self.n_fft} into at least two parts, {self.hop} does not",
+            ),
+            (
+                self.frames_per_column > 0 and self.hop % max(1, self.frames_per_column) == 0,
+                f"frames_per_column must divide hop {self.hop}, {self.frames_per_column} does not",
+            ),
+            (
+                0 <= self.fmin_hz < self.fmax_hz <= self.rate_hz / 2,
+                "fmin_hz < fmax_hz <= rate_hz / 2 must hold",
+            ),
+            (
+                1 <= len(self.channels) <= 4,
+                f"a network has 1 to 4 input channels, not {len(self.channels)}",
+            ),
+            (not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})"),
+            (
+                self.hop <= 0 or 0 <= self.lookahead < self.frames,
+                f"lookahead must be 0 or more and below the window's columns, not {self.lookahead}",
+            ),
+            (
+                self.iterations >= 0 and self.frames_inverted >= 1,
+                "griffin_lim iterations must be >= 0 and frames >= 1",
+            ),
+            (
+                self.phase in get_args(Phase),
+                f"griffin_lim phase must be one of {get_args(Phase)}, not '{self.phase}'",
+            ),
+        ):
             if not condition:
                 raise ModelError(
-                    f"the sidecar of model '{self.name}' is inconsistent: {sentence}; export the model again."
+                    f"the sidecar of model '{self.name}' is inconsistent: {sentence}; "
+                    "export the model again."
                 )
-
-        require(
-            self.rate_hz > 0 and self.n_mels > 0 and self.std_db > 0,
-            "rate_hz, mel bands and std_db must be positive",
-        )
-        require(
-            self.n_fft >= 16 and self.n_fft % 2 == 0,
-            f"n_fft must be even and at least 16, not {self.n_fft}",
-        )
-        require(
-            0 < self.hop <= self.n_fft // 2 and self.n_fft % self.hop == 0,
-            f"hop must divide n_fft {self.n_fft} into at least two parts, {self.hop} does not",
-        )
-        require(
-            self.frames_per_column > 0 and self.hop % self.frames_per_column == 0,
-            f"frames_per_column must divide hop {self.hop}, {self.frames_per_column} does not",
-        )
-        require(
-            0 <= self.fmin_hz < self.fmax_hz <= self.rate_hz / 2,
-            "fmin_hz < fmax_hz <= rate_hz / 2 must hold",
-        )
-        require(
-            1 <= len(self.channels) <= 4,
-            f"a network has 1 to 4 input channels, not {len(self.channels)}",
-        )
-        unknown = sorted(set(self.channels) - set(CHANNELS))
-        require(not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})")
-        require(
-            0 <= self.lookahead < self.frames,
-            f"lookahead must lie between 0 and {self.frames - 1}, not {self.lookahead}",
-        )
-        require(
-            self.iterations >= 0 and self.frames_inverted >= 1,
-            "griffin_lim iterations must be >= 0 and frames >= 1",
-        )
-        require(
-            self.phase in get_args(Phase),
-            f"griffin_lim phase must be one of {get_args(Phase)}, not '{self.phase}'",
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sidecar's content."""
+        sections: dict[str, Any] = {}
+        for section, keys in _SECTIONS.items():
+            sections[section] = {key: getattr(self, name) for key, (name, _) in keys.items()}
+        sections["network"]["channels"] = list(self.channels)
+        own = {name: getattr(self, name) for name in ("name", "description", "sha256")}
         return {
             "format": FORMAT,
-            "name": self.name,
-            "description": self.description,
-            "sha256": self.sha256,
-            "signal": {
-                "rate_hz": self.rate_hz,
-                "window_samples": self.window_samples,
-                "n_fft": self.n_fft,
-                "hop": self.hop,
-                "frames_per_column": self.frames_per_column,
-            },
-            "mel": {
-                "bands": self.n_mels,
-                "fmin_hz": self.fmin_hz,
-                "fmax_hz": self.fmax_hz,
-                "floor_db": self.floor_db,
-                "mean_db": self.mean_db,
-                "std_db": self.std_db,
-            },
-            "network": {"channels": list(self.channels), "lookahead": self.lookahead},
-            "griffin_lim": {
-                "iterations": self.iterations,
-                "frames": self.frames_inverted,
-                "phase": self.phase,
-            },
+            **own,
+            **sections,
             "training": self.training,
             "metrics": self.metrics,
         }
@@ -164,32 +151,142 @@ class ModelSpec:
         ModelError
             If the constants contradict each other.
         """
-        signal, mel, network, inversion = (
-            content[key] for key in ("signal", "mel", "network", "griffin_lim")
+        values: dict[str, Any] = {
+            "name": str(content["name"]),
+            "description": str(content.get("description", "")),
+            "sha256": str(content["sha256"]),
+            "training": dict(content.get("training", {})),
+            "metrics": dict(content.get("metrics", {})),
+        }
+        for section, keys in _SECTIONS.items():
+            for key, (name, kind) in keys.items():
+                if key in content[section] or key != "frames_per_column":
+                    values[name] = kind(content[section][key])
+        return cls(**values)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number
+
+
+_SECTIONS: dict[str, dict[str, tuple[str, Any]]] = {
+    "signal": {
+        name: (name, int)
+        for name in ("rate_hz", "window_samples", "n_fft", "hop", "frames_per_column")
+    },
+    "mel": {
+        "bands": ("n_mels", int),
+        **{name: (name, _finite) for name in ("fmin_hz", "fmax_hz", "floor_db")},
+        **{name: (name, _finite) for name in ("mean_db", "std_db")},
+    },
+    "network": {"channels": ("channels", tuple), "lookahead": ("lookahead", int)},
+    "griffin_lim": {
+        "iterations": ("iterations", int),
+        "frames": ("frames_inverted", int),
+        "phase": ("phase", str),
+    },
+}
+"""The sidecar's sections: the field of :class:`ModelSpec` and the type of each key."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model that is loaded: all streams of a process share it."""
+
+    path: Path
+    spec: ModelSpec
+    content: bytes = field(repr=False)
+    """The ``.tflite`` file."""
+    interpreters: dict[Any, deque[Any]] = field(default_factory=dict, repr=False)
+    """Interpreters of the network that no stream uses at the moment; :mod:`rtden.autoencoder`
+    makes them and lends them to streams."""
+
+
+_loaded: dict[tuple[Any, ...], Model] = {}
+
+
+def load_model(model: str | Path | Model | None = None) -> Model:
+    """Return a model; its files are read and checked once per process while they stay the same.
+
+    Safe in threads and after a fork: nothing is locked, all callers get the same object.
+
+    Parameters
+    ----------
+    model : str, Path or Model, optional
+        The name of a shipped model, the path of a ``.tflite`` file, or a model that is loaded
+        already, which is returned; the default model if None.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its file or its sidecar cannot be used.
+    """
+    if isinstance(model, Model):
+        return model
+    path = find_model(model)
+    key = (path.resolve(), *map(_stamp, (path, sidecar_path(path))))
+    if key not in _loaded:
+        loaded = _read(path)
+        for old in [old for old in list(_loaded) if old[0] == key[0]]:
+            _loaded.pop(old, None)
+        return _loaded.setdefault(key, loaded)
+    return _loaded[key]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def load_spec(model: str | Path | Model | None = None) -> ModelSpec:
+    """Return the constants of a model; parameters and errors are those of :func:`load_model`."""
+    return load_model(model).spec
+
+
+def _read(path: Path) -> Model:
+    sidecar = sidecar_path(path)
+    try:
+        sections = json.loads(sidecar.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"model {path} has no sidecar {sidecar.name} beside it; "
+            "copy it from where the model came from."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the sidecar {sidecar} cannot be read ({error}); "
+            "copy it again from where the model came from."
+        ) from None
+    if not isinstance(sections, dict) or sections.get("format") != FORMAT:
+        raise ModelError(
+            f"the sidecar {sidecar} is not of format {FORMAT}, the one this version of rtden "
+            "reads; export the model again."
         )
-        return cls(
-            name=str(content["name"]),
-            description=str(content.get("description", "")),
-            sha256=str(content["sha256"]),
-            rate_hz=int(signal["rate_hz"]),
-            window_samples=int(signal["window_samples"]),
-            n_fft=int(signal["n_fft"]),
-            hop=int(signal["hop"]),
-            frames_per_column=int(signal.get("frames_per_column", 1)),
-            n_mels=int(mel["bands"]),
-            fmin_hz=_finite(mel["fmin_hz"]),
-            fmax_hz=_finite(mel["fmax_hz"]),
-            floor_db=_finite(mel["floor_db"]),
-            mean_db=_finite(mel["mean_db"]),
-            std_db=_finite(mel["std_db"]),
-            channels=tuple(network["channels"]),
-            lookahead=int(network["lookahead"]),
-            iterations=int(inversion["iterations"]),
-            frames_inverted=int(inversion["frames"]),
-            phase=inversion["phase"],
-            training=dict(content.get("training", {})),
-            metrics=dict(content.get("metrics", {})),
+    try:
+        spec = ModelSpec.from_dict(sections)
+    except (KeyError, TypeError, ValueError) as error:
+        missing = isinstance(error, KeyError)
+        reason = f"has no {error}" if missing else f"holds a value of the wrong kind ({error})"
+        raise ModelError(f"the sidecar {sidecar} {reason}; export the model again.") from None
+    content = _content(path)
+    if spec.sha256 != hashlib.sha256(content).hexdigest():
+        raise ModelError(
+            f"model {path} does not match the checksum in {sidecar.name}: one of them is damaged "
+            "or of another version; copy both again."
         )
+    return Model(path, spec, content)
+
+
+def save_spec(spec: ModelSpec, model_path: Path) -> None:
+    """Write a model's sidecar beside it."""
+    text = json.dumps(spec.to_dict(), indent=2, ensure_ascii=False)
+    sidecar_path(model_path).write_text(text + "\n", encoding="utf-8")
 
 
 def sidecar_path(model_path: Path) -> Path:
@@ -197,50 +294,13 @@ def sidecar_path(model_path: Path) -> Path:
     return model_path.with_suffix(".json")
 
 
-def load_spec(model_path: Path) -> ModelSpec:
-    """Read a model's sidecar and check that it belongs to the model file.
-
-    Raises
-    ------
-    ModelError
-        If the sidecar is missing, unreadable, of another format or made for another file.
-    """
-    path = sidecar_path(model_path)
+def _content(path: Path) -> bytes:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return path.read_bytes()
+    except OSError as error:
         raise ModelError(
-            f"model {model_path} has no sidecar {path.name} beside it; copy it from where the model came from."
+            f"model {path} cannot be read ({error.strerror}); check the path and its permissions."
         ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the sidecar {path} cannot be read ({error}); copy it again from where the model came from."
-        ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(
-            f"the sidecar {path} is not of format {FORMAT}, the one this version of rtden reads; export the model again."
-        )
-    try:
-        spec = ModelSpec.from_dict(content)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = (
-            f"has no {error}"
-            if isinstance(error, KeyError)
-            else f"holds a value of the wrong kind ({error})"
-        )
-        raise ModelError(f"the sidecar {path} {reason}; export the model again.") from None
-    if spec.sha256 != file_sha256(model_path):
-        raise ModelError(
-            f"model {model_path} does not match the checksum in {path.name}: one of them is damaged or of another version; copy both again."
-        )
-    return spec
-
-
-def save_spec(spec: ModelSpec, model_path: Path) -> None:
-    """Write a model's sidecar beside it."""
-    sidecar_path(model_path).write_text(
-        json.dumps(spec.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
 
 
 def file_sha256(path: Path) -> str:
@@ -251,53 +311,50 @@ def file_sha256(path: Path) -> str:
     ModelError
         If it cannot be read.
     """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(
-            f"model {path} cannot be read ({error.strerror}); check the path and its permissions."
-        ) from None
+    return hashlib.sha256(_content(path)).hexdigest()
 
 
 def models_folder() -> Path:
-    """Return the folder of the shipped models: in the installed package, or at the top of a checkout."""
+    """Return the folder of the shipped models: in the package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "models"
     return installed if installed.is_dir() else package.parent / "models"
 
 
 def list_models() -> list[str]:
-    """Return the names of the shipped models, the default one first."""
+    """Return the names of the shipped models, the default one first.
+
+    >>> list_models()[0]
+    'rtden'
+    """
     names = sorted(path.stem for path in models_folder().glob("*.tflite"))
     return sorted(names, key=lambda name: name != DEFAULT_MODEL)
 
 
-def find_model(model: str | Path | None = None) -> Path:
+def find_model(model: str | Path | Model | None = None) -> Path:
     """Return the path of a model's ``.tflite`` file.
 
     Parameters
     ----------
-    model : str or Path, optional
-        The name of a shipped model, or a path; None is the default model.
+    model : str, Path or Model, optional
+        The name of a shipped model, a path, or a loaded model; the default model if None.
 
     Raises
     ------
     ModelError
         If there is no such model.
     """
+    if isinstance(model, Model):
+        return model.path
     wanted = DEFAULT_MODEL if model is None else model
-    if isinstance(wanted, str) and wanted in list_models():
-        return models_folder() / f"{wanted}.tflite"
+    if isinstance(wanted, str):
+        shipped = models_folder() / f"{wanted}.tflite"
+        if os.sep not in wanted and shipped.is_file():
+            return shipped
     path = Path(wanted)
-    if os.path.isfile(path):
+    if path.is_file():
         return path
     raise ModelError(
-        f"there is no model '{wanted}': give one of {', '.join(list_models())} or the path of a .tflite file."
+        f"there is no model '{wanted}': give one of {', '.join(list_models())} "
+        "or the path of a .tflite file."
     )
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not a finite number")
-    return number

@@ -1,16 +1,18 @@
-"""Stage 2: frames to spectra and back.
+"""Stage 2: samples to frames, and frames to spectra and back.
 
-Windows, transforms and powers, in single precision; both directions lie together, so that the round trip is tested where its
-constants are.
+Windows, transforms and powers, in single precision. Both directions lie together, so that the round
+trip is tested where its constants are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtden.ring import Ring
 from rtden.types import Array, Spectra
 
 
@@ -20,28 +22,33 @@ def hann(n_fft: int) -> Array:
 
 
 def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
-    """Return an analysis and a synthesis window, shape (n_fft,) each, whose frames are complete `overlap` samples before their end.
+    """Return an analysis and a synthesis window, shape (n_fft,) each.
 
-    With the longest overlap, n_fft - hop, both are Hann windows. With a shorter one they are asymmetric, as Mauler and
-    Gerkmann (2007, "A low delay, variable resolution, perfect reconstruction spectral analysis-synthesis system for speech
-    enhancement") have them: the analysis window rises slowly, so that it resolves frequencies almost as well, and falls fast, so that it
-    hears what is new; the synthesis window covers the last hop + overlap samples alone. Slopes of the analysis window are
-    quarter periods of a sine; its energy is that of Hann's window, so that noise has the same power under both.
+    The samples of a frame are complete `overlap` samples before its end. With the longest overlap,
+    n_fft - hop, both are Hann windows. With a shorter one they are asymmetric, as in Mauler and
+    Gerkmann (2007, "A low delay, variable resolution, perfect reconstruction spectral
+    analysis-synthesis system for speech enhancement"): the analysis window rises slowly, so that it
+    resolves frequencies almost as well, and falls fast, so that it weights the newest samples more;
+    the synthesis window covers only the last hop + overlap samples. Slopes of the analysis window
+    are quarter periods of a sine. Its energy is that of Hann's window, so that noise has the same
+    power under both.
 
-    The product of the two, summed over the frames, is not one: overlap-add divides by that sum, and is then exact.
+    The product of the two, summed over the frames, is not one: overlap-add divides by that sum, and
+    is then exact.
 
     Parameters
     ----------
     n_fft, hop : int
         Frame length and distance in samples.
     overlap : int
-        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop. With a few only, the sum comes
-        close to nothing where one frame takes over from another, and single precision no longer gives -100 dB.
+        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop. With
+        very few the sum is close to zero where one frame takes over from another, and single
+        precision no longer gives -100 dB.
     """
     symmetric = hann(n_fft)
     if overlap == n_fft - hop:
         return symmetric, symmetric
-    fall = min(hop + overlap, n_fft) // 2  # on the development pairs better than less or more
+    fall = min(hop + overlap, n_fft) // 2  # better on the development pairs than less or more
     analysis = np.concatenate([_rise(n_fft - fall), _rise(fall + 1)[:0:-1]]) ** 0.5
     analysis *= np.sqrt(np.sum(np.square(symmetric, dtype=np.float64)) / np.sum(analysis**2))
     rise = min(overlap, fall)
@@ -67,7 +74,7 @@ if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
         np.fft.irfft(spectra, axis=-1, out=cast(Any, out))
 
-else:  # in double precision, and nowhere to write to
+else:  # numpy 1 transforms in double precision and has no `out`
 
     def rfft_into(frames: Array, out: Spectra) -> None:
         """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
@@ -85,6 +92,114 @@ def stft(frames: Array, window: Array) -> Spectra:
 
 def power(spectra: Spectra) -> Array:
     """Return the squared magnitude of spectra, same shape."""
-    squares = np.square(spectra.view(np.float32))  # real and imaginary parts lie in turn
+    squares = np.square(spectra.view(np.float32))  # real and imaginary parts alternate
     both: Array = squares[..., ::2] + squares[..., 1::2]
     return both
+
+
+class Frames:
+    """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
+
+    Feed samples until `ready`, then call :meth:`transform`, which moves on by a block of `frames`
+    frames.
+
+    Parameters
+    ----------
+    window : array, shape (n_fft,)
+        Analysis window.
+    hop : int
+        Distance of frames in samples.
+    frames : int
+        New frames per block.
+    lookahead_frames : int
+        Frames that the network needs after a frame; their spectra wait here.
+    delay_samples : int
+        Samples from the input of :attr:`delayed_input` to the newest block.
+    filter_samples : int
+        Samples that `prefilter` is called with.
+    capacity_samples : int
+        At least so many of the newest samples are held.
+
+    Attributes
+    ----------
+    ring : Ring
+        The input, behind `delay_samples` of silence.
+    prefilter : callable, optional
+        Is called with every `filter_samples` new samples, oldest first, and returns as many, which
+        are transformed in their place. The held input stays as it was.
+    spectra : array, shape (lookahead_frames + frames, n_fft // 2 + 1)
+        Of the newest frames, oldest first; the first `frames` are those that are inverted next.
+    """
+
+    def __init__(
+        self,
+        window: Array,
+        *,
+        hop: int,
+        frames: int,
+        lookahead_frames: int = 0,
+        delay_samples: int = 0,
+        filter_samples: int | None = None,
+        capacity_samples: int = 0,
+    ) -> None:
+        n_fft, self.block_samples = len(window), frames * hop
+        self._filter_samples = filter_samples or self.block_samples
+        self._delay_samples, self._window = delay_samples, window
+        self.ring = Ring(max(capacity_samples, delay_samples + 2 * self.block_samples))
+        self.prefilter: Callable[[Array], Array] | None = None
+        self._held = np.zeros(n_fft - hop + self.block_samples, np.float32)
+        self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
+        self._windowed = np.empty((frames, n_fft), np.float32)
+        self.spectra = np.empty((lookahead_frames + frames, n_fft // 2 + 1), np.complex64)
+        self._older, self._newest = self.spectra[:-frames], self.spectra[-frames:]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream: silence precedes what follows."""
+        self.ring.clear()
+        self.ring.write(np.zeros(self._delay_samples, np.float32))
+        self._held[...] = 0.0
+        self.spectra[...] = 0.0
+        self._block = -1
+
+    @property
+    def missing_samples(self) -> int:
+        """Samples to feed before the next block can be transformed."""
+        end = self._delay_samples + (self._block + 2) * self.block_samples
+        return end - self.ring.written_samples
+
+    @property
+    def delayed_samples(self) -> int:
+        """Samples of the delayed input that the blocks so far have passed, silence included."""
+        return (self._block + 1) * self.block_samples
+
+    def feed(self, samples: Array) -> None:
+        """Take in at most `missing_samples` samples."""
+        self.ring.write(samples)
+
+    def transform(self) -> Spectra:
+        """Return the spectra of the next block's frames, shape (frames, n_fft // 2 + 1)."""
+        self._block += 1
+        block, held = self.block_samples, self._held
+        held[:-block] = held[block:]
+        new, size = self.newest_input(0, block), self._filter_samples
+        if self.prefilter is None:
+            held[-block:] = new
+        else:
+            for at in range(0, block, size):
+                held[len(held) - block + at :][:size] = self.prefilter(new[at : at + size])
+        if len(self._older):
+            self._older[...] = self.spectra[len(self._newest) :]
+        np.multiply(self._frames, self._window, out=self._windowed)
+        rfft_into(self._windowed, self._newest)
+        return self._newest
+
+    def newest_input(self, start: int, stop: int) -> Array:
+        """Return these samples of the newest block's input."""
+        at = self._delay_samples + self._block * self.block_samples
+        return self.ring.view(at + start, at + stop)[:, 0]
+
+    def delayed_input(self, start: int, stop: int) -> Array:
+        """Return these samples of the block's input `delay_samples` before the newest."""
+        at = self._block * self.block_samples
+        return self.ring.view(at + start, at + stop)[:, 0]

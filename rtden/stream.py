@@ -138,7 +138,7 @@ class StreamDenoiser:
         below = _side_by_side(denoised)
         if not self._full_band:
             return below
-        around = _side_by_side([denoiser.top_gains for denoiser in self.denoisers])
+        around = _side_by_side([denoiser.high_band_gains for denoiser in self.denoisers])
         self._gains = np.concatenate([self._gains, around])
         low, self._low = self._low[: len(below)], self._low[len(below) :]
         return below - around * low

@@ -16,7 +16,7 @@ import soundfile
 
 from rtden import list_models
 from rtden.autoencoder import Autoencoder, find_runtime
-from rtden.mel import MelWindow
+from rtden.mel import Features
 from rtden.model import ModelSpec, find_model
 from rtden.spectral import power, stft, window_pair
 
@@ -42,8 +42,8 @@ def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
 
 def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
     """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them; `every` columns a call."""
-    network = Autoencoder(path, columns=every)
-    spec, window, shares = network.spec, MelWindow(network.spec, network.columns), []
+    network = Autoencoder(path)
+    spec, window, shares = network.spec, Features(network.spec, every if network.stateful else None), []
     frames = frames_of(spec, stream)
     per_call = every * spec.frames_per_column
     for new in frames[: len(frames) // per_call * per_call].reshape(

@@ -23,7 +23,7 @@ import numpy as np
 
 from rtden import Denoiser, Settings
 from rtden.autoencoder import Autoencoder
-from rtden.model import find_model
+from rtden.model import ModelSpec, load_spec
 
 STEPS = 200
 HOPS_PER_STEP = (1, 2, 4, 8)
@@ -75,13 +75,10 @@ BOARDS = (
 
 def multiply_accumulates(model: str, hops_per_step: int) -> float:
     """Return the millions of multiply-accumulates of one call: of `hops_per_step` columns, or of a window where the network carries no memory."""
-    network = Autoencoder(
-        find_model(model), columns=1
-    )  # the shapes of inner tensors are those of the file, of one frame
-    interpreter, calls = (
-        network._interpreter,
-        hops_per_step * network.spec.frames_per_column if network.carried else 1,
-    )
+    network = Autoencoder(model)
+    # The shapes of inner tensors are those of the file, of one frame.
+    interpreter = network._borrow(1)._interpreter
+    calls = hops_per_step * network.spec.frames_per_column if network.stateful else 1
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for operation in interpreter._get_ops_details():
@@ -101,16 +98,27 @@ def multiply_accumulates(model: str, hops_per_step: int) -> float:
     return calls * total / 1e6
 
 
-class WithoutNetwork(Denoiser):
-    """All of a step but the network: its last answer holds."""
+class NoNetwork:
+    """A mask that is always the same: what is left is all of a step but the network."""
 
-    def _autoencoder(self) -> None:
-        self._band_gains[...] = 0.5
+    runtime, stateful, memory_columns = "none", True, 1
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def infer(self, columns: Any) -> Any:
+        """Return the mask."""
+        frames = columns.shape[1] * self.spec.frames_per_column
+        return np.full((self.spec.n_mels, frames), 0.5, np.float32)
+
+    def reset(self) -> None:
+        """Do nothing."""
 
 
 def run(hops_per_step: int, steps: int) -> None:
     """Do `steps` steps without the network; what callgrind counts."""
-    denoiser: Any = WithoutNetwork(settings=Settings(hops_per_step=hops_per_step))
+    settings = Settings(hops_per_step=hops_per_step)
+    denoiser = Denoiser(settings=settings, network=NoNetwork(load_spec()))
     signal = (0.1 * np.random.default_rng(0).standard_normal(denoiser.step_samples)).astype(
         np.float32
     )

@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 
 from rtden import Denoiser
+from rtden.mel import Features
+from rtden.model import ModelSpec
 
 FEATURES_WITHIN = 1e-5
 """Largest difference of the features, whose unit is 20 dB."""
@@ -23,26 +25,27 @@ BOUND_DB = -80.0
 """Of the difference of what comes of the same features, relative to the output."""
 
 
-class Recorder(Denoiser):
-    """A denoiser that keeps its features."""
+class Recorder(Features):
+    """Features that are kept."""
 
-    def reset(self) -> None:
-        """Forget the stream, but not its features."""
-        super().reset()
-        self.kept: list[np.ndarray] = getattr(self, "kept", [])
+    def __init__(self, features: Features, spec: ModelSpec) -> None:
+        super().__init__(spec, features.columns.shape[1])
+        self.kept: list[np.ndarray] = []
 
-    def _mel(self) -> None:
-        super()._mel()
-        self.kept.append(self._mel_window.columns.copy())
+    def push(self, frames_power: np.ndarray) -> None:
+        """Slide in new columns and keep the window."""
+        super().push(frames_power)
+        self.kept.append(self.columns.copy())
 
 
-class Replayer(Denoiser):
-    """A denoiser that takes its features from elsewhere."""
+class Replayer(Recorder):
+    """Features that come from elsewhere."""
 
     given: Iterator[np.ndarray]
 
-    def _mel(self) -> None:
-        self._mel_window.columns[...] = next(self.given)
+    def push(self, _: np.ndarray) -> None:
+        """Take the next window."""
+        self.columns[...] = next(self.given)
 
 
 def run(denoiser: Denoiser, recording: str) -> np.ndarray:
@@ -53,16 +56,17 @@ def run(denoiser: Denoiser, recording: str) -> np.ndarray:
 
 def main(task: str, recording: str, file: str) -> None:
     """Record, or compare and leave with 1 where the machines do not agree."""
-    recorder = Recorder()
-    out = run(recorder, recording)
+    denoiser = Denoiser()
+    denoiser.features = recorder = Recorder(denoiser.features, denoiser.spec)
+    out = run(denoiser, recording)
     if task == "record":
         np.savez(file, features=np.stack(recorder.kept), out=out)
         return
     theirs = np.load(file)
     apart = float(np.abs(np.stack(recorder.kept) - theirs["features"]).max())
-    replayer = Replayer()
+    denoiser.features = replayer = Replayer(recorder, denoiser.spec)
     replayer.given = iter(theirs["features"])
-    difference = run(replayer, recording) - theirs["out"]
+    difference = run(denoiser, recording) - theirs["out"]
     level_db = 10.0 * np.log10(np.mean(np.square(difference)) / np.mean(np.square(out)) + 1e-30)
     print(f"features: largest difference {apart:.1e} (bound {FEATURES_WITHIN:.0e})")
     print(f"what comes of the same features: {level_db:.0f} dB (bound {BOUND_DB:.0f} dB)")

@@ -102,12 +102,9 @@ def measure(
     )  # as much of it, and the network rests
     idle_seconds = _timed(denoiser, [silence] * len(blocks))
     stage_seconds: dict[str, list[float]] = {}
-    for stage in Denoiser.STAGES:
-        setattr(
-            denoiser,
-            f"_{stage}",
-            _stopwatch(getattr(denoiser, f"_{stage}"), stage_seconds.setdefault(stage, [])),
-        )
+    for stage, method in Denoiser.STAGES.items():
+        timed, times = getattr(denoiser, stage), stage_seconds.setdefault(stage, [])
+        setattr(timed, method, _stopwatch(getattr(timed, method), times))
     _timed(denoiser, blocks)
     return BenchResult(
         model=path.stem,

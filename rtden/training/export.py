@@ -185,11 +185,10 @@ def export(
 def _newest(network: Autoencoder, sequence: Array) -> Array:
     """Return the shares of a sequence's newest frame that is used."""
     network.reset()
-    for start in range(0, sequence.shape[1], network.columns):
-        share = network.infer(sequence[:, start : start + network.columns])
-    newest: Array = share[
-        :, (network.columns - network.spec.lookahead) * network.spec.frames_per_column - 1
-    ].copy()
+    spec = network.spec
+    for start in range(0, sequence.shape[1], spec.frames):
+        share = network.infer(sequence[:, start : start + spec.frames])
+    newest: Array = share[:, (spec.frames - spec.lookahead) * spec.frames_per_column - 1].copy()
     return newest
 
 

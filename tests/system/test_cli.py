@@ -550,7 +550,7 @@ def test_bench_prints_json_that_can_be_read() -> None:
     )
     assert figures["model"] == "seed"
     assert figures["hops_per_step"] == 1
-    assert list(figures["stages"]) == ["frames", "mel", "autoencoder", "griffinlim", "mix"]
+    assert list(figures["stages"]) == ["frames", "features", "network", "inverter", "mix"]
     assert figures["step"]["p50_ms"] > 0
     assert 0 < figures["real_time_factor"] == pytest.approx(1.0 / figures["headroom"])
     assert 20 < figures["rss_mb"] < 2000

@@ -23,7 +23,7 @@ from rtden.model import find_model, load_spec
 
 pytestmark = pytest.mark.real_time
 
-STAGES = ["frames", "mel", "autoencoder", "griffinlim", "mix"]
+STAGES = ["frames", "features", "network", "inverter", "mix"]
 
 
 @pytest.fixture(scope="module")

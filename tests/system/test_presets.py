@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SMALL_MODELS
 
 from rtden import Denoiser, Settings
+from rtden.autoencoder import Autoencoder
 from rtden.errors import ModelError, SettingsError
 from rtden.live import presets
 from rtden.live.presets import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
@@ -50,16 +53,20 @@ def test_the_load_is_that_of_the_steps_and_falls_with_the_advance() -> None:
     assert 0.0 < load(None, 8, seconds=0.2) < load(None, 1, seconds=0.2)
 
 
-class SlowDenoiser(Denoiser):
-    """A denoiser whose network takes 20 ms: at a hop of 23 ms a load of 0.86, 0.43, 0.22 and 0.11."""
+class SlowNetwork(Autoencoder):
+    """A network that takes 20 ms: at a hop of 23 ms a load of 0.86, 0.43, 0.22 and 0.11."""
 
-    def _autoencoder(self) -> None:
+    def infer(self, columns: np.ndarray) -> np.ndarray:
         time.sleep(0.020)
-        super()._autoencoder()
+        return super().infer(columns)
+
+
+def slow_denoiser(model: Path, settings: Settings) -> Denoiser:
+    return Denoiser(settings=settings, network=SlowNetwork(model))
 
 
 def test_a_slow_machine_gets_a_larger_advance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "Denoiser", SlowDenoiser)
+    monkeypatch.setattr(presets, "Denoiser", slow_denoiser)
     found = self_test(SMALL_MODELS[0])
     assert found.hops_per_step >= 4
     assert found.buffer_ms == PRESETS["zero2"].buffer_ms

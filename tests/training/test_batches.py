@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import Folders
 
-from rtden.mel import MelWindow
+from rtden.mel import Features
 from rtden.model import ModelSpec
 from rtden.spectral import power, stft, window_pair
 from rtden.training.batches import BatchSource, draw_ahead, mixture_samples, to_batch
@@ -45,7 +45,7 @@ def test_features_are_those_of_the_streaming_path(source: BatchSource) -> None:
         ]
     )
     window, (analysis, _) = (
-        MelWindow(SPEC),
+        Features(SPEC),
         window_pair(SPEC.n_fft, SPEC.frame_hop, SPEC.n_fft - SPEC.hop),
     )
     frames = np.lib.stride_tricks.sliding_window_view(stream, SPEC.n_fft)[:: SPEC.frame_hop]

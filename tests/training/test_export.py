@@ -55,7 +55,7 @@ def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_se
 ) -> None:
     path, network, _ = exported
     sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
-    runner = Autoencoder(path.with_suffix(".float.tflite"), columns=1)
+    runner = Autoencoder(path.with_suffix(".float.tflite"))
     answers = np.concatenate(
         [runner.infer(sequence[:, [column]]).copy() for column in range(150)], axis=1
     )

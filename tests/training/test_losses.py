@@ -48,7 +48,7 @@ def test_its_griffin_lim_is_the_products(rng: np.random.Generator, spec: ModelSp
     inverter = Inverter(
         n_fft=spec.n_fft,
         hop=spec.frame_hop,
-        hops_per_step=frames,
+        new_frames=frames,
         iterations=3,
         frames=frames,
         overlap=overlap,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from conftest import DATA, MODELS, SMALL_MODELS, shares_of
 
 from rtden.autoencoder import Autoencoder, find_runtime
 from rtden.errors import ModelError
-from rtden.model import find_model, sidecar_path
+from rtden.model import find_model, load_spec, sidecar_path
 
 REFERENCE = json.loads((DATA / "shares.json").read_text())
 
@@ -71,16 +73,16 @@ def test_int8_tensors_are_read_by_their_own_scale() -> None:
     np.testing.assert_allclose(network.infer(window), expected, atol=1e-6)
 
 
-CARRIED = [path for path in MODELS if Autoencoder(path).carried]
+STATEFUL = [path for path in MODELS if Autoencoder(path).stateful]
 
 
-@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
 @pytest.mark.parametrize("columns", [1, 2, 5, 16, 40])
-def test_a_carried_memory_gives_the_same_numbers_however_a_sequence_is_cut(
+def test_a_stateful_memory_gives_the_same_numbers_however_a_sequence_is_cut(
     path: Path, columns: int
 ) -> None:
     """One call for the whole sequence is the plain path; to the bit, for the networks are int8."""
-    whole, cut = Autoencoder(path, columns=240), Autoencoder(path, columns=columns)
+    whole, cut = Autoencoder(path), Autoencoder(path)
     sequence = (
         np.random.default_rng(6)
         .normal(-0.5, 1.0, (whole.spec.n_mels, 240, whole.spec.input_channels))
@@ -96,9 +98,9 @@ def test_a_carried_memory_gives_the_same_numbers_however_a_sequence_is_cut(
         assert np.array_equal(np.concatenate(pieces, axis=1), expected), again
 
 
-@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
 def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path) -> None:
-    network = Autoencoder(path, columns=240)
+    network = Autoencoder(path)
     sequence = (
         np.random.default_rng(7)
         .normal(-0.5, 1.0, (network.spec.n_mels, 240, network.spec.input_channels))
@@ -115,24 +117,53 @@ def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path
     assert changed[-1] < 50 + network.memory_columns
 
 
-@pytest.mark.parametrize("path", CARRIED, ids=lambda path: path.stem)
-def test_one_network_goes_on_where_another_stopped(path: Path) -> None:
-    one, three = Autoencoder(path, columns=1), Autoencoder(path, columns=3)
-    sequence = (
-        np.random.default_rng(8)
-        .normal(-0.5, 1.0, (one.spec.n_mels, 60, one.spec.input_channels))
-        .astype(np.float32)
-    )
-    expected = [one.infer(sequence[:, [column]]).copy() for column in range(60)]
-    one.reset()
-    for column in range(30):
-        one.infer(sequence[:, [column]])
-    three.past = one.past
-    for column in range(30, 60, 3):
-        assert np.array_equal(
-            three.infer(sequence[:, column : column + 3]),
-            np.concatenate(expected[column : column + 3], axis=1),
-        )
+@pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
+def test_streams_that_share_interpreters_do_not_mix(path: Path) -> None:
+    spec, rng = load_spec(path), np.random.default_rng(8)
+    shape = (3, spec.n_mels, 60, spec.input_channels)
+    sequences = rng.normal(-0.5, 1.0, shape).astype(np.float32)
+    alone = [Autoencoder(path).infer(sequence).copy() for sequence in sequences]
+    networks = [Autoencoder(path) for _ in sequences]
+    together: list[list[np.ndarray]] = [[] for _ in sequences]
+    for column, columns in zip(range(0, 60, 4), (1, 2, 4) * 5, strict=True):
+        for network, sequence, masks in zip(networks, sequences, together, strict=True):
+            for at in range(column, column + 4, columns):
+                masks.append(network.infer(sequence[:, at : at + columns]).copy())
+    for masks, expected in zip(together, alone, strict=True):
+        assert np.array_equal(np.concatenate(masks, axis=1), expected)
+
+
+def test_a_further_stream_makes_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Autoencoder(columns=(1, 4))
+    monkeypatch.setattr("rtden.autoencoder.find_runtime", lambda: pytest.fail("makes one"))
+    assert Autoencoder(columns=(1, 4)).memory_columns == first.memory_columns
+
+
+def test_threads_each_get_an_interpreter_and_keep_their_own_state() -> None:
+    spec = load_spec()
+    shape = (16, spec.n_mels, 40, spec.input_channels)
+    sequences = np.random.default_rng(9).normal(-0.5, 1.0, shape).astype(np.float32)
+
+    def masks(sequence: np.ndarray) -> np.ndarray:
+        network = Autoencoder()
+        parts = [network.infer(sequence[:, [column]]).copy() for column in range(40)]
+        return np.concatenate(parts, axis=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(masks, sequences))
+    assert all(np.array_equal(*pair) for pair in zip(together, map(masks, sequences), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_model_works_in_a_forked_child() -> None:
+    network = Autoencoder(find_model())
+    columns = np.ones((network.spec.n_mels, 1, network.spec.input_channels), np.float32)
+    expected = network.infer(columns).copy()
+    network.reset()
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(network.infer(columns), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_values_of_any_size_saturate() -> None:

@@ -17,12 +17,12 @@ def spectra_of(signal: np.ndarray, n_fft: int, hop: int, overlap: int | None = N
 
 
 def run(
-    inverter: Inverter, spectra: np.ndarray, gains: np.ndarray, hops_per_step: int, hop: int
+    inverter: Inverter, spectra: np.ndarray, gains: np.ndarray, new_frames: int, hop: int
 ) -> np.ndarray:
-    steps = len(spectra) // hops_per_step
-    out = np.empty((steps, hops_per_step * hop), np.float32)
+    steps = len(spectra) // new_frames
+    out = np.empty((steps, new_frames * hop), np.float32)
     for step in range(steps):
-        span = slice(step * hops_per_step, (step + 1) * hops_per_step)
+        span = slice(step * new_frames, (step + 1) * new_frames)
         inverter.push(spectra[span], gains[span], out[step])
     return out.reshape(-1)
 
@@ -69,24 +69,24 @@ def test_more_iterations_bring_the_magnitudes_nearer(noise: np.ndarray) -> None:
 
 @pytest.mark.parametrize("iterations", [0, 2])
 @pytest.mark.parametrize("frames", [1, 4, 9])
-@pytest.mark.parametrize("hops_per_step", [1, 2, 8])
+@pytest.mark.parametrize("new_frames", [1, 2, 8])
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256)])
 def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
-    noise: np.ndarray, iterations: int, frames: int, hops_per_step: int, n_fft: int, hop: int
+    noise: np.ndarray, iterations: int, frames: int, new_frames: int, n_fft: int, hop: int
 ) -> None:
     check_exact(
         noise,
         n_fft,
         hop,
         n_fft - hop,
-        hops_per_step=hops_per_step,
+        new_frames=new_frames,
         iterations=iterations,
         frames=frames,
     )
 
 
 @pytest.mark.parametrize("iterations", [0, 2])
-@pytest.mark.parametrize("hops_per_step", [1, 4])
+@pytest.mark.parametrize("new_frames", [1, 4])
 @pytest.mark.parametrize(
     ("n_fft", "hop", "overlap"),
     [
@@ -99,10 +99,10 @@ def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
     ],
 )
 def test_so_it_does_with_a_shorter_overlap(
-    noise: np.ndarray, iterations: int, hops_per_step: int, n_fft: int, hop: int, overlap: int
+    noise: np.ndarray, iterations: int, new_frames: int, n_fft: int, hop: int, overlap: int
 ) -> None:
     check_exact(
-        noise, n_fft, hop, overlap, hops_per_step=hops_per_step, iterations=iterations, frames=3
+        noise, n_fft, hop, overlap, new_frames=new_frames, iterations=iterations, frames=3
     )
 
 
@@ -111,7 +111,7 @@ def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **paramet
     inverter = Inverter(n_fft=n_fft, hop=hop, overlap=overlap, **parameters)
     # The first frame ends with the first hop; what it completes ends `overlap` earlier.
     out = run(
-        inverter, spectra, np.ones(spectra.shape, np.float32), parameters["hops_per_step"], hop
+        inverter, spectra, np.ones(spectra.shape, np.float32), parameters["new_frames"], hop
     )[overlap:]
     error = out - noise[: len(out)]
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
@@ -122,7 +122,7 @@ def test_random_phase_is_seeded_and_reset_starts_it_again(noise: np.ndarray) -> 
     gains = np.full(spectra.shape, 0.5, np.float32)
     first, same, other = (
         Inverter(
-            n_fft=512, hop=256, hops_per_step=1, iterations=1, frames=2, phase="random", seed=seed
+            n_fft=512, hop=256, new_frames=1, iterations=1, frames=2, phase="random", seed=seed
         )
         for seed in (3, 3, 4)
     )
@@ -145,7 +145,7 @@ def test_iterations_make_the_output_more_consistent_with_its_targets(noise: np.n
 
     def inconsistency(iterations: int, frames: int) -> float:
         out = run(
-            Inverter(n_fft=1024, hop=256, hops_per_step=1, iterations=iterations, frames=frames),
+            Inverter(n_fft=1024, hop=256, new_frames=1, iterations=iterations, frames=frames),
             spectra,
             gains,
             1,
@@ -162,7 +162,7 @@ def test_iterations_make_the_output_more_consistent_with_its_targets(noise: np.n
 def test_silence_stays_silence() -> None:
     zeros = np.zeros((10, 513), np.complex64)
     out = run(
-        Inverter(n_fft=1024, hop=512, hops_per_step=1, iterations=3, frames=2),
+        Inverter(n_fft=1024, hop=512, new_frames=1, iterations=3, frames=2),
         zeros,
         np.ones(zeros.shape, np.float32),
         1,
@@ -176,9 +176,9 @@ def test_without_iterations_any_number_of_frames_at_once_gives_the_same_to_the_b
 ) -> None:
     spectra = spectra_of(noise[:16384], 1024, 256, 512)
     gains = np.random.default_rng(0).random(spectra.shape).astype(np.float32)
-    many = Inverter(n_fft=1024, hop=256, hops_per_step=20, iterations=0, frames=1, overlap=512)
+    many = Inverter(n_fft=1024, hop=256, new_frames=20, iterations=0, frames=1, overlap=512)
     expected = run(
-        Inverter(n_fft=1024, hop=256, hops_per_step=1, iterations=0, frames=1, overlap=512),
+        Inverter(n_fft=1024, hop=256, new_frames=1, iterations=0, frames=1, overlap=512),
         spectra,
         gains,
         1,

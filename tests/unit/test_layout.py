@@ -15,18 +15,20 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *("types", "extras", "errors", "settings", "model", "quiet"),
     *(
+        "types",
+        "extras",
+        "errors",
+        "settings",
+        "model",
+        "quiet",
         "noise",
+        "offset",
         "ring",
         "spectral",
-        "mel",
-        "autoencoder",
-        "griffinlim",
-        "denoiser",
-        "resample",
-        "stream",
     ),
+    *("trackers", "mel"),
+    *("autoencoder", "griffinlim", "resting", "highband", "denoiser", "resample", "stream"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")

@@ -7,9 +7,9 @@ import pytest
 from rtden.mel import (
     BandSpread,
     BandTrackers,
+    Features,
     MelBank,
     MelFeatures,
-    MelWindow,
     band_edges_hz,
     hz_to_mel,
     mel_filterbank,
@@ -50,7 +50,7 @@ def test_columns_equal_librosas_melspectrogram_wherever_the_frame_lies_inside_th
     frames = np.lib.stride_tricks.sliding_window_view(noise, SPEC.n_fft)[512 * 8 :: SPEC.hop][
         : SPEC.frames
     ]
-    columns = MelWindow(SPEC)
+    columns = Features(SPEC)
     columns.push(power(stft(frames, hann(SPEC.n_fft))))
     ours = 10.0 ** ((columns.columns[:, :, 0] * SPEC.std_db + SPEC.mean_db) / 10.0)
     inside = slice(1, 15)
@@ -69,7 +69,7 @@ def test_window_slides_by_the_new_columns(noise: np.ndarray) -> None:
             hann(SPEC.n_fft),
         )
     )
-    one, eight = MelWindow(SPEC), MelWindow(SPEC)
+    one, eight = Features(SPEC), Features(SPEC)
     for frame in frames[:24]:
         one.push(frame[None])
     for at in range(0, 24, 8):
@@ -234,7 +234,7 @@ def test_any_number_of_frames_at_once_is_one_by_one(rng: np.random.Generator) ->
 def test_a_column_holds_its_frames_side_by_side(rng: np.random.Generator) -> None:
     channels = ("log_mel", "above_floor", "above_mean")
     frames = rng.random((6, 513)).astype(np.float32)
-    window = MelWindow(ModelSpec(name="two", channels=channels, frames_per_column=2), 3)
+    window = Features(ModelSpec(name="two", channels=channels, frames_per_column=2), 3)
     window.push(frames[:4])
     window.push(frames[4:])
     features = MelFeatures(ModelSpec(name="one", channels=channels, hop=256))

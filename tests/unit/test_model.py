@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import SMALL_MODELS
 
 from rtden.errors import ModelError, SettingsError
-from rtden.model import DEFAULT_MODEL, ModelSpec, find_model, list_models, load_spec, sidecar_path
+from rtden.model import (
+    DEFAULT_MODEL,
+    ModelSpec,
+    find_model,
+    list_models,
+    load_model,
+    load_spec,
+    sidecar_path,
+)
 from rtden.settings import Settings
 
 
@@ -67,6 +76,18 @@ def test_what_is_written_is_what_is_read(model: Path) -> None:
 def test_an_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(ModelError, match=f"no model 'nonesuch'.*{DEFAULT_MODEL}"):
         find_model("nonesuch")
+
+
+def test_a_model_is_read_once_and_again_when_its_files_change(model: Path) -> None:
+    first = load_model(model)
+    assert load_model(str(model)) is load_model(first) is first
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(loaded) for loaded in pool.map(load_model, [None] * 50)}) == 1
+    edit(model, "mel", "mean_db", value=-1.0)
+    again = load_model(model)
+    assert again is not first
+    assert (again.spec.mean_db, again.content) == (-1.0, first.content)
+    assert find_model(again) == model
 
 
 def test_a_missing_sidecar_is_named(model: Path) -> None:

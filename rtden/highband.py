@@ -1,0 +1,93 @@
+"""Sound above the model's band: the gain for it, and the path around the resamplers that it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtden.mel import band_edges_hz
+from rtden.model import ModelSpec
+from rtden.types import Array
+
+BANDS_HZ = (5000.0, 8000.0)
+"""The bands centred between these set the gain above the model's band. Fricatives lie there, and
+the training speech still does; higher up the network removes more speech and passes more noise."""
+
+
+class HighBandGain:
+    """The gain for sound above the model's band, at each sample that a call of the denoiser returns.
+
+    It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included, and goes
+    from frame to frame in straight lines as long as their overlap: sound delayed by the latency and
+    scaled by it fades together with the band itself. Where every gain is one, or the strength zero,
+    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    overlap, hop : int
+        Overlap and distance of the inverted frames, in samples.
+    frames : int
+        Inverted frames per block.
+    """
+
+    def __init__(self, spec: ModelSpec, *, overlap: int, hop: int, frames: int) -> None:
+        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+        bands = (centres_hz >= BANDS_HZ[0]) & (centres_hz <= BANDS_HZ[1])
+        bands[-1] |= not bands.any()
+        self._weights: Array = bands.astype(np.float32) / np.float32(bands.sum())
+        self._meeting = max(1, overlap // hop)  # frames that overlap at any sample
+        # Of the frames before a block that overlap with it, and of its own.
+        self._levels = np.empty(self._meeting + frames, np.float32)
+        ramp = np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop))
+        self._fade = np.minimum(ramp, np.float32(1.0))
+        self._block_samples = frames * hop
+        self._gains: Array | None
+        self.reset()
+
+    def reset(self, tail_samples: int = 0) -> None:
+        """Forget the stream, except the gains of its last samples, which a flush returns."""
+        gains = self.gains[:tail_samples] if tail_samples else None
+        self._levels[-self._meeting :] = 1.0  # fades before the first sample is returned
+        self.begin(0)
+        self._gains, self._stop = gains, tail_samples
+
+    def begin(self, blocks: int) -> None:
+        """Begin a call of so many blocks."""
+        self._course = np.empty((blocks, len(self._levels)), np.float32)
+        self._strengths = np.empty((blocks, 2), np.float32)
+        self._start = self._stop = 0
+        self._gains = None
+
+    def push(self, block: int, band_gains: Array, strengths: tuple[float, float]) -> None:
+        """Take in the gains of a block's frames, shape (frames, n_mels).
+
+        `strengths` are those at the beginning and at the end of the block.
+        """
+        levels, meeting = self._levels, self._meeting
+        levels[:meeting] = levels[-meeting:]
+        # A product of a matrix and a vector would sum in another order where there are more rows.
+        np.add.reduce(band_gains * self._weights, axis=-1, out=levels[meeting:])
+        self._course[block], self._strengths[block] = levels, strengths
+
+    def keep(self, start: int, stop: int) -> None:
+        """Say which samples of the call's blocks are returned."""
+        self._start, self._stop = start, stop
+
+    @property
+    def gains(self) -> Array:
+        """One gain for each sample that the last call returned, linear, shape (samples,)."""
+        if self._gains is None:
+            met = np.lib.stride_tricks.sliding_window_view(self._course, self._meeting, axis=1)
+            met = met.mean(axis=-1)
+            lines = np.diff(met, axis=1)[:, :, None] * self._fade
+            lines += met[:, :-1, None]
+            gains = lines.reshape(-1, self._block_samples)
+            if (self._strengths != 1.0).any():
+                glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
+                glide /= np.float32(self._block_samples)
+                old, new = self._strengths[:, :1], self._strengths[:, 1:]
+                wet = old + (new - old) * glide
+                gains *= wet
+                gains += np.float32(1.0) - wet
+            self._gains = gains.reshape(-1)
+        return self._gains[self._start : self._stop]
