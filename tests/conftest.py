@@ -43,7 +43,11 @@ def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
 def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
     """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them; `every` columns a call."""
     network = Autoencoder(path)
-    spec, window, shares = network.spec, Features(network.spec, every if network.stateful else None), []
+    spec, window, shares = (
+        network.spec,
+        Features(network.spec, every if network.stateful else None),
+        [],
+    )
     frames = frames_of(spec, stream)
     per_call = every * spec.frames_per_column
     for new in frames[: len(frames) // per_call * per_call].reshape(

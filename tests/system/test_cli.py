@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,6 @@ from typer.testing import CliRunner, Result
 
 from rtden.app.main import app
 from rtden.model import find_model
-
-pytestmark = pytest.mark.real_time
 
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [sys.executable, "-m", "rtden"]
@@ -48,12 +47,12 @@ def names(folder: Path) -> list[str]:
     )
 
 
-def run(*arguments: str, **kwargs: object) -> Result:
+def run(*arguments: str, **kwargs: Any) -> Result:
     return CliRunner().invoke(app, list(arguments), **kwargs)
 
 
-def real(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def real(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [*RTDEN, *arguments],
         env=ENV,
         capture_output=True,
@@ -62,6 +61,7 @@ def real(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
         check=False,
         **kwargs,
     )
+    return done
 
 
 def assert_one_sentence(exit_code: int, stdout: str, stderr: str) -> None:
@@ -294,14 +294,14 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
         float(number)
         for number in re.fullmatch(
             r"SI-SDR (-?\d+\.\d\d) dB -> (-?\d+\.\d\d) dB", lines[0]
-        ).groups()
+        ).groups()  # type: ignore[union-attr]
     )
     assert before_db == pytest.approx(5.0, abs=0.5)  # what the bundled recording was made with
     assert after_db != before_db
     for line, top in zip(lines[1:], (4.65, 1.0), strict=True):
         before, after = (
             float(number)
-            for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()
+            for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()  # type: ignore[union-attr]
         )
         assert 0.0 < before < top
         assert 0.0 < after < top
@@ -318,7 +318,7 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
         soundfile.read("noisy.flac", dtype="int16")[0],
     )
     assert "noise reduced by 0.0 dB" in result.stderr
-    before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()
+    before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()  # type: ignore[union-attr]
     assert float(before_db) > 200.0  # against itself
     assert after_db == before_db
 
@@ -542,6 +542,7 @@ def test_a_name_that_is_no_utf_8_is_denoised_too(folder: Path) -> None:
 # The other commands
 
 
+@pytest.mark.real_time
 def test_bench_prints_json_that_can_be_read() -> None:
     result = real("bench", "--json", "--seconds", "5", "--hops-per-step", "1", "--model", "seed")
     assert result.returncode == 0, result.stderr
@@ -556,6 +557,7 @@ def test_bench_prints_json_that_can_be_read() -> None:
     assert 20 < figures["rss_mb"] < 2000
 
 
+@pytest.mark.real_time
 def test_bench_prints_every_figure_whole_where_no_terminal_says_how_wide_it_is() -> None:
     result = real(
         "bench", "--seconds", "5", "--hops-per-step", "2", "--hops-per-step", "8", "-m", "seed"
@@ -579,6 +581,7 @@ def test_bench_prints_every_figure_whole_where_no_terminal_says_how_wide_it_is()
     )  # five stages, the whole step, and a step in silence
 
 
+@pytest.mark.real_time
 def test_bench_tells_whether_streams_hold() -> None:
     options = (
         "bench",
@@ -651,6 +654,7 @@ def test_help_names_every_command_and_option() -> None:
 # Live, between recordings
 
 
+@pytest.mark.real_time
 def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_at_least_its_length(
     folder: Path,
 ) -> None:
@@ -669,7 +673,7 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     summary = next(line for line in lines if re.match(r"\d+\.\d s: pauses", line))
     seconds, latency_ms, _ = re.search(
         r"^(\d+\.\d) s: .*total latency (\d+) ms, load .*, (\d+) xruns?$", summary
-    ).groups()
+    ).groups()  # type: ignore[union-attr]
     assert float(seconds) >= 1.9
     assert float(latency_ms) == parts[0]
     assert "cleaned sound: out.wav" in lines
@@ -689,12 +693,14 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     )
 
 
+@pytest.mark.real_time
 def test_live_stops_after_the_given_duration(folder: Path) -> None:
     result = real("live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "1")
     assert result.returncode == 0, result.stderr
     assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
 
 
+@pytest.mark.real_time
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')"

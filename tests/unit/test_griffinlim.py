@@ -101,18 +101,16 @@ def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
 def test_so_it_does_with_a_shorter_overlap(
     noise: np.ndarray, iterations: int, new_frames: int, n_fft: int, hop: int, overlap: int
 ) -> None:
-    check_exact(
-        noise, n_fft, hop, overlap, new_frames=new_frames, iterations=iterations, frames=3
-    )
+    check_exact(noise, n_fft, hop, overlap, new_frames=new_frames, iterations=iterations, frames=3)
 
 
 def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **parameters: int) -> None:
     spectra = spectra_of(noise, n_fft, hop, overlap)
     inverter = Inverter(n_fft=n_fft, hop=hop, overlap=overlap, **parameters)
     # The first frame ends with the first hop; what it completes ends `overlap` earlier.
-    out = run(
-        inverter, spectra, np.ones(spectra.shape, np.float32), parameters["new_frames"], hop
-    )[overlap:]
+    out = run(inverter, spectra, np.ones(spectra.shape, np.float32), parameters["new_frames"], hop)[
+        overlap:
+    ]
     error = out - noise[: len(out)]
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
 

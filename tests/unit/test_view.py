@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from rich.console import Console
 
 from rtden.app.keys import KEYS, obey
 from rtden.app.live import status_json
-from rtden.app.view import LiveView, watch, xruns_in_words
+from rtden.app.view import LiveView, watch
 from rtden.errors import DeviceError
+from rtden.live.status import xruns_in_words
 
 
 def console(
@@ -175,8 +177,12 @@ def test_the_meter_follows_the_level_and_the_peak_is_held() -> None:
 
 
 def test_silence_and_unknown_figures() -> None:
-    silent = dict.fromkeys(("input_db", "output_db", "input_peak_db", "output_peak_db"), -math.inf)
-    unknown = dict.fromkeys(("noise_removed_db", "drift_ppm", "latency_ms"), math.nan)
+    silent: dict[str, Any] = dict.fromkeys(
+        ("input_db", "output_db", "input_peak_db", "output_peak_db"), -math.inf
+    )
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("noise_removed_db", "drift_ppm", "latency_ms"), math.nan
+    )
     lines = drawn(FakeEngine(replace(STATUS, **silent, **unknown)))
     assert lines[2].endswith("   silent  peak    silent")
     assert not {"━", "┃"} & set(lines[2])
@@ -237,7 +243,7 @@ def test_keys_change_the_engine() -> None:
 
 def printed(on: Console) -> str:
     on.file.flush()
-    return on.file.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    return on.file.buffer.getvalue().decode()  # type: ignore[attr-defined, no-any-return]
 
 
 def test_watch_draws_on_the_alternate_screen_and_leaves_it() -> None:
