@@ -10,7 +10,9 @@ from rtden.types import Array
 
 SLOWEST_WEIGHT = 1.0 / 16.0
 """Lowest weight of a new block in the running mean: with blocks of 512 samples, 0.37 s."""
-SIGNIFICANCE = 4.0
+PARTS = 8
+"""Parts of a block whose means tell how well the block's mean is known."""
+SIGNIFICANCE = 6.0
 """Standard errors by which a mean must differ from zero to count as an offset."""
 ARRIVAL = 0.7
 """Fraction of the offset that the first sample of a stream with an offset reaches."""
@@ -59,7 +61,9 @@ class OffsetBlocker:
     def _follow(self, sound: Array) -> None:
         """Take the samples of a block into the mean, and its variance from block to block."""
         mean = float(np.mean(sound, dtype=np.float64))
-        inside = float(np.var(sound, dtype=np.float64)) / len(sound)
+        # Low frequencies move the mean of a block more than white noise does.
+        parts = [part.mean(dtype=np.float64) for part in np.array_split(sound, PARTS) if len(part)]
+        inside = 2.0 * float(np.var(parts)) / len(parts)
         deviation = mean - self._mean if self._blocks else 0.0
         self._blocks += 1
         weight = max(1.0 / self._blocks, SLOWEST_WEIGHT)
