@@ -29,7 +29,8 @@ from worker import ONE_THREAD
 from rtden.errors import InputError, RtdenError
 from rtden.files.audio_file import check_target, read_aligned, write_whole
 from rtden.files.processes import cores
-from rtden.measure.cost import BenchResult, Streams, StreamsResult, measure_apart
+from rtden.measure.cost import BenchResult, measure_apart
+from rtden.measure.streams import Streams, StreamsResult
 from rtden.measure.tables import versions
 from rtden.settings import HOPS_PER_STEP
 

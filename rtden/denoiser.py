@@ -21,7 +21,6 @@ from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
 from rtden.mel import BandSpread, Features
 from rtden.model import Model, ModelSpec, load_spec
-from rtden.offset import OffsetBlocker
 from rtden.resting import PENDING_STEPS, PendingColumns, SilenceDetector
 from rtden.settings import (
     HOPS_PER_STEP,
@@ -309,8 +308,6 @@ class Denoiser:
             filter_samples=spec.hop,
             capacity_samples=spec.window_samples,
         )
-        self._offset = OffsetBlocker()
-        self.frames.prefilter = self._offset
         # A step's columns: the new ones, or a window that ends with them.
         self._seen_columns = hops if self.network.stateful else spec.frames
         known = self._seen_columns - spec.lookahead
@@ -429,7 +426,6 @@ class Denoiser:
     def _reset(self, tail_samples: int) -> None:
         for stage in (self.frames, self.features, self.network, self.inverter, self.silence):
             stage.reset()
-        self._offset.reset()
         self.mix.reset()
         self.high_band.reset(tail_samples)
         if self._pending is not None:

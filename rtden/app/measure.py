@@ -175,7 +175,7 @@ def _bench_streams(
     as_json: bool,
 ) -> None:
     from rtden.errors import SettingsError
-    from rtden.measure.cost import Streams
+    from rtden.measure.streams import Streams
 
     if jobs < 1:
         raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
@@ -244,6 +244,13 @@ def evaluate(
             show_default="no limit",
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metric to measure, such as si-sdr or p.808; may be given again.",
+            show_default="all that are installed",
+        ),
+    ] = None,
     transcripts: Annotated[
         str | None,
         typer.Option(
@@ -295,8 +302,16 @@ def evaluate(
         messages.print(missing, markup=False)
     with progress_bar(MofNCompleteColumn()) as bar:
         show = functools.partial(show_progress, bar, bar.add_task("pairs", total=None))
-        options = {"transcripts": transcripts, "processes": processes, "progress": show}
-        result = scores.evaluate(pairs, names, settings, limits_db=limits_db, **options)
+        result = scores.evaluate(
+            pairs,
+            names,
+            settings,
+            limits_db=limits_db,
+            metrics=metric or (),
+            transcripts=transcripts,
+            processes=processes,
+            progress=show,
+        )
     if left_out := result.left_out():
         messages.print(left_out, markup=False)
     title = f"{len(result.files)} pairs, hops_per_step {hops_per_step}"

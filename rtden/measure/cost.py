@@ -1,4 +1,4 @@
-"""What a denoiser costs on this machine: time by stage, latency, memory; and how many streams it carries at once."""
+"""What a denoiser costs on this machine: time by stage, latency, memory."""
 
 from __future__ import annotations
 
@@ -6,33 +6,24 @@ import dataclasses
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtden.denoiser import Denoiser
-from rtden.errors import RtdenError, SettingsError
-from rtden.files.processes import without_interrupts
 from rtden.model import find_model
 from rtden.noise import babble
 from rtden.settings import Settings
 from rtden.types import Array
 
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
 WARM_UP_STEPS = 20
-STREAM_SECONDS = 10.0
-"""Of the sound that concurrent streams repeat, each beginning elsewhere."""
-BLOCKS_APART = 7
-"""By so many steps each stream is ahead of the one before it in that sound: speech and pauses differ in cost."""
+SILENCE_SECONDS = 5
+"""After this much silence the network is skipped."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +35,14 @@ class Percentiles:
     p99_ms: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> Percentiles:
-        """Return those of a list of times in seconds."""
+    def of(cls, seconds: Sequence[float] | Array) -> Percentiles:
+        """Return the percentiles of times in seconds."""
         return cls(*(1000.0 * float(p) for p in np.percentile(seconds, (50, 95, 99))))
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What one model costs at one hops_per_step."""
+    """What one model costs at one `hops_per_step`."""
 
     model: str
     runtime: str
@@ -59,22 +50,22 @@ class BenchResult:
     audio_seconds: float
     steps: int
     stages: dict[str, Percentiles]
-    """Time of each stage of a step."""
+    """Time of each stage in a step, measured in a run of its own."""
     step: Percentiles
-    """Time of a whole step, the stages not timed."""
+    """Time of a whole step, without the stages' clocks."""
     idle: Percentiles
-    """Time of a step in silence, in which the network rests."""
+    """Time of a step in silence, where the network is skipped."""
     real_time_factor: float
     """Processing time over audio time."""
     latency_ms: float
     """Algorithmic latency."""
     rss_mb: float
-    """Memory of a process that does nothing else, in MiB; NaN where the system does not tell."""
+    """Memory of a process that does nothing else, in MiB; NaN where the system has no figure."""
     model_kb: float
 
     @property
     def headroom(self) -> float:
-        """How many such streams one core could carry."""
+        """Number of such streams that one core could carry."""
         return 1.0 / self.real_time_factor
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,42 +74,64 @@ class BenchResult:
         return {**dataclasses.asdict(self), "rss_mb": rss_mb, "headroom": self.headroom}
 
 
+class TimedStage:
+    """A stage of a :class:`Denoiser` whose one method is timed; all else passes through.
+
+    >>> denoiser = Denoiser()
+    >>> denoiser.network = timed = TimedStage(denoiser.network, "infer")
+    >>> _ = denoiser.feed(np.ones(denoiser.step_samples, np.float32))
+    >>> timed.seconds > 0.0
+    True
+    """
+
+    def __init__(self, stage: Any, method: str) -> None:
+        self.__dict__.update(_stage=stage, _method=method, seconds=0.0)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the stage's attribute, its method with a clock around it."""
+        return self._timed if name == self._method else getattr(self._stage, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._stage, name, value)
+
+    def _timed(self, *arguments: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        result = getattr(self._stage, self._method)(*arguments, **options)
+        self.__dict__["seconds"] += time.perf_counter() - began
+        return result
+
+
 def measure(
     model: str | Path, hops_per_step: int, *, seconds: float = 60.0, threads: int = 1
 ) -> BenchResult:
-    """Run a model over `seconds` of made-up noisy speech in this process and return what it cost."""
+    """Run a model over `seconds` of made-up noisy speech in this process; return what it cost.
+
+    Raises
+    ------
+    ModelError, SettingsError, InputError
+        If the model or `hops_per_step` cannot be used.
+    """
     path = find_model(model)
     denoiser = Denoiser(path, Settings(hops_per_step=hops_per_step, threads=threads))
-    signal = babble(round(seconds * denoiser.rate_hz), denoiser.rate_hz)
-    blocks = [
-        signal[at : at + denoiser.step_samples]
-        for at in range(0, len(signal), denoiser.step_samples)
-    ]
-    step_seconds = _timed(denoiser, blocks)
+    rate_hz, size = denoiser.rate_hz, denoiser.step_samples
+    signal = babble(round(seconds * rate_hz), rate_hz)
+    blocks = [signal[at : at + size] for at in range(0, len(signal), size)]
+    step_seconds = _time_steps(denoiser, blocks)
     rss_mb = resident_mb()
-    silence = np.zeros(denoiser.step_samples, np.float32)
-    denoiser.feed(
-        np.zeros(5 * denoiser.rate_hz, np.float32)
-    )  # as much of it, and the network rests
-    idle_seconds = _timed(denoiser, [silence] * len(blocks))
-    stage_seconds: dict[str, list[float]] = {}
-    for stage, method in Denoiser.STAGES.items():
-        timed, times = getattr(denoiser, stage), stage_seconds.setdefault(stage, [])
-        setattr(timed, method, _stopwatch(getattr(timed, method), times))
-    _timed(denoiser, blocks)
+    denoiser.feed(np.zeros(SILENCE_SECONDS * rate_hz, np.float32))
+    idle_seconds = _time_steps(denoiser, [np.zeros(size, np.float32)] * len(blocks))
+    stages = _time_stages(denoiser, blocks)
+    audio_seconds = len(step_seconds) * size / rate_hz
     return BenchResult(
         model=path.stem,
         runtime=denoiser.runtime,
         hops_per_step=hops_per_step,
-        audio_seconds=len(step_seconds) * denoiser.step_samples / denoiser.rate_hz,
+        audio_seconds=audio_seconds,
         steps=len(step_seconds),
-        stages={
-            stage: Percentiles.of(times[WARM_UP_STEPS:]) for stage, times in stage_seconds.items()
-        },
+        stages=stages,
         step=Percentiles.of(step_seconds),
         idle=Percentiles.of(idle_seconds),
-        real_time_factor=sum(step_seconds)
-        / (len(step_seconds) * denoiser.step_samples / denoiser.rate_hz),
+        real_time_factor=sum(step_seconds) / audio_seconds,
         latency_ms=1000.0 * denoiser.latency.seconds,
         rss_mb=rss_mb,
         model_kb=path.stat().st_size / 1024,
@@ -135,191 +148,15 @@ def measure_apart(
         return pool.apply(measure, (model, hops_per_step), {"seconds": seconds, "threads": threads})
 
 
-@dataclass(frozen=True)
-class StreamsResult:
-    """How so many real-time streams at once, shared out among processes, get on."""
-
-    model: str
-    runtime: str
-    hops_per_step: int
-    streams: int
-    jobs: int
-    audio_seconds: float
-    """Of each stream."""
-    step: Percentiles
-    """Time of one stream's step while the others have theirs, too."""
-    round: Percentiles
-    """Time in which all streams of a process have had a step, of the process that takes longest."""
-    period_ms: float
-    """Time after which each stream has its next step due."""
-    load: float
-    """How many cores are busy."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether all keep up: in 99 of 100 rounds every stream has had its step before the next one is due."""
-        return self.round.p99_ms < self.period_ms
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures, for JSON."""
-        return {**dataclasses.asdict(self), "holds": self.holds}
-
-
-class Streams:
-    """Real-time streams in a number of processes, each of which gives its own streams a step in turns, round after round.
-
-    Nothing sleeps: a round follows the other at once, and is held against the time between two steps of a real stream.
-
-    Parameters
-    ----------
-    jobs : int
-        How many processes.
-
-    Raises
-    ------
-    ModelError, SettingsError, InputError
-        If the model or the hops_per_step cannot be used, or there is no process.
-    """
-
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        hops_per_step: int = 1,
-        *,
-        jobs: int = 1,
-        threads: int = 1,
-    ) -> None:
-        if jobs < 1:
-            raise SettingsError(f"jobs must be 1 or more, not {jobs}.")
-        path, settings = find_model(model), Settings(hops_per_step=hops_per_step, threads=threads)
-        denoiser = Denoiser(path, settings)  # what is wrong with it is to be known here
-        self._model, self._runtime, self._advance = path.stem, denoiser.runtime, hops_per_step
-        self._period_seconds = denoiser.step_samples / denoiser.rate_hz
-        os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-        context = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._processes = []
-        for _ in range(jobs):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_carry, args=(theirs, path, settings), daemon=True)
-            with without_interrupts():
-                process.start()
-            theirs.close()  # or its end would not be noticed here
-            self._pipes.append(ours)
-            self._processes.append(process)
-
-    def __enter__(self) -> Streams:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.terminate()
-            process.join()
-
-    def run(self, streams: int, *, seconds: float) -> StreamsResult:
-        """Run so many streams at once, shared out evenly, over so much sound.
-
-        Raises
-        ------
-        SettingsError
-            If there are fewer streams than processes.
-        RtdenError
-            If a process ends early.
-        """
-        jobs = len(self._pipes)
-        if streams < jobs:
-            raise SettingsError(
-                f"{streams} streams cannot be shared out among {jobs} processes; let there be fewer processes, or more streams."
-            )
-        rounds = max(WARM_UP_STEPS, round(seconds / self._period_seconds))
-        try:
-            for number, pipe in enumerate(self._pipes):
-                pipe.send((streams // jobs + (number < streams % jobs), rounds))
-            for pipe in self._pipes:
-                pipe.recv()  # all are ready before the first one begins
-            for pipe in self._pipes:
-                pipe.send(None)
-            found: list[NDArray[np.float64]] = [pipe.recv() for pipe in self._pipes]
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise RtdenError(
-                f"a process ended early with {streams} streams, most likely for lack of memory; measure fewer."
-            ) from None
-        rounds_seconds = [stamps[:, -1] - stamps[:, 0] for stamps in found]
-        return StreamsResult(
-            model=self._model,
-            runtime=self._runtime,
-            hops_per_step=self._advance,
-            streams=streams,
-            jobs=jobs,
-            audio_seconds=rounds * self._period_seconds,
-            step=Percentiles.of(
-                np.concatenate([np.diff(stamps, axis=1).ravel() for stamps in found]).tolist()
-            ),
-            round=max(
-                (Percentiles.of(of_one.tolist()) for of_one in rounds_seconds),
-                key=lambda percentiles: percentiles.p99_ms,
-            ),
-            period_ms=1000.0 * self._period_seconds,
-            load=float(sum(of_one.mean() for of_one in rounds_seconds) / self._period_seconds),
-        )
-
-    def most(self, *, seconds: float) -> StreamsResult:
-        """Find the largest number of streams that holds, within 2 %, by doubling and bisecting; what does not hold is one a process."""
-        jobs = len(self._pipes)
-        best = self.run(jobs, seconds=seconds)
-        if not best.holds:
-            return best
-        too_many = 2 * jobs
-        while (tried := self.run(too_many, seconds=seconds)).holds:
-            best, too_many = tried, 2 * too_many
-        while too_many - best.streams > max(1, best.streams // 50):
-            tried = self.run((best.streams + too_many) // 2, seconds=seconds)
-            if tried.holds:
-                best = tried
-            else:
-                too_many = tried.streams
-        return best
-
-
-def _carry(pipe: Connection, model: Path, settings: Settings) -> None:
-    """Give streams their steps in turns, as often as it is asked for; answer when each step began and the last one of a round ended."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the process that started this one, which ends it
-    denoisers: list[Denoiser] = []
-    blocks = np.empty((0, 0), np.float32)
-    try:
-        while True:
-            streams, rounds = pipe.recv()
-            denoisers += [Denoiser(model, settings) for _ in range(streams - len(denoisers))]
-            if not len(blocks):
-                size, rate_hz = denoisers[0].step_samples, denoisers[0].rate_hz
-                sound = babble(round(STREAM_SECONDS * rate_hz), rate_hz)
-                blocks = sound[: len(sound) // size * size].reshape(-1, size)
-            stamps = np.empty((WARM_UP_STEPS + rounds, streams + 1))
-            pipe.send(None)
-            pipe.recv()
-            for number in range(len(stamps)):
-                stamps[number, 0] = time.perf_counter()
-                for stream, denoiser in enumerate(denoisers[:streams]):
-                    denoiser.feed(blocks[(number + BLOCKS_APART * stream) % len(blocks)])
-                    stamps[number, stream + 1] = time.perf_counter()
-            pipe.send(stamps[WARM_UP_STEPS:])
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody asks any more
-        return
-
-
 def resident_mb() -> float:
-    """Return this process's resident memory in MiB, NaN where the system does not tell."""
+    """Return this process's resident memory in MiB, NaN where the system has no figure."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     return float("nan")
 
 
-def _timed(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
+def _time_steps(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
     seconds = []
     for block in blocks:
         began = time.perf_counter()
@@ -329,10 +166,16 @@ def _timed(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
     return seconds[WARM_UP_STEPS:]
 
 
-def _stopwatch(stage: Callable[[], None], seconds: list[float]) -> Callable[[], None]:
-    def timed() -> None:
-        began = time.perf_counter()
-        stage()
-        seconds.append(time.perf_counter() - began)
-
-    return timed
+def _time_stages(denoiser: Denoiser, blocks: list[Array]) -> dict[str, Percentiles]:
+    stages = {
+        name: TimedStage(getattr(denoiser, name), method)
+        for name, method in Denoiser.STAGES.items()
+    }
+    for name, stage in stages.items():
+        setattr(denoiser, name, stage)
+    clocks = []
+    for block in blocks:
+        denoiser.feed(block)
+        clocks.append([stage.seconds for stage in stages.values()])
+    times = np.diff(clocks, axis=0)[WARM_UP_STEPS:]
+    return {name: Percentiles.of(times[:, column]) for column, name in enumerate(stages)}

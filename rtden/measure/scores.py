@@ -18,7 +18,7 @@ from rtden.errors import InputError, RtdenError
 from rtden.extras import install_command
 from rtden.files.audio_file import Progress, open_recording, read_aligned
 from rtden.files.processes import cores, process_pool
-from rtden.measure import metrics
+from rtden.measure import metrics as measures
 from rtden.measure.evaluation import CLEAN, NOISY, WER, Evaluation
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.recognition import PACKAGES, read_transcripts, recognise, word_errors
@@ -47,21 +47,21 @@ class Meter(NamedTuple):
 
 def _si_sdr_db(clean: Array, estimate: Array) -> float:
     try:
-        return metrics.si_sdr_db(clean, estimate) if len(clean) else math.nan
+        return measures.si_sdr_db(clean, estimate) if len(clean) else math.nan
     except InputError:  # a silent reference
         return math.nan
 
 
 ONNX = ("speechmos", "onnxruntime")
 METERS = (
-    Meter(("PESQ-WB",), ("pesq",), "eval", lambda *signals: (metrics.pesq_wb(*signals),)),
-    Meter(("STOI",), ("pystoi",), "eval", lambda *signals: (metrics.stoi(*signals),)),
-    Meter(("ESTOI",), ("pystoi",), "eval", lambda *signals: (metrics.estoi(*signals),)),
+    Meter(("PESQ-WB",), ("pesq",), "eval", lambda *signals: (measures.pesq_wb(*signals),)),
+    Meter(("STOI",), ("pystoi",), "eval", lambda *signals: (measures.stoi(*signals),)),
+    Meter(("ESTOI",), ("pystoi",), "eval", lambda *signals: (measures.estoi(*signals),)),
     Meter(("SI-SDR (dB)",), (), "eval", lambda clean, made, _: (_si_sdr_db(clean, made),)),
-    Meter(("SIG", "BAK", "OVRL"), ONNX, "eval", lambda _, *made: metrics.dnsmos(*made)),
-    Meter(("P.808",), ONNX, "eval", lambda _, *made: (metrics.dnsmos_p808(*made),)),
+    Meter(("SIG", "BAK", "OVRL"), ONNX, "eval", lambda _, *made: measures.dnsmos(*made)),
+    Meter(("P.808",), ONNX, "eval", lambda _, *made: (measures.dnsmos_p808(*made),)),
     Meter(
-        ("DistillMOS",), ("distillmos",), "judge", lambda _, *made: (metrics.distill_mos(*made),)
+        ("DistillMOS",), ("distillmos",), "judge", lambda _, *made: (measures.distill_mos(*made),)
     ),
 )
 
@@ -131,6 +131,7 @@ def score_pairs(
     pairs: Path,
     processors: Mapping[str, Processor],
     *,
+    metrics: Sequence[str] = (),
     transcripts: Path | str | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
@@ -141,6 +142,9 @@ def score_pairs(
     ----------
     processors : mapping of str to Processor
         By the names under which they are listed.
+    metrics : sequence of str
+        What to measure, such as "PESQ-WB" or "si-sdr"; everything by default. DNSMOS P.835 takes
+        the most time by far.
     transcripts : Path or str, optional
         A file as :func:`~rtden.measure.recognition.read_transcripts` takes it, or "clean" for what
         the recogniser finds in the clean files. Adds the word error rate, and clean speech as a
@@ -163,8 +167,10 @@ def score_pairs(
         with open_recording(path):  # a damaged file must be known before the work
             pass
     references = None if transcripts is None else _references(transcripts, found)
-    meters = tuple(number for number, meter in enumerate(METERS) if not _missing(meter.packages))
+    meters = tuple(_chosen_meters(metrics))
     work = _Work(dict(processors), meters, references)
+    if not work.metrics:
+        raise InputError("nothing is left to measure; the metric wer needs --transcripts.")
     results = []
     with contextlib.closing(_spread(work, found, processes)) as ready:
         for result in ready:
@@ -183,6 +189,23 @@ def score_pairs(
         details=details,
         words=None if references is None else np.array(words, np.float64),
     )
+
+
+def _chosen_meters(metrics: Sequence[str]) -> Iterator[int]:
+    """Yield the places in METERS of what is to be measured and can be."""
+    known = {_key(metric) for meter in METERS for metric in meter.metrics} | {_key(WER)}
+    if unknown := [metric for metric in metrics if _key(metric) not in known]:
+        raise InputError(
+            f"there is no metric '{unknown[0]}'; choose of {', '.join(sorted(known))}."
+        )
+    chosen = {_key(metric) for metric in metrics} or known
+    for number, meter in enumerate(METERS):
+        if chosen & {_key(metric) for metric in meter.metrics} and not _missing(meter.packages):
+            yield number
+
+
+def _key(metric: str) -> str:
+    return metric.split(maxsplit=1)[0].lower()
 
 
 @dataclass(frozen=True)
@@ -228,7 +251,7 @@ class _Work:
 
 def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> dict[str, list[str]]:
     if absent := _missing(PACKAGES):
-        raise metrics.missing(absent[0].replace("_", "-"), "recognition")
+        raise measures.missing(absent[0].replace("_", "-"), "recognition")
     if source == CLEAN:
         return {}
     found = read_transcripts(Path(source))

@@ -13,7 +13,8 @@ import soundfile
 from conftest import DATA
 
 from rtden.errors import RtdenError
-from rtden.measure.cost import BenchResult, Percentiles, StreamsResult
+from rtden.measure.cost import BenchResult, Percentiles
+from rtden.measure.streams import StreamsResult
 
 TIMES = Percentiles(0.3, 0.4, 0.5)
 
