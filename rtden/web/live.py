@@ -30,6 +30,10 @@ class BusyError(RtdenError):
     """It is in use, or not ready."""
 
 
+class UnknownError(RtdenError):
+    """There is nothing of that name."""
+
+
 class LiveControl:
     """Live sound for all visitors together. Any thread may call.
 
@@ -201,7 +205,7 @@ def _check_names(choices: Choices) -> None:
     if any(name is not None and is_audio_file(name) for name in (choices.input, choices.output)):
         raise SettingsError("live sound takes devices here, not files.")
     if choices.model is not None and choices.model not in list_models():
-        raise SettingsError(f"there is no model {choices.model!r}; see 'rtden models'.")
+        raise UnknownError(f"there is no model {choices.model!r}; see 'rtden models'.")
 
 
 def _newest(ring: Ring) -> Array:

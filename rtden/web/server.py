@@ -22,12 +22,12 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from rtden.errors import InputError, RtdenError, SettingsError
+from rtden.errors import DeviceError, InputError, ModelError, RtdenError, SettingsError
 from rtden.model import list_models
 from rtden.web.cleaning import BANDS, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
-from rtden.web.live import BusyError, LiveControl
+from rtden.web.live import BusyError, LiveControl, UnknownError
 
 STATIC = Path(__file__).parent / "static"
 MOST_BODY_BYTES, LONGEST_BLOCK_BYTES = 10_000, 16_384
@@ -37,11 +37,9 @@ MOST_TRIALS = 2
 STRENGTH = re.compile(r"0(\.\d{1,4})?|1(\.0{1,4})?")
 
 
-class UnknownError(RtdenError):
-    """There is nothing of that name."""
-
-
-CODES: dict[type[Exception], int] = {UnknownError: 404, BusyError: 409, TooMuchError: 413}
+CODES: dict[type[Exception], int] = {
+    **{UnknownError: 404, BusyError: 409, DeviceError: 409, ModelError: 409, TooMuchError: 413}
+}
 """Status codes of errors; 422 is that of any other RtdenError."""
 
 
@@ -115,9 +113,11 @@ class _Page:
 
     async def _login(self, request: Request) -> Response:
         given, answer = (await _object(request)).get("token"), Response(status_code=204)
+        if not isinstance(given, str):
+            raise SettingsError("token must be a text.")
         if self._token is None:
             return answer
-        if not isinstance(given, str) or not same_text(given.strip(), self._token):
+        if not same_text(given.strip(), self._token):
             await asyncio.sleep(1.0)  # guessing is slow
             return _refuse(401, "this is not the token.")
         value, year = cookie_value(self._token), 365 * 86400
@@ -180,7 +180,9 @@ class _Page:
 
     async def _files(self, request: Request) -> Response:
         if request.method == "POST":
-            name = request.query_params.get("name", "")
+            name = request.query_params.get("name")
+            if not name:
+                raise InputError("the recording needs a name: /api/files?name=talk.wav.")
             announced = int(request.headers.get("content-length", "0"))
             job = await self._jobs.add(name, request.stream(), announced)
             return JSONResponse(job.to_dict(), 201)

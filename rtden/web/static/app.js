@@ -114,8 +114,11 @@ async function change(changes) {
     render(await send("/api/live", "PATCH", changes));
   } catch (error) {
     failure = error.message;
-    if (error.code === 409) startedHere = false;
-    if (error.code) render(await api("/api/live"));
+    if (error.code) {
+      const now = await api("/api/live");
+      if (changes.on && now.on) startedHere = false; // another window was faster
+      render(now);
+    }
   }
   changing = false;
   $("switch").removeAttribute("aria-busy");
