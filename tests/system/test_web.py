@@ -1,0 +1,449 @@
+"""`rtden ui` in a real Chromium, with live sound between two sinks of a real PulseAudio server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from browser import Server, open_browser
+from conftest import DATA
+from pulse import RATE_HZ, PulseServer
+from signals import aligned_si_sdr_db, delay_samples
+
+webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+pytestmark = pytest.mark.real_time
+
+TOKEN = "token-of-the-living-room"
+
+
+def sound(name: str) -> np.ndarray:
+    samples, rate_hz = soundfile.read(DATA / f"{name}.flac", dtype="float32")
+    return soxr.resample(samples, rate_hz, RATE_HZ)
+
+
+CLEAN, NOISY = sound("clean"), sound("noisy")
+
+
+@pytest.fixture(scope="module")
+def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
+    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("speaker", "cable"))
+    plug_in(started)
+    yield started
+    started.stop()
+
+
+def plug_in(pulse: PulseServer) -> None:
+    described = 'source_properties="device.description=Desk"'
+    pulse.pactl(
+        "load-module", "module-remap-source", "master=cable.monitor", "source_name=desk", described
+    )
+
+
+@pytest.fixture(scope="module")
+def noisy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sound") / "a talk.wav"
+    soundfile.write(path, NOISY, RATE_HZ, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(pulse: PulseServer) -> Iterator[Server]:
+    started = Server(pulse.env, "--max-mb", "3")
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def chromium(
+    pulse: PulseServer, noisy_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    driver = open_browser(
+        tmp_path_factory.mktemp("browser"),
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={noisy_file}",
+        env=pulse.env,
+    )
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page as a visitor uses it."""
+
+    def __init__(self, driver: Any, address: str) -> None:
+        self.driver, self.address = driver, address
+        driver.get(address)
+        driver.execute_script("sessionStorage.clear()")
+        driver.get(address)
+        self.until(lambda: self.find("input").find_elements(By.TAG_NAME, "option"))
+
+    def find(self, name: str) -> Any:
+        return self.driver.find_element(By.ID, name)
+
+    def text(self, name: str) -> str:
+        return str(self.find(name).text)
+
+    def click(self, name: str) -> None:
+        self.find(name).click()
+
+    def select(self, name: str, value: str) -> None:
+        self.until(lambda: value in self.options(name))
+        Select(self.find(name)).select_by_value(value)
+
+    def options(self, name: str) -> list[str]:
+        script = "return [...arguments[0].options].map((option) => option.value)"
+        return list(self.driver.execute_script(script, self.find(name)))
+
+    def until(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
+        ends_at = time.monotonic() + seconds
+        while not (found := what()):
+            assert time.monotonic() < ends_at, self.driver.find_element(By.TAG_NAME, "body").text
+            time.sleep(0.05)
+        return found
+
+    def call(self, method: str, path: str, body: str = "null") -> Any:
+        script = """const [method, path, body, done] = arguments;
+            fetch(path, {method, body}).then(async (answer) => done([answer.status,
+            await answer.text()]))"""
+        body_or_none = None if body == "null" else body
+        return self.driver.execute_async_script(script, method, path, body_or_none)
+
+    def drop(self, *paths: Path) -> None:
+        """Drop files as a file manager does: a script may not make files, an input may."""
+        carrier = self.driver.execute_script(
+            "const i = document.createElement('input'); i.type = 'file'; i.multiple = true;"
+            "document.body.append(i); return i"
+        )
+        carrier.send_keys("\n".join(map(str, paths)))
+        self.driver.execute_script(
+            "const d = new DataTransfer(); for (const f of arguments[0].files) d.items.add(f);"
+            "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: d, bubbles: true,"
+            " cancelable: true})); arguments[0].remove()",
+            carrier,
+        )
+
+    def job(self, name: str) -> str:
+        """Return what the page says of a recording once it is ready or has failed."""
+        script = """return [...document.querySelectorAll('#queue .ready, #queue .failed')]
+            .map((row) => row.innerText).filter((text) => text.includes(arguments[0])).join()"""
+        return str(self.until(lambda: self.driver.execute_script(script, name), 60.0))
+
+    def log(self) -> list[str]:
+        """Return what went wrong in the page, but for requests that were refused."""
+        messages = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+        ]
+        return [text for text in messages if not re.search(r"status of 4\d\d", text)]
+
+
+@pytest.fixture
+def page(chromium: Any, server: Server) -> Iterator[Page]:
+    opened = Page(chromium, server.address)
+    yield opened
+    opened.call("PATCH", "/api/live", '{"on": false}')
+    opened.call("DELETE", "/api/files")
+    assert not opened.log()
+
+
+def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_file: Path) -> None:
+    page.select("input", "desk")
+    page.select("output", "speaker")
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    recording = pulse.record("speaker")
+    pulse.play(noisy_file, "cable")
+    time.sleep(7)
+    before, after = (picture(page, name) for name in ("before", "after"))
+    assert "ms" in page.text("latency-now")
+    assert "denoiser" in page.text("parts")
+    assert "%" in page.text("load")
+    heard = recording.stop()
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is off")
+    reference = CLEAN[RATE_HZ : 5 * RATE_HZ]
+    assert aligned_si_sdr_db(reference, heard) > aligned_si_sdr_db(reference, NOISY) + 3
+    assert before.mean() > after.mean() + 5
+
+
+def picture(page: Page, name: str) -> np.ndarray:
+    """Return how bright the newest columns of a spectrogram are."""
+    script = """const c = arguments[0];
+        return [...c.getContext('2d').getImageData(c.width - 40, 0, 40, c.height).data]"""
+    return np.array(page.driver.execute_script(script, page.find(name)))
+
+
+def test_hold_to_compare_lets_the_original_through(page: Page) -> None:
+    page.select("input", "desk")
+    page.click("switch")
+    page.until(lambda: page.find("compare").is_enabled())
+    hold = webdriver.ActionChains(page.driver).click_and_hold(page.find("compare"))
+    hold.perform()
+    page.until(lambda: '"bypassed":true' in page.call("GET", "/api/live")[1])
+    webdriver.ActionChains(page.driver).release().perform()
+    page.until(lambda: '"bypassed":false' in page.call("GET", "/api/live")[1])
+
+
+def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) -> None:
+    page.select("input", "desk")
+    page.click("calls")
+    page.until(lambda: "Choose rtden as the microphone" in page.text("calls-help"))
+    assert "\trtden\t" in pulse.pactl("list", "short", "sources")
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is off")
+    assert "\trtden\t" not in pulse.pactl("list", "short", "sources")
+    page.select("output", "")
+
+
+def test_choices_survive_the_server_and_serve_the_command_line(
+    page: Page, pulse: PulseServer
+) -> None:
+    page.select("input", "desk")
+    slider = page.find("strength")
+    slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 16)
+    page.until(lambda: '"strength":0.8' in page.call("GET", "/api/live")[1])
+    command = [sys.executable, "-m", "rtden", "live", "--saved", "--duration", "1", "--json"]
+    said = subprocess.run(command, env=pulse.env, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    again = Server(pulse.env)
+    try:
+        page.driver.get(again.address)
+        page.until(lambda: page.text("strength-text") == "80 %")
+        page.until(lambda: page.find("input").get_attribute("value") == "desk")
+    finally:
+        page.driver.get(page.address)
+        again.stop()
+
+
+def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: PulseServer) -> None:
+    page.select("input", "desk")
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    pulse.pactl("unload-module", "module-remap-source")
+    page.until(lambda: "Desk" in page.text("live-error"))
+    page.until(lambda: "not there now" in page.text("input"))
+    plug_in(pulse)
+    page.until(lambda: not page.text("live-error"))
+    page.until(lambda: "not there now" not in page.text("input"))
+
+
+def test_a_second_window_sees_the_same_sound(page: Page, server: Server) -> None:
+    page.select("input", "desk")
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    second = Page(page.driver, server.address)
+    second.until(lambda: "another window" in second.text("elsewhere"))
+    second.select("output", "speaker")  # takes a new start: not from here
+    second.until(lambda: "already" in second.text("live-error"))
+    second.click("switch")
+    second.until(lambda: second.text("switch-label") == "Live sound is off")
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.until(lambda: page.text("switch-label") == "Live sound is off")
+
+
+def test_dropped_recordings_come_back_clean(page: Page, noisy_file: Path, tmp_path: Path) -> None:
+    text = tmp_path / "letter.wav"
+    text.write_text("Dear reader,\n" * 99, encoding="utf-8")
+    page.drop(text, noisy_file)
+    assert "letter.wav" in page.job("letter.wav")
+    assert "of noise taken off" in page.job("a talk.wav")
+    before, after = (picture(page, name) for name in ("file-before", "file-after"))
+    assert before.mean() > after.mean() + 5
+    got = {}
+    for strength in ("1", "0"):
+        address = page.driver.execute_script("return document.getElementById('download').href")
+        address = address.replace("strength=1", f"strength={strength}")
+        with urllib.request.urlopen(address) as answer:
+            got[strength] = answer.read()
+    (tmp_path / "got.wav").write_bytes(got["1"])
+    cleaned, rate_hz = soundfile.read(tmp_path / "got.wav")
+    assert (len(cleaned), rate_hz) == (len(NOISY), RATE_HZ)
+    assert aligned_si_sdr_db(CLEAN, cleaned) > aligned_si_sdr_db(CLEAN, NOISY) + 3
+    (tmp_path / "original.wav").write_bytes(got["0"])
+    original = soundfile.read(tmp_path / "original.wav")[0]
+    np.testing.assert_allclose(original, NOISY, atol=2**-14)
+
+
+def test_before_and_after_switch_without_a_gap(
+    page: Page, pulse: PulseServer, noisy_file: Path
+) -> None:
+    page.drop(noisy_file)
+    page.job("a talk.wav")
+    recording = pulse.record("speaker")
+    page.click("play")
+    page.until(lambda: position(page) > 2.5)
+    page.click("hear-before")
+    switch = round(position(page) * RATE_HZ)
+    page.until(lambda: position(page) > 6)
+    page.click("play")
+    heard = recording.stop()
+    heard = heard[delay_samples(heard, NOISY) :]
+    noise = NOISY - CLEAN  # what A has, and B has not
+    for start, least, most in ((RATE_HZ // 2, 0.0, 0.4), (switch + RATE_HZ, 0.95, 1.05)):
+        piece = slice(start, start + RATE_HZ)
+        assert least < heard[piece] @ noise[piece] / (noise[piece] @ noise[piece]) < most
+        around = heard[start - 1000 : start + RATE_HZ + 1000]
+        assert delay_samples(around, NOISY[piece]) == 1000  # both stand at the same sample
+    fives = heard[switch - RATE_HZ // 2 : switch + RATE_HZ].reshape(-1, RATE_HZ // 200)
+    assert np.abs(fives).max(axis=1).min() > 1e-4  # never 5 ms of silence
+
+
+def position(page: Page) -> float:
+    return float(page.driver.execute_script("return document.all.audio.currentTime"))
+
+
+def test_a_huge_upload_is_refused_before_it_is_sent(page: Page, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.wav"
+    with huge.open("wb") as file:
+        file.truncate(4_000_000)
+    page.drop(huge)
+    page.until(lambda: "up to 3 MB" in page.text("files-error"))
+    assert page.call("POST", "/api/files?name=huge.wav", "x" * 3_000_001)[0] == 413
+
+
+def test_a_folder_is_taken_with_what_is_in_it(page: Page, noisy_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "week" / "monday"
+    folder.mkdir(parents=True)
+    shutil.copy(DATA / "clean.flac", folder / "one.flac")
+    shutil.copy(DATA / "clean.flac", folder.parent / "two.flac")
+    page.click("tab-recordings")
+    page.find("folder").send_keys(str(folder.parent))
+    for name in ("one.flac", "two.flac"):
+        assert page.job(name)
+
+
+def test_the_browser_s_microphone_comes_back_clean(page: Page, pulse: PulseServer) -> None:
+    pytest.importorskip("rtden.frames")
+    page.click("tab-trial")
+    recording = pulse.record("speaker")
+    page.click("trial-switch")
+    page.until(lambda: "denoiser delays by" in page.text("trial-state"))
+    time.sleep(5)
+    page.click("trial-switch")
+    heard = recording.stop()
+    page.until(lambda: page.text("trial-state") == "Off")
+    loudness = np.abs(heard[-4 * RATE_HZ :]).reshape(-1, RATE_HZ // 50).mean(axis=1)
+    noisy = np.abs(NOISY[: 4 * RATE_HZ]).reshape(-1, RATE_HZ // 50).mean(axis=1)
+    assert np.percentile(loudness, 90) > 0.3 * np.percentile(noisy, 90)  # the voice
+    assert np.percentile(loudness, 20) < 0.3 * np.percentile(noisy, 20)  # the pauses
+
+
+def test_the_network_sees_nothing_without_the_token(chromium: Any, pulse: PulseServer) -> None:
+    guarded = Server(pulse.env, "--host", "0.0.0.0", "--token", TOKEN)
+    address = re.sub(r"//[^:]+", "//127.0.0.1", guarded.address)
+    try:
+        chromium.get(f"{address}#token=wrong-token-of-some-length")
+        login = chromium.find_element(By.ID, "login")
+        ends_at = time.monotonic() + 10
+        while "not the token" not in login.text and time.monotonic() < ends_at:
+            time.sleep(0.1)
+        assert "not the token" in login.text
+        chromium.find_element(By.ID, "token").send_keys(TOKEN, Keys.ENTER)
+        ends_at = time.monotonic() + 10
+        while not chromium.find_elements(By.CSS_SELECTOR, "#model option"):
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
+        cookie = chromium.get_cookie("rtden")
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Strict"
+        assert chromium.execute_script("return document.cookie") == ""
+        assert TOKEN not in chromium.current_url
+    finally:
+        guarded.stop()
+
+
+def test_the_token_is_made_once_and_kept_private(pulse: PulseServer) -> None:
+    first = Server(pulse.env, "--host", "0.0.0.0")
+    first.stop()
+    again = Server(pulse.env, "--host", "0.0.0.0")
+    again.stop()
+    assert first.token
+    assert again.token is None
+    (path,) = Path(pulse.env["XDG_CONFIG_HOME"]).glob("rtden/ui-token")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text(encoding="utf-8").strip() == first.token
+
+
+def test_another_site_reaches_nothing(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("another site", encoding="utf-8")
+    handler = functools.partial(QuietHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page.driver.get(f"http://127.0.0.1:{other.server_port}/")
+        script = """const [target, done] = arguments, said = [];
+            const socket = new WebSocket(target.replace('http', 'ws') + 'api/live/levels');
+            socket.onopen = () => said.push('open');
+            socket.onclose = async () => {
+              const options = {method: 'POST', body: 'x', mode: 'no-cors'};
+              await fetch(target + 'api/files?name=a.wav', options).catch(() => 0);
+              await fetch(target + 'api/status').then(() => said.push('read'), () => 0);
+              done(said);
+            }"""
+        assert page.driver.execute_async_script(script, page.address) == []
+        assert page.log()  # which the next page would have to answer for
+        page.driver.get(page.address)
+        other.shutdown()
+    assert page.call("GET", "/api/files")[1] == '{"files":[]}'
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("tab", ["tab-live", "tab-recordings", "tab-trial"])
+def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, tab: str) -> None:
+    page.driver.set_window_size(500, 800)  # Chromium's least; the frame below is narrower
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True},
+    )
+    try:
+        page.click(tab)
+        wide = page.driver.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= 360
+        unnamed = page.driver.execute_script("""
+            return [...document.querySelectorAll('button, input, select, meter, canvas, audio')]
+              .filter((e) => e.checkVisibility() && !e.textContent.trim() && !e.labels?.length
+                && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby'))
+              .map((e) => e.id)""")
+        assert unnamed == []
+        page.find(tab).send_keys(Keys.ARROW_RIGHT)
+        focused = page.driver.switch_to.active_element
+        assert focused.get_attribute("aria-selected") == "true"
+        assert focused.get_attribute("id") != tab
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.driver.set_window_size(1280, 900)
+
+
+def test_the_description_holds(server: Server) -> None:
+    program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("schemathesis is not installed")
+    command = [program, "run", f"{server.address}api/openapi.json", "--checks", "all"]
+    command += ["--max-examples", "3", "--phases", "examples,fuzzing", "--no-color"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout
