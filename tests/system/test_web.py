@@ -168,6 +168,8 @@ def page(chromium: Any, server: Server) -> Iterator[Page]:
 def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_file: Path) -> None:
     page.select("input", "desk")
     page.select("output", "speaker")
+    page.driver.find_element(By.TAG_NAME, "summary").click()
+    page.select("latency", "250")
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is on")
     recording = pulse.record("speaker")
@@ -180,8 +182,10 @@ def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_fi
     heard = recording.stop()
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is off")
-    reference = CLEAN[RATE_HZ : 5 * RATE_HZ]
-    assert aligned_si_sdr_db(reference, heard) > aligned_si_sdr_db(reference, NOISY) + 3
+    pieces = [CLEAN[start : start + RATE_HZ] for start in range(RATE_HZ, 6 * RATE_HZ, RATE_HZ)]
+    gains = [aligned_si_sdr_db(piece, heard) - aligned_si_sdr_db(piece, NOISY) for piece in pieces]
+    assert np.median(gains) > 3  # a drop-out spoils a piece, not all
+    page.select("latency", "")
     assert before.mean() > after.mean() + 5
 
 
@@ -248,6 +252,7 @@ def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: Pulse
 
 def test_a_second_window_sees_the_same_sound(page: Page, server: Server) -> None:
     page.select("input", "desk")
+    page.select("output", "")
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is on")
     first = page.driver.current_window_handle

@@ -82,7 +82,7 @@ function scroll(canvas, shades) {
 }
 
 // -- live sound
-let state = null, socket = null, startedHere = storage.started === "yes", changing = false;
+let state = null, socket = null, startedHere = storage.started === "yes", changing = false, failure = "";
 
 function watch() {
   const wanted = !$("live").hidden && !document.hidden;
@@ -107,8 +107,7 @@ document.addEventListener("visibilitychange", watch);
 async function change(changes) {
   changing = true;
   $("switch").setAttribute("aria-busy", "true");
-  show("live-error", "");
-  let failure = "";
+  failure = "";
   try {
     if (changes.on) storage.started = (startedHere = true) ? "yes" : "";
     render(await send("/api/live", "PATCH", changes));
@@ -122,7 +121,6 @@ async function change(changes) {
   }
   changing = false;
   $("switch").removeAttribute("aria-busy");
-  if (failure) show("live-error", sentence(failure));
 }
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -134,8 +132,7 @@ function render(now) {
   $("switch").setAttribute("aria-checked", on);
   $("switch-label").textContent = on ? "Live sound is on" : "Live sound is off";
   $("route").textContent = on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
-  if (now.error || on) show("live-error", now.error && sentence(now.error));
-  if (on && status.state !== "running") show("live-error", sentence(status.state));
+  show("live-error", sentence((on && status.state !== "running" && status.state) || failure || now.error || ""));
   $("elsewhere").hidden = !on || startedHere;
   $("calls").hidden = on && now.virtual;
   $("calls-help").hidden = !(on && now.virtual);
