@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtden.errors import AudioFileError, SettingsError
+from rtden.errors import AudioFileError, DeviceError, SettingsError
 
 if TYPE_CHECKING:
     from rtden.live.endpoints import Sink, Source
@@ -89,6 +89,7 @@ def open_live(
     """
     from rtden.live import plan
     from rtden.live.engine import LiveEngine
+    from rtden.live.warnings import feedback
 
     source_name = "mic" if input is None else str(input)
     sink_name = "speakers" if output is None else str(output)
@@ -103,6 +104,8 @@ def open_live(
     chosen = plan.live_settings(settings, model=model)
     with ExitStack() as opened:
         source, sink = _open_sides(opened, source_name, sink_name, stereo, force, name)
+        if looped := feedback(source, sink):
+            raise DeviceError(looped)
         if latency_ms is not None:
             chosen, first_buffer_ms = plan.settings_for_total_latency(
                 latency_ms, source, sink, model=model, settings=settings, buffer_ms=buffer_ms

@@ -199,6 +199,11 @@ class DeviceSource(_Device):
     muted = False
     notify: Callable[[], None] = staticmethod(lambda: None)
 
+    @property
+    def monitor_of(self) -> str:
+        """Stable name of the output whose sound this source records, or empty."""
+        return self.device.server.monitor_of if self.device and self.device.server else ""
+
     def _make_ring(self) -> None:
         self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
 
@@ -230,6 +235,9 @@ class DeviceSink(_Device):
 
     kind: Kind = "output"
 
+    playing_on = ""
+    """Stable name of the sink that plays now; empty without a sound server."""
+
     def __init__(self, wanted: str, *, channels: int = 1) -> None:
         self._ring_channels = channels
         super().__init__(wanted)
@@ -250,24 +258,28 @@ class DeviceSink(_Device):
         if status:
             self.flagged_blocks += 1
 
+    def open(self) -> None:
+        """Find the device and open it, as :meth:`_Device.open`."""
+        super().open()
+        self.playing_on = self.server_name
+
     def _look(self, stream: PulseStream) -> bool:
         """Go back to the device that was named when it has returned, and say where the sound goes now."""
-        now, there = stream.device_name, server_devices()
+        there, index = server_devices(), stream.sink_index
+        now = [d for d in there if d.server and d.outputs and d.server.index == index]
+        if not now:  # it is being moved: no event tells when that is done
+            stream.connection.changed.set()
+            return True
+        self.playing_on = now[0].names[-1]
         named = self._wanted.lower() != DEFAULT_NAMES[self.kind]
-        if now == self.server_name or not now:
+        if self.playing_on == self.server_name:
             self.warning = ""
         elif not named:  # the default: the server decides
-            self.device = next((found for found in there if now in found.names), self.device)
-            self.name, self.warning = str(self.device), ""
-        elif any(self.server_name in device.names for device in there):
-            if self.warning:  # it was gone; a user who moved the stream is obeyed
-                stream.move_to(self.server_name)
-        else:
-            names = [device.name for device in there if now in device.names]
-            self.warning = (
-                f"{self.name} is gone: the sound server plays on {names[0] if names else now} "
-                "until it is back."
-            )
+            self.device, self.name = now[0], str(now[0])
+        elif not any(self.server_name in device.names for device in there if device.outputs):
+            self.warning = f"{self.name} is gone: {now[0].name} plays until it is back."
+        elif self.warning:  # it was gone; a user who moved the stream is obeyed
+            stream.move_to(self.server_name)
         return True
 
 

@@ -163,7 +163,11 @@ def find_device(
             f"this machine has no {kind} device: connect one, or start the sound server "
             "(PipeWire or PulseAudio), and look with 'rtden devices'."
         )
-    raise DeviceError(f"no {kind} device matches '{wanted}'; there are {_join(usable)}.")
+    shown = [device for device in usable if device.server and not _is_monitor(device)] or usable
+    raise DeviceError(
+        f"no {kind} device matches '{wanted}'; there are {_join(shown)}; "
+        "'rtden devices --all' lists all."
+    )
 
 
 def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) -> list[Device]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rtden.live.reconnect import Reconnector
 from rtden.live.status import LatencyParts, LiveStatus
+from rtden.live.warnings import live_warnings
 from rtden.types import Array
 
 if TYPE_CHECKING:
@@ -108,4 +109,5 @@ class StatusReader:
             buffer_ms=1000.0 * worker.delay.buffer.seconds,
             latency_ms=1000.0 * latency_seconds if drift.delay_seconds else math.nan,
             state=self._devices.state,
+            warnings=live_warnings(worker.input_watch, source, sink),
         )

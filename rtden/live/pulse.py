@@ -85,10 +85,20 @@ class _ModuleInfo(ctypes.Structure):
     _fields_ = (("index", c_uint32), ("name", c_char_p), ("argument", c_char_p))
 
 
+class _SinkInputInfo(ctypes.Structure):
+    _fields_ = (
+        ("index", c_uint32),
+        ("name", c_char_p),
+        *((name, c_uint32) for name in ("owner_module", "client", "sink")),
+    )
+
+
 @dataclass(frozen=True)
 class PulseDevice:
     """A sink or source of the sound server."""
 
+    index: int
+    """Number, another after it was unplugged."""
     name: str
     """Stable name, the same after it was unplugged."""
     description: str
@@ -139,7 +149,13 @@ def load_libpulse() -> Any:
         raise DeviceError("libpulse is missing: run 'sudo apt install libpulse0'.") from None
     for name in ("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new"):
         getattr(lib, f"pa_{name}").restype = Handle
-    for name in ("server_info", "sink_info_list", "source_info_list", "module_info_list"):
+    for name in (
+        "server_info",
+        "sink_info_list",
+        "source_info_list",
+        "module_info_list",
+        "sink_input_info",
+    ):
         getattr(lib, f"pa_context_get_{name}").restype = Handle
     for name in (
         "load_module",
@@ -153,7 +169,6 @@ def load_libpulse() -> Any:
     lib.pa_strerror.restype = lib.pa_proplist_gets.restype = c_char_p
     lib.pa_proplist_new.restype = lib.pa_stream_new_with_proplist.restype = Handle
     lib.pa_stream_cork.restype = Handle
-    lib.pa_stream_get_device_name.restype = c_char_p
     lib.pa_stream_get_index.restype = c_uint32
     return lib
 
@@ -258,6 +273,7 @@ class Connection:
             monitor_of = _text(info.monitor_name) if kind == "input" else ""
             owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
             return PulseDevice(
+                index=info.index,
                 name=_text(info.name),
                 description=_text(info.description) or _text(info.name),
                 rate_hz=info.spec.rate,
@@ -268,6 +284,12 @@ class Connection:
             )
 
         return self._ask(_LIST, f"get_{what}_info_list", convert=_reader(_DeviceInfo, read))
+
+    def sink_of(self, stream_index: int) -> int:
+        """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""
+        read = _reader(_SinkInputInfo, lambda info: info.sink)
+        found = self._ask(_LIST, "get_sink_input_info", stream_index, convert=read)
+        return int(found[0]) if found else -1
 
     def modules(self) -> list[Module]:
         """Return the loaded modules, in the order of loading."""

@@ -125,11 +125,10 @@ class PulseStream:
         return self.connection.alive and self._state() == _STREAM_READY
 
     @property
-    def device_name(self) -> str:
-        """Stable name of the device that it is on now; the server may have moved an output."""
-        with self.connection.locked():
-            name = self._lib.pa_stream_get_device_name(self._stream) if self.active else None
-        return name.decode(errors="replace") if name else ""
+    def sink_index(self) -> int:
+        """Index of the sink that it plays on now: the server may have moved it."""
+        # Not pa_stream_get_device_name: PipeWire 0.3 does not tell of its moves.
+        return self.connection.sink_of(int(self._lib.pa_stream_get_index(self._stream)))
 
     def move_to(self, device_name: str) -> None:
         """Ask the server to play on another sink."""

@@ -15,6 +15,7 @@ from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
 from rtden.live.status import SampleCounts
+from rtden.live.warnings import InputWatch
 from rtden.noise import NoiseMeter
 from rtden.types import Array
 
@@ -61,6 +62,7 @@ class Worker:
         self.recorder: Recorder | None = None
         self._taken = self._returned = self._discarded = self._padding = 0
         self.meters = LevelMeter(), LevelMeter()
+        self.input_watch = InputWatch()
         self._volume = 1.0
         self.busy_seconds = 0.0
         self._build()
@@ -138,6 +140,7 @@ class Worker:
             fade_in(mixed, self._last_in, self.path.source_hz)
         self._last_in = mixed[-1]
         self.meters[0].feed(mixed)
+        self.input_watch.feed(chunk[:got], self.path.source_hz)
         self.noise.before(_mono(mixed))
         if self.recorder is not None:
             self.recorder.noisy(mixed)

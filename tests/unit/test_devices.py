@@ -75,7 +75,7 @@ def served(
     name: str, description: str, *, monitor_of: str = "", own: bool = False, default: bool = False
 ) -> Device:
     """Return a source of a sound server."""
-    found = PulseDevice(name, description, 48000, 2, False, monitor_of, own)
+    found = PulseDevice(0, name, description, 48000, 2, False, monitor_of, own)
     return Device(-1, description, "PipeWire", 2, 0, 48000, default, False, found)
 
 

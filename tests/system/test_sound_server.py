@@ -1,0 +1,252 @@
+"""Live sound in a real PulseAudio and a real PipeWire: what a user does to the devices meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA
+from pipewire import PipeWireServer, unpacked
+from pulse import PulseServer
+
+pytestmark = pytest.mark.real_time
+
+RTDEN = [sys.executable, "-m", "rtden"]
+YETI = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.yeti")
+YETI_NAME = "source_properties=\"device.description='Blue Yeti'\""
+HEADSET = ("module-null-sink", "sink_name=alsa_output.headset", "rate=48000", "channels=2")
+HEADSET_NAME = "sink_properties=\"device.description='USB headset'\""
+
+
+class Live:
+    """`rtden live --json` in the background, with its newest status."""
+
+    def __init__(self, server: PulseServer, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [*RTDEN, "live", "--json", "--status-seconds", "0.25", *options],
+            env=server.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.status: dict[str, Any] = self.next()
+
+    def next(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self._process.communicate()[1]
+        self.status = json.loads(line)
+        return self.status
+
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 15.0) -> None:
+        ends_at = time.monotonic() + seconds
+        while not condition(self.next()):
+            assert time.monotonic() < ends_at, self.status
+
+    def run(self, seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            self.next()
+
+    def stop(self) -> str:
+        """End it and return what it said on standard error."""
+        self._process.send_signal(2)
+        said = self._process.communicate(timeout=20)[1]
+        assert self._process.returncode == 0, said
+        return said
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module", params=["PulseAudio", "PipeWire"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseServer]:
+    """Return a server with the microphone "Blue Yeti", into which somebody speaks, and two outputs."""
+    folder = tmp_path_factory.mktemp(request.param)
+    started: PulseServer
+    if request.param == "PulseAudio":
+        started = PulseServer(folder, ("cable", "speaker"))
+    else:
+        top = unpacked()
+        if top is None:
+            pytest.skip("Debian's packages of PipeWire cannot be downloaded")
+        started = PipeWireServer(folder, ("cable", "speaker"), top=top)
+    speech, rate_hz = soundfile.read(DATA / "noisy.flac")
+    soundfile.write(folder / "speech.wav", np.tile(speech, 60), rate_hz)
+    started.pactl("load-module", *YETI, YETI_NAME)
+    started.pactl("set-default-source", "alsa_input.yeti")
+    started.pactl("set-default-sink", "speaker")
+    player = started.play(folder / "speech.wav", "cable")
+    yield started
+    player.kill()
+    player.wait()
+    started.stop()
+
+
+@pytest.fixture
+def live(server: PulseServer) -> Iterator[Callable[..., Live]]:
+    """Return a function that starts `rtden live`."""
+    started: list[Live] = []
+
+    def start(*options: str) -> Live:
+        started.append(Live(server, *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+def level_db(samples: np.ndarray) -> float:
+    """Return the level of the loudest half second in the second half of a recording."""
+    late = samples[len(samples) // 2 :]
+    pieces = late[: len(late) // 24000 * 24000].reshape(-1, 24000)
+    return float(10 * np.log10(np.max(np.mean(pieces**2, axis=1)) + 1e-12))
+
+
+def loud(status: dict[str, Any]) -> bool:
+    """Return whether somebody speaks into the microphone of rtden."""
+    return (status["input_db"] or -99.0) > -45.0
+
+
+def recorded_from(server: PulseServer) -> set[str]:
+    """Return the names of the sources that programs record from."""
+    known = dict(
+        line.split("\t")[:2] for line in server.pactl("list", "short", "sources").splitlines()
+    )
+    rows = server.pactl("list", "source-outputs").splitlines()
+    return {known.get(row.split(": ")[1], "?") for row in rows if row.startswith("\tSource: ")}
+
+
+@pytest.mark.parametrize("options", [(), ("--in", "yeti")], ids=["default", "by name"])
+def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
+    server: PulseServer, live: Callable[..., Live], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    # ALSA without its plugin for PulseAudio, as on a fresh Debian.
+    (tmp_path / "alsa.conf").write_text("pcm.!default { type null }\n", encoding="utf-8")
+    server.env["ALSA_CONFIG_PATH"] = str(tmp_path / "alsa.conf")
+    running = live("--out", "virtual-mic", *options)
+    del server.env["ALSA_CONFIG_PATH"]
+    call = server.record_source("rtden")
+    running.run(3.0)
+    before_db = level_db(call.stop())
+    call = server.record_source("rtden")
+    server.pactl("set-default-source", "rtden")
+    running.run(5.0)
+    after_db = level_db(call.stop())
+    sources = recorded_from(server)
+    running.stop()
+    server.pactl("set-default-source", "alsa_input.yeti")
+    assert before_db > -40.0
+    assert after_db == pytest.approx(before_db, abs=6.0)
+    assert loud(running.status)
+    assert running.status["state"] == "running"
+    assert "alsa_input.yeti" in sources
+
+
+def test_the_microphone_stays_the_default_over_a_restart(
+    server: PulseServer, live: Callable[..., Live]
+) -> None:
+    """A desktop remembers the choice: the next rtden must not record itself, and must not undo it."""
+    first = live("--out", "virtual-mic")
+    server.pactl("set-default-source", "rtden")
+    first.stop()
+    second = live("--out", "virtual-mic")
+    second.wait_for(loud)
+    assert server.pactl("get-default-source").strip() == "rtden"
+    second.stop()
+    server.pactl("set-default-source", "alsa_input.yeti")
+
+
+def test_people_find_their_devices_by_the_names_that_they_know(server: PulseServer) -> None:
+    def said(*arguments: str) -> str:
+        ended = subprocess.run(
+            [*RTDEN, *arguments],
+            env={**server.env, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.stdout + ended.stderr
+
+    listed = said("devices")
+    assert "Blue Yeti" in listed
+    assert "alsa_input.yeti" in listed
+    assert "cable.monitor" not in listed
+    assert "cable.monitor" in said("devices", "--all")
+    assert "ALSA" in said("devices", "--all")
+    assert "means several output devices" in said("live", "--out", "e")
+    assert "no input device matches 'airpods'; there are Blue Yeti" in said(
+        "live", "--in", "airpods"
+    )
+
+
+def test_a_monitor_of_the_output_is_refused_as_microphone(server: PulseServer) -> None:
+    ended = subprocess.run(
+        [*RTDEN, "live", "--in", "speaker.monitor", "--out", "speakers", "--duration", "1"],
+        env=server.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "rtden would record what it plays" in ended.stderr
+
+
+def test_an_output_that_is_unplugged_is_followed_and_returned_to(
+    server: PulseServer, live: Callable[..., Live]
+) -> None:
+    module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
+    running = live("--out", "headset")
+    running.run(1.0)
+    server.pactl("unload-module", module)
+    running.wait_for(lambda status: "USB headset" in json.dumps(status))
+    module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
+    running.wait_for(lambda status: "USB headset" not in json.dumps(status))
+    heard = server.record("alsa_output.headset")
+    running.run(3.0)
+    assert level_db(heard.stop()) > -45.0
+    running.stop()
+    server.pactl("unload-module", module)
+
+
+def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
+    server: PulseServer, live: Callable[..., Live]
+) -> None:
+    usb = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.usb")
+    module = server.pactl("load-module", *usb).strip()
+    running = live("--in", "alsa_input.usb", "--out", "speaker")
+    running.run(1.0)
+    server.pactl("unload-module", module)
+    running.wait_for(lambda status: "alsa_input.usb" in status["state"])
+    module = server.pactl("load-module", *usb).strip()
+    running.wait_for(lambda status: status["state"] == "running")
+    running.wait_for(loud)
+    running.stop()
+    server.pactl("unload-module", module)
+
+
+def test_another_default_microphone_is_followed(
+    server: PulseServer, live: Callable[..., Live]
+) -> None:
+    usb = ("module-remap-source", "master=speaker.monitor", "source_name=alsa_input.usb")
+    module = server.pactl("load-module", *usb).strip()
+    running = live("--out", "virtual-mic")
+    running.wait_for(loud)
+    server.pactl("set-default-source", "alsa_input.usb")  # nobody speaks into this one
+    running.wait_for(lambda status: (status["input_db"] or -99.0) < -80.0)
+    server.pactl("set-default-source", "alsa_input.yeti")
+    running.wait_for(loud)
+    running.stop()
+    server.pactl("unload-module", module)
