@@ -103,6 +103,9 @@ class Reconnector:
     def _retry(self, side: _Side, now: float) -> None:
         if self._open(side):
             return
+        if getattr(side.endpoint, "server_name", ""):  # a sound server's list is always new
+            self._wait(side)
+            return
         other = self.sink if side is self.source else self.source
         others = other.endpoint.may_return and other.lost_at is None
         if others:
@@ -112,6 +115,9 @@ class Reconnector:
             self._lose(other, now)
         if self._open(side):
             return
+        self._wait(side)
+
+    def _wait(self, side: _Side) -> None:
         side.wait_seconds = min(2.0 * side.wait_seconds, LONGEST_RETRY_SECONDS)
         side.retry_at = self._clock() + side.wait_seconds
 
