@@ -349,10 +349,10 @@ def find_model(model: str | Path | Model | None = None) -> Path:
     wanted = DEFAULT_MODEL if model is None else model
     if isinstance(wanted, str):
         shipped = models_folder() / f"{wanted}.tflite"
-        if os.sep not in wanted and shipped.is_file():
+        if os.sep not in wanted and os.path.isfile(shipped):
             return shipped
     path = Path(wanted)
-    if path.is_file():
+    if os.path.isfile(path):  # False, too, for a name that is too long
         return path
     raise ModelError(
         f"there is no model '{wanted}': give one of {', '.join(list_models())} "

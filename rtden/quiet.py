@@ -18,7 +18,8 @@ def quiet_stderr() -> Iterator[None]:
     with (
         _turn
     ):  # of two threads at a time one would keep the other's nowhere, and put it back for good
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
         kept = os.dup(2)
         try:
             with open(os.devnull, "wb") as nowhere:

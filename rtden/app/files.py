@@ -20,6 +20,7 @@ from rtden.app.options import (
     ModelOption,
     StrengthOption,
     in_db,
+    load_quietly,
     messages,
     one_sentence,
     progress_bar,
@@ -109,6 +110,7 @@ def file(
     if len(sources) == 1 and not os.path.isdir(sources[0]):
         if dask is not None:
             raise AudioFileError("--dask goes with a folder, or with several recordings.")
+        load_quietly(model)
         with progress_bar() as bar:
             task = bar.add_task(Path(sources[0]).name)
             show = functools.partial(show_progress, bar, task)

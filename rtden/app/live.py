@@ -31,6 +31,7 @@ from rtden.app.options import (
     StrengthOption,
     TargetOption,
     in_db,
+    load_quietly,
     messages,
     one_sentence,
     pauses,
@@ -100,6 +101,7 @@ def live(
     wished = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
     settings, first_buffer_ms = _apply_preset(preset, wanted, wished, hops_per_step)
     source, target = wanted.pop("source"), wanted.pop("target")
+    load_quietly(wanted["model"])
     engine = open_live(
         source,
         target,

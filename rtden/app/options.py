@@ -130,6 +130,21 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def load_quietly(model: str | None) -> None:
+    """Load a model and start the runtime, whose notice about itself would be in the way.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    """
+    from rtden.denoiser import Denoiser
+    from rtden.quiet import quiet_stderr
+
+    with quiet_stderr():
+        Denoiser(model)
+
+
 def progress_bar(*columns: Any) -> Any:
     """Return a bar for a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
