@@ -1,12 +1,17 @@
-"""Cleaning one uploaded recording: the denoised sound, a preview of before and after, and a picture of both.
+"""Cleaning an uploaded recording: the denoised sound, a preview of before and after, a picture.
 
-This runs in a process of its own (:mod:`rtden.web.jobs`): damaged uploads cannot end the server, and live sound keeps its
-interpreter to itself.
+The server runs this module as a process of its own for each recording: a damaged upload cannot end
+the server, and live sound keeps its interpreter to itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import os
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,29 +20,27 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from rtden.errors import RtdenError
 from rtden.files.audio_file import FileReport, Streams, denoise_file, recording_stream
 from rtden.types import Array
 
 Power = npt.NDArray[np.floating[Any]]
-
-BANDS = 96
+BANDS, COLUMNS = 96, 600
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
-COLUMNS = 600
-CLEANED = "cleaned.flac"
 FLOOR_DB, RANGE_DB = -110.0, 90.0
 """Power of the darkest shade, and from there to the brightest, in dB."""
+CLEANED = "cleaned.flac"
+PROGRESS_SECONDS = 0.2
 
 
 class Spectrum:
     """Power in `BANDS` bands of equal width in pitch, as shades from 0 to 255."""
 
     def __init__(self, rate_hz: int) -> None:
-        self.rate_hz = rate_hz
         edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)[:-1] * WINDOW / rate_hz
-        bins = WINDOW // 2 + 1
-        self._starts = np.minimum(edges.astype(int), bins - 1)
-        self._beyond = edges >= bins  # above half the rate there is nothing
+        self._starts = np.minimum(edges.astype(int), WINDOW // 2)
+        self._beyond = edges > WINDOW // 2  # above half the rate there is nothing
         window = np.hanning(WINDOW)
         self._window = (window / window.sum()).astype(np.float32)
 
@@ -62,7 +65,7 @@ class _Picture:
         self._spectrum = Spectrum(rate_hz)
         self._rest = np.zeros(WINDOW // 2, np.float32)
         self._windows: Power = np.empty((0, BANDS))
-        self._columns = self._windows
+        self._columns: Power = self._windows
         self._per_column = 1
 
     def feed(self, samples: Array) -> None:
@@ -72,20 +75,19 @@ class _Picture:
         windows = np.lib.stride_tricks.sliding_window_view(self._rest, WINDOW)[::HOP]
         self._rest = self._rest[HOP * len(windows) :].copy()
         self._windows = np.concatenate([self._windows, self._spectrum.power(windows)])
-        self._merge()
-
-    def _merge(self) -> None:
-        whole = len(self._windows) // self._per_column
-        ready = self._windows[: whole * self._per_column]
-        self._windows = self._windows[whole * self._per_column :]
-        means = ready.reshape(whole, self._per_column, BANDS).mean(axis=1)
-        self._columns = np.concatenate([self._columns, means])
+        self._columns = np.concatenate([self._columns, self._merge(self._per_column)])
         while len(self._columns) >= 2 * COLUMNS:
-            pairs = len(self._columns) // 2
-            odd = np.repeat(self._columns[2 * pairs :], self._per_column, axis=0)
-            self._windows = np.concatenate([odd, self._windows])
-            self._columns = self._columns[: 2 * pairs].reshape(pairs, 2, BANDS).mean(axis=1)
+            self._windows, kept = self._columns, self._windows
+            self._columns = self._merge(2)
+            odd = np.repeat(self._windows, self._per_column, axis=0)
+            self._windows = np.concatenate([odd, kept])
             self._per_column *= 2
+
+    def _merge(self, count: int) -> Power:
+        """Take whole groups of `count` from the windows; return their means."""
+        whole = len(self._windows) // count
+        ready, self._windows = np.split(self._windows, [whole * count])
+        return cast(Power, ready.reshape(whole, count, BANDS).mean(axis=1))
 
     def shades(self) -> bytes:
         """Return the picture, column by column, each from the lowest band to the highest."""
@@ -100,8 +102,7 @@ class _Watched:
         self._cleaned = soundfile.SoundFile(folder / CLEANED, "w", rate_hz, channels, "PCM_24")
         self._preview = soundfile.SoundFile(folder / "preview.flac", "w", rate_hz, 2, "PCM_16")
         self._pictures = _Picture(rate_hz), _Picture(rate_hz)
-        self._noisy = np.empty(0, np.float32)
-        self._folder = folder
+        self._noisy, self._folder = np.empty(0, np.float32), folder
 
     def feed(self, block: Array) -> Array:
         self._noisy = np.concatenate([self._noisy, block.mean(axis=1, dtype=np.float32)])
@@ -118,7 +119,7 @@ class _Watched:
 
     def _keep(self, cleaned: Array) -> Array:
         self._cleaned.write(cleaned)
-        noisy, self._noisy = self._noisy[: len(cleaned)], self._noisy[len(cleaned) :]
+        noisy, self._noisy = np.split(self._noisy, [len(cleaned)])
         both = noisy, cleaned.mean(axis=1)
         self._preview.write(np.stack(both, axis=1))
         for picture, samples in zip(self._pictures, both, strict=True):
@@ -129,22 +130,21 @@ class _Watched:
 class _Mixed:
     """A stream that returns the mix of what is fed and of the denoised sound that was kept."""
 
-    def __init__(self, path: Path, strength: float, _rate_hz: int, _channels: int) -> None:
-        self._cleaned, self._strength = soundfile.SoundFile(path), strength
+    def __init__(self, path: Path, strength: float, _rate_hz: int, channels: int) -> None:
+        self._cleaned, self._strength = soundfile.SoundFile(path), np.float32(strength)
+        self._nothing = np.empty((0, channels), np.float32)
 
     def feed(self, block: Array) -> Array:
         cleaned = self._cleaned.read(len(block), dtype="float32", always_2d=True)
-        mixed: Array = block + np.float32(self._strength) * (cleaned - block)
-        return mixed
+        return cast(Array, block + self._strength * (cleaned - block))
 
     def flush(self) -> Array:
-        nothing = np.empty((0, self._cleaned.channels), np.float32)
         self._cleaned.close()
-        return nothing
+        return self._nothing
 
 
 def clean(source: Path, target: Path, progress: Callable[[int, int], None]) -> FileReport:
-    """Denoise a recording into `target`, and keep beside it what :func:`remix` and the page need.
+    """Denoise a recording, and keep beside `target` what :func:`remix` and the page need.
 
     Raises
     ------
@@ -165,3 +165,33 @@ def remix(source: Path, target: Path, strength: float) -> None:
     """
     streams = cast(Streams, functools.partial(_Mixed, source.parent / CLEANED, strength))
     denoise_file(source, target, streams=streams)
+
+
+def main(source: Path, target: Path) -> None:
+    """Clean a recording; write what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(10)  # live sound comes first
+    told_at = 0.0
+
+    def tell(**news: Any) -> None:
+        sys.stdout.write(json.dumps(news) + "\n")
+        sys.stdout.flush()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= PROGRESS_SECONDS:
+            told_at = time.monotonic()
+            tell(progress=round(min(1.0, done / max(total, 1)), 3))
+
+    try:
+        report = clean(source, target, progress)
+    except RtdenError as error:
+        tell(error=str(error), state="failed")
+        return
+    removed_db = round(report.noise_removed_db, 1)
+    known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
+    tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,28 +1,27 @@
-"""Recordings that the page is given: a temporary folder, a queue, and a process that works."""
+"""Recordings that the page is given: a temporary folder, and a queue that one process works on."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import multiprocessing
+import json
 import os
 import re
 import secrets
 import shutil
-import signal
+import sys
 import tempfile
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtden.errors import InputError, RtdenError
+from rtden.errors import InputError
 
 MOST_FILES = 50
 FOLDER_PREFIX = "rtden-ui-"
-PROGRESS_SECONDS = 0.2
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+SHOWN = ("id", "name", "bytes", "state", "progress", "error", "seconds", "noise_removed_db")
 
 
 class TooMuchError(InputError):
@@ -44,53 +43,30 @@ class Job:
     seconds: float | None = None
     noise_removed_db: float | None = None
 
-    @property
-    def suffix(self) -> str:
-        """The suffix of the upload's name, or nothing if it is none of the usual kind."""
+    def __post_init__(self) -> None:
         suffix = Path(self.name).suffix
-        return suffix if _SUFFIX.fullmatch(suffix) else ""
-
-    @property
-    def source(self) -> Path:
-        """The upload."""
-        return self.folder / f"source{self.suffix}"
-
-    @property
-    def result(self) -> Path:
-        """The denoised recording in the format of the upload."""
-        return self.folder / f"result{self.suffix}"
+        self.suffix = suffix if SUFFIX.fullmatch(suffix) else ""
+        self.source = self.folder / f"source{self.suffix}"
+        self.result = self.folder / f"result{self.suffix}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a visitor may know, for JSON."""
-        shown = ("id", "name", "bytes", "state", "progress", "error", "seconds", "noise_removed_db")
-        return {name: getattr(self, name) for name in shown}
+        return {name: getattr(self, name) for name in SHOWN}
 
 
 class Jobs:
-    """The queue of recordings; its folder is removed by :meth:`close`. Any thread may call."""
+    """The queue of recordings, for the event loop's thread; :meth:`close` removes its folder."""
 
     def __init__(self, *, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         _remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
-        self._jobs: dict[str, Job] = {}
-        self._changed = threading.Condition()
-        self._closed = False
-        self._child: _Child | None = None
-        self._thread = threading.Thread(target=self._run, name="rtden recordings", daemon=True)
-        self._thread.start()
-
-    def list(self) -> list[Job]:
-        """Return all recordings, oldest first."""
-        with self._changed:
-            return [*self._jobs.values()]
-
-    def get(self, job_id: str) -> Job | None:
-        """Return a recording, or None if there is none of that id."""
-        return self._jobs.get(job_id)
+        self.all: dict[str, Job] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._worker: asyncio.Task[None] | None = None
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
-        """Store an upload of so many bytes, as it says, and queue it.
+        """Store an upload that announces so many bytes, and queue it.
 
         Raises
         ------
@@ -99,8 +75,13 @@ class Jobs:
         InputError
             If it is empty, or the disk is full.
         """
-        job = self._register(shown_name(name), announced)
+        self._check_size(announced)
+        if len(self.all) >= MOST_FILES:
+            raise TooMuchError(f"there are {MOST_FILES} recordings already; remove some first.")
+        job_id = secrets.token_hex(8)
+        self.all[job_id] = job = Job(job_id, shown_name(name), self._folder / job_id)
         try:
+            job.folder.mkdir()
             with job.source.open("wb") as file:
                 async for block in blocks:
                     job.bytes += len(block)
@@ -113,20 +94,10 @@ class Jobs:
             if not isinstance(error, OSError):
                 raise
             raise InputError(f"the upload cannot be stored ({error.strerror}).") from None
-        with self._changed:
-            job.state = "waiting"
-            self._changed.notify_all()
+        job.state = "waiting"
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
         return job
-
-    def _register(self, name: str, announced: int) -> Job:
-        self._check_size(announced)
-        with self._changed:
-            if len(self._jobs) >= MOST_FILES:
-                raise TooMuchError(f"there are {MOST_FILES} recordings already; remove some first.")
-            job_id = secrets.token_hex(8)
-            self._jobs[job_id] = job = Job(job_id, name, self._folder / job_id)
-            job.folder.mkdir()
-            return job
 
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
@@ -137,111 +108,38 @@ class Jobs:
 
     def remove(self, job: Job) -> None:
         """Forget a recording and its files."""
-        with self._changed:
-            self._jobs.pop(job.id, None)
-            if job.state == "working" and self._child is not None:
-                self._child.kill()
+        self.all.pop(job.id, None)
+        if job.state == "working" and self._process is not None:
+            self._process.kill()
         shutil.rmtree(job.folder, ignore_errors=True)
 
-    def close(self) -> None:
-        """Forget all recordings, end the work and remove the folder."""
-        with self._changed:
-            self._closed = True
-            if self._child is not None:
-                self._child.kill()
-            self._changed.notify_all()
-        self._thread.join(5)
+    async def close(self) -> None:
+        """Forget all recordings and remove the folder."""
+        for job in [*self.all.values()]:
+            self.remove(job)
+        if self._worker is not None:
+            await self._worker
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _run(self) -> None:
-        while (found := self._next()) is not None:
-            job, child = found
-            try:
-                for share in child.work(job):
-                    job.progress = share
-                job.state = "ready"
-            except RtdenError as error:
-                told = str(error).replace(str(job.source), job.name)
-                job.error, job.state = told.replace(job.source.name, job.name), "failed"
-            except (EOFError, OSError):
-                self._child = None
+    async def _work(self) -> None:
+        """Clean one recording after another in a process of its own, until none waits."""
+        while waiting := [job for job in self.all.values() if job.state == "waiting"]:
+            job = waiting[0]
+            job.state = "working"
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "rtden.web.cleaning", job.source, job.result),
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # the terminal's Ctrl-C is for the server
+            )
+            assert self._process.stdout is not None
+            async for line in self._process.stdout:
+                for name, value in json.loads(line).items():
+                    shown = value.replace(str(job.source), job.name) if name == "error" else value
+                    setattr(job, name, shown)
+            await self._process.wait()
+            if job.state == "working":
                 job.error = "the program that reads recordings ended; this one may be damaged."
                 job.state = "failed"
-
-    def _next(self) -> tuple[Job, _Child] | None:
-        """Return the next recording, with a child to work on it, or None at the end."""
-        with self._changed:
-            while not self._closed:
-                for job in self._jobs.values():
-                    if job.state == "waiting":
-                        job.state = "working"
-                        self._child = self._child or _Child()
-                        return job, self._child
-                if self._child is not None:  # its memory is given back between queues
-                    self._child.kill()
-                    self._child = None
-                self._changed.wait()
-        return None
-
-
-class _Child:
-    """A process that cleans one recording after another."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def work(self, job: Job) -> Iterator[float]:
-        """Clean a recording; yield the share that is done, and note in the job what came of it.
-
-        Raises
-        ------
-        RtdenError
-            If the recording cannot be read.
-        EOFError, OSError
-            If the process has ended.
-        """
-        self._pipe.send((job.source, job.result))
-        while isinstance(said := self._pipe.recv(), float):
-            yield said
-        if isinstance(said, str):
-            raise RtdenError(said)
-        job.seconds, job.noise_removed_db = said
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self._process.kill()
-        self._process.join()
-
-
-def _serve(pipe: Any) -> None:
-    """Clean the recordings that the pipe names; answer with shares done, then figures or a sentence."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the server
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(10)  # live sound comes first
-    from rtden.web.cleaning import clean
-
-    told_at = 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= PROGRESS_SECONDS:
-            told_at = time.monotonic()
-            pipe.send(round(min(1.0, done / max(total, 1)), 3))
-
-    with contextlib.suppress(EOFError):  # the server has ended
-        while True:
-            try:
-                source, target = pipe.recv()
-                report = clean(source, target, tell)
-                removed_db = round(report.noise_removed_db, 1)
-                known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
-                pipe.send((round(report.seconds, 3), known))
-            except RtdenError as error:
-                pipe.send(str(error))
 
 
 def shown_name(name: str) -> str:
@@ -255,9 +153,8 @@ def _remove_leftovers() -> None:
     """Remove the folders of servers that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
         owner = folder.name[len(FOLDER_PREFIX) :].partition("-")[0]
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, ValueError, OverflowError):
-            continue
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            try:
+                os.kill(int(owner), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)

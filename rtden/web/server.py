@@ -89,7 +89,7 @@ class _Page:
             yield
         finally:
             await run_in_threadpool(self._live.close)
-            await run_in_threadpool(self._jobs.close)
+            await self._jobs.close()
 
     def routes(self) -> list[Route | WebSocketRoute | Mount]:
         job = "/api/files/{id}"
@@ -130,7 +130,7 @@ class _Page:
             "models": list_models(),
             "bands": BANDS,
             "most_mb": self._jobs.most_bytes // 1_000_000,
-            "recordings": len(self._jobs.list()),
+            "recordings": len(self._jobs.all),
             "live": await run_in_threadpool(self._live.state),
         }
         return JSONResponse(known)
@@ -187,15 +187,15 @@ class _Page:
             job = await self._jobs.add(name, request.stream(), announced)
             return JSONResponse(job.to_dict(), 201)
         if request.method == "DELETE":
-            for job in self._jobs.list():
-                await run_in_threadpool(self._jobs.remove, job)
+            for job in [*self._jobs.all.values()]:
+                self._jobs.remove(job)
             return Response(status_code=204)
-        return JSONResponse({"files": [job.to_dict() for job in self._jobs.list()]})
+        return JSONResponse({"files": [job.to_dict() for job in self._jobs.all.values()]})
 
     async def _file(self, request: Request) -> Response:
         job = self._job(request)
         if request.method == "DELETE":
-            await run_in_threadpool(self._jobs.remove, job)
+            self._jobs.remove(job)
             return Response(status_code=204)
         return JSONResponse(job.to_dict())
 
@@ -220,7 +220,7 @@ class _Page:
         return FileResponse(path, media_type=kind, filename=name, background=later)
 
     def _job(self, request: Request, *, ready: bool = False) -> Job:
-        job = self._jobs.get(request.path_params["id"])
+        job = self._jobs.all.get(request.path_params["id"])
         if job is None:
             raise UnknownError("there is no such recording.")
         if ready and job.state != "ready":

@@ -444,11 +444,11 @@ def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, tab: str)
         page.driver.set_window_size(1280, 900)
 
 
-def test_the_description_holds(server: Server) -> None:
+def test_the_description_holds(server: Server, tmp_path: Path) -> None:
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("schemathesis is not installed")
     command = [program, "run", f"{server.address}api/openapi.json", "--checks", "all"]
     command += ["--max-examples", "3", "--phases", "examples,fuzzing", "--no-color"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)  # noqa: PLW1510
     assert said.returncode == 0, said.stdout
