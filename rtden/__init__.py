@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rtden.denoiser import Denoiser
     from rtden.files.audio_file import denoise_file
+    from rtden.frames import FrameDenoiser, denoise
     from rtden.live import open_live
     from rtden.model import list_models
     from rtden.settings import Settings
     from rtden.stream import StreamDenoiser
 
-__all__ = ["Denoiser", "Settings", "StreamDenoiser", "denoise_file", "list_models", "open_live"]
+__all__ = [
+    "Denoiser",
+    "FrameDenoiser",
+    "Settings",
+    "StreamDenoiser",
+    "denoise",
+    "denoise_file",
+    "list_models",
+    "open_live",
+]
 
 _HOMES = {
     "Denoiser": "rtden.denoiser",
+    "FrameDenoiser": "rtden.frames",
     "Settings": "rtden.settings",
     "StreamDenoiser": "rtden.stream",
+    "denoise": "rtden.frames",
     "denoise_file": "rtden.files.audio_file",
     "list_models": "rtden.model",
     "open_live": "rtden.live",

@@ -34,7 +34,11 @@ from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array, Spectra
 
 LOUDEST = 1000.0
-"""Samples are limited to this (60 dB above full scale): a corrupt stream cannot overflow spectra."""
+"""Larger samples (60 dB above full scale) come from a corrupt stream and count as silence."""
+LOUDEST_SOUND = 32.0
+"""Where most samples are larger (30 dB above full scale), they have the scale of integers."""
+SMALLEST_BLOCK = 32
+"""Samples from which that can be told."""
 
 
 class Latency(NamedTuple):
@@ -257,6 +261,8 @@ class Denoiser:
         The gain for sound above the model's band.
     latency : Latency
         Of the algorithm and of the steps that are computed together.
+    block_samples : int
+        Samples of the steps that are computed together.
     """
 
     STAGES: ClassVar[dict[str, str]] = {
@@ -283,8 +289,8 @@ class Denoiser:
         )
         self.spec = spec = self.network.spec
         self._geometry = geometry = Geometry.of(spec, settings, batch_steps)
-        self._block_samples = batch_steps * geometry.step_samples
-        samples = geometry.delay_samples + self._block_samples
+        self.block_samples = batch_steps * geometry.step_samples
+        samples = geometry.delay_samples + self.block_samples
         self.latency = Latency(samples, samples / spec.rate_hz)
         self._pending = PendingColumns(spec, hops, pending) if self.network.stateful else None
         self._build(settings)
@@ -337,12 +343,12 @@ class Denoiser:
             seed=settings.seed,
             overlap=geometry.overlap,
         )
-        self.mix = Mix(settings.strength, self._block_samples)
+        self.mix = Mix(settings.strength, self.block_samples)
         self.high_band = HighBandGain(
             spec, overlap=geometry.overlap, hop=geometry.inverted_hop, frames=len(self._gains)
         )
         self.silence = SilenceDetector(self._silence_samples())
-        self._block = np.empty(self._block_samples, np.float32)
+        self._block = np.empty(self.block_samples, np.float32)
 
     def _silence_samples(self) -> int:
         """Return the samples that fill the network's window and the inverter, and a step's."""
@@ -442,7 +448,7 @@ class Denoiser:
         Parameters
         ----------
         samples : array_like, shape (samples,)
-            Floating point, full scale +-1. Values that are not finite count as silence.
+            Floating point, full scale +-1. Values that are not finite, or absurd, count as silence.
 
         Returns
         -------
@@ -471,13 +477,13 @@ class Denoiser:
         rest = self._fed_samples - self._returned_samples
         tail = np.empty(0, np.float32)
         if rest:
-            silence = np.zeros(self.latency.samples + self._block_samples, np.float32)
+            silence = np.zeros(self.latency.samples + self.block_samples, np.float32)
             tail = self._run(silence)[:rest]
         self._reset(rest)
         return tail
 
     def _run(self, samples: Array) -> Array:
-        size, frames = self._block_samples, self.frames
+        size, frames = self.block_samples, self.frames
         blocks = max(0, (len(samples) - frames.missing_samples) // size + 1)
         self.high_band.begin(blocks)
         out = np.empty(blocks * size, np.float32)
@@ -505,7 +511,7 @@ class Denoiser:
         step = self._geometry.step_samples
         silent = [
             self.silence.push(self.frames.newest_input(start, start + step))
-            for start in range(0, self._block_samples, step)
+            for start in range(0, self.block_samples, step)
         ]
         if any(silent):
             for number, skipped in enumerate(silent):
@@ -601,10 +607,26 @@ def check_floating(samples: Any) -> None:
         )
 
 
-def finite(samples: Array) -> Array:
-    """Return samples in single precision, limited to LOUDEST and silence where not finite."""
+def finite(samples: Any) -> Array:
+    """Return floating-point samples in single precision, silence where they cannot be sound.
+
+    That is where they are not finite or louder than LOUDEST.
+
+    Raises
+    ------
+    InputError
+        If most samples are as large as integers: their scale is not +-1.
+    """
+    flat = samples.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        if samples.dtype == np.float32 and np.dot(samples, samples) <= LOUDEST**2:
-            return samples
-    limited = np.clip(samples, -LOUDEST, LOUDEST).astype(np.float32, copy=False)
-    return np.where(np.isfinite(samples), limited, np.float32(0.0))
+        if samples.dtype == np.float32 and np.dot(flat, flat) <= LOUDEST**2:
+            return samples  # type: ignore[no-any-return]
+        sizes = np.abs(flat)
+        integers = (sizes > LOUDEST_SOUND) & (sizes < 2.0**32)
+        if 2 * np.count_nonzero(integers) > len(flat) >= SMALLEST_BLOCK:
+            raise InputError(
+                f"samples reach {sizes[integers].max():.0f}, but full scale is +-1; "
+                "divide those of integers by their full scale (32768 for int16)."
+            )
+        sound = np.where(np.abs(samples) <= LOUDEST, samples, 0.0)  # not a number is not less
+    return sound.astype(np.float32)

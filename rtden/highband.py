@@ -91,3 +91,50 @@ class HighBandGain:
                 gains += np.float32(1.0) - wet
             self._gains = gains.reshape(-1)
         return self._gains[self._start : self._stop]
+
+
+class BypassPath:
+    """Carries sound above the model's band around the denoisers and their resamplers.
+
+    Of every block it holds the input and the same at the model's rate. What the denoisers return is
+    reduced by the part of the latter that takes the bypass, and the input is added to the result.
+
+    Parameters
+    ----------
+    rate_hz, model_hz : int
+        Rates of the input and of the model.
+    channels : int
+    """
+
+    def __init__(self, rate_hz: int, model_hz: int, channels: int) -> None:
+        self._rate_hz, self._model_hz, self._channels = rate_hz, model_hz, channels
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._input = self._low = self._gains = np.empty((0, self._channels), np.float32)
+        self._returned_samples = self._gains_from = 0
+
+    def hold(self, block: Array, low: Array) -> None:
+        """Take in a block of input and what the resampler returned for it."""
+        self._input = np.concatenate([self._input, block])
+        self._low = np.concatenate([self._low, low])
+
+    def reduce(self, denoised: Array, gains: Array) -> Array:
+        """Return what goes to the second resampler; all arrays (samples, channels)."""
+        self._gains = np.concatenate([self._gains, gains])
+        low, self._low = self._low[: len(denoised)], self._low[len(denoised) :]
+        return denoised - gains * low
+
+    def add(self, resampled: Array) -> Array:
+        """Return the output: what came through the second resampler and the bypass."""
+        samples, start = len(resampled), self._returned_samples
+        if samples and len(self._gains):  # the shortest streams have none at the model's rate
+            at = np.arange(start, start + samples) * self._model_hz // self._rate_hz
+            at -= self._gains_from
+            gains = self._gains[np.minimum(at, len(self._gains) - 1)]
+            resampled = resampled + gains * self._input[:samples]
+            self._input = self._input[samples:]
+            self._gains, self._gains_from = self._gains[at[-1] :], self._gains_from + int(at[-1])
+        self._returned_samples += samples
+        return resampled

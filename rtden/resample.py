@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import itertools
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ BATCH_PERIODS = 4
 MOST_DRIFT_PPM = 500.0
 DRIFT_HALF_SAMPLES = 16
 DRIFT_CELLS = 64
+
+Count = TypeVar("Count", int, NDArray[np.int64])
 
 
 def has_soxr() -> bool:
@@ -67,6 +69,11 @@ class Resampler:
             )
         )
 
+    def reset(self) -> None:
+        """Forget the stream."""
+        if self._stream is not None:
+            self._stream.clear()
+
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return what is ready, shapes (samples, channels); `last` ends the stream."""
         if self._stream is None:
@@ -105,8 +112,22 @@ class Interpolator:
         """Return how many more input samples complete the next `outputs` output samples."""
         if self._bank is None:
             return outputs
-        newest = (self.given_samples + outputs - 1) * self._bank.down // self._bank.up
-        return max(0, newest + self._bank.reach + 1 - self._taken_samples)
+        return max(0, self.needed_samples(self.given_samples + outputs) - self._taken_samples)
+
+    def needed_samples(self, outputs: Count) -> Count:
+        """Return how many input samples of a stream complete its first `outputs`, one or more.
+
+        Integers, or arrays of them.
+        """
+        bank = self._bank
+        return outputs if bank is None else (outputs - 1) * bank.down // bank.up + bank.reach + 1
+
+    def ready_samples(self, inputs: Count) -> Count:
+        """Return how many output samples the first `inputs` samples of a stream complete."""
+        bank = self._bank
+        if bank is None:
+            return inputs
+        return np.maximum(0, -((bank.reach - inputs) * bank.up // bank.down))
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return the samples that are ready; shapes (samples, channels).

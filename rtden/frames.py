@@ -1,0 +1,249 @@
+"""A frame in, a frame out, for voice agents; and whole arrays in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rtden.denoiser import Latency, settings_for_latency
+from rtden.errors import InputError
+from rtden.model import Model, load_model
+from rtden.settings import Settings
+from rtden.stream import StreamDenoiser
+from rtden.types import Array
+
+FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0, "float32": 1.0, "float64": 1.0}
+"""What +-1 is in each sample format that is taken."""
+BATCH_STEPS = 16
+"""Steps computed together where nobody waits."""
+
+Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
+
+
+class FrameDenoiser:
+    """Denoises a stream frame by frame: each call returns as much as it is given.
+
+    The output begins with silence and lags behind by `latency_ms`, whatever the frames' length: 10,
+    20 or 30 ms or any other, also in turns. One object is for one stream and one thread at a time;
+    any number may run in threads, and they share the model.
+
+    >>> with FrameDenoiser(rate_hz=16000) as frames:
+    ...     out = frames.process(bytes(2 * 160))  # 10 ms, 16 bits
+    >>> type(out).__name__, len(out)
+    ('bytes', 320)
+
+    Parameters
+    ----------
+    rate_hz : int
+        Rate of input and output, 8000 to 192000.
+    channels : int
+        1 to 64, interleaved or as columns.
+    model : str, Path or Model, optional
+        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
+        model if None.
+    settings : Settings, optional
+        Source of everything but the latency.
+    latency_ms : float
+        The algorithm may take as long (:func:`rtden.denoiser.settings_for_latency`): the longer, up
+        to 46 ms, the better it sounds. Resampling takes 2 to 6 ms more.
+
+    Raises
+    ------
+    InputError, ModelError, SettingsError
+        If the rate, the channels, the model or a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int = 16000,
+        channels: int = 1,
+        *,
+        model: str | Path | Model | None = None,
+        settings: Settings | None = None,
+        latency_ms: float = 30.0,
+    ) -> None:
+        loaded = load_model(model)
+        chosen, _ = settings_for_latency(latency_ms, model=loaded, settings=settings)
+        self.stream = StreamDenoiser(
+            loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True
+        )
+        self.rate_hz, self.channels = self.stream.rate_hz, channels
+        # A stream's latency is that of a player that takes a sample before each one fed.
+        samples = self.stream.latency.samples - 1
+        self.latency = Latency(samples, samples / rate_hz)
+        self.reset()
+
+    def __enter__(self) -> FrameDenoiser:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.reset()
+
+    @property
+    def latency_ms(self) -> float:
+        """By how much the output lags behind the input, in ms."""
+        return self.latency.ms
+
+    @property
+    def strength(self) -> float:
+        """Wet share of the output, 0 to 1; may be set at any time, from any thread."""
+        return self.stream.strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self.stream.strength = strength
+
+    @property
+    def limit_db(self) -> float:
+        """At most this much noise is taken off, in dB; may be set at any time, from any thread."""
+        return self.stream.limit_db
+
+    @limit_db.setter
+    def limit_db(self, limit_db: float) -> None:
+        self.stream.limit_db = limit_db
+
+    def reset(self) -> None:
+        """Forget the stream: what follows is a new one, which begins with silence."""
+        self.stream.reset()
+        self._ready = np.zeros((self.latency.samples, self.channels), np.float32)
+
+    def process(self, pcm: Frame) -> Frame:
+        """Return the next frame, of the type, format and length of the given one.
+
+        Parameters
+        ----------
+        pcm : bytes, bytearray, memoryview or array
+            Bytes are 16-bit little-endian, interleaved. Arrays are int16, int32, float32 or float64
+            (full scale +-1), interleaved or of shape (samples, channels).
+
+        Raises
+        ------
+        InputError
+            If the type, the shape or the scale is another, or a sample is incomplete.
+        """
+        given = _as_array(pcm)
+        if given.ndim > 2 or (given.ndim == 2 and given.shape[1] != self.channels):
+            raise InputError(
+                f"a frame has shape (samples,) or (samples, {self.channels}), not {given.shape}."
+            )
+        if given.size % self.channels:
+            raise InputError(
+                f"a frame of {given.size} samples is no multiple of {self.channels} channels."
+            )
+        samples = to_float(given).reshape(-1, self.channels)
+        ready = np.concatenate([self._ready, self.stream.feed(samples)])
+        out, self._ready = ready[: len(samples)], ready[len(samples) :]
+        frame: Frame = _like(pcm, from_float(out, given.dtype).reshape(given.shape))
+        return frame
+
+
+def denoise(
+    samples: Array,
+    rate_hz: int,
+    *,
+    model: str | Path | Model | None = None,
+    settings: Settings | None = None,
+) -> Array:
+    """Return an array of sound denoised: same shape, same type, aligned to the sample.
+
+    >>> denoise(np.zeros((4800, 2), np.int16), rate_hz=48000).shape
+    (4800, 2)
+
+    Parameters
+    ----------
+    samples : array, shape (samples,) or (samples, channels)
+        float32 or float64 with full scale +-1, int16 or int32.
+    rate_hz : int
+        8000 to 192000.
+    model : str, Path or Model, optional
+        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
+        model if None.
+    settings : Settings, optional
+        What the user chose.
+
+    Raises
+    ------
+    InputError
+        If the type, the shape, the scale or the rate is another.
+    ModelError, SettingsError
+        If the model cannot be used, or not with the settings.
+    """
+    given = np.asarray(samples)
+    if given.ndim not in (1, 2):
+        raise InputError(f"denoise takes (samples,) or (samples, channels), not {given.shape}.")
+    columns = given if given.ndim == 2 else given[:, None]
+    stream = StreamDenoiser(
+        model, settings, rate_hz=rate_hz, channels=columns.shape[1], batch_steps=BATCH_STEPS
+    )
+    out, filled = np.empty(columns.shape, given.dtype), 0
+    for start in range(0, len(columns) + 1, stream.rate_hz):
+        piece = columns[start : start + stream.rate_hz]
+        ready = stream.feed(to_float(piece))
+        out[filled : filled + len(ready)] = from_float(ready, given.dtype)
+        filled += len(ready)
+    out[filled:] = from_float(stream.flush(), given.dtype)
+    return out.reshape(given.shape)
+
+
+def to_float(samples: Any) -> Array:
+    """Return samples of any format as floating point with full scale +-1, same shape.
+
+    Raises
+    ------
+    InputError
+        If the format is not one of FULL_SCALE.
+    """
+    scale = FULL_SCALE.get(samples.dtype.name)
+    if scale is None:
+        raise InputError(
+            f"samples are int16, int32, float32 or float64 (full scale +-1), not {samples.dtype}."
+        )
+    if scale == 1.0:
+        return samples  # type: ignore[no-any-return]
+    scaled: Array = np.multiply(samples, np.float32(1.0 / scale), dtype=np.float32)
+    return scaled
+
+
+def from_float(samples: Array, dtype: np.dtype[Any]) -> Any:
+    """Return floating-point samples in another format, rounded; too large ones saturate."""
+    scale = FULL_SCALE[dtype.name]
+    if scale == 1.0:
+        return samples.astype(dtype)
+    # float32 has no 2**31 - 1: what rounds to 2**31 would wrap around.
+    numbers = np.rint(np.multiply(samples, scale, dtype=np.float64 if scale > 1e6 else np.float32))
+    return np.clip(numbers, -scale, scale - 1.0, out=numbers).astype(dtype)
+
+
+def _as_array(pcm: Any) -> Any:
+    """Return a frame as an array of its samples, without a copy."""
+    if isinstance(pcm, np.ndarray):
+        return pcm
+    if not isinstance(pcm, (bytes, bytearray, memoryview)):
+        raise InputError(
+            "a frame is bytes (16 bits, interleaved) or an array of int16, int32 or float32, not "
+            f"{type(pcm).__name__}."
+        )
+    if isinstance(pcm, memoryview) and pcm.format not in ("B", "b", "c"):
+        return np.asarray(pcm)
+    data = memoryview(pcm).cast("B")
+    if len(data) % 2:
+        raise InputError(f"a frame of {len(data)} bytes ends within a sample of 16 bits.")
+    return np.frombuffer(data, "<i2")
+
+
+def _like(pcm: Any, out: Any) -> Any:
+    """Return samples in the type of a frame."""
+    if isinstance(pcm, np.ndarray):
+        return out
+    if isinstance(pcm, memoryview):
+        data: Any = memoryview(out.tobytes())
+        return data if pcm.format == "B" else data.cast(pcm.format, pcm.shape)
+    return type(pcm)(out.tobytes())
