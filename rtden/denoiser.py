@@ -19,7 +19,7 @@ from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError, SettingsError
 from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
-from rtden.mel import BandSpread, Features
+from rtden.mel import Features, shared_band_spread
 from rtden.model import Model, ModelSpec, load_spec
 from rtden.resting import PENDING_STEPS, PendingColumns, SilenceDetector
 from rtden.settings import (
@@ -324,7 +324,9 @@ class Denoiser:
             )
         self._mask_frames = slice((known - hops) * finer, known * finer)
         self.features = Features(spec, self._seen_columns + (steps - 1) * hops)
-        self._spread = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
+        self._spread = shared_band_spread(
+            spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
+        )
         self._band_gains = np.empty((block_frames, spec.n_mels), np.float32)
         self._gains = np.empty((block_frames // every, spec.n_fft // 2 + 1), np.float32)
         iterations = settings.iterations

@@ -8,6 +8,8 @@ features that it meets in use.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,6 +96,10 @@ class MelBank:
         return bands
 
 
+shared_mel_bank = functools.lru_cache(maxsize=16)(MelBank)
+"""All streams of a process share a filterbank."""
+
+
 class BandSpread:
     """Spreads one value per band over the bins, linearly between the bands' centres.
 
@@ -119,6 +125,10 @@ class BandSpread:
         np.subtract(rise, lower, out=rise)
         np.multiply(rise, self._share, out=rise)
         np.add(lower, rise, out=out)
+
+
+shared_band_spread = functools.lru_cache(maxsize=16)(BandSpread)
+"""All streams of a process share it."""
 
 
 def to_db(mel_power: Array, floor_db: float) -> Array:
@@ -148,7 +158,9 @@ class MelFeatures:
     def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
         self._floor_db = spec.floor_db
         self._std_db = np.float32(spec.std_db)
-        self._mel_bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
+        self._mel_bank = shared_mel_bank(
+            spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
+        )
         shape = (*streams, spec.n_mels)
         self._trackers = BandTrackers(
             shape, frames_per_second=spec.rate_hz / spec.frame_hop, floor_db=spec.floor_db

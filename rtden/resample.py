@@ -112,7 +112,8 @@ class Interpolator:
         """Return how many more input samples complete the next `outputs` output samples."""
         if self._bank is None:
             return outputs
-        return max(0, self.needed_samples(self.given_samples + outputs) - self._taken_samples)
+        needed: int = self.needed_samples(self.given_samples + outputs)
+        return max(0, needed - self._taken_samples)
 
     def needed_samples(self, outputs: Count) -> Count:
         """Return how many input samples of a stream complete its first `outputs`, one or more.
@@ -127,7 +128,8 @@ class Interpolator:
         bank = self._bank
         if bank is None:
             return inputs
-        return np.maximum(0, -((bank.reach - inputs) * bank.up // bank.down))
+        ready: Count = np.maximum(0, -((bank.reach - inputs) * bank.up // bank.down))
+        return ready
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return the samples that are ready; shapes (samples, channels).

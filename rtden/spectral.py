@@ -6,6 +6,7 @@ trip is tested where its constants are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ def hann(n_fft: int) -> Array:
     return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=32)
 def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
     """Return an analysis and a synthesis window, shape (n_fft,) each.
 

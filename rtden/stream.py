@@ -96,7 +96,8 @@ class StreamDenoiser:
             Denoiser(loaded, settings, batch_steps=batch_steps) for _ in range(channels)
         ]
         model_hz = self.denoisers[0].rate_hz
-        kind = Interpolator if low_delay or not has_soxr() else Resampler
+        self._low_delay = low_delay or not has_soxr()
+        kind: Any = Interpolator if self._low_delay else Resampler
         self._before = kind(rate_hz, model_hz, channels=channels)
         self._after = kind(model_hz, rate_hz, channels=channels)
         bypassed = full_band and rate_hz > model_hz
@@ -122,16 +123,24 @@ class StreamDenoiser:
         """
         denoiser = self.denoisers[0]
         delay = denoiser.latency.samples - denoiser.block_samples
-        samples = _latency_samples(
-            type(self._before), self.rate_hz, denoiser.rate_hz, denoiser.block_samples, delay
-        )
+        rates = self.rate_hz, denoiser.rate_hz
+        equal = self._low_delay or rates[0] == rates[1]
+        of_kind = _interpolated_latency if equal else _resampled_latency
+        samples = of_kind(*rates, denoiser.block_samples, delay)
         return Latency(samples, samples / self.rate_hz)
 
     @property
     def resampling_seconds(self) -> float:
         """Delay of the two resamplers of a live stream."""
-        pair = self._before, self._after
-        return sum(one.delay_seconds for one in pair if isinstance(one, Interpolator))
+        if not self._low_delay:
+            return 0.0
+        return float(self._before.delay_seconds + self._after.delay_seconds)
+
+    @property
+    def missing_samples(self) -> int:
+        """Samples to feed before a low-delay stream can compute its next step."""
+        missing = self.denoisers[0].frames.missing_samples
+        return self._before.missing_samples(missing) if self._low_delay else missing
 
     @property
     def strength(self) -> float:
@@ -203,13 +212,12 @@ class StreamDenoiser:
         tail = np.zeros((rest, self.channels), np.float32)
         last = self._after.feed(np.concatenate([early, late]), last=True)[:rest]
         tail[: len(last)] = last
-        if self._bypass is not None:
-            tail = self._bypass.add(tail)
+        out = tail if self._bypass is None else self._bypass.add(tail)
         self.reset()
-        return tail
+        return out
 
     def _denoise(self, low: Array, block: Array) -> Array:
-        out = self._after.feed(self._filtered(low, block))
+        out: Array = self._after.feed(self._filtered(low, block))
         if self._bypass is not None:
             out = self._bypass.add(out)
         self.returned_samples += len(out)
@@ -262,27 +270,32 @@ def _side_by_side(signals: list[Array]) -> Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _latency_samples(kind: type, rate_hz: int, model_hz: int, block: int, delay: int) -> int:
-    """Return the latency of a denoiser between two resamplers, in samples at `rate_hz`.
+def _interpolated_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> int:
+    """Return the latency of a denoiser between two interpolators, in samples at `rate_hz`.
 
-    The output grows when the denoiser completes a block of `block` samples, and is `delay` behind
-    it; the latency is the largest number of samples fed by then but not returned. The blocks differ
-    by fractions of a sample; all that can occur are tried.
+    The output grows when the denoiser completes a block of `block` samples; it ends `delay` samples
+    before the block. The latency is the largest number of samples that are fed by then and not
+    returned. It differs from block to block by fractions of a sample: all that occur are tried.
     """
-    before, after = kind(rate_hz, model_hz), kind(model_hz, rate_hz)
-    if isinstance(before, Interpolator) and isinstance(after, Interpolator):
-        count = (delay + rate_hz // 100) // block + model_hz + 2
-        numbers = np.arange(1, count, dtype=np.int64)
-        fed = before.needed_samples(numbers * block)
-        returned = after.ready_samples(np.maximum(0, (numbers - 1) * block - delay))
-        return int((fed - returned).max())
-    piece, latest, fed_samples = np.zeros((rate_hz // 1000, 1), np.float32), 0, 0
-    taken = passed = returned_samples = 0
-    for _ in range(2000):  # soxr's bursts, over two seconds
-        latest = max(latest, fed_samples + len(piece) - returned_samples)
-        fed_samples += len(piece)
+    before, after = Interpolator(rate_hz, model_hz), Interpolator(model_hz, rate_hz)
+    numbers = np.arange(1, delay // block + model_hz + 3, dtype=np.int64)
+    fed = before.needed_samples(numbers * block)
+    returned = after.ready_samples(np.maximum(0, (numbers - 1) * block - delay))
+    return int((fed - returned).max())
+
+
+@functools.lru_cache(maxsize=64)
+def _resampled_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> int:
+    """Do as :func:`_interpolated_latency` does for soxr, whose bursts are tried out."""
+    before, after = Resampler(rate_hz, model_hz), Resampler(model_hz, rate_hz)
+    piece = np.zeros((rate_hz // 1000, 1), np.float32)
+    latest = fed = taken = passed = returned = 0
+    for _ in range(3000):
+        fed += len(piece)
+        latest = max(latest, fed - returned)
         taken += len(before.feed(piece))
         complete = max(0, taken // block * block - delay)
-        returned_samples += len(after.feed(np.zeros((complete - passed, 1), np.float32)))
-        passed = complete
+        if complete > passed:
+            returned += len(after.feed(np.zeros((complete - passed, 1), np.float32)))
+            passed = complete
     return latest

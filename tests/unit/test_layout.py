@@ -29,6 +29,7 @@ CORE = (
     ),
     *("trackers", "mel"),
     *("autoencoder", "griffinlim", "resting", "highband", "denoiser", "resample", "stream"),
+    "frames",
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")

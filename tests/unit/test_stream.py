@@ -46,9 +46,10 @@ def lag_seconds(reference: np.ndarray, signal: np.ndarray, rate_hz: int) -> floa
     return float(-np.sum(weight * omega * np.angle(cross)) / np.sum(weight * omega**2))
 
 
-@pytest.mark.parametrize("low_delay", [False, True])
-@pytest.mark.parametrize("channels", [1, 2, 8])
-@pytest.mark.parametrize("rate_hz", RATES_HZ)
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "low_delay"),
+    [(hz, (1, 2, 5)[n % 3], n % 2 == 0) for n, hz in enumerate((*RATES_HZ, *RATES_HZ))],
+)
 def test_output_has_the_length_and_the_channels_of_the_input_at_any_rate(
     rate_hz: int, channels: int, low_delay: bool
 ) -> None:
@@ -62,8 +63,9 @@ def test_output_has_the_length_and_the_channels_of_the_input_at_any_rate(
         assert np.isfinite(out).all()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 8])
-@pytest.mark.parametrize("rate_hz", RATES_HZ)
+@pytest.mark.parametrize(
+    ("rate_hz", "channels"), [(hz, (1, 2, 3)[n % 3]) for n, hz in enumerate(RATES_HZ)]
+)
 def test_output_is_the_input_in_place_and_shape_when_nothing_may_be_taken_off(
     rate_hz: int, channels: int
 ) -> None:
@@ -136,8 +138,9 @@ def test_reset_forgets_what_was_fed() -> None:
     np.testing.assert_array_equal(run(stream, signal), first)
 
 
-@pytest.mark.parametrize("low_delay", [False, True])
-@pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
+@pytest.mark.parametrize(
+    ("rate_hz", "low_delay"), [(8000, True), (22050, False), (48000, True), (48000, False)]
+)
 def test_samples_that_are_not_finite_count_as_silence_and_pass(
     rate_hz: int, low_delay: bool
 ) -> None:
@@ -207,7 +210,74 @@ def test_the_ends_of_the_range_of_rates_are_allowed(rate_hz: int) -> None:
     assert StreamDenoiser(rate_hz=rate_hz).rate_hz == rate_hz
 
 
-@pytest.mark.parametrize("channels", [-1, 0, 9])
+@pytest.mark.parametrize("channels", [-1, 0, 65])
 def test_a_number_of_channels_out_of_range_is_an_input_error(channels: int) -> None:
     with pytest.raises(InputError, match=f"{channels} channels"):
         StreamDenoiser(rate_hz=16000, channels=channels)
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("low_delay", [True, False])
+def test_a_player_that_begins_after_the_latency_never_runs_dry(
+    rate_hz: int, low_delay: bool
+) -> None:
+    """It takes a sample before each that is fed. A smaller latency would be too little."""
+    options = Settings(overlap_samples=149)
+    stream = StreamDenoiser("seed", options, rate_hz=rate_hz, low_delay=low_delay)
+    rng, late = np.random.default_rng(0), []
+    for size in rng.integers(1, rate_hz // 100, 400):
+        stream.feed(np.zeros((size, 1), np.float32))
+        late.append(stream.fed_samples + 1 - stream.returned_samples)
+    latency = stream.latency
+    assert max(late) <= latency.samples + (0 if low_delay else rate_hz // 1000)
+    assert max(late) > (0.97 if low_delay else 0.9) * latency.samples
+    assert latency.seconds == latency.samples / rate_hz == latency.ms / 1000
+    if rate_hz == MODEL_HZ:
+        assert latency == stream.denoisers[0].latency
+
+
+def test_strength_and_limit_are_those_of_all_channels() -> None:
+    signal = tones(MODEL_HZ, channels=2)
+    with StreamDenoiser(rate_hz=MODEL_HZ, channels=2) as stream:
+        stream.strength, stream.limit_db = 0.0, 6.0
+        assert (stream.strength, stream.limit_db) == (0.0, 6.0)
+        assert np.array_equal(run(stream, signal), signal)
+        stream.feed(signal)
+    assert (stream.fed_samples, stream.returned_samples) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "block", "sentence"),
+    [
+        (1, np.zeros((9, 1), np.int16), r"full scale \+-1, not int16; divide .*32768"),
+        (1, np.zeros(9), r"\(samples, 1\), not \(9,\); pass samples\[:, None\]"),
+        (1, np.zeros((9, 2)), r"\(samples, 1\), not \(9, 2\)"),
+        (2, np.zeros((2, 9)), r"\(samples, 2\), not \(2, 9\); pass samples.T"),
+        (2, np.zeros((9, 1)), r"\(samples, 2\), not \(9, 1\)"),
+        (2, np.zeros((9, 2, 2)), r"not \(9, 2, 2\)"),
+        (1, np.full((64, 1), 20000.0), r"reach 20000, but full scale is \+-1"),
+        (1, "sound", "not <U5"),
+    ],
+)
+def test_a_block_of_another_shape_type_or_scale_is_refused_in_a_sentence(
+    channels: int, block: object, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        StreamDenoiser(rate_hz=48000, channels=channels).feed(block)
+
+
+def test_float64_is_taken_and_a_whole_rate_may_be_a_float() -> None:
+    signal = tones(44100)
+    stream = StreamDenoiser(rate_hz=44100.0)
+    assert np.array_equal(run(stream, signal.astype(np.float64)), run(stream, signal))
+    with pytest.raises(InputError, match="whole number"):
+        StreamDenoiser(rate_hz=44100.5)
+
+
+@pytest.mark.parametrize("absurd", [np.inf, 1e30, -5000.0, np.nan])
+def test_absurd_samples_are_silence(absurd: float) -> None:
+    signal = tones(48000)
+    broken, silenced = signal.copy(), signal.copy()
+    broken[::3], silenced[::3] = absurd, 0.0
+    stream = StreamDenoiser(rate_hz=48000)
+    assert np.array_equal(run(stream, broken), run(stream, silenced))
