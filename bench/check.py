@@ -1,12 +1,13 @@
-"""Whether rtden has become slower: ratios of times, held against those that were recorded.
+"""Whether rtden has become slower: ratios of CPU times, held against those that were recorded.
 
     python bench/check.py             # or make bench-check
     python bench/check.py --record    # writes bench/results/check.json
 
-Times differ from machine to machine and from minute to minute; ratios of times that were taken in turns differ less. rtden's, as a
-stream at hops_per_step 1 and 4 and with a whole recording, are divided by that of a fixed piece of work in numpy, and by those of
-RNNoise and DTLN where they are installed (extra "peers"). A ratio is worse if its median lies above the recorded one by more
-than both measurements scatter, and by more than 15 %. Leaves with 1 if one is worse.
+Times differ from machine to machine and from minute to minute; ratios of times that were taken in
+turns differ less. rtden's, as a stream at hops_per_step 1 and 4, as live sound and with a whole file,
+are divided by that of a fixed piece of work in numpy, and by those of RNNoise and DTLN as live sound
+where they are installed (extra "peers"). A ratio is worse if its median lies above the recorded one
+by more than both measurements scatter, and by more than 15 %. Leaves with 1 if one is worse.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from drivers import Driver, FilePath, NumpyWork, Rtden, rtden_file
+from drivers import AsLive, Driver, FilePath, NumpyWork, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS
 from rich.console import Console
 from rich.progress import Progress
@@ -36,14 +37,15 @@ RECORDED = Path(__file__).parent / "results" / "check.json"
 NUMPY = "numpy"
 PEERS_BESIDE = ("RNNoise", "DTLN")
 MOST_MADS = 3.0
-LEAST_SHARE = 0.15
-"""A ratio that is worse by less than this share of it is not called worse, however little it scatters."""
+LEAST_CHANGE = 0.15
+"""A ratio that is worse by less, relative to it, is not called worse, however little it scatters."""
 
 
 def compare(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> list[str]:
-    """Return a sentence for each ratio that is worse than recorded, beyond what both measurements scatter."""
+    """Return a sentence for each ratio that is worse than recorded, beyond all scatter."""
     return [
-        f"{name} is {found.median:.3f}, recorded were {recorded[name].median:.3f}, and up to {most:.3f} would be noise."
+        f"{name} is {found.median:.3f}; recorded was {recorded[name].median:.3f}, "
+        f"and up to {most:.3f} would be noise."
         for name, found in measured.items()
         if name in recorded and found.median > (most := limit(recorded[name], found))
     ]
@@ -52,7 +54,7 @@ def compare(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> l
 def limit(recorded: Spread, found: Spread) -> float:
     """Return up to where a ratio is not worse than the recorded one."""
     return recorded.median + max(
-        MOST_MADS * max(recorded.mad, found.mad), LEAST_SHARE * recorded.median
+        MOST_MADS * max(recorded.mad, found.mad), LEAST_CHANGE * recorded.median
     )
 
 
@@ -62,23 +64,27 @@ def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
     ours: dict[str, Callable[[], Driver]] = {
         "rtden": Rtden,
         "rtden, hops_per_step 4": functools.partial(Rtden, None, 4),
+        "rtden live": RtdenLive,
         "rtden file": functools.partial(FilePath, rtden_file, rate_hz),
     }
-    beside = {name: PEERS[name].driver for name in PEERS_BESIDE if PEERS[name].is_installed()}
+    beside: dict[str, Callable[[], Driver]] = {
+        f"{name} live": functools.partial(AsLive, PEERS[name].driver)
+        for name in PEERS_BESIDE
+        if PEERS[name].is_installed()
+    }
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("rounds", total=rounds)
-        work = {**ours, NUMPY: NumpyWork, **beside}
         costs = measure_costs(
-            work,
+            {**ours, NUMPY: NumpyWork, **beside},
             noisy,
             rate_hz,
             rounds=rounds,
             starts=0,
             progress=lambda done, _: bar.update(task, completed=done),
         )
-    factors = {name: cost.cpu_per_second for name, cost in costs.items()}
-    pairs = [(name, NUMPY) for name in ours] + [("rtden", name) for name in beside]
-    return {f"{above} / {below}": ratios(factors[above], factors[below]) for above, below in pairs}
+    times = {name: cost.cpu_per_second for name, cost in costs.items()}
+    pairs = [(name, NUMPY) for name in ours] + [("rtden live", name) for name in beside]
+    return {f"{above} / {below}": ratios(times[above], times[below]) for above, below in pairs}
 
 
 def read_recorded(path: Path) -> tuple[dict[str, Spread], str]:
@@ -104,65 +110,59 @@ screen = Console(soft_wrap=True, highlight=False, width=200)
 messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def write_recorded(path: Path, measured: Mapping[str, Spread], **conditions: float) -> None:
+    """Write the ratios."""
+    known = {"processor": processor_name(), "versions": versions(), **conditions}
+    spreads = {name: asdict(spread) for name, spread in measured.items()}
+    content = json.dumps({**known, "ratios": spreads}, indent=2)
+    write_whole(path, f"{content}\n".encode(), force=True)
+
+
+def table_of(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> Table:
+    """Return the ratios, those recorded, and how far they may go."""
+    names = ("median", "quartiles", "recorded", "limit")
+    columns = [Column(name, justify="right") for name in names]
+    table = Table("CPU time / CPU time", *columns, box=None)
+    for name, found in measured.items():
+        before = ("–", "–")
+        if name in recorded:
+            before = (f"{recorded[name].median:.3f}", f"{limit(recorded[name], found):.3f}")
+        table.add_row(name, f"{found.median:.3f}", f"{found.low:.3f}–{found.high:.3f}", *before)
+    return table
+
+
 def main(
     record: Annotated[
         bool, typer.Option("--record", help="Write the ratios instead of comparing them.")
     ] = False,
-    seconds: Annotated[
-        float, typer.Option(help="Length of the recording that each round processes.")
-    ] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Length of the sound of each round.")] = 10.0,
     rounds: Annotated[int, typer.Option(help="How many rounds.")] = 15,
     file: Annotated[
         Path, typer.Option(help="The recorded ratios.", show_default="bench/results/check.json")
     ] = RECORDED,
 ) -> None:
-    """Compare how long rtden takes, in relation to other work, with what was recorded."""
+    """Compare rtden's CPU time, in relation to other work, with what was recorded."""
     try:
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 3):
             raise InputError("--seconds must be 1 or more, and --rounds 3 or more.")
         recorded, processor = ({}, processor_name()) if record else read_recorded(file)
         measured = measure(seconds=seconds, rounds=rounds)
         if record:
-            known = {
-                "processor": processor,
-                "versions": versions(),
-                "seconds": seconds,
-                "rounds": rounds,
-            }
-            content = {
-                **known,
-                "ratios": {name: asdict(spread) for name, spread in measured.items()},
-            }
-            write_whole(file, (json.dumps(content, indent=2) + "\n").encode(), force=True)
+            write_recorded(file, measured, seconds=seconds, rounds=rounds)
     except RtdenError as error:
         messages.print(f"bench/check.py: {error}", markup=False)
         sys.exit(2)
-
     if processor != processor_name():
-        messages.print(
-            f"The recorded ratios are of another processor, {processor}: here they may differ for that reason alone.",
-            markup=False,
-        )
-    table = Table(
-        "Time / time",
-        *(Column(name, justify="right") for name in ("median", "quartiles", "recorded", "limit")),
-        box=None,
-    )
-    for name, found in measured.items():
-        before = (
-            (f"{recorded[name].median:.3f}", f"{limit(recorded[name], found):.3f}")
-            if name in recorded
-            else ("–", "–")
-        )
-        table.add_row(name, f"{found.median:.3f}", f"{found.low:.3f}–{found.high:.3f}", *before)
-    screen.print(table)
-    if missing := [name for name in recorded if name not in measured]:
-        messages.print(
-            f"Not compared, for a package is not installed: {', '.join(missing)}.", markup=False
-        )
-    if worse := compare(recorded, measured):
-        for sentence in worse:
-            messages.print(f"bench/check.py: {sentence}", markup=False)
+        said = f"The recorded ratios are of another processor, {processor}"
+        messages.print(f"{said}: here they may differ for that reason alone.", markup=False)
+    screen.print(table_of(recorded, measured))
+    if absent := [name for name in recorded if name not in measured]:
+        said = f"Not compared, for a package is not installed: {', '.join(absent)}."
+        messages.print(said, markup=False)
+    worse = compare(recorded, measured)
+    for sentence in worse:
+        messages.print(f"bench/check.py: {sentence}", markup=False)
+    if worse:
         sys.exit(1)
 
 

