@@ -4,10 +4,11 @@
     python bench/check.py --record    # writes bench/results/check.json
 
 Times differ from machine to machine and from minute to minute; ratios of times that were taken in
-turns differ less. rtden's, as a stream at hops_per_step 1 and 4, as live sound and with a whole file,
-are divided by that of a fixed piece of work in numpy, and by those of RNNoise and DTLN as live sound
-where they are installed (extra "peers"). A ratio is worse if its median lies above the recorded one
-by more than both measurements scatter, and by more than 15 %. Leaves with 1 if one is worse.
+turns differ less. rtden's, as a stream at hops_per_step 1 and 4, as live sound and with a whole
+file, are divided by that of a fixed piece of work in numpy, and by those of RNNoise and DTLN as
+live sound where they are installed (extra "peers"). A ratio is worse if its median lies above the
+recorded one by more than both measurements scatter, and by more than 15 %. Leaves with 1 if one is
+worse.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NUMPY = "numpy"
 PEERS_BESIDE = ("RNNoise", "DTLN")
 MOST_MADS = 3.0
 LEAST_CHANGE = 0.15
-"""A ratio that is worse by less, relative to it, is not called worse, however little it scatters."""
+"""A ratio that is worse by less, relative to it, counts as equal, however little it scatters."""
 
 
 def compare(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Denoisers as streams, all driven alike: the interface, rtden's own, and any of them as live sound.
+"""Denoisers as streams, all driven alike: the interface, rtden's own, and any as live sound.
 
 Nothing but numpy is imported here, and a driver imports only what its denoiser needs: memory and
 start-up time of a process that runs one are that denoiser's own.
@@ -25,8 +25,8 @@ FULL_SCALE = np.float32(32768.0)
 class Driver:
     """A denoiser that takes one frame after another, of float32.
 
-    The state goes on from call to call. `split` and `join` go between a signal and the frames as the denoiser takes and gives
-    them: that is the caller's affair in a live stream, and not timed.
+    The state goes on from call to call. `split` and `join` convert between a signal and the frames
+    that the denoiser takes and returns; only :class:`AsLive` counts them as a part of its cost.
     """
 
     rate_hz: int
@@ -75,7 +75,7 @@ class Copy(Driver):
 
 
 class NumpyWork(Driver):
-    """Work like a denoiser's, frame by frame, that never changes: transforms, a filter bank, elementwise functions."""
+    """Work like a denoiser's that never changes: transforms, a filter bank, functions."""
 
     rate_hz, frame_samples = 22050, 512
     _TIMES = 8
@@ -115,7 +115,7 @@ class Rtden(Driver):
 
 
 class RtdenLive(Driver):
-    """rtden's :class:`rtden.StreamDenoiser` in blocks of 10 ms at 48 kHz, with the settings of `rtden live`."""
+    """rtden's :class:`rtden.StreamDenoiser` at 48 kHz, with the settings of `rtden live`."""
 
     rate_hz, frame_samples = LIVE_HZ, LIVE_HZ // 100
 
@@ -132,7 +132,7 @@ class RtdenLive(Driver):
 
 
 class AsLive(Driver):
-    """Any denoiser as live sound has it: blocks of 10 ms at 48 kHz in and out, on its own resamplers.
+    """Any denoiser as live sound: blocks of 10 ms at 48 kHz in and out, on its own resamplers.
 
     Everything is timed: resampling (soxr's streams at their default quality), collecting frames,
     and the conversions between float32 and what the denoiser takes.
@@ -171,13 +171,13 @@ def _through(samples: Array) -> Array:
 
 
 class FilePath(Driver):
-    """A function that denoises a recording into another one, such as :func:`rtden.denoise_file`; reading and writing included.
+    """A function from file to file, such as :func:`rtden.denoise_file`; reading and writing count.
 
     Parameters
     ----------
     denoise : callable
-        Takes the path of the recording and that of the result, which exists from the second call on. A name of this module, so
-        that it can be sent to another process.
+        Takes the paths of source and target, which exists from the second call on. A name of this
+        module, so that it can be sent to another process.
     """
 
     frame_samples = 0
@@ -225,7 +225,7 @@ FILE_PATHS: dict[str, Callable[[Path, Path], object]] = {"rtden file": rtden_fil
 
 
 def delay_samples(late: Array, reference: Array, longest: int) -> int:
-    """Return by how many samples a signal lags behind another: the peak of their cross-correlation, 0 to `longest`."""
+    """Return the lag of a signal behind another, 0 to `longest`: their cross-correlation's peak."""
     size = 1 << (len(late) + len(reference)).bit_length()
     correlation = np.fft.irfft(
         np.fft.rfft(late, size) * np.conj(np.fft.rfft(reference, size)), size

@@ -3,9 +3,10 @@
     python bench/fullband.py FILE... [--model rtden] [--plot PICTURE] [--no-fullband]
 
 FILES are clean speech with content as high as it goes, such as Debian's
-/usr/share/sounds/alsa/*_*.wav (package alsa-utils, 48 kHz). Prints, for each band, the level of the
-output against the input: of speech, over the frames in which that band is active; and of white noise
-15 dB below the speech, over the three seconds of it before each file. Draws the long-term spectra.
+/usr/share/sounds/alsa/*_*.wav (package alsa-utils, 48 kHz). Prints, for each band, the level of
+the output against the input: of speech, over the frames in which that band is active; and of white
+noise 15 dB below the speech, over the three seconds of it before each file. Draws the long-term
+spectra.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python bench/latency.py --pairs FOLDER
 
-FOLDER holds `clean/` and `noisy/` with the same file names. Prints the algorithmic latency, the mean
-scores, and the change of each headline metric against the longest overlap, file by file, with its
-95 % confidence, with Griffin-Lim iterations (K) and without.
+FOLDER holds `clean/` and `noisy/` with the same file names. Prints the algorithmic latency, the
+mean scores, and the change of each headline metric against the longest overlap, file by file, with
+its 95 % confidence, with Griffin-Lim iterations (K) and without.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How good the signal path could be: the streaming Denoiser with perfect shares in place of the network's.
+"""How good the signal path could be: the Denoiser with perfect masks in place of the network's.
 
     python bench/oracle.py --pairs FOLDER
 
-FOLDER holds `clean/` and `noisy/` with the same file names. Prints the mean SI-SDR and PESQ-WB for several settings of
-Griffin-Lim (K iterations over M frames).
+FOLDER holds `clean/` and `noisy/` with the same file names. Prints the mean SI-SDR and PESQ-WB
+for several settings of Griffin-Lim (K iterations over M frames).
 """
 
 from __future__ import annotations

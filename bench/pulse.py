@@ -1,4 +1,4 @@
-"""A private PulseAudio server with null sinks, that PortAudio reaches as named devices; for the benchmarks and the tests."""
+"""A private PulseAudio server with null sinks, which PortAudio reaches as named devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ ADVICE = "run 'sudo apt install pulseaudio pulseaudio-utils libasound2-plugins'"
 
 
 class PulseServer:
-    """PulseAudio with one null sink per name; `env` makes PortAudio list NAME-monitor as an input and NAME as an output.
+    """PulseAudio with one null sink per name.
+
+    `env` makes PortAudio list NAME-monitor as an input and NAME as an output.
 
     Parameters
     ----------
@@ -137,7 +139,10 @@ class PulseServer:
 
 
 class Recording:
-    """What parec records from a source, interleaved, and when: `started_at` is the clock's (monotonic) time of its first sample."""
+    """Sound that parec records from a source, interleaved.
+
+    `started_at` is the monotonic time of its first sample.
+    """
 
     def __init__(self, source: str, env: dict[str, str], *, channels: int = 1) -> None:
         self._bytes_per_second = 4 * channels * RATE_HZ
@@ -164,7 +169,7 @@ class Recording:
         while chunk := os.read(pipe.fileno(), 1 << 16) if pipe is not None else b"":
             self._chunks.append(chunk)
             received_bytes += len(chunk)
-            # Chunks come late by chance, never early: the earliest, counted back to the first sample, is nearest to the truth.
+            # Chunks come late by chance, never early: the earliest, counted back, is right.
             self.started_at = min(
                 self.started_at, time.monotonic() - received_bytes / self._bytes_per_second
             )
@@ -179,4 +184,5 @@ class Recording:
 
 
 def _alsa_device(name: str, pulse_device: str) -> str:
-    return f'pcm.{name} {{\n  type pulse\n  device "{pulse_device}"\n  hint {{ show on\n description "{name}" }}\n}}\n'
+    hint = f'hint {{ show on\n description "{name}" }}'
+    return f'pcm.{name} {{\n  type pulse\n  device "{pulse_device}"\n  {hint}\n}}\n'

@@ -1,6 +1,7 @@
-"""Fair comparisons of time: everything in one run, in turns, in an order that rotates, each denoiser in a process of its own.
+"""Fair comparisons of time: in one run, in turns, each denoiser in a process of its own.
 
-What disturbs a machine for a while then disturbs all alike, and ratios are taken pair by pair within a round.
+The order rotates. What disturbs a machine for a while then disturbs all alike,
+and ratios are taken pair by pair within a round.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Cost:
     """From the start of a fresh process until the first sound has come out."""
     peak_mb: float
     delay_ms: float | None
-    """From a sample's arrival until it can be played, time to compute aside; None if the recording must be complete."""
+    """From a sample's arrival until it can be played, beside the time to compute; None if the whole
+    file is needed."""
 
     @property
     def cpu_per_second(self) -> list[float]:
@@ -130,7 +132,8 @@ class Worker:
         except (EOFError, BrokenPipeError):
             self.close()
             raise RtdenError(
-                f"the process of {self._name} ended early (code {self._process.returncode}); run it alone to see why."
+                f"the process of {self._name} ended early (code {self._process.returncode}); "
+                "run it alone to see why."
             ) from None
         if kind == "error":
             self.close()
@@ -150,7 +153,7 @@ class Worker:
 def interleaved(
     turns: Mapping[str, Callable[[], T]], rounds: int, progress: Progress | None = None
 ) -> dict[str, list[T]]:
-    """Call functions in turns, round by round, each round beginning with another one; return what they returned, round by round."""
+    """Call functions in turns, each round beginning with another one; return their results."""
     names = list(turns)
     found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
@@ -266,9 +269,10 @@ def _cost(
 def total_delay_samples(
     samples: Array, out: Array, frame_samples: int, given_samples: list[int], rate_hz: int
 ) -> int:
-    """Return the delay with which a stream can be played without ever running dry, time to compute aside.
+    """Return the delay with which a stream can be played without ever running dry.
 
-    It is what the sound lags behind in what came out, found by correlation, and what had not come out yet when it was due.
+    It is the lag of the sound in the output, found by correlation, and the output that had not come
+    yet when it was due. The time to compute is not included.
 
     Parameters
     ----------

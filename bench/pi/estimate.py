@@ -1,10 +1,11 @@
-"""Estimate what live sound costs on a Raspberry Pi, from counts that no other machine's speed enters.
+"""Estimate what live sound costs on a Raspberry Pi, from counts instead of times.
 
-Network: multiply-accumulates of the .tflite file, at the rate at which a board's core was published
-to run int8 networks. All else of live sound, 48 kHz in and out in blocks of 10 ms (callbacks, rings,
-resampling, drift, transforms, features, inversion, meters; numpy and Python): instructions, counted
-by valgrind's callgrind on x86-64, at an assumed rate for the core. Not counted: the sound system, the
-view, and waking up. Everything printed about a Pi is an estimate; `rtden bench` on one measures.
+Network: multiply-accumulates of the .tflite file, at the rate at which a board's core was
+published to run int8 networks. All else of live sound, 48 kHz in and out in blocks of 10 ms
+(callbacks, rings, resampling, drift, transforms, features, inversion, meters; numpy and Python):
+instructions, counted by valgrind's callgrind on x86-64, at an assumed rate for the core. Not
+counted: the sound system, the view, and waking up. Everything printed about a Pi is an estimate;
+`rtden bench` on one measures.
 
     python bench/pi/estimate.py [--callgrind]   # counts again (needs valgrind, takes minutes)
 """

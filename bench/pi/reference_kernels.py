@@ -1,7 +1,10 @@
-"""Run a module with TFLite's reference kernels, which give the same numbers on every machine: `reference_kernels.py rtden file in.wav`.
+"""Run a module with TFLite's reference kernels, which give the same numbers on every machine.
 
-The others, XNNPACK's and TFLite's own optimised ones, round otherwise from machine to machine, and the latter on ARM even with the
-number of columns that a call takes. What is left of a difference under these is not of the network's arithmetic.
+    reference_kernels.py rtden file in.wav
+
+The others, XNNPACK's and TFLite's own optimised ones, round differently from machine to machine,
+and the latter on ARM even with the number of columns of a call. A difference that is left with
+these is not of the network's arithmetic.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ own_kernels = runtime.Interpreter
 
 
 def with_reference_kernels(*given: Any, **options: Any) -> Any:
-    """Return an interpreter; tflite-runtime 2.14 has no reference kernel for transposed convolutions, of `seed`, and keeps its own there."""
+    """Return an interpreter, with its own kernels where the reference lacks one.
+
+    tflite-runtime 2.14 has none for the transposed convolutions of `seed`.
+    """
     try:
         return own_kernels(
             *given, experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF, **options

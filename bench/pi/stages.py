@@ -1,10 +1,11 @@
-"""Compare the path stage by stage on two machines: the features, and what comes of the same features.
+"""Compare the path stage by stage on two machines: the features, and the rest from the same ones.
 
     stages.py record RECORDING OUT.npz      on one
     stages.py compare RECORDING OUT.npz     on the other
 
-Transforms and logarithms differ in their last bits from machine to machine. That may tip an int8 number of the network's input, which is
-then heard of for as long as the network remembers it: end to end, a difference says little. Stage by stage there is no room for it.
+Transforms and logarithms differ in their last bits from machine to machine. That may tip an int8
+number of the network's input, which acts for as long as the network's memory reaches: end to end, a
+difference says little. Stage by stage there is no room for it.
 """
 
 from __future__ import annotations

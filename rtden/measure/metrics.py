@@ -1,4 +1,4 @@
-"""Metrics: how good a denoised signal is, against the clean one or to a judge that hears it alone."""
+"""Metrics: how good a denoised signal is, against the clean one or to a judge of it alone."""
 
 from __future__ import annotations
 

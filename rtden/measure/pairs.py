@@ -32,7 +32,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     for side in ("clean", "noisy"):
         if not os.path.isdir(folder / side):
             raise AudioFileError(
-                f"{folder} has no folder {side}/; it must hold clean/ and noisy/ with the same names."
+                f"{folder} has no folder {side}/; it must hold clean/ and noisy/."
             )
         names[side] = {
             path.name
@@ -50,7 +50,8 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     if not noisy:
         endings = ", ".join(sorted(SUFFIXES))
         raise AudioFileError(
-            f"{folder} holds no pairs: put files ({endings}) of the same names into clean/ and noisy/."
+            f"{folder} holds no pairs: put files ({endings}) of the same names "
+            "into clean/ and noisy/."
         )
     return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(noisy)]
 
