@@ -21,6 +21,7 @@ from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
 from rtden.mel import Features, shared_band_spread
 from rtden.model import Model, ModelSpec, load_spec
+from rtden.offset import OffsetBlocker
 from rtden.resting import PENDING_STEPS, PendingColumns, SilenceDetector
 from rtden.settings import (
     HOPS_PER_STEP,
@@ -313,6 +314,7 @@ class Denoiser:
             delay_samples=geometry.delay_samples,
             filter_samples=spec.hop,
             capacity_samples=spec.window_samples,
+            prefilter=OffsetBlocker(),
         )
         # A step's columns: the new ones, or a window that ends with them.
         self._seen_columns = hops if self.network.stateful else spec.frames

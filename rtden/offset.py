@@ -10,14 +10,18 @@ from rtden.types import Array
 
 SLOWEST_WEIGHT = 1.0 / 16.0
 """Lowest weight of a new block in the running mean: with blocks of 512 samples, 0.37 s."""
-SIGNIFICANCE = 4.0
-"""Standard errors by which a mean must differ from zero to count as an offset."""
+PARTS = 8
+"""Parts of a block whose means tell how well the block's mean is known."""
+SIGNIFICANCE = (6.0, 8.0)
+"""Standard errors by which a mean must differ from zero to count as an offset, in part and all."""
+SHORTEST_SAMPLES = 64
+"""A block with less sound says nothing about an offset."""
 ARRIVAL = 0.7
 """Fraction of the offset that the first sample of a stream with an offset reaches."""
 
 
 class OffsetBlocker:
-    """Subtracts the running mean of a stream as far as it differs from zero significantly.
+    """Subtracts the running mean of a stream where it differs from zero significantly.
 
     An offset appears as a step at the start of a stream, which the network cannot mask, and as a
     residue in the lowest band. Sound without an offset passes unchanged: the mean of a few blocks
@@ -36,32 +40,38 @@ class OffsetBlocker:
     def __call__(self, samples: Array) -> Array:
         """Return a block without its offset, shape (samples,); the same array where it has none."""
         first = int(np.argmax(samples != 0.0))
-        sound = samples[first:]
         if samples[first] == 0.0:  # digital silence: a new stream may follow
             self.reset()
             return samples
+        last = len(samples) - int(np.argmax(samples[::-1] != 0.0))
         before, starts = self._removed, self._blocks == 0
-        self._follow(sound)
-        error = math.sqrt(self._variance / min(self._blocks, 2.0 / SLOWEST_WEIGHT - 1.0))
-        size = max(abs(self._mean) - SIGNIFICANCE * error, 0.0)
-        self._removed = after = math.copysign(size, self._mean)
+        if last - first >= SHORTEST_SAMPLES:
+            self._follow(samples[first:last])
+        after = self._removed
         if before == after == 0.0:
             return samples
-        if not starts:
-            course = np.linspace(before, after, len(samples) + 1)[1:]
-            return samples - course.astype(np.float32)
-        # Up to where the offset arrives there is only the ringing of a resampler.
-        arrived = first + int(np.argmax(sound * np.sign(after) > ARRIVAL * size))
-        blocked = samples - np.float32(after)
-        blocked[:arrived] = 0.0
+        course = np.linspace(after if starts else before, after, len(samples) + 1)[1:]
+        # Before a stream and after its end there is digital silence, which stays as it is.
+        course[last:] = 0.0
+        blocked = samples - course.astype(np.float32)
+        if starts:
+            # Up to where the offset arrives there is only the ringing of a resampler.
+            arrived = int(np.argmax(samples * np.sign(after) > ARRIVAL * abs(after)))
+            blocked[:arrived] = 0.0
         return blocked
 
     def _follow(self, sound: Array) -> None:
-        """Take the samples of a block into the mean, and its variance from block to block."""
+        """Take the samples of a block into the mean and its variance from block to block."""
         mean = float(np.mean(sound, dtype=np.float64))
-        inside = float(np.var(sound, dtype=np.float64)) / len(sound)
+        # Low frequencies move the mean of a block more than white noise does.
+        parts = [part.mean(dtype=np.float64) for part in np.array_split(sound, PARTS) if len(part)]
+        inside = 2.0 * float(np.var(parts)) / len(parts)
         deviation = mean - self._mean if self._blocks else 0.0
         self._blocks += 1
         weight = max(1.0 / self._blocks, SLOWEST_WEIGHT)
         self._mean += weight * (mean - self._mean)
         self._variance += weight * (max(deviation**2, inside) - self._variance)
+        error = math.sqrt(self._variance / min(self._blocks, 2.0 / SLOWEST_WEIGHT - 1.0))
+        low, high = SIGNIFICANCE
+        certainty = (abs(self._mean) / max(error, 1e-12) - low) / (high - low)
+        self._removed = self._mean * min(max(certainty, 0.0), 1.0)

@@ -7,8 +7,7 @@ trip is tested where its constants are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +98,16 @@ def power(spectra: Spectra) -> Array:
     return both
 
 
+class Prefilter(Protocol):
+    """What may filter the samples before they are transformed."""
+
+    def __call__(self, samples: Array) -> Array:
+        """Return the filtered samples, as many."""
+
+    def reset(self) -> None:
+        """Forget the stream."""
+
+
 class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
@@ -121,14 +130,14 @@ class Frames:
         Samples that `prefilter` is called with.
     capacity_samples : int
         At least so many of the newest samples are held.
+    prefilter : Prefilter, optional
+        Is called with every `filter_samples` new samples, oldest first, and returns as many, which
+        are transformed in their place. The held input stays as it was.
 
     Attributes
     ----------
     ring : Ring
         The input, behind `delay_samples` of silence.
-    prefilter : callable, optional
-        Is called with every `filter_samples` new samples, oldest first, and returns as many, which
-        are transformed in their place. The held input stays as it was.
     spectra : array, shape (lookahead_frames + frames, n_fft // 2 + 1)
         Of the newest frames, oldest first; the first `frames` are those that are inverted next.
     """
@@ -143,12 +152,13 @@ class Frames:
         delay_samples: int = 0,
         filter_samples: int | None = None,
         capacity_samples: int = 0,
+        prefilter: Prefilter | None = None,
     ) -> None:
         n_fft, self.block_samples = len(window), frames * hop
         self._filter_samples = filter_samples or self.block_samples
         self._delay_samples, self._window = delay_samples, window
         self.ring = Ring(max(capacity_samples, delay_samples + 2 * self.block_samples))
-        self.prefilter: Callable[[Array], Array] | None = None
+        self.prefilter = prefilter
         self._held = np.zeros(n_fft - hop + self.block_samples, np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
         self._windowed = np.empty((frames, n_fft), np.float32)
@@ -159,6 +169,8 @@ class Frames:
     def reset(self) -> None:
         """Forget the stream: silence precedes what follows."""
         self.ring.clear()
+        if self.prefilter is not None:
+            self.prefilter.reset()
         self.ring.write(np.zeros(self._delay_samples, np.float32))
         self._held[...] = 0.0
         self.spectra[...] = 0.0

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rtden import Denoiser
 from rtden.offset import OffsetBlocker
 
 BLOCK = 512
@@ -48,3 +49,14 @@ def test_an_offset_after_digital_silence_is_removed_from_its_first_sample_on():
 def test_sound_without_an_offset_passes_unchanged(signal):
     length = len(signal) // BLOCK * BLOCK
     np.testing.assert_array_equal(through(signal), signal[:length].astype(np.float32))
+
+
+@pytest.mark.parametrize("offset", [0.05, 0.3])
+def test_a_microphone_with_an_offset_sounds_like_one_without(offset: float) -> None:
+    noise = (0.003 * np.random.default_rng(0).standard_normal(44100)).astype(np.float32)
+    denoiser, outputs = Denoiser(), []
+    for signal in (noise, noise + np.float32(offset)):
+        outputs.append(np.concatenate([denoiser.feed(signal), denoiser.flush()]))
+    assert abs(outputs[1][:2205]).max() < 2.0 * abs(outputs[0][:2205]).max()
+    rest = [np.sqrt(np.mean(output[11025:] ** 2)) for output in outputs]
+    assert rest[1] < 1.41 * rest[0]
