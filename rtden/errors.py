@@ -39,3 +39,7 @@ class TrainingError(RtdenError):
 
 class ServiceError(RtdenError):
     """The system's service manager does not do what was asked of it."""
+
+
+class ControlError(RtdenError):
+    """No live stream answers, or it refuses what was asked."""

@@ -75,6 +75,12 @@ def live(
     saved: Annotated[
         bool, Option("--saved", help="Start from the settings that the page in the browser saved.")
     ] = False,
+    name: Annotated[
+        str | None,
+        Option(
+            "--name", help="Name of the virtual microphone, and for 'rtden ctl'. Default: rtden."
+        ),
+    ] = None,
     status_seconds: StatusOption = 1.0,
     as_json: JsonOption = False,
     force: ForceOption = False,
@@ -112,9 +118,28 @@ def live(
         record=record,
         force=force,
         realtime=realtime,
+        name=name,
         **wanted,
     )
+    _offer_control(engine, name, quiet=as_json)
     _run(engine, target, record, duration, status_seconds or math.inf, as_json)
+
+
+def _offer_control(engine: LiveEngine, name: str | None, *, quiet: bool) -> None:
+    """Let `rtden ctl` switch the engine, until that stops."""
+    from rtden.errors import ControlError
+    from rtden.live.control import DEFAULT_NAME, ControlServer
+
+    try:
+        server = engine.resources.enter_context(ControlServer(engine, name))
+    except ControlError as error:
+        if name is not None:
+            engine.stop()
+            raise
+        messages.print(f"rtden: no 'rtden ctl': {error}", markup=False)  # the sound matters more
+    else:
+        if server.name != DEFAULT_NAME and not quiet:
+            screen.print(f"control it with 'rtden ctl --name {server.name}'", markup=False)
 
 
 def _apply_preset(
@@ -164,7 +189,8 @@ def _run(
     if not as_json:
         screen.print(title, markup=False)
         if target == VIRTUAL_MICROPHONE:
-            screen.print("choose 'rtden' as the microphone in the other program")
+            name = engine.output_name.split(" ")[0]
+            screen.print(f"choose '{name}' as the microphone in the other program", markup=False)
     with contextlib.suppress(KeyboardInterrupt):
         try:
             engine.start()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rtden.app import devices, files, live, measure, models, service, training, web
+from rtden.app import control, devices, files, live, measure, models, service, training, web
 from rtden.app.options import screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once, when numpy is loaded.
@@ -50,6 +50,7 @@ def _main(
 for command in (
     files.file,
     live.live,
+    control.ctl,
     web.ui,
     measure.plot,
     devices.devices,

@@ -145,10 +145,14 @@ class LiveEngine:
         self._devices.begin()
         self._threads[1].start()
 
-    def stop(self) -> None:
-        """Stop at once; files keep what they hold."""
+    def end(self) -> None:
+        """Have :attr:`running` become false soon; :meth:`stop` must still be called."""
         self._stopping.set()
         self._wake_worker()
+
+    def stop(self) -> None:
+        """Stop at once; files keep what they hold."""
+        self.end()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
