@@ -1,0 +1,1 @@
+"""Adapters to frameworks for voice agents; each is imported by its users alone."""
