@@ -1,5 +1,6 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
-# make test          lint, and all tests (unit, training, system, second-runtime); installs what they need
+# make test          lint, and all tests (unit, training, system, second-runtime, integrations); installs what
+#                    they need
 # make unit          the fast tests: no TensorFlow, no system packages
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/
@@ -15,14 +16,14 @@ PARALLEL := --numprocesses auto --dist worksteal
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit training system second-runtime docs dist pi-test bench bench-check clean
+.PHONY: demo test lint unit training system second-runtime integrations docs dist pi-test bench bench-check clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
 	$(BIN)/rtden live --in tests/data/noisy.flac --out demo/heard.wav --record demo --force
 	$(BIN)/rtden plot demo/noisy.wav demo/cleaned.wav demo/before-after.png --force
 
-test: lint unit training system second-runtime docs
+test: lint unit training system second-runtime integrations docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -52,6 +53,10 @@ else
 second-runtime:
 	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
 endif
+
+# In an environment of its own: Pipecat wants another protobuf than TensorFlow.
+integrations: $(VENV)-integrations/.run
+	$(VENV)-integrations/bin/python -m pytest $(PARALLEL) tests/integrations
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -90,5 +95,11 @@ $(VENV)-tflite/.run: pyproject.toml
 	$(VENV)-tflite/bin/python -m pip uninstall --quiet --yes ai-edge-litert
 	@touch $@
 
+$(VENV)-integrations/.run: pyproject.toml
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
+	$(PYTHON) -m venv $(VENV)-integrations
+	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[pipecat,livekit,test]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-tflite demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-tflite $(VENV)-integrations demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

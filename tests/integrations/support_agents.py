@@ -11,7 +11,7 @@ import soxr
 
 RATE_HZ = 16000
 FRAME_SAMPLES = 320
-NOISY = Path(__file__).parents[2] / "data" / "noisy.flac"
+NOISY = Path(__file__).parents[1] / "data" / "noisy.flac"
 
 
 def noisy_pcm(*, seconds: float) -> np.ndarray:
