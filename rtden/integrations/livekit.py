@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from livekit import rtc
@@ -10,7 +11,7 @@ from rtden.frames import FrameDenoiser
 from rtden.settings import Settings
 
 
-class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):
+class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
     """Denoises the frames of an ``rtc.AudioStream``, or of an agent's ``noise_cancellation`` option.
 
     Frames are 16-bit PCM of any rate from 8 to 192 kHz and any length; every frame comes back with
@@ -38,7 +39,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):
         settings: Settings | None = None,
         latency_ms: float = 30.0,
     ) -> None:
-        self._options = {"model": model, "settings": settings, "latency_ms": latency_ms}
+        self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
         self._strength = 1.0 if settings is None else settings.strength
         self._enabled, self._bypassed = True, False
         self._format: tuple[int, int] | None = None
@@ -74,7 +75,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):
         """Return the denoised frame (called by LiveKit)."""
         if self._denoiser is None or self._format != (frame.sample_rate, frame.num_channels):
             self._format = frame.sample_rate, frame.num_channels
-            self._denoiser = FrameDenoiser(*self._format, **self._options)
+            self._denoiser = self._open(*self._format)
             self._apply()
         return rtc.AudioFrame(
             self._denoiser.process(bytes(frame.data.cast("B"))),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
 from pipecat.frames.frames import (
@@ -15,7 +19,9 @@ from pipecat.frames.frames import (
 
 from rtden.errors import InputError, SettingsError
 from rtden.frames import FrameDenoiser
-from rtden.settings import Settings
+from rtden.settings import Settings, check_limit_db, check_strength
+
+_T = TypeVar("_T")
 
 SETTINGS = ("strength", "limit_db")
 """What a FilterUpdateSettingsFrame may change."""
@@ -47,9 +53,9 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         latency_ms: float = 30.0,
     ) -> None:
         super().__init__()
-        self._options = {"model": model, "settings": settings, "latency_ms": latency_ms}
+        self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
         self._strength = 1.0 if settings is None else settings.strength
-        self._limit_db = None if settings is None else settings.limit_db
+        self._limit_db = math.inf if settings is None else settings.limit_db
         self._enabled = True
         self._denoiser: FrameDenoiser | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -71,7 +77,7 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         """
         await self.stop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtden")
-        self._denoiser = await self._run(lambda: FrameDenoiser(sample_rate, **self._options))
+        self._denoiser = await self._run(lambda: self._open(sample_rate))
         self._apply()
 
     async def stop(self) -> None:
@@ -97,9 +103,12 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
                 raise SettingsError(
                     f"the filter has no setting '{unknown[0]}'; choose {' or '.join(SETTINGS)}."
                 )
-            checked = Settings(**{name: float(value) for name, value in frame.settings.items()})
-            for name in frame.settings:
-                setattr(self, f"_{name}", getattr(checked, name))
+            asked = {name: float(value) for name, value in frame.settings.items()}
+            strength = asked.get("strength", self._strength)
+            limit_db = asked.get("limit_db", self._limit_db)
+            check_strength(strength)
+            check_limit_db(limit_db)
+            self._strength, self._limit_db = strength, limit_db
         self._apply()
 
     async def filter(self, audio: bytes) -> bytes:
@@ -115,11 +124,10 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
             raise InputError("the filter was not started; await start(sample_rate) first.")
         return await self._run(lambda: denoiser.process(audio))
 
-    async def _run(self, work):  # type: ignore[no-untyped-def]
+    async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _apply(self) -> None:
         if self._denoiser is not None:
             self._denoiser.strength = self._strength if self._enabled else 0.0
-            if self._limit_db is not None:
-                self._denoiser.limit_db = self._limit_db
+            self._denoiser.limit_db = self._limit_db

