@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Column, Table
@@ -21,15 +21,6 @@ from rtden.app.options import (
     show_progress,
 )
 
-STREAMS_COLUMNS = (
-    "Streams",
-    "Processes",
-    "Holds",
-    "Step p50 / p99",
-    "Round p50 / p99",
-    "Due after",
-    "Load",
-)
 ModelsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,17 +30,20 @@ ModelsOption = Annotated[
         show_default="all shipped ones",
     ),
 ]
-COST_COLUMNS = ("Latency", "Real-time factor", "Headroom", "Memory", "File")
+STREAMS_COLUMNS = (
+    *("Streams", "Processes", "Threads each", "Holds", "Frame p50 / p99", "Round p50 / p99"),
+    *("Load", "A core by CPU time", "Memory each"),
+)
 
 
 @one_sentence
 def plot(
-    noisy: Annotated[Path, typer.Argument(help="The noisy recording.", show_default=False)],
-    denoised: Annotated[Path, typer.Argument(help="The denoised recording.", show_default=False)],
+    noisy: Annotated[Path, typer.Argument(help="The noisy file.", show_default=False)],
+    denoised: Annotated[Path, typer.Argument(help="The denoised file.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="The picture to write.", show_default=False)],
     force: ForceOption = False,
 ) -> None:
-    """Draw the mel spectrograms of two recordings side by side."""
+    """Draw the mel spectrograms of two files side by side."""
     from rtden.measure.plots import plot_mels
 
     plot_mels(noisy, denoised, out, force=force)
@@ -62,30 +56,29 @@ def bench(
     hops_per_step: Annotated[
         list[int] | None,
         typer.Option(
-            "--hops-per-step",
-            help="Advance to measure; may be given again.",
-            show_default="1, 2, 4 and 8",
+            help="Hops per step to measure; may be given again.", show_default="1, 2, 4 and 8"
         ),
     ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="Audio to process for each figure.")
-    ] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Sound to process for each figure.")] = 60.0,
     threads: Annotated[
-        int, typer.Option("--threads", help="Threads of the network and of numpy.")
+        int,
+        typer.Option(
+            help="Threads of the network and of numpy; with --streams, threads in each process "
+            "that share its streams."
+        ),
     ] = 1,
     streams: Annotated[
         int | None,
         typer.Option(
-            "--streams",
-            help="Measure whether so many real-time streams at once hold; 0 finds the largest number that does.",
+            help="Measure whether as many live streams at once hold (16 kHz, frames of 20 ms, as "
+            "a voice agent has them); 0 finds the largest number that does.",
             show_default=False,
         ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs",
-            help="With --streams: processes that share the streams out, one for each core.",
+            help="With --streams: processes that share the streams, one for each core.",
             show_default="1",
         ),
     ] = None,
@@ -93,30 +86,38 @@ def bench(
 ) -> None:
     """Measure what denoising costs on this machine."""
     from rtden.errors import SettingsError
-    from rtden.measure.cost import measure_apart
     from rtden.model import find_model, list_models
-    from rtden.settings import HOPS_PER_STEP, Settings
 
     if not 5 <= seconds <= 3600:
         raise SettingsError(f"--seconds must lie between 5 and 3600, not {seconds:g}.")
-    names, hops_per_steps = model or list_models(), hops_per_step or list(HOPS_PER_STEP)
+    names = model or list_models()
     for name in names:
         find_model(name)
-    for value in hops_per_steps:
-        Settings(hops_per_step=value, threads=threads)
     if streams is not None:
-        _bench_streams(
-            names,
-            hops_per_steps,
-            streams,
-            1 if jobs is None else jobs,
-            seconds=seconds,
-            threads=threads,
-            as_json=as_json,
-        )
-        return
-    if jobs is not None:
-        raise SettingsError("--jobs shares streams out; say how many with --streams.")
+        if hops_per_step:
+            raise SettingsError("--streams measures streams of 30 ms, at one hop per step.")
+        processes = 1 if jobs is None else jobs
+        _bench_streams(names, streams, processes, threads, seconds=seconds, as_json=as_json)
+    elif jobs is not None:
+        raise SettingsError("--jobs shares streams; say how many with --streams.")
+    else:
+        _bench_steps(names, hops_per_step, threads, seconds=seconds, as_json=as_json)
+
+
+def _bench_steps(
+    names: list[str],
+    hops_per_step: list[int] | None,
+    threads: int,
+    *,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    from rtden.measure.cost import measure_apart
+    from rtden.settings import HOPS_PER_STEP, Settings
+
+    hops_per_steps = hops_per_step or list(HOPS_PER_STEP)
+    for value in hops_per_steps:
+        Settings(hops_per_step=value, threads=threads)  # raises what is wrong
     with messages.status("measuring"):
         results = [
             measure_apart(name, value, seconds=seconds, threads=threads)
@@ -126,99 +127,67 @@ def bench(
     if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
         return
-    screen.print(
-        f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each figure"
-    )
-    right: Any = {"justify": "right"}
-    costs = Table("Model", "Advance", *(Column(name, **right) for name in COST_COLUMNS), box=None)
-    times = Table(
-        "Model",
-        "Advance",
-        "Stage",
-        *(Column(name, **right) for name in ("p50 (ms)", "p95 (ms)", "p99 (ms)")),
-        box=None,
-    )
+    costs = _table(("Latency", "Real-time factor", "Headroom", "Memory", "File"), "Hops per step")
+    times = _table(("p50 (ms)", "p95 (ms)", "p99 (ms)"), "Hops per step", "Stage")
     for result in results:
+        key = (result.model, str(result.hops_per_step))
         costs.add_row(
-            result.model,
-            str(result.hops_per_step),
+            *key,
             f"{result.latency_ms:.0f} ms",
             f"{result.real_time_factor:.4f}",
             f"{result.headroom:.0f} x",
             f"{result.rss_mb:.0f} MiB",
             f"{result.model_kb:.0f} KiB",
         )
-        for stage, p in {
-            **result.stages,
-            "whole step": result.step,
-            "in silence": result.idle,
-        }.items():
-            times.add_row(
-                result.model,
-                str(result.hops_per_step),
-                stage,
-                f"{p.p50_ms:.3f}",
-                f"{p.p95_ms:.3f}",
-                f"{p.p99_ms:.3f}",
-            )
+        rows = {**result.stages, "whole step": result.step, "in silence": result.idle}
+        for stage, p in rows.items():
+            times.add_row(*key, stage, *(f"{ms:.3f}" for ms in (p.p50_ms, p.p95_ms, p.p99_ms)))
+    screen.print(f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure")
     screen.print(costs, "", times)
 
 
 def _bench_streams(
-    names: list[str],
-    hops_per_steps: list[int],
-    streams: int,
-    jobs: int,
-    *,
-    seconds: float,
-    threads: int,
-    as_json: bool,
+    names: list[str], streams: int, jobs: int, threads: int, *, seconds: float, as_json: bool
 ) -> None:
     from rtden.errors import SettingsError
-    from rtden.measure.streams import Streams
+    from rtden.measure.streams import PERIOD_SECONDS, Streams
 
     if jobs < 1:
         raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
-    if streams < 0 or 0 < streams < jobs:
-        raise SettingsError(
-            f"--streams must be 0, or as many as there are --jobs or more, not {streams}."
-        )
+    if streams < 0 or 0 < streams < jobs * threads:
+        fewest = f"at least {jobs * threads} (--jobs times --threads)"
+        raise SettingsError(f"--streams must be 0 or {fewest}, not {streams}.")
     results = []
     with messages.status("measuring"):
         for name in names:
-            for hops_per_step in hops_per_steps:
-                with Streams(name, hops_per_step, jobs=jobs, threads=threads) as carried:
-                    results.append(
-                        carried.run(streams, seconds=seconds)
-                        if streams
-                        else carried.most(seconds=seconds)
-                    )
+            with Streams(name, jobs=jobs, threads=threads) as carried:
+                run = carried.run if streams else carried.most
+                results.append(run(*([streams] if streams else []), seconds=seconds))
     if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
         return
-    screen.print(
-        f"{results[0].runtime}, {threads} thread{'s' if threads > 1 else ''}, {seconds:g} s of audio for each stream"
-    )
-    table = Table(
-        "Model", "Advance", *(Column(name, justify="right") for name in STREAMS_COLUMNS), box=None
-    )
+    table = _table(STREAMS_COLUMNS)
     for result in results:
-        step, whole = result.step, result.round
+        frame, whole = result.frame, result.round
         table.add_row(
             result.model,
-            str(result.hops_per_step),
-            str(result.streams),
-            str(result.jobs),
+            *map(str, (result.streams, result.jobs, result.threads)),
             "yes" if result.holds else "no",
-            f"{step.p50_ms:.3f} / {step.p99_ms:.3f} ms",
+            f"{frame.p50_ms:.3f} / {frame.p99_ms:.3f} ms",
             f"{whole.p50_ms:.2f} / {whole.p99_ms:.2f} ms",
-            f"{result.period_ms:.2f} ms",
-            f"{result.load:.2f} of {result.jobs} core{'s' if result.jobs > 1 else ''}",
+            f"{result.load:.2f} cores",
+            f"{result.streams_per_core:.0f} streams",
+            f"{result.stream_mb:.1f} MiB",
         )
     screen.print(table)
     screen.print(
-        "Holds: 99 of 100 rounds, in which every stream of a process has a step, are shorter than the time until the next steps are due."
+        f"Holds: the 99th percentile of a round (a frame of every stream of a thread) is below the "
+        f"{1000.0 * PERIOD_SECONDS:g} ms until the next frames."
     )
+
+
+def _table(columns: tuple[str, ...], *names: str) -> Table:
+    return Table("Model", *names, *(Column(name, justify="right") for name in columns), box=None)
 
 
 @one_sentence

@@ -31,9 +31,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     names = {}
     for side in ("clean", "noisy"):
         if not os.path.isdir(folder / side):
-            raise AudioFileError(
-                f"{folder} has no folder {side}/; it must hold clean/ and noisy/."
-            )
+            raise AudioFileError(f"{folder} has no folder {side}/; it must hold clean/ and noisy/.")
         names[side] = {
             path.name
             for path in (folder / side).iterdir()

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -95,3 +98,30 @@ def test_errors_of_the_measured_model_reach_the_caller() -> None:
         measure_apart("no such model", 1, seconds=5.0)
     with pytest.raises(SettingsError, match="hops_per_step"):
         measure("seed", 3, seconds=5.0)
+
+
+# The command
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rtden", "bench", "--seconds", "5", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.real_time
+def test_the_command_prints_every_figure_whole_and_as_json() -> None:
+    result = bench("--hops-per-step", "2", "--hops-per-step", "8", "-m", "seed")
+    assert result.returncode == 0, result.stderr
+    for name in ("seed", *STAGES, "whole step", "in silence", "Latency", "Real-time factor"):
+        assert name in result.stdout, result.stdout
+    assert "…" not in result.stdout
+    rows = re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)
+    assert len(rows) == 2 * (len(STAGES) + 2)
+
+
+@pytest.mark.real_time
+def test_the_command_says_whether_streams_hold() -> None:
+    result = bench("--streams", "2", "--jobs", "2", "-m", "rtden")
+    assert result.returncode == 0, result.stderr
+    row = r"^ rtden +2 +2 +1 +(yes|no) +\d+\.\d{3} / \d+\.\d{3} ms +\d+\.\d{2} / \d+\.\d{2} ms"
+    assert re.search(row, result.stdout, re.MULTILINE), result.stdout
