@@ -172,8 +172,8 @@ def ask(request: dict[str, Any], name: str | None = None) -> dict[str, Any]:
 
 def running_names() -> list[str]:
     """Return the names of this user's running live streams."""
-    found = sorted(socket_path("*").parent.glob(socket_path("*").name))
-    return [path.stem.removeprefix("rtden-") for path in found if _answers(path)]
+    found = socket_path("*").parent.glob(socket_path("*").name)
+    return sorted(path.stem.removeprefix("rtden-") for path in found if _answers(path))
 
 
 def socket_path(name: str) -> Path:
