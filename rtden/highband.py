@@ -77,9 +77,12 @@ class HighBandGain:
     def gains(self) -> Array:
         """One gain for each sample that the last call returned, linear, shape (samples,)."""
         if self._gains is None:
-            met = np.lib.stride_tricks.sliding_window_view(self._course, self._meeting, axis=1)
-            met = met.mean(axis=-1)
-            lines = np.diff(met, axis=1)[:, :, None] * self._fade
+            count = self._course.shape[1] - self._meeting + 1
+            met = self._course[:, :count]
+            for later in range(1, self._meeting):
+                met = met + self._course[:, later : later + count]
+            met = met / np.float32(self._meeting)
+            lines = (met[:, 1:] - met[:, :-1])[:, :, None] * self._fade
             lines += met[:, :-1, None]
             gains = lines.reshape(-1, self._block_samples)
             if (self._strengths != 1.0).any():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtden.types import Array
 
@@ -40,27 +40,25 @@ class NoiseMeter:
 
     def __init__(self, before_hz: int, after_hz: int) -> None:
         self._block_samples = [round(self.BLOCK_SECONDS * hz) for hz in (before_hz, after_hz)]
-        self._rests = [np.empty(0, np.float32), np.empty(0, np.float32)]
+        self._parts: tuple[list[Array], list[Array]] = [], []  # less than a block
+        self._held = [0, 0]
         bins = round((self.HIGHEST_DB - self.LOWEST_DB) / self.STEP_DB)
         self._counts = np.zeros((2, bins), np.int64)
-        self._active = np.empty(0, bool)  # input blocks whose output has not come yet
+        self._active: deque[bool] = deque()  # of input blocks whose output has not come yet
 
-    def before(self, samples: NDArray[np.float32]) -> None:
+    def before(self, samples: Array) -> None:
         """Take input, shape (samples,)."""
-        levels_db = self._levels_db(0, samples)
-        if not len(levels_db):
-            return
-        active = levels_db > self.LOWEST_DB
-        self._active = np.concatenate([self._active, active])
-        self._count(0, levels_db[active])
+        for level_db in self._levels_db(0, samples):
+            active = level_db > self.LOWEST_DB
+            self._active.append(active)
+            if active:
+                self._count(0, level_db)
 
-    def after(self, samples: NDArray[np.float32]) -> None:
+    def after(self, samples: Array) -> None:
         """Take output, shape (samples,), aligned with the input."""
-        levels_db = self._levels_db(1, samples)
-        if not len(levels_db):
-            return
-        active, self._active = self._active[: len(levels_db)], self._active[len(levels_db) :]
-        self._count(1, levels_db[: len(active)][active])
+        for level_db in self._levels_db(1, samples):
+            if self._active and self._active.popleft():
+                self._count(1, level_db)
 
     @property
     def removed_db(self) -> float:
@@ -75,15 +73,22 @@ class NoiseMeter:
         )
         return self.STEP_DB * (before - after)
 
-    def _levels_db(self, side: int, samples: NDArray[np.float32]) -> NDArray[np.float64]:
-        joined, block = np.concatenate([self._rests[side], samples]), self._block_samples[side]
+    def _levels_db(self, side: int, samples: Array) -> list[float]:
+        """Return the levels of the blocks that are complete with these samples."""
+        parts, block = self._parts[side], self._block_samples[side]
+        parts.append(samples)
+        self._held[side] += len(samples)
+        if self._held[side] < block:
+            return []
+        joined = np.concatenate(parts)
         whole = len(joined) // block * block
-        self._rests[side] = joined[whole:]
-        squares = np.square(joined[:whole], dtype=np.float64).reshape(-1, block)
+        parts[:] = [joined[whole:]]
+        self._held[side] = len(joined) - whole
         floor = 10.0 ** (self.LOWEST_DB / 10.0)
-        levels_db: NDArray[np.float64] = 10.0 * np.log10(np.maximum(squares.mean(axis=1), floor))
-        return levels_db
+        blocks = joined[:whole].reshape(-1, block)
+        energies = [float(np.dot(one, one)) / block for one in blocks]
+        return [10.0 * math.log10(max(energy, floor)) for energy in energies]
 
-    def _count(self, side: int, levels_db: NDArray[np.float64]) -> None:
-        bins = ((levels_db - self.LOWEST_DB) / self.STEP_DB).astype(int)
-        np.add.at(self._counts[side], np.minimum(bins, self._counts.shape[1] - 1), 1)
+    def _count(self, side: int, level_db: float) -> None:
+        number = int((min(level_db, self.HIGHEST_DB) - self.LOWEST_DB) / self.STEP_DB)
+        self._counts[side, min(number, self._counts.shape[1] - 1)] += 1

@@ -254,39 +254,46 @@ class Drift:
         return self.feed(np.zeros((DRIFT_HALF_SAMPLES, self._held.shape[1]), np.float32))
 
     def feed(self, block: Array) -> Array:
-        """Return what is ready, shapes (samples, channels)."""
-        step = float(np.clip(self.ppm, -MOST_DRIFT_PPM, MOST_DRIFT_PPM)) * 1e-6
+        """Return the samples that are ready; shapes (samples, channels)."""
+        step = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, self.ppm)) * 1e-6
         held = np.concatenate([self._held, block])
-        at, parts = 0, []
+        at, parts, beyond = 0, [], 2 * DRIFT_HALF_SAMPLES
         # The next output lies `_fraction` behind sample `at` + DRIFT_HALF_SAMPLES.
-        while (samples := len(held) - at - 2 * DRIFT_HALF_SAMPLES) > 0:
+        while (samples := len(held) - at - beyond) > 0:
             cell = min(int(self._fraction * DRIFT_CELLS), DRIFT_CELLS - 1)
             room = (cell + (step > 0.0)) / DRIFT_CELLS - self._fraction
             if abs(step) * samples > abs(room):  # as far as this cell goes
                 samples = max(1, math.ceil(room / step))
-            fractions = self._fraction + step * np.arange(samples + 1)
-            parts.append(
-                self._delayed(
-                    held[at : at + samples + 2 * DRIFT_HALF_SAMPLES], cell, fractions[:-1]
-                )
-            )
-            whole = math.floor(fractions[-1])
-            self._fraction = float(fractions[-1]) - whole
+            parts.append(self._delayed(held[at : at + samples + beyond], cell, step))
+            reached = self._fraction + step * samples
+            whole = math.floor(reached)
+            self._fraction = reached - whole
             at += samples + whole
         self._held = held[at:]
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, held.shape[1]), np.float32)
 
-    def _delayed(self, samples: Array, cell: int, fractions: NDArray[np.floating[Any]]) -> Array:
-        """Return the values behind each sample but the outermost DRIFT_HALF_SAMPLES, all within a cell or next to it."""
-        share = (fractions * DRIFT_CELLS - cell).astype(np.float32)
-        if cell == 0 and not share.any():
+    def _delayed(self, samples: Array, cell: int, step: float) -> Array:
+        """Return the values behind all samples but the outermost `DRIFT_HALF_SAMPLES`.
+
+        The first is delayed by `_fraction`, each further one by `step` more; all these delays lie
+        in a cell or next to it.
+        """
+        start, count = self._fraction * DRIFT_CELLS - cell, len(samples) - 2 * DRIFT_HALF_SAMPLES
+        if cell == start == step == 0.0:
             return samples[DRIFT_HALF_SAMPLES:-DRIFT_HALF_SAMPLES]
-        out = np.empty((len(share), samples.shape[1]), np.float32)
-        for channel, column in enumerate(samples.T):
+        weights = np.arange(count, dtype=np.float32)
+        weights *= np.float32(step * DRIFT_CELLS)
+        weights += np.float32(start)
+        out = np.empty((count, samples.shape[1]), np.float32)
+        for channel, signal in enumerate(samples.T):
             first, second = (
-                np.correlate(column, taps, "valid") for taps in self._filters[cell : cell + 2]
+                np.correlate(signal, taps, "valid") for taps in self._filters[cell : cell + 2]
             )
-            out[:, channel] = first + share * (second - first)
+            second -= first
+            second *= weights
+            np.add(first, second, out=out[:, channel])
         return out
 
 

@@ -1,4 +1,4 @@
-"""Sound that breaks off fades out, sound that begins or jumps fades in: no click is louder than a short fade."""
+"""Fades: sound that breaks off fades out, sound that begins or jumps fades in, so nothing clicks."""
 
 from __future__ import annotations
 
@@ -13,38 +13,35 @@ NOTHING_SEEN = 2**62
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
-    """Let the step from the sample before, shape (channels,), to a block, shape (samples, channels), decay within 4 ms, in place."""
+    """Let the step from the last sample to a block decay within 4 ms, in place.
+
+    Shapes (channels,) and (samples, channels).
+    """
     if len(block):
         fade = _fade(rate_hz)[: len(block)]
         block[: len(fade)] += fade * (last - block[0])
 
 
 def _fade(rate_hz: int) -> Array:
-    falling: Array = np.square(
-        np.cos(
-            np.linspace(
-                0.0,
-                np.pi / 2,
-                max(1, round(FADE_SECONDS * rate_hz)),
-                endpoint=False,
-                dtype=np.float32,
-            )
-        )
-    )[:, None]
+    samples = max(1, round(FADE_SECONDS * rate_hz))
+    angles = np.linspace(0.0, np.pi / 2, samples, endpoint=False, dtype=np.float32)
+    falling: Array = np.square(np.cos(angles))[:, None]
     return falling
 
 
 class SmoothReader:
-    """Reads a ring block by block for a player; runs in its callback, so that it neither allocates arrays nor takes a lock.
+    """Reads a ring block by block for a player.
 
-    Where the ring runs dry, the last sample's value decays to zero; where sound begins again, or goes on at another place
-    because some was dropped, the step between the last sample and the next decays within 4 ms.
+    It runs in the player's callback: it neither allocates arrays nor takes a lock. Where the ring
+    runs dry, the last sample's value decays to zero. Where sound begins again, or jumps because
+    some was dropped, the step between two samples decays within 4 ms.
 
     Parameters
     ----------
     ring : Ring
     channels : int
-        Of the player. A ring of one channel goes to all of them; of one with more, channel for channel, the rest are silent.
+        Of the player. A ring of one channel goes to all of them; one with more goes channel for
+        channel, and the rest are silent.
     rate_hz : int
     """
 
@@ -69,34 +66,38 @@ class SmoothReader:
         else:
             block[:, ring.channels :] = 0.0
             got = ring.read_into(block[:, : ring.channels])
-        block[got:] = 0.0
         jumped = ring.lost_samples != self._lost_samples
-        self._lost_samples = ring.lost_samples
+        if got < wanted or jumped or self._dry:
+            self._lost_samples = ring.lost_samples
+            self._join(block, got, jumped)
+        elif self._faded < len(self._fade):  # a fade may be longer than a block
+            self._decay(block, 0, wanted, start=self._faded)
+        np.copyto(self._last, block[wanted - 1])
+        left = ring.fill_samples
+        self.least_left_samples = min(self.least_left_samples, left)
+
+    def _join(self, block: Array, got: int, jumped: bool) -> None:
+        """Fade where the sound begins, jumps or breaks off; `got` samples of the block are sound."""
+        wanted = len(block)
+        block[got:] = 0.0
         if got and (jumped or self._dry):
             np.subtract(self._last, block[0], out=self._step)
             self._decay(block, 0, wanted, start=0)
-        else:  # a block may be shorter than a fade, which then goes on in the next
+        else:
             self._decay(block, 0, wanted, start=self._faded)
         if got < wanted and (got or not self._dry):
             np.copyto(self._step, block[got - 1] if got else self._last)
             block[got:] = 0.0
             self._decay(block, got, wanted - got, start=0)
         self._dry = got < wanted
-        np.copyto(self._last, block[wanted - 1])
-        left = ring.fill_samples
-        self.least_left_samples = min(left, self.least_left_samples)
 
     def _decay(self, block: Array, at: int, room: int, *, start: int) -> None:
         samples = min(room, len(self._fade) - start)
+        if not samples:
+            return
         self._faded = start + samples
-        for channel in range(
-            self._channels
-        ):  # one at a time: numpy would make buffers to broadcast
-            np.multiply(
-                self._fade[start : self._faded], self._step[channel], out=self._scratch[:samples]
-            )
-            np.add(
-                block[at : at + samples, channel],
-                self._scratch[:samples],
-                out=block[at : at + samples, channel],
-            )
+        fade, scratch = self._fade[start : self._faded], self._scratch[:samples]
+        for channel in range(self._channels):  # one at a time: numpy would make buffers
+            column = block[at : at + samples, channel]
+            np.multiply(fade, self._step[channel], out=scratch)
+            np.add(column, scratch, out=column)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from rtden.live.worker import Worker
 
 
+def peak_of(block: Array) -> float:
+    """Return the largest magnitude in a block; NaN if it holds one."""
+    return max(float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+
+
 class LevelMeter:
     """Level and peak of a signal between two readings.
 
@@ -27,12 +32,12 @@ class LevelMeter:
         self._energy, self._samples, self._peak = 0.0, 0, 0.0
         self._read_energy, self._read_samples = 0.0, 0
 
-    def feed(self, block: Array) -> None:
-        """Take samples of any shape, contiguous."""
+    def feed(self, block: Array, peak: float) -> None:
+        """Take samples of any shape, contiguous, and their largest magnitude."""
         flat = block.reshape(-1)
-        self._energy += float(np.dot(flat, flat))
+        self._energy += float(np.dot(flat, flat)) if peak else 0.0
         self._samples += len(flat)
-        self._peak = max(self._peak, float(flat.max(initial=0.0)), -float(flat.min(initial=0.0)))
+        self._peak = max(self._peak, peak)
 
     def read_db(self) -> tuple[float, float]:
         """Return level and peak since the last reading in dBFS; minus infinity for silence."""

@@ -16,9 +16,6 @@ from rtden.types import Array
 IDLE_SECONDS = 5.0
 """Digital silence after which nothing is computed: longer than the network remembers."""
 
-LOUDEST = 1000.0
-"""Samples as large as this, 60 dB above full scale, are faults."""
-
 
 @dataclass
 class Controls:
@@ -113,28 +110,20 @@ class SoundPath:
         return self._rate_change.missing_samples(missing)
 
     def mix(self, captured: Array) -> Array:
-        """Return captured samples with the channels that are denoised; shapes (samples, channels).
+        """Return captured samples with the channels that are denoised; shapes (samples, channels)."""
+        if self.channels == captured.shape[1] == 1:
+            return captured.copy()
+        mixed: Array = captured @ self._mean if self.channels == 1 else captured[:, : self.channels]
+        contiguous: Array = np.ascontiguousarray(mixed)
+        return contiguous
 
-        Samples that are not finite, or absurdly large, are silenced.
+    def feed(self, mixed: Array, *, silent: bool) -> Array:
+        """Return the samples that are ready; shapes (samples, channels).
+
+        `silent` says that all samples are zero.
         """
-        mixed: Array
-        if self.channels > 1 or captured.shape[1] == 1:
-            mixed = captured[:, : self.channels].copy()
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                mixed = captured @ self._mean
-        flat = mixed.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not np.dot(flat, flat) < LOUDEST**2:  # nor if it is NaN
-                flat[~(np.abs(flat) < LOUDEST)] = 0.0
-        return mixed
-
-    def feed(self, mixed: Array) -> Array:
-        """Return the samples that are ready; shapes (samples, channels)."""
-        if mixed.any():
-            self._silent_samples, self.idle = 0, False
-        else:
-            self._silent_samples += len(mixed)
+        self._silent_samples = self._silent_samples + len(mixed) if silent else 0
+        self.idle = self.idle and silent
         if self._silent_samples > IDLE_SECONDS * self.source_hz:
             return self._rest(len(mixed))
         self._apply()

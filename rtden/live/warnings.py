@@ -36,15 +36,14 @@ class InputWatch:
         self.quiet_seconds = self.zero_seconds = 0.0
         self._clipped_blocks, self._since_clip_seconds = 0, 0.0
 
-    def feed(self, block: Array, rate_hz: int) -> None:
-        """Take sound as it came from the device, shape (samples, channels)."""
-        seconds, magnitude = len(block) / rate_hz, np.abs(block)
-        peak = float(magnitude.max(initial=0.0))
+    def feed(self, block: Array, rate_hz: int, peak: float) -> None:
+        """Take sound as it came from the device, shape (samples, channels), and its peak."""
+        seconds = len(block) / rate_hz
         quiet = peak < 1.0 and float(np.vdot(block, block)) < block.size * 10 ** (SILENT_DB / 10)
         self.quiet_seconds = self.quiet_seconds + seconds if quiet else 0.0
         self.zero_seconds = self.zero_seconds + seconds if peak == 0.0 else 0.0
         self._since_clip_seconds += seconds
-        if peak >= CLIPPED_LEVEL and (magnitude >= CLIPPED_LEVEL).sum() >= CLIPPED_SAMPLES:
+        if peak >= CLIPPED_LEVEL and (np.abs(block) >= CLIPPED_LEVEL).sum() >= CLIPPED_SAMPLES:
             self._clipped_blocks, self._since_clip_seconds = self._clipped_blocks + 1, 0.0
         elif self._since_clip_seconds >= CLIPPED_SECONDS:
             self._clipped_blocks = 0

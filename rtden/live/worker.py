@@ -10,7 +10,7 @@ import numpy as np
 from rtden.live.delay import DelayPolicy, Geometry, SideView
 from rtden.live.endpoints import Endpoint, Sink, Source
 from rtden.live.fade import NOTHING_SEEN, fade_in
-from rtden.live.meters import LevelMeter
+from rtden.live.meters import LevelMeter, peak_of
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
@@ -20,6 +20,8 @@ from rtden.noise import NoiseMeter
 from rtden.types import Array
 
 MUTE_SECONDS = 0.02
+LOUDEST = 1000.0
+"""Samples as large as this, 60 dB above full scale, are faults."""
 MOST_SECONDS = 0.1
 """Sound that one turn processes at most."""
 
@@ -134,30 +136,38 @@ class Worker:
         ring = self.rings[0]
         got = ring.read_into(chunk)
         self._taken += got
+        peak = _silence_faults(chunk[:got])
+        self.input_watch.feed(chunk[:got], self.path.source_hz, peak)
         mixed = self.path.mix(chunk[:got])
         if ring.lost_samples != self._lost_samples:
             self._lost_samples = ring.lost_samples
             fade_in(mixed, self._last_in, self.path.source_hz)
+            peak = max(peak, peak_of(mixed))
         self._last_in = mixed[-1]
-        self.meters[0].feed(mixed)
-        self.input_watch.feed(chunk[:got], self.path.source_hz)
-        self.noise.before(_mono(mixed))
+        self.meters[0].feed(mixed, peak)
         if self.recorder is not None:
             self.recorder.noisy(mixed)
         self.path.ppm = self.delay.ppm
-        self._pass_on(self.path.feed(mixed))
+        cleaned = self.path.feed(mixed, silent=not peak)
+        if not self.path.idle:  # nor does digital silence say anything about the background
+            self.noise.before(_mono(mixed))
+        self._pass_on(cleaned)
 
     def _pass_on(self, cleaned: Array) -> None:
         if len(cleaned) == 0:
             return
-        cleaned = np.clip(cleaned, -1.0, 1.0)
-        self.noise.after(_mono(cleaned))
+        peak = peak_of(cleaned)
+        if peak > 1.0:
+            cleaned, peak = np.clip(cleaned, -1.0, 1.0), 1.0
+        if not self.path.idle:
+            self.noise.after(_mono(cleaned))
         if self.recorder is not None:
             self.recorder.cleaned(cleaned)
         volume = 0.0 if self._controls.muted else 1.0
         if volume != self._volume or volume != 1.0:
             cleaned = self._faded(cleaned, volume)
-        self.meters[1].feed(cleaned)
+            peak = peak_of(cleaned)
+        self.meters[1].feed(cleaned, peak)
         self._returned += len(cleaned)
         self._deliver(cleaned)
 
@@ -222,6 +232,15 @@ def _view(side: Endpoint, passed: int) -> SideView:
     return SideView(
         ring.fill_samples, side.block_samples, side.called_at, passed, ring.missing_samples
     )
+
+
+def _silence_faults(captured: Array) -> float:
+    """Silence samples that are not finite or absurdly large, in place; return the peak."""
+    peak = peak_of(captured)
+    if not peak < LOUDEST:  # nor if it is NaN
+        captured[~(np.abs(captured) < LOUDEST)] = 0.0
+        peak = peak_of(captured)
+    return peak
 
 
 def _mono(block: Array) -> Array:
