@@ -111,11 +111,12 @@ class SoundPath:
 
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels that are denoised; shapes (samples, channels)."""
-        if self.channels == captured.shape[1] == 1:
+        if captured.shape[1] == 1:
             return captured.copy()
-        mixed: Array = captured @ self._mean if self.channels == 1 else captured[:, : self.channels]
-        contiguous: Array = np.ascontiguousarray(mixed)
-        return contiguous
+        mixed: Array = np.array(captured[:, : self.channels], order="C")
+        if self.channels == 1:
+            mixed = captured @ self._mean
+        return mixed
 
     def feed(self, mixed: Array, *, silent: bool) -> Array:
         """Return the samples that are ready; shapes (samples, channels).

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rtden.live.meters import peak_of
 from rtden.live.warnings import CLIPPED_SECONDS, InputWatch, input_warning
 
 RATE_HZ = 16000
@@ -14,7 +15,7 @@ def fed(*parts: tuple[float, float]) -> InputWatch:
     for level_db, seconds in parts:
         for _ in range(round(seconds * 100)):
             block = 10 ** (level_db / 20) * rng.standard_normal((RATE_HZ // 100, 2))
-            watch.feed(block.astype(np.float32), RATE_HZ)
+            watch.feed(block.astype(np.float32), RATE_HZ, peak_of(block))
     return watch
 
 
@@ -50,14 +51,14 @@ def test_a_muted_source_is_told_at_once_with_the_command() -> None:
 def test_clipping_is_told_until_it_has_not_happened_for_a_while() -> None:
     watch, loud = InputWatch(), np.ones((RATE_HZ // 100, 1), np.float32)
     for _ in range(2):
-        watch.feed(loud, RATE_HZ)
+        watch.feed(loud, RATE_HZ, 1.0)
     assert not said(watch)
-    watch.feed(loud, RATE_HZ)
+    watch.feed(loud, RATE_HZ, 1.0)
     assert "Blue Yeti clips" in said(watch)
     assert "pactl set-source-volume alsa_input.yeti 70%" in said(watch)
     assert "lower its level" in input_warning(watch, "USB mic")
     for _ in range(round(CLIPPED_SECONDS * 100) + 1):
-        watch.feed(0.1 * loud, RATE_HZ)
+        watch.feed(0.1 * loud, RATE_HZ, 0.1)
     assert not said(watch)
 
 
@@ -65,5 +66,5 @@ def test_a_single_peak_at_full_scale_is_no_clipping() -> None:
     watch, block = InputWatch(), np.full((RATE_HZ // 100, 1), 0.1, np.float32)
     block[7] = 1.0
     for _ in range(100):
-        watch.feed(block, RATE_HZ)
+        watch.feed(block, RATE_HZ, peak_of(block))
     assert not said(watch)
