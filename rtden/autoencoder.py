@@ -306,10 +306,9 @@ class _Tensor:
         numbers = self._numbers
         np.divide(values, self._scale, out=numbers[0])
         np.add(numbers, self._zero_point, out=numbers)
-        np.rint(numbers, out=numbers)
         np.maximum(numbers, LOWEST, out=numbers)
         np.minimum(numbers, HIGHEST, out=numbers)
-        self.memory[...] = numbers
+        np.rint(numbers, out=self.memory, casting="unsafe")
 
     def read_into(self, out: Array) -> None:
         """Read the values."""

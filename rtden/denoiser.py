@@ -352,6 +352,8 @@ class Denoiser:
             spec, overlap=geometry.overlap, hop=geometry.inverted_hop, frames=len(self._gains)
         )
         self.silence = SilenceDetector(self._silence_samples())
+        columns = self.features.columns.shape[1] + 2
+        self._settled_samples = spec.n_fft + columns * spec.hop + self.block_samples
         self._block = np.empty(self.block_samples, np.float32)
 
     def _silence_samples(self) -> int:
@@ -511,7 +513,10 @@ class Denoiser:
 
     def _step(self) -> None:
         """Process the new frames of a block; `_block` then holds the samples that they complete."""
-        self.features.push(power(self.frames.transform()))
+        spectra = self.frames.transform()
+        # The columns of digital silence are equal, once the newest ones all are.
+        if self.frames.zero_samples < self._settled_samples:
+            self.features.push(power(spectra))
         step = self._geometry.step_samples
         silent = [
             self.silence.push(self.frames.newest_input(start, start + step))
@@ -621,13 +626,12 @@ def finite(samples: Any) -> Array:
     InputError
         If most samples are as large as integers: their scale is not +-1.
     """
-    flat = samples.reshape(-1)
+    if samples.dtype == np.float32 and np.vdot(samples, samples) <= LOUDEST**2:
+        return samples  # type: ignore[no-any-return]
     with np.errstate(over="ignore", invalid="ignore"):
-        if samples.dtype == np.float32 and np.dot(flat, flat) <= LOUDEST**2:
-            return samples  # type: ignore[no-any-return]
-        sizes = np.abs(flat)
+        sizes = np.abs(samples.reshape(-1))
         integers = (sizes > LOUDEST_SOUND) & (sizes < 2.0**32)
-        if 2 * np.count_nonzero(integers) > len(flat) >= SMALLEST_BLOCK:
+        if 2 * np.count_nonzero(integers) > len(sizes) >= SMALLEST_BLOCK:
             raise InputError(
                 f"samples reach {sizes[integers].max():.0f}, but full scale is +-1; "
                 "divide those of integers by their full scale (32768 for int16)."

@@ -110,13 +110,15 @@ class Inverter:
 
     def skip(self, frames: int) -> None:
         """Reset to the all-silence state and advance the random generator by `frames` frames."""
-        self._clear()
+        if not self._cleared:
+            self._clear()
         if self._phase == "random":
             self._rng.random((frames, self._spectra.shape[1]))
 
     def _clear(self) -> None:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
             array[...] = 0.0
+        self._cleared = True
         self._pushed = 0  # frames of the last push, which are behind their context still
 
     def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
@@ -132,7 +134,8 @@ class Inverter:
             The next samples, which end `overlap` samples before the last new frame does.
         """
         self._parts[: self._context] = self._parts[self._pushed : self._pushed + self._context]
-        self._pushed = new = len(spectra)
+        self._pushed, self._cleared = len(spectra), False
+        new = self._pushed
         refined = len(self._spectra) if self._iterations else new
         if new < refined:
             self._spectra[:-new] = self._spectra[new:]

@@ -56,6 +56,7 @@ class HighBandGain:
         self._course = np.empty((blocks, len(self._levels)), np.float32)
         self._strengths = np.empty((blocks, 2), np.float32)
         self._start = self._stop = 0
+        self._mixed = False
         self._gains = None
 
     def push(self, block: int, band_gains: Array, strengths: tuple[float, float]) -> None:
@@ -68,6 +69,7 @@ class HighBandGain:
         # A product of a matrix and a vector would sum in another order where there are more rows.
         np.add.reduce(band_gains * self._weights, axis=-1, out=levels[meeting:])
         self._course[block], self._strengths[block] = levels, strengths
+        self._mixed = self._mixed or strengths != (1.0, 1.0)
 
     def keep(self, start: int, stop: int) -> None:
         """Say which samples of the call's blocks are returned."""
@@ -76,6 +78,8 @@ class HighBandGain:
     @property
     def gains(self) -> Array:
         """One gain for each sample that the last call returned, linear, shape (samples,)."""
+        if self._gains is None and not self._stop:
+            self._gains = np.empty(0, np.float32)
         if self._gains is None:
             count = self._course.shape[1] - self._meeting + 1
             met = self._course[:, :count]
@@ -85,7 +89,7 @@ class HighBandGain:
             lines = (met[:, 1:] - met[:, :-1])[:, :, None] * self._fade
             lines += met[:, :-1, None]
             gains = lines.reshape(-1, self._block_samples)
-            if (self._strengths != 1.0).any():
+            if self._mixed:
                 glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
                 glide /= np.float32(self._block_samples)
                 old, new = self._strengths[:, :1], self._strengths[:, 1:]

@@ -39,11 +39,13 @@ class OffsetBlocker:
 
     def __call__(self, samples: Array) -> Array:
         """Return a block without its offset, shape (samples,); the same array where it has none."""
-        first = int(np.argmax(samples != 0.0))
-        if samples[first] == 0.0:  # digital silence: a new stream may follow
-            self.reset()
-            return samples
-        last = len(samples) - int(np.argmax(samples[::-1] != 0.0))
+        first, last = 0, len(samples)
+        if samples[0] == 0.0 or samples[-1] == 0.0:
+            first = int(np.argmax(samples != 0.0))
+            if samples[first] == 0.0:  # digital silence: a new stream may follow
+                self.reset()
+                return samples
+            last -= int(np.argmax(samples[::-1] != 0.0))
         before, starts = self._removed, self._blocks == 0
         if last - first >= SHORTEST_SAMPLES:
             self._follow(samples[first:last])
@@ -62,10 +64,12 @@ class OffsetBlocker:
 
     def _follow(self, sound: Array) -> None:
         """Take the samples of a block into the mean and its variance from block to block."""
-        mean = float(np.mean(sound, dtype=np.float64))
         # Low frequencies move the mean of a block more than white noise does.
-        parts = [part.mean(dtype=np.float64) for part in np.array_split(sound, PARTS) if len(part)]
-        inside = 2.0 * float(np.var(parts)) / len(parts)
+        size = len(sound) // PARTS
+        parts = sound[: size * PARTS].reshape(PARTS, size)
+        means = [total / size for total in np.add.reduce(parts, 1, np.float64).tolist()]
+        mean = sum(means) / PARTS
+        inside = 2.0 * sum((part - mean) ** 2 for part in means) / PARTS**2
         deviation = mean - self._mean if self._blocks else 0.0
         self._blocks += 1
         weight = max(1.0 / self._blocks, SLOWEST_WEIGHT)

@@ -99,7 +99,7 @@ def power(spectra: Spectra) -> Array:
 
 
 class Prefilter(Protocol):
-    """What may filter the samples before they are transformed."""
+    """What may filter the samples before they are transformed; digital silence has to stay so."""
 
     def __call__(self, samples: Array) -> Array:
         """Return the filtered samples, as many."""
@@ -138,6 +138,8 @@ class Frames:
     ----------
     ring : Ring
         The input, behind `delay_samples` of silence.
+    zero_samples : int
+        Length of the digital silence at the end of the input, in whole blocks.
     spectra : array, shape (lookahead_frames + frames, n_fft // 2 + 1)
         Of the newest frames, oldest first; the first `frames` are those that are inverted next.
     """
@@ -174,7 +176,7 @@ class Frames:
         self.ring.write(np.zeros(self._delay_samples, np.float32))
         self._held[...] = 0.0
         self.spectra[...] = 0.0
-        self._block = -1
+        self._block, self.zero_samples = -1, 0
 
     @property
     def missing_samples(self) -> int:
@@ -197,6 +199,8 @@ class Frames:
         block, held = self.block_samples, self._held
         held[:-block] = held[block:]
         new, size = self.newest_input(0, block), self._filter_samples
+        zero = not new[0] and not new.any()
+        self.zero_samples = self.zero_samples + block if zero else 0
         if self.prefilter is None:
             held[-block:] = new
         else:
@@ -204,8 +208,11 @@ class Frames:
                 held[len(held) - block + at :][:size] = self.prefilter(new[at : at + size])
         if len(self._older):
             self._older[...] = self.spectra[len(self._newest) :]
-        np.multiply(self._frames, self._window, out=self._windowed)
-        rfft_into(self._windowed, self._newest)
+        if self.zero_samples > len(held):
+            self._newest[...] = 0.0
+        else:
+            np.multiply(self._frames, self._window, out=self._windowed)
+            rfft_into(self._windowed, self._newest)
         return self._newest
 
     def newest_input(self, start: int, stop: int) -> Array:
