@@ -150,7 +150,7 @@ class Rig:
             again = event()
             heapq.heappush(self._events, (self.now + again, number, event))
             if self.now >= self.worker_sleeps_until:
-                while self.engine._worker.work():
+                while self.engine.worker.work():
                     pass
         self.now = ends_at
 

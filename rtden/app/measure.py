@@ -34,6 +34,10 @@ STREAMS_COLUMNS = (
     *("Streams", "Processes", "Threads each", "Holds", "Frame p50 / p99", "Round p50 / p99"),
     *("Load", "A core by CPU time", "Memory each"),
 )
+LIVE_COLUMNS = (
+    *("CPU", "Wakes of the worker / all switches", "Turn p50 / p99", "Drop-outs", "Latency"),
+    "Start",
+)
 
 
 @one_sentence
@@ -82,6 +86,14 @@ def bench(
             show_default="1",
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Measure the whole process of live sound instead, in real time: from one "
+            "simulated device of 48 kHz to another, with sound and in silence.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure what denoising costs on this machine."""
@@ -93,7 +105,11 @@ def bench(
     names = model or list_models()
     for name in names:
         find_model(name)
-    if streams is not None:
+    if live:
+        if streams is not None or hops_per_step:
+            raise SettingsError("--live measures one stream of 30 ms, at one hop per step.")
+        _bench_live(names, seconds=seconds, as_json=as_json)
+    elif streams is not None:
         if hops_per_step:
             raise SettingsError("--streams measures streams of 30 ms, at one hop per step.")
         processes = 1 if jobs is None else jobs
@@ -144,6 +160,36 @@ def _bench_steps(
             times.add_row(*key, stage, *(f"{ms:.3f}" for ms in (p.p50_ms, p.p95_ms, p.p99_ms)))
     screen.print(f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure")
     screen.print(costs, "", times)
+
+
+def _bench_live(names: list[str], *, seconds: float, as_json: bool) -> None:
+    from rtden.measure.live_cost import measure_live
+
+    with messages.status("measuring"):
+        results = [
+            measure_live(name, seconds=seconds, silent=silent)
+            for name in names
+            for silent in (False, True)
+        ]
+    if as_json:
+        print(json.dumps([result.to_dict() for result in results], indent=2))
+        return
+    table = _table(LIVE_COLUMNS, "Input")
+    parts = _table(tuple(results[0].parts), "Input")
+    for result in results:
+        key = (result.model, "silence" if result.silent else "sound")
+        table.add_row(
+            *key,
+            f"{result.cpu:.2%}",
+            f"{result.wakes_per_second:.0f} / {result.switches_per_second:.0f} a second",
+            f"{result.turn.p50_ms:.2f} / {result.turn.p99_ms:.2f} ms",
+            f"{result.dropouts}",
+            f"{result.latency_ms:.0f} ms",
+            f"{result.start_seconds:.2f} s",
+        )
+        parts.add_row(*key, *(f"{part:.2%}" for part in result.parts.values()))
+    screen.print(f"{seconds:g} s a figure; CPU time in percent of a core")
+    screen.print(table, "", parts)
 
 
 def _bench_streams(

@@ -108,15 +108,15 @@ class LiveEngine:
                 full_band=full_band,
             )
 
-        self._worker = Worker(
+        self.worker = Worker(
             source, sink, self._devices, self._delay, self._controls, make_path, clock=clock
         )
         self._recorder: Recorder | None = None
         if record is not None:
             rates = source.rate_hz, sink.rate_hz
             self._recorder = Recorder(record, *rates, channels=channels, force=force)
-            self._worker.recorder = self._recorder
-        self._reader = StatusReader(self._worker, self._devices, clock)
+            self.worker.recorder = self._recorder
+        self._reader = StatusReader(self.worker, self._devices, clock)
         self.resources = ExitStack()
         """Closed when the engine stops."""
         self._stopping = threading.Event()
@@ -189,7 +189,7 @@ class LiveEngine:
     @property
     def counts(self) -> SampleCounts:
         """What became of every sample."""
-        return self._worker.counts
+        return self.worker.counts
 
     @property
     def latency(self) -> LatencyParts:
@@ -246,17 +246,17 @@ class LiveEngine:
     @property
     def band_gains(self) -> Array:
         """The newest gains of the first channel, shape (n_mels,), linear."""
-        return self._worker.path.denoisers[0].band_gains
+        return self.worker.path.denoisers[0].band_gains
 
     @property
     def band_centres_hz(self) -> list[float]:
         """Centre frequencies of :attr:`band_gains`."""
-        spec = self._worker.path.denoisers[0].spec
+        spec = self.worker.path.denoisers[0].spec
         return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
 
     def _captured(self) -> None:
         """Wake the worker if it can complete a step; runs in the source's callback."""
-        if self._worker.rings[0].written_samples >= self._worker.wake_at:
+        if self.worker.rings[0].written_samples >= self.worker.wake_at:
             self._wake_worker()
 
     def _wake_worker(self) -> None:
@@ -280,10 +280,10 @@ class LiveEngine:
         while not self._stopping.is_set():
             # Asked first: what it wrote before that must still be processed.
             exhausted = self.source.exhausted
-            if self._worker.work():
+            if self.worker.work():
                 continue
             if exhausted:
-                self._worker.finish()
+                self.worker.finish()
                 self._drain()
                 return
             self._wake.acquire(timeout=LOOK_SECONDS)

@@ -112,7 +112,8 @@ class SoundPath:
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels that are denoised; shapes (samples, channels)."""
         if captured.shape[1] == 1:
-            return captured.copy()
+            copied: Array = captured.copy()
+            return copied
         mixed: Array = np.array(captured[:, : self.channels], order="C")
         if self.channels == 1:
             mixed = captured @ self._mean

@@ -1,0 +1,215 @@
+"""What live sound costs: CPU time, wake-ups and parts of the whole process, in real time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtden.live.engine import LiveEngine
+from rtden.live.fade import SmoothReader
+from rtden.live.plan import live_settings
+from rtden.measure.cost import Percentiles
+from rtden.noise import babble
+from rtden.ring import Ring
+from rtden.types import Array
+
+RATE_HZ, BLOCK_SECONDS, CHANNELS = 48000, 0.01, 2
+SOUND_SECONDS = 5.0
+SETTLE_SECONDS = 7.0
+"""Not measured at first: the engine finds its delay, and digital silence becomes idle."""
+VIEW_SECONDS = 0.1
+"""Between two statuses, as the terminal view takes them."""
+
+
+class PacedDevice:
+    """A sound device of 48 kHz, simulated by a thread that calls back every 10 ms."""
+
+    exhausted = may_return = False
+    rate_hz, channels, flagged_blocks = RATE_HZ, CHANNELS, 0
+    block_samples, latency_seconds = round(BLOCK_SECONDS * RATE_HZ), BLOCK_SECONDS
+    notify: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, name: str, sound: Array | None) -> None:
+        self.name, self._sound, self.called_at = name, sound, math.nan
+        self.ring = Ring(2 * RATE_HZ, 1 if sound is None else CHANNELS)
+        self.reader = SmoothReader(self.ring, CHANNELS, RATE_HZ)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether it calls back."""
+        return self._thread.is_alive()
+
+    def open(self) -> None:
+        """Do nothing: it is there."""
+
+    def look_anew(self) -> None:
+        """Do nothing: it is there."""
+
+    def start(self) -> None:
+        """Begin to call back."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Call back no more."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        block, at = np.zeros((self.block_samples, CHANNELS), np.float32), 0
+        due = time.perf_counter()
+        while not self._stopped.is_set():
+            due += BLOCK_SECONDS
+            time.sleep(max(0.0, due - time.perf_counter()))
+            if self._sound is not None:
+                self.ring.write(self._sound[at : at + len(block)])
+                at = (at + len(block)) % len(self._sound)
+            elif self.ring.written_samples:
+                self.reader.read_into(block)
+            self.called_at = time.perf_counter()
+            self.notify()
+
+
+@dataclass(frozen=True)
+class LiveCost:
+    """What a live stream cost, from one simulated device of 48 kHz to another, in blocks of 10 ms."""
+
+    model: str
+    silent: bool
+    """Whether the input was digital silence."""
+    seconds: float
+    start_seconds: float
+    """Time to open the engine; not part of the rest."""
+    cpu: float
+    """User and system CPU time of the process over the time of the sound."""
+    switches_per_second: float
+    """Voluntary context switches of the process."""
+    wakes_per_second: float
+    """The same of the worker alone."""
+    turn: Percentiles
+    """Time of a turn of the worker."""
+    parts: dict[str, float]
+    """CPU time by part, over the time of the sound."""
+    dropouts: int
+    latency_ms: float
+    """Total delay as measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures for JSON."""
+        return dataclasses.asdict(self)
+
+
+def measure_live(
+    model: str | Path | None = None, *, seconds: float = 20.0, silent: bool = False
+) -> LiveCost:
+    """Run live sound in a process of its own for `seconds` and return what it cost."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when the process loads numpy
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure_here, (model,), {"seconds": seconds, "silent": silent})
+
+
+def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> LiveCost:
+    sound = np.repeat(babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)[:, None], CHANNELS, axis=1)
+    began = time.perf_counter()
+    source, sink = PacedDevice("input", 0.0 * sound if silent else sound), PacedDevice("output", None)
+    engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
+    start_seconds = time.perf_counter() - began
+    times = _Stopwatches(engine)
+    with engine:
+        time.sleep(SETTLE_SECONDS)
+        times.begin()
+        before = _counters()
+        engine.status()
+        ends_at = time.perf_counter() + seconds
+        while engine.running and time.perf_counter() < ends_at:
+            time.sleep(VIEW_SECONDS)
+            status = engine.status()
+            _ = engine.latency, engine.band_gains
+        after = _counters()
+    spent = {name: after[name] - before[name] for name in before}
+    elapsed = spent["elapsed"]
+    parts = {name: spent[f"cpu {name}"] / elapsed for name in ("input", "output", "rtden devices")}
+    return LiveCost(
+        model=Path(model or "rtden").stem,
+        silent=silent,
+        seconds=elapsed,
+        start_seconds=start_seconds,
+        cpu=spent["cpu"] / elapsed,
+        switches_per_second=spent["switches"] / elapsed,
+        wakes_per_second=spent["switches rtden worker"] / elapsed,
+        turn=Percentiles.of(times.turns),
+        parts={
+            "callbacks": parts["input"] + parts["output"],
+            "resampling and high band": (times.path - times.step) / elapsed,
+            "step": times.step / elapsed,
+            "meters, delay, rings": (times.work - times.path) / elapsed,
+            "waking": (spent["cpu rtden worker"] - times.work) / elapsed,
+            "devices": parts["rtden devices"],
+            "status": spent["cpu MainThread"] / elapsed,
+        },
+        dropouts=status.dropouts,
+        latency_ms=status.latency_ms,
+    )
+
+
+class _Stopwatches:
+    """CPU time of the worker's thread in a turn, in the sound path, and in the denoiser's steps."""
+
+    def __init__(self, engine: LiveEngine) -> None:
+        self.work = self.path = self.step = 0.0
+        self.turns: list[float] = []
+        worker = engine.worker
+        self._wrap(worker, "work", "work", self.turns)
+        self._wrap(worker.path, "feed", "path")
+        for denoiser in worker.path.denoisers:
+            self._wrap(denoiser, "feed", "step")
+
+    def begin(self) -> None:
+        """Forget what was measured so far."""
+        self.work = self.path = self.step = 0.0
+        self.turns.clear()
+
+    def _wrap(self, owner: Any, method: str, name: str, turns: list[float] | None = None) -> None:
+        call = getattr(owner, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.thread_time()
+            result = call(*arguments, **options)
+            setattr(self, name, getattr(self, name) + time.thread_time() - cpu)
+            if turns is not None and result:
+                turns.append(time.perf_counter() - wall)
+            return result
+
+        setattr(owner, method, timed)
+
+
+def _counters() -> dict[str, float]:
+    """Return CPU time and voluntary context switches of the process and of its threads."""
+    counters = {"elapsed": time.perf_counter(), "cpu": time.process_time(), "switches": math.nan}
+    try:
+        import resource
+
+        counters["switches"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
+    except ImportError:  # Windows
+        pass
+    for thread in threading.enumerate():
+        cpu = switches = math.nan
+        if hasattr(time, "pthread_getcpuclockid") and thread.ident is not None:
+            cpu = time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+        status = Path(f"/proc/self/task/{thread.native_id}/status")
+        if status.exists():
+            lines = dict(line.split(":", 1) for line in status.read_text("ascii").splitlines())
+            switches = float(lines["voluntary_ctxt_switches"])
+        counters[f"cpu {thread.name}"] = cpu
+        counters[f"switches {thread.name}"] = switches
+    return counters

@@ -1,0 +1,21 @@
+"""What live sound costs in real time; bounds that hold on busy machines, too."""
+
+from __future__ import annotations
+
+import pytest
+
+from rtden.measure.live_cost import measure_live
+
+
+@pytest.mark.real_time
+def test_the_worker_wakes_once_a_step_and_silence_costs_little() -> None:
+    sound, silence = (measure_live(seconds=6.0, silent=silent) for silent in (False, True))
+    assert 30.0 < sound.wakes_per_second < 60.0  # 43 steps a second
+    assert silence.wakes_per_second < 60.0
+    assert silence.parts["step"] == 0.0  # nothing is computed
+    working = ("step", "resampling and high band", "meters, delay, rings")
+    assert sum(silence.parts[name] for name in working) < 0.2 * sum(
+        sound.parts[name] for name in working
+    )
+    assert sum(sound.parts.values()) == pytest.approx(sound.cpu, rel=0.25)
+    assert sound.to_dict()["turn"]["p99_ms"] >= sound.turn.p50_ms
