@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtden.errors import DeviceError, InputError, ModelError, RtdenError, SettingsError
+from rtden.frames import FrameDenoiser
 from rtden.model import list_models
 from rtden.web.cleaning import BANDS, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
@@ -235,8 +236,6 @@ class _Page:
             return
         self._trials += 1
         try:
-            from rtden.frames import FrameDenoiser
-
             rate_hz = int(json.loads(await socket.receive_text())["rate_hz"])
             with await run_in_threadpool(FrameDenoiser, rate_hz) as frames:
                 await socket.send_json({"latency_ms": frames.latency_ms})

@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from rtden.live.saved import Choices, load_saved, save, settings_folder
 from rtden.web import jobs
 from rtden.web.server import make_app
 
-needs_frames = pytest.mark.skipif(not find_spec("rtden.frames"), reason="FrameDenoiser is to come")
 HERE, TRIAL = "http://localhost", "ws://localhost/api/trial"
 TOKEN = "a-token-of-some-length"
 
@@ -333,7 +331,6 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "rtden-ui-name-abcd")
 
 
-@needs_frames
 def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> None:
     noisy, rate_hz = soundfile.read(DATA / "noisy.flac", dtype="int16")
     size = rate_hz // 50
@@ -351,7 +348,6 @@ def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> Non
     assert np.median(np.abs(cleaned)) < 0.5 * np.median(quiet_before)
 
 
-@needs_frames
 @pytest.mark.parametrize("said", ["{}", "[]", "x", '{"rate_hz": 1}', '{"rate_hz": 1e99}'])
 def test_a_wrong_first_message_ends_the_trial(client: TestClient, said: str) -> None:
     with client.websocket_connect(TRIAL) as socket:
@@ -361,7 +357,6 @@ def test_a_wrong_first_message_ends_the_trial(client: TestClient, said: str) -> 
     assert ended.value.code == 4400
 
 
-@needs_frames
 def test_trials_are_limited_in_number(client: TestClient) -> None:
     connect = client.websocket_connect
     with connect(TRIAL), connect(TRIAL), connect(TRIAL) as third:

@@ -1,304 +1,272 @@
 // The page of rtden. It holds no rule of its own: what is allowed, and what it means, the server says.
 const $ = (id) => document.getElementById(id);
-const show = (id, text) => { $(id).hidden = !text; if (text) $(id).textContent = text; };
-const decibels = (value) => value === null || value === undefined ? "silence" : `${value.toFixed(0)} dB`;
-const storage = sessionStorage;
-let bands = 96, mostBytes = 5e8;
+const on = (id, kinds, act) => kinds.split(" ").forEach((kind) => $(id).addEventListener(kind, act));
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const show = (id, text) => { $(id).hidden = !text; $(id).textContent = sentence(text || ""); };
+const decibels = (value) => value === null ? "silence" : `${value.toFixed(0)} dB`;
+const link = (path) => Object.assign(new WebSocket(location.origin.replace("http", "ws") + path), { binaryType: "arraybuffer" });
+let bands = 96, mostMb = 500;
 
-async function api(path, options = {}) {
+async function api(path, method = "GET", value = undefined) {
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, { method, body: value && JSON.stringify(value) });
   } catch {
     $("offline").hidden = false;
     throw new Error("rtden does not answer.");
   }
   $("offline").hidden = true;
-  if (answer.status === 401) askForToken();
   if (answer.status === 204) return null;
   const found = await answer.json();
+  if (answer.status === 401 && !$("login").open) $("login").showModal();
   if (!answer.ok) throw Object.assign(new Error(found.error), { code: answer.status });
   return found;
 }
-const send = (path, method, value) => api(path, { method, body: JSON.stringify(value), headers: { "content-type": "application/json" } });
 
 // -- token
-function askForToken() {
-  if (!$("login").open) $("login").showModal();
-}
-async function logIn(token) {
-  try {
-    await send("/api/login", "POST", { token });
-    location.replace("/");
-  } catch (error) { show("login-error", error.message); askForToken(); }
-}
-$("login").addEventListener("cancel", (event) => event.preventDefault());
-$("login-form").addEventListener("submit", (event) => { event.preventDefault(); logIn($("token").value); });
+const logIn = (token) => api("/api/login", "POST", { token })
+  .then(() => location.replace("/"), (error) => show("login-error", error.message));
+on("login", "cancel", (event) => event.preventDefault());
+on("login-form", "submit", (event) => { event.preventDefault(); logIn($("token").value); });
 
 // -- tabs
 const tabs = [...document.querySelectorAll("[role=tab]")];
-function choose(tab, focus) {
+function choose(tab) {
   for (const other of tabs) {
-    const chosen = other === tab;
-    other.setAttribute("aria-selected", chosen);
-    other.tabIndex = chosen ? 0 : -1;
-    $(other.getAttribute("aria-controls")).hidden = !chosen;
+    other.setAttribute("aria-selected", other === tab);
+    other.tabIndex = other === tab ? 0 : -1;
+    $(other.getAttribute("aria-controls")).hidden = other !== tab;
   }
-  if (focus) tab.focus();
-  storage.tab = tab.id;
+  sessionStorage.tab = tab.id;
   watch();
 }
-for (const [index, tab] of tabs.entries()) {
-  tab.addEventListener("click", () => choose(tab));
-  tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step) choose(tabs[(index + step + tabs.length) % tabs.length], true);
+tabs.forEach((tab, index) => {
+  on(tab.id, "click", () => choose(tab));
+  on(tab.id, "keydown", ({ key }) => {
+    const next = tabs[(index + tabs.length + { ArrowRight: 1, ArrowLeft: -1 }[key]) % tabs.length];
+    if (next) { choose(next); next.focus(); }
   });
-}
+});
 
 // -- spectrograms: shades 0 to 255, from dark blue over violet and orange to yellow
-const colours = new Uint8ClampedArray(256 * 4);
-{
-  const stops = [[7, 16, 28], [44, 17, 95], [114, 31, 129], [183, 55, 121], [241, 96, 93], [254, 159, 109], [252, 253, 191]];
-  for (let shade = 0; shade < 256; shade++) {
-    const at = shade / 255 * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
-    for (let part = 0; part < 3; part++) colours[4 * shade + part] = stops[low][part] + (at - low) * (stops[low + 1][part] - stops[low][part]);
-    colours[4 * shade + 3] = 255;
-  }
-}
+const stops = [[7, 16, 28], [44, 17, 95], [114, 31, 129], [183, 55, 121], [241, 96, 93], [254, 159, 109], [252, 253, 191]];
+const colours = Uint32Array.from({ length: 256 }, (_, shade) => {
+  const at = shade / 255 * 6, low = Math.min(Math.floor(at), 5);
+  const [red, green, blue] = stops[low].map((part, n) => Math.round(part + (at - low) * (stops[low + 1][n] - part)));
+  return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
+});
 function draw(canvas, shades, columns, x = 0) {
-  const context = canvas.getContext("2d"), image = context.createImageData(columns, bands);
+  const image = new ImageData(columns, bands), pixels = new Uint32Array(image.data.buffer);
   for (let column = 0; column < columns; column++)
-    for (let band = 0; band < bands; band++) {
-      const shade = shades[column * bands + band];
-      image.data.set(colours.subarray(4 * shade, 4 * shade + 4), 4 * ((bands - 1 - band) * columns + column));
-    }
-  context.putImageData(image, x, 0);
+    for (let band = 0; band < bands; band++) pixels[(bands - 1 - band) * columns + column] = colours[shades[column * bands + band]];
+  canvas.getContext("2d").putImageData(image, x, 0);
 }
 function scroll(canvas, shades) {
-  const context = canvas.getContext("2d"), last = canvas.width - 1;
-  context.drawImage(canvas, -1, 0);
-  draw(canvas, shades, 1, last);
+  canvas.getContext("2d").drawImage(canvas, -1, 0);
+  draw(canvas, shades, 1, canvas.width - 1);
 }
 
 // -- live sound
-let state = null, socket = null, startedHere = storage.started === "yes", changing = false, failure = "";
+let state = null, socket = null, changing = false, failure = "", startedHere = Boolean(sessionStorage.started);
 
 function watch() {
-  const wanted = !$("live").hidden && !document.hidden;
-  if (!wanted) { socket?.close(); socket = null; return; }
-  if (socket) return;
-  const opened = socket = new WebSocket(`${location.origin.replace("http", "ws")}/api/live/levels`);
-  opened.binaryType = "arraybuffer";
-  opened.onmessage = ({ data }) => {
-    if (typeof data === "string") return changing || render(JSON.parse(data));
-    const shades = new Uint8Array(data);
-    scroll($("before"), shades.subarray(0, bands));
-    scroll($("after"), shades.subarray(bands));
-  };
-  opened.onclose = () => {
-    if (socket !== opened) return;
-    socket = null;
-    setTimeout(() => api("/api/status").then(watch, () => setTimeout(watch, 2000)), 1000);
-  };
+  if ($("live").hidden || document.hidden) { socket?.close(); socket = null; }
+  else if (!socket) {
+    const opened = socket = link("/api/live/levels");
+    opened.onmessage = ({ data }) => {
+      if (typeof data === "string") return changing || render(JSON.parse(data));
+      ["before", "after"].forEach((name, side) => scroll($(name), new Uint8Array(data, side * bands, bands)));
+    };
+    opened.onclose = () => {
+      if (socket !== opened) return;
+      socket = null;
+      setTimeout(() => api("/api/status").finally(watch).catch(() => {}), 2000);
+    };
+  }
 }
 document.addEventListener("visibilitychange", watch);
 
-async function change(changes) {
-  changing = true;
-  $("switch").setAttribute("aria-busy", "true");
-  failure = "";
+let earlier = Promise.resolve(); // one after the other: a slider makes many
+const change = (changes) => earlier = earlier.then(() => makeChange(changes));
+async function makeChange(changes) {
+  [changing, failure] = [true, ""];
+  $("switch").setAttribute("aria-busy", true);
+  if (changes.on) [startedHere, sessionStorage.started] = [true, "yes"];
+  let now = null;
   try {
-    if (changes.on) storage.started = (startedHere = true) ? "yes" : "";
-    render(await send("/api/live", "PATCH", changes));
+    now = await api("/api/live", "PATCH", changes);
   } catch (error) {
     failure = error.message;
-    if (error.code) {
-      const now = await api("/api/live");
-      if (changes.on && now.on) startedHere = false; // another window was faster
-      render(now);
-    }
+    if (error.code) now = await api("/api/live");
+    if (changes.on && now?.on) startedHere = false; // another window was faster
   }
   changing = false;
   $("switch").removeAttribute("aria-busy");
+  if (now) render(now);
 }
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const changed = (changes) => change(state?.on ? { ...changes, restart: startedHere } : changes);
 
 function render(now) {
-  const { status, latency, choices } = now, on = now.on;
-  if (state?.on && !on && state.error !== now.error) refreshDevices();
-  state = now;
-  if (!on) startedHere = false;
-  $("switch").setAttribute("aria-checked", on);
-  $("switch-label").textContent = on ? "Live sound is on" : "Live sound is off";
-  $("route").textContent = on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
-  show("live-error", sentence((on && status.state !== "running" && status.state) || failure || now.error || ""));
-  $("elsewhere").hidden = !on || startedHere;
-  $("calls").hidden = on && now.virtual;
-  $("calls-help").hidden = !(on && now.virtual);
-  $("compare").disabled = !on;
+  const { status, latency, choices } = state = now;
+  if (!now.on) [startedHere, sessionStorage.started] = [false, ""];
+  $("switch").setAttribute("aria-checked", now.on);
+  $("switch-label").textContent = now.on ? "Live sound is on" : "Live sound is off";
+  $("route").textContent = now.on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
+  show("live-error", (now.on && status.state !== "running" && status.state) || failure || now.error);
+  show("warnings", now.on && status.warnings.join(" "));
+  $("elsewhere").hidden = !now.on || startedHere;
+  $("calls").hidden = now.on && now.virtual;
+  $("calls-help").hidden = !(now.on && now.virtual);
+  $("compare").disabled = !now.on;
   $("feedback").hidden = choices.output === "virtual-mic";
-  $("recorded").hidden = !now.recording || (on && choices.record);
-  $("recorded-in").textContent = now.recording ? `in ${now.recording}` : "";
-  for (const name of ["input", "output", "model", "latency"]) select($(name), choices[name === "latency" ? "latency_ms" : name]);
-  $("stereo").checked = choices.stereo;
-  $("record").checked = choices.record;
-  if (document.activeElement !== $("strength")) $("strength").value = 100 * choices.strength;
-  if (document.activeElement !== $("limit")) $("limit").value = choices.limit_db ?? 45;
+  $("recorded").hidden = !now.recording || (now.on && choices.record);
+  $("recorded-in").textContent = `in ${now.recording}`;
+  for (const name of ["input", "output", "model", "latency_ms"]) select($(name), choices[name]);
+  for (const name of ["stereo", "record"]) $(name).checked = choices[name];
+  for (const [name, value] of [["strength", 100 * choices.strength], ["limit", choices.limit_db ?? 45]])
+    if (document.activeElement !== $(name)) $(name).value = value;
   labelSliders();
-  for (const [side, level] of [["input", status?.input_db], ["output", status?.output_db]]) {
-    $(`${side}-db`).textContent = on ? decibels(level) : "";
-    $(`${side}-meter`).value = on ? level ?? -60 : -60;
+  for (const side of ["input", "output"]) {
+    const level = now.on ? status[`${side}_db`] : null, meter = $(`${side}-meter`);
+    $(`${side}-db`).textContent = now.on ? decibels(level) : "";
+    meter.setAttribute("aria-valuenow", Math.round(level ?? -60));
+    meter.firstElementChild.style.clipPath = `inset(0 ${Math.min(100, (level ?? -60) / -0.6)}% 0 0)`;
   }
-  $("removed").textContent = on && status.noise_removed_db !== null ? decibels(status.noise_removed_db) : "–";
-  $("latency-now").textContent = on ? `${(status.latency_ms ?? latency.total_ms).toFixed(0)} ms` : "–";
-  $("load").textContent = on ? `${(100 * status.load).toFixed(1)} %` : "–";
-  $("dropouts").textContent = !on ? "" : status.xruns_in_words === "none" ? "No drop-outs." : `Drop-outs: ${status.xruns_in_words}.`;
-  renderParts(on ? latency : null);
+  $("removed").textContent = now.on && status.noise_removed_db !== null ? decibels(status.noise_removed_db) : "–";
+  $("latency-now").textContent = now.on ? `${(status.latency_ms ?? latency.total_ms).toFixed(0)} ms` : "–";
+  $("load").textContent = now.on ? `${(100 * status.load).toFixed(1)} %` : "–";
+  $("dropouts").textContent = !now.on ? "" : status.xruns ? sentence(`${status.xruns_in_words}.`) : "No drop-outs.";
+  renderParts(now.on ? latency : {});
 }
 const causes = { source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser", buffer_ms: "buffer", sink_ms: "output" };
 function renderParts(latency) {
-  const box = $("parts");
-  const key = latency ? JSON.stringify(latency) : "";
-  if (box.dataset.key === key) return;
-  box.dataset.key = key;
-  box.replaceChildren();
-  if (!latency) return;
-  const bar = document.createElement("div");
-  bar.className = "bar";
-  box.append(bar);
-  Object.entries(causes).forEach(([name, cause], index) => {
+  const parts = Object.keys(causes).map((name, index) => {
     const piece = document.createElement("i"), words = document.createElement("span");
     piece.style.background = `var(--p${index})`;
-    words.append(piece.cloneNode(), `${cause} ${latency[name].toFixed(0)} ms`);
-    piece.style.flex = latency[name];
-    bar.append(piece);
-    box.append(words);
+    words.append(piece.cloneNode(), `${causes[name]} ${latency[name]?.toFixed(0)} ms`);
+    piece.style.flexGrow = latency[name];
+    return { piece, words };
   });
-  box.setAttribute("aria-label", `Where the latency comes from: ${[...box.querySelectorAll("span")].map((s) => s.textContent).join(", ")}`);
+  const text = parts.map(({ words }) => words.textContent).join(", ");
+  if ($("parts").ariaLabel === text) return;
+  $("parts").ariaLabel = text;
+  $("bar").replaceChildren(...parts.map(({ piece }) => piece));
+  $("causes").replaceChildren(...parts.map(({ words }) => words));
+  $("parts").hidden = !("sink_ms" in latency);
 }
 function labelSliders() {
   $("strength-text").textContent = `${$("strength").value} %`;
   $("limit-text").textContent = $("limit").value === "45" ? "no limit" : `${$("limit").value} dB`;
 }
 function select(box, value) {
-  const wanted = value === null ? "" : String(value);
+  const wanted = String(value ?? "");
   if (document.activeElement === box && box.value !== wanted && !changing) return;
   if (![...box.options].some((option) => option.value === wanted)) box.append(new Option(`${value} (not there now)`, wanted));
   box.value = wanted;
+}
+function fill(box, found, first) {
+  const options = [...first, ...found.map(({ name, label, default: usual }) => [name, usual ? `${label} (default)` : label])];
+  if (box.dataset.key === String(options)) return;
+  box.dataset.key = options;
+  const value = box.value;
+  box.replaceChildren(...options.map(([name, text]) => new Option(text, name)));
+  select(box, value);
 }
 async function refreshDevices() {
   const found = await api("/api/devices");
   fill($("input"), found.inputs, [["", "The system's microphone"]]);
   fill($("output"), found.outputs, [["", "The system's output"], ["virtual-mic", "Virtual microphone, for calls"]]);
 }
-function fill(box, devices, first) {
-  const options = [...first, ...devices.map((device) => [device.name, device.default ? `${device.label} (default)` : device.label])];
-  const key = JSON.stringify(options);
-  if (box.dataset.key === key) return;
-  box.dataset.key = key;
-  const value = box.value;
-  box.replaceChildren(...options.map(([name, text]) => new Option(text, name)));
-  select(box, value === "" ? null : value);
-}
-const changed = (changes) => change(state?.on ? { ...changes, restart: startedHere } : changes);
-$("switch").addEventListener("click", () => change({ on: !state?.on }));
-$("calls").addEventListener("click", () => change({ on: true, output: "virtual-mic", restart: startedHere }));
-for (const name of ["input", "output", "model"]) $(name).addEventListener("change", () => changed({ [name]: $(name).value || null }));
-$("latency").addEventListener("change", () => changed({ latency_ms: Number($("latency").value) || null }));
-for (const name of ["stereo", "record"]) $(name).addEventListener("change", () => changed({ [name]: $(name).checked }));
-for (const name of ["strength", "limit"]) $(name).addEventListener("input", labelSliders);
-$("strength").addEventListener("change", () => change({ strength: $("strength").value / 100 }));
-$("limit").addEventListener("change", () => change({ limit_db: $("limit").value === "45" ? null : Number($("limit").value) }));
-let holding = false;
+setInterval(() => socket && refreshDevices().catch(() => {}), 5000);
+on("switch", "click", () => change({ on: !state?.on }));
+on("calls", "click", () => change({ on: true, output: "virtual-mic", restart: startedHere }));
+for (const name of ["input", "output", "model"]) on(name, "change", () => changed({ [name]: $(name).value || null }));
+on("latency_ms", "change", () => changed({ latency_ms: Number($("latency_ms").value) || null }));
+for (const name of ["stereo", "record"]) on(name, "change", () => changed({ [name]: $(name).checked }));
+for (const name of ["strength", "limit"]) on(name, "input", labelSliders);
+on("strength", "change", () => change({ strength: $("strength").value / 100 }));
+on("limit", "change", () => change({ limit_db: $("limit").value === "45" ? null : Number($("limit").value) }));
 function hold(down) {
-  if (down === holding || !state?.on) return;
-  holding = down;
+  if (down === ($("compare").ariaPressed === "true") || !state?.on) return;
+  $("compare").ariaPressed = down;
   $("compare").textContent = down ? "You hear the original" : "Hold to hear the original";
-  send("/api/live", "PATCH", { bypassed: down }).catch(() => {});
+  api("/api/live", "PATCH", { bypassed: down }).catch(() => {});
 }
-$("compare").addEventListener("pointerdown", () => hold(true));
+on("compare", "pointerdown", () => hold(true));
 for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => hold(false));
-$("compare").addEventListener("keydown", (event) => { if (event.key === " " || event.key === "Enter") { event.preventDefault(); hold(true); } });
-for (const kind of ["keyup", "blur"]) $("compare").addEventListener(kind, () => hold(false));
-setInterval(() => { if (!$("live").hidden && !document.hidden) refreshDevices().catch(() => {}); }, 5000);
+on("compare", "keydown", (event) => { if (" Enter".includes(event.key)) { event.preventDefault(); hold(true); } });
+on("compare", "keyup blur", () => hold(false));
 
 // -- recordings
-let jobs = [], current = null, uploads = [], uploading = null;
+let jobs = [], current = null, uploading = null;
+const uploads = [];
 
 async function takeIn(files) {
   show("files-error", "");
   uploads.push(...files);
   while (uploads.length && !uploading) {
-    const file = uploading = uploads.shift();
-    try {
-      if (file.size > mostBytes) throw new Error(`${file.name}: a recording may have up to ${mostBytes / 1e6} MB here.`);
-      await upload(file);
-    } catch (error) { show("files-error", sentence(error.message)); }
+    uploading = uploads.shift();
+    await upload(uploading).catch((error) => show("files-error", `${uploading.name}: ${error.message}`));
     uploading = null;
-    refreshJobs();
+    await refreshJobs();
   }
 }
 const upload = (file) => new Promise((resolve, reject) => {
+  if (file.size > mostMb * 1e6) reject(new Error(`a recording may have up to ${mostMb} MB here.`));
   const request = new XMLHttpRequest();
   request.open("POST", `/api/files?name=${encodeURIComponent(file.name)}`);
-  request.setRequestHeader("content-type", "application/octet-stream");
   request.upload.onprogress = ({ loaded, total }) => { file.sent = loaded / total; renderJobs(); };
-  request.onload = () => request.status === 201 ? resolve() : reject(new Error(`${file.name}: ${JSON.parse(request.responseText || "{}").error ?? "it was refused."}`));
-  request.onerror = () => reject(new Error(`${file.name} could not be sent.`));
-  request.send(file);
+  request.onload = () => request.status === 201 ? resolve() : reject(new Error(JSON.parse(request.responseText).error));
+  request.onerror = () => reject(new Error("it could not be sent."));
+  if (file.size <= mostMb * 1e6) request.send(file);
 });
 async function refreshJobs() {
   jobs = (await api("/api/files")).files;
   renderJobs();
-  if (!current && jobs.some((job) => job.state === "ready")) play(jobs.find((job) => job.state === "ready"));
+  const ready = jobs.find((job) => job.state === "ready");
+  if (!current && ready) play(ready);
 }
-setInterval(() => { if (uploading || jobs.some((job) => ["waiting", "working", "uploading"].includes(job.state))) refreshJobs().catch(() => {}); }, 500);
+const isPending = (job) => ["uploading", "waiting", "working"].includes(job.state);
+setInterval(() => { if (uploading || jobs.some(isPending)) refreshJobs().catch(() => {}); }, 500);
 
-function words(job) {
-  if (job.state === "ready") return job.noise_removed_db === null ? "ready" : `${job.noise_removed_db.toFixed(0)} dB of noise taken off`;
-  return { uploading: "coming in", waiting: "waiting", working: `${(100 * job.progress).toFixed(0)} %`, failed: sentence(job.error ?? "") }[job.state];
-}
+const words = (job) => ({
+  sending: "being sent", waiting: "waiting", working: `${(100 * job.progress).toFixed(0)} %`, failed: sentence(job.error ?? ""),
+  ready: job.noise_removed_db > 0.5 ? `pauses ${job.noise_removed_db.toFixed(0)} dB quieter` : "ready",
+})[job.state];
 function renderJobs() {
-  const pending = [uploading, ...uploads].filter(Boolean).map((file) => ({ id: "", name: file.name, state: "sending", progress: file.sent ?? 0 }));
-  const shown = [...jobs.filter((job) => job.state !== "uploading"), ...pending];
-  const list = $("queue");
+  const sent = [uploading, ...uploads].filter(Boolean).map(({ name, sent: progress = 0 }) => ({ name, state: "sending", progress }));
+  const shown = [...jobs.filter((job) => job.state !== "uploading"), ...sent], list = $("queue");
   while (list.children.length > shown.length) list.lastChild.remove();
   shown.forEach((job, index) => {
-    let row = list.children[index];
-    if (!row) {
-      row = document.createElement("li");
-      row.innerHTML = '<button class="name"></button><progress max="1"></progress><span class="said"></span><button class="remove">Remove</button>';
-      row.querySelector(".name").addEventListener("click", () => play(row.job));
-      row.querySelector(".remove").addEventListener("click", () => remove(row.job));
-      list.append(row);
-    }
-    row.job = job;
-    row.className = `${job.state}${current && job.id === current.id ? " current" : ""}`;
+    const row = list.children[index] ?? list.appendChild($("row").content.firstElementChild.cloneNode(true));
     const [name, bar, said, away] = row.children;
-    if (name.textContent !== job.name) name.textContent = job.name;
+    row.className = job.id && job.id === current?.id ? `${job.state} current` : job.state;
+    name.textContent = bar.ariaLabel = job.name;
     name.disabled = job.state !== "ready";
+    name.onclick = () => play(job);
     bar.hidden = !["working", "sending"].includes(job.state);
     bar.value = job.progress;
-    bar.setAttribute("aria-label", `Progress of ${job.name}`);
-    said.textContent = job.state === "sending" ? "being sent" : words(job);
+    said.textContent = words(job);
     away.hidden = !job.id;
-    away.setAttribute("aria-label", `Remove ${job.name}`);
+    away.ariaLabel = `Remove ${job.name}`;
+    away.onclick = () => remove(job);
   });
 }
 async function remove(job) {
-  if (current?.id === job.id) { audio.pause(); audio.removeAttribute("src"); current = null; $("player").hidden = true; }
-  await api(`/api/files/${job.id}`, { method: "DELETE" }).catch(() => {});
+  if (current?.id === job.id) {
+    audio.removeAttribute("src");
+    audio.load();
+    current = null;
+    $("player").hidden = true;
+  }
+  await api(`/api/files/${job.id}`, "DELETE").catch(() => {});
   refreshJobs();
 }
-async function entriesOf(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+async function filesIn(entry) {
+  if (entry.isFile) return [await new Promise((...done) => entry.file(...done))];
   const reader = entry.createReader(), found = [];
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return (await Promise.all(found.map(entriesOf))).flat();
-    found.push(...some);
-  }
+  for (let some = [0]; some.length; found.push(...some)) some = await new Promise((...done) => reader.readEntries(...done));
+  return (await Promise.all(found.map(filesIn))).flat();
 }
 addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
@@ -306,37 +274,37 @@ addEventListener("drop", async (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
   choose($("tab-recordings"));
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  takeIn(entries.length ? (await Promise.all(entries.map(entriesOf))).flat() : event.dataTransfer.files);
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  takeIn(entries.length ? (await Promise.all(entries.map(filesIn))).flat() : event.dataTransfer.files);
 });
-$("choose").addEventListener("click", () => $("files").click());
-$("choose-folder").addEventListener("click", () => $("folder").click());
-for (const name of ["files", "folder"]) $(name).addEventListener("change", () => { takeIn([...$(name).files]); $(name).value = ""; });
+for (const name of ["files", "folder"]) {
+  on(`choose-${name}`, "click", () => $(name).click());
+  on(name, "change", () => { takeIn([...$(name).files]); $(name).value = ""; });
+}
 
 // Before is the left channel of the preview and after the right one: one player, so that both stand at the same sample.
 const audio = $("audio");
-let sound = null, hearAfter = true;
+let sound = null, hearsAfter = true;
 function connect() {
-  if (sound) return;
   const context = new AudioContext(), splitter = context.createChannelSplitter(2);
   context.createMediaElementSource(audio).connect(splitter);
-  sound = { context, gains: [0, 1].map((channel) => {
+  const gains = [0, 1].map((channel) => {
     const gain = context.createGain();
-    gain.channelCount = 1;
     splitter.connect(gain, channel);
     gain.connect(context.destination);
     return gain;
-  }) };
-  mix();
+  });
+  return { context, gains };
 }
-function mix() {
-  const wet = hearAfter ? $("file-strength").value / 100 : 0;
-  $("hear-before").setAttribute("aria-checked", !hearAfter);
-  $("hear-after").setAttribute("aria-checked", hearAfter);
-  $("hear-before").tabIndex = hearAfter ? -1 : 0;
-  $("hear-after").tabIndex = hearAfter ? 0 : -1;
+function mix(after = hearsAfter) {
+  hearsAfter = after;
+  const strength = $("file-strength").value / 100, wet = after ? strength : 0;
+  for (const [id, chosen] of [["hear-before", !after], ["hear-after", after]]) {
+    $(id).ariaChecked = chosen;
+    $(id).tabIndex = chosen ? 0 : -1;
+  }
   $("file-strength-text").textContent = `${$("file-strength").value} %`;
-  if (current) $("download").href = `/api/files/${current.id}/download?strength=${$("file-strength").value / 100}`;
+  $("download").href = `/api/files/${current?.id}/download?strength=${strength}`;
   sound?.gains.forEach((gain, channel) => gain.gain.setTargetAtTime(channel ? wet : 1 - wet, sound.context.currentTime, 0.008));
 }
 async function play(job) {
@@ -346,103 +314,91 @@ async function play(job) {
   audio.src = `/api/files/${job.id}/preview`;
   mix();
   renderJobs();
-  const answer = await fetch(`/api/files/${job.id}/picture`), shades = new Uint8Array(await answer.arrayBuffer());
+  const shades = new Uint8Array(await (await fetch(`/api/files/${job.id}/picture`)).arrayBuffer());
   const columns = shades.length / bands / 2;
-  ["file-before", "file-after"].forEach((name, index) => {
+  ["file-before", "file-after"].forEach((name, side) => {
     $(name).width = Math.max(1, columns);
-    if (columns) draw($(name), shades.subarray(index * columns * bands), columns);
+    if (columns) draw($(name), shades.subarray(side * columns * bands), columns);
   });
 }
-$("play").addEventListener("click", async () => {
-  connect();
+on("play", "click", async () => {
+  sound ??= connect();
+  mix();
   await sound.context.resume();
   if (audio.paused) audio.play(); else audio.pause();
 });
-for (const kind of ["play", "pause", "ended"]) audio.addEventListener(kind, () => {
-  $("play").textContent = audio.paused ? "Play" : "Pause";
-  $("play").setAttribute("aria-pressed", !audio.paused);
-});
+on("audio", "play pause ended", () => { $("play").textContent = audio.paused ? "Play" : "Pause"; });
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-for (const kind of ["timeupdate", "durationchange"]) audio.addEventListener(kind, () => {
+on("audio", "timeupdate durationchange", () => {
   const length = audio.duration || 0;
-  if (length) $("position").value = 1000 * audio.currentTime / length;
-  $("position").setAttribute("aria-valuetext", `${clock(audio.currentTime)} of ${clock(length)}`);
-  $("time").textContent = `${clock(audio.currentTime)} / ${clock(length)}`;
+  $("position").value = length && 1000 * audio.currentTime / length;
+  $("time").textContent = $("position").ariaValueText = `${clock(audio.currentTime)} / ${clock(length)}`;
 });
-$("position").addEventListener("input", () => { if (audio.duration) audio.currentTime = $("position").value / 1000 * audio.duration; });
-for (const [id, after] of [["hear-before", false], ["hear-after", true]]) {
-  $(id).addEventListener("click", () => { hearAfter = after; mix(); });
-  $(id).addEventListener("keydown", (event) => {
-    if (event.key.startsWith("Arrow")) { hearAfter = !hearAfter; mix(); $(hearAfter ? "hear-after" : "hear-before").focus(); }
+on("position", "input", () => { audio.currentTime = $("position").value / 1000 * (audio.duration || 0); });
+for (const id of ["hear-before", "hear-after"]) {
+  on(id, "click", () => mix(id === "hear-after"));
+  on(id, "keydown", ({ key }) => {
+    if (key.startsWith("Arrow")) { mix(!hearsAfter); $(hearsAfter ? "hear-after" : "hear-before").focus(); }
   });
 }
-$("file-strength").addEventListener("input", () => { hearAfter = true; mix(); });
+on("file-strength", "input", () => mix(true));
 
 // -- the browser's microphone
 let trial = null;
 async function startTrial() {
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: { noiseSuppression: false, echoCancellation: false, autoGainControl: false, channelCount: 1 } });
-  const context = new AudioContext({ latencyHint: "interactive" });
+  const wishes = { noiseSuppression: false, echoCancellation: false, autoGainControl: false, channelCount: 1 };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: wishes }), context = new AudioContext();
   await context.audioWorklet.addModule("/static/worklet.js");
   const node = new AudioWorkletNode(context, "through-rtden", { channelCount: 1, channelCountMode: "explicit" });
-  const link = new WebSocket(`${location.origin.replace("http", "ws")}/api/trial`);
-  link.binaryType = "arraybuffer";
-  trial = { stream, context, link };
-  link.onopen = () => { link.send(JSON.stringify({ rate_hz: context.sampleRate })); tellStrength(); };
-  link.onmessage = ({ data }) => {
-    if (typeof data === "string") $("trial-state").textContent = `On: the denoiser delays by ${JSON.parse(data).latency_ms.toFixed(0)} ms, the way there and back comes on top.`;
-    else node.port.postMessage(data, [data]);
+  const opened = link("/api/trial");
+  opened.onopen = () => { opened.send(JSON.stringify({ rate_hz: context.sampleRate })); tellStrength(); };
+  opened.onmessage = ({ data }) => {
+    if (typeof data !== "string") return node.port.postMessage(data, [data]);
+    show("trial-state", `on: the denoiser delays by ${JSON.parse(data).latency_ms.toFixed(0)} ms; the way there and back adds to it`);
   };
-  link.onclose = ({ reason }) => { if (trial) { stopTrial(); show("trial-error", sentence(reason || "the connection ended.")); } };
-  node.port.onmessage = ({ data }) => { if (link.readyState === 1 && link.bufferedAmount < 65536) link.send(data); };
+  opened.onclose = ({ reason }) => { if (trial) { stopTrial(); show("trial-error", reason || "the connection ended."); } };
+  node.port.onmessage = ({ data }) => { if (opened.readyState === 1 && opened.bufferedAmount < 65536) opened.send(data); };
   context.createMediaStreamSource(stream).connect(node).connect(context.destination);
+  trial = { stream, context, opened };
 }
 function stopTrial() {
-  const ended = trial;
+  const { stream, context, opened } = trial;
   trial = null;
-  ended.link.close();
-  ended.context.close();
-  ended.stream.getTracks().forEach((track) => track.stop());
-  renderTrial();
-  $("trial-state").textContent = "Off";
-}
-function renderTrial() {
-  $("trial-switch").textContent = trial ? "Stop" : "Start";
-  $("trial-switch").setAttribute("aria-pressed", Boolean(trial));
+  opened.close();
+  context.close();
+  stream.getTracks().forEach((track) => track.stop());
+  $("trial-switch").textContent = "Start";
+  show("trial-state", "off");
 }
 const tellStrength = () => {
   $("trial-strength-text").textContent = `${$("trial-strength").value} %`;
-  if (trial?.link.readyState === 1) trial.link.send(JSON.stringify({ strength: $("trial-strength").value / 100 }));
+  if (trial?.opened.readyState === 1) trial.opened.send(JSON.stringify({ strength: $("trial-strength").value / 100 }));
 };
-$("trial-strength").addEventListener("input", tellStrength);
-$("trial-switch").addEventListener("click", async () => {
+on("trial-strength", "input", tellStrength);
+const refusals = { NotAllowedError: "the browser was not allowed to use the microphone.", NotFoundError: "this device has no microphone." };
+on("trial-switch", "click", () => {
   show("trial-error", "");
   if (trial) return stopTrial();
-  $("trial-state").textContent = "Starting";
-  try { await startTrial(); } catch (error) {
-    $("trial-state").textContent = "Off";
-    show("trial-error", error.name === "NotAllowedError" ? "The browser was not allowed to use the microphone." : error.name === "NotFoundError" ? "This device has no microphone." : error.message);
-  }
-  renderTrial();
+  $("trial-switch").textContent = "Stop";
+  startTrial().catch((error) => {
+    $("trial-switch").textContent = "Start";
+    show("trial-error", refusals[error.name] ?? error.message);
+  });
 });
-if (!navigator.mediaDevices) {
-  $("trial-help").hidden = false;
-  $("trial-host").textContent = location.hostname;
-  $("trial-switch").disabled = true;
-}
+$("trial-help").hidden = Boolean(navigator.mediaDevices);
+$("trial-switch").disabled = !navigator.mediaDevices;
+$("trial-host").textContent = location.hostname;
 
 // -- begin
 async function begin() {
   const status = await api("/api/status");
-  bands = status.bands;
-  mostBytes = status.most_mb * 1e6;
-  $("most-mb").textContent = status.most_mb;
-  fill($("model"), status.models.map((name) => ({ name, label: name })), [["", "Default"]]);
-  for (const name of ["before", "after"]) draw($(name), new Uint8Array($(name).width * bands), $(name).width);
-  await refreshDevices().catch((error) => show("live-error", sentence(error.message)));
+  [bands, mostMb] = [status.bands, status.most_mb];
+  $("most-mb").textContent = mostMb;
+  fill($("model"), status.models.map((name) => ({ name, label: name })), [["", "The usual one"]]);
+  await refreshDevices().catch((error) => { failure = error.message; });
   render(status.live);
-  choose($(storage.tab ?? "tab-live"));
+  choose($(sessionStorage.tab ?? "tab-live"));
   refreshJobs();
 }
-if (location.hash.startsWith("#token=")) logIn(decodeURIComponent(location.hash.slice(7)));
+if (location.hash.startsWith("#token=")) logIn(decodeURIComponent(location.hash.slice(7))).then(() => begin().catch(() => {}));
 else begin().catch(() => {});

@@ -1,0 +1,94 @@
+"""Screenshots of the page for the documentation: desktop, phone, dark, recordings.
+
+Run ``python bench/screenshots.py docs/images``: a private PulseAudio server plays the bundled noisy
+recording to `rtden ui`, and a headless Chromium looks at it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from browser import Server, open_browser
+from pulse import RATE_HZ, PulseServer
+
+NOISY = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
+VIEWS = {"desktop": (1120, 760, False), "dark": (1120, 760, True), "phone": (390, 1190, False)}
+FILL_SECONDS = 17.0
+"""Until the scrolling spectrograms are full."""
+
+
+def main(folder: Path) -> None:
+    """Write the screenshots into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        talk = home / "talk in the kitchen.flac"
+        samples, rate_hz = soundfile.read(NOISY, dtype="float32")
+        once = soxr.resample(samples, rate_hz, RATE_HZ)
+        soundfile.write(talk, once, RATE_HZ)
+        soundfile.write(home / "noisy.wav", np.tile(once, 20), RATE_HZ)
+        pulse = PulseServer(home, ("speaker", "cable"))
+        pulse.pactl("load-module", "module-remap-source", "master=cable.monitor", *_named("Desk"))
+        server = Server(pulse.env)
+        driver = open_browser(home / "browser", env=pulse.env)
+        try:
+            driver.get(server.address)
+            playing = pulse.play(home / "noisy.wav", "cable")
+            _live(driver, folder)
+            playing.terminate()
+            _recordings(driver, folder, talk)
+        finally:
+            driver.quit()
+            server.stop()
+            pulse.stop()
+
+
+def _named(name: str) -> tuple[str, str]:
+    return "source_name=desk", f"source_properties=\"device.description='{name} microphone'\""
+
+
+def _live(driver: Any, folder: Path) -> None:
+    time.sleep(2)
+    for script in (
+        "const o = document.getElementById('input'); o.value = 'desk';"
+        "o.dispatchEvent(new Event('change'))",
+        "document.getElementById('switch').click()",
+    ):
+        driver.execute_script(script)
+        time.sleep(2)
+    time.sleep(FILL_SECONDS)
+    for name, (width, height, dark) in VIEWS.items():
+        _show(driver, width, height, dark=dark)
+        time.sleep(1)
+        driver.save_screenshot(str(folder / f"page-{name}.png"))
+
+
+def _recordings(driver: Any, folder: Path, talk: Path) -> None:
+    _show(driver, 1120, 860, dark=False)
+    driver.execute_script("document.getElementById('switch').click()")
+    driver.find_element("id", "tab-recordings").click()
+    driver.find_element("id", "files").send_keys(str(talk))
+    while not driver.find_element("id", "playing").text:
+        time.sleep(0.2)
+    time.sleep(1)
+    driver.find_element("id", "play").click()
+    time.sleep(3)
+    driver.save_screenshot(str(folder / "page-recordings.png"))
+
+
+def _show(driver: Any, width: int, height: int, *, dark: bool) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
