@@ -1,7 +1,8 @@
-"""What of a machine matters to rtden, looked at one by one: each finding is ok, a warning or a failure, and says what to do."""
+"""What of a machine matters to rtden: each finding is ok, a warning or a failure, and says what to do."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -24,9 +25,10 @@ from rtden.live.devices import (
     find_device,
     list_devices,
     load_portaudio,
+    server_devices,
 )
 from rtden.live.presets import HIGHEST_LOAD, load, time_steps
-from rtden.live.pulse import Kind
+from rtden.live.pulse import Connection, Kind, load_libpulse
 from rtden.model import find_model, list_models, load_spec
 from rtden.quiet import quiet_stderr
 from rtden.settings import HOPS_PER_STEP
@@ -40,6 +42,12 @@ RUNTIME_PACKAGES = {
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
 SLOW_GOVERNORS = {"powersave"}
+ABILITIES = {
+    **{"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"},
+    **{"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"},
+}
+"""Linux's names of instructions, and those that people know."""
+DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Finding:
 
 
 def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
-    """Yield the findings about this machine, one by one, as they are made (the benchmark, last, takes a second)."""
+    """Yield the findings about this machine as they are made; the benchmark, last, takes a second."""
     looks: tuple[Callable[[], Finding | list[Finding]], ...] = (
         system,
         python,
@@ -68,13 +76,14 @@ def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
         portaudio,
         sound_server,
         default_devices,
-        governor,
+        processor,
         realtime_limit,
         memory,
         *((benchmark,) if with_benchmark else ()),
     )
     for look in looks:
-        found = look()
+        with quiet_stderr():  # runtimes and sound systems talk there
+            found = look()
         yield from found if isinstance(found, list) else [found]
 
 
@@ -95,11 +104,8 @@ def _system_name() -> str:
 
 def python() -> Finding:
     """Return rtden's version and Python's."""
-    return Finding(
-        "Python",
-        "ok",
-        f"{platform.python_version()}, rtden {_version('rtden')}, {_short(sys.executable)}",
-    )
+    found = f"{platform.python_version()}, rtden {_version('rtden')}, {_short(sys.executable)}"
+    return Finding("Python", "ok", found)
 
 
 def runtime() -> Finding:
@@ -112,12 +118,8 @@ def runtime() -> Finding:
     numpy_version = _version("numpy")
     found = f"{package} {_version(package)}, numpy {numpy_version}"
     if name == "tflite_runtime" and int(numpy_version.split(".")[0]) >= 2:
-        return Finding(
-            "runtime",
-            "fail",
-            found,
-            "tflite-runtime needs an older numpy: run 'pip install \"numpy<2\"'.",
-        )
+        advice = "tflite-runtime needs an older numpy: run 'pip install \"numpy<2\"'."
+        return Finding("runtime", "fail", found, advice)
     return Finding("runtime", "ok", found)
 
 
@@ -130,12 +132,10 @@ def models() -> list[Finding]:
         except ModelError as error:
             findings.append(Finding(f"model {name}", "fail", "cannot be used", str(error)))
         else:
-            findings.append(
-                Finding(f"model {name}", "ok", f"checksum {spec.sha256[:12]} matches, loads")
-            )
-    return findings or [
-        Finding("models", "fail", "none", "rtden's installation is not complete: install it again.")
-    ]
+            found = f"checksum {spec.sha256[:12]} matches, loads"
+            findings.append(Finding(f"model {name}", "ok", found))
+    advice = "rtden's installation is not complete: install it again."
+    return findings or [Finding("models", "fail", "none", advice)]
 
 
 def packages() -> Finding:
@@ -144,51 +144,51 @@ def packages() -> Finding:
 
     found = f"soundfile {_version('soundfile')} (libsndfile {soundfile.__libsndfile_version__})"
     if importlib.util.find_spec("soxr") is None:
-        return Finding(
-            "sound files",
-            "warn",
-            f"{found}, no soxr",
-            "recordings of other rates than 22050 Hz are resampled by a shorter filter; for the steep one run 'pip install soxr'.",
+        advice = (
+            "files of other rates than 22050 Hz are resampled by a shorter filter; "
+            "for the steep one run 'pip install soxr'."
         )
+        return Finding("sound files", "warn", f"{found}, no soxr", advice)
     return Finding("sound files", "ok", f"{found}, soxr {_version('soxr')}")
 
 
 def portaudio() -> Finding:
-    """Return whether PortAudio, which reaches the sound devices, is there."""
+    """Return whether PortAudio is there, which reaches sound devices where no sound server runs."""
     try:
         sounddevice = load_portaudio()
     except DeviceError as error:
-        return Finding("PortAudio", "fail", "missing", str(error))
-    return Finding(
-        "PortAudio",
-        "ok",
-        f"{sounddevice.get_portaudio_version()[1].split(',')[0]}, sounddevice {_version('sounddevice')}",
-    )
+        state: State = "warn" if server_devices() else "fail"
+        return Finding("PortAudio", state, "missing", str(error))
+    version = sounddevice.get_portaudio_version()[1].split(",")[0]
+    return Finding("PortAudio", "ok", f"{version}, sounddevice {_version('sounddevice')}")
 
 
 def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/snd")) -> Finding:
     """Return which sound server answers, and whether ALSA's devices may be used where none does."""
-    folder = runtime_folder or Path(
-        os.environ.get(
-            "XDG_RUNTIME_DIR", f"/run/user/{os.getuid() if hasattr(os, 'getuid') else 0}"
-        )
-    )
-    running = [
-        name
-        for name, place in (("PipeWire", "pipewire-0"), ("PulseAudio's protocol", "pulse/native"))
-        if (folder / place).exists()
-    ]
-    if running:
-        return Finding("sound server", "ok", " and ".join(running))
+    name = "sound server"
+    with contextlib.suppress(DeviceError), Connection() as connection:
+        return Finding(name, "ok", connection.server().name)
+    own = f"/run/user/{os.getuid() if hasattr(os, 'getuid') else 0}"
+    folder = runtime_folder or Path(os.environ.get("XDG_RUNTIME_DIR", own))
+    places = (("PipeWire", "pipewire-0"), ("PulseAudio", "pulse/native"))
+    if found := [server for server, place in places if (folder / place).exists()]:
+        try:
+            load_libpulse()
+        except DeviceError:
+            advice = (
+                "run 'sudo apt install libpulse0' (or 'libasound2-plugins', ALSA's own way to the "
+                "server, without names of devices)."
+            )
+            return Finding(name, "fail", f"{found[0]} runs, and libpulse is missing", advice)
+        if found == ["PipeWire"]:
+            advice = "run 'sudo apt install pipewire-pulse' and log in again."
+            return Finding(name, "warn", f"{found[0]} without pipewire-pulse", advice)
+        return Finding(name, "warn", f"{found[0]} does not answer", "log in again.")
     closed = [path for path in devices.glob("pcm*") if not os.access(path, os.R_OK | os.W_OK)]
     if closed:
-        return Finding(
-            "sound server",
-            "warn",
-            f"none, and {closed[0]} may not be opened",
-            "run 'sudo usermod -aG audio $USER' and log in again.",
-        )
-    return Finding("sound server", "ok", "none, sound goes straight to the devices")
+        advice = "run 'sudo usermod -aG audio $USER' and log in again."
+        return Finding(name, "warn", f"none, and {closed[0]} may not be opened", advice)
+    return Finding(name, "ok", "none, sound goes straight to the devices")
 
 
 def default_devices() -> list[Finding]:
@@ -201,53 +201,71 @@ def default_devices() -> list[Finding]:
 
 
 def default_device(kind: Kind, devices: list[Device]) -> Finding:
-    """Return a default device and the sample rates at which it opens."""
+    """Return a default device, and its rate or those at which PortAudio opens it."""
     name = DEFAULT_NAMES[kind]
     try:
         device = find_device(name, kind, devices)
     except DeviceError as error:
         return Finding(name, "warn", "none", str(error))
+    if device.server:
+        found = f"{device}, {device.rate_hz} Hz, {device.channels(kind)} channels"
+        if not device.server.muted:
+            return Finding(name, "ok", found)
+        what = "source" if kind == "input" else "sink"
+        advice = f"run 'pactl set-{what}-mute {device.server.name} 0'."
+        return Finding(name, "warn", f"{found}, muted", advice)
+    rates_hz, reason = _rates_hz(device, kind)
+    if rates_hz:
+        return Finding(name, "ok", f"{device}, opens at {', '.join(map(str, rates_hz))} Hz")
+    advice = "close the program that uses it, or choose another with 'rtden devices'."
+    return Finding(name, "fail", f"{device} opens at no rate ({reason})", advice)
+
+
+def _rates_hz(device: Device, kind: Kind) -> tuple[list[int], str]:
+    """Return the rates at which PortAudio opens a device, and why it does not at another."""
     sounddevice = load_portaudio()
-    check = (
-        sounddevice.check_input_settings if kind == "input" else sounddevice.check_output_settings
-    )
-    rates_hz, reason = [], ""
+    check = getattr(sounddevice, f"check_{kind}_settings")
+    rates_hz, reason, channels = [], "", min(2, device.channels(kind))
     for rate_hz in sorted({device.rate_hz, *FALLBACK_RATES_HZ}):
+        options = {"channels": channels, "dtype": "float32", "samplerate": rate_hz}
         try:
             with quiet_stderr():
-                check(
-                    device=device.index,
-                    channels=min(2, device.channels(kind)),
-                    dtype="float32",
-                    samplerate=rate_hz,
-                )
-            rates_hz.append(str(rate_hz))
+                check(device=device.index, **options)
+            rates_hz.append(rate_hz)
         except (sounddevice.PortAudioError, ValueError) as error:
             reason = str(error)
-    if not rates_hz:
-        return Finding(
-            name,
-            "fail",
-            f"{device} opens at no rate ({reason})",
-            "close the program that uses it, or choose another with 'rtden devices'.",
-        )
-    return Finding(name, "ok", f"{device}, opens at {', '.join(rates_hz)} Hz")
+    return rates_hz, reason
 
 
-def governor(folder: Path = Path("/sys/devices/system/cpu")) -> Finding:
-    """Return how the processor chooses its speed."""
-    names = {
-        path.read_text(encoding="ascii").strip()
-        for path in folder.glob("cpu[0-9]*/cpufreq/scaling_governor")
-    }
-    cores = f"{os.cpu_count()} cores"
-    if not names:
-        return Finding("processor", "ok", f"{cores}, no governor")
-    found = f"{cores}, governor {', '.join(sorted(names))}"
-    if names & SLOW_GOVERNORS:
-        advice = "the processor stays slow: run 'echo ondemand | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor'."
-        return Finding("processor", "warn", found, advice)
-    return Finding("processor", "ok", found)
+def processor(
+    folder: Path = Path("/sys/devices/system/cpu"), cpuinfo: Path = Path("/proc/cpuinfo")
+) -> Finding:
+    """Return what the processor can do, and how it chooses its speed."""
+    found = f"{os.cpu_count()} cores{_abilities(cpuinfo)}"
+    paths = folder.glob("cpu[0-9]*/cpufreq/scaling_governor")
+    names = {path.read_text(encoding="ascii").strip() for path in paths}
+    found += f", governor {', '.join(sorted(names))}" if names else ", no governor"
+    if not names & SLOW_GOVERNORS:
+        return Finding("processor", "ok", found)
+    advice = (
+        "the processor stays slow: run 'echo ondemand | sudo tee "
+        "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor'."
+    )
+    return Finding("processor", "warn", found, advice)
+
+
+def _abilities(cpuinfo: Path) -> str:
+    """Return which instructions that int8 networks profit from the processor has, from Linux's list."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    listed = [line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))]
+    words = set(listed[0].split()) if listed else set()
+    has = [title for flag, title in ABILITIES.items() if flag in words]
+    if not words & set(DOT_PRODUCTS):
+        has.append("no int8 dot product (int8 networks gain little)")
+    return f", {', '.join(has)}" if words else ""
 
 
 def realtime_limit() -> Finding:
@@ -258,32 +276,27 @@ def realtime_limit() -> Finding:
 
     limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[1]
     if limit or os.geteuid() == 0:
-        return Finding(
-            "real-time", "ok", "allowed" if limit <= 0 else f"allowed up to priority {limit}"
-        )
-    advice = "for fewer drop-outs: 'echo \"@audio - rtprio 20\" | sudo tee /etc/security/limits.d/rtden.conf', 'sudo usermod -aG audio $USER', log in again."
+        found = "allowed" if limit <= 0 else f"allowed up to priority {limit}"
+        return Finding("real-time", "ok", found)
+    advice = (
+        'for fewer drop-outs: \'echo "@audio - rtprio 20" | sudo tee '
+        "/etc/security/limits.d/rtden.conf', 'sudo usermod -aG audio $USER', log in again."
+    )
     return Finding("real-time", "warn", "not allowed; --realtime has no effect", advice)
 
 
 def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     """Return how much memory is free."""
     try:
-        lines = dict(
-            line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines()
-        )
-        free_mb, total_mb = (
-            int(lines[name].split()[0]) // 1024 for name in ("MemAvailable", "MemTotal")
-        )
+        text = meminfo.read_text(encoding="ascii")
+        lines = dict(line.split(":", 1) for line in text.splitlines())
+        free_mb, total_mb = (int(lines[n].split()[0]) // 1024 for n in ("MemAvailable", "MemTotal"))
     except (OSError, KeyError, ValueError):
         return Finding("memory", "ok", "the system does not tell")
     found = f"{free_mb} MiB free of {total_mb} MiB"
     if free_mb < LITTLE_MEMORY_MB:
-        return Finding(
-            "memory",
-            "warn",
-            found,
-            f"rtden needs up to {LITTLE_MEMORY_MB} MiB: close other programs.",
-        )
+        advice = f"rtden needs up to {LITTLE_MEMORY_MB} MiB: close other programs."
+        return Finding("memory", "warn", found, advice)
     return Finding("memory", "ok", found)
 
 
@@ -293,45 +306,30 @@ def benchmark() -> Finding:
         times = time_steps(None, 1, seconds=BENCHMARK_SECONDS)
         spec = load_spec(find_model())
     except ModelError:
-        return Finding(
-            "benchmark", "fail", "not run", "the default model cannot be used, see above."
-        )
+        advice = "the default model cannot be used, see above."
+        return Finding("benchmark", "fail", "not run", advice)
     p50_ms, p99_ms = 1000.0 * np.percentile(times, (50, 99))
     real_time_factor = p50_ms / 1000.0 * spec.rate_hz / spec.hop
-    found = f"{spec.name} at hops_per_step 1: {p50_ms:.2f} ms a step (p99 {p99_ms:.2f}), headroom {1.0 / real_time_factor:.1f} x"
+    found = (
+        f"{spec.name} at one hop per step: {p50_ms:.2f} ms a step (p99 {p99_ms:.2f}), "
+        f"headroom {1.0 / real_time_factor:.1f} x"
+    )
     if real_time_factor <= HIGHEST_LOAD:
         return Finding("benchmark", "ok", found)
     slowest = load(None, HOPS_PER_STEP[-1], seconds=0.2)
     if slowest > 1.0:
-        return Finding(
-            "benchmark",
-            "fail",
-            f"{found}, {1 / slowest:.1f} x at hops_per_step 8",
-            "this machine cannot denoise live; files work.",
-        )
-    return Finding(
-        "benchmark",
-        "warn",
-        found,
-        "use 'rtden live --preset auto', which takes more frames at a time.",
-    )
+        found += f", {1 / slowest:.1f} x at {HOPS_PER_STEP[-1]}"
+        return Finding("benchmark", "fail", found, "no live sound on this machine; files work.")
+    advice = "use 'rtden live --preset auto', which takes more hops per step."
+    return Finding("benchmark", "warn", found, advice)
 
 
 def to_report(findings: list[Finding]) -> dict[str, Any]:
     """Return findings as one object, for JSON."""
-    worst = next(
-        (
-            state
-            for state in ("fail", "warn")
-            if any(finding.state == state for finding in findings)
-        ),
-        "ok",
-    )
-    return {
-        "rtden": _version("rtden"),
-        "state": worst,
-        "findings": [finding.to_dict() for finding in findings],
-    }
+    states = {finding.state for finding in findings}
+    worst = next((state for state in ("fail", "warn") if state in states), "ok")
+    found = [finding.to_dict() for finding in findings]
+    return {"rtden": _version("rtden"), "state": worst, "findings": found}
 
 
 def _version(package: str) -> str:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rtden.app.options import (
-    BufferOption,
-    FullBandOption,
-    LatencyOption,
-    LimitOption,
-    LiveAdvanceOption,
-    ModelOption,
-    PresetOption,
-    SourceOption,
-    StatusOption,
-    StereoOption,
-    StrengthOption,
-    TargetOption,
-    one_sentence,
-    screen,
-)
+from rtden.app.options import one_sentence, screen
+
+DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
+"""Options that a service starts with; the user's come later and win."""
 
 service = typer.Typer(
     help="Run 'rtden live' as a systemd user service, from boot on.",
@@ -31,21 +19,55 @@ service = typer.Typer(
 )
 
 
+def _checked(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return options of `rtden live`, refused if wrong, with whole paths: a service has another folder.
+
+    Raises
+    ------
+    SettingsError, ModelError
+        If an option or its value does not fit.
+    """
+    from rtden.app.live import live
+    from rtden.errors import SettingsError
+    from rtden.live.endpoints import is_audio_file
+    from rtden.live.presets import check_name
+    from rtden.model import find_model
+    from rtden.settings import Settings
+
+    command = typer.Typer(add_completion=False)
+    command.command()(live)
+    try:
+        parsed = typer.main.get_command(command).make_context("live", list(options))
+    except Exception as error:  # of click, or of typer's own copy of it
+        if not hasattr(error, "format_message"):
+            raise
+        reason = error.format_message().rstrip(".")
+        raise SettingsError(f"'rtden live' refuses its options: {reason}.") from None
+    given = parsed.params
+    Settings(
+        strength=given["strength"],
+        limit_db=given["limit_db"],
+        hops_per_step=given["hops_per_step"] or 1,
+    )
+    check_name(given["preset"])
+    model = find_model(given["model"])
+    whole = (
+        {given["model"]: str(model.resolve())} if given["model"] not in (None, model.stem) else {}
+    )
+    places = [name for name in (given["source"], given["target"]) if is_audio_file(name)]
+    whole |= {
+        str(place): str(Path(place).resolve()) for place in (*places, given["record"]) if place
+    }
+    return tuple(whole.get(word, word) for word in options)
+
+
 @service.command("install")
 @one_sentence
 def service_install(
-    source: SourceOption = "mic",
-    target: TargetOption = "speakers",
-    model: ModelOption = None,
-    strength: StrengthOption = 1.0,
-    limit_db: LimitOption = math.inf,
-    hops_per_step: LiveAdvanceOption = None,
-    latency_ms: LatencyOption = None,
-    buffer_ms: BufferOption = None,
-    preset: PresetOption = "auto",
-    stereo: StereoOption = False,
-    full_band: FullBandOption = True,
-    status_seconds: StatusOption = 600.0,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(help="Options of 'rtden live', after --.", show_default=False),
+    ] = None,
     alsa: Annotated[
         bool,
         typer.Option(
@@ -57,40 +79,14 @@ def service_install(
         bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")
     ] = False,
 ) -> None:
-    """Write the unit, start it now and at every boot. The options are those of 'rtden live'; real-time priority is asked for."""
-    from rtden.app.systemd import Unit, install, linger_command, steps, this_program, unit_path
-    from rtden.live.presets import check_name
-    from rtden.model import find_model
-    from rtden.settings import Settings
+    """Write the unit, start it now and at every boot: rtden service install -- --in usb --out headset.
 
-    Settings(
-        strength=strength,
-        limit_db=limit_db,
-        hops_per_step=1 if hops_per_step is None else hops_per_step,
-    )
-    check_name(preset)
-    path = find_model(model)
-    given: dict[str, object] = {
-        "--in": source,
-        "--out": target,
-        # A service has a folder of its own: a path from here would not be found.
-        "--model": model if model is None or path.stem == model else path.resolve(),
-        "--strength": strength if strength != 1.0 else None,
-        "--limit-db": limit_db if limit_db != math.inf else None,
-        "--hops-per-step": hops_per_step,
-        "--latency-ms": latency_ms,
-        "--buffer-ms": buffer_ms,
-        "--preset": preset,
-        "--status-seconds": f"{status_seconds:g}",
-    }
-    options = [
-        word
-        for option, value in given.items()
-        if value is not None
-        for word in (option, str(value))
-    ]
-    options += ["--stereo"] * stereo + ["--no-fullband"] * (not full_band)
-    unit = Unit(program=this_program(), options=(*options, "--realtime"), alsa=alsa)
+    Without such options: --preset auto --status-seconds 600 --realtime.
+    """
+    from rtden.app.systemd import Unit, install, linger_command, steps, this_program, unit_path
+
+    checked = _checked((*DEFAULTS, *(options or ())))
+    unit = Unit(program=this_program(), options=checked, alsa=alsa)
     if dry_run:
         print(f"# {unit_path()}\n{unit.to_text()}")
         for command in (*steps(), linger_command()):
