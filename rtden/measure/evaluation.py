@@ -15,7 +15,7 @@ NOISY, CLEAN = "noisy", "clean"
 WER = "WER (%)"
 HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WER)
 """The metrics that are also given by SNR and by noise."""
-IN_THE_LOSS = ("PESQ-WB", "STOI", "ESTOI", "SIG", "BAK", "OVRL")
+IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
 """rtden's training loss has a model of these: they are no independent judges of its networks."""
 RESAMPLINGS = 2000
 CONFIDENCE_PERCENT = 95.0

@@ -88,13 +88,13 @@ def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
         return math.nan
 
 
-def stoi(clean: Array, estimate: Array, rate_hz: int, *, extended: bool = False) -> float:
-    """Return STOI (Taal et al., 2011; 0 to 1), by the package `pystoi`; NaN for too little speech.
+def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
+    """Return extended STOI (Jensen and Taal, 2016; 0 to 1); NaN for too little speech.
 
     Raises
     ------
     MissingPackageError
-        If the package is not installed.
+        If the package `pystoi` is not installed.
     """
     try:
         import pystoi
@@ -103,14 +103,9 @@ def stoi(clean: Array, estimate: Array, rate_hz: int, *, extended: bool = False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            return float(pystoi.stoi(clean, estimate, rate_hz, extended=extended))
+            return float(pystoi.stoi(clean, estimate, rate_hz, extended=True))
         except (RuntimeWarning, ValueError):  # too little speech
             return math.nan
-
-
-def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
-    """Return extended STOI (Jensen and Taal, 2016; 0 to 1), as :func:`stoi` does."""
-    return stoi(clean, estimate, rate_hz, extended=True)
 
 
 def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:

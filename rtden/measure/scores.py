@@ -55,7 +55,6 @@ def _si_sdr_db(clean: Array, estimate: Array) -> float:
 ONNX = ("speechmos", "onnxruntime")
 METERS = (
     Meter(("PESQ-WB",), ("pesq",), "eval", lambda *signals: (measures.pesq_wb(*signals),)),
-    Meter(("STOI",), ("pystoi",), "eval", lambda *signals: (measures.stoi(*signals),)),
     Meter(("ESTOI",), ("pystoi",), "eval", lambda *signals: (measures.estoi(*signals),)),
     Meter(("SI-SDR (dB)",), (), "eval", lambda clean, made, _: (_si_sdr_db(clean, made),)),
     Meter(("SIG", "BAK", "OVRL"), ONNX, "eval", lambda _, *made: measures.dnsmos(*made)),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtden.errors import InputError
-from rtden.measure.metrics import dnsmos, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.measure.metrics import distill_mos, dnsmos, dnsmos_p808, estoi, pesq_wb, si_sdr_db
 
 RATE_HZ = 22050
 CLEAN = np.array([1.0, -1.0, 1.0, -1.0])
@@ -128,16 +129,7 @@ def test_pesq_and_estoi_are_nan_for_what_is_too_short_to_be_judged(
     assert math.isnan(metric(clean, noisy, RATE_HZ))
 
 
-def test_stoi_is_above_estoi_for_noise_and_at_the_top_for_the_clean_recording(
-    recordings: tuple[np.ndarray, np.ndarray],
-) -> None:
-    clean, noisy = (signal[: 5 * RATE_HZ] for signal in recordings)
-    assert stoi(clean, clean, RATE_HZ) == pytest.approx(1.0, abs=1e-3)
-    assert 1.0 > stoi(clean, noisy, RATE_HZ) > estoi(clean, noisy, RATE_HZ) > 0.0
-    assert math.isnan(stoi(clean[:100], noisy[:100], RATE_HZ))
-
-
-@pytest.mark.parametrize("seconds", [0.3, 5.0, 9.01, 10.3, 12.7])
+@pytest.mark.parametrize("seconds", [0.5, 5.0, 10.3])
 def test_dnsmos_is_what_its_own_package_says(
     recordings: tuple[np.ndarray, np.ndarray], seconds: float
 ) -> None:
@@ -146,30 +138,27 @@ def test_dnsmos_is_what_its_own_package_says(
     _, noisy = recordings
     at_16_khz = soxr.resample(noisy, RATE_HZ, 16000)[: round(seconds * 16000)]
     expected = theirs.run(at_16_khz, 16000)
-    np.testing.assert_allclose(
-        dnsmos(at_16_khz, 16000),
-        [expected[f"{name}_mos"] for name in ("sig", "bak", "ovrl")],
-        atol=1e-4,
-    )
+    wanted = [expected[f"{name}_mos"] for name in ("sig", "bak", "ovrl", "p808")]
+    found = [*dnsmos(at_16_khz, 16000), dnsmos_p808(at_16_khz, 16000)]
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
 
 
-def test_dnsmos_hears_noise_takes_any_rate_and_clips_what_is_too_loud(
-    recordings: tuple[np.ndarray, np.ndarray],
+@pytest.mark.parametrize("judge", [dnsmos, dnsmos_p808, distill_mos])
+def test_judges_prefer_clean_speech_at_any_rate_and_level(
+    judge: Callable[..., Any], recordings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    clean, noisy = (signal[: 5 * RATE_HZ] for signal in recordings)
-    assert all(
-        better > worse + 0.5
-        for better, worse in zip(
-            dnsmos(clean, RATE_HZ)[1:], dnsmos(noisy, RATE_HZ)[1:], strict=True
-        )
-    )
-    assert all(1.0 <= value <= 5.0 for value in dnsmos(20.0 * noisy, RATE_HZ))
-    assert all(math.isnan(value) for value in dnsmos(noisy[:1000], RATE_HZ))
+    if judge is distill_mos:
+        pytest.importorskip("distillmos")
+    clean, noisy = (signal[2 * RATE_HZ : 7 * RATE_HZ] for signal in recordings)
+    overall = [float(np.ravel(judge(signal, RATE_HZ))[-1]) for signal in (clean, noisy)]
+    assert 5.0 >= overall[0] > overall[1] + 0.2 > 1.0
+    assert 1.0 <= float(np.ravel(judge(20.0 * noisy, RATE_HZ))[-1]) <= 5.0
+    assert np.isnan(judge(noisy[:1000], RATE_HZ)).all()
 
 
-def test_dnsmos_hears_the_whole_of_a_long_recording(
+def test_dnsmos_judges_the_whole_of_a_long_file(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
     clean, noisy = recordings
-    noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 8 * RATE_HZ]])
-    assert dnsmos(noisy_end, RATE_HZ)[1] < dnsmos(noisy_end[: 10 * RATE_HZ], RATE_HZ)[1] - 0.3
+    noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 4 * RATE_HZ]])
+    assert dnsmos(noisy_end, RATE_HZ)[1] < dnsmos(noisy_end[: 10 * RATE_HZ], RATE_HZ)[1] - 0.2

@@ -66,7 +66,7 @@ def test_word_errors_are_scored_against_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("faster_whisper")
-    monkeypatch.setattr(scoring, "METERS", scoring.METERS[3:4])
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[2:3])
     names = ("a_fan_+5dB.wav", "b_fan_+5dB.wav")
     for name in names:
         write_pair(tmp_path, name, seconds=2.0, level=0.0)
@@ -93,7 +93,7 @@ def test_without_transcripts_the_clean_files_say_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("faster_whisper")
-    monkeypatch.setattr(scoring, "METERS", scoring.METERS[3:4])
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[2:3])
     write_pair(tmp_path, "a.wav", seconds=2.0)
     soundfile.write(tmp_path / "noisy" / "a.wav", np.zeros(2 * RATE_HZ), RATE_HZ)
     found = score_pairs(tmp_path, {}, transcripts="clean", processes=1)

@@ -28,7 +28,7 @@ from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.extras import install_command
 from rtden.measure import scores as scoring
 from rtden.measure.evaluation import Evaluation, interval, mean
-from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db, stoi
+from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.plots import check_picture, plot_scores
 from rtden.measure.scores import (
@@ -44,7 +44,7 @@ from rtden.settings import Settings
 
 RATE_HZ = 16000
 JUDGE = ("DistillMOS",) if importlib.util.find_spec("distillmos") else ()
-METRICS = ("PESQ-WB", "STOI", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL", "P.808", *JUDGE)
+METRICS = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "SIG", "BAK", "OVRL", "P.808", *JUDGE)
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,7 +101,7 @@ def no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         scoring,
         "METERS",
-        scoring.METERS[:4],
+        scoring.METERS[:3],
     )
 
 
@@ -307,7 +307,6 @@ def test_a_model_is_scored_as_its_stream_sounds(
     for row, signal_ in enumerate((noisy, denoised)):
         wanted = [
             pesq_wb(clean, signal_, RATE_HZ),
-            stoi(clean, signal_, RATE_HZ),
             estoi(clean, signal_, RATE_HZ),
             si_sdr_db(clean, signal_),
             dnsmos_p808(signal_, RATE_HZ),
@@ -423,7 +422,7 @@ def test_metrics_whose_package_is_missing_are_left_out_with_a_sentence(
         f"run {install_command('eval')}"
     )
     found = score_pairs(pairs, {}, processes=1)
-    assert found.metrics == ("STOI", "ESTOI", "SI-SDR (dB)")
+    assert found.metrics == ("ESTOI", "SI-SDR (dB)")
     assert [found.metrics[column] for column in found.headline] == ["ESTOI", "SI-SDR (dB)"]
     assert len(tables(found)) == 3
 
