@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from browser import open_browser
 from conftest import DATA
 from pipewire import PipeWireServer, unpacked
 from pulse import PulseServer
@@ -250,3 +254,54 @@ def test_another_default_microphone_is_followed(
     running.wait_for(loud)
     running.stop()
     server.pactl("unload-module", module)
+
+
+LISTEN = """
+const [label, done] = arguments;
+(async () => {
+  const plain = {noiseSuppression: false, echoCancellation: false, autoGainControl: false};
+  const asked = await navigator.mediaDevices.getUserMedia({audio: true});
+  asked.getTracks().forEach(track => track.stop());
+  const known = await navigator.mediaDevices.enumerateDevices();
+  const found = known.find(one => one.kind === "audioinput" && one.label === label);
+  const audio = {deviceId: {exact: found.deviceId}, ...plain};
+  const context = new AudioContext(), levels = [];
+  const source = context.createMediaStreamSource(await navigator.mediaDevices.getUserMedia({audio}));
+  const tap = context.createScriptProcessor(4096, 1, 1);
+  tap.onaudioprocess = event => {
+    const samples = event.inputBuffer.getChannelData(0);
+    levels.push(10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 1e-12) / samples.length));
+  };
+  source.connect(tap);
+  tap.connect(context.destination);
+  setTimeout(() => { context.close(); done({levels}); }, 6000);
+})().catch(error => done({error: String(error)}));
+"""
+
+
+def test_a_call_in_chromium_hears_the_cleaned_voice(
+    server: PulseServer, live: Callable[..., Live], tmp_path: Path
+) -> None:
+    pytest.importorskip("selenium")
+    (tmp_path / "index.html").write_text("<title>A call</title>", encoding="utf-8")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    running = live("--out", "virtual-mic")
+    server.pactl("set-default-source", "rtden")
+    driver = open_browser(tmp_path, env=server.env)
+    try:
+        driver.set_script_timeout(60)
+        driver.get(f"http://127.0.0.1:{web.server_port}/")
+        heard = {name: driver.execute_async_script(LISTEN, name) for name in ("rtden", "Blue Yeti")}
+    finally:
+        driver.quit()
+        web.shutdown()
+    running.stop()
+    server.pactl("set-default-source", "alsa_input.yeti")
+    assert not [found["error"] for found in heard.values() if "error" in found]
+    # From the second second on: the first one is a call's beginning.
+    cleaned, noisy = (np.array(heard[name]["levels"][12:]) for name in ("rtden", "Blue Yeti"))
+    pauses_db, voice_db = (np.percentile(noisy, at) - np.percentile(cleaned, at) for at in (10, 90))
+    assert pauses_db > 10.0
+    assert abs(voice_db) < 6.0
