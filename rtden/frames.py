@@ -11,12 +11,11 @@ import numpy as np
 from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
+from rtden.samples import from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
-FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0, "float32": 1.0, "float64": 1.0}
-"""What +-1 is in each sample format that is taken."""
 BATCH_STEPS = 16
 """Steps computed together where nobody waits."""
 
@@ -191,35 +190,6 @@ def denoise(
         filled += len(ready)
     out[filled:] = from_float(stream.flush(), given.dtype)
     return out.reshape(given.shape)
-
-
-def to_float(samples: Any) -> Array:
-    """Return samples of any format as floating point with full scale +-1, same shape.
-
-    Raises
-    ------
-    InputError
-        If the format is not one of FULL_SCALE.
-    """
-    scale = FULL_SCALE.get(samples.dtype.name)
-    if scale is None:
-        raise InputError(
-            f"samples are int16, int32, float32 or float64 (full scale +-1), not {samples.dtype}."
-        )
-    if scale == 1.0:
-        return samples  # type: ignore[no-any-return]
-    scaled: Array = np.multiply(samples, np.float32(1.0 / scale), dtype=np.float32)
-    return scaled
-
-
-def from_float(samples: Array, dtype: np.dtype[Any]) -> Any:
-    """Return floating-point samples in another format, rounded; too large ones saturate."""
-    scale = FULL_SCALE[dtype.name]
-    if scale == 1.0:
-        return samples.astype(dtype)
-    # float32 has no 2**31 - 1: what rounds to 2**31 would wrap around.
-    numbers = np.rint(np.multiply(samples, scale, dtype=np.float64 if scale > 1e6 else np.float32))
-    return np.clip(numbers, -scale, scale - 1.0, out=numbers).astype(dtype)
 
 
 def _as_array(pcm: Any) -> Any:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.denoiser import Denoiser, Latency, check_floating, finite
+from rtden.denoiser import Denoiser, Latency
 from rtden.errors import InputError
 from rtden.highband import BypassPath
 from rtden.model import Model, load_model
 from rtden.resample import Interpolator, Resampler, has_soxr
+from rtden.samples import check_floating, check_rate, finite
 from rtden.settings import Settings
 from rtden.types import Array
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
 MOST_CHANNELS = 64
 
 
@@ -121,12 +121,10 @@ class StreamDenoiser:
 
         A player that takes a sample for every one fed, as much later, never runs dry.
         """
-        denoiser = self.denoisers[0]
-        delay = denoiser.latency.samples - denoiser.block_samples
-        rates = self.rate_hz, denoiser.rate_hz
+        rates, sizes = (self.rate_hz, self.denoisers[0].rate_hz), self.denoisers[0].geometry
         equal = self._low_delay or rates[0] == rates[1]
         of_kind = _interpolated_latency if equal else _resampled_latency
-        samples = of_kind(*rates, denoiser.block_samples, delay)
+        samples = of_kind(*rates, sizes.block_samples, sizes.delay_samples)
         return Latency(samples, samples / self.rate_hz)
 
     @property
@@ -236,24 +234,6 @@ class StreamDenoiser:
             return denoised
         gains = _side_by_side([denoiser.high_band_gains for denoiser in self.denoisers])
         return self._bypass.reduce(denoised, gains)
-
-
-def check_rate(rate_hz: Any) -> int:
-    """Return a sample rate as an int.
-
-    Raises
-    ------
-    InputError
-        If it is not a whole number of Hz that rtden takes.
-    """
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ or rate_hz != int(rate_hz):
-        raise InputError(
-            f"a sample rate of {rate_hz:g} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
-            "resample the sound first."
-            if rate_hz == int(rate_hz)
-            else f"a sample rate is a whole number of Hz, not {rate_hz:g}."
-        )
-    return int(rate_hz)
 
 
 def _advice(block: Array, channels: int) -> str:

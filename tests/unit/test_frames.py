@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rtden import Denoiser, FrameDenoiser, Settings, denoise
 from rtden.errors import InputError, SettingsError
-from rtden.frames import from_float
 from rtden.measure.metrics import si_sdr_db
+from rtden.samples import from_float
 
 RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 UNTOUCHED = Settings(limit_db=0.0)

@@ -1,0 +1,163 @@
+"""How long a denoiser's steps and delays are, from a model and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from rtden.errors import InputError, SettingsError
+from rtden.model import Model, ModelSpec, load_spec
+from rtden.settings import HOPS_PER_STEP, SHORTEST_OVERLAP_SAMPLES, Settings
+
+
+class Latency(NamedTuple):
+    """A delay, in two units."""
+
+    samples: int
+    seconds: float
+
+    @property
+    def ms(self) -> float:
+        """The delay in milliseconds."""
+        return 1000.0 * self.seconds
+
+
+def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
+    """Return the latency of a model under some settings.
+
+    It is a step, the samples that still have to overlap, and the columns that the network looks
+    ahead.
+    """
+    overlap = settings.overlap_samples
+    samples = (settings.hops_per_step + spec.lookahead) * spec.hop
+    samples += spec.n_fft - spec.hop if overlap is None else overlap
+    return Latency(samples, samples / spec.rate_hz)
+
+
+def settings_for_latency(
+    ms: float, *, model: str | Path | Model | None = None, settings: Settings | None = None
+) -> tuple[Settings, Latency]:
+    """Return the settings that use an algorithmic latency best, and the latency that they give.
+
+    Quality comes first: the longest overlap that fits. If all of it fits, the rest goes into the
+    largest hops_per_step, which costs less. If nothing fits, the result is the lowest latency that
+    is possible, above the wish.
+
+    Parameters
+    ----------
+    ms : float
+        The latency must not exceed this, in ms; may be infinite.
+    model : str, Path or Model, optional
+        As for :class:`rtden.Denoiser`.
+    settings : Settings, optional
+        Source of everything but `hops_per_step` and `overlap_samples`.
+
+    Raises
+    ------
+    SettingsError
+        If the wish is not a positive number.
+    ModelError
+        If there is no such model or its sidecar cannot be used.
+
+    Examples
+    --------
+    >>> settings, latency = settings_for_latency(30)
+    >>> settings.hops_per_step, settings.overlap_samples, latency.samples
+    (1, 149, 661)
+    """
+    if not ms > 0:
+        raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
+    spec = load_spec(model)
+    longest, wish_samples = spec.n_fft - spec.hop, ms * spec.rate_hz / 1000.0
+    spare = wish_samples - (1 + spec.lookahead) * spec.hop
+    overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
+    chosen = dataclasses.replace(
+        settings or Settings(),
+        hops_per_step=1,
+        overlap_samples=None if overlap == longest else overlap,
+    )
+    for hops in HOPS_PER_STEP:
+        larger = dataclasses.replace(chosen, hops_per_step=hops)
+        fits = algorithmic_latency(spec, larger).samples <= wish_samples
+        if fits and hops <= spec.frames - spec.lookahead:
+            chosen = larger
+    return chosen, algorithmic_latency(spec, chosen)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a step and of a block, which is the steps that are computed together."""
+
+    hops_per_step: int
+    steps: int
+    """Steps per block."""
+    step_samples: int
+    step_frames: int
+    overlap: int
+    """Samples by which synthesis windows overlap."""
+    whole_overlap: bool
+    """Whether that is all that there are, n_fft - hop."""
+    inverted_every: int
+    """Every how many frames one is inverted. With a short overlap it is the newest frame of each
+    column: older frames would produce samples that the newer frame estimates better."""
+    inverted_hop: int
+    """Distance of inverted frames in samples."""
+    delay_samples: int
+    """Samples by which a block's output lies behind its input."""
+    seen_columns: int
+    """Columns that the network takes at a step: the new ones, or a window that ends with them."""
+    mask_frames: slice
+    """The step's frames in the mask."""
+
+    @property
+    def block_samples(self) -> int:
+        """Samples of a block."""
+        return self.steps * self.step_samples
+
+    @property
+    def block_frames(self) -> int:
+        """Frames of a block."""
+        return self.steps * self.step_frames
+
+
+def geometry(spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> Geometry:
+    """Return the sizes for a model and settings.
+
+    Raises
+    ------
+    SettingsError
+        If the model's frames have no such overlap.
+    InputError
+        If the model does not return masks for `hops_per_step` columns at once.
+    """
+    hops, finer, longest = settings.hops_per_step, spec.frames_per_column, spec.n_fft - spec.hop
+    overlap = longest if settings.overlap_samples is None else settings.overlap_samples
+    if overlap > longest:
+        raise SettingsError(
+            f"the frames of model '{spec.name}' overlap by {longest} samples at most: "
+            f"overlap_samples must not be {overlap}"
+        )
+    seen = hops if stateful else spec.frames
+    known = seen - spec.lookahead
+    if hops > known:
+        raise InputError(
+            f"model '{spec.name}' returns masks for {known} columns at once, fewer than "
+            f"hops_per_step {hops}; choose a smaller hops_per_step."
+        )
+    every = 1 if overlap == longest else finer
+    return Geometry(
+        hops_per_step=hops,
+        steps=steps,
+        step_samples=hops * spec.hop,
+        step_frames=hops * finer,
+        overlap=overlap,
+        whole_overlap=overlap == longest,
+        inverted_every=every,
+        inverted_hop=every * spec.frame_hop,
+        delay_samples=overlap + spec.lookahead * spec.hop,
+        seen_columns=seen,
+        mask_frames=slice((known - hops) * finer, known * finer),
+    )

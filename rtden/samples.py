@@ -1,0 +1,106 @@
+"""Samples that come from outside: their format, scale, rate and absurd values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtden.errors import InputError
+from rtden.types import Array
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
+FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0, "float32": 1.0, "float64": 1.0}
+"""What +-1 is in each format that is taken."""
+LOUDEST = 1000.0
+"""Larger samples (60 dB above full scale) come from a corrupt stream and count as silence."""
+LOUDEST_SOUND = 32.0
+"""Where most samples are larger (30 dB above full scale), they have the scale of integers."""
+SMALLEST_BLOCK = 32
+"""Samples from which that can be told."""
+
+
+def check_rate(rate_hz: float) -> int:
+    """Return a sample rate as an int.
+
+    Raises
+    ------
+    InputError
+        If it is not a whole number of Hz that rtden takes.
+    """
+    if rate_hz != int(rate_hz):
+        raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz:g}.")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise InputError(
+            f"a sample rate of {rate_hz:g} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
+            "resample the sound first."
+        )
+    return int(rate_hz)
+
+
+def check_floating(samples: Any) -> None:
+    """Refuse samples that are not floating point: their scale is unknown.
+
+    Raises
+    ------
+    InputError
+        If the data type is another.
+    """
+    if samples.dtype.kind != "f":
+        raise InputError(
+            f"feed takes floating-point samples with full scale +-1, not {samples.dtype}; "
+            "divide integers by their full scale (32768 for int16)."
+        )
+
+
+def finite(samples: Any) -> Array:
+    """Return floating-point samples in single precision, silence where they cannot be sound.
+
+    That is where they are not finite or louder than LOUDEST.
+
+    Raises
+    ------
+    InputError
+        If most samples are as large as integers: their scale is not +-1.
+    """
+    if samples.dtype == np.float32 and np.vdot(samples, samples) <= LOUDEST**2:
+        return samples  # type: ignore[no-any-return]
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = np.abs(samples.reshape(-1))
+        integers = (sizes > LOUDEST_SOUND) & (sizes < 2.0**32)
+        if 2 * np.count_nonzero(integers) > len(sizes) >= SMALLEST_BLOCK:
+            raise InputError(
+                f"samples reach {sizes[integers].max():.0f}, but full scale is +-1; "
+                "divide those of integers by their full scale (32768 for int16)."
+            )
+        sound = np.where(np.abs(samples) <= LOUDEST, samples, 0.0)  # not a number is not less
+    return sound.astype(np.float32)
+
+
+def to_float(samples: Any) -> Array:
+    """Return samples of any format as floating point with full scale +-1, same shape.
+
+    Raises
+    ------
+    InputError
+        If the format is not one of FULL_SCALE.
+    """
+    scale = FULL_SCALE.get(samples.dtype.name)
+    if scale is None:
+        raise InputError(
+            f"samples are int16, int32, float32 or float64 (full scale +-1), not {samples.dtype}."
+        )
+    if scale == 1.0:
+        return samples  # type: ignore[no-any-return]
+    scaled: Array = np.multiply(samples, np.float32(1.0 / scale), dtype=np.float32)
+    return scaled
+
+
+def from_float(samples: Array, dtype: np.dtype[Any]) -> Any:
+    """Return floating-point samples in another format, rounded; too large ones saturate."""
+    scale = FULL_SCALE[dtype.name]
+    if scale == 1.0:
+        return samples.astype(dtype)
+    # float32 has no 2**31 - 1: what rounds to 2**31 would wrap around.
+    numbers = np.rint(np.multiply(samples, scale, dtype=np.float64 if scale > 1e6 else np.float32))
+    return np.clip(numbers, -scale, scale - 1.0, out=numbers).astype(dtype)
