@@ -15,21 +15,9 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *(
-        "types",
-        "extras",
-        "errors",
-        "settings",
-        "model",
-        "quiet",
-        "noise",
-        "offset",
-        "ring",
-        "spectral",
-    ),
-    *("trackers", "mel"),
-    *("autoencoder", "griffinlim", "resting", "highband", "denoiser", "resample", "stream"),
-    "frames",
+    *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
+    *("offset", "ring", "spectral", "trackers", "mel", "autoencoder", "griffinlim", "resting"),
+    *("highband", "path", "denoiser", "resample", "stream", "frames"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
