@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 SHOWN = (
     *("bench/*.md", "bench/pi/*.md", "bench/results/*"),
-    *("models/*.md", "models/*-data.json", "CHANGELOG.md", "CONTRIBUTING.md"),
+    *("models/*.md", "models/*-data.json", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md"),
 )
 """Files outside docs/ that become part of the site, under the same paths."""
 
