@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 from livekit import rtc
+
 from rtden.integrations.livekit import RtdenProcessor
 
 

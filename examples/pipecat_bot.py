@@ -9,6 +9,7 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.runner import PipelineRunner
 from pipecat.pipeline.task import PipelineTask
 from pipecat.transports.base_transport import TransportParams
+
 from rtden.integrations.pipecat import RtdenFilter
 
 

@@ -15,21 +15,12 @@ from typer import Option
 
 from rtden.app.options import (
     VIRTUAL_MICROPHONE,
-    BufferOption,
     ForceOption,
     FullBandOption,
     JsonOption,
-    LatencyOption,
     LimitOption,
-    LiveAdvanceOption,
     ModelOption,
-    PresetOption,
-    RealtimeOption,
-    SourceOption,
-    StatusOption,
-    StereoOption,
     StrengthOption,
-    TargetOption,
     in_db,
     load_quietly,
     messages,
@@ -53,35 +44,71 @@ SAVED = {"source": "input", "target": "output"}
 @one_sentence
 def live(
     context: typer.Context,
-    source: SourceOption = "mic",
-    target: TargetOption = "speakers",
+    source: Annotated[
+        str,
+        Option(
+            *("--in", "-i"),
+            help="'mic', a device's number or part of its name, or a file, played in real time.",
+        ),
+    ] = "mic",
+    target: Annotated[
+        str,
+        Option(
+            *("--out", "-o"),
+            help="'speakers', a device's number or part of its name, 'virtual-mic', or a file.",
+        ),
+    ] = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: LiveAdvanceOption = None,
-    latency_ms: LatencyOption = None,
-    buffer_ms: BufferOption = None,
-    preset: PresetOption = "desktop",
+    hops_per_step: Annotated[
+        int | None,
+        Option(
+            help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU and add 23 ms each.",
+            show_default="by the preset",
+        ),
+    ] = None,
+    latency_ms: Annotated[
+        float | None,
+        Option(
+            help="Total delay to aim at; chooses windows, hops per step and buffer.",
+            show_default="by the preset",
+        ),
+    ] = None,
+    buffer_ms: Annotated[
+        float | None,
+        Option(
+            help="Fixed output buffer; a larger one survives a busier machine.",
+            show_default="by the preset, growing after drop-outs",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, Option(help="Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s.")
+    ] = "desktop",
     duration: Annotated[
         float,
         Option(help="Stop after this many seconds.", show_default="at Ctrl-C or a file's end"),
     ] = math.inf,
-    stereo: StereoOption = False,
+    stereo: Annotated[
+        bool, Option("--stereo", help="Keep two channels, at twice the CPU cost; default: mono.")
+    ] = False,
     full_band: FullBandOption = True,
     record: Annotated[
         Path | None, Option(help="Folder for noisy.wav and cleaned.wav: record both sides.")
     ] = None,
-    realtime: RealtimeOption = False,
+    realtime: Annotated[
+        bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
+    ] = False,
     saved: Annotated[
         bool, Option("--saved", help="Start from the settings that the page in the browser saved.")
     ] = False,
     name: Annotated[
         str | None,
-        Option(
-            "--name", help="Name of the virtual microphone, and for 'rtden ctl'. Default: rtden."
-        ),
+        Option(help="Name of the virtual microphone and for 'rtden ctl'.", show_default="rtden"),
     ] = None,
-    status_seconds: StatusOption = 1.0,
+    status_seconds: Annotated[
+        float, Option(help="Seconds between two status lines; 0 for none.")
+    ] = 1.0,
     as_json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:

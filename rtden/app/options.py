@@ -41,63 +41,9 @@ LimitOption = Annotated[
     float,
     Option("--limit-db", help="Reduce noise by at most this, in dB.", show_default="no limit"),
 ]
-StereoOption = Annotated[
-    bool, Option("--stereo", help="Keep two channels, at twice the CPU cost; default: mono.")
-]
 FullBandOption = Annotated[
     bool,
     Option("--fullband/--no-fullband", help="Keep or remove sound above the model's 11 kHz."),
-]
-SourceOption = Annotated[
-    str,
-    Option(
-        *("--in", "-i"),
-        help="'mic', a device's number or part of its name, or an audio file, played in real time.",
-    ),
-]
-TargetOption = Annotated[
-    str,
-    Option(
-        *("--out", "-o"),
-        help="'speakers', a device's number or part of its name, 'virtual-mic', or a file to write.",
-    ),
-]
-LiveAdvanceOption = Annotated[
-    int | None,
-    Option(
-        "--hops-per-step",
-        help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU and add 23 ms each.",
-        show_default="by the preset",
-    ),
-]
-LatencyOption = Annotated[
-    float | None,
-    Option(
-        "--latency-ms",
-        help="Total delay to aim at; chooses windows, hops per step and buffer.",
-        show_default="by the preset",
-    ),
-]
-BufferOption = Annotated[
-    float | None,
-    Option(
-        "--buffer-ms",
-        help="Fixed output buffer; a larger one survives a busier machine.",
-        show_default="by the preset, growing after drop-outs",
-    ),
-]
-PresetOption = Annotated[
-    str,
-    Option(
-        "--preset",
-        help="Kind of machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s.",
-    ),
-]
-RealtimeOption = Annotated[
-    bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
-]
-StatusOption = Annotated[
-    float, Option("--status-seconds", help="Seconds between two status lines; 0 for none.")
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 ForceOption = Annotated[bool, Option("--force", "-f", help="Overwrite existing files.")]
