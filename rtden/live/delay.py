@@ -88,7 +88,7 @@ class DelayPolicy:
         self.geometry = geometry
         self.restarting = True
         self._missing = self._passed_at_excess = 0
-        self._least_left = ALL
+        self._least_left, self._padded = ALL, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
 
@@ -154,7 +154,9 @@ class DelayPolicy:
         elapsed_seconds = block / self.geometry.sink_hz
         was_locked = self.drift.held_seconds is not None
         self.drift.update(self.delay_seconds(source, sink, inside, now), elapsed_seconds)
-        self._least_left = min(self._least_left, left)
+        # Before silence was padded, the ring had run dry: that says nothing about the new delay.
+        self._least_left = ALL if self._padded else min(self._least_left, left)
+        self._padded = False
         decision = Decision()
         if not was_locked and self.drift.held_seconds is not None:
             decision = self._shorten(self.drift.held_seconds, source, sink)
@@ -194,7 +196,7 @@ class DelayPolicy:
 
     def _pad(self, samples: int) -> Decision:
         self.drift.restart()
-        self._least_left = ALL
+        self._padded = True
         return Decision(pad=samples)
 
     def _drop_out(self) -> None:
