@@ -131,6 +131,7 @@ class Rig:
         self.worker_sleeps_until = 0.0
         self.late_until = {self.source: 0.0, self.sink: 0.0}
         self.captured_blocks = 0
+        self.level = 0.5
         self._heard = np.zeros(round(HEARD_SECONDS * sink_hz), np.float32)
         self._heard_at = np.zeros(len(self._heard))
         self._block = np.zeros((self.sink.block_samples, 1), np.float32)
@@ -174,7 +175,8 @@ class Rig:
                 begins
                 + np.arange(source.block_samples) / source.block_samples * source.block_seconds
             )
-            source.ring.write((0.5 * np.sin(2.0 * np.pi * TONE_HZ * at)).astype(np.float32))
+            tone = self.level * np.sin(2.0 * np.pi * TONE_HZ * at)
+            source.ring.write(tone.astype(np.float32))
             source.called_at = self.now
         due = (self.captured_blocks + 1) * source.block_seconds
         return max(1e-6, max(due, self.late_until[source]) - self.now)
