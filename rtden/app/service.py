@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
 """Options that a service starts with; the user's come later and win."""
 
 service = typer.Typer(
-    help="Run 'rtden live' as a systemd user service, from boot on.",
+    help="Run 'rtden live', or the page, as a systemd user service, from boot on.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,22 +29,12 @@ def _checked(options: tuple[str, ...]) -> tuple[str, ...]:
         If an option or its value does not fit.
     """
     from rtden.app.live import live
-    from rtden.errors import SettingsError
     from rtden.live.endpoints import is_audio_file
     from rtden.live.presets import check_name
     from rtden.model import find_model
     from rtden.settings import Settings
 
-    command = typer.Typer(add_completion=False)
-    command.command()(live)
-    try:
-        parsed = typer.main.get_command(command).make_context("live", list(options))
-    except Exception as error:  # of click, or of typer's own copy of it
-        if not hasattr(error, "format_message"):
-            raise
-        reason = error.format_message().rstrip(".")
-        raise SettingsError(f"'rtden live' refuses its options: {reason}.") from None
-    given = parsed.params
+    given = _parsed(live, options)
     Settings(
         strength=given["strength"],
         limit_db=given["limit_db"],
@@ -61,12 +52,46 @@ def _checked(options: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(whole.get(word, word) for word in options)
 
 
+def _checked_for_page(options: tuple[str, ...], *, dry_run: bool) -> tuple[str, ...]:
+    """Return options of `rtden ui`, as :func:`_checked` does; print a token if it is new."""
+    from rtden.app.web import kept_token, needs_token, ui
+
+    given = _parsed(ui, options)
+    if needs_token(given["host"], given["token"]) and not dry_run:
+        kept_token()
+    certificate = given["certificate"]
+    whole = {str(certificate): str(certificate.resolve())} if certificate else {}
+    return tuple(whole.get(word, word) for word in options)
+
+
+def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a command understands by options.
+
+    Raises
+    ------
+    SettingsError
+        If it refuses them.
+    """
+    from rtden.errors import SettingsError
+
+    command = typer.Typer(add_completion=False)
+    command.command()(function)
+    try:
+        return typer.main.get_command(command).make_context("rtden", list(options)).params
+    except Exception as error:  # of click, or of typer's own copy of it
+        if not hasattr(error, "format_message"):
+            raise
+        reason = error.format_message().rstrip(".")
+        name = function.__name__
+        raise SettingsError(f"'rtden {name}' refuses its options: {reason}.") from None
+
+
 @service.command("install")
 @one_sentence
 def service_install(
     options: Annotated[
         list[str] | None,
-        typer.Argument(help="Options of 'rtden live', after --.", show_default=False),
+        typer.Argument(help="Options of the command, after --.", show_default=False),
     ] = None,
     alsa: Annotated[
         bool,
@@ -74,6 +99,9 @@ def service_install(
             "--alsa",
             help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).",
         ),
+    ] = False,
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Run 'rtden ui', the page, in place of 'rtden live'.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")
@@ -85,8 +113,12 @@ def service_install(
     """
     from rtden.app.systemd import Unit, install, linger_command, steps, this_program, unit_path
 
-    checked = _checked((*DEFAULTS, *(options or ())))
-    unit = Unit(program=this_program(), options=checked, alsa=alsa)
+    if ui:
+        checked = _checked_for_page(("--no-browser", *(options or ())), dry_run=dry_run)
+    else:
+        checked = _checked((*DEFAULTS, *(options or ())))
+    name = "ui" if ui else "live"
+    unit = Unit(program=this_program(), command=name, options=checked, alsa=alsa)
     if dry_run:
         print(f"# {unit_path()}\n{unit.to_text()}")
         for command in (*steps(), linger_command()):

@@ -30,18 +30,19 @@ SOUND_SERVERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A unit file for `rtden live`."""
+    """A unit file for `rtden live`, or for `rtden ui`."""
 
     program: tuple[str, ...]
-    """The command line up to "live", its first word an absolute path."""
+    """The command line up to the command, its first word an absolute path."""
+    command: str = "live"
     options: tuple[str, ...] = ()
-    """Options of `rtden live`."""
+    """Options of the command."""
     alsa: bool = False
     """Whether sound goes straight to ALSA's devices, without a sound server."""
 
     def to_text(self) -> str:
         """Return the unit file's content."""
-        command = " ".join(_quote(word) for word in (*self.program, "live", *self.options))
+        command = " ".join(_quote(word) for word in (*self.program, self.command, *self.options))
         # Only the order: none of the servers is required, and those that a machine lacks do no harm.
         order = "" if self.alsa else f"After={' '.join(SOUND_SERVERS)}\n"
         return (

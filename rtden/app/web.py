@@ -60,8 +60,8 @@ def ui(
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise SettingsError(f"--token must have {SHORTEST_TOKEN} characters or more.")
     listening, ending = _listen(host, port), ""
-    if token is None and host not in LOOPBACK:
-        token, ending = _kept_token()
+    if needs_token(host, token):
+        token, ending = kept_token()
     https, shown = certificate is not None, host
     if host in {"0.0.0.0", "::"}:
         shown = f"{socket.gethostname().partition('.')[0]}.local"
@@ -96,8 +96,16 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _kept_token() -> tuple[str, str]:
-    """Return the kept token and nothing, or a new one and the end of the address that carries it."""
+def needs_token(host: str, token: str | None) -> bool:
+    """Return whether a token must be made or taken from its file."""
+    return token is None and host not in LOOPBACK
+
+
+def kept_token() -> tuple[str, str]:
+    """Return the kept token and nothing, or a new one and the end of an address that carries it.
+
+    Prints where the token is kept and, of a new one, what it is.
+    """
     from rtden.live.saved import settings_folder, write_private
 
     path = settings_folder() / "ui-token"
@@ -108,5 +116,5 @@ def _kept_token() -> tuple[str, str]:
             return token, ""
     token = secrets.token_urlsafe(18)
     write_private(path, f"{token}\n")
-    screen.print(f"A new token is in {path}; the address below shows it once.", markup=False)
+    screen.print(f"A new token, shown once and kept in {path}: {token}", markup=False)
     return token, f"#token={token}"

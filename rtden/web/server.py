@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtden.errors import DeviceError, InputError, ModelError, RtdenError, SettingsError
 from rtden.frames import FrameDenoiser
+from rtden.live.realtime import Supervisor
 from rtden.model import list_models
 from rtden.web.cleaning import BANDS, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
@@ -85,10 +86,15 @@ class _Page:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """End live sound and remove the uploads when the server ends."""
+        """Tell systemd that the server lives; end live sound, remove the uploads when it ends."""
+        supervisor = Supervisor()
+        supervisor.ready()
+        alive = asyncio.create_task(_tell_alive(supervisor))
         try:
             yield
         finally:
+            alive.cancel()
+            supervisor.stopping()
             await run_in_threadpool(self._live.close)
             await self._jobs.close()
 
@@ -250,6 +256,12 @@ class _Page:
             await socket.close(4400, str(error)[:120])
         finally:
             self._trials -= 1
+
+
+async def _tell_alive(supervisor: Supervisor) -> None:
+    while True:
+        supervisor.alive()
+        await asyncio.sleep(1.0)
 
 
 def _refuse(code: int, sentence: str) -> JSONResponse:

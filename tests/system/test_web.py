@@ -6,6 +6,7 @@ import functools
 import http.server
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -400,6 +401,26 @@ def test_the_token_is_made_once_and_kept_private(pulse: PulseServer) -> None:
     (path,) = Path(pulse.env["XDG_CONFIG_HOME"]).glob("rtden/ui-token")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text(encoding="utf-8").strip() == first.token
+
+
+def test_systemd_hears_that_the_page_is_ready_and_alive(pulse: PulseServer, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"}
+        service = Server({**pulse.env, **env})
+        heard = [systemd.recv(64) for _ in range(3)]
+        assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert service.stop() == 0
+        while systemd.recv(64) != b"STOPPING=1":
+            pass
+
+
+def test_the_service_starts_the_page(pulse: PulseServer) -> None:
+    command = [sys.executable, "-m", "rtden", "service", "install", "--ui", "--dry-run"]
+    command += ["--", "--host", "0.0.0.0"]
+    said = subprocess.run(command, env=pulse.env, capture_output=True, text=True, check=True)
+    assert re.search(r"^ExecStart=.* ui --no-browser --host 0\.0\.0\.0$", said.stdout, re.MULTILINE)
 
 
 def test_another_site_reaches_nothing(page: Page, tmp_path: Path) -> None:
