@@ -38,7 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: a command that needs no numpy starts without it."""
+    """Import a public name at its first use: a command that needs no numpy starts without it."""
     if name not in _HOMES:
         raise AttributeError(f"module 'rtden' has no attribute '{name}'")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

@@ -47,9 +47,9 @@ class Network(Protocol):
 class Autoencoder:
     """A TFLite network on columns of mels, and the state of one stream.
 
-    A network takes either a whole window of `spec.frames` columns at every call, or is stateful: it
-    takes new columns alone, any number, and as further tensors "past_NAME" the state in. Its outputs
-    "seen_NAME" are that and the new values; their newest are the state of the next call. A sequence
+    A network takes either a whole window of `spec.frames` columns at every call, or it is stateful:
+    it takes only new columns, any number, and its state in the tensors "past_NAME". Its outputs
+    "seen_NAME" are the state and the new values; the newest of them are the next state. A sequence
     gives the same masks, to the bit for int8, however it is cut into calls.
 
     Streams share the interpreters of a model: a call borrows one that nobody uses, or makes one

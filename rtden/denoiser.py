@@ -1,7 +1,7 @@
 """The signal path, end to end: ring, frames, mels, autoencoder, Griffin-Lim, overlap-add.
 
-:class:`Denoiser` is pure (arrays in, arrays out) and the only implementation: the live engine, files,
-benchmarks, evaluation and tests all run it.
+:class:`Denoiser` is pure (arrays in, arrays out) and the only implementation: the live engine,
+files, benchmarks, evaluation and tests all run it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exceptions that rtden raises.
 
-Each carries one sentence that says what is wrong and what to do about it. The command line prints that sentence and exits
-with code 2; library code never prints or exits.
+Each carries one sentence that says what is wrong and what to do about it. The command line prints
+it and exits with code 2; library code never prints or exits.
 """
 
 
@@ -34,12 +34,12 @@ class MissingPackageError(RtdenError, ImportError):
 
 
 class TrainingError(RtdenError):
-    """A training run cannot begin, go on, or give what it was to give."""
+    """A training run cannot start, continue or deliver its result."""
 
 
 class ServiceError(RtdenError):
-    """The system's service manager does not do what was asked of it."""
+    """The system's service manager fails."""
 
 
 class ControlError(RtdenError):
-    """No live stream answers, or it refuses what was asked."""
+    """No live stream answers, or it refuses the request."""

@@ -1,14 +1,14 @@
-"""Stages 4 and 5: target magnitudes to a waveform, by Griffin-Lim iterations and weighted overlap-add.
+"""Stages 4 and 5: target magnitudes to a waveform, by Griffin-Lim and weighted overlap-add.
 
-Griffin and Lim (1984) alternate between the spectrogram that has the wanted magnitudes and the nearest one that is the
-transform of a real signal. Here they run on a sliding buffer of frames, as in RTISI (Beauregard, Zhu and Wyse, 2005): what
-has been played is fixed, and new frames start from the noisy phase, which is close, or from a random one.
+Griffin and Lim (1984) alternate between the spectrogram with the wanted magnitudes and the nearest
+one that is the transform of a real signal. Here they run on a sliding buffer of frames, as in RTISI
+(Beauregard, Zhu and Wyse, 2005): the past is fixed, and new frames start from the noisy phase,
+which is close, or from a random one.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtden.settings import Phase
 from rtden.spectral import irfft_into, rfft_into, window_pair
@@ -19,7 +19,7 @@ SMALLEST = np.float32(1e-20)
 
 
 class Inverter:
-    """Frames in, samples out; exact (the input, delayed) where every gain is one.
+    """Turns frames into samples; exact (the input, delayed) where every gain is one.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class Inverter:
     iterations : int
         Griffin-Lim iterations per call (K). Zero keeps the starting phase.
     frames : int
-        Frames whose phases the iterations refine (M). The new ones always are; beyond them, the newest of the old ones.
+        Frames whose phases the iterations refine (M): the new ones, and the newest of the older.
     phase : "warm" or "random"
         Where a new frame starts.
     seed : int
         Seed of the random phase.
     overlap : int, optional
-        Samples by which the synthesis windows of neighbouring frames overlap: what a frame holds of the future of the samples
-        that it completes. n_fft - hop, the most, if None. Chooses the windows (:func:`rtden.mel.window_pair`).
+        Samples by which the synthesis windows of neighbouring frames overlap; n_fft - hop, the
+        most, if None. It chooses the windows (:func:`rtden.spectral.window_pair`).
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Inverter:
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
-        # Windowed frames by hop, between frames of nothing, and their sum: block b of `sum` is the sum of part j of frame b - j.
+        # Windowed frames by hop, between empty ones, and their sum: block b of `_sum` is the sum of
+        # part j of frame b - j.
         total = self._context + refined
         padded = np.zeros((total + 2 * self._context, parts, hop), np.float32)
         self._parts = padded[self._context :]
@@ -82,11 +83,11 @@ class Inverter:
         for at in range(parts):
             weight[at : at + total] += product[at]
         weight[: self._context] = product.sum(axis=0)
-        # The sum, and what it is to be divided by: less at the newest end, where frames are still to come; in what a call completes, the same for all.
+        # The sum is divided by the weight, which is smaller at the newest end, where frames are
+        # still to come. Samples that a call completes have the same weights at every call.
         self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
-        self._done_after_samples = (
-            n_fft - hop - overlap
-        )  # what new frames complete lies so far behind their beginnings
+        # New frames complete samples that begin so many behind their own beginning.
+        self._done_after_samples = n_fft - hop - overlap
         self._done_weight = np.roll(
             np.tile(product.sum(axis=0), new_frames), -(self._done_after_samples % hop)
         )
@@ -100,7 +101,7 @@ class Inverter:
 
     @property
     def older_frames(self) -> int:
-        """Frames before the new ones that reach into what the next :meth:`push` writes."""
+        """Frames before the new ones that contribute to the next :meth:`push`."""
         return self._older
 
     def reset(self) -> None:
@@ -119,7 +120,7 @@ class Inverter:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
             array[...] = 0.0
         self._cleared = True
-        self._pushed = 0  # frames of the last push, which are behind their context still
+        self._pushed = 0  # frames of the last push, which still lie behind their context
 
     def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
         """Take in new frames and write the samples that they complete.
@@ -127,7 +128,8 @@ class Inverter:
         Parameters
         ----------
         spectra : array, shape (frames, n_fft // 2 + 1)
-            Spectra of the noisy frames, under the analysis window: `new_frames`, or without iterations fewer.
+            Spectra of the noisy frames, under the analysis window: `new_frames`, or fewer without
+            iterations.
         gains : array, same shape
             Linear gains: the target magnitude is gain x noisy magnitude.
         out : array, shape (frames * hop,)
@@ -158,7 +160,10 @@ class Inverter:
         np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
 
     def tail(self) -> Array:
-        """Return what the newest frames hold beyond the last sample written by :meth:`push`, of `new_frames` frames, shape (overlap,)."""
+        """Return the samples beyond the last one written by :meth:`push`, shape (overlap,).
+
+        That push must have had `new_frames` frames.
+        """
         self._add_up(self._context, len(self._sum))
         end = (len(self._sum) - self._context) * self._hop + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
@@ -167,11 +172,11 @@ class Inverter:
     def _window_frames(self, refined: int) -> None:
         irfft_into(self._spectra[:refined], self._frames[:refined])
         np.multiply(self._frames[:refined], self._synthesis, out=self._refined_parts[:refined])
-        if refined < len(self._spectra):  # what more frames have left there
+        if refined < len(self._spectra):  # remains of an earlier push with more frames
             self._refined_parts[refined : refined + self._context] = 0.0
 
     def _add_up(self, first: int, last: int) -> None:
-        """Overlap-add so many hops."""
+        """Overlap-add a range of hops."""
         np.add.reduce(self._meeting[first:last], axis=1, out=self._sum[first:last])
 
     def _make_consistent(self) -> None:
@@ -181,40 +186,3 @@ class Inverter:
         np.maximum(self._scale, SMALLEST, out=self._scale)
         np.divide(self._magnitude, self._scale, out=self._scale)
         np.multiply(self._spectra, self._scale, out=self._spectra)
-
-
-def griffin_lim(
-    magnitude: Array,
-    *,
-    n_fft: int,
-    hop: int,
-    iterations: int = 32,
-    angles: NDArray[np.float64] | None = None,
-    seed: int = 0,
-) -> Array:
-    """Return a signal whose spectrogram has the given magnitudes, as ``librosa.griffinlim(center=False, momentum=0)`` does.
-
-    Parameters
-    ----------
-    magnitude : array, shape (n_fft // 2 + 1, frames)
-        Magnitudes of frames windowed by Hann.
-    angles : array, same shape, optional
-        Starting phases in radians; random ones, drawn from `seed`, if None.
-
-    Returns
-    -------
-    array, shape ((frames - 1) * hop + n_fft,)
-    """
-    frames = magnitude.shape[1]
-    if angles is None:
-        angles = 2.0 * np.pi * np.random.default_rng(seed).random(magnitude.shape)
-    inverter = Inverter(
-        n_fft=n_fft, hop=hop, new_frames=frames, iterations=iterations, frames=frames
-    )
-    done = np.empty(frames * hop, np.float32)
-    inverter.push(
-        (magnitude * np.exp(1j * angles)).T.astype(np.complex64),
-        np.ones(magnitude.T.shape, np.float32),
-        done,
-    )
-    return np.concatenate([done, inverter.tail()])

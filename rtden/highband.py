@@ -1,4 +1,4 @@
-"""Sound above the model's band: the gain for it, and the path around the resamplers that it takes."""
+"""Sound above the model's band: the gain for it, and its path around the resamplers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ the training speech still does; higher up the network removes more speech and pa
 
 
 class HighBandGain:
-    """The gain for sound above the model's band, at each sample that a call of the denoiser returns.
+    """The gain for sound above the model's band, at each sample that a denoiser's call returns.
 
     It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included, and goes
     from frame to frame in straight lines as long as their overlap: sound delayed by the latency and

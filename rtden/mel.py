@@ -1,9 +1,9 @@
 """Stage 2: frames to mels.
 
-New frames are transformed once; their log-mel columns slide into the window of 16 columns (8000 samples) that the
-autoencoder sees. The filterbank and the columns equal those of ``librosa.filters.mel`` and
-``librosa.feature.melspectrogram``; the batch functions below serve training, so that a network is trained on the very
-features that it meets in use.
+New frames are transformed once; their log-mel columns slide into the window of 16 columns (8000
+samples) that the autoencoder sees. The filterbank and the columns equal those of
+``librosa.filters.mel`` and ``librosa.feature.melspectrogram``. Training uses the same code for many
+streams at once, so that a network is trained on the features that it meets in use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOWEST_DB = -200.0
 
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert Hz to mels on Slaney's scale: linear to 1 kHz, logarithmic above (Auditory Toolbox, 1998)."""
+    """Return mels on Slaney's scale (Auditory Toolbox, 1998): linear to 1 kHz, then logarithmic."""
     return np.where(
         hz < 1000.0,
         3.0 * hz / 200.0,
@@ -44,7 +44,10 @@ def band_edges_hz(n_mels: int, fmin_hz: float, fmax_hz: float) -> NDArray[np.flo
 
 
 def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> Array:
-    """Return triangular mel filters of unit area, shape (n_mels, n_fft // 2 + 1); equal to ``librosa.filters.mel``."""
+    """Return triangular mel filters of unit area, shape (n_mels, n_fft // 2 + 1).
+
+    Equal to ``librosa.filters.mel``.
+    """
     edges = band_edges_hz(n_mels, fmin_hz, fmax_hz)
     bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
     rising = (bins_hz[None, :] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
@@ -54,10 +57,11 @@ def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_h
 
 
 class MelBank:
-    """The filterbank as a product that skips its zeros: between two corners only two triangles are not zero.
+    """The filterbank as a product that skips its zeros.
 
-    Equal to ``power @ mel_filterbank(...).T``. A dense product this small is slower, and numpy's linear algebra splits it among
-    threads that wait for each other on a busy machine.
+    Between two corners only two triangles are not zero. Equal to ``power @ mel_filterbank(...).T``.
+    A dense product is slower, and numpy's linear algebra splits it among threads, which wait for
+    each other on a busy machine.
     """
 
     def __init__(
@@ -66,7 +70,8 @@ class MelBank:
         filters = mel_filterbank(rate_hz, n_fft, n_mels, fmin_hz, fmax_hz)
         bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
         corners = np.searchsorted(bins_hz, band_edges_hz(n_mels, fmin_hz, fmax_hz))
-        # Bins between corner i and i + 1 lie on the rising side of band i and on the falling side of band i - 1.
+        # Bins between corners i and i + 1 lie on the rising side of band i and on the falling side
+        # of band i - 1.
         interval = np.searchsorted(corners, np.arange(len(bins_hz)), side="right") - 1
         inside = (interval >= 0) & (interval <= n_mels)
         bins = np.arange(len(bins_hz))
@@ -204,7 +209,10 @@ class MelFeatures:
         self._previous_db[...] = self._floor_db
 
     def push(self, frame_power: Array) -> Array:
-        """Return the channels of one new column, shapes (..., n_fft // 2 + 1) to (..., n_mels, channels); valid until the next call."""
+        """Return the channels of one new column, valid until the next call.
+
+        Shapes (..., n_fft // 2 + 1) to (..., n_mels, channels).
+        """
         newest: Array = self.add(self.levels_db(frame_power)[None])[0]
         return newest
 
@@ -214,7 +222,10 @@ class MelFeatures:
         return to_db(self._mel_bank(frames_power), floor_db)
 
     def add(self, frames_db: Array) -> Array:
-        """Do as :meth:`push` does with any number of frames whose log-mels are known, oldest first, shapes (frames, ...) to (frames, ..., channels)."""
+        """Return the channels of any number of frames, from their log-mels, oldest first.
+
+        Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call.
+        """
         if len(frames_db) != len(self._floors):
             self._hold(len(frames_db))
         lowest_db = None

@@ -55,7 +55,7 @@ class ModelSpec:
     std_db: float = 20.0
     channels: tuple[str, ...] = ("log_mel",)
     lookahead: int = 0
-    """Columns after a frame that the network needs for its mask; each delays the output by a hop."""
+    """Columns after a frame that its mask needs; each delays the output by a hop."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -80,46 +80,24 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.channels) - set(CHANNELS))
-        for condition, sentence in (
-            (
-                self.rate_hz > 0 and self.n_mels > 0 and self.std_db > 0,
-                "rate_hz, mel bands and std_db must be positive",
-            ),
-            (
-                self.n_fft >= 16 and self.n_fft % 2 == 0,
-                f"n_fft must be even and at least 16, not {self.n_fft}",
-            ),
-            (
-                0 < self.hop <= self.n_fft // 2 and self.n_fft % max(1, self.hop) == 0,
-                f"hop must divide n_fft {self.n_fft} into at least two parts, {self.hop} does not",
-            ),
-            (
-                self.frames_per_column > 0 and self.hop % max(1, self.frames_per_column) == 0,
-                f"frames_per_column must divide hop {self.hop}, {self.frames_per_column} does not",
-            ),
-            (
-                0 <= self.fmin_hz < self.fmax_hz <= self.rate_hz / 2,
-                "fmin_hz < fmax_hz <= rate_hz / 2 must hold",
-            ),
-            (
-                1 <= len(self.channels) <= 4,
-                f"a network has 1 to 4 input channels, not {len(self.channels)}",
-            ),
+        hop, finer = self.hop, self.frames_per_column
+        positive = min(self.rate_hz, self.n_mels, self.std_db, hop, finer) > 0
+        for valid, sentence in (
+            (positive, "rate_hz, hop, frames_per_column, mel bands and std_db must be positive"),
+            (self.n_fft >= 16 and self.n_fft % 2 == 0, "n_fft must be even and at least 16"),
+            (positive and 2 * hop <= self.n_fft, "hop must be at most half of n_fft"),
+            (positive and self.n_fft % hop == 0, "hop must divide n_fft"),
+            (positive and hop % finer == 0, "frames_per_column must divide hop"),
+            (0 <= self.fmin_hz < self.fmax_hz, "0 <= fmin_hz < fmax_hz must hold"),
+            (self.fmax_hz <= self.rate_hz / 2, "fmax_hz must be at most rate_hz / 2"),
+            (1 <= len(self.channels) <= 4, "a network has 1 to 4 input channels"),
             (not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})"),
-            (
-                self.hop <= 0 or 0 <= self.lookahead < self.frames,
-                f"lookahead must be 0 or more and below the window's columns, not {self.lookahead}",
-            ),
-            (
-                self.iterations >= 0 and self.frames_inverted >= 1,
-                "griffin_lim iterations must be >= 0 and frames >= 1",
-            ),
-            (
-                self.phase in get_args(Phase),
-                f"griffin_lim phase must be one of {get_args(Phase)}, not '{self.phase}'",
-            ),
+            (positive and 0 <= self.lookahead < self.frames, "lookahead exceeds the window"),
+            (self.iterations >= 0, "griffin_lim iterations must be 0 or more"),
+            (self.frames_inverted >= 1, "griffin_lim frames must be 1 or more"),
+            (self.phase in get_args(Phase), f"griffin_lim phase must be one of {get_args(Phase)}"),
         ):
-            if not condition:
+            if not valid:
                 raise ModelError(
                     f"the sidecar of model '{self.name}' is inconsistent: {sentence}; "
                     "export the model again."

@@ -1,4 +1,4 @@
-"""Silence for C libraries that report on file descriptor 2 what no user needs to know."""
+"""Silences C libraries that write to file descriptor 2; for the app and for sound devices only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ _turn = threading.RLock()
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Send what C libraries write to file descriptor 2 nowhere."""
-    with (
-        _turn
-    ):  # of two threads at a time one would keep the other's nowhere, and put it back for good
+    """Discard what C libraries write to file descriptor 2 inside the block."""
+    with _turn:  # two threads at once would restore each other's null device
         if sys.stderr is not None:
             sys.stderr.flush()
         kept = os.dup(2)
@@ -31,13 +29,14 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def silence_alsa() -> None:
-    """Have libasound report nothing from now on, if there is one: at every underrun it would write across the live view, from the audio thread.
+    """Turn off the reports of libasound, which it would write across the live view.
 
-    Drop-outs are counted where PortAudio tells of them.
+    Drop-outs are counted where PortAudio reports them.
     """
     try:
         alsa = ctypes.CDLL("libasound.so.2")
     except OSError:
         return
-    # Its reporter has to be a C function: one of Python's would make the audio thread wait for the interpreter. This one does nothing, whatever it is given.
+    # The handler has to be a C function without effect: a Python function would make the audio
+    # thread wait for the interpreter.
     alsa.snd_lib_error_set_handler(ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p))

@@ -1,4 +1,4 @@
-"""Sample rates: in blocks and steep for recordings, sample by sample and at once for a live stream; and two clocks made one."""
+"""Sample rates: steep filters in blocks for files, short filters for live sound, and clock drift."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from rtden.errors import MissingPackageError
 from rtden.types import Array
 
 ZERO_CROSSINGS = 32
-"""Of the windowed sinc on each side, at the lower of the two rates: 1.5 ms at 22 050 Hz, 80 dB down 0.9 kHz above the middle."""
+"""Of the windrest sinc on each side, at the lower of the two rates: 1.5 ms at 22 050 Hz, and an
+attenuation of 80 dB from 0.9 kHz above the cutoff."""
 KAISER_BETA = 8.0
 CUTOFF = 0.92
-"""Middle of the transition band, as a share of half the lower rate."""
+"""Middle of the transition band, as a fraction of half the lower rate."""
 PART_ROWS = 160
-"""Output samples that one matrix computes, about."""
+"""Approximate number of output samples that one matrix computes."""
 BATCH_PERIODS = 4
 """Periods that one product of matrices computes: a tile of OpenBLAS."""
 MOST_DRIFT_PPM = 500.0
@@ -53,21 +54,18 @@ def load_soxr() -> Any:
 
 
 class Resampler:
-    """A stream of a recording from one sample rate to another (soxr); what is equal passes untouched.
+    """Resamples a file with soxr; equal rates pass untouched.
 
-    The output is aligned with the input, the filter's delay included: it is late, not shifted. It comes in bursts of up to
-    40 ms, for soxr filters in blocks.
+    The output is aligned with the input, the filter's delay included: it is late, not shifted. It
+    comes in bursts of up to 40 ms, because soxr filters in blocks.
     """
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self._channels = channels
-        self._stream = (
-            None
-            if source_hz == target_hz
-            else load_soxr().ResampleStream(
-                source_hz, target_hz, channels, dtype="float32", quality="HQ"
-            )
-        )
+        self._stream: Any = None
+        if source_hz != target_hz:
+            kind = load_soxr().ResampleStream
+            self._stream = kind(source_hz, target_hz, channels, dtype="float32", quality="HQ")
 
     def reset(self) -> None:
         """Forget the stream."""
@@ -75,7 +73,7 @@ class Resampler:
             self._stream.clear()
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
-        """Return what is ready, shapes (samples, channels); `last` ends the stream."""
+        """Return the samples that are ready; shapes (samples, channels). `last` ends the stream."""
         if self._stream is None:
             return block
         out: Array = self._stream.resample_chunk(block, last=last).reshape(-1, self._channels)
@@ -83,7 +81,7 @@ class Resampler:
 
 
 class Interpolator:
-    """Resamples a live stream by a windowed sinc of 64 zero crossings (Smith and Gossett, 1984).
+    """Resamples a live stream by a windrest sinc of 64 zero crossings (Smith and Gossett, 1984).
 
     Output n lies at the input's position n * source_hz / target_hz: late by :attr:`delay_seconds`,
     which is short and constant, and not shifted. Equal rates pass untouched. The samples are the
@@ -142,9 +140,9 @@ class Interpolator:
         if not last:
             return self._interpolate(self._bank, block)
         taken = self._taken_samples + len(block)
-        owed = round(taken * self.target_hz / self.source_hz) - self.given_samples
-        silence = np.zeros((self.missing_samples(owed), self._channels), np.float32)
-        out = self._interpolate(self._bank, np.concatenate([block, silence]))[:owed]
+        rest = round(taken * self.target_hz / self.source_hz) - self.given_samples
+        silence = np.zeros((self.missing_samples(rest), self._channels), np.float32)
+        out = self._interpolate(self._bank, np.concatenate([block, silence]))[:rest]
         self.reset()
         return out
 
@@ -214,7 +212,7 @@ class _FilterBank:
         positions = np.arange(begin, end) * (self.down / self.up) - first + self.reach
         rate = min(1.0, self.up / self.down)  # the lower of the two rates; the input's is one
         distance = np.arange(inputs) - positions[:, None]
-        filters = _windowed_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
+        filters = _windrest_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
         return begin, end, first, np.ascontiguousarray(filters.T)
 
 
@@ -223,26 +221,27 @@ _filter_bank = functools.lru_cache(maxsize=16)(_FilterBank)
 
 
 class Drift:
-    """A stream played a little faster or slower: two sound devices have two clocks, and this makes one of them.
+    """Plays a stream a little faster or slower, for the clocks of two sound devices differ.
 
-    `ppm` may be set at any time, from -500 to 500: at 100, a ten-thousandth more of the input goes into each output. While it
-    has always been 0 the samples pass untouched, 16 samples late.
+    `ppm` may be set at any time, from -500 to 500. At 100, each output sample advances the input by
+    1.0001 samples. As long as it was always 0 the samples pass untouched, 16 samples late.
     """
 
     def __init__(self, *, channels: int = 1) -> None:
         self.ppm = 0.0
-        # Between two of these filters, each a 64th of a sample later than the one before, the delay is interpolated.
+        # Each filter delays by a 64th of a sample more than the one before; between two of them the
+        # outputs are interpolated.
         distance = (
             np.arange(-DRIFT_HALF_SAMPLES, DRIFT_HALF_SAMPLES + 1)
             - np.arange(DRIFT_CELLS + 1)[:, None] / DRIFT_CELLS
         )
-        self._filters = _windowed_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
+        self._filters = _windrest_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
         self._held = np.zeros((DRIFT_HALF_SAMPLES, channels), np.float32)
         self._fraction = 0.0
 
     @property
     def delay_samples(self) -> int:
-        """By how much the output lags behind."""
+        """Delay of the output."""
         return DRIFT_HALF_SAMPLES
 
     def missing_samples(self, outputs: int) -> int:
@@ -250,7 +249,7 @@ class Drift:
         return outputs + 2 * DRIFT_HALF_SAMPLES - len(self._held) + (self.ppm > 0.0)
 
     def flush(self) -> Array:
-        """Return what is still owed, shape (samples, channels)."""
+        """Return the samples that are still to come, shape (samples, channels)."""
         return self.feed(np.zeros((DRIFT_HALF_SAMPLES, self._held.shape[1]), np.float32))
 
     def feed(self, block: Array) -> Array:
@@ -297,8 +296,11 @@ class Drift:
         return out
 
 
-def _windowed_sinc(distance: NDArray[np.float64], half: float, rate: float) -> Array:
-    """Return filters, one a row, of a sinc at `rate` (one is the input's) under a Kaiser window that ends at `half`, their sums one."""
+def _windrest_sinc(distance: NDArray[np.float64], half: float, rate: float) -> Array:
+    """Return windrest sincs, one per row of distances, each with the sum one.
+
+    `rate` is that of the sinc (1 is the input's); the Kaiser window ends at the distance `half`.
+    """
     window = np.i0(KAISER_BETA * np.sqrt(np.clip(1.0 - (distance / half) ** 2, 0.0, None))) * (
         np.abs(distance) <= half
     )

@@ -1,8 +1,9 @@
-"""Stage 1: the ring buffer between a sound device's callback and the worker, and in front of the frames.
+"""Stage 1: the ring buffer between a device's callback and the worker, and before the frames.
 
-One writer and one reader, each in its own thread, without a lock: each side hops_per_steps a counter that only it writes. The
-writer never waits. If the reader falls behind by more than the ring holds, the oldest samples are lost and counted.
-Memory is laid out twice, so that any run of held samples is one contiguous view.
+One writer and one reader, each in its own thread, without a lock: each side advances a counter that
+only it writes. The writer never waits. If the reader falls behind by more than the ring holds, the
+oldest samples are lost and counted. Memory is laid out twice, so that any run of held samples is
+one contiguous view.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from rtden.types import Array
 
 
 class Ring:
-    """Samples on their way from one thread to another, oldest dropped first.
+    """A queue of samples from one thread to another that drops the oldest when it is full.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class Ring:
     Attributes
     ----------
     lost_samples : int
-        Samples that the reader never saw: overwritten, or dropped to bound the delay.
+        Samples that the reader never got: overwritten, or dropped to bound the delay.
     missing_samples : int
         Samples that the reader asked for and did not get.
     """
@@ -33,10 +34,8 @@ class Ring:
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
         self.capacity_samples, self.channels = capacity_samples, channels
         self._memory = np.zeros((2 * capacity_samples, channels), np.float32)
-        self._writing = (
-            0  # end of what is being written; runs ahead of _written while the copy is under way
-        )
-        self._written = 0
+        # End of the block that is being copied in; ahead of _written meanwhile.
+        self._writing = self._written = 0
         self._read = 0
         self._drop_before = 0  # set by the writer: the reader skips what is older
         self.lost_samples = 0
@@ -49,12 +48,12 @@ class Ring:
 
     @property
     def read_samples(self) -> int:
-        """Samples that the reader has behind it, lost ones included."""
+        """Samples that the reader has passed, lost ones included."""
         return self._read
 
     @property
     def fill_samples(self) -> int:
-        """Samples that wait for the reader."""
+        """Samples held for the reader."""
         return self._written - max(
             self._read, self._drop_before, self._written - self.capacity_samples
         )
@@ -79,9 +78,9 @@ class Ring:
         self._drop_before = max(0, self._written - keep_samples)
 
     def read_into(self, out: Array) -> int:
-        """Move the oldest samples into `out`, shape (samples, channels); return how many there were (reader's side).
+        """Move the oldest samples into `out`, shape (samples, channels); return how many.
 
-        What is missing is counted and left as it was.
+        Reader's side. Missing samples are counted, and their part of `out` stays as it was.
         """
         wanted = len(out)
         while True:
@@ -89,9 +88,7 @@ class Ring:
             samples = min(wanted, max(0, self._written - start))
             at = start % self.capacity_samples
             out[:samples] = self._memory[at : at + samples]
-            if (
-                start >= self._writing - self.capacity_samples
-            ):  # the writer did not overtake the copy
+            if start >= self._writing - self.capacity_samples:  # not overtaken while copying
                 break
         self.lost_samples += start - self._read
         self.missing_samples += wanted - samples
@@ -99,14 +96,14 @@ class Ring:
         return samples
 
     def skip(self, samples: int) -> None:
-        """Throw away the oldest samples and count them as lost (reader's side)."""
+        """Discard the oldest samples and count them as lost (reader's side)."""
         self._read += samples
         self.lost_samples += samples
 
     def view(self, start: int, stop: int) -> Array:
-        """Return the samples with these numbers since the beginning, shape (samples, channels), without a copy.
+        """Return samples by their numbers since the beginning, shape (samples, channels).
 
-        Only for a reader in the writer's own thread; the samples must still be held.
+        A view, only for a reader in the writer's own thread; the samples must still be held.
         """
         at = start % self.capacity_samples
         return self._memory[at : at + stop - start]

@@ -1,4 +1,4 @@
-"""What a user may choose about a denoiser; what the model fixes stands in the model's sidecar."""
+"""What a user may choose about a denoiser; the model's sidecar holds what the model fixes."""
 
 from __future__ import annotations
 
@@ -26,29 +26,27 @@ class Settings:
     """
 
     hops_per_step: int = 1
-    """New columns, of a hop each, per step: 1, 2, 4 or 8. More is cheaper and later by a hop each."""
+    """Hops (512 samples) per step: 1, 2, 4 or 8. More cost less, and each delays by a hop."""
 
     overlap_samples: int | None = None
-    """Samples by which the synthesis windows of neighbouring frames overlap, 32 or more; None takes all that there are, n_fft - hop.
-
-    The latency is `hops_per_step` hops and these. Fewer make it lower, with asymmetric windows (:func:`rtden.mel.window_pair`), and the
-    gains a little late for the sound that they act on.
-    """
+    """Overlap of the synthesis windows of neighbouring frames, 32 samples or more; None for the
+    longest, n_fft - hop. The latency is `hops_per_step` hops and the overlap. A shorter overlap
+    takes asymmetric windows (:func:`rtden.spectral.window_pair`) and sounds a little worse."""
 
     strength: float = 1.0
-    """Wet share of the output, 0 (the input, delayed) to 1 (denoised); the two are aligned to the sample."""
+    """Wet share of the output, 0 (the input, delayed) to 1 (denoised), aligned to the sample."""
 
     limit_db: float = math.inf
-    """At most this much is taken off any cell of the spectrum, in dB; infinity sets no limit."""
+    """At most this much is taken off any cell of the spectrum, in dB; infinity for no limit."""
 
     iterations: int | None = None
-    """Griffin-Lim iterations per step (K); None takes the model's, or none with fewer `overlap_samples` than there are."""
+    """Griffin-Lim iterations per step (K); None takes the model's, or none with a short overlap."""
 
     frames: int | None = None
-    """Frames that a Griffin-Lim iteration spans (M), the new ones included; None takes the model's."""
+    """Frames that an iteration spans (M), the new ones included; None takes the model's."""
 
     phase: Phase | None = None
-    """Where Griffin-Lim starts a new frame: at the noisy phase ("warm") or at a random one; None takes the model's."""
+    """Starting phase of a new frame: the noisy one ("warm") or "random"; None takes the model's."""
 
     seed: int = 0
     """Seed of the random phase."""
@@ -57,29 +55,19 @@ class Settings:
     """Interpreter threads. More than one makes a small network slower, not faster."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.hops_per_step in HOPS_PER_STEP,
-            f"hops_per_step must be one of {HOPS_PER_STEP}, not {self.hops_per_step}",
-        )
-        _require(
-            self.overlap_samples is None or self.overlap_samples >= SHORTEST_OVERLAP_SAMPLES,
-            f"overlap_samples must be {SHORTEST_OVERLAP_SAMPLES} or more, not {self.overlap_samples}",
-        )
         check_strength(self.strength)
         check_limit_db(self.limit_db)
-        _require(
-            self.iterations is None or 0 <= self.iterations <= 100,
-            f"iterations must lie between 0 and 100, not {self.iterations}",
-        )
-        _require(
-            self.frames is None or 1 <= self.frames <= 64,
-            f"frames must lie between 1 and 64, not {self.frames}",
-        )
-        _require(
-            self.phase is None or self.phase in get_args(Phase),
-            f"phase must be 'warm' or 'random', not '{self.phase}'",
-        )
-        _require(self.threads >= 1, f"threads must be 1 or more, not {self.threads}")
+        hops, overlap, phase = self.hops_per_step, self.overlap_samples, self.phase
+        shortest = SHORTEST_OVERLAP_SAMPLES
+        for name, wanted, valid in (
+            ("hops_per_step", f"be one of {HOPS_PER_STEP}", hops in HOPS_PER_STEP),
+            ("overlap_samples", f"be {shortest} or more", overlap is None or overlap >= shortest),
+            ("iterations", "lie between 0 and 100", 0 <= (self.iterations or 0) <= 100),
+            ("frames", "lie between 1 and 64", self.frames is None or 1 <= self.frames <= 64),
+            ("phase", "be 'warm' or 'random'", phase is None or phase in get_args(Phase)),
+            ("threads", "be 1 or more", self.threads >= 1),
+        ):
+            _require(valid, name, wanted, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
@@ -100,27 +88,15 @@ def gain_floor(limit_db: float) -> float:
 
 
 def check_strength(strength: float) -> None:
-    """Refuse what is no wet share.
-
-    Raises
-    ------
-    SettingsError
-        If it lies outside 0 to 1.
-    """
-    _require(0 <= strength <= 1, f"strength must lie between 0 and 1, not {strength:g}")
+    """Raise SettingsError if a wet share lies outside 0 to 1."""
+    _require(0 <= strength <= 1, "strength", "lie between 0 and 1", strength)
 
 
 def check_limit_db(limit_db: float) -> None:
-    """Refuse what is no limit.
-
-    Raises
-    ------
-    SettingsError
-        If it is negative.
-    """
-    _require(limit_db >= 0, f"limit_db must be 0 or more, not {limit_db:g}")
+    """Raise SettingsError if a limit is negative."""
+    _require(limit_db >= 0, "limit_db", "be 0 or more", limit_db)
 
 
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise SettingsError(sentence)
+def _require(valid: bool, name: str, wanted: str, value: object) -> None:
+    if not valid:
+        raise SettingsError(f"{name} must {wanted}, not {value!r}")

@@ -42,8 +42,8 @@ def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
     n_fft, hop : int
         Frame length and distance in samples.
     overlap : int
-        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop. With
-        very few the sum is close to zero where one frame takes over from another, and single
+        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop.
+        With very few the sum is close to zero where one frame takes over from another, and single
         precision no longer gives -100 dB.
     """
     symmetric = hann(n_fft)

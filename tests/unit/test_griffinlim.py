@@ -6,8 +6,30 @@ import librosa
 import numpy as np
 import pytest
 
-from rtden.griffinlim import Inverter, griffin_lim
+from rtden.griffinlim import Inverter
 from rtden.spectral import hann, stft, window_pair
+
+
+def griffin_lim(
+    magnitude: np.ndarray,
+    *,
+    n_fft: int,
+    hop: int,
+    iterations: int,
+    angles: np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Run the inverter over a whole spectrogram, shape (bins, frames), from phases in radians."""
+    frames = magnitude.shape[1]
+    if angles is None:
+        angles = 2.0 * np.pi * np.random.default_rng(seed).random(magnitude.shape)
+    inverter = Inverter(
+        n_fft=n_fft, hop=hop, new_frames=frames, iterations=iterations, frames=frames
+    )
+    done = np.empty(frames * hop, np.float32)
+    spectra = (magnitude * np.exp(1j * angles)).T.astype(np.complex64)
+    inverter.push(spectra, np.ones(magnitude.T.shape, np.float32), done)
+    return np.concatenate([done, inverter.tail()])
 
 
 def spectra_of(signal: np.ndarray, n_fft: int, hop: int, overlap: int | None = None) -> np.ndarray:
