@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,12 +20,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from callgrind import end_counting, instructions, wait_for_counting
 from rounds import Spread, interleaved, processor_name, ratios
 
 from rtden.autoencoder import Autoencoder
 from rtden.model import find_model, save_spec
 
-CALLS, COUNTED = 400, (50, 250)
+CALLS, COUNTED = 400, 100
 
 
 def write_float(model: str | None, folder: Path) -> Path:
@@ -46,7 +44,7 @@ def write_float(model: str | None, folder: Path) -> Path:
     return path
 
 
-def run(path: Path, calls: int) -> float:
+def run(path: Path, calls: int, *, counted: bool = False) -> float:
     """Call a network for one step, over and over; return the CPU time of a call in ms."""
     network = Autoencoder(path, columns=(1,))
     spec = network.spec
@@ -54,29 +52,12 @@ def run(path: Path, calls: int) -> float:
     rng = np.random.default_rng(0)
     columns = rng.standard_normal((spec.n_mels, seen, spec.input_channels)).astype(np.float32)
     network.infer(columns)
+    if counted:
+        wait_for_counting()
     began = time.process_time()
     for _ in range(calls):
         network.infer(columns)
     return 1000.0 * (time.process_time() - began) / calls
-
-
-def instructions(path: Path) -> float:
-    """Return the millions of instructions of a call, by callgrind."""
-    counts = []
-    for calls in COUNTED:
-        command = [sys.executable, __file__, "--run", str(path), "--calls", str(calls)]
-        out = "--callgrind-out-file=/dev/null"
-        ended = subprocess.run(
-            ["valgrind", "--tool=callgrind", out, *command],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found = re.search(r"Collected : (\d+)", ended.stderr)
-        if found is None:
-            raise SystemExit(ended.stderr)
-        counts.append(int(found[1]) / 1e6)
-    return (counts[1] - counts[0]) / (COUNTED[1] - COUNTED[0])
 
 
 def main(
@@ -86,12 +67,11 @@ def main(
         bool, typer.Option("--callgrind", help="Count instructions with AVX2 kernels, too.")
     ] = False,
     only: Annotated[Path | None, typer.Option("--run", hidden=True)] = None,
-    calls: Annotated[int, typer.Option(hidden=True)] = CALLS,
 ) -> None:
     """Compare int8 and float32."""
     if only is not None:
-        run(only, calls)
-        return
+        run(only, COUNTED, counted=True)
+        end_counting()
     with tempfile.TemporaryDirectory() as folder:
         files = {"int8": find_model(model), "float32": write_float(model, Path(folder))}
         turns = {name: lambda path=path: run(path, CALLS) for name, path in files.items()}
@@ -103,7 +83,8 @@ def main(
         spread = ratios(found["float32"], found["int8"])
         print(f"float32 / int8: {spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})")
         for name, path in files.items() if callgrind else ():
-            print(f"{name}, AVX2 kernels: {instructions(path):.2f} million instructions a call")
+            count = instructions(__file__, "--run", str(path)) / COUNTED
+            print(f"{name}, AVX2 kernels: {count:.2f} million instructions a call")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,7 @@ counted: the sound system, the view, and waking up. Everything printed about a P
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +23,13 @@ import numpy as np
 from rtden import Settings
 from rtden.autoencoder import Autoencoder
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from callgrind import end_counting, instructions, wait_for_counting
+
 RATE_HZ = 48000
-SECONDS, CALLS = (3, 9), (50, 250)
-"""Lengths of the two runs whose difference is counted, so that the start drops out."""
-REST_MINSTR = {1: 190.0, 2: 150.0}
+SECONDS, CALLS = 5, 100
+"""Lengths of the runs that are counted."""
+REST_MINSTR = {1: 188.0, 2: 158.0}
 """Million instructions of a second of live sound beside the network, by hops_per_step: what
 `--callgrind` printed."""
 MOBILENET_V1_MMAC = 569.0
@@ -110,20 +109,24 @@ def multiply_accumulates(model: str | None = None) -> float:
 
 
 def run_live(hops_per_step: int, seconds: int) -> None:
-    """Run the live engine between two simulated devices; what callgrind counts."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    """Run the live engine between two simulated devices."""
     from rig import Rig
 
     settings = Settings(hops_per_step=hops_per_step, limit_db=0.0)
-    Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings).run(float(seconds))
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings)
+    rig.run(1.0)
+    wait_for_counting()
+    rig.run(float(seconds))
 
 
 def run_network(hops_per_step: int, calls: int) -> None:
-    """Let the network answer; what callgrind counts."""
+    """Let the network estimate masks."""
     network = Autoencoder(columns=(hops_per_step,))
-    columns = np.zeros(
-        (network.spec.n_mels, hops_per_step, network.spec.input_channels), np.float32
-    )
+    spec = network.spec
+    seen = hops_per_step if network.stateful else spec.frames
+    columns = np.zeros((spec.n_mels, seen, spec.input_channels), np.float32)
+    network.infer(columns)
+    wait_for_counting()
     for _ in range(calls):
         network.infer(columns)
 
@@ -131,32 +134,15 @@ def run_network(hops_per_step: int, calls: int) -> None:
 RUNS: dict[str, Any] = {"live": run_live, "network": run_network}
 
 
-def instructions(what: str, hops_per_step: int, lengths: tuple[int, int]) -> float:
-    """Return the millions of instructions of one unit of a run, by callgrind."""
-    counts = []
-    for length in lengths:
-        with tempfile.TemporaryDirectory() as folder:
-            out = f"--callgrind-out-file={Path(folder) / 'out'}"
-            run = [sys.executable, __file__, "--run", what, str(hops_per_step), str(length)]
-            environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-            ended = subprocess.run(
-                ["valgrind", "--tool=callgrind", out, *run],
-                capture_output=True,
-                text=True,
-                check=False,
-                env=environment,
-            )
-        found = re.search(r"Collected : (\d+)", ended.stderr)
-        if ended.returncode or found is None:
-            raise SystemExit(ended.stderr)
-        counts.append(int(found[1]) / 1e6)
-    return (counts[1] - counts[0]) / (lengths[1] - lengths[0])
+def counted(what: str, hops_per_step: int, length: int) -> float:
+    """Return the millions of instructions of one unit of a run."""
+    return instructions(__file__, "--run", what, str(hops_per_step), str(length)) / length
 
 
 def count_rest(hops_per_step: int) -> float:
     """Return the millions of instructions of a second of live sound beside the network."""
-    whole = instructions("live", hops_per_step, SECONDS)
-    call = instructions("network", hops_per_step, CALLS)
+    whole = counted("live", hops_per_step, SECONDS)
+    call = counted("network", hops_per_step, CALLS)
     spec = Autoencoder().spec
     network = call * spec.rate_hz / spec.hop / hops_per_step
     rest = whole - network
@@ -175,7 +161,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.run:
         RUNS[arguments.run[0]](*map(int, arguments.run[1:]))
-        return
+        end_counting()
     rest = dict(REST_MINSTR)
     if arguments.callgrind:
         rest = {hops_per_step: count_rest(hops_per_step) for hops_per_step in rest}
