@@ -173,6 +173,16 @@ def load_libpulse() -> Any:
     return lib
 
 
+@cache
+def load_quick_libpulse() -> Any:
+    """Load and return libpulse for calls in its own callbacks that never wait.
+
+    They keep the interpreter's lock: a busy Python thread makes who lets go of it wait for 5 ms, at
+    each call, to have it back.
+    """
+    return ctypes.PyDLL("libpulse.so.0")
+
+
 class Connection:
     """A connection to the sound server, with a thread of libpulse's; a context manager closes it.
 

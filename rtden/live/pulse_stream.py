@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import DeviceError
-from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice, SampleSpec
+from rtden.live.pulse import (
+    ANSWER_SECONDS,
+    Connection,
+    Kind,
+    PulseDevice,
+    SampleSpec,
+    load_quick_libpulse,
+)
 
 BLOCK_SECONDS = 0.01
 _FLOAT32 = 5
@@ -23,7 +30,9 @@ _STREAM_CREATING, _STREAM_READY = 1, 2
 _CORKED, _INTERPOLATE, _TIMING, _ADJUST_LATENCY = 0x0001, 0x0002, 0x0008, 0x2000
 _DONT_MOVE = 0x0200
 _ANY = 0xFFFFFFFF
-_SMOOTHING = 0.05
+MEASURED_CALLS = 4
+"""Callbacks for each measurement of the latency."""
+_SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
 _STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
 _REQUEST = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
@@ -74,6 +83,8 @@ class PulseStream:
         self._flagged = False
         self.connection = Connection()
         self._lib = self.connection.lib
+        self._quick = load_quick_libpulse()
+        self._address, self._size, self._calls = c_void_p(), c_size_t(), 0
         self._settled = threading.Event()
         self._callbacks = (
             _STATE(self._on_state),
@@ -182,12 +193,13 @@ class PulseStream:
         self._callback(block, len(block), None, flagged)
 
     def _on_readable(self, *_: Any) -> None:
-        lib, address, size, blocks, lost = self._lib, c_void_p(), c_size_t(), [], False
-        readable = lib.pa_stream_readable_size(self._stream)
+        lib, stream, blocks, lost = self._quick, self._stream, [], False
+        address, size = self._address, self._size
+        readable = lib.pa_stream_readable_size(stream)
         if readable < self._block_bytes // 2:  # single samples come from sources with filters
             return
         while readable > 0:
-            if lib.pa_stream_peek(self._stream, byref(address), byref(size)) or not size.value:
+            if lib.pa_stream_peek(stream, byref(address), byref(size)) or not size.value:
                 break
             if address.value:
                 blocks.append(self._view(address.value, size.value).copy())
@@ -195,28 +207,31 @@ class PulseStream:
                 lost = True
                 samples = size.value // self._frame_bytes
                 blocks.append(np.zeros((samples, self.channels), np.float32))
-            lib.pa_stream_drop(self._stream)
-            readable = lib.pa_stream_readable_size(self._stream)
+            lib.pa_stream_drop(stream)
+            readable = lib.pa_stream_readable_size(stream)
         if blocks:
             self._call(np.concatenate(blocks) if len(blocks) > 1 else blocks[0], lost)
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
-        lib, address, size = self._lib, c_void_p(), c_size_t(wanted)
+        lib, address, size = self._quick, self._address, self._size
+        size.value = wanted
         if lib.pa_stream_begin_write(self._stream, byref(address), byref(size)):
             return
         used = min(size.value, wanted) // self._frame_bytes * self._frame_bytes
         if not used:
             return
         self._call(self._view(address.value or 0, used))
-        lib.pa_stream_write(
-            self._stream, address, c_size_t(used), None, ctypes.c_int64(0), c_int(0)
-        )
+        size.value = used
+        lib.pa_stream_write(self._stream, address, size, None, ctypes.c_int64(0), 0)
         self._measure()
 
     def _measure(self) -> None:
+        self._calls += 1
+        if self._calls % MEASURED_CALLS:
+            return
         latency, negative = c_uint64(), c_int()
-        if self._lib.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):
+        if self._quick.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):
             return  # not known yet
         seconds = 0.0 if negative.value else latency.value * 1e-6
         self.latency += _SMOOTHING * (seconds - self.latency)
