@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from rtden import StreamDenoiser, denoise_file
 from rtden.errors import RtdenError
-from rtden.files.audio_file import FileReport, Streams, denoise_file, recording_stream
 from rtden.types import Array
 
-Power = npt.NDArray[np.floating[Any]]
 BANDS, COLUMNS = 96, 600
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
 FLOOR_DB, RANGE_DB = -110.0, 90.0
 """Power of the darkest shade, and from there to the brightest, in dB."""
-CLEANED = "cleaned.flac"
+PREVIEW, PICTURE, BATCH_STEPS = "preview.flac", "picture.bin", 64
+KEPT = "cleaned-{}.caf".format
+"""Name of the denoised sound of each track."""
 PROGRESS_SECONDS = 0.2
 
 
@@ -40,69 +41,40 @@ class Spectrum:
     def __init__(self, rate_hz: int) -> None:
         edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)[:-1] * WINDOW / rate_hz
         self._starts = np.minimum(edges.astype(int), WINDOW // 2)
-        self._beyond = edges > WINDOW // 2  # above half the rate there is nothing
+        self._below_half = edges <= WINDOW // 2  # above half the rate there is nothing
         window = np.hanning(WINDOW)
         self._window = (window / window.sum()).astype(np.float32)
 
-    def power(self, windows: Array) -> Power:
-        """Return the power per band of windows of shape (n, WINDOW), shape (n, BANDS)."""
-        bins = np.abs(np.fft.rfft(windows * self._window)) ** 2
-        power: Power = np.maximum.reduceat(bins, self._starts, axis=1)
-        power[:, self._beyond] = 0.0
-        return power
-
-    @staticmethod
-    def shades(power: Power) -> bytes:
-        """Return power as a byte each."""
+    def shades(self, samples: Array) -> bytes:
+        """Return a byte per band, from the lowest: the mean power of one channel's samples."""
+        samples = np.pad(samples, (max(0, WINDOW - len(samples)), 0))
+        windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
+        bins = (np.abs(np.fft.rfft(windows * self._window)) ** 2).mean(axis=0)
+        power = np.maximum.reduceat(bins, self._starts) * self._below_half
         level = (10.0 * np.log10(power + 1e-12) - FLOOR_DB) * (255.0 / RANGE_DB)
         return bytes(np.clip(level, 0.0, 255.0).astype(np.uint8))
 
 
-class _Picture:
-    """The spectrogram of a signal: at most twice `COLUMNS` columns, merged in pairs as it grows."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self._spectrum = Spectrum(rate_hz)
-        self._rest = np.zeros(WINDOW // 2, np.float32)
-        self._windows: Power = np.empty((0, BANDS))
-        self._columns: Power = self._windows
-        self._per_column = 1
-
-    def feed(self, samples: Array) -> None:
-        self._rest = np.concatenate([self._rest, samples])
-        if len(self._rest) < WINDOW:
-            return
-        windows = np.lib.stride_tricks.sliding_window_view(self._rest, WINDOW)[::HOP]
-        self._rest = self._rest[HOP * len(windows) :].copy()
-        self._windows = np.concatenate([self._windows, self._spectrum.power(windows)])
-        self._columns = np.concatenate([self._columns, self._merge(self._per_column)])
-        while len(self._columns) >= 2 * COLUMNS:
-            self._windows, kept = self._columns, self._windows
-            self._columns = self._merge(2)
-            odd = np.repeat(self._windows, self._per_column, axis=0)
-            self._windows = np.concatenate([odd, kept])
-            self._per_column *= 2
-
-    def _merge(self, count: int) -> Power:
-        """Take whole groups of `count` from the windows; return their means."""
-        whole = len(self._windows) // count
-        ready, self._windows = np.split(self._windows, [whole * count])
-        return cast(Power, ready.reshape(whole, count, BANDS).mean(axis=1))
-
-    def shades(self) -> bytes:
-        """Return the picture, column by column, each from the lowest band to the highest."""
-        return Spectrum.shades(self._columns)
+def _draw(folder: Path) -> None:
+    """Write the spectrograms of both channels of the preview, column after column."""
+    with soundfile.SoundFile(folder / PREVIEW) as preview:
+        spectrum = Spectrum(preview.samplerate)
+        step = max(HOP // 2, -(-preview.frames // COLUMNS))
+        blocks = preview.blocks(step + WINDOW, overlap=WINDOW, dtype="float32", always_2d=True)
+        columns = [[spectrum.shades(side) for side in block.T] for block in blocks]
+    (folder / PICTURE).write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
 
 
 class _Watched:
-    """A stream that keeps what passes through it: the denoised sound, the preview, the picture."""
+    """A stream that keeps what comes out of it and, of the first sound track, a preview."""
 
-    def __init__(self, folder: Path, rate_hz: int, channels: int) -> None:
-        self._inner = recording_stream(None, None, rate_hz, channels, full_band=True)
-        self._cleaned = soundfile.SoundFile(folder / CLEANED, "w", rate_hz, channels, "PCM_24")
-        self._preview = soundfile.SoundFile(folder / "preview.flac", "w", rate_hz, 2, "PCM_16")
-        self._pictures = _Picture(rate_hz), _Picture(rate_hz)
-        self._noisy, self._folder = np.empty(0, np.float32), folder
+    def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
+        self._inner = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
+        number = next(numbers)
+        self._kept = soundfile.SoundFile(folder / KEPT(number), "w", rate_hz, channels, "PCM_24")
+        path = folder / (PREVIEW if number == 0 else os.devnull)
+        self._preview = soundfile.SoundFile(path, "w", rate_hz, 2, "PCM_16", format="FLAC")
+        self._noisy = np.empty(0, np.float32)
 
     def feed(self, block: Array) -> Array:
         self._noisy = np.concatenate([self._noisy, block.mean(axis=1, dtype=np.float32)])
@@ -110,60 +82,45 @@ class _Watched:
 
     def flush(self) -> Array:
         cleaned = self._keep(self._inner.flush())
-        for picture in self._pictures:
-            picture.feed(np.zeros(WINDOW, np.float32))
-        (self._folder / "picture.bin").write_bytes(b"".join(p.shades() for p in self._pictures))
-        self._cleaned.close()
+        self._kept.close()
         self._preview.close()
         return cleaned
 
     def _keep(self, cleaned: Array) -> Array:
-        self._cleaned.write(cleaned)
+        self._kept.write(cleaned)
         noisy, self._noisy = np.split(self._noisy, [len(cleaned)])
-        both = noisy, cleaned.mean(axis=1)
-        self._preview.write(np.stack(both, axis=1))
-        for picture, samples in zip(self._pictures, both, strict=True):
-            picture.feed(samples)
+        self._preview.write(np.stack([noisy, cleaned.mean(axis=1)], axis=1))
         return cleaned
 
 
 class _Mixed:
     """A stream that returns the mix of what is fed and of the denoised sound that was kept."""
 
-    def __init__(self, path: Path, strength: float, _rate_hz: int, channels: int) -> None:
-        self._cleaned, self._strength = soundfile.SoundFile(path), np.float32(strength)
-        self._nothing = np.empty((0, channels), np.float32)
+    def __init__(
+        self, folder: Path, strength: float, numbers: Iterator[int], _rate_hz: int, channels: int
+    ) -> None:
+        self._kept = soundfile.SoundFile(folder / KEPT(next(numbers)))
+        self._strength, self._nothing = strength, np.empty((0, channels), np.float32)
 
     def feed(self, block: Array) -> Array:
-        cleaned = self._cleaned.read(len(block), dtype="float32", always_2d=True)
-        return cast(Array, block + self._strength * (cleaned - block))
+        cleaned = self._kept.read(len(block), dtype="float32", always_2d=True)
+        mixed: Array = block + np.float32(self._strength) * (cleaned - block)
+        return mixed
 
     def flush(self) -> Array:
-        self._cleaned.close()
+        self._kept.close()
         return self._nothing
 
 
-def clean(source: Path, target: Path, progress: Callable[[int, int], None]) -> FileReport:
-    """Denoise a recording, and keep beside `target` what :func:`remix` and the page need.
-
-    Raises
-    ------
-    RtdenError
-        As :func:`rtden.denoise_file`.
-    """
-    streams = cast(Streams, functools.partial(_Watched, target.parent))
-    return denoise_file(source, target, progress=progress, streams=streams)
-
-
 def remix(source: Path, target: Path, strength: float) -> None:
-    """Write a recording that :func:`clean` cleaned at another strength, without denoising again.
+    """Write a recording that :func:`main` cleaned at another strength, without denoising again.
 
     Raises
     ------
     RtdenError
         As :func:`rtden.denoise_file`.
     """
-    streams = cast(Streams, functools.partial(_Mixed, source.parent / CLEANED, strength))
+    streams: Any = functools.partial(_Mixed, source.parent, strength, itertools.count())
     denoise_file(source, target, streams=streams)
 
 
@@ -184,7 +141,9 @@ def main(source: Path, target: Path) -> None:
             tell(progress=round(min(1.0, done / max(total, 1)), 3))
 
     try:
-        report = clean(source, target, progress)
+        streams: Any = functools.partial(_Watched, source.parent, itertools.count())
+        report = denoise_file(source, target, progress=progress, streams=streams)
+        _draw(source.parent)
     except RtdenError as error:
         tell(error=str(error), state="failed")
         return

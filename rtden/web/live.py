@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rtden.errors import RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
@@ -176,7 +174,7 @@ class LiveControl:
             return None
         rings = engine.source.ring, engine.sink.ring
         sides = zip(self._spectra, rings, strict=True)
-        return b"".join(side.shades(side.power(_newest(ring)[None])) for side, ring in sides)
+        return b"".join(side.shades(_newest(ring)) for side, ring in sides)
 
     def devices(self) -> dict[str, Any]:
         """Return the inputs and outputs that there are now, for JSON."""
@@ -211,8 +209,8 @@ def _check_names(choices: Choices) -> None:
 def _newest(ring: Ring) -> Array:
     """Return the newest `WINDOW` samples of a ring, as one channel."""
     end = ring.written_samples
-    samples = ring.view(max(0, end - WINDOW), end).mean(axis=1)
-    return np.pad(samples, (WINDOW - len(samples), 0))
+    samples: Array = ring.view(max(0, end - WINDOW), end).mean(axis=1)
+    return samples
 
 
 def _recording_folder() -> Path:

@@ -26,7 +26,7 @@ from rtden.errors import DeviceError, InputError, ModelError, RtdenError, Settin
 from rtden.frames import FrameDenoiser
 from rtden.live.realtime import Supervisor
 from rtden.model import list_models
-from rtden.web.cleaning import BANDS, remix
+from rtden.web.cleaning import BANDS, PICTURE, PREVIEW, remix
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
 from rtden.web.live import BusyError, LiveControl, UnknownError
@@ -207,11 +207,11 @@ class _Page:
         return JSONResponse(job.to_dict())
 
     async def _preview(self, request: Request) -> Response:
-        path = self._job(request, ready=True).folder / "preview.flac"
+        path = self._job(request, ready=True).folder / PREVIEW
         return FileResponse(path, media_type="audio/flac")
 
     async def _picture(self, request: Request) -> Response:
-        path = self._job(request, ready=True).folder / "picture.bin"
+        path = self._job(request, ready=True).folder / PICTURE
         return FileResponse(path, media_type="application/octet-stream")
 
     async def _download(self, request: Request) -> Response:
