@@ -16,6 +16,7 @@ import soundfile
 
 from rtden import list_models
 from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.errors import MissingPackageError
 from rtden.mel import Features
 from rtden.model import ModelSpec, find_model
 from rtden.spectral import power, stft, window_pair
@@ -64,6 +65,15 @@ def pytest_report_header() -> str:
     packages = ("numpy", "soxr", "soundfile")
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     return f"runtime {find_runtime().__name__.split('.')[0]}, {versions}, {platform.machine()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip a test of an extra whose packages are missing."""
+    try:
+        yield
+    except MissingPackageError as error:
+        pytest.skip(str(error))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
