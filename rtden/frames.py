@@ -47,7 +47,7 @@ class FrameDenoiser:
         Source of everything but the latency.
     latency_ms : float
         The algorithm may take as long (:func:`rtden.denoiser.settings_for_latency`): the longer, up
-        to 46 ms, the better it sounds. Resampling takes 2 to 6 ms more.
+        to 46 ms, the better it sounds. Resampling from another rate takes 3 to 8 ms more.
 
     Raises
     ------

@@ -100,6 +100,13 @@ class SignalPath:
         pending = batch_steps if batch_steps > 1 else PENDING_STEPS
         self._pending = PendingColumns(spec, sizes.hops_per_step, pending) if stateful else None
 
+    def __reduce_ex__(self, _: object) -> Any:
+        """Refuse a copy, which would share half of the state, and pickling."""
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled; make another one of the same "
+            "model, which takes 1 ms."
+        )
+
     def _inverter(self, settings: Settings) -> Inverter:
         spec, sizes, iterations = self.spec, self.geometry, settings.iterations
         if iterations is None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import itertools
 import math
+import pickle
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -449,6 +451,12 @@ def test_single_bad_samples_do_not_spread(noise: np.ndarray) -> None:
     mended = noise.copy()
     mended[10000] = 0.0
     assert np.array_equal(whole(Denoiser(), spoiled), whole(Denoiser(), mended))
+
+
+def test_a_copy_is_refused() -> None:
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="make another one"):
+            copied(Denoiser())
 
 
 def test_input_of_the_wrong_kind_is_refused() -> None:
