@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rtden.denoiser import Denoiser
-    from rtden.files.audio_file import denoise_file
+    from rtden.files.denoise import denoise_file
     from rtden.frames import FrameDenoiser, denoise
     from rtden.live import open_live
     from rtden.model import list_models
@@ -31,7 +31,7 @@ _HOMES = {
     "Settings": "rtden.settings",
     "StreamDenoiser": "rtden.stream",
     "denoise": "rtden.frames",
-    "denoise_file": "rtden.files.audio_file",
+    "denoise_file": "rtden.files.denoise",
     "list_models": "rtden.model",
     "open_live": "rtden.live",
 }

@@ -1,341 +1,304 @@
-"""Files and folders: constant memory, originals untouched, no half-written result."""
+"""Sound files in blocks. What the decoder gives counts, not what a header promises.
+
+libsndfile reads and writes. Where it would lose sound (an MP3 without a count of its frames) or
+knows no such file, PyAV reads (:mod:`rtden.files.media`, extra "av").
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import functools
 import os
 import re
-import secrets
-import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError
-from rtden.noise import NoiseMeter
-from rtden.quiet import quiet_stderr
+from rtden.files.atomic import check_target, new_file, reason_of, write_errors, write_whole
+from rtden.files.containers import (
+    PIPE_SIZES,
+    PIPE_SLACK,
+    Chunks,
+    Window,
+    mp3_held,
+    ogg_links,
+    read_chunks,
+)
+from rtden.files.listing import HEADERLESS, RAW_SUFFIXES, SUFFIXES, Raw
 from rtden.resample import load_soxr
-from rtden.settings import Settings
-from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
-STEPS_AT_ONCE = 64
+__all__ = [
+    *("SUFFIXES", "Progress", "Recording", "check_target", "format_of", "open_recording"),
+    *("read_aligned", "read_blocks", "write_recording", "write_whole"),
+]
 BLOCK_FRAMES = 1 << 15
 SYSTEM_ERROR = 2
 """libsndfile's code for what the operating system refused."""
-DENOISED = ".denoised"
-SUFFIXES = frozenset(
-    (
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-        ".w64",
-        ".rf64",
-    )
-)
-"""Files that are taken from a folder; a file named by itself may have any suffix."""
+LOUDEST = 1e6
+"""Samples beyond this (120 dB above full scale) are no sound."""
+LARGEST_WAV = 4_200_000_000
+"""A WAV's sizes have 32 bits; what may become larger is written as RF64."""
+GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
+"""What a container takes that has no room for a sample format."""
+PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
+WRITABLE = ", ".join(sorted(SUFFIXES))
 
 Progress = Callable[[int, int], None]
-"""Called with the frames done and the frames in all."""
-Streams = Callable[[int, int], StreamDenoiser]
-"""Takes a rate in Hz and a number of channels; gives a stream at its beginning."""
+"""Called with the frames done and the frames in all, 0 where that is not known."""
+Blocks = Callable[[int], Iterator[Array]]
 
 
-@dataclass(frozen=True)
-class FileReport:
-    """What was done to a file."""
+@dataclass
+class Recording:
+    """A sound file that is open for reading."""
 
-    source: str
-    target: str
-    seconds: float
-    """Length of the recording."""
-    processing_seconds: float
-    noise_removed_db: float
-    """By how much the level of the background fell."""
-
-    @property
-    def real_time_factor(self) -> float:
-        """Processing time over length."""
-        return self.processing_seconds / self.seconds if self.seconds else 0.0
-
-
-def denoise_file(
-    source: str | Path,
-    target: str | Path | None = None,
-    *,
-    model: str | Path | None = None,
-    settings: Settings | None = None,
-    full_band: bool = True,
-    force: bool = False,
-    progress: Progress | None = None,
-    streams: Streams | None = None,
-    leave_at: Path | None = None,
-) -> FileReport:
-    """Denoise a recording into a file of the same length, rate, channels and sample format.
-
-    Parameters
-    ----------
-    source : path
-        Anything that libsndfile reads, 8 to 192 kHz, 1 to 8 channels; "-" is standard input.
-    target : path, optional
-        Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the source, and standard
-        output ("-") for standard input.
-    full_band : bool
-        Let sound above the model's band through, at the gain of the topmost bands.
-    force : bool
-        Overwrite an existing target.
-    streams : callable, optional
-        Gives the stream to denoise with, for a caller that uses one for recording after recording; `model`, `settings` and
-        `full_band` then say nothing.
-    leave_at : Path, optional
-        Leave what was to become the target here, complete, for a caller that moves it to `target` itself.
-
-    Raises
-    ------
-    AudioFileError
-        If a file cannot be read or written, is truncated, or would be overwritten.
-    InputError, ModelError
-        If the rate, the channels or the model cannot be used.
-    """
-    if target is None:
-        target = "-" if source == "-" else default_target(Path(source))
-    read_from, write_to = Path(source), Path(target)
-    with ExitStack() as temporary:
-        folder = Path()
-        if "-" in (source, target):  # containers have headers to go back to, pipes cannot
-            with _write_errors(Path("a temporary file")):
-                folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-")))
-        if source == "-":
-            read_from = folder / "standard input"
-            with _write_errors(Path("a temporary file")), read_from.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        if target == "-":
-            write_to = folder / "standard output"
-        if streams is None:
-            streams = functools.partial(recording_stream, model, settings, full_band=full_band)
-        try:
-            report = _denoise_path(
-                read_from, write_to, streams, force=force, progress=progress, leave_at=leave_at
-            )
-        except AudioFileError as error:
-            raise (
-                AudioFileError(str(error).replace(f"{folder}{os.sep}", ""))
-                if "-" in (source, target)
-                else error
-            ) from None
-        if target == "-":
-            with write_to.open("rb") as written, _write_errors(Path("standard output")):
-                shutil.copyfileobj(written, sys.stdout.buffer)
-                sys.stdout.buffer.flush()
-    return dataclasses.replace(report, source=str(source), target=str(target))
-
-
-def recording_stream(
-    model: str | Path | None,
-    settings: Settings | None,
-    rate_hz: int,
-    channels: int,
-    *,
-    full_band: bool,
-) -> StreamDenoiser:
-    """Return the stream that denoises recordings: many steps at once."""
-    return StreamDenoiser(
-        model,
-        settings,
-        rate_hz=rate_hz,
-        channels=channels,
-        full_band=full_band,
-        batch_steps=STEPS_AT_ONCE,
-    )
-
-
-def default_target(source: Path) -> Path:
-    """Return the path beside a recording at which its denoised version goes."""
-    return source.with_name(f"{source.stem}{DENOISED}{source.suffix}")
-
-
-def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
-    """Return the files to read and to write for a list of files and folders.
-
-    A folder stands for the recordings anywhere below it, those that rtden wrote left out. Several files, or a folder, go
-    under the folder `output` with their names and subfolders kept, or beside their originals if it is None.
-
-    Raises
-    ------
-    AudioFileError
-        If a source does not exist, a folder holds no recording, or two files would be written to one place.
-    """
-    many = len(sources) > 1 or any(source != "-" and os.path.isdir(source) for source in sources)
-    into_folder = (
-        output is not None
-        and output != "-"
-        and (many or os.path.isdir(output) or output.endswith(("/", os.sep)))
-    )
-    if many and output is not None and (not into_folder or os.path.isfile(output)):
-        raise AudioFileError(
-            f"several recordings cannot go into the one file {output}; give a folder with -o."
-        )
-    pairs: list[tuple[str, str]] = []
-    for source in sources:
-        if source == "-":
-            pairs.append(("-", output or "-"))
-            continue
-        path = Path(source)
-        for found, relative in _recordings(
-            path, Path(output) if into_folder and output is not None else None
-        ):
-            if output is None:
-                target = str(default_target(found))
-            else:
-                target = str(Path(output) / relative) if into_folder else output
-            pairs.append((str(found), target))
-    targets = [os.path.realpath(target) for _, target in pairs if target != "-"]
-    overwritten = (
-        sorted(
-            {os.path.realpath(source) for source, _ in pairs if source != "-"}.intersection(targets)
-        )
-        if len(pairs) > 1
-        else []
-    )
-    if overwritten:
-        raise AudioFileError(
-            f"{overwritten[0]} would be overwritten, yet it is one of the recordings; denoise them one by one."
-        )
-    if len(set(targets)) < len(targets):
-        twice = next(target for target in targets if targets.count(target) > 1)
-        raise AudioFileError(
-            f"two recordings would be written to {twice}; give their folders instead of the files, or denoise them one by one."
-        )
-    return pairs
-
-
-def _recordings(path: Path, output: Path | None) -> list[tuple[Path, Path]]:
-    """Return the recordings that a path stands for, each with its path below it; those under the folder `output` are left out."""
-    if not os.path.isdir(path):
-        return [(path, Path(path.name))]
-    found = sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in SUFFIXES
-        and p.is_file()
-        and not p.stem.endswith(DENOISED)
-        and not p.name.startswith(".")
-    )
-    if output is not None and os.path.realpath(output) != os.path.realpath(path):
-        ours = os.path.join(os.path.realpath(output), "")
-        found = [p for p in found if not os.path.realpath(p).startswith(ours)]
-    if not found:
-        raise AudioFileError(
-            f"the folder {path} holds no recordings ({', '.join(sorted(SUFFIXES))}); name the files."
-        )
-    return [(p, p.relative_to(path)) for p in found]
-
-
-def _denoise_path(
-    source: Path,
-    target: Path,
-    streams: Streams,
-    *,
-    force: bool,
-    progress: Progress | None,
-    leave_at: Path | None,
-) -> FileReport:
-    started = time.perf_counter()
-    with open_recording(source) as recording:
-        if os.path.exists(target) and target.samefile(source):
-            raise AudioFileError(
-                f"{target} would overwrite the original; choose another file with -o."
-            )
-        noise = NoiseMeter(recording.samplerate, recording.samplerate)
-        stream = streams(recording.samplerate, recording.channels)
-        container, subtype = format_of(target, recording)
-        endian = (
-            recording.endian
-            if container == recording.format and container in ("WAV", "AIFF", "AU", "RAW")
-            else "FILE"
-        )
-        with write_recording(
-            target,
-            recording.samplerate,
-            recording.channels,
-            container=container,
-            subtype=subtype,
-            endian=endian,
-            metadata=recording.copy_metadata(),
-            force=force,
-            leave_at=leave_at,
-        ) as write:
-            done = 0
-            for block in read_blocks(recording, source):
-                noise.before(block.mean(axis=1))
-                cleaned = stream.feed(block)
-                noise.after(cleaned.mean(axis=1))
-                write(cleaned)
-                done += len(block)
-                if progress is not None:
-                    progress(done, recording.frames)
-            tail = stream.flush()
-            noise.after(tail.mean(axis=1))
-            write(tail)
-    return FileReport(
-        str(source),
-        str(target),
-        done / recording.samplerate,
-        time.perf_counter() - started,
-        noise.removed_db,
-    )
+    path: Path
+    samplerate: int
+    channels: int
+    frames: int
+    """How many there are to be; 0 where that is not known, an estimate where the codec has none."""
+    format: str
+    """libsndfile's name of the container; "" where PyAV reads."""
+    subtype: str
+    """libsndfile's name of the sample format, or FFmpeg's of the codec."""
+    blocks: Blocks
+    """Takes a number of frames, yields blocks (frames, channels) of that many, the last one shorter."""
+    endian: str = "FILE"
+    strings: dict[str, str] = field(default_factory=dict)
+    """Title, artist and the like, as libsndfile names them."""
+    bit_rate: float = 0.0
+    """Bits a second of a lossy codec; 0 where unknown."""
+    notes: list[str] = field(default_factory=list)
+    """What a user should know of it."""
 
 
 @contextmanager
-def open_recording(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a recording for reading.
+def open_recording(
+    path: Path, raw: Raw | None = None, *, track: int | None = None
+) -> Iterator[Recording]:
+    """Open a file for reading.
+
+    Parameters
+    ----------
+    raw : Raw, optional
+        What headerless PCM holds.
+    track : int, optional
+        Which of several sound tracks, from 1; the first is the default.
 
     Raises
     ------
     AudioFileError
-        If it does not exist, cannot be read, is no audio, or is shorter than its header says.
+        If it does not exist, cannot be read, holds no sound, or is shorter than its header says.
+    MissingPackageError
+        If it takes PyAV to read it, which is not installed.
     """
+    path = Path(path)
     if os.path.isdir(path):
-        raise AudioFileError(f"{path} is a folder; name a recording in it.")
-    try:
-        path.open("rb").close()
-        file = soundfile.SoundFile(os.fsencode(path))
-    except FileNotFoundError:
-        raise AudioFileError(f"there is no file {path}; check the name.") from None
-    except OSError as error:
+        raise AudioFileError(f"{path} is a folder; name a file in it.")
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(path.open("rb"))
+            recording = _open_sndfile(path, file, raw, opened) if not track else None
+        except FileNotFoundError:
+            raise AudioFileError(f"there is no file {path}; check the name.") from None
+        except OSError as error:
+            sentence = f"{path} cannot be read ({error.strerror}); check its permissions."
+            raise AudioFileError(sentence) from None
+        if recording is None:
+            from rtden.files.media import open_media
+
+            recording = opened.enter_context(open_media(path, track=track))
+        yield recording
+
+
+def _open_sndfile(
+    path: Path, file: BinaryIO, raw: Raw | None, opened: ExitStack
+) -> Recording | None:
+    """Open a file by libsndfile; None if PyAV is to read it."""
+    suffix = path.suffix.lower()
+    raw = raw or HEADERLESS.get(suffix)
+    if raw is None and suffix in RAW_SUFFIXES:
         raise AudioFileError(
-            f"{path} cannot be read ({error.strerror}); check its permissions."
-        ) from None
+            f"{path} has no header that says what it holds; give --rate, --channels and --format."
+        )
+    notes: list[str] = []
+    size = file.seek(0, os.SEEK_END)
+    parts, patches = [(0, size)], ()
+    head = _head(file)
+    if raw is None:
+        if (chunks := read_chunks(file)) is not None and head[:4] != b"FORM":
+            end, patches = _mend_wav(path, chunks, size, notes)
+            parts = [(0, end)]
+        elif head[:4] == b"OggS":
+            parts, ended = ogg_links(file)
+            if not ended:
+                notes.append("its last page is missing; it was cut off, or is still being written")
+        elif _is_mp3(head, suffix):
+            held = mp3_held(file)
+            if held is None:
+                return None
+            if held < 1.0:
+                raise _truncated(path, held)
+
+    def open_part(start: int, end: int) -> soundfile.SoundFile:
+        place: Any = os.fsencode(path)
+        if patches or len(parts) > 1 or raw:
+            place = opened.enter_context(Window(path.open("rb"), start, end, patches))
+        known = raw and (raw.rate_hz, raw.channels, raw.subtype, raw.endian, "RAW")
+        return opened.enter_context(soundfile.SoundFile(place, "r", *known or ()))
+
+    try:
+        first = open_part(*parts[0]) if parts else None
+    except soundfile.LibsndfileError as error:
+        notes.append(reason_of(error))
+        return None
+    if first is None:
+        return None
+    if len(parts) == 1:
+        _check_length(first, path)
+    return Recording(
+        path,
+        first.samplerate,
+        first.channels,
+        first.frames if first.frames < 1 << 62 and len(parts) == 1 else 0,
+        first.format,
+        first.subtype,
+        lambda frames: _sndfile_blocks(path, first, parts, open_part, frames),
+        first.endian if first.format in ("WAV", "AIFF", "AU", "RAW") else "FILE",
+        first.copy_metadata(),
+        _bit_rate(first, parts[0][1] - parts[0][0], head),
+        notes,
+    )
+
+
+def _head(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(64)
+
+
+def _is_mp3(head: bytes, suffix: str) -> bool:
+    frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2
+    return frame or (head[:3] == b"ID3" and suffix not in (".flac", ".aac", ".wav", ".tta"))
+
+
+def _bit_rate(file: soundfile.SoundFile, size: int, head: bytes) -> float:
+    """Return a lossy codec's bits a second: Vorbis states what it was asked for."""
+    if file.subtype == "VORBIS" and (nominal := int.from_bytes(head[48:52], "little")) < 1 << 31:
+        return float(nominal)
+    lossy = file.subtype in PERCEPTUAL and file.frames
+    return 8.0 * size * file.samplerate / file.frames if lossy else 0.0
+
+
+def _mend_wav(
+    path: Path, chunks: Chunks, size: int, notes: list[str]
+) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+    """Return where a WAV's sound truly ends, and the bytes of its header to read differently.
+
+    Raises
+    ------
+    AudioFileError
+        If the file ends before its sound does.
+    """
+    patches: list[tuple[int, bytes]] = [(0, b"RF64")] if chunks.magic == b"BW64" else []
+    if (sound := chunks.sound) is None:
+        return size, tuple(patches)
+    held, beyond = size - sound.start, size - chunks.end
+    unknown = (0, b"\xff\xff\xff\xff") if chunks.magic[:2] == b"RI" else None
+    if sound.size > held:
+        if all(abs(sound.size - pipe) > PIPE_SLACK for pipe in PIPE_SIZES):
+            raise _truncated(path, held / sound.size)
+    elif chunks.found[-1] is sound and beyond > PIPE_SLACK and unknown:
+        wraps = (held - sound.size) >> 32
+        if not wraps and sound.size:
+            notes.append("its sound goes on after the length in its header; all of it was read")
+        patches.append((sound.start - 4, unknown[1]))
+        return sound.start + sound.size + (wraps << 32) if wraps else size, tuple(patches)
+    return size, tuple(patches)
+
+
+def _check_length(file: soundfile.SoundFile, path: Path) -> None:
+    """Raise if the header of another container than WAV promises more than the file holds."""
+    promise = re.search(
+        r"^ *(?:SSND|Data Size|data|riff|Riff size) *: (\d+) \(should be (\d+)\)",
+        file.extra_info,
+        re.MULTILINE,
+    )
+    if promise and int(promise[2]) < int(promise[1]) < min(PIPE_SIZES) - PIPE_SLACK:
+        raise _truncated(path, int(promise[2]) / int(promise[1]))
+
+
+def _sndfile_blocks(
+    path: Path,
+    first: soundfile.SoundFile,
+    parts: list[tuple[int, int]],
+    open_part: Callable[[int, int], soundfile.SoundFile],
+    frames: int,
+) -> Iterator[Array]:
+    buffer = np.empty((frames, first.channels), np.float32)
+    done = filled = 0
+    try:
+        for part in parts:
+            file = first if part == parts[0] else open_part(*part)
+            if (file.samplerate, file.channels) != (first.samplerate, first.channels):
+                raise AudioFileError(
+                    f"{path} changes to {file.samplerate} Hz and {file.channels} channels after "
+                    f"{done / first.samplerate:.1f} s; split it there, for instance with ffmpeg."
+                )
+            while count := len(file.read(out=buffer[filled:])):
+                done += count
+                filled += count
+                if filled == frames:
+                    yield buffer
+                    filled = 0
     except soundfile.LibsndfileError as error:
         raise AudioFileError(
-            f"{path} is not audio that can be read ({error.error_string.rstrip('.')}); convert it, for instance with ffmpeg."
+            f"{path} is damaged after {done / first.samplerate:.1f} s ({reason_of(error)}); "
+            "restore it or re-encode it with ffmpeg."
         ) from None
-    with file:
-        _check_length(file, path)
-        yield file
+    if filled:
+        yield buffer[:filled]
+    counted = len(parts) == 1 and not (first.format[:3] == "WAV" and first.subtype[:4] == "MPEG")
+    if counted and done < first.frames < 1 << 62:
+        raise _truncated(path, done / first.frames)
+
+
+def _truncated(path: Path, part: float) -> AudioFileError:
+    return AudioFileError(
+        f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
+        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
+    )
+
+
+def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES) -> Iterator[Array]:
+    """Yield a file's blocks of `frames`, shape (frames, channels), the last one shorter.
+
+    The array is used again for the next block. Samples that are no sound (not finite, or beyond
+    1e6 times full scale) are silence.
+
+    Raises
+    ------
+    AudioFileError
+        If the file is damaged, or ends before its header says.
+    """
+    silenced = 0
+    for block in recording.blocks(frames):
+        with np.errstate(invalid="ignore"):
+            sound = np.abs(block) < LOUDEST
+        if not sound.all():
+            silenced += int(block.size - np.count_nonzero(sound))
+            block = np.where(sound, block, np.float32(0.0))
+        yield block
+    if silenced:
+        recording.notes.append(f"{silenced} samples were not finite or absurd; they became silence")
 
 
 def read_aligned(*paths: Path) -> tuple[list[Array], int]:
-    """Read recordings whole, as mono at the first one's rate and as long as the shortest; return them and the rate.
+    """Return files whole, as mono at the first one's rate and as long as the shortest; and the rate.
 
     Raises
     ------
@@ -348,68 +311,12 @@ def read_aligned(*paths: Path) -> tuple[list[Array], int]:
             blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
             signals.append(np.concatenate([np.empty(0, np.float32), *blocks]))
             rates_hz.append(recording.samplerate)
-    if set(rates_hz) != {rates_hz[0]}:
-        resample = load_soxr().resample
-        signals = [
-            resample(signal, rate_hz, rates_hz[0])
-            for signal, rate_hz in zip(signals, rates_hz, strict=True)
-        ]
-    shortest = min(len(signal) for signal in signals)
+    signals = [
+        signal if hz == rates_hz[0] else load_soxr().resample(signal, hz, rates_hz[0])
+        for signal, hz in zip(signals, rates_hz, strict=True)
+    ]
+    shortest = min(map(len, signals))
     return [signal[:shortest] for signal in signals], rates_hz[0]
-
-
-def _check_length(file: soundfile.SoundFile, path: Path) -> None:
-    """Raise if a RIFF header promises more than the file holds; a recorder that writes to a pipe promises 2 or 4 GiB, or nothing."""
-    promise = re.search(
-        r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)",
-        file.extra_info,
-        re.MULTILINE,
-    )
-    if promise and int(promise[2]) < int(promise[1]) < 0x7FFF0000:
-        raise _truncated(path, int(promise[2]) / int(promise[1]))
-    if (
-        file.frames == 0
-        and re.search(r"^data : 0$", file.extra_info, re.MULTILINE)
-        and path.stat().st_size > 4096
-    ):
-        raise AudioFileError(
-            f"{path} was never finished: its header says that it is empty; repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
-        )
-
-
-def read_blocks(
-    file: soundfile.SoundFile, path: Path, *, frames: int = BLOCK_FRAMES
-) -> Iterator[Array]:
-    """Yield a recording's blocks of `frames`, shape (frames, channels), the last one shorter; the array is used again for the next.
-
-    Raises
-    ------
-    AudioFileError
-        If it ends before its header says, or is damaged.
-    """
-    buffer = np.empty((frames, file.channels), np.float32)
-    done = 0
-    while True:
-        try:
-            block = file.read(out=buffer)
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(
-                f"{path} is damaged after {done / file.samplerate:.1f} s ({error.error_string.rstrip('.')}); restore it or re-encode it with ffmpeg."
-            ) from None
-        if len(block):
-            done += len(block)
-            yield block
-        if len(block) < frames:
-            break
-    if done < file.frames and file.frames < 1 << 62:
-        raise _truncated(path, done / file.frames)
-
-
-def _truncated(path: Path, share: float) -> AudioFileError:
-    return AudioFileError(
-        f"{path} is truncated: it holds {share:.0%} of the audio its header promises; "
-        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
-    )
 
 
 @contextmanager
@@ -421,184 +328,135 @@ def write_recording(
     container: str = "WAV",
     subtype: str = "PCM_16",
     endian: str = "FILE",
-    metadata: dict[str, str] | None = None,
+    strings: dict[str, str] | None = None,
+    bit_rate: float = 0.0,
     force: bool = False,
     leave_at: Path | None = None,
+    finish: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Callable[[Array], None]]:
-    """Open a file for writing and yield the function that appends a block; the file appears when all went well, whole.
+    """Yield the function that appends a block to a file, which appears when all went well, whole.
 
     Parameters
     ----------
     container, subtype, endian : str
         libsndfile's names.
-    force : bool
-        Overwrite an existing file.
+    strings : dict, optional
+        Title and the like, as far as the container has a place for them.
+    bit_rate : float
+        Bits a second of a lossy codec; 0 for libsndfile's choice.
     leave_at : Path, optional
-        Leave it here when it is whole, in the same folder, for a caller that moves it to `path` itself.
+        Leave it here when it is whole, for a caller that moves it to `path` itself.
+    finish : callable
+        Gets the path of the complete file before it is moved to its place.
 
     Raises
     ------
     AudioFileError
         If the file exists already or cannot be written.
     """
-    check_target(path, force=force)
-    make_folder(path.parent)
-    partial = leave_at or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with new_file(path, force=force, leave_at=leave_at) as partial:
+        level = _compression(subtype, bit_rate, rate_hz, channels)
+        mode = "CONSTANT" if level is not None and subtype.startswith("MPEG") else None
         try:
-            partial.open("xb").close()
             file = soundfile.SoundFile(
-                os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container
-            )
-        except OSError as error:
-            raise AudioFileError(
-                f"{path} cannot be written ({error.strerror}); choose another place."
-            ) from None
-        except (soundfile.LibsndfileError, ValueError) as error:
-            if isinstance(error, soundfile.LibsndfileError) and error.code == SYSTEM_ERROR:
-                raise AudioFileError(
-                    f"{path} cannot be written ({error.error_string.rstrip('.')}); make room on the disk or choose another place."
-                ) from None
-            reason = (
-                error.error_string.rstrip(".")
-                if isinstance(error, soundfile.LibsndfileError)
-                else error
-            )
-            raise AudioFileError(
-                f"{path} cannot be written as {container} ({reason}); choose another format, for instance NAME.wav."
-            ) from None
+                os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,
+                compression_level=level, bitrate_mode=mode,
+            )  # fmt: skip
+        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+            advice = f"as {container}", "choose another format, for instance NAME.wav."
+            if getattr(error, "code", 0) == SYSTEM_ERROR:
+                advice = "there", "make room on the disk or choose another place."
+            sentence = f"{path} cannot be written {advice[0]} ({reason_of(error)}); {advice[1]}"
+            raise AudioFileError(sentence) from None
         written = 0
 
         def append(block: Array) -> None:
             nonlocal written
-            with _write_errors(path):
+            with write_errors(path):
                 file.write(block)
             written += len(block)
 
-        with _write_errors(path):
+        with write_errors(path):
             with file:
-                for name, value in (metadata or {}).items():
-                    with suppress(
-                        soundfile.LibsndfileError
-                    ):  # not every container has a place for it
+                for name, value in (strings or {}).items():
+                    with suppress(soundfile.LibsndfileError):
                         setattr(file, name, value)
                 yield append
-            _check_written(partial, written)
-            if leave_at is None:
-                partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
+            _check_written(partial, written, container, bit_rate * written / rate_hz / 8.0)
+            finish(partial)
 
 
-def _check_written(path: Path, frames: int) -> None:
-    """Raise OSError if the end of a file is missing: what a codec writes when it is closed may fail without a word."""
-    if not frames:
-        return
-    last = min(frames, 8192)
-    try:
-        with (
-            quiet_stderr(),
-            soundfile.SoundFile(os.fsencode(path)) as file,
-        ):  # libmpg123 says what it misses
-            file.seek(frames - last)
-            whole = file.frames >= frames and len(file.read(last, dtype="float32")) == last
-    except soundfile.LibsndfileError:
-        whole = False
+def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> float | None:
+    """Return libsndfile's level of compression (0 to 1) for a bit rate; None for its own choice."""
+    if not bit_rate or subtype not in PERCEPTUAL:
+        return None
+    if subtype == "OPUS":
+        level = 1.0 - (bit_rate / channels - 6000.0) / 250000.0
+    elif subtype == "VORBIS":  # bits a sample of stereo at quality 0 to 10, at 44.1 kHz
+        rates = np.array([64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500]) / 88.2
+        level = 1.0 - float(np.interp(bit_rate / rate_hz / channels, rates, np.linspace(0, 1, 11)))
+    else:
+        low, high = (32, 320) if rate_hz >= 32000 else (8, 160) if rate_hz >= 16000 else (8, 64)
+        level = (high - bit_rate / 1000.0) / (high - low)
+    return min(1.0, max(0.0, level))
+
+
+def _check_written(path: Path, frames: int, container: str, size: float) -> None:
+    """Raise OSError if a file's end is missing: a codec may fail without a word when it closes."""
+    whole = True
+    if container == "MP3":  # frames of few bits a second have no room for a count
+        with path.open("rb") as file:
+            held = mp3_held(file)
+        whole = held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
+    elif frames and container != "RAW":
+        try:
+            with soundfile.SoundFile(os.fsencode(path)) as file:
+                if file.seekable() and file.subtype != "GSM610":
+                    file.seek(frames - min(frames, 8192))
+                    whole = file.frames >= frames
+                    whole &= len(file.read(min(frames, 8192), dtype="float32")) == min(frames, 8192)
+        except soundfile.LibsndfileError:
+            whole = False
     if not whole:
-        raise OSError(errno.EIO, "its end is missing")
+        raise OSError(5, "its end is missing")
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, as far as they are missing.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioFileError(
-            f"the folder {path} cannot be made ({error.strerror}); choose another place."
-        ) from None
-
-
-def check_target(path: Path, *, force: bool) -> None:
-    """Raise AudioFileError if a file must not be written there."""
-    if os.path.isdir(path):
-        raise AudioFileError(f"{path} is a folder; name the file to write in it.")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise AudioFileError(
-            f"{path} is a device or a pipe; name a file, or give '-' for standard output."
-        )
-    if os.path.exists(path) and not force:
-        raise AudioFileError(
-            f"{path} exists already; choose another file, or overwrite it with --force."
-        )
-
-
-def write_whole(path: Path, content: bytes, *, force: bool) -> None:
-    """Write a file that appears only when it is complete, and the folders above it.
-
-    Raises
-    ------
-    AudioFileError
-        If the file exists already or cannot be written.
-    """
-    check_target(path, force=force)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise AudioFileError(
-            f"{path} cannot be written ({error.strerror}); make room on the disk or choose another place."
-        ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-@contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (OSError, soundfile.LibsndfileError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.error_string.rstrip(".")
-        raise AudioFileError(
-            f"{path} could not be written to its end ({reason}); make room on the disk or choose another place."
-        ) from None
-
-
-def format_of(path: Path, recording: soundfile.SoundFile | None = None) -> tuple[str, str]:
+def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]:
     """Return libsndfile's names of container and sample format for a file to be written.
 
-    The suffix chooses the container, and the recording, if there is one, the sample format as far as the container has it;
-    a suffix that says nothing leaves the recording's container, or WAV.
+    The suffix chooses the container, and the recording, if there is one, the sample format, as far
+    as the container has it. Without a suffix, or with the recording's own, the container is the
+    recording's. A large WAV is an RF64.
+
+    Raises
+    ------
+    AudioFileError
+        If nothing can be written under that suffix.
     """
     suffix = path.suffix[1:].upper()
     wanted = {
-        "WAVE": "WAV",
-        "AIF": "AIFF",
-        "AIFC": "AIFF",
+        **dict.fromkeys(("WAVE", ""), "WAV"),
+        **dict.fromkeys(("AIF", "AIFC"), "AIFF"),
+        **dict.fromkeys(("OGA", "OPUS"), "OGG"),
+        **dict.fromkeys(("PCM", "GSM", "VOX"), "RAW"),
         "SND": "AU",
-        "OGA": "OGG",
-        "OPUS": "OGG",
     }.get(suffix, suffix)
+    if recording and recording.format and suffix in ("", recording.path.suffix[1:].upper()):
+        wanted = recording.format
     if wanted not in soundfile.available_formats():
-        wanted = recording.format if recording else "WAV"
-    if recording and (wanted == recording.format or (wanted, recording.format) == ("WAV", "WAVEX")):
-        return recording.format, recording.subtype
-    if (
-        recording
-        and not recording.subtype.startswith("MPEG")
-        and soundfile.check_format(wanted, recording.subtype)
-    ):
-        return wanted, recording.subtype
-    return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+        raise AudioFileError(f"rtden cannot write {path.suffix} files; choose one of {WRITABLE}.")
+    if recording is None:
+        return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+    if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):
+        wanted = recording.format
+    subtype = recording.subtype
+    if not soundfile.check_format(wanted, subtype) or subtype in PERCEPTUAL:
+        subtype = GENTLE_SUBTYPES.get(subtype, "")
+        if not soundfile.check_format(wanted, subtype):
+            subtype = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+    if wanted == recording.format in ("OGG", "MP3"):
+        subtype = recording.subtype
+    width = {"DOUBLE": 8, "FLOAT": 4, "PCM_32": 4, "PCM_24": 3}.get(subtype, 2)
+    if wanted in ("WAV", "WAVEX") and recording.frames * recording.channels * width > LARGEST_WAV:
+        wanted = "RF64"
+    return wanted, subtype

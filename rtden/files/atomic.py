@@ -1,0 +1,125 @@
+"""The one way in which rtden writes a file: beside its place, moved there when it is complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import soundfile
+
+from rtden.errors import AudioFileError
+
+ROOM = "make room on the disk or choose another place."
+
+
+def reason_of(error: Exception) -> str:
+    """Return why the system or libsndfile refused, without a full stop."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None)
+    return str(text or error).rstrip(".")
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn what the system or libsndfile refuses into a sentence about `path`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+        sentence = f"{path} could not be written to its end ({reason_of(error)}); {ROOM}"
+        raise AudioFileError(sentence) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are missing.
+
+    Raises
+    ------
+    AudioFileError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sentence = f"the folder {path} cannot be made ({error.strerror}); choose another place."
+        raise AudioFileError(sentence) from None
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raise AudioFileError if no file may be written to `path`."""
+    if os.path.isdir(path):
+        raise AudioFileError(f"{path} is a folder; name the file to write in it.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        sentence = f"{path} is a device or a pipe; name a file, or give '-' for standard output."
+        raise AudioFileError(sentence)
+    if os.path.exists(path) and not force:
+        sentence = f"{path} exists already; choose another file, or overwrite it with --force."
+        raise AudioFileError(sentence)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool, leave_at: Path | None = None) -> Iterator[Path]:
+    """Yield the hidden path at which to make a file; without an error it then moves to `path`.
+
+    Of two writers of one new file the second fails. The hidden name is short, so that any name
+    that the file system takes may be the target's.
+
+    Parameters
+    ----------
+    force : bool
+        Replace an existing file.
+    leave_at : Path, optional
+        Make the file here, and leave it to the caller to move it.
+
+    Raises
+    ------
+    AudioFileError
+        If there is a file already, or the folder cannot be made or written.
+    """
+    check_target(path, force=force)
+    make_folder(path.parent)
+    partial = leave_at or path.with_name(f".rtden-{secrets.token_hex(6)}.part")
+    try:
+        try:
+            os.path.lexists(path)  # the system refuses a name that is too long: before the work
+            partial.open("xb").close()
+        except OSError as error:
+            sentence = f"{path} cannot be written ({error.strerror}); choose another place."
+            raise AudioFileError(sentence) from None
+        yield partial
+        if leave_at is None:
+            with write_errors(path):
+                _move(partial, path, force=force)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _move(partial: Path, path: Path, *, force: bool) -> None:
+    """Move a complete file to its place; without `force` never over another."""
+    if not force:
+        try:
+            os.link(partial, path)
+            partial.unlink()
+            return
+        except FileExistsError:
+            check_target(path, force=False)
+        except (OSError, AttributeError, NotImplementedError):  # no hard links here
+            check_target(path, force=False)
+    partial.replace(path)
+
+
+def write_whole(path: Path, content: bytes, *, force: bool) -> None:
+    """Write a file, and the folders above it, that appears only when it is complete.
+
+    Raises
+    ------
+    AudioFileError
+        If the file exists already or cannot be written.
+    """
+    with new_file(path, force=force) as partial, write_errors(path):
+        partial.write_bytes(content)

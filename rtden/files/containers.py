@@ -1,0 +1,199 @@
+"""What the bytes of a sound file say that libsndfile does not: chunks, Ogg pages, MP3 headers."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+PIPE_SIZES = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+"""Programs that write a WAV to a pipe, where its length is unknown, promise about this much."""
+PIPE_SLACK = 8192
+
+
+class Chunk(NamedTuple):
+    """A chunk of RIFF, RF64, BW64 or AIFF."""
+
+    name: bytes
+    start: int
+    """Offset of its content."""
+    size: int
+
+
+class Chunks(NamedTuple):
+    """The chunks of a file, in order."""
+
+    magic: bytes
+    found: list[Chunk]
+    end: int
+    """Where they end; what follows is none."""
+
+    @property
+    def order(self) -> str:
+        """The byte order, as :mod:`struct` writes it."""
+        return "<" if self.magic in (b"RIFF", b"RF64", b"BW64") else ">"
+
+    @property
+    def sound(self) -> Chunk | None:
+        """The chunk that holds the samples."""
+        return next((c for c in self.found if c.name in (b"data", b"SSND")), None)
+
+
+def read_chunks(file: BinaryIO) -> Chunks | None:
+    """Return the chunks of a WAV, RF64, BW64 or AIFF file, None for any other."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") or len(head) < 12:
+        return None
+    chunks, at, data_size = Chunks(head[:4], [], 0), 12, 0
+    while at + 8 <= length:
+        file.seek(at)
+        name, size = struct.unpack(f"{chunks.order}4sI", file.read(8))
+        if not all(0x20 <= letter < 0x7F for letter in name):
+            break
+        if name == b"ds64":
+            data_size = struct.unpack("<QQ", file.read(16))[1]
+        elif name == b"data" and size == 0xFFFFFFFF and data_size:
+            size = data_size
+        chunks.found.append(Chunk(name, at + 8, size))
+        at += 8 + size + size % 2
+    return chunks._replace(end=at)
+
+
+class Window(io.RawIOBase):
+    """A part of a file as a file of its own, with some bytes replaced; for libsndfile.
+
+    Parameters
+    ----------
+    file : binary file
+        Closed with the window.
+    start, end : int
+        Offsets of the part.
+    patches : sequence of (int, bytes)
+        What to read in place of the bytes at an offset of the part.
+    """
+
+    def __init__(
+        self, file: BinaryIO, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()
+    ) -> None:
+        self._file, self._start, self._size, self._patches = file, start, end - start, patches
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the offset."""
+        return self._at
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the part goes; return the number of bytes."""
+        self._file.seek(self._start + self._at)
+        view = memoryview(buffer).cast("B")
+        content = self._file.read(max(0, min(len(view), self._size - self._at)))
+        view[: len(content)] = content
+        for offset, new in self._patches:
+            for place, byte in enumerate(new, offset - self._at):
+                if 0 <= place < len(content):
+                    view[place] = byte
+        self._at += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        """Close the file beneath."""
+        self._file.close()
+        super().close()
+
+
+class Page(NamedTuple):
+    """A page of an Ogg file."""
+
+    start: int
+    flags: int
+    head: bytes
+    """All before the body, the table of segments included."""
+    body_size: int
+
+    @property
+    def first(self) -> bool:
+        """Whether a stream begins with it."""
+        return bool(self.flags & 2)
+
+    @property
+    def last(self) -> bool:
+        """Whether a stream ends with it."""
+        return bool(self.flags & 4)
+
+
+def ogg_pages(file: BinaryIO) -> Iterator[Page]:
+    """Yield the pages of an Ogg file, as far as they follow each other and are whole."""
+    length = file.seek(0, os.SEEK_END)
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            return
+        table = file.read(head[26])
+        size = sum(table)
+        if at + 27 + len(table) + size > length:
+            return
+        yield Page(at, head[5], head + table, size)
+        at += 27 + len(table) + size
+
+
+def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
+    """Return the byte ranges of the streams that follow each other, and whether the last ended."""
+    starts, before, ended = [], False, False
+    for page in ogg_pages(file):
+        if page.first and not before:
+            starts.append(page.start)
+        before, ended = page.first, page.last
+    ends = [*starts[1:], file.seek(0, os.SEEK_END)]
+    return list(zip(starts, ends, strict=False)), ended
+
+
+def id3_size(file: BinaryIO) -> int:
+    """Return the length of the ID3v2 tags at the beginning of a file."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3":
+            return at
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        at += 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def mp3_held(file: BinaryIO) -> float | None:
+    """Return which part of the sound that an MP3's first frame counts is there, 1 for all.
+
+    None without such a Xing or Info header, or where more follows (another MP3): then the count
+    of frames that libsndfile gives is a guess.
+    """
+    length = file.seek(0, os.SEEK_END)
+    start = id3_size(file)
+    file.seek(start)
+    frame = file.read(256)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or len(frame) < at + 16:
+        return None
+    flags, _, size = struct.unpack(">III", frame[at + 4 : at + 16])
+    if flags & 3 != 3 or not size:
+        return None
+    after = length - start - size
+    file.seek(start + size)
+    if after > 160 and file.read(3) not in (b"TAG", b"APE", b"LYR"):
+        return None
+    return min(1.0, (length - start) / size)

@@ -1,0 +1,296 @@
+"""One file: read, denoise, write, in constant memory; the original stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtden.errors import AudioFileError
+from rtden.files.atomic import new_file, write_errors
+from rtden.files.audio_file import (
+    Progress,
+    Recording,
+    format_of,
+    open_recording,
+    read_blocks,
+    write_recording,
+)
+from rtden.files.listing import Raw, default_target, is_stream
+from rtden.files.tags import read_tags, write_tags
+from rtden.noise import NoiseMeter
+from rtden.settings import Settings
+from rtden.stream import StreamDenoiser
+from rtden.types import Array
+
+BATCH_STEPS = 64
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was done to a file."""
+
+    source: str
+    target: str
+    seconds: float
+    """Length of the sound."""
+    processing_seconds: float
+    noise_removed_db: float
+    """By how much the level of the background fell; NaN where there was none to measure."""
+    notes: tuple[str, ...] = ()
+    """What could not be kept, and what a user should know of the file; each a clause."""
+
+    @property
+    def real_time_factor(self) -> float:
+        """Processing time over length."""
+        return self.processing_seconds / self.seconds if self.seconds else 0.0
+
+
+class _Stream:
+    """A StreamDenoiser that measures the noise it removes, and may raise the level after it."""
+
+    def __init__(
+        self, rate_hz: int, channels: int, *, gain: float, options: dict[str, Any]
+    ) -> None:
+        self._stream = StreamDenoiser(
+            rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS, **options
+        )
+        self._gain = np.float32(gain)
+        self.noise = NoiseMeter(rate_hz, rate_hz)
+        self.clipped = 0
+
+    def feed(self, block: Array) -> Array:
+        self.noise.before(block.mean(axis=1))
+        return self._after(self._stream.feed(block))
+
+    def flush(self) -> Array:
+        return self._after(self._stream.flush())
+
+    def _after(self, block: Array) -> Array:
+        self.noise.after(block.mean(axis=1))
+        block = block if self._gain == 1.0 else block * self._gain
+        self.clipped += int(np.count_nonzero(np.abs(block) > 1.0))
+        return block
+
+
+def denoise_file(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    settings: Settings | None = None,
+    full_band: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+    raw: Raw | None = None,
+    track: int | None = None,
+    loudness: float | None = None,
+    leave_at: Path | None = None,
+) -> FileReport:
+    """Denoise a file into one of the same length, rate, channels, sample format and tags.
+
+    Parameters
+    ----------
+    source : path
+        Sound or video; "-" is standard input. Other pipes and devices are read as that is.
+    target : path, optional
+        Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the
+        source, and standard output ("-") for a pipe.
+    full_band : bool
+        Let sound above the model's band through, at the gain of the topmost bands.
+    force : bool
+        Overwrite an existing target.
+    progress : callable, optional
+        Called with the frames done and in all.
+    raw : Raw, optional
+        What the source holds, if it has no header.
+    track : int, optional
+        Which of a video's sound tracks, from 1; the default is all.
+    loudness : float, optional
+        Integrated loudness of the result in LUFS (extra "loudness"); the work is done twice.
+    leave_at : Path, optional
+        Leave what was to become the target here, for a caller that moves it to `target` itself.
+
+    Raises
+    ------
+    AudioFileError
+        If a file cannot be read or written, is truncated, or would be overwritten.
+    InputError, ModelError
+        If the rate, the channels or the model cannot be used.
+    MissingPackageError
+        If the file takes a package that is not installed.
+    """
+    source = str(source)
+    if target is None:
+        target = "-" if is_stream(source) else default_target(Path(source))
+    read_from, write_to = Path(source), Path(target)
+    with ExitStack() as temporary:
+        folder = Path()
+        if is_stream(source) or target == "-":  # a header is written last, and read again
+            with write_errors(Path("a temporary file")):
+                folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-")))
+        if is_stream(source):
+            read_from = folder / ("standard input" if source == "-" else Path(source).name)
+            _spool(source, read_from)
+        if target == "-":
+            write_to = folder / f"standard output{'.raw' if raw else ''}"
+        work = _Work(read_from, write_to, force, progress, raw, track, leave_at)
+        options = {"model": model, "settings": settings, "full_band": full_band}
+        try:
+            report = work.run(options, loudness)
+        except AudioFileError as error:
+            sentence = str(error).replace(f"{folder}{os.sep}", "") if folder.parts else str(error)
+            raise AudioFileError(sentence) from None
+        if target == "-":
+            with write_to.open("rb") as written, write_errors(Path("standard output")):
+                shutil.copyfileobj(written, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+    return dataclasses.replace(report, source=source, target=str(target))
+
+
+def _spool(source: str, path: Path) -> None:
+    """Copy standard input, a pipe or a device into a file.
+
+    Raises
+    ------
+    AudioFileError
+        If there is no standard input, or nothing comes.
+    """
+    if source == "-" and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
+        raise AudioFileError(
+            "standard input is closed or a terminal; pipe a sound file into rtden, or name one."
+        )
+    with write_errors(Path("a temporary file")), path.open("wb") as file:
+        if source == "-":
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        else:
+            with open(source, "rb") as pipe:
+                shutil.copyfileobj(pipe, file)
+    if not path.stat().st_size:
+        name = "standard input" if source == "-" else source
+        raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")
+
+
+@dataclass
+class _Work:
+    """A file to read and one to write."""
+
+    source: Path
+    target: Path
+    force: bool
+    progress: Progress | None
+    raw: Raw | None
+    track: int | None
+    leave_at: Path | None
+
+    def run(self, options: dict[str, Any], loudness: float | None) -> FileReport:
+        """Do the work and return what was done."""
+        started = time.perf_counter()
+        if os.path.exists(self.target) and os.path.exists(self.source):
+            if self.target.samefile(self.source):
+                sentence = "would overwrite the original; choose another file with -o."
+                raise AudioFileError(f"{self.target} {sentence}")
+        gain, notes = 1.0, list[str]()
+        if loudness is not None:
+            gain = self._gain(loudness, options, notes)
+        made: list[_Stream] = []
+
+        def streams(rate_hz: int, channels: int) -> Any:
+            made.append(_Stream(rate_hz, channels, gain=gain, options=options))
+            return made[-1]
+
+        from rtden.files.media import MUXERS
+
+        write = self._write_media if self.target.suffix.lower() in MUXERS else self._write_sound
+        seconds = write(streams, notes)
+        return FileReport(
+            str(self.source),
+            str(self.target),
+            seconds,
+            time.perf_counter() - started,
+            made[0].noise.removed_db,
+            tuple(notes),
+        )
+
+    def _gain(self, loudness: float, options: dict[str, Any], notes: list[str]) -> float:
+        from rtden.files.loudness import LoudnessMeter, gain_for
+
+        with open_recording(self.source, self.raw, track=self.track) as recording:
+            meter = LoudnessMeter(recording.samplerate, recording.channels)
+            stream = _Stream(recording.samplerate, recording.channels, gain=1.0, options=options)
+            for block in read_blocks(recording, self.source):
+                meter.add(stream.feed(block))
+            meter.add(stream.flush())
+        return gain_for(meter, loudness, notes)
+
+    def _write_media(self, streams: Any, notes: list[str]) -> float:
+        from rtden.files.media import denoise_media
+
+        with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
+            done = denoise_media(
+                self.source,
+                partial,
+                self.target.suffix.lower(),
+                streams,
+                raw=self.raw,
+                track=self.track,
+                progress=self.progress,
+            )
+        notes += done.notes
+        return done.seconds
+
+    def _write_sound(self, streams: Any, notes: list[str]) -> float:
+        with open_recording(self.source, self.raw, track=self.track) as recording:
+            container, subtype = format_of(self.target, recording)
+            stream = streams(recording.samplerate, recording.channels)
+            tags = read_tags(self.source) if not self.raw else read_tags(Path(os.devnull))
+            done = 0
+            with write_recording(
+                self.target,
+                recording.samplerate,
+                recording.channels,
+                container=container,
+                subtype=subtype,
+                endian=recording.endian if container == recording.format else "FILE",
+                strings=recording.strings if not tags.parts else {},
+                bit_rate=max(0.0, recording.bit_rate),
+                force=self.force,
+                leave_at=self.leave_at,
+                finish=functools.partial(_finish, tags=tags, recording=recording, notes=notes),
+            ) as write:
+                for block in read_blocks(recording, self.source):
+                    write(stream.feed(block))
+                    done += len(block)
+                    if self.progress is not None:
+                        self.progress(done, max(done, recording.frames))
+                write(stream.flush())
+            notes += recording.notes
+            if subtype != recording.subtype and recording.format == container:
+                notes.append(f"written as {subtype}, for {recording.subtype} cannot be written")
+            if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):
+                notes.append(
+                    f"{stream.clipped} samples above full scale were clipped; a float WAV keeps them"
+                )
+            return done / recording.samplerate
+
+
+def _finish(path: Path, *, tags: Any, recording: Recording, notes: list[str]) -> None:
+    """Give a finished file the tags of its source."""
+    with path.open("r+b") as file:
+        head = file.read(4)
+        with recording.path.open("rb") as source:
+            if head == b"RF64" and source.read(4) == b"BW64":
+                file.seek(0)
+                file.write(b"BW64")
+    if tags.parts and (left_out := write_tags(tags, path)):
+        notes.append(f"left out, for its format has no place for them: {left_out}")

@@ -1,0 +1,231 @@
+"""Which files are sound, and where the denoised ones go."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rtden.errors import AudioFileError, InputError
+
+DENOISED = ".denoised"
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64".split()
+)
+"""Sound files that libsndfile reads and writes."""
+MEDIA_SUFFIXES = frozenset(
+    f".{name}"
+    for name in "m4a m4b mp4 m4v mov mkv mka webm aac ac3 eac3 amr awb wma wmv asf 3gp 3g2 avi flv "
+    "ts mts m2ts mpg mpeg vob ogv wv tta ape mp2 spx".split()
+)
+"""Sound and video files that take PyAV (extra "av")."""
+READ_ONLY_SUFFIXES = frozenset((".ape", ".awb", ".spx", ".vob", ".vox"))
+"""Of those what cannot be written: the sound goes into a WAV."""
+RAW_FORMATS = {
+    "s16le": ("PCM_16", "LITTLE"), "s16be": ("PCM_16", "BIG"), "s24le": ("PCM_24", "LITTLE"),
+    "s32le": ("PCM_32", "LITTLE"), "f32le": ("FLOAT", "LITTLE"), "f64le": ("DOUBLE", "LITTLE"),
+    "s8": ("PCM_S8", "FILE"), "u8": ("PCM_U8", "FILE"), "mulaw": ("ULAW", "FILE"),
+    "alaw": ("ALAW", "FILE"), "gsm": ("GSM610", "FILE"), "vox": ("VOX_ADPCM", "FILE"),
+}  # fmt: skip
+"""FFmpeg's names of headerless sample formats, and libsndfile's."""
+RAW_SUFFIXES = frozenset((".raw", ".pcm"))
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a file without a header holds.
+
+    Raises
+    ------
+    InputError
+        If the format has no such name.
+    """
+
+    rate_hz: int
+    channels: int = 1
+    format: str = "s16le"
+
+    def __post_init__(self) -> None:
+        if self.format not in RAW_FORMATS:
+            raise InputError(
+                f"there is no raw format '{self.format}'; choose one of {', '.join(RAW_FORMATS)}."
+            )
+
+    @property
+    def subtype(self) -> str:
+        """libsndfile's name of the sample format."""
+        return RAW_FORMATS[self.format][0]
+
+    @property
+    def endian(self) -> str:
+        """libsndfile's name of the byte order."""
+        return RAW_FORMATS[self.format][1]
+
+
+HEADERLESS = {".gsm": Raw(8000, 1, "gsm"), ".vox": Raw(8000, 1, "vox")}
+"""Files without a header whose suffix says everything."""
+
+
+def has_av() -> bool:
+    """Return whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
+
+
+def is_stream(name: str) -> bool:
+    """Return whether a name is standard input, a pipe or a device: read once, front to back."""
+    return name == "-" or (
+        os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
+    )
+
+
+def default_target(source: Path) -> Path:
+    """Return the path beside a file at which its denoised version goes."""
+    suffix = ".wav" if source.suffix.lower() in READ_ONLY_SUFFIXES else source.suffix
+    return source.with_name(f"{source.stem}{DENOISED}{suffix}")
+
+
+def is_result(path: Path) -> bool:
+    """Return whether a name is one that rtden gives to its results."""
+    return path.stem.endswith(DENOISED)
+
+
+def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
+    """Return the sound and video files anywhere below a folder, sorted; rtden's results left out.
+
+    Hidden files are left out too. Links to folders are followed, each folder once.
+
+    Parameters
+    ----------
+    left_out : list, optional
+        Gets a sentence for each file or folder that cannot be read here.
+    """
+    found: list[Path] = []
+    notes = [] if left_out is None else left_out
+    real = Path(os.path.realpath(folder))
+    seen = {real, *real.parents}
+
+    def unreadable(error: OSError) -> None:
+        notes.append(f"{error.filename} cannot be read ({error.strerror})")
+
+    for top, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        for name in sorted(folders):
+            place = Path(os.path.realpath(os.path.join(top, name)))
+            if name.startswith(".") or (place in seen and os.path.islink(os.path.join(top, name))):
+                folders.remove(name)
+            seen.add(place)
+        for path in (Path(top, name) for name in names if not name.startswith(".")):
+            suffix = path.suffix.lower()
+            if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES:
+                continue
+            if suffix in MEDIA_SUFFIXES and not has_av():
+                notes.append(f"{path} needs the package av: run 'pip install rtden[av]'")
+            elif not path.is_file():
+                notes.append(f"{path} is no file, or a link to none")
+            else:
+                found.append(path)
+    return sorted(found)
+
+
+@dataclass
+class Plan:
+    """What to read, where to write, and what is left out."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """A sentence for each file or folder that cannot be read here."""
+    results: int = 0
+    """How many of the files given are results of rtden, whose originals are given too."""
+
+
+def plan(sources: list[str], output: str | None) -> Plan:
+    """Return the files to read and to write for a list of files and folders.
+
+    A folder stands for the sound files below it. Several files, or a folder, go under the folder
+    `output` with their names and subfolders kept, or beside their originals if it is None.
+
+    Raises
+    ------
+    AudioFileError
+        If a source does not exist, a folder holds no sound file, or two files would be written to
+        one place.
+    """
+    if not all(source.strip() for source in sources):
+        raise AudioFileError("one of the names given is empty; name a file, a folder, or '-'.")
+    found = Plan()
+    many = len(sources) > 1 or any(map(os.path.isdir, sources))
+    into_folder = _is_folder(output, many)
+    names = set(sources)
+    for source in sources:
+        path = Path(source)
+        if is_stream(source):
+            found.pairs.append((source, output or "-"))
+        elif many and is_result(path) and _original(path) in names:
+            found.results += 1
+        else:
+            for file, relative in _below(path, output if into_folder else None, found.left_out):
+                target = default_target(file)
+                if output is not None:
+                    named = relative.with_suffix(target.suffix)
+                    target = Path(output) / named if into_folder else Path(output)
+                found.pairs.append((str(file), str(target)))
+    _check_apart(found)
+    return found
+
+
+def _original(result: Path) -> str:
+    return str(result.with_name(result.stem[: -len(DENOISED)] + result.suffix))
+
+
+def _is_folder(output: str | None, many: bool) -> bool:
+    """Return whether `-o` names a folder.
+
+    Raises
+    ------
+    AudioFileError
+        If it names a file, for several.
+    """
+    if output is None or output == "-":
+        folder = False
+    else:
+        known = Path(output).suffix.lower() in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES
+        folder = os.path.isdir(output) or output.endswith(("/", os.sep)) or (many and not known)
+    if output is not None and many and (not folder or os.path.isfile(output)):
+        sentence = f"several files cannot go into the one file {output}; give a folder with -o."
+        raise AudioFileError(sentence)
+    return folder
+
+
+def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Yield the files that a path stands for, each with its path below it; not those in `output`."""
+    if not os.path.isdir(path):
+        yield path, Path(path.name)
+        return
+    found = list_audio(path, left_out)
+    if output is not None and os.path.realpath(output) != os.path.realpath(path):
+        ours = os.path.join(os.path.realpath(output), "")
+        found = [file for file in found if not os.path.realpath(file).startswith(ours)]
+    if not found and not left_out:
+        kinds = ", ".join(sorted(SUFFIXES | MEDIA_SUFFIXES))
+        raise AudioFileError(f"the folder {path} holds no sound files ({kinds}); name the files.")
+    for file in found:
+        yield file, file.relative_to(path)
+
+
+def _check_apart(found: Plan) -> None:
+    """Raise AudioFileError if a file would be overwritten that is to be read, or written before."""
+    targets = [os.path.realpath(target) for _, target in found.pairs if target != "-"]
+    sources = {os.path.realpath(source) for source, _ in found.pairs if source != "-"}
+    if len(found.pairs) > 1 and (overwritten := sorted(sources.intersection(targets))):
+        raise AudioFileError(
+            f"{overwritten[0]} would be overwritten, yet it is one of the files to read; "
+            "denoise them one by one."
+        )
+    if len(set(targets)) < len(targets):
+        twice = next(target for target in targets if targets.count(target) > 1)
+        raise AudioFileError(
+            f"two files would be written to {twice}; give their folders instead of the files, "
+            "or denoise them one by one."
+        )

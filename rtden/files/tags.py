@@ -1,0 +1,253 @@
+"""Tags, pictures, cue points and time codes: copied byte for byte from one file into another.
+
+libsndfile carries over a title and a few more strings. All the rest is copied here, after the
+sound has been written: chunks of WAV and AIFF, blocks of FLAC, comments of Ogg, ID3 of MP3.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from rtden.files.containers import id3_size, ogg_pages, read_chunks
+
+OF_THE_SOUND = frozenset(
+    (b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr")
+) | frozenset((b"COMM", b"SSND", b"FVER", b"levl", b"MD5 "))
+"""Chunks that describe the samples, or nothing."""
+PICTURE = b"METADATA_BLOCK_PICTURE="
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+PAGE_SEGMENTS = 255
+
+
+class Tags(NamedTuple):
+    """What a file holds beside its sound."""
+
+    kind: str
+    """'chunks' with its magic, 'comments', 'id3', or '' where nothing was found."""
+    parts: list[tuple[bytes, bytes]]
+    """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take."""
+        return sum(len(content) for _, content in self.parts)
+
+    @property
+    def names(self) -> str:
+        """What there is, for a sentence."""
+        if self.kind.startswith("chunks"):
+            found = [name.decode("latin-1").strip() for name, _ in self.parts]
+        elif self.kind == "id3":
+            found = ["ID3 tags"]
+        else:
+            found = [
+                "pictures" if text.startswith(PICTURE) else text.split(b"=")[0].decode("latin-1")
+                for name, text in self.parts
+                if not name
+            ]
+        return ", ".join(dict.fromkeys(found))
+
+
+NOTHING = Tags("", [])
+
+
+def read_tags(path: Path) -> Tags:
+    """Return what a sound file holds beside its sound; nothing for what is none of the kinds above."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        if (chunks := read_chunks(file)) is not None:
+            parts = []
+            for name, start, size in chunks.found:
+                if name not in OF_THE_SOUND:
+                    file.seek(start)
+                    parts.append((name, file.read(size)))
+            return Tags(f"chunks {chunks.order}", parts)
+        if head == b"fLaC":
+            return _flac_tags(file)
+        if head == b"OggS":
+            packet = b"".join(_packets(file, 2)[1:])
+            start = packet.find(b"vorbis" if packet[:1] == b"\3" else b"OpusTags")
+            if start in (0, 1):
+                comments = _split_comments(packet[start + (6 if start else 8) :])
+                return Tags("comments", [(b"", comment) for comment in comments])
+            return NOTHING
+        size = id3_size(file)
+        file.seek(0)
+        found = [(b"head", file.read(size))] if size else []
+        file.seek(max(0, path.stat().st_size - 128))
+        tail = file.read(128)
+        found += [(b"tail", tail)] if tail[:3] == b"TAG" else []
+        return Tags("id3", found) if found else NOTHING
+
+
+def write_tags(tags: Tags, path: Path) -> str:
+    """Put tags into a file that has its sound; return what could not be put there, for a sentence."""
+    new = path.with_name(f"{path.name}2")
+    try:
+        with path.open("r+b") as file, new.open("wb") as out:
+            left_out = _write_tags(tags, file, out)
+        if new.stat().st_size:
+            new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return left_out
+
+
+def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
+    """Put tags into `file` itself, or write it with them to `out`."""
+    head = file.read(4)
+    chunks = read_chunks(file)
+    if chunks is not None and tags.kind == f"chunks {chunks.order}":
+        _append_chunks(file, tags)
+    elif tags.kind == "id3" and (head[:3] == b"ID3" or head[:1] == b"\xff"):
+        out.write(b"".join(content for name, content in tags.parts if name == b"head"))
+        file.seek(id3_size(file))
+        shutil.copyfileobj(file, out, 1 << 20)
+        out.write(b"".join(content for name, content in tags.parts if name == b"tail"))
+    elif tags.kind == "comments" and head == b"fLaC":
+        stream_info = _flac_blocks(file)[0][1]
+        blocks = [b"\0" + len(stream_info).to_bytes(3, "big") + stream_info, *_as_flac(tags)]
+        blocks[-1] = bytes([blocks[-1][0] | 0x80]) + blocks[-1][1:]
+        out.write(b"fLaC" + b"".join(blocks))
+        shutil.copyfileobj(file, out, 1 << 20)
+    elif tags.kind == "comments" and head == b"OggS":
+        _write_ogg(file, out, tags)
+        return "the cue sheet" if any(name for name, _ in tags.parts) else ""
+    else:
+        return tags.names
+    return ""
+
+
+def _append_chunks(file: BinaryIO, tags: Tags) -> None:
+    """Add chunks at the end of WAV, RF64 or AIFF, and their size to the size in the header."""
+    order = tags.kind[-1]
+    end = file.seek(0, os.SEEK_END)
+    file.write(b"\0" * (end % 2))
+    for name, content in tags.parts:
+        file.write(struct.pack(f"{order}4sI", name, len(content)) + content)
+        file.write(b"\0" * (len(content) % 2))
+    size = file.tell() - 8
+    file.seek(0)
+    if file.read(4) in (b"RF64", b"BW64"):
+        file.seek(20)
+        file.write(struct.pack("<Q", size))
+    else:
+        file.write(struct.pack(f"{order}I", min(size, 0xFFFFFFFF)))
+
+
+def _flac_blocks(file: BinaryIO) -> list[tuple[int, bytes]]:
+    """Return type and content of FLAC's metadata blocks; the file then stands at the first frame."""
+    file.seek(4)
+    blocks, last = [], False
+    while not last and len(head := file.read(4)) == 4:
+        last = bool(head[0] & 0x80)
+        blocks.append((head[0] & 0x7F, file.read(int.from_bytes(head[1:], "big"))))
+    return blocks
+
+
+def _flac_tags(file: BinaryIO) -> Tags:
+    parts = []
+    for kind, content in _flac_blocks(file):
+        if kind == 4:
+            parts += [(b"", comment) for comment in _split_comments(content)]
+        elif kind == 6:
+            parts.append((b"", PICTURE + base64.b64encode(content)))
+        elif kind in (2, 5):
+            parts.append((bytes([kind]), content))
+    return Tags("comments", parts)
+
+
+def _as_flac(tags: Tags) -> Iterator[bytes]:
+    """Yield FLAC blocks: the comments, then pictures and whatever else was a block."""
+    comments = [text for name, text in tags.parts if not name and not text.startswith(PICTURE)]
+    blocks = [(b"\4", _join_comments(comments))]
+    for name, content in tags.parts:
+        if name:
+            blocks.append((name, content))
+        elif content.startswith(PICTURE):
+            blocks.append((b"\6", base64.b64decode(content[len(PICTURE) :])))
+    for name, content in blocks:
+        yield name + len(content).to_bytes(3, "big") + content
+
+
+def _split_comments(content: bytes) -> list[bytes]:
+    """Return the comments of a Vorbis comment header (xiph.org, vorbis-spec, section 5)."""
+    fields, at = [], 4 + int.from_bytes(content[:4], "little") + 4
+    for _ in range(int.from_bytes(content[at - 4 : at], "little")):
+        size = int.from_bytes(content[at : at + 4], "little")
+        fields.append(content[at + 4 : at + 4 + size])
+        at += 4 + size
+    return fields
+
+
+def _join_comments(comments: list[bytes]) -> bytes:
+    fields = [b"rtden", len(comments).to_bytes(4, "little"), *comments]
+    sized = [field if number == 1 else len(field).to_bytes(4, "little") + field
+             for number, field in enumerate(fields)]
+    return b"".join(sized)
+
+
+def _packets(file: BinaryIO, count: int) -> list[bytes]:
+    """Return the first packets of an Ogg file; the file then stands behind their last page."""
+    packets, part = [], b""
+    for page in ogg_pages(file):
+        file.seek(page.start + len(page.head))
+        for size in page.head[27:]:
+            part += file.read(size)
+            if size < PAGE_SEGMENTS:
+                packets.append(part)
+                part = b""
+        if len(packets) >= count:
+            break
+    return packets[:count]
+
+
+def _write_ogg(file: BinaryIO, out: BinaryIO, tags: Tags) -> None:
+    """Write an Ogg file of one Vorbis or Opus stream with other comments; number its pages anew."""
+    vorbis = _packets(file, 1)[0][:7] == b"\1vorbis"
+    ident, _, *setup = _packets(file, 3 if vorbis else 2)
+    sound_from = file.tell()
+    comments = _join_comments([text for name, text in tags.parts if not name])
+    packet = b"\3vorbis" + comments + b"\1" if vorbis else b"OpusTags" + comments
+    pages = ogg_pages(file)
+    serial = next(pages).head[14:18]
+    number = 0
+    for header in ([ident], [packet, *setup]):
+        for flags, table, body in _paged(header, first=not number):
+            out.write(_page(flags, bytes(8), serial, number, table, body))
+            number += 1
+    for page in pages:
+        if page.start >= sound_from:
+            file.seek(page.start + len(page.head))
+            body = file.read(page.body_size)
+            out.write(_page(page.flags, page.head[6:14], serial, number, page.head[27:], body))
+            number += 1
+
+
+def _paged(packets: list[bytes], *, first: bool) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield flags, table of segments and body of the pages that hold header packets."""
+    table = b"".join(b"\xff" * (len(p) // PAGE_SEGMENTS) + bytes([len(p) % 255]) for p in packets)
+    body = b"".join(packets)
+    flags = 2 if first else 0
+    while table:
+        now, table = table[:PAGE_SEGMENTS], table[PAGE_SEGMENTS:]
+        yield flags, now, body[: sum(now)]
+        body, flags = body[sum(now) :], int(now[-1] == PAGE_SEGMENTS)
+
+
+def _page(
+    flags: int, position: bytes, serial: bytes, number: int, table: bytes, body: bytes
+) -> bytes:
+    """Return a page with its checksum (RFC 3533): a CRC-32 like zlib's, with all bits reversed."""
+    head = b"OggS\0" + bytes([flags]) + position + serial + number.to_bytes(4, "little")
+    rest = bytes([len(table)]) + table
+    content = (head + bytes(4) + rest + body).translate(REVERSED)
+    crc = zlib.crc32(content, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return head + int(f"{crc:032b}"[::-1], 2).to_bytes(4, "little") + rest + body
