@@ -1,4 +1,4 @@
-"""Denoise files and folders."""
+"""Denoise files, folders and pipes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import functools
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from rtden.app.options import (
     INTERRUPTED,
@@ -19,7 +21,6 @@ from rtden.app.options import (
     LimitOption,
     ModelOption,
     StrengthOption,
-    in_db,
     load_quietly,
     messages,
     one_sentence,
@@ -28,20 +29,29 @@ from rtden.app.options import (
     show_progress,
 )
 
+RawFormatOption = Annotated[
+    str | None,
+    Option(
+        "--format",
+        help="Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ...",
+        show_default="s16le",
+    ),
+]
+
 
 @one_sentence
 def file(
     sources: Annotated[
         list[str],
-        typer.Argument(
-            help="Recordings and folders of recordings; '-' is standard input.", show_default=False
+        Argument(
+            help="Sound and video files, and folders of them; '-' is standard input.",
+            show_default=False,
         ),
     ],
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
+        Option(
+            *("--output", "-o"),
             help="File to write, folder for several, or '-' for standard output.",
             show_default="NAME.denoised.SUFFIX beside each",
         ),
@@ -51,145 +61,243 @@ def file(
     limit_db: LimitOption = math.inf,
     hops_per_step: AdvanceOption = 1,
     full_band: FullBandOption = True,
+    loudness: Annotated[
+        float | None,
+        Option(
+            "--loudness",
+            help='Loudness of the results in LUFS, for instance -16 (extra "loudness").',
+            show_default="unchanged",
+        ),
+    ] = None,
+    track: Annotated[
+        int | None,
+        Option("--track", help="Sound track of a video to denoise, from 1.", show_default="all"),
+    ] = None,
+    rate: Annotated[
+        int | None, Option("--rate", help="Sample rate in Hz of PCM without a header.")
+    ] = None,
+    channels: Annotated[int, Option("--channels", help="Channels of PCM without a header.")] = 1,
+    raw_format: RawFormatOption = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--plot", help="Draw noisy and denoised mel spectrograms into this picture."),
+        Option(
+            "--plot",
+            help="Draw noisy and denoised mel spectrograms: into this picture, or this folder "
+            "for several files.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--reference",
             help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.",
         ),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            help="Files to work on at a time.",
+        Option(
+            *("--jobs", "-j"),
+            help="Files to denoise at the same time.",
             show_default="one for each core",
         ),
     ] = None,
     dask: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--dask",
-            help='Scheduler of a dask cluster to work on, which sees the same files under the same paths (extra "dask").',
+            help="Scheduler of a dask cluster that does the work; it sees the same files under the "
+            'same paths (extra "dask").',
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Denoise recordings: same length, rate, channels and sample format; the originals stay as they are.
+    """Denoise files: same length, rate, channels, format and tags; the originals stay as they are.
 
-    Of a folder, or several recordings, rtden-manifest.jsonl says what was done: in the folder of --output, or else in each
-    folder that is named and beside each recording that is. The same command goes on where it was stopped: what is finished
-    is known by its content and skipped.
+    A video comes back as a video, its picture untouched. For a folder, or several files,
+    rtden-manifest.jsonl says what was done: in the folder of --output, or else in each folder and
+    beside each file that is named. The same command goes on where it was stopped: what is finished
+    is recognised by its content and skipped.
     """
-    from rtden.errors import AudioFileError, SettingsError
-    from rtden.files.audio_file import check_target, denoise_file, open_recording, plan
+    from rtden.errors import SettingsError
+    from rtden.files.audio_file import open_recording
+    from rtden.files.listing import Raw, plan
     from rtden.settings import Settings
 
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
     if jobs is not None and dask is not None:
-        raise SettingsError(
-            "the cluster's workers decide how many recordings are worked on at a time; give one of --jobs and --dask."
-        )
-    settings = Settings(strength=strength, limit_db=limit_db, hops_per_step=hops_per_step)
-    pairs = plan(sources, output)
-    if (picture or reference) and (len(pairs) != 1 or "-" in pairs[0]):
-        raise AudioFileError(
-            "--plot and --reference go with exactly one recording, from a file to a file."
-        )
+        raise SettingsError("the cluster decides on its jobs; give one of --jobs and --dask.")
+    if rate is None and raw_format is not None:
+        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
+    found = plan(sources, output)
+    options: dict[str, Any] = {
+        "model": model,
+        "settings": Settings(strength=strength, limit_db=limit_db, hops_per_step=hops_per_step),
+        "full_band": full_band,
+        "raw": Raw(rate, channels, raw_format or "s16le") if rate is not None else None,
+        "track": track,
+        "loudness": loudness,
+    }
+    single = len(sources) == 1 and not os.path.isdir(sources[0])
+    _check_extras(found.pairs, reference, picture, single=single, dask=dask, force=force)
     if reference is not None:
-        with open_recording(reference):  # a wrong name is to be known before the work, not after it
+        with open_recording(reference):  # a wrong name is to be known before the work
             pass
-    if picture is not None:
-        check_target(picture, force=force)
-    if len(sources) == 1 and not os.path.isdir(sources[0]):
-        if dask is not None:
-            raise AudioFileError("--dask goes with a folder, or with several recordings.")
-        load_quietly(model)
-        with progress_bar() as bar:
-            task = bar.add_task(Path(sources[0]).name)
-            show = functools.partial(show_progress, bar, task)
-            report = denoise_file(
-                *pairs[0],
-                model=model,
-                settings=settings,
-                full_band=full_band,
-                force=force,
-                progress=show,
-            )
-        _print_report(report)
+    for sentence in found.left_out:
+        messages.print(f"rtden: {sentence}; left out.", markup=False)
+    if dry_run and single:
+        _print_planned(*found.pairs[0])
+    elif single:
+        _denoise_one(*found.pairs[0], force=force, **options)
     else:
-        folders = (
-            [source for source in sources if os.path.isdir(source)] if output is None else [output]
-        )
-        _denoise_folder(
-            pairs,
-            folders,
-            model=model,
-            settings=settings,
-            full_band=full_band,
-            force=force,
-            jobs=jobs,
-            dask=dask,
-        )
+        folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
+        options |= {"jobs": jobs, "dask": dask, "force": force, "dry_run": dry_run}
+        _denoise_many(found, folders, options)
     if reference is not None:
-        _print_scores(reference, Path(pairs[0][0]), Path(pairs[0][1]))
-    if picture is not None:
-        from rtden.measure.plots import plot_mels
+        _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
+    if picture is not None and not dry_run:
+        _plot(found.pairs, picture, model, single=single, force=force)
+    if found.left_out:
+        raise typer.Exit(2)
 
-        plot_mels(Path(pairs[0][0]), Path(pairs[0][1]), picture, model=model, force=force)
-        messages.print(f"picture: {picture}", markup=False)
+
+def _check_extras(
+    pairs: list[tuple[str, str]],
+    reference: Path | None,
+    picture: Path | None,
+    *,
+    single: bool,
+    dask: str | None,
+    force: bool,
+) -> None:
+    """Raise AudioFileError if an option does not go with these files."""
+    from rtden.errors import AudioFileError
+    from rtden.files.atomic import check_target
+
+    piped = any("-" in pair for pair in pairs)
+    if reference and (len(pairs) != 1 or piped):
+        raise AudioFileError("--reference goes with exactly one file, and no pipe.")
+    if picture and piped:
+        raise AudioFileError("--plot goes with files, not with pipes.")
+    if picture and single:
+        check_target(picture, force=force)
+    if single and dask is not None:
+        raise AudioFileError("--dask goes with a folder, or with several files.")
 
 
-def _denoise_folder(pairs: list[tuple[str, str]], folders: list[str], **options: Any) -> None:
-    """Denoise many recordings, say what became of each, and leave with 2 if one failed."""
-    from rich.progress import MofNCompleteColumn
+def _denoise_one(source: str, target: str, **options: Any) -> None:
+    from rtden.errors import AudioFileError
+    from rtden.files.denoise import denoise_file
+
+    if target == "-" and (sys.stdout is None or sys.stdout.isatty()):
+        raise AudioFileError(
+            "standard output is a terminal or closed; name a file with -o, or pipe it on."
+        )
+    load_quietly(options["model"])
+    with progress_bar() as bar:
+        task = bar.add_task(Path(source).name, total=None)
+        show = functools.partial(show_progress, bar, task)
+        report = denoise_file(source, target, progress=show, **options)
+    _print_report(report)
+
+
+def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> None:
+    """Denoise many files, say what became of each, and leave with 2 if one failed."""
+    from rich.progress import MofNCompleteColumn, TextColumn
 
     from rtden.files.batch import denoise_files
 
-    counts = dict.fromkeys(("denoised", "copied", "skipped", "failed"), 0)
+    if not options["dry_run"]:
+        load_quietly(options["model"])
+    counts = dict.fromkeys(("denoised", "copied", "skipped", "failed", "planned"), 0)
+    seconds = 0.0
+    columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     try:
         with (
-            progress_bar(MofNCompleteColumn()) as bar,
-            contextlib.closing(denoise_files(pairs, folders, **options)) as outcomes,
+            progress_bar(*columns) as bar,
+            contextlib.closing(denoise_files(found.pairs, folders, **options)) as outcomes,
         ):
-            task = bar.add_task("recordings", total=len(pairs))
+            task = bar.add_task("files", total=len(found.pairs), rate="")
             for outcome in outcomes:
                 counts[outcome.state] += 1
-                if outcome.state == "denoised":
+                if outcome.report and outcome.state == "denoised":
+                    seconds += outcome.report.seconds
                     _print_report(outcome.report)
+                elif outcome.state == "planned":
+                    _print_planned(outcome.source, outcome.target)
                 elif outcome.state == "failed":
                     messages.print(f"rtden: {outcome.error}", markup=False)
-                bar.advance(task)
+                speed = seconds / bar.tasks[0].elapsed if bar.tasks[0].elapsed else 0.0
+                bar.update(task, advance=1, rate=f"{speed:.0f} x real time")
     except KeyboardInterrupt:
         messages.print(
-            "rtden: stopped; what was unfinished was not written, and the same command goes on with it."
+            "rtden: stopped; unfinished results were not written, and the same command goes on."
         )
         raise typer.Exit(INTERRUPTED) from None
+    _print_counts(counts, found)
+
+
+def _print_counts(counts: dict[str, int], found: Any) -> None:
+    """Sum up a run, and leave with 2 if a file failed."""
+    if counts["planned"]:
+        messages.print(f"{counts['planned']} to be denoised.")
     if counts["skipped"]:
         messages.print(f"{counts['skipped']} skipped, they were finished before.")
     if counts["copied"]:
-        messages.print(
-            f"{counts['copied']} copied from the same sound under another name, which was finished before."
-        )
+        messages.print(f"{counts['copied']} copied from equal files that were finished before.")
+    if found.results:
+        messages.print(f"{found.results} left out, they are results of rtden.")
+    if found.left_out:
+        messages.print(f"rtden: {len(found.left_out)} left out, the sentences above say why.")
     if counts["failed"]:
         messages.print(
-            f"rtden: {counts['failed']} of {len(pairs)} recordings failed, the sentences above say why; the others were written."
+            f"rtden: {counts['failed']} of {len(found.pairs)} files failed, the sentences above "
+            "say why; the others were written."
         )
         raise typer.Exit(2)
 
 
+def _print_planned(source: str, target: str) -> None:
+    note = " (exists)" if os.path.exists(target) else ""
+    messages.print(f"{source} -> {target}{note}", markup=False)
+
+
 def _print_report(report: Any) -> None:
+    noise_db = report.noise_removed_db
+    if math.isnan(noise_db):
+        said = "too short to measure its noise"
+    elif noise_db < 1.0:
+        said = "hardly any noise found"
+    else:
+        said = f"background {noise_db:.0f} dB softer"
     messages.print(
-        f"{report.source} -> {report.target}: noise reduced by {in_db(report.noise_removed_db)}, "
-        f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s (real-time factor {report.real_time_factor:.3f})",
+        f"{report.source} -> {report.target}: {said}, {report.seconds:.1f} s in "
+        f"{report.processing_seconds:.1f} s",
         markup=False,
     )
+    for note in report.notes:
+        messages.print(f"  {note}", markup=False)
+
+
+def _plot(
+    pairs: list[tuple[str, str]], picture: Path, model: str | None, *, single: bool, force: bool
+) -> None:
+    """Draw a picture of each file."""
+    from rtden.files.atomic import make_folder
+    from rtden.measure.plots import plot_mels
+
+    for source, target in pairs:
+        if not os.path.exists(target):  # it failed, which was said
+            continue
+        out = picture
+        if not single:
+            make_folder(picture)
+            out = picture / f"{Path(target).name}.png"
+        plot_mels(Path(source), Path(target), out, model=model, force=force)
+        messages.print(f"picture: {out}", markup=False)
 
 
 def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
@@ -201,8 +309,53 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
     screen.print(f"SI-SDR {si_sdr_db(clean, before):.2f} dB -> {si_sdr_db(clean, after):.2f} dB")
     for name, metric in (("PESQ-WB", pesq_wb), ("ESTOI", estoi)):
         try:
-            screen.print(
-                f"{name} {metric(clean, before, rate_hz):.3f} -> {metric(clean, after, rate_hz):.3f}"
-            )
+            scores = metric(clean, before, rate_hz), metric(clean, after, rate_hz)
+            screen.print(f"{name} {scores[0]:.3f} -> {scores[1]:.3f}")
         except MissingPackageError as error:
             messages.print(f"{name}: {error}", markup=False)
+
+
+@one_sentence
+def pipe(
+    rate: Annotated[
+        int | None, Option("--rate", help="Sample rate in Hz.", show_default="the WAV's")
+    ] = None,
+    channels: Annotated[int, Option("--channels", help="Channels, interleaved.")] = 1,
+    raw_format: Annotated[
+        str, Option("--format", help="s16le, s32le, f32le, or wav, whose header says the rest.")
+    ] = "s16le",
+    model: ModelOption = None,
+    strength: StrengthOption = 1.0,
+    limit_db: LimitOption = math.inf,
+    full_band: FullBandOption = True,
+) -> None:
+    """Denoise standard input to standard output as it comes, 30 ms later: arecord | rtden pipe | aplay.
+
+    Each block is written at once. The output is as long as the input, and aligned with it.
+    """
+    from rtden.errors import AudioFileError, SettingsError
+    from rtden.files.pipe import Pcm, denoise_pipe
+    from rtden.settings import Settings
+
+    if raw_format != "wav" and rate is None:
+        raise SettingsError("give the --rate of the PCM in Hz, or --format wav.")
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None or stream.closed or stream.isatty():
+            raise AudioFileError(
+                f"standard {name} is a terminal or closed; use it between two programs: "
+                "arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000"
+            )
+    load_quietly(model)
+    pcm = None if raw_format == "wav" or rate is None else Pcm(rate, channels, raw_format)
+    settings = Settings(strength=strength, limit_db=limit_db)
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        denoise_pipe(
+            sys.stdin.fileno(),
+            sys.stdout.fileno(),
+            pcm,
+            model=model,
+            settings=settings,
+            full_band=full_band,
+        )
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush

@@ -49,6 +49,7 @@ def _main(
 
 for command in (
     files.file,
+    files.pipe,
     live.live,
     control.ctl,
     web.ui,

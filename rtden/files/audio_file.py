@@ -27,14 +27,23 @@ from rtden.files.containers import (
     mp3_held,
     ogg_links,
     read_chunks,
+    wav_format,
 )
 from rtden.files.listing import HEADERLESS, RAW_SUFFIXES, SUFFIXES, Raw
 from rtden.resample import load_soxr
 from rtden.types import Array
 
 __all__ = [
-    *("SUFFIXES", "Progress", "Recording", "check_target", "format_of", "open_recording"),
-    *("read_aligned", "read_blocks", "write_recording", "write_whole"),
+    "SUFFIXES",
+    "Progress",
+    "Recording",
+    "check_target",
+    "format_of",
+    "open_recording",
+    "read_aligned",
+    "read_blocks",
+    "write_recording",
+    "write_whole",
 ]
 BLOCK_FRAMES = 1 << 15
 SYSTEM_ERROR = 2
@@ -127,13 +136,15 @@ def _open_sndfile(
             f"{path} has no header that says what it holds; give --rate, --channels and --format."
         )
     notes: list[str] = []
+    known: tuple[Any, ...] = raw.known if raw else ()
     size = file.seek(0, os.SEEK_END)
-    parts, patches = [(0, size)], ()
+    parts, container = [(0, size)], ""
     head = _head(file)
     if raw is None:
         if (chunks := read_chunks(file)) is not None and head[:4] != b"FORM":
-            end, patches = _mend_wav(path, chunks, size, notes)
-            parts = [(0, end)]
+            mended = _mend_wav(path, file, chunks, size, notes)
+            if mended is not None:
+                (container, known), parts = mended[0], [mended[1]]
         elif head[:4] == b"OggS":
             parts, ended = ogg_links(file)
             if not ended:
@@ -144,18 +155,18 @@ def _open_sndfile(
                 return None
             if held < 1.0:
                 raise _truncated(path, held)
+    windows: list[Window] = []
 
     def open_part(start: int, end: int) -> soundfile.SoundFile:
         place: Any = os.fsencode(path)
-        if patches or len(parts) > 1 or raw:
-            place = opened.enter_context(Window(path.open("rb"), start, end, patches))
-        known = raw and (raw.rate_hz, raw.channels, raw.subtype, raw.endian, "RAW")
-        return opened.enter_context(soundfile.SoundFile(place, "r", *known or ()))
+        if known or len(parts) > 1:
+            place = opened.enter_context(Window(path.open("rb"), start, end))
+            windows.append(place)
+        return opened.enter_context(soundfile.SoundFile(place, "r", *known))
 
     try:
         first = open_part(*parts[0]) if parts else None
-    except soundfile.LibsndfileError as error:
-        notes.append(reason_of(error))
+    except soundfile.LibsndfileError:
         return None
     if first is None:
         return None
@@ -166,9 +177,9 @@ def _open_sndfile(
         first.samplerate,
         first.channels,
         first.frames if first.frames < 1 << 62 and len(parts) == 1 else 0,
-        first.format,
+        container or first.format,
         first.subtype,
-        lambda frames: _sndfile_blocks(path, first, parts, open_part, frames),
+        lambda frames: _sndfile_blocks(path, first, parts, open_part, windows, frames),
         first.endian if first.format in ("WAV", "AIFF", "AU", "RAW") else "FILE",
         first.copy_metadata(),
         _bit_rate(first, parts[0][1] - parts[0][0], head),
@@ -195,30 +206,36 @@ def _bit_rate(file: soundfile.SoundFile, size: int, head: bytes) -> float:
 
 
 def _mend_wav(
-    path: Path, chunks: Chunks, size: int, notes: list[str]
-) -> tuple[int, tuple[tuple[int, bytes], ...]]:
-    """Return where a WAV's sound truly ends, and the bytes of its header to read differently.
+    path: Path, file: BinaryIO, chunks: Chunks, size: int, notes: list[str]
+) -> tuple[tuple[str, tuple[Any, ...]], tuple[int, int]] | None:
+    """Return how to read a WAV whose header libsndfile takes amiss, and where its sound lies.
+
+    That is a length that has wrapped round at 4 GiB, or was never written, and BW64. None for a WAV
+    that is as it should be.
 
     Raises
     ------
     AudioFileError
         If the file ends before its sound does.
     """
-    patches: list[tuple[int, bytes]] = [(0, b"RF64")] if chunks.magic == b"BW64" else []
-    if (sound := chunks.sound) is None:
-        return size, tuple(patches)
+    sound, form = chunks.sound, wav_format(file, chunks)
+    if sound is None or form is None:
+        return None
     held, beyond = size - sound.start, size - chunks.end
-    unknown = (0, b"\xff\xff\xff\xff") if chunks.magic[:2] == b"RI" else None
-    if sound.size > held:
-        if all(abs(sound.size - pipe) > PIPE_SLACK for pipe in PIPE_SIZES):
-            raise _truncated(path, held / sound.size)
-    elif chunks.found[-1] is sound and beyond > PIPE_SLACK and unknown:
+    unknown = not sound.size or any(abs(sound.size - pipe) <= PIPE_SLACK for pipe in PIPE_SIZES)
+    if sound.size > held and not unknown:
+        raise _truncated(path, held / sound.size)
+    end = min(size, sound.start + sound.size)
+    if chunks.found[-1] is sound and beyond > PIPE_SLACK:
         wraps = (held - sound.size) >> 32
-        if not wraps and sound.size:
+        end = end + (wraps << 32) if wraps else size
+        if not wraps and not unknown:
             notes.append("its sound goes on after the length in its header; all of it was read")
-        patches.append((sound.start - 4, unknown[1]))
-        return sound.start + sound.size + (wraps << 32) if wraps else size, tuple(patches)
-    return size, tuple(patches)
+    elif chunks.magic != b"BW64":
+        return None
+    endian = "LITTLE" if chunks.order == "<" else "BIG"
+    container = "WAV" if chunks.magic[:2] == b"RI" else "RF64"
+    return (container, (*form, endian, "RAW")), (sound.start, end)
 
 
 def _check_length(file: soundfile.SoundFile, path: Path) -> None:
@@ -237,6 +254,7 @@ def _sndfile_blocks(
     first: soundfile.SoundFile,
     parts: list[tuple[int, int]],
     open_part: Callable[[int, int], soundfile.SoundFile],
+    windows: list[Window],
     frames: int,
 ) -> Iterator[Array]:
     buffer = np.empty((frames, first.channels), np.float32)
@@ -255,6 +273,8 @@ def _sndfile_blocks(
                 if filled == frames:
                     yield buffer
                     filled = 0
+            if windows and (error := windows[-1].error):
+                raise error
     except soundfile.LibsndfileError as error:
         raise AudioFileError(
             f"{path} is damaged after {done / first.samplerate:.1f} s ({reason_of(error)}); "
@@ -289,10 +309,8 @@ def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES)
     for block in recording.blocks(frames):
         with np.errstate(invalid="ignore"):
             sound = np.abs(block) < LOUDEST
-        if not sound.all():
-            silenced += int(block.size - np.count_nonzero(sound))
-            block = np.where(sound, block, np.float32(0.0))
-        yield block
+        silenced += int(block.size - np.count_nonzero(sound))
+        yield block if sound.all() else np.where(sound, block, np.float32(0.0))
     if silenced:
         recording.notes.append(f"{silenced} samples were not finite or absurd; they became silence")
 

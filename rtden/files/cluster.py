@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from rtden.errors import MissingPackageError, RtdenError
+from rtden.extras import install_command
 
 CONNECT_SECONDS = 5.0
 WORKERS_SECONDS = 60.0
@@ -35,7 +36,7 @@ def connect(address: str) -> Iterator[Any]:
     except ImportError:
         raise MissingPackageError(
             "the package distributed, which reaches a dask cluster, is not installed: "
-            "run 'pip install rtden[dask]'."
+            f"run '{install_command('dask')}'."
         ) from None
     logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [log.level for log in logs]

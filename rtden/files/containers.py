@@ -64,7 +64,7 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
 
 
 class Window(io.RawIOBase):
-    """A part of a file as a file of its own, with some bytes replaced; for libsndfile.
+    """A part of a file as a file of its own, for libsndfile.
 
     Parameters
     ----------
@@ -72,15 +72,13 @@ class Window(io.RawIOBase):
         Closed with the window.
     start, end : int
         Offsets of the part.
-    patches : sequence of (int, bytes)
-        What to read in place of the bytes at an offset of the part.
     """
 
-    def __init__(
-        self, file: BinaryIO, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()
-    ) -> None:
-        self._file, self._start, self._size, self._patches = file, start, end - start, patches
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._size = file, start, end - start
         self._at = 0
+        self.error: BaseException | None = None
+        """What ended a read, an interrupt for instance: libsndfile's callbacks pass nothing on."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset."""
@@ -91,27 +89,50 @@ class Window(io.RawIOBase):
         """Return the offset."""
         return self._at
 
-    def readable(self) -> bool:
-        """Return that it can be read."""
-        return True
-
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as the part goes; return the number of bytes."""
-        self._file.seek(self._start + self._at)
-        view = memoryview(buffer).cast("B")
-        content = self._file.read(max(0, min(len(view), self._size - self._at)))
-        view[: len(content)] = content
-        for offset, new in self._patches:
-            for place, byte in enumerate(new, offset - self._at):
-                if 0 <= place < len(content):
-                    view[place] = byte
-        self._at += len(content)
-        return len(content)
+        try:
+            self._file.seek(self._start + self._at)
+            view = memoryview(buffer).cast("B")
+            view = view[: max(0, self._size - self._at)]
+            count = view.nbytes and (self._file.readinto(view) or 0)  # type: ignore[attr-defined]
+        except BaseException as error:
+            self.error = error
+            return 0
+        self._at += count
+        return int(count)
 
     def close(self) -> None:
         """Close the file beneath."""
         self._file.close()
         super().close()
+
+
+class WavFormat(NamedTuple):
+    """How a WAV's samples lie, of the kinds that need no more than this to be read."""
+
+    rate_hz: int
+    channels: int
+    subtype: str
+    """The name in libsndfile."""
+
+
+def wav_format(file: BinaryIO, chunks: Chunks) -> WavFormat | None:
+    """Return how a WAV's samples lie; None for codecs with blocks."""
+    at = next((chunk.start for chunk in chunks.found if chunk.name == b"fmt "), None)
+    if at is None:
+        return None
+    file.seek(at)
+    content = file.read(26)
+    tag, channels, rate_hz, _, _, bits = struct.unpack(f"{chunks.order}HHIIHH", content[:16])
+    if tag == 0xFFFE:
+        (tag,) = struct.unpack(f"{chunks.order}H", content[24:26])
+    plain = {
+        **{(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32"},
+        **{(3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW"},
+    }
+    subtype = plain.get((tag, bits))
+    return WavFormat(rate_hz, channels, subtype) if subtype else None
 
 
 class Page(NamedTuple):
@@ -196,4 +217,4 @@ def mp3_held(file: BinaryIO) -> float | None:
     file.seek(start + size)
     if after > 160 and file.read(3) not in (b"TAG", b"APE", b"LYR"):
         return None
-    return min(1.0, (length - start) / size)
+    return min(1.0, (length - start) / float(size))

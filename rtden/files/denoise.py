@@ -27,7 +27,7 @@ from rtden.files.audio_file import (
     write_recording,
 )
 from rtden.files.listing import Raw, default_target, is_stream
-from rtden.files.tags import read_tags, write_tags
+from rtden.files.tags import kind_of, read_tags, write_tags
 from rtden.noise import NoiseMeter
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -196,10 +196,10 @@ class _Work:
     def run(self, options: dict[str, Any], loudness: float | None) -> FileReport:
         """Do the work and return what was done."""
         started = time.perf_counter()
-        if os.path.exists(self.target) and os.path.exists(self.source):
-            if self.target.samefile(self.source):
-                sentence = "would overwrite the original; choose another file with -o."
-                raise AudioFileError(f"{self.target} {sentence}")
+        both = os.path.exists(self.target) and os.path.exists(self.source)
+        if both and self.target.samefile(self.source):
+            sentence = "would overwrite the original; choose another file with -o."
+            raise AudioFileError(f"{self.target} {sentence}")
         gain, notes = 1.0, list[str]()
         if loudness is not None:
             gain = self._gain(loudness, options, notes)
@@ -262,7 +262,7 @@ class _Work:
                 container=container,
                 subtype=subtype,
                 endian=recording.endian if container == recording.format else "FILE",
-                strings=recording.strings if not tags.parts else {},
+                strings={} if kind_of(container) == tags.kind else recording.strings,
                 bit_rate=max(0.0, recording.bit_rate),
                 force=self.force,
                 leave_at=self.leave_at,
@@ -293,4 +293,5 @@ def _finish(path: Path, *, tags: Any, recording: Recording, notes: list[str]) ->
                 file.seek(0)
                 file.write(b"BW64")
     if tags.parts and (left_out := write_tags(tags, path)):
-        notes.append(f"left out, for its format has no place for them: {left_out}")
+        kept = ", ".join(sorted(recording.strings)) or "none"
+        notes.append(f"of its tags the new format takes {kept}; left out: {left_out}")

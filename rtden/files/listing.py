@@ -9,17 +9,64 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtden.errors import AudioFileError, InputError
+from rtden.extras import install_command
 
 DENOISED = ".denoised"
 SUFFIXES = frozenset(
-    f".{name}"
-    for name in "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64".split()
+    [
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+    ]
 )
 """Sound files that libsndfile reads and writes."""
 MEDIA_SUFFIXES = frozenset(
-    f".{name}"
-    for name in "m4a m4b mp4 m4v mov mkv mka webm aac ac3 eac3 amr awb wma wmv asf 3gp 3g2 avi flv "
-    "ts mts m2ts mpg mpeg vob ogv wv tta ape mp2 spx".split()
+    [
+        ".m4a",
+        ".m4b",
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".mka",
+        ".webm",
+        ".aac",
+        ".ac3",
+        ".eac3",
+        ".amr",
+        ".awb",
+        ".wma",
+        ".wmv",
+        ".asf",
+        ".3gp",
+        ".3g2",
+        ".avi",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".mpg",
+        ".mpeg",
+        ".vob",
+        ".ogv",
+        ".wv",
+        ".tta",
+        ".ape",
+        ".mp2",
+        ".spx",
+    ]
 )
 """Sound and video files that take PyAV (extra "av")."""
 READ_ONLY_SUFFIXES = frozenset((".ape", ".awb", ".spx", ".vob", ".vox"))
@@ -55,14 +102,9 @@ class Raw:
             )
 
     @property
-    def subtype(self) -> str:
-        """libsndfile's name of the sample format."""
-        return RAW_FORMATS[self.format][0]
-
-    @property
-    def endian(self) -> str:
-        """libsndfile's name of the byte order."""
-        return RAW_FORMATS[self.format][1]
+    def known(self) -> tuple[int, int, str, str, str]:
+        """Rate, channels, sample format, byte order and container, as libsndfile wants them."""
+        return (self.rate_hz, self.channels, *RAW_FORMATS[self.format], "RAW")
 
 
 HEADERLESS = {".gsm": Raw(8000, 1, "gsm"), ".vox": Raw(8000, 1, "vox")}
@@ -121,7 +163,7 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
             if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES:
                 continue
             if suffix in MEDIA_SUFFIXES and not has_av():
-                notes.append(f"{path} needs the package av: run 'pip install rtden[av]'")
+                notes.append(f"{path} takes the package av: run '{install_command('av')}'")
             elif not path.is_file():
                 notes.append(f"{path} is no file, or a link to none")
             else:

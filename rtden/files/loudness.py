@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from rtden.errors import MissingPackageError
+from rtden.extras import install_command
 from rtden.types import Array
 
 BLOCK_SECONDS, HOPS = 0.4, 4
@@ -29,9 +30,8 @@ class LoudnessMeter:
             from pyloudnorm.iirfilter import IIRfilter
             from scipy.signal import lfilter
         except ImportError:
-            raise MissingPackageError(
-                "--loudness takes the package pyloudnorm: run 'pip install rtden[loudness]'."
-            ) from None
+            sentence = f"a loudness takes pyloudnorm: run '{install_command('loudness')}'."
+            raise MissingPackageError(sentence) from None
         self._lfilter = lfilter
         shelf = IIRfilter(4.0, 1.0 / math.sqrt(2.0), 1500.0, rate_hz, "high_shelf")
         high_pass = IIRfilter(0.0, 0.5, 38.0, rate_hz, "high_pass")
@@ -48,9 +48,9 @@ class LoudnessMeter:
             return
         self.peak = max(self.peak, float(np.abs(block).max()))
         weighted = block.astype(np.float64)
-        for number, (b, a, state) in enumerate(self._filters):
-            weighted, state = self._lfilter(b, a, weighted, axis=0, zi=state)
-            self._filters[number] = b, a, state
+        for number, (b, a, before) in enumerate(self._filters):
+            weighted, after = self._lfilter(b, a, weighted, axis=0, zi=before)
+            self._filters[number] = b, a, after
         weighted = np.concatenate([self._rest, weighted])
         whole = len(weighted) // self._hop * self._hop
         self._rest = weighted[whole:]
@@ -61,7 +61,9 @@ class LoudnessMeter:
     def loudness(self) -> float:
         """Integrated loudness in LUFS; minus infinity for silence, or less than 0.4 s."""
         hops = np.concatenate([np.zeros(0), *self._energies])
-        blocks = np.convolve(hops, np.full(HOPS, 1.0 / HOPS), "valid") if len(hops) >= HOPS else hops[:0]
+        blocks = hops[:0]
+        if len(hops) >= HOPS:
+            blocks = np.convolve(hops, np.full(HOPS, 1.0 / HOPS), "valid")
         blocks = blocks[blocks > _energy(ABSOLUTE_GATE_LUFS)]
         if len(blocks):
             blocks = blocks[blocks > blocks.mean() * 10.0 ** (RELATIVE_GATE_LU / 10.0)]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtden.errors import AudioFileError, MissingPackageError
+from rtden.extras import install_command
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import LOUDEST, Progress, Recording
 from rtden.files.listing import Raw
@@ -75,9 +76,8 @@ def _load_av(path: Path) -> Any:
     try:
         import av
     except ImportError:
-        raise MissingPackageError(
-            f"{path} takes the package av (PyAV): run 'pip install rtden[av]'."
-        ) from None
+        sentence = f"{path} takes the package av (PyAV): run '{install_command('av')}'."
+        raise MissingPackageError(sentence) from None
     return av
 
 
@@ -126,6 +126,8 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
         if len(container.streams.audio) > 1 and track is None:
             count = len(container.streams.audio)
             notes.append(f"the first of {count} sound tracks was taken (--track takes another)")
+        if container.streams.video:
+            notes.append("its picture was left out")
         lossless = context.name.startswith(LOSSLESS)
         tags = {**container.metadata, **stream.metadata}
         yield Recording(
@@ -378,15 +380,16 @@ def _padding(target: Any, muxer: Muxer) -> int:
         return 0
     context = target.codec_context
     trial = av.CodecContext.create(context.codec.name, "w")
-    trial.sample_rate, trial.layout, trial.format = context.sample_rate, context.layout, context.format
+    for name in ("sample_rate", "layout", "format", "bit_rate"):
+        if getattr(context, name):
+            setattr(trial, name, getattr(context, name))
     trial.time_base = Fraction(1, context.sample_rate)
-    if context.bit_rate:
-        trial.bit_rate = context.bit_rate
     silence = np.zeros((context.layout.nb_channels, 8192), np.float32)
     frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout=context.layout)
     frame.sample_rate, frame.time_base, frame.pts = context.sample_rate, trial.time_base, 0
     packets = [*trial.encode(frame), *trial.encode(None)]
-    return max(0, round(-packets[0].pts * packets[0].time_base * context.sample_rate))
+    first = packets[0]
+    return max(0, int(-first.pts * first.time_base * context.sample_rate))
 
 
 def _muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> dict[str, str]:
@@ -416,7 +419,12 @@ def _add_streams(
     family = muxer.name in container.format.name.split(",")
     for stream in container.streams:
         cover = bool(stream.disposition & ATTACHED_PICTURE)
-        if stream.type == "data" and family and muxer.name in ("mp4", "mov") and container.chapters():
+        if (
+            stream.type == "data"
+            and family
+            and muxer.name in ("mp4", "mov")
+            and container.chapters()
+        ):
             continue  # the chapters, which are written from their list
         if stream.type in skipped or (
             muxer.sound_only and stream.type != "audio" and not (cover and muxer.name == "mp4")

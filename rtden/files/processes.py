@@ -8,7 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from rtden.errors import RtdenError
@@ -26,7 +26,13 @@ def cores() -> int:
 
 
 def _ready() -> None:
+    """Prepare a process: Ctrl-C is its starter's, and the runtime says hello to nobody."""
+    from rtden.denoiser import Denoiser
+    from rtden.quiet import quiet_stderr
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with quiet_stderr(), suppress(RtdenError):
+        Denoiser()
 
 
 def _nothing() -> None:

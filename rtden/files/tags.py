@@ -58,6 +58,12 @@ class Tags(NamedTuple):
 NOTHING = Tags("", [])
 
 
+def kind_of(container: str) -> str:
+    """Return the kind of tags that a container takes, by libsndfile's name of it."""
+    kinds = {"AIFF": "chunks >", "FLAC": "comments", "OGG": "comments", "MP3": "id3"}
+    return "chunks <" if container in ("WAV", "WAVEX", "RF64") else kinds.get(container, "-")
+
+
 def read_tags(path: Path) -> Tags:
     """Return what a sound file holds beside its sound; nothing for what is none of the kinds above."""
     with path.open("rb") as file:
@@ -189,8 +195,10 @@ def _split_comments(content: bytes) -> list[bytes]:
 
 def _join_comments(comments: list[bytes]) -> bytes:
     fields = [b"rtden", len(comments).to_bytes(4, "little"), *comments]
-    sized = [field if number == 1 else len(field).to_bytes(4, "little") + field
-             for number, field in enumerate(fields)]
+    sized = [
+        field if number == 1 else len(field).to_bytes(4, "little") + field
+        for number, field in enumerate(fields)
+    ]
     return b"".join(sized)
 
 

@@ -19,8 +19,9 @@ from conftest import DATA
 import rtden.files.batch as batch
 from rtden import Settings, StreamDenoiser, denoise_file
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
-from rtden.files.audio_file import plan
-from rtden.files.batch import MANIFEST, Manifest, Outcome, denoise_files, denoise_part, sha256_of
+from rtden.files import listing
+from rtden.files.batch import Outcome, denoise_files, denoise_part
+from rtden.files.manifest import MANIFEST, Manifest, sha256_of
 from rtden.model import find_model, load_spec
 
 pytestmark = pytest.mark.real_time
@@ -32,6 +33,10 @@ RTDEN = [
     "-c",
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')",
 ]
+
+
+def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
+    return listing.plan(sources, output).pairs
 
 
 def record(

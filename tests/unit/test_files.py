@@ -18,16 +18,10 @@ from signals import delay_samples
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, ModelError
-from rtden.files.audio_file import (
-    default_target,
-    format_of,
-    plan,
-    read_aligned,
-    recording_stream,
-    write_recording,
-)
+from rtden.files import listing
+from rtden.files.audio_file import format_of, read_aligned, write_recording
+from rtden.files.listing import default_target
 from rtden.measure.metrics import si_sdr_db
-from rtden.stream import StreamDenoiser
 
 UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: the written sound is the sound read
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -59,6 +53,10 @@ def tune(rate_hz: int, *, frames: int = 20011, channels: int = 2) -> np.ndarray:
         chord = sum(np.sin(2 * np.pi * hz * t + hz) for hz in rng.uniform(200.0, 2500.0, 6))
         columns.append(fade * (0.08 * chord + 0.002 * rng.standard_normal(frames)))
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
+    return listing.plan(sources, output).pairs
 
 
 def write(path: Path, samples: np.ndarray, rate_hz: int = 22050, **kwargs: str) -> Path:
@@ -198,7 +196,6 @@ def test_a_title_that_the_chosen_container_cannot_hold_does_not_stop_the_work(
         ("in.wav", "out.mp3", "MP3", "MPEG_LAYER_III"),
         ("in.wav", "out.ogg", "OGG", "VORBIS"),
         ("in.wav", "out.aif", "AIFF", "PCM_24"),
-        ("in.wav", "out.nosuchsuffix", "WAV", "PCM_24"),
         ("in.wav", "out", "WAV", "PCM_24"),
     ],
 )
@@ -473,7 +470,7 @@ def test_truncation_is_seen_in_every_container_that_states_a_length(
 def test_a_truncated_wav_is_told_with_the_share_that_is_there(tmp_path: Path) -> None:
     source = write(tmp_path / "cut.wav", tune(22050, frames=60000))
     source.write_bytes(source.read_bytes()[: 44 + 60000 * 4 // 4])
-    with pytest.raises(AudioFileError, match=r"is truncated: it holds 25% of the audio"):
+    with pytest.raises(AudioFileError, match=r"is truncated: it holds 25% of the sound"):
         denoise_file(source)
 
 
@@ -536,8 +533,8 @@ def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "loop.wav").symlink_to("loop.wav")
     (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
     reasons = {
-        "text.wav": "is not audio",
-        "empty.flac": "is not audio",
+        "text.wav": "is not sound",
+        "empty.flac": "is not sound",
         "missing.wav": "there is no file",
         "dangling.wav": "there is no file",
         "folder.wav": "is a folder",
@@ -704,10 +701,6 @@ def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfold
         ("in/a.wav", "out/a.wav"),
         ("in/deep/er/b.ogg", "out/deep/er/b.ogg"),
     ]
-    assert plan(["in", "in/a.denoised.wav"], "out")[-1] == (
-        "in/a.denoised.wav",
-        "out/a.denoised.wav",
-    )
 
 
 def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(
@@ -723,11 +716,11 @@ def test_a_plan_in_which_two_recordings_meet_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made(tmp_path, "one/a.wav", "two/a.wav", "link/x.wav")
-    with pytest.raises(AudioFileError, match=r"two recordings would be written to .*out/a\.wav"):
+    with pytest.raises(AudioFileError, match=r"two files would be written to .*out/a\.wav"):
         plan(["one/a.wav", "two/a.wav"], "out")
-    with pytest.raises(AudioFileError, match="two recordings would be written"):
+    with pytest.raises(AudioFileError, match="two files would be written"):
         plan(["one", "two"], "out")
-    with pytest.raises(AudioFileError, match="two recordings would be written"):
+    with pytest.raises(AudioFileError, match="two files would be written"):
         plan(["one/a.wav", "./one/../one/a.wav"], None)
     assert plan(["one/a.wav", "two/a.wav"], None) == [
         ("one/a.wav", "one/a.denoised.wav"),
@@ -735,13 +728,35 @@ def test_a_plan_in_which_two_recordings_meet_is_refused(
     ]
 
 
-def test_a_plan_that_would_overwrite_another_of_its_recordings_is_refused(
+def test_a_plan_leaves_out_results_whose_originals_are_given_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "a.denoised.wav")
-    with pytest.raises(AudioFileError):
-        plan(["a.wav", "a.denoised.wav"], None)
+    made(tmp_path, "a.wav", "a.denoised.wav", "b.denoised.wav")
+    found = listing.plan(["a.wav", "a.denoised.wav"], None)
+    assert (found.pairs, found.results) == ([("a.wav", "a.denoised.wav")], 1)
+    found = listing.plan(["a.wav", "b.denoised.wav"], "out")
+    assert [source for source, _ in found.pairs] == ["a.wav", "b.denoised.wav"]
+    assert listing.plan(["a.denoised.wav"], None).pairs == [
+        ("a.denoised.wav", "a.denoised.denoised.wav")
+    ]
+
+
+def test_a_plan_that_would_overwrite_another_of_its_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "in/a.wav", "a.wav")
+    with pytest.raises(AudioFileError, match="would be overwritten"):
+        plan(["in/a.wav", "a.wav"], ".")
+
+
+def test_an_empty_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, "private.wav", "z.wav")
+    for names in ([""], ["z.wav", " "]):
+        with pytest.raises(AudioFileError, match="empty"):
+            plan(names, None)
 
 
 def test_a_plan_of_several_recordings_into_one_file_is_refused(
@@ -755,13 +770,13 @@ def test_a_plan_of_several_recordings_into_one_file_is_refused(
         (["a.wav", "b.wav"], "-"),
         (["in"], "-"),
     ):
-        with pytest.raises(AudioFileError, match="several recordings cannot go into the one file"):
+        with pytest.raises(AudioFileError, match="several files cannot go into the one file"):
             plan(sources, output)
 
 
 def test_a_plan_for_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
     made(tmp_path, "in/notes.txt", "in/a.denoised.wav")
-    with pytest.raises(AudioFileError, match="holds no recordings"):
+    with pytest.raises(AudioFileError, match="holds no sound files"):
         plan([str(tmp_path / "in")], None)
 
 
@@ -857,20 +872,6 @@ def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(
     assert level[1000] == pytest.approx(0.2, rel=0.01)
     assert level[16000] == (
         pytest.approx(0.1, rel=0.01) if full_band else pytest.approx(0.0, abs=1e-4)
-    )
-
-
-def test_the_stream_of_recordings_gives_what_a_live_stream_gives(
-    recordings: tuple[np.ndarray, np.ndarray],
-) -> None:
-    signal = recordings[1][:, None]
-    recorded, live = (
-        recording_stream(None, None, 22050, 1, full_band=True),
-        StreamDenoiser(rate_hz=22050),
-    )
-    assert np.array_equal(
-        np.concatenate([recorded.feed(signal), recorded.flush()]),
-        np.concatenate([live.feed(signal), live.flush()]),
     )
 
 
