@@ -80,11 +80,12 @@ def new_file(path: Path, *, force: bool, leave_at: Path | None = None) -> Iterat
         If there is a file already, or the folder cannot be made or written.
     """
     check_target(path, force=force)
-    make_folder(path.parent)
     partial = leave_at or path.with_name(f".rtden-{secrets.token_hex(6)}.part")
     try:
         try:
-            os.path.lexists(path)  # the system refuses a name that is too long: before the work
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                path.lstat()  # a name that is too long is refused before the work
             partial.open("xb").close()
         except OSError as error:
             sentence = f"{path} cannot be written ({error.strerror}); choose another place."

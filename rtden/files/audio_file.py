@@ -138,6 +138,8 @@ def _open_sndfile(
     notes: list[str] = []
     known: tuple[Any, ...] = raw.known if raw else ()
     size = file.seek(0, os.SEEK_END)
+    if not size:
+        raise AudioFileError(f"{path} is empty; it is no sound file.")
     parts, container = [(0, size)], ""
     head = _head(file)
     if raw is None:
@@ -166,7 +168,11 @@ def _open_sndfile(
 
     try:
         first = open_part(*parts[0]) if parts else None
-    except soundfile.LibsndfileError:
+    except soundfile.LibsndfileError as error:
+        if "file is malformed" in error.error_string:
+            raise AudioFileError(
+                f"{path} is damaged or truncated ({reason_of(error)}); copy it again."
+            ) from None
         return None
     if first is None:
         return None

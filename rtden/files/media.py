@@ -196,7 +196,8 @@ def _blocks(
     if count:
         yield np.concatenate(held)
     promised = _seconds(container, stream)
-    if "mov" in container.format.name and (done + count) / rate_hz < 0.98 * promised - 0.5:
+    exact = container.format.name.split(",")[0] in ("mov", "caf", "wav", "w64", "aiff")
+    if exact and (done + count) / rate_hz < 0.98 * promised - 0.5:
         part = int(100 * (done + count) / rate_hz / promised)
         raise AudioFileError(
             f"{path} is truncated: it holds {part}% of the sound its header promises."
