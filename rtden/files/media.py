@@ -16,8 +16,9 @@ import numpy as np
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import LOUDEST, Progress, Recording
+from rtden.files.audio_file import LOUDEST, Progress
 from rtden.files.listing import Raw
+from rtden.files.sndfile import Recording, truncated
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -198,10 +199,7 @@ def _blocks(
     promised = _seconds(container, stream)
     exact = container.format.name.split(",")[0] in ("mov", "caf", "wav", "w64", "aiff")
     if exact and (done + count) / rate_hz < 0.98 * promised - 0.5:
-        part = int(100 * (done + count) / rate_hz / promised)
-        raise AudioFileError(
-            f"{path} is truncated: it holds {part}% of the sound its header promises."
-        )
+        raise truncated(path, (done + count) / rate_hz / promised)
 
 
 class _Sound:

@@ -1,0 +1,169 @@
+"""Write sound files by libsndfile: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from rtden.errors import AudioFileError
+from rtden.files.atomic import new_file, reason_of, write_errors
+from rtden.files.containers import mp3_held
+from rtden.files.listing import SUFFIXES
+from rtden.files.sndfile import PERCEPTUAL, Recording
+from rtden.types import Array
+
+SYSTEM_ERROR = 2
+"""libsndfile's code for what the operating system refused."""
+LARGEST_WAV = 4_200_000_000
+"""A WAV's sizes have 32 bits; what may become larger is written as RF64."""
+GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
+"""What a container takes that has no room for a sample format."""
+WRITABLE = ", ".join(sorted(SUFFIXES))
+
+
+@contextmanager
+def write_recording(
+    path: Path,
+    rate_hz: int,
+    channels: int,
+    *,
+    container: str = "WAV",
+    subtype: str = "PCM_16",
+    endian: str = "FILE",
+    strings: dict[str, str] | None = None,
+    bit_rate: float = 0.0,
+    force: bool = False,
+    leave_at: Path | None = None,
+    finish: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Callable[[Array], None]]:
+    """Yield the function that appends a block to a file, which appears when all went well, whole.
+
+    Parameters
+    ----------
+    container, subtype, endian : str
+        libsndfile's names.
+    strings : dict, optional
+        Title and the like, as far as the container has a place for them.
+    bit_rate : float
+        Bits a second of a lossy codec; 0 for libsndfile's choice.
+    leave_at : Path, optional
+        Leave it here when it is whole, for a caller that moves it to `path` itself.
+    finish : callable
+        Gets the path of the complete file before it is moved to its place.
+
+    Raises
+    ------
+    AudioFileError
+        If the file exists already or cannot be written.
+    """
+    with new_file(path, force=force, leave_at=leave_at) as partial:
+        level = _compression(subtype, bit_rate, rate_hz, channels)
+        mode = "CONSTANT" if level is not None and subtype.startswith("MPEG") else None
+        try:
+            file = soundfile.SoundFile(
+                os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,
+                compression_level=level, bitrate_mode=mode,
+            )  # fmt: skip
+        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+            advice = f"as {container}", "choose another format, for instance NAME.wav."
+            if getattr(error, "code", 0) == SYSTEM_ERROR:
+                advice = "there", "make room on the disk or choose another place."
+            sentence = f"{path} cannot be written {advice[0]} ({reason_of(error)}); {advice[1]}"
+            raise AudioFileError(sentence) from None
+        written = 0
+
+        def append(block: Array) -> None:
+            nonlocal written
+            with write_errors(path):
+                file.write(block)
+            written += len(block)
+
+        with write_errors(path):
+            with file:
+                for name, value in (strings or {}).items():
+                    with suppress(soundfile.LibsndfileError):
+                        setattr(file, name, value)
+                yield append
+            _check_written(partial, written, container, bit_rate * written / rate_hz / 8.0)
+            finish(partial)
+
+
+def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> float | None:
+    """Return libsndfile's level of compression (0 to 1) for a bit rate; None for its own choice."""
+    if not bit_rate or subtype not in PERCEPTUAL:
+        return None
+    if subtype == "OPUS":
+        level = 1.0 - (bit_rate / channels - 6000.0) / 250000.0
+    elif subtype == "VORBIS":  # bits a sample of stereo at quality 0 to 10, at 44.1 kHz
+        rates = np.array([64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500]) / 88.2
+        level = 1.0 - float(np.interp(bit_rate / rate_hz / channels, rates, np.linspace(0, 1, 11)))
+    else:
+        low, high = (32, 320) if rate_hz >= 32000 else (8, 160) if rate_hz >= 16000 else (8, 64)
+        level = (high - bit_rate / 1000.0) / (high - low)
+    return min(1.0, max(0.0, level))
+
+
+def _check_written(path: Path, frames: int, container: str, size: float) -> None:
+    """Raise OSError if a file's end is missing: a codec may fail without a word when it closes."""
+    whole = True
+    if container == "MP3":  # frames of few bits a second have no room for a count
+        with path.open("rb") as file:
+            held = mp3_held(file)
+        whole = held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
+    elif frames and container != "RAW":
+        try:
+            with soundfile.SoundFile(os.fsencode(path)) as file:
+                if file.seekable() and file.subtype != "GSM610":
+                    file.seek(frames - min(frames, 8192))
+                    whole = file.frames >= frames
+                    whole &= len(file.read(min(frames, 8192), dtype="float32")) == min(frames, 8192)
+        except soundfile.LibsndfileError:
+            whole = False
+    if not whole:
+        raise OSError(5, "its end is missing")
+
+
+def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]:
+    """Return libsndfile's names of container and sample format for a file to be written.
+
+    The suffix chooses the container, and the recording, if there is one, the sample format, as far
+    as the container has it. Without a suffix, or with the recording's own, the container is the
+    recording's. A large WAV is an RF64.
+
+    Raises
+    ------
+    AudioFileError
+        If nothing can be written under that suffix.
+    """
+    suffix = path.suffix[1:].upper()
+    wanted = {
+        **dict.fromkeys(("WAVE", ""), "WAV"),
+        **dict.fromkeys(("AIF", "AIFC"), "AIFF"),
+        **dict.fromkeys(("OGA", "OPUS"), "OGG"),
+        **dict.fromkeys(("PCM", "GSM", "VOX"), "RAW"),
+        "SND": "AU",
+    }.get(suffix, suffix)
+    if recording and recording.format and suffix in ("", recording.path.suffix[1:].upper()):
+        wanted = recording.format
+    if wanted not in soundfile.available_formats():
+        raise AudioFileError(f"rtden cannot write {path.suffix} files; choose one of {WRITABLE}.")
+    if recording is None:
+        return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+    if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):
+        wanted = recording.format
+    subtype = recording.subtype
+    if not soundfile.check_format(wanted, subtype) or subtype in PERCEPTUAL:
+        subtype = GENTLE_SUBTYPES.get(subtype, "")
+        if not soundfile.check_format(wanted, subtype):
+            subtype = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+    if wanted == recording.format in ("OGG", "MP3"):
+        subtype = recording.subtype
+    width = {"DOUBLE": 8, "FLOAT": 4, "PCM_32": 4, "PCM_24": 3}.get(subtype, 2)
+    if wanted in ("WAV", "WAVEX") and recording.frames * recording.channels * width > LARGEST_WAV:
+        wanted = "RF64"
+    return wanted, subtype
