@@ -25,7 +25,10 @@ from rtden.ring import Ring
 
 RING_SECONDS = 2.0
 DEVICE_LATENCY_SECONDS = 0.02
-"""Asked of each device. PortAudio's own "low" is 9 ms with ALSA: that underruns on a busy machine."""
+"""Asked of PortAudio. Its own "low" is 9 ms with ALSA: that underruns on a busy machine."""
+
+SERVER_LATENCY_SECONDS = 0.025
+"""Asked of the sound server: two blocks and a half. With two, outputs ran dry on a busy machine."""
 
 
 class _Device:
@@ -110,7 +113,7 @@ class _Device:
                 self.kind,
                 self._callback,
                 channels=self.channels,
-                latency_seconds=DEVICE_LATENCY_SECONDS,
+                latency_seconds=SERVER_LATENCY_SECONDS,
                 fixed=self.fixed,
             )
         except DeviceError as error:

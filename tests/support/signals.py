@@ -23,6 +23,7 @@ def aligned_si_sdr_db(
     start = max(0, lag)
     window = signal[start : start + len(reference)]
     reference = reference[max(0, -lag) :][: len(window)]
+    window = window[: len(reference)]
     frequencies = np.fft.rfftfreq(len(window))
     spectrum = np.fft.rfft(window)
     inner = slice(margin_samples, len(window) - margin_samples)
