@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rtden.live.endpoints import Sink, Source
     from rtden.live.engine import LiveEngine
     from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
+    from rtden.model import Model
     from rtden.settings import Settings
 
 __all__ = ["LatencyParts", "LiveEngine", "LiveStatus", "SampleCounts", "open_live"]
@@ -39,7 +40,7 @@ def open_live(
     input: str | int | None = None,
     output: str | int | None = None,
     *,
-    model: str | Path | None = None,
+    model: str | Path | Model | None = None,
     settings: Settings | None = None,
     latency_ms: float | None = None,
     buffer_ms: float | None = None,

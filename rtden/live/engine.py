@@ -24,6 +24,7 @@ from rtden.live.recorder import Recorder
 from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
 from rtden.live.worker import Worker
 from rtden.mel import band_edges_hz
+from rtden.model import Model
 from rtden.settings import Settings, check_limit_db
 from rtden.types import Array
 
@@ -73,7 +74,7 @@ class LiveEngine:
         source: Source,
         sink: Sink,
         *,
-        model: str | Path | None = None,
+        model: str | Path | Model | None = None,
         settings: Settings | None = None,
         buffer_ms: float | None = None,
         first_buffer_ms: float = DEFAULT_BUFFER_MS,

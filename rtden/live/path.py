@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rtden.denoiser import Denoiser
+from rtden.model import Model, load_spec
 from rtden.resample import Drift, Interpolator
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -26,6 +28,76 @@ class Controls:
     bypassed: bool = False
     """Whether the sound passes unchanged, as late as otherwise."""
     muted: bool = False
+
+
+def resampling_seconds(source_hz: int, sink_hz: int, model_hz: int) -> float:
+    """Return the delay of the resamplers of a sound path, the one for the clocks apart."""
+    pairs = [(source_hz, model_hz), (model_hz, sink_hz)]
+    if not _is_direct(source_hz, sink_hz, model_hz):
+        pairs = [(source_hz, sink_hz), (sink_hz, model_hz), (model_hz, sink_hz)]
+    return sum(Interpolator(*pair).delay_seconds for pair in pairs)
+
+
+def _is_direct(source_hz: int, sink_hz: int, model_hz: int) -> bool:
+    """Return whether sound goes from the source's rate to the model's, and from there to the sink's.
+
+    So it does where one of the two sides has nothing above the model's band.
+    """
+    return source_hz != sink_hz and min(source_hz, sink_hz) <= model_hz
+
+
+class _DirectStream:
+    """Denoisers between two resamplers, from one rate to another."""
+
+    def __init__(
+        self,
+        source_hz: int,
+        sink_hz: int,
+        channels: int,
+        model: str | Path | Model | None,
+        settings: Settings | None,
+    ) -> None:
+        self.denoisers = [Denoiser(model, settings) for _ in range(channels)]
+        model_hz = self.denoisers[0].rate_hz
+        self._before = Interpolator(source_hz, model_hz, channels=channels)
+        self._after = Interpolator(model_hz, sink_hz, channels=channels)
+        self._ratio, self.fed_samples, self.returned_samples = sink_hz / source_hz, 0, 0
+        self.resampling_seconds = self._before.delay_seconds + self._after.delay_seconds
+
+    @property
+    def missing_samples(self) -> int:
+        return self._before.missing_samples(self.denoisers[0].frames.missing_samples)
+
+    @property
+    def inside_samples(self) -> float:
+        """Samples at the sink's rate that were fed and not returned."""
+        return self.fed_samples * self._ratio - self.returned_samples
+
+    def reset(self) -> None:
+        self._before.reset()
+        self._after.reset()
+        for denoiser in self.denoisers:
+            denoiser.reset()
+        self.fed_samples = self.returned_samples = 0
+
+    def feed(self, block: Array) -> Array:
+        self.fed_samples += len(block)
+        out = self._after.feed(self._denoised(self._before.feed(block)))
+        self.returned_samples += len(out)
+        return out
+
+    def flush(self) -> Array:
+        early = self._denoised(
+            self._before.feed(np.zeros((0, len(self.denoisers)), np.float32), last=True)
+        )
+        late = np.stack([one.flush() for one in self.denoisers], axis=1)
+        rest = round(self.inside_samples)
+        out = self._after.feed(np.concatenate([early, late]), last=True)[:rest]
+        self.reset()
+        return out
+
+    def _denoised(self, low: Array) -> Array:
+        return np.stack([one.feed(low[:, n]) for n, one in enumerate(self.denoisers)], axis=1)
 
 
 class SoundPath:
@@ -57,34 +129,43 @@ class SoundPath:
         source_channels: int,
         channels: int,
         controls: Controls,
-        model: str | Path | None = None,
+        model: str | Path | Model | None = None,
         settings: Settings | None = None,
         full_band: bool = True,
     ) -> None:
         self.source_hz, self.sink_hz, self.channels = source_hz, sink_hz, channels
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
-        self._rate_change = Interpolator(source_hz, sink_hz, channels=channels)
+        model_hz = load_spec(model).rate_hz
+        self._direct = _is_direct(source_hz, sink_hz, model_hz)
+        self._stream: StreamDenoiser | _DirectStream
+        if self._direct:
+            self._stream = _DirectStream(source_hz, sink_hz, channels, model, settings)
+        else:
+            self._stream = StreamDenoiser(
+                model,
+                settings,
+                rate_hz=sink_hz,
+                channels=channels,
+                low_delay=True,
+                full_band=full_band,
+            )
+        # The clocks are matched at the higher rate, where the filter for it takes nothing away.
+        self._drift_last = self._direct and sink_hz > source_hz
+        drift_hz = source_hz if self._direct and not self._drift_last else sink_hz
         self._drift = Drift(channels=channels)
-        self._stream = StreamDenoiser(
-            model,
-            settings,
-            rate_hz=sink_hz,
-            channels=channels,
-            low_delay=True,
-            full_band=full_band,
+        bridged_hz = source_hz if self._direct else sink_hz
+        self._rate_change = Interpolator(source_hz, bridged_hz, channels=channels)
+        self.bridge_seconds = self._rate_change.delay_seconds + (
+            self._drift.delay_samples / drift_hz
         )
+        """Delay of the way to the denoiser's rate, and to the sink's clock."""
         # The first steps are slow: not while sound waits.
-        self._stream.feed(np.zeros((sink_hz // 10, channels), np.float32))
+        self._stream.feed(np.zeros((bridged_hz // 10, channels), np.float32))
         self._stream.reset()
         self.denoisers, self._controls = self._stream.denoisers, controls
         self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz
         self.ppm = 0.0
         self.idle, self._silent_samples, self._owed_samples = False, 0, 0.0
-
-    @property
-    def bridge_seconds(self) -> float:
-        """Delay of the way to the sink's rate and clock."""
-        return self._rate_change.delay_seconds + self._drift.delay_samples / self.sink_hz
 
     @property
     def path_seconds(self) -> float:
@@ -99,6 +180,8 @@ class SoundPath:
     @property
     def inside_samples(self) -> int:
         """Samples at the sink's rate that are in the denoiser."""
+        if isinstance(self._stream, _DirectStream):
+            return round(self._stream.inside_samples)
         return self._stream.fed_samples - self._stream.returned_samples
 
     @property
@@ -106,6 +189,8 @@ class SoundPath:
         """Input samples without which no further step can be completed."""
         if self.idle:
             return round(self.step_seconds * self.source_hz)
+        if self._drift_last:
+            return self._stream.missing_samples
         missing = self._drift.missing_samples(self._stream.missing_samples)
         return self._rate_change.missing_samples(missing)
 
@@ -130,10 +215,14 @@ class SoundPath:
             return self._rest(len(mixed))
         self._apply()
         self._drift.ppm = self.ppm
+        if self._drift_last:
+            return self._drift.feed(self._stream.feed(mixed))
         return self._stream.feed(self._drift.feed(self._rate_change.feed(mixed)))
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
+        if self._drift_last:
+            return np.concatenate([self._drift.feed(self._stream.flush()), self._drift.flush()])
         rest = self._rate_change.feed(np.zeros((0, self.channels), np.float32), last=True)
         cleaned = [
             self._stream.feed(part) for part in (self._drift.feed(rest), self._drift.flush())

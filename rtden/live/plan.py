@@ -8,8 +8,8 @@ from rtden.denoiser import settings_for_latency
 from rtden.errors import SettingsError
 from rtden.live.clock import LONGEST_BUFFER_SECONDS
 from rtden.live.endpoints import Sink, Source
-from rtden.model import find_model, load_spec
-from rtden.resample import Interpolator
+from rtden.live.path import resampling_seconds
+from rtden.model import Model, load_spec
 from rtden.settings import Settings
 
 DEFAULT_BUFFER_MS = 15.0
@@ -20,7 +20,7 @@ BLOCK_SECONDS = 0.01
 """Assumed length of a device's block until the first one has come."""
 
 
-def live_settings(settings: Settings | None = None, *, model: str | Path | None = None) -> Settings:
+def live_settings(settings: Settings | None = None, *, model: str | Path | Model | None = None) -> Settings:
     """Return settings for a live stream: `LIVE_LATENCY_MS` of algorithmic latency.
 
     Explicit `overlap_samples` are kept, and so are settings with several hops per step, which take
@@ -37,7 +37,7 @@ def settings_for_total_latency(
     source: Source,
     sink: Sink,
     *,
-    model: str | Path | None = None,
+    model: str | Path | Model | None = None,
     settings: Settings | None = None,
     buffer_ms: float | None = None,
 ) -> tuple[Settings, float]:
@@ -53,13 +53,8 @@ def settings_for_total_latency(
     """
     if not total_ms > 0:
         raise SettingsError(f"a latency must be more than 0 ms, not {total_ms:g}.")
-    model_hz = load_spec(find_model(model)).rate_hz
-    rates = (
-        (source.rate_hz, sink.rate_hz),
-        (sink.rate_hz, model_hz),
-        (model_hz, sink.rate_hz),
-    )
-    fixed_seconds = sum(Interpolator(*pair).delay_seconds for pair in rates) + sum(
+    model_hz = load_spec(model).rate_hz
+    fixed_seconds = resampling_seconds(source.rate_hz, sink.rate_hz, model_hz) + sum(
         side.latency_seconds + (side.block_samples / side.rate_hz or BLOCK_SECONDS)
         for side in (source, sink)
     )

@@ -60,7 +60,7 @@ def test_a_recording_runs_through_at_the_pace_of_the_clock(
     played, rate_hz = soundfile.read(tmp_path / "out.flac", dtype="float32")
     assert rate_hz == source_hz
     delay = delay_samples(played, signal)
-    assert abs(1000 * delay / source_hz - engine.latency.total_ms) < 20
+    assert abs(1000 * delay / source_hz - engine.latency.total_ms) < 30
     assert aligned_si_sdr_db(signal, played) > 30  # unchanged at gain one
     noisy, cleaned = (
         soundfile.read(tmp_path / "kept" / f"{name}.wav", dtype="float32")[0]

@@ -163,6 +163,25 @@ def test_live_sound_takes_30_ms_of_the_algorithm_where_a_step_is_one_frame() -> 
     assert live_settings(Settings(hops_per_step=4)).overlap_samples is None
 
 
+@pytest.mark.parametrize("rates", [(16000, 48000), (48000, 16000), (8000, 22050), (44100, 48000)])
+def test_two_rates_take_one_way_down_and_one_up_where_they_allow_it(rates: tuple[int, int]) -> None:
+    """The delay is the planned one, and drift between the clocks is followed at any pair of rates."""
+    source_hz, sink_hz = rates
+    rig = Rig(source_hz=source_hz, sink_hz=sink_hz, settings=UNITY, sink_ppm=-100.0)
+    rig.run(6.0)
+    status, engine = rig.engine.status(), rig.engine
+    assert (status.xruns, status.lost_ms) == (0, 0.0)
+    assert status.latency_ms == pytest.approx(1000.0 * rig.delay_seconds(), abs=1.5)
+    assert engine.latency.total_ms - 30 < status.latency_ms < engine.latency.total_ms + 30
+    assert rig.heard_rms() == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+    assert engine.worker.path.resampling_seconds < (0.006 if 44100 in rates else 0.0055)
+    rest = engine.worker.path.flush()
+    counts = engine.counts
+    owed = counts.taken * sink_hz / source_hz - counts.returned
+    assert len(rest) == pytest.approx(owed, abs=4 + 100e-6 * counts.returned)
+    assert np.abs(rest).max() < 0.55
+
+
 def test_bypass_mute_and_strength_act_while_running() -> None:
     # Of a tone of 2 Hz the network leaves next to nothing, by chance a little more or less: the limit says how much is to be heard.
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=Settings(limit_db=20.0))
