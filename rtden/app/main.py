@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from rtden.app import control, devices, files, live, measure, models, service, training, web
+from rtden.app import (
+    control,
+    devices,
+    evaluate,
+    files,
+    live,
+    measure,
+    models,
+    service,
+    training,
+    web,
+)
 from rtden.app.options import screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once, when numpy is loaded.
@@ -60,7 +71,7 @@ for command in (
     measure.bench,
 ):
     app.command()(command)
-app.command("eval")(measure.evaluate)
+app.command("eval")(evaluate.evaluate)
 app.command()(training.train)
 app.command()(training.export)
 app.add_typer(service.service, name="service")

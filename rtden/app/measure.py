@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +10,10 @@ import typer
 from rich.table import Column, Table
 
 from rtden.app.options import (
-    AdvanceOption,
     ForceOption,
     messages,
     one_sentence,
-    progress_bar,
     screen,
-    show_progress,
 )
 
 ModelsOption = Annotated[
@@ -28,6 +23,41 @@ ModelsOption = Annotated[
         "-m",
         help="Model to measure; may be given again.",
         show_default="all shipped ones",
+    ),
+]
+HopsOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Hops per step to measure; may be given again.", show_default="1, 2, 4, 8"),
+]
+SecondsOption = Annotated[float, typer.Option(help="Sound to process for each figure.")]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        help="Threads of the network and of numpy; with --streams, threads in each process that "
+        "share its streams."
+    ),
+]
+StreamsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Measure whether as many live streams at once hold (16 kHz, frames of 20 ms, as a "
+        "voice agent has them); 0 finds the largest number that does.",
+        show_default=False,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="With --streams: processes that share the streams, one for each core.",
+        show_default="1",
+    ),
+]
+LiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--live",
+        help="Measure the whole process of live sound instead, in real time: from one simulated "
+        "device of 48 kHz to another, with sound and in silence.",
     ),
 ]
 STREAMS_COLUMNS = (
@@ -57,43 +87,12 @@ def plot(
 @one_sentence
 def bench(
     model: ModelsOption = None,
-    hops_per_step: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Hops per step to measure; may be given again.", show_default="1, 2, 4 and 8"
-        ),
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="Sound to process for each figure.")] = 60.0,
-    threads: Annotated[
-        int,
-        typer.Option(
-            help="Threads of the network and of numpy; with --streams, threads in each process "
-            "that share its streams."
-        ),
-    ] = 1,
-    streams: Annotated[
-        int | None,
-        typer.Option(
-            help="Measure whether as many live streams at once hold (16 kHz, frames of 20 ms, as "
-            "a voice agent has them); 0 finds the largest number that does.",
-            show_default=False,
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            help="With --streams: processes that share the streams, one for each core.",
-            show_default="1",
-        ),
-    ] = None,
-    live: Annotated[
-        bool,
-        typer.Option(
-            "--live",
-            help="Measure the whole process of live sound instead, in real time: from one "
-            "simulated device of 48 kHz to another, with sound and in silence.",
-        ),
-    ] = False,
+    hops_per_step: HopsOption = None,
+    seconds: SecondsOption = 60.0,
+    threads: ThreadsOption = 1,
+    streams: StreamsOption = None,
+    jobs: JobsOption = None,
+    live: LiveOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure what denoising costs on this machine."""
@@ -234,110 +233,3 @@ def _bench_streams(
 
 def _table(columns: tuple[str, ...], *names: str) -> Table:
     return Table("Model", *names, *(Column(name, justify="right") for name in columns), box=None)
-
-
-@one_sentence
-def evaluate(
-    pairs: Annotated[
-        Path,
-        typer.Option(
-            "--pairs",
-            help="Folder that holds clean/ and noisy/ with the same file names.",
-            show_default=False,
-        ),
-    ],
-    model: ModelsOption = None,
-    hops_per_step: AdvanceOption = 1,
-    iterations: Annotated[
-        int | None,
-        typer.Option(help="Griffin-Lim iterations per step.", show_default="the model's"),
-    ] = None,
-    limit_db: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Take at most this much off the noise, in dB; may be given again to compare.",
-            show_default="no limit",
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Metric to measure, such as si-sdr or p.808; may be given again.",
-            show_default="all that are installed",
-        ),
-    ] = None,
-    transcripts: Annotated[
-        str | None,
-        typer.Option(
-            help="Also measure the word error rate of a recogniser (extra 'recognition'): a file "
-            "with a line 'NAME what is said' for each pair, or 'clean' to compare with what the "
-            "recogniser finds in the clean files. English.",
-            show_default=False,
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(help="Files to work on at a time.", show_default="one for each core"),
-    ] = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Write everything, file by file, into this file.")
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the scores by SNR into this picture.")
-    ] = None,
-    into_sidecar: Annotated[
-        bool, typer.Option("--into-sidecar", help="Write each model's figures into its sidecar.")
-    ] = False,
-    force: ForceOption = False,
-) -> None:
-    """Score models on pairs of clean and noisy files (extra "eval").
-
-    PESQ, STOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge"; the word error
-    rate with --transcripts. A star marks metrics that the training loss has a model of.
-    """
-    from rich.progress import MofNCompleteColumn
-
-    from rtden.errors import InputError
-    from rtden.files.audio_file import check_target, write_whole
-    from rtden.measure import plots, scores, tables
-    from rtden.measure.pairs import find_pairs
-    from rtden.model import list_models
-    from rtden.settings import Settings
-
-    settings = Settings(hops_per_step=hops_per_step, iterations=iterations)
-    names, limits_db = model or list_models(), limit_db or [math.inf]
-    if into_sidecar and len(limits_db) > 1:
-        raise InputError("--into-sidecar takes the figures of one --limit-db, not of several.")
-    if as_json is not None:
-        check_target(as_json, force=force)
-    if picture is not None:
-        plots.check_picture(picture, force=force)
-    find_pairs(pairs)
-    if missing := scores.missing_packages():
-        messages.print(missing, markup=False)
-    with progress_bar(MofNCompleteColumn()) as bar:
-        show = functools.partial(show_progress, bar, bar.add_task("pairs", total=None))
-        result = scores.evaluate(
-            pairs,
-            names,
-            settings,
-            limits_db=limits_db,
-            metrics=metric or (),
-            transcripts=transcripts,
-            processes=processes,
-            progress=show,
-        )
-    if left_out := result.left_out():
-        messages.print(left_out, markup=False)
-    title = f"{len(result.files)} pairs, hops_per_step {hops_per_step}"
-    screen.print(f"{title}; in brackets the change against noisy, ± 95 % confidence")
-    for table in tables.tables(result):
-        screen.print(table, "")
-    if as_json is not None:
-        write_whole(as_json, tables.to_json(result), force=force)
-        screen.print(f"figures: {as_json}", markup=False)
-    if picture is not None:
-        plots.plot_scores(result, picture, force=force)
-        screen.print(f"picture: {picture}", markup=False)
-    for name in names if into_sidecar else ():
-        scores.record_metrics(name, result)

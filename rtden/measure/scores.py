@@ -154,17 +154,10 @@ def score_pairs(
     progress : callable, optional
         Called with the number of pairs done and the number of all.
     """
-    for name in {NOISY, CLEAN} & processors.keys():
-        raise InputError(f"'{name}' is the name of the input itself; give the model another name.")
-    if processes is not None and processes < 1:
-        raise InputError(f"processes must be 1 or more, not {processes}.")
-    found = find_pairs(pairs)
+    found = _checked(pairs, processors, processes)
     details: dict[str, dict[str, Any]] = {
         name: getattr(made, "details", dict)() for name, made in processors.items()
     }
-    for path in (path for pair in found for path in pair):
-        with open_recording(path):  # a damaged file must be known before the work
-            pass
     references = None if transcripts is None else _references(transcripts, found)
     meters = tuple(_chosen_meters(metrics))
     work = _Work(dict(processors), meters, references)
@@ -188,6 +181,21 @@ def score_pairs(
         details=details,
         words=None if references is None else np.array(words, np.float64),
     )
+
+
+def _checked(
+    pairs: Path, processors: Mapping[str, Processor], processes: int | None
+) -> list[tuple[Path, Path]]:
+    """Return the pairs, or raise what is wrong with the arguments before the work."""
+    for name in {NOISY, CLEAN} & processors.keys():
+        raise InputError(f"'{name}' is the name of the input itself; give the model another name.")
+    if processes is not None and processes < 1:
+        raise InputError(f"processes must be 1 or more, not {processes}.")
+    found = find_pairs(pairs)
+    for path in (path for pair in found for path in pair):
+        with open_recording(path):
+            pass
+    return found
 
 
 def _chosen_meters(metrics: Sequence[str]) -> Iterator[int]:
