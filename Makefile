@@ -98,7 +98,7 @@ $(VENV)-tflite/.run: pyproject.toml
 $(VENV)-integrations/.run: pyproject.toml
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
 	$(PYTHON) -m venv $(VENV)-integrations
-	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[pipecat,livekit,test]"
+	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[pipecat,livekit,examples,test]"
 	@touch $@
 
 clean:
