@@ -200,6 +200,13 @@ class _Interpreter:
             for named in (inputs, outputs)
         )
         self.states = self._match(before, after, spec)
+        self._find_mask(before, after, model)
+
+    def _find_mask(
+        self, before: dict[str, _Tensor], after: dict[str, _Tensor], model: Model
+    ) -> None:
+        """Keep the tensors of the columns and of the mask, whose shapes are the sidecar's."""
+        spec = model.spec
         self._input = before["mel" if self.stateful else next(iter(before))]
         self._output = after["share" if self.stateful else next(iter(after))]
         for tensor, kind, channels in (

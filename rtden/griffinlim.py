@@ -76,7 +76,13 @@ class Inverter:
             self._sum.reshape(-1), n_fft
         )[self._context * hop :: hop][:refined]
 
-        overlap = n_fft - hop if overlap is None else overlap
+        self._weigh(n_fft, n_fft - hop if overlap is None else overlap, new_frames)
+        self.reset()
+
+    def _weigh(self, n_fft: int, overlap: int, new_frames: int) -> None:
+        """Compute what sums of windowed frames are divided by."""
+        hop, parts = self._hop, self._context + 1
+        total, refined = self._context + len(self._spectra), len(self._spectra)
         analysis, self._synthesis = window_pair(n_fft, hop, overlap)
         product = (analysis * self._synthesis).reshape(parts, hop)
         weight = np.zeros(self._sum.shape, np.float32)
@@ -97,7 +103,6 @@ class Inverter:
         self._reframe = np.divide(
             analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12
         )
-        self.reset()
 
     @property
     def older_frames(self) -> int:

@@ -44,12 +44,10 @@ class HighBandGain:
         self._gains: Array | None
         self.reset()
 
-    def reset(self, tail_samples: int = 0) -> None:
-        """Forget the stream, except the gains of its last samples, which a flush returns."""
-        gains = self.gains[:tail_samples] if tail_samples else None
+    def reset(self) -> None:
+        """Forget the stream."""
         self._levels[-self._meeting :] = 1.0  # fades before the first sample is returned
         self.begin(0)
-        self._gains, self._stop = gains, tail_samples
 
     def begin(self, blocks: int) -> None:
         """Begin a call of so many blocks."""
@@ -79,7 +77,7 @@ class HighBandGain:
     def gains(self) -> Array:
         """One gain for each sample that the last call returned, linear, shape (samples,)."""
         if self._gains is None and not self._stop:
-            self._gains = np.empty(0, np.float32)
+            self.gains = np.empty(0, np.float32)
         if self._gains is None:
             count = self._course.shape[1] - self._meeting + 1
             met = self._course[:, :count]
@@ -98,6 +96,10 @@ class HighBandGain:
                 gains += np.float32(1.0) - wet
             self._gains = gains.reshape(-1)
         return self._gains[self._start : self._stop]
+
+    @gains.setter
+    def gains(self, gains: Array) -> None:
+        self._gains, self._start, self._stop = gains, 0, len(gains)
 
 
 class BypassPath:

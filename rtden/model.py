@@ -189,13 +189,8 @@ _loaded: dict[tuple[Any, ...], Model] = {}
 def load_model(model: str | Path | Model | None = None) -> Model:
     """Return a model; its files are read and checked once per process while they stay the same.
 
-    Safe in threads and after a fork: nothing is locked, all callers get the same object.
-
-    Parameters
-    ----------
-    model : str, Path or Model, optional
-        The name of a shipped model, the path of a ``.tflite`` file, or a model that is loaded
-        already, which is returned; the default model if None.
+    Safe in threads and after a fork: nothing is locked, all callers get the same object. Parameters
+    are those of :func:`find_model`; a loaded model is returned as it is.
 
     Raises
     ------
@@ -282,13 +277,7 @@ def _content(path: Path) -> bytes:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read.
-    """
+    """Return the SHA-256 of a file; one that cannot be read raises ModelError."""
     return hashlib.sha256(_content(path)).hexdigest()
 
 

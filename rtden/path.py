@@ -133,13 +133,12 @@ class SignalPath:
         frames = max(self.spec.frames * finer, inverted + self.spec.lookahead * finer)
         return self.spec.n_fft + (frames + sizes.step_frames - 1) * self.spec.frame_hop
 
-    def _reset_stages(self, tail_samples: int) -> None:
-        parts = (self.frames, self.features, self.network, self.inverter, self.mix, self.silence)
-        for part in parts:
+    def _reset_stages(self) -> None:
+        stages = (self.frames, self.features, self.network, self.inverter, self.mix)
+        for part in (*stages, self.silence, self.high_band):
             part.reset()
         if self._pending is not None:
             self._pending.reset()
-        self.high_band.reset(tail_samples)
         self._band_gains[...] = 1.0
 
     def _run_block(self, out: Array, number: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,7 @@ class StreamDenoiser:
     model's topmost bands. With a gain of one everywhere the output is the input, up to the top of
     its band.
 
-    One object is for one thread at a time; any number of objects may run in threads. A further
-    stream of a loaded model takes 2 ms and less than 1 MiB.
+    One object is for one thread at a time; any number may run in threads, and they share the model.
 
     >>> with StreamDenoiser(rate_hz=48000, channels=2) as stream:
     ...     parts = [stream.feed(np.zeros((480, 2), np.float32)) for _ in range(10)]
@@ -42,10 +40,7 @@ class StreamDenoiser:
     Parameters
     ----------
     model : str, Path or Model, optional
-        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
-        model if None.
-    settings : Settings, optional
-        What the user chose.
+        As for :class:`rtden.Denoiser`, and so are `settings` and `batch_steps`.
     rate_hz : int
         Rate of input and output, 8000 to 192000.
     channels : int
@@ -55,9 +50,6 @@ class StreamDenoiser:
         (:class:`rtden.resample.Resampler`). Without soxr it is always the former.
     full_band : bool
         Pass sound above the model's band.
-    batch_steps : int
-        Steps that a denoiser computes together (:class:`rtden.Denoiser`): the same samples for
-        less, but later.
 
     Raises
     ------
@@ -107,12 +99,7 @@ class StreamDenoiser:
     def __enter__(self) -> StreamDenoiser:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.reset()
 
     @property

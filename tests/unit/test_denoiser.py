@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import gc
 import itertools
 import math
 import pickle
-import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from hypothesis import strategies as st
 from streams import (
     HOPS_PER_STEP,
     OVERLAPS,
-    SAMPLED,
     by_model,
     by_overlap,
     in_chunks,
@@ -27,11 +24,11 @@ from streams import (
 )
 
 from rtden import Denoiser, Settings
-from rtden.denoiser import algorithmic_latency, settings_for_latency
+from rtden.denoiser import settings_for_latency
 from rtden.errors import InputError, SettingsError
 from rtden.measure.cost import resident_mb
 from rtden.measure.metrics import si_sdr_db
-from rtden.model import find_model, load_spec, save_spec
+from rtden.model import find_model, load_spec
 
 UNITY = {"limit_db": 0.0}
 
@@ -103,45 +100,6 @@ def test_gain_one_gives_the_input_back_to_minus_100_db(
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
 
 
-@pytest.mark.parametrize(
-    ("model", "hops_per_step", "overlap"),
-    [*SAMPLED, (SMALL_MODELS[0], 1, 32), (SMALL_MODELS[1], 2, 301), (SMALL_MODELS[2], 1, 301)],
-)
-def test_latency_is_proved_by_an_impulse(
-    model: Path, hops_per_step: int, overlap: int | None
-) -> None:
-    """A player that takes a sample before each one fed, from `latency` zeros on, hears the impulse exactly `latency` later."""
-    denoiser = Denoiser(
-        model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap, phase="warm", **UNITY)
-    )
-    impulse = np.zeros(6 * denoiser.step_samples + 2 * denoiser.spec.n_fft, np.float32)
-    at = denoiser.spec.n_fft + 77
-    impulse[at] = 1.0
-    waiting = list(np.zeros(denoiser.latency.samples, np.float32))
-    least, played = len(waiting), []
-    for sample in impulse:
-        least = min(least, len(waiting))
-        played.append(waiting.pop(0))
-        waiting.extend(denoiser.feed(sample[None]))
-    assert least == 1  # never dry, and one sample less would have been too few
-    assert int(np.argmax(np.abs(played))) == at + denoiser.latency.samples
-    assert max(played) == pytest.approx(1.0, abs=1e-4)
-    assert denoiser.latency.seconds == denoiser.latency.samples / denoiser.rate_hz
-
-
-def test_latency_of_the_shipped_geometry() -> None:
-    assert [
-        Denoiser(settings=Settings(hops_per_step=hops_per_step)).latency.samples
-        for hops_per_step in HOPS_PER_STEP
-    ] == [1024, 1536, 2560, 4608]
-    assert [
-        Denoiser(
-            settings=Settings(hops_per_step=hops_per_step, overlap_samples=128)
-        ).latency.samples
-        for hops_per_step in HOPS_PER_STEP
-    ] == [640, 1152, 2176, 4224]
-
-
 @sampled
 def test_no_sound_is_heard_later_than_the_latency(
     model: Path, hops_per_step: int, overlap: int | None, noise: np.ndarray
@@ -153,54 +111,6 @@ def test_no_sound_is_heard_later_than_the_latency(
     denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap))
     before = at - denoiser.latency.samples
     assert np.array_equal(whole(denoiser, noise)[:before], whole(denoiser, other)[:before])
-
-
-@pytest.mark.parametrize(
-    ("wish_ms", "hops_per_step", "overlap", "samples"),
-    [
-        (1.0, 1, 32, 544),
-        (24.6, 1, 32, 544),
-        (30.0, 1, 149, 661),
-        (46.43, 1, 511, 1023),
-        (46.44, 1, None, 1024),
-        (69.6, 1, None, 1024),
-        (69.7, 2, None, 1536),
-        (1000.0, 8, None, 4608),
-        (math.inf, 8, None, 4608),
-    ],
-)
-def test_a_wish_gets_the_longest_overlap_and_then_the_largest_advance_that_fit(
-    wish_ms: float, hops_per_step: int, overlap: int | None, samples: int
-) -> None:
-    chosen, latency = settings_for_latency(
-        wish_ms, settings=Settings(strength=0.7, hops_per_step=4, overlap_samples=77)
-    )
-    assert chosen == Settings(strength=0.7, hops_per_step=hops_per_step, overlap_samples=overlap)
-    assert latency.samples == samples
-    assert latency == Denoiser(settings=chosen).latency
-
-
-@by_model
-def test_a_wish_is_not_exceeded_where_it_can_be_kept(model: Path) -> None:
-    spec = load_spec(model)
-    least = algorithmic_latency(spec, Settings(overlap_samples=32)).seconds
-    for wish_ms in (10.0, 20.0, 25.0, 33.3, 50.0, 100.0, 500.0):
-        chosen, latency = settings_for_latency(wish_ms, model=model)
-        assert latency == Denoiser(model, chosen).latency
-        assert latency.seconds <= max(wish_ms / 1000.0, least)
-
-
-@pytest.mark.parametrize("wish_ms", [0.0, -1.0, math.nan])
-def test_a_wish_that_is_no_latency_is_refused(wish_ms: float) -> None:
-    with pytest.raises(SettingsError, match="more than 0 ms"):
-        settings_for_latency(wish_ms)
-
-
-def test_an_overlap_longer_than_the_models_is_refused() -> None:
-    with pytest.raises(SettingsError, match="512 samples at most"):
-        Denoiser(settings=Settings(overlap_samples=513))
-    with pytest.raises(SettingsError, match="overlap_samples"):
-        Settings(overlap_samples=31)
 
 
 def test_the_whole_overlap_is_the_same_by_its_number(noise: np.ndarray) -> None:
@@ -465,15 +375,6 @@ def test_input_of_the_wrong_kind_is_refused() -> None:
         denoiser.feed(np.zeros((100, 2), np.float32))
     with pytest.raises(InputError, match="floating-point"):
         denoiser.feed(np.zeros(100, np.int16))
-
-
-def test_an_advance_beyond_the_networks_window_is_refused(tmp_path: Path) -> None:
-    source = next(path for path in SMALL_MODELS if path.stem == "int8_lookahead")
-    copy = tmp_path / source.name
-    shutil.copy(source, copy)
-    save_spec(dataclasses.replace(load_spec(source), lookahead=10), copy)
-    with pytest.raises(InputError, match="smaller hops_per_step"):
-        Denoiser(copy, Settings(hops_per_step=8))
 
 
 def test_memory_does_not_grow_over_five_thousand_hops(noise: np.ndarray) -> None:

@@ -1,0 +1,116 @@
+"""Latency and the sizes that follow from a model and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL_MODELS
+from streams import HOPS_PER_STEP, SAMPLED, by_model
+
+from rtden import Denoiser, Settings
+from rtden.denoiser import algorithmic_latency, settings_for_latency
+from rtden.errors import InputError, SettingsError
+from rtden.model import load_spec, save_spec
+
+UNITY = {"limit_db": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "hops_per_step", "overlap"),
+    [*SAMPLED, (SMALL_MODELS[0], 1, 32), (SMALL_MODELS[1], 2, 301), (SMALL_MODELS[2], 1, 301)],
+)
+def test_latency_is_proved_by_an_impulse(
+    model: Path, hops_per_step: int, overlap: int | None
+) -> None:
+    """A player that takes a sample before each one fed, from `latency` zeros on, hears the impulse exactly `latency` later."""
+    denoiser = Denoiser(
+        model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap, phase="warm", **UNITY)
+    )
+    impulse = np.zeros(6 * denoiser.step_samples + 2 * denoiser.spec.n_fft, np.float32)
+    at = denoiser.spec.n_fft + 77
+    impulse[at] = 1.0
+    waiting = list(np.zeros(denoiser.latency.samples, np.float32))
+    least, played = len(waiting), []
+    for sample in impulse:
+        least = min(least, len(waiting))
+        played.append(waiting.pop(0))
+        waiting.extend(denoiser.feed(sample[None]))
+    assert least == 1  # never dry, and one sample less would have been too few
+    assert int(np.argmax(np.abs(played))) == at + denoiser.latency.samples
+    assert max(played) == pytest.approx(1.0, abs=1e-4)
+    assert denoiser.latency.seconds == denoiser.latency.samples / denoiser.rate_hz
+
+
+def test_latency_of_the_shipped_geometry() -> None:
+    assert [
+        Denoiser(settings=Settings(hops_per_step=hops_per_step)).latency.samples
+        for hops_per_step in HOPS_PER_STEP
+    ] == [1024, 1536, 2560, 4608]
+    assert [
+        Denoiser(
+            settings=Settings(hops_per_step=hops_per_step, overlap_samples=128)
+        ).latency.samples
+        for hops_per_step in HOPS_PER_STEP
+    ] == [640, 1152, 2176, 4224]
+
+
+@pytest.mark.parametrize(
+    ("wish_ms", "hops_per_step", "overlap", "samples"),
+    [
+        (1.0, 1, 32, 544),
+        (24.6, 1, 32, 544),
+        (30.0, 1, 149, 661),
+        (46.43, 1, 511, 1023),
+        (46.44, 1, None, 1024),
+        (69.6, 1, None, 1024),
+        (69.7, 2, None, 1536),
+        (1000.0, 8, None, 4608),
+        (math.inf, 8, None, 4608),
+    ],
+)
+def test_a_wish_gets_the_longest_overlap_and_then_the_largest_advance_that_fit(
+    wish_ms: float, hops_per_step: int, overlap: int | None, samples: int
+) -> None:
+    chosen, latency = settings_for_latency(
+        wish_ms, settings=Settings(strength=0.7, hops_per_step=4, overlap_samples=77)
+    )
+    assert chosen == Settings(strength=0.7, hops_per_step=hops_per_step, overlap_samples=overlap)
+    assert latency.samples == samples
+    assert latency == Denoiser(settings=chosen).latency
+
+
+@by_model
+def test_a_wish_is_not_exceeded_where_it_can_be_kept(model: Path) -> None:
+    spec = load_spec(model)
+    least = algorithmic_latency(spec, Settings(overlap_samples=32)).seconds
+    for wish_ms in (10.0, 20.0, 25.0, 33.3, 50.0, 100.0, 500.0):
+        chosen, latency = settings_for_latency(wish_ms, model=model)
+        assert latency == Denoiser(model, chosen).latency
+        assert latency.seconds <= max(wish_ms / 1000.0, least)
+
+
+@pytest.mark.parametrize("wish_ms", [0.0, -1.0, math.nan])
+def test_a_wish_that_is_no_latency_is_refused(wish_ms: float) -> None:
+    with pytest.raises(SettingsError, match="more than 0 ms"):
+        settings_for_latency(wish_ms)
+
+
+def test_an_overlap_longer_than_the_models_is_refused() -> None:
+    with pytest.raises(SettingsError, match="512 samples at most"):
+        Denoiser(settings=Settings(overlap_samples=513))
+    with pytest.raises(SettingsError, match="overlap_samples"):
+        Settings(overlap_samples=31)
+
+
+def test_an_advance_beyond_the_networks_window_is_refused(tmp_path: Path) -> None:
+    source = next(path for path in SMALL_MODELS if path.stem == "int8_lookahead")
+    copy = tmp_path / source.name
+    shutil.copy(source, copy)
+    save_spec(dataclasses.replace(load_spec(source), lookahead=10), copy)
+    with pytest.raises(InputError, match="smaller hops_per_step"):
+        Denoiser(copy, Settings(hops_per_step=8))
