@@ -202,5 +202,5 @@ class Rig:
             kept[-samples:] = new
 
     def _check(self) -> float:
-        self.engine._devices.check()
+        self.engine.worker.devices.check()
         return CHECK_SECONDS

@@ -6,11 +6,12 @@ the denoiser can be completed. A second thread watches the devices and opens los
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rtden.errors import DeviceError, SettingsError
 from rtden.live.delay import DelayPolicy
@@ -18,23 +19,20 @@ from rtden.live.endpoints import Sink, Source
 from rtden.live.meters import StatusReader
 from rtden.live.path import Controls, SoundPath
 from rtden.live.plan import DEFAULT_BUFFER_MS
-from rtden.live.realtime import ask_for_realtime
-from rtden.live.reconnect import CHECK_SECONDS, Reconnector
+from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
 from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
+from rtden.live.threads import Threads
 from rtden.live.worker import Worker
 from rtden.mel import band_edges_hz
 from rtden.model import Model
-from rtden.settings import Settings, check_limit_db
+from rtden.settings import Settings
 from rtden.types import Array
 
-LOOK_SECONDS = 0.1
-"""Without sound the worker looks so often whether it is to end or a device is lost."""
-DRAIN_SECONDS = 0.01
 LONGEST_BUFFER_MS = 1000.0
 
 
-class LiveEngine:
+class LiveEngine(Controls):
     """Denoises from a source to a sink until the source ends or :meth:`stop` is called.
 
     :func:`rtden.open_live` makes one. In a `with` statement it starts and stops. Its methods and
@@ -89,46 +87,23 @@ class LiveEngine:
             raise SettingsError(
                 f"buffer_ms must lie between 0 and {LONGEST_BUFFER_MS:g}, not {buffer_ms:g}."
             )
-        self.source, self.sink, self._clock, self._realtime = source, sink, clock, realtime
         settings = settings or Settings()
+        super().__init__(settings.strength, settings.limit_db)
+        self.source, self.sink = source, sink
         channels = 2 if stereo and source.channels > 1 and sink.ring.channels > 1 else 1
-        self._controls = Controls(settings.strength, settings.limit_db)
-        self._devices = Reconnector(source, sink, clock=clock)
+        options: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
+        make_path = partial(SoundPath, source, sink, self, channels=channels, **options)
         first_ms = first_buffer_ms if buffer_ms is None else buffer_ms
-        self._delay = DelayPolicy(first_ms / 1000.0, pinned=buffer_ms is not None)
-
-        def make_path() -> SoundPath:
-            return SoundPath(
-                source.rate_hz,
-                sink.rate_hz,
-                source_channels=source.ring.channels,
-                channels=channels,
-                controls=self._controls,
-                model=model,
-                settings=settings,
-                full_band=full_band,
-            )
-
-        self.worker = Worker(
-            source, sink, self._devices, self._delay, self._controls, make_path, clock=clock
-        )
-        self._recorder: Recorder | None = None
+        delay = DelayPolicy(first_ms / 1000.0, pinned=buffer_ms is not None)
+        devices = Reconnector(source, sink, clock=clock)
+        self.worker = Worker(source, sink, devices, delay, self, make_path, clock=clock)
         if record is not None:
             rates = source.rate_hz, sink.rate_hz
-            self._recorder = Recorder(record, *rates, channels=channels, force=force)
-            self.worker.recorder = self._recorder
-        self._reader = StatusReader(self.worker, self._devices, clock)
+            self.worker.recorder = Recorder(record, *rates, channels=channels, force=force)
+        self._reader = StatusReader(self.worker, clock)
+        self._threads = Threads(self.worker, realtime=realtime)
         self.resources = ExitStack()
         """Closed when the engine stops."""
-        self._stopping = threading.Event()
-        self._error: BaseException | None = None
-        self._wake = threading.Lock()  # held while the worker waits
-        self._wake.acquire()
-        source.notify = self._captured
-        self._threads = [
-            threading.Thread(target=self._guard, args=(run,), name=f"rtden {name}", daemon=True)
-            for name, run in (("worker", self._run), ("devices", self._watch))
-        ]
 
     def __enter__(self) -> LiveEngine:
         self.start()
@@ -141,25 +116,22 @@ class LiveEngine:
         """Start the sink, the worker and the source."""
         self.sink.start()
         self._reader.begin()
-        self._threads[0].start()
+        self._threads.worker.start()
         self.source.start()
-        self._devices.begin()
-        self._threads[1].start()
+        self.worker.devices.begin()
+        self._threads.watcher.start()
 
     def end(self) -> None:
         """Have :attr:`running` become false soon; :meth:`stop` must still be called."""
-        self._stopping.set()
-        self._wake_worker()
+        self._threads.end()
 
     def stop(self) -> None:
         """Stop at once; files keep what they hold."""
-        self.end()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+        self._threads.end()
+        self._threads.join()
         with self.resources as stack:  # each is stopped, whatever befalls another
-            if self._recorder is not None:
-                stack.callback(self._recorder.stop)
+            if self.worker.recorder is not None:
+                stack.callback(self.worker.recorder.stop)
             stack.callback(self.sink.stop)
             stack.callback(self.source.stop)
 
@@ -172,10 +144,10 @@ class LiveEngine:
         RtdenError
             What ended the worker or a side.
         """
-        for error in (self._error, self._recorder and self._recorder.error):
-            if error:
-                raise error
-        if not self._threads[0].is_alive():
+        recorder = self.worker.recorder
+        if error := self._threads.error or (recorder and recorder.error):
+            raise error
+        if not self._threads.worker.is_alive():
             return False
         for word, side in (("input", self.source), ("output", self.sink)):
             ended = side is self.source and self.source.exhausted
@@ -208,43 +180,6 @@ class LiveEngine:
         return self.sink.name
 
     @property
-    def strength(self) -> float:
-        """Wet share of the output, 0 to 1; may be set while running, what lies outside is limited."""
-        return self._controls.strength
-
-    @strength.setter
-    def strength(self, strength: float) -> None:
-        self._controls.strength = min(1.0, max(0.0, strength))
-
-    @property
-    def limit_db(self) -> float:
-        """Largest reduction of any part of the spectrum, in dB; may be set while running."""
-        return self._controls.limit_db
-
-    @limit_db.setter
-    def limit_db(self, limit_db: float) -> None:
-        check_limit_db(limit_db)
-        self._controls.limit_db = limit_db
-
-    @property
-    def bypassed(self) -> bool:
-        """Whether the sound passes unchanged, as late as otherwise; may be set while running."""
-        return self._controls.bypassed
-
-    @bypassed.setter
-    def bypassed(self, bypassed: bool) -> None:
-        self._controls.bypassed = bypassed
-
-    @property
-    def muted(self) -> bool:
-        """Whether the output is silent; may be set while running."""
-        return self._controls.muted
-
-    @muted.setter
-    def muted(self, muted: bool) -> None:
-        self._controls.muted = muted
-
-    @property
     def band_gains(self) -> Array:
         """The newest gains of the first channel, shape (n_mels,), linear."""
         return self.worker.path.denoisers[0].band_gains
@@ -254,44 +189,3 @@ class LiveEngine:
         """Centre frequencies of :attr:`band_gains`."""
         spec = self.worker.path.denoisers[0].spec
         return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
-
-    def _captured(self) -> None:
-        """Wake the worker if it can complete a step; runs in the source's callback."""
-        if self.worker.rings[0].written_samples >= self.worker.wake_at:
-            self._wake_worker()
-
-    def _wake_worker(self) -> None:
-        if self._wake.locked():
-            with suppress(RuntimeError):  # another thread was faster
-                self._wake.release()
-
-    def _guard(self, run: Callable[[], None]) -> None:
-        try:
-            run()
-        except BaseException as error:  # handed to the thread that asks for `running`
-            self._error = error
-
-    def _watch(self) -> None:
-        while not self._stopping.wait(CHECK_SECONDS):
-            self._devices.check()
-
-    def _run(self) -> None:
-        if self._realtime:
-            ask_for_realtime()
-        while not self._stopping.is_set():
-            # Asked first: what it wrote before that must still be processed.
-            exhausted = self.source.exhausted
-            if self.worker.work():
-                continue
-            if exhausted:
-                self.worker.finish()
-                self._drain()
-                return
-            self._wake.acquire(timeout=LOOK_SECONDS)
-
-    def _drain(self) -> None:
-        """Wait until the sink has played everything."""
-        while self.sink.ring.fill_samples and self.sink.running:
-            if self._stopping.wait(DRAIN_SECONDS):
-                return
-        self._stopping.wait(self.sink.latency_seconds)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtden.live.reconnect import Reconnector
 from rtden.live.status import LatencyParts, LiveStatus
 from rtden.live.warnings import live_warnings
 from rtden.types import Array
@@ -55,13 +54,12 @@ class StatusReader:
     Parameters
     ----------
     worker : Worker
-    devices : Reconnector
     clock : callable
         Returns the time in seconds.
     """
 
-    def __init__(self, worker: Worker, devices: Reconnector, clock: Callable[[], float]) -> None:
-        self._worker, self._devices, self._clock = worker, devices, clock
+    def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
+        self._worker, self._clock = worker, clock
         self._busy_seconds = 0.0
         self.begin()
 
@@ -108,11 +106,11 @@ class StatusReader:
             mean_load=busy / max(seconds, 1e-9),
             flagged_blocks=source.flagged_blocks + sink.flagged_blocks,
             dropouts=worker.delay.dropouts,
-            disconnects=self._devices.disconnects,
+            disconnects=worker.devices.disconnects,
             lost_ms=1000.0 * lost_seconds,
             drift_ppm=drift.ppm,
             buffer_ms=1000.0 * worker.delay.buffer.seconds,
             latency_ms=1000.0 * latency_seconds if drift.delay_seconds else math.nan,
-            state=self._devices.state,
+            state=worker.devices.state,
             warnings=live_warnings(worker.input_watch, source, sink),
         )

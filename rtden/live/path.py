@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rtden.denoiser import Denoiser
+from rtden.live.endpoints import Sink, Source
 from rtden.model import Model, load_spec
 from rtden.resample import Drift, Interpolator
-from rtden.settings import Settings
+from rtden.settings import Settings, check_limit_db
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -19,15 +20,39 @@ IDLE_SECONDS = 5.0
 """Digital silence after which nothing is computed: longer than the network remembers."""
 
 
-@dataclass
 class Controls:
-    """What may be changed while sound runs, from any thread; it holds from the next step on."""
+    """What may be changed while sound runs, from any thread; it holds from the next step on.
 
-    strength: float = 1.0
-    limit_db: float = math.inf
-    bypassed: bool = False
-    """Whether the sound passes unchanged, as late as otherwise."""
-    muted: bool = False
+    Attributes
+    ----------
+    bypassed : bool
+        Whether the sound passes unchanged, as late as otherwise.
+    muted : bool
+        Whether the output is silent.
+    """
+
+    def __init__(self, strength: float = 1.0, limit_db: float = math.inf) -> None:
+        self.bypassed = self.muted = False
+        self.strength, self.limit_db = strength, limit_db
+
+    @property
+    def strength(self) -> float:
+        """Wet share of the output, 0 to 1; what lies outside is limited."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._strength = min(1.0, max(0.0, strength))
+
+    @property
+    def limit_db(self) -> float:
+        """Largest reduction of any part of the spectrum, in dB."""
+        return self._limit_db
+
+    @limit_db.setter
+    def limit_db(self, limit_db: float) -> None:
+        check_limit_db(limit_db)
+        self._limit_db = limit_db
 
 
 def resampling_seconds(source_hz: int, sink_hz: int, model_hz: int) -> float:
@@ -105,11 +130,11 @@ class SoundPath:
 
     Parameters
     ----------
-    source_hz, sink_hz : int
-    source_channels, channels : int
-        Channels of the input, and of what is denoised and returned: one, the mean of the input's,
-        or as many as the first ones of the input.
+    source, sink : Source, Sink
+        As they are now.
     controls : Controls
+    channels : int
+        What is denoised and returned: one channel, the mean of the input's, or its first ones.
     model, settings, full_band :
         As for :class:`rtden.StreamDenoiser`.
 
@@ -119,48 +144,46 @@ class SoundPath:
         Whether the input has been digital silence for so long that nothing is computed.
     ppm : float
         How much faster to play.
+    bridge_seconds : float
+        Delay of the way to the denoiser's rate, and to the sink's clock.
     """
 
     def __init__(
         self,
-        source_hz: int,
-        sink_hz: int,
-        *,
-        source_channels: int,
-        channels: int,
+        source: Source,
+        sink: Sink,
         controls: Controls,
+        *,
+        channels: int,
         model: str | Path | Model | None = None,
         settings: Settings | None = None,
         full_band: bool = True,
     ) -> None:
+        source_hz, sink_hz, source_channels = source.rate_hz, sink.rate_hz, source.ring.channels
         self.source_hz, self.sink_hz, self.channels = source_hz, sink_hz, channels
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
-        model_hz = load_spec(model).rate_hz
-        self._direct = _is_direct(source_hz, sink_hz, model_hz)
+        direct = _is_direct(source_hz, sink_hz, load_spec(model).rate_hz)
         self._stream: StreamDenoiser | _DirectStream
-        if self._direct:
+        if direct:
             self._stream = _DirectStream(source_hz, sink_hz, channels, model, settings)
         else:
-            self._stream = StreamDenoiser(
-                model,
-                settings,
-                rate_hz=sink_hz,
-                channels=channels,
-                low_delay=True,
-                full_band=full_band,
-            )
+            options: dict[str, Any] = {
+                "rate_hz": sink_hz,
+                "channels": channels,
+                "full_band": full_band,
+            }
+            self._stream = StreamDenoiser(model, settings, low_delay=True, **options)
         # The clocks are matched at the higher rate, where the filter for it takes nothing away.
-        self._drift_last = self._direct and sink_hz > source_hz
-        drift_hz = source_hz if self._direct and not self._drift_last else sink_hz
+        self._drift_last = direct and sink_hz > source_hz
         self._drift = Drift(channels=channels)
-        bridged_hz = source_hz if self._direct else sink_hz
-        self._rate_change = Interpolator(source_hz, bridged_hz, channels=channels)
-        self.bridge_seconds = self._rate_change.delay_seconds + (
-            self._drift.delay_samples / drift_hz
+        self._rate_change = Interpolator(
+            source_hz, source_hz if direct else sink_hz, channels=channels
         )
-        """Delay of the way to the denoiser's rate, and to the sink's clock."""
+        drift_hz = source_hz if direct and not self._drift_last else sink_hz
+        self.bridge_seconds = self._drift.delay_samples / drift_hz
+        self.bridge_seconds += self._rate_change.delay_seconds
         # The first steps are slow: not while sound waits.
-        self._stream.feed(np.zeros((bridged_hz // 10, channels), np.float32))
+        self._stream.feed(np.zeros((source_hz // 10, channels), np.float32))
         self._stream.reset()
         self.denoisers, self._controls = self._stream.denoisers, controls
         self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz

@@ -299,9 +299,9 @@ def test_what_a_source_wrote_before_it_ended_is_processed() -> None:
         SimulatedDevice("loudspeakers", RATE_HZ, 220, time.perf_counter),
     )
     engine = LiveEngine(source, sink, settings=UNITY)
-    engine._drain = lambda: None
-    engine._run()
-    assert engine._error is None
+    engine._threads._drain = lambda: None
+    engine._threads._run()
+    assert engine._threads.error is None
     assert engine.source.ring.fill_samples == 0
     assert engine.sink.ring.written_samples >= 3000
 
