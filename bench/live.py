@@ -2,13 +2,15 @@
 
     python bench/live.py [--clicks 100] [--json OUT] [--plot PICTURE] [-- OPTIONS OF rtden live]
 
-Starts a PulseAudio of its own with two null sinks, runs `rtden live` from the monitor of the one to the other, plays clicks into
-the first and records both monitors. Each click is a burst of noise of its own, 300 to 4000 Hz and 30 ms long, and is
-looked for in both recordings by correlation; the difference is its delay. The command gets `--limit-db 0`: the gain is one,
-every click passes, and only the delay is measured. That is from mouth to ear but for the converters: null sinks have none.
+Starts a PulseAudio of its own with two null sinks, runs `rtden live` from the monitor of the one to
+the other, plays clicks into the first and records both monitors. Each click is a burst of noise of
+its own, 300 to 4000 Hz and 30 ms long, and is looked for in both recordings by correlation; the
+difference is its delay. The command gets `--limit-db 0`: the gain is one, every click passes, and
+only the delay is measured. That is from mouth to ear but for the converters: null sinks have none.
 
-The two recordings are two programs, put on one clock by when their sound arrives. How good that is, is measured in the same
-run: the first monitor is recorded twice, and the same clicks are compared in the two recordings, where they have no delay.
+The two recordings are two programs, put on one clock by when their sound arrives. How good that is,
+is measured in the same run: the first monitor is recorded twice, and the same clicks are compared
+in the two recordings, where they have no delay.
 """
 
 from __future__ import annotations
@@ -353,17 +355,22 @@ def main(
         figures = summary(measured)
         planned = measured["planned_ms"]
         screen.print(
-            f"delay of {len(measured['delays_ms'])} clicks: median {figures['median_ms']:.1f} ms, p99 {figures['p99_ms']:.1f}, "
-            f"min {figures['min_ms']:.1f}, max {figures['max_ms']:.1f}; {measured['lost_clicks']} not heard"
+            f"delay of {len(measured['delays_ms'])} clicks: median "
+            f"{figures['median_ms']:.1f} ms, p99 {figures['p99_ms']:.1f}, "
+            f"min {figures['min_ms']:.1f}, max {figures['max_ms']:.1f}; "
+            f"{measured['lost_clicks']} not heard"
         )
         screen.print(
-            f"planned: {sum(planned.values()):.0f} ms = {' + '.join(f'{name} {value:.0f}' for name, value in planned.items())}",
+            f"planned: {sum(planned.values()):.0f} ms = "
+            f"{' + '.join(f'{name} {value:.0f}' for name, value in planned.items())}",
             markup=False,
         )
         for share, (plan_ms, left_ms) in split(planned, figures["median_ms"]).items():
             screen.print(f"  {share:<20}planned {plan_ms:5.1f} ms, of the median {left_ms:5.1f} ms")
         screen.print(
-            f"two recordings of the same monitor are apart by {figures['clock_median_ms']:.2f} ms (median), {figures['clock_max_ms']:.2f} ms at most"
+            f"two recordings of the same monitor are apart by "
+            f"{figures['clock_median_ms']:.2f} ms (median), {figures['clock_max_ms']:.2f} "
+            "ms at most"
         )
         screen.print(measured["said"], markup=False)
         if out is not None:

@@ -2,9 +2,10 @@
 
     python bench/soak.py --hours 24 [--seed 1] [--drift-ppm 300] [--no-faults] [--json OUT]
 
-Faults, each a few times an hour: a source or a sink that calls up to 200 ms late, a worker that gets no processor for as
-long, clocks that wander by 50 ppm, a device that is unplugged for up to a minute. At the end every sample must be accounted
-for, the delay must have come back to its plan after every fault, and memory must not have grown.
+Faults, each a few times an hour: a source or a sink that calls up to 200 ms late, a worker that
+gets no processor for as long, clocks that wander by 50 ppm, a device that is unplugged for up to a
+minute. At the end every sample must be accounted for, the delay must have come back to its plan
+after every fault, and memory must not have grown.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
     said = []
     if counts.captured != counts.skipped + counts.taken + counts.waiting:
         said.append(
-            f"captured {counts.captured} is not skipped {counts.skipped} + taken {counts.taken} + waiting {counts.waiting}"
+            f"captured {counts.captured} is not skipped {counts.skipped} + taken "
+            f"{counts.taken} + waiting {counts.waiting}"
         )
     if (
         counts.returned - counts.discarded + counts.padding_samples
@@ -64,7 +66,8 @@ def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
     stretch = counts.taken * 500e-6
     if not -stretch <= counts.taken - counts.returned <= stretch + inside:
         said.append(
-            f"taken {counts.taken} and given {counts.returned} differ by more than what is inside and 500 ppm"
+            f"taken {counts.taken} and given {counts.returned} differ by more than what is "
+            "inside and 500 ppm"
         )
     return said
 
@@ -199,7 +202,8 @@ def main(
     )
     minutes = (time.monotonic() - began) / 60
     screen.print(
-        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; {asdict(counts)}",
+        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; "
+        f"{asdict(counts)}",
         soft_wrap=True,
     )
     screen.print("every sample is accounted for" if not wrong else "; ".join(wrong), soft_wrap=True)

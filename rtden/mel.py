@@ -108,8 +108,8 @@ shared_mel_bank = functools.lru_cache(maxsize=16)(MelBank)
 class BandSpread:
     """Spreads one value per band over the bins, linearly between the bands' centres.
 
-    Bins outside the outermost centres take the outermost band's value, so a gain of one in every band is a gain of one in
-    every bin, 0 Hz and the Nyquist frequency included.
+    Bins outside the outermost centres take the outermost band's value, so a gain of one in every
+    band is a gain of one in every bin, 0 Hz and the Nyquist frequency included.
     """
 
     def __init__(

@@ -78,7 +78,8 @@ def _line(status: dict[str, Any]) -> str:
     limit = "none" if status["limit_db"] is None else f"{status['limit_db']:g} dB"
     line = (
         f"{status['name']}: {status['state']}, {status['input']} to {status['output']}, "
-        f"bypass {'on' if status['bypassed'] else 'off'}, mute {'on' if status['muted'] else 'off'}, "
+        f"bypass {'on' if status['bypassed'] else 'off'}, mute "
+        f"{'on' if status['muted'] else 'off'}, "
         f"strength {status['strength']:g}, limit {limit}"
     )
     return "\n! ".join([line, *status["warnings"]])

@@ -23,7 +23,8 @@ from rtden.app import (
 )
 from rtden.app.options import screen
 
-# One small matrix product a step: threads of numpy's linear algebra would only spin. Read once, when numpy is loaded.
+# One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
+# when numpy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = typer.Typer(

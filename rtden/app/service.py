@@ -97,7 +97,8 @@ def service_install(
         bool,
         typer.Option(
             "--alsa",
-            help="Without a sound server: sound goes straight to ALSA's devices (Raspberry Pi OS Lite).",
+            help="Without a sound server: sound goes straight to ALSA's devices (Raspberry "
+            "Pi OS Lite).",
         ),
     ] = False,
     ui: Annotated[
@@ -141,8 +142,10 @@ def service_status() -> None:
 
     known = status()
     screen.print(
-        f"{known['ActiveState']} ({known['SubState']}) since {known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
-        f"restarts {known['NRestarts']}, at boot {known['UnitFileState']}, last result {known['Result']}",
+        f"{known['ActiveState']} ({known['SubState']}) since "
+        f"{known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
+        f"restarts {known['NRestarts']}, at boot {known['UnitFileState']}, last result "
+        f"{known['Result']}",
         markup=False,
     )
     if known["ActiveState"] != "active":

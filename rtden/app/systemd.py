@@ -1,7 +1,7 @@
 """rtden as a systemd user service: it starts with the machine, without anyone logged in, and again after a failure.
 
-A user service needs no root, and it finds the user's sound server. Where there is none (Raspberry Pi OS Lite), sound goes straight
-to ALSA's devices.
+A user service needs no root, and it finds the user's sound server. Where there is none (Raspberry
+Pi OS Lite), sound goes straight to ALSA's devices.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Unit:
     def to_text(self) -> str:
         """Return the unit file's content."""
         command = " ".join(_quote(word) for word in (*self.program, self.command, *self.options))
-        # Only the order: none of the servers is required, and those that a machine lacks do no harm.
+        # Only the order: none of the servers is required, and those that a machine lacks do no
+        # harm.
         order = "" if self.alsa else f"After={' '.join(SOUND_SERVERS)}\n"
         return (
             "# Written by 'rtden service install'; 'rtden service uninstall' removes it.\n"
@@ -182,7 +183,8 @@ def logs_command(lines: int, *, follow: bool) -> tuple[str, ...]:
     Raises
     ------
     ServiceError
-        If the number of lines is negative, the service is not installed, or this system has no journal.
+        If the number of lines is negative, the service is not installed, or this system has no
+        journal.
     """
     if lines < 0:
         raise ServiceError(f"--lines must be 0 or more, not {lines}.")
@@ -191,8 +193,8 @@ def logs_command(lines: int, *, follow: bool) -> tuple[str, ...]:
         raise ServiceError(
             "this system has no journalctl: look where its services write their logs."
         )
-    # Not --user: it reads the user's own journal, which journald does not keep where its journals are in memory. What rtden said, and
-    # what systemd said about it.
+    # Not --user: it reads the user's own journal, which journald does not keep where its journals
+    # are in memory. What rtden said, and what systemd said about it.
     mine = f"_UID={os.getuid()}"
     matches = ("SYSLOG_IDENTIFIER=rtden", mine, "+", f"USER_UNIT={NAME}", mine)
     return (
@@ -221,7 +223,8 @@ def _require_manager() -> None:
         ("systemctl", "--user", "show", "--property=Version"), capture_output=True, check=False
     ).returncode:
         raise ServiceError(
-            "systemd runs no services for this user in this session: log in as the user itself (not by su or sudo) and try again."
+            "systemd runs no services for this user in this session: log in as the user "
+            "itself (not by su or sudo) and try again."
         )
 
 

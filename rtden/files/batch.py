@@ -175,7 +175,8 @@ def _absolute(job: Job) -> Job:
 
 def _died(job: Job) -> str:
     return (
-        f"{job.source} could not be denoised: its process was killed twice, most likely for lack of "
+        f"{job.source} could not be denoised: its process was killed twice, most likely for "
+        "lack of "
         "memory; split the file, or free memory."
     )
 

@@ -279,7 +279,8 @@ class _Work:
                 notes.append(f"written as {subtype}, for {recording.subtype} cannot be written")
             if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):
                 notes.append(
-                    f"{stream.clipped} samples above full scale were clipped; a float WAV keeps them"
+                    f"{stream.clipped} samples above full scale were clipped; a float WAV "
+                    "keeps them"
                 )
             return done / recording.samplerate
 

@@ -24,8 +24,9 @@ SHRINK_SECONDS = 0.002
 class DriftControl:
     """Finds by how many ppm one clock runs faster than the other, from the delay between them.
 
-    A proportional-integral controller of second order, critically damped, on the smoothed delay (Adriaensen, "Using a DLL to
-    filter time", 2005, uses the same filter on timestamps). What it has learned, the integral, survives drop-outs.
+    A proportional-integral controller of second order, critically damped, on the smoothed delay
+    (Adriaensen, "Using a DLL to filter time", 2005, uses the same filter on timestamps). What it
+    has learned, the integral, survives drop-outs.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,8 @@ class ControlServer:
     ----------
     engine : LiveEngine
     name : str, optional
-        Name of the stream, for when several run; if None, "live", or "live-2" and so on if that runs.
+        Name of the stream, for when several run; if None, "live", or "live-2" and so on if that
+        runs.
 
     Raises
     ------

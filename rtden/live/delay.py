@@ -68,7 +68,8 @@ class DelayPolicy:
     buffer_seconds : float
         Sound to keep ready for the sink beyond its blocks, at first.
     pinned : bool
-        Whether the buffer stays so; otherwise it grows after drop-outs and shrinks when all is well.
+        Whether the buffer stays so; otherwise it grows after drop-outs and shrinks when all is
+        well.
 
     Attributes
     ----------

@@ -34,8 +34,8 @@ SERVER_LATENCY_SECONDS = 0.025
 class _Device:
     """A device by the name that the user gave, its stream, and the ring that the callback fills or empties.
 
-    The device may go away and come back: :meth:`stop` closes what is left of the stream, :meth:`open`
-    finds the device again, by its stable name first.
+    The device may go away and come back: :meth:`stop` closes what is left of the stream,
+    :meth:`open` finds the device again, by its stable name first.
 
     Attributes
     ----------

@@ -129,8 +129,8 @@ def find_device(
     Parameters
     ----------
     wanted : str
-        "mic" or "speakers" for the default, a number of PortAudio's, or a part of a name in either case;
-        the whole name wins over a part. What rtden made itself is never found.
+        "mic" or "speakers" for the default, a number of PortAudio's, or a part of a name in either
+        case; the whole name wins over a part. What rtden made itself is never found.
     devices : sequence of Device, optional
         If None, the sound server's and then, if none of them matches, PortAudio's.
     before : str
@@ -228,6 +228,7 @@ def load_portaudio() -> ModuleType:
             ) from None
         except OSError:
             raise DeviceError(
-                "PortAudio is missing: run 'sudo apt install libportaudio2' (macOS and Windows wheels of sounddevice bring it along)."
+                "PortAudio is missing: run 'sudo apt install libportaudio2' (macOS and "
+                "Windows wheels of sounddevice bring it along)."
             ) from None
     return sounddevice  # type: ignore[no-any-return]

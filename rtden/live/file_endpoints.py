@@ -117,7 +117,8 @@ class FileSink(_Paced):
     Raises
     ------
     AudioFileError
-        If it exists already and `force` is not set; :meth:`start` raises it if the file cannot be written.
+        If it exists already and `force` is not set; :meth:`start` raises it if the file cannot be
+        written.
     """
 
     def __init__(self, path: Path, rate_hz: int, *, channels: int = 1, force: bool = False) -> None:

@@ -20,7 +20,9 @@ BLOCK_SECONDS = 0.01
 """Assumed length of a device's block until the first one has come."""
 
 
-def live_settings(settings: Settings | None = None, *, model: str | Path | Model | None = None) -> Settings:
+def live_settings(
+    settings: Settings | None = None, *, model: str | Path | Model | None = None
+) -> Settings:
     """Return settings for a live stream: `LIVE_LATENCY_MS` of algorithmic latency.
 
     Explicit `overlap_samples` are kept, and so are settings with several hops per step, which take

@@ -34,8 +34,8 @@ class Preset:
     """Sound kept ready for the output beyond its blocks."""
 
 
-# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller one, does seven times its work at a far
-# worse quality, for it takes whole windows.
+# bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller
+# one, does seven times its work at a far worse quality, for it takes whole windows.
 PRESETS = {
     "zero2": Preset(hops_per_step=2, buffer_ms=60.0),
     "pi4": Preset(hops_per_step=1, buffer_ms=30.0),
@@ -68,8 +68,9 @@ def check_name(name: str) -> None:
 def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
     """Return the preset of least delay whose load is at most `HIGHEST_LOAD` on this machine, tried for `seconds` in all.
 
-    An hops_per_step that takes more than that is left at once; where none is cheap enough it is the largest. What is slower is also less
-    even: the buffer grows with the load from the desktop's to that of the weakest machine, which has it with a larger hops_per_step, too.
+    An hops_per_step that takes more than that is left at once; where none is cheap enough it is the
+    largest. What is slower is also less even: the buffer grows with the load from the desktop's to
+    that of the weakest machine, which has it with a larger hops_per_step, too.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """libpulse, the client library of PulseAudio, through ctypes: devices, modules and events.
 
-PipeWire answers the same library. ctypes and not a package: rtden needs twenty of its functions, and
-whoever has a sound server has the library.
+PipeWire answers the same library. ctypes and not a package: rtden needs twenty of its functions,
+and whoever has a sound server has the library.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def load_quick_libpulse() -> Any:
 class Connection:
     """A connection to the sound server, with a thread of libpulse's; a context manager closes it.
 
-    Methods may be called from any thread but libpulse's own. What answers is the server of PULSE_SERVER,
-    or that of the user's session.
+    Methods may be called from any thread but libpulse's own. What answers is the server of
+    PULSE_SERVER, or that of the user's session.
 
     Attributes
     ----------
@@ -273,7 +273,8 @@ class Connection:
             defaults = (_text(info.default_sink), _text(info.default_source))
             return Server("PipeWire" if pipewire else "PulseAudio", *defaults)
 
-        return self._ask(_INFO, "get_server_info", convert=_reader(_ServerInfo, read))[0]  # type: ignore[no-any-return]
+        # Type: ignore[no-any-return].
+        return self._ask(_INFO, "get_server_info", convert=_reader(_ServerInfo, read))[0]
 
     def devices(self, kind: Kind) -> list[PulseDevice]:
         """Return the server's sources or sinks."""
@@ -347,7 +348,8 @@ class Connection:
             self.lib.pa_operation_unref(operation)
         if not replied.is_set() or not (values or prototype is _LIST):
             raise DeviceError(
-                f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and try again."
+                f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and "
+                "try again."
             )
         return values
 

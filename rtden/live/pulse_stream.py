@@ -1,7 +1,7 @@
 """Sound streams of PulseAudio and PipeWire, with the interface of python-sounddevice's.
 
-Why not PortAudio: it knows ALSA's devices only, and a stream that reaches the server through ALSA can be
-moved to any device without rtden learning of it, rtden's own virtual microphone included.
+Why not PortAudio: it knows ALSA's devices only, and a stream that reaches the server through ALSA
+can be moved to any device without rtden learning of it, rtden's own virtual microphone included.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class PulseStream:
     Parameters
     ----------
     device : PulseDevice
-        A recording stays with it: the server may not move it, so that choosing another default source
-        cannot make rtden record itself. It ends if the device goes.
+        A recording stays with it: the server may not move it, so that choosing another default
+        source cannot make rtden record itself. It ends if the device goes.
     kind : {"input", "output"}
     callback : callable
-        Called as ``callback(block, samples, None, flagged)`` in libpulse's thread; the block is float32
-        of shape (samples, channels), to be read or filled.
+        Called as ``callback(block, samples, None, flagged)`` in libpulse's thread; the block is
+        float32 of shape (samples, channels), to be read or filled.
     latency_seconds : float
         Asked of the server, device included.
     fixed : bool

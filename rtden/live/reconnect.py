@@ -29,9 +29,9 @@ class _Side:
 class Reconnector:
     """Watches the two sides of a live engine and opens again, by name and with growing pauses, what was lost.
 
-    :meth:`check` is called a few times a second, from one thread. To see a device that has come back, PortAudio must be
-    loaded anew, for which all streams must be closed: that is done only where opening alone did not help, and the side
-    that still ran is opened again with it.
+    :meth:`check` is called a few times a second, from one thread. To see a device that has come
+    back, PortAudio must be loaded anew, for which all streams must be closed: that is done only
+    where opening alone did not help, and the side that still ran is opened again with it.
 
     Parameters
     ----------

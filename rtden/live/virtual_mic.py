@@ -1,7 +1,7 @@
 """A virtual microphone on Linux: a sink that rtden plays into and a source that other programs list as "rtden".
 
-PulseAudio and PipeWire both have the two modules. The second is needed because Chromium, and what is
-built on it, does not list the monitor of a sink as a microphone.
+PulseAudio and PipeWire both have the two modules. The second is needed because Chromium, and what
+is built on it, does not list the monitor of a sink as a microphone.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ RATE_HZ = 48000
 _OWNER = re.compile(rf"\b{OWNER_PROPERTY}=(\d+)-(\d+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 _STEREO = "channels=2 channel_map=front-left,front-right"
-# rtden plays the same into both ears. A microphone is mono, and PipeWire's own way from two channels to
-# one would make it 3 dB louder.
+# rtden plays the same into both ears. A microphone is mono, and PipeWire's own way from two
+# channels to one would make it 3 dB louder.
 _LEFT = "channels=1 channel_map=mono master_channel_map=front-left remix=no"
 
 
 class VirtualMicrophone:
     """A sink and the source `name`, from :meth:`open` to :meth:`close`; a context manager does both.
 
-    What a process that was killed left behind is removed by the next one. The default sink stays what it
-    was. The default source is the user's and the server's affair: it may be this one, for rtden's own
-    recording is fixed to a real microphone.
+    What a process that was killed left behind is removed by the next one. The default sink stays
+    what it was. The default source is the user's and the server's affair: it may be this one, for
+    rtden's own recording is fixed to a real microphone.
 
     Parameters
     ----------
@@ -93,7 +93,8 @@ class VirtualMicrophone:
 
     def _make(self, connection: Connection) -> None:
         mark = "{}={}-{}".format(OWNER_PROPERTY, *_own_identity())
-        # Two programs' quotes: the outer are the module's, the inner those of its list of properties.
+        # Two programs' quotes: the outer are the module's, the inner those of its list of
+        # properties.
         sink = f"device.description='{self.name} output' {mark}"
         source = f"device.description={self.name} device.icon_name=audio-input-microphone {mark}"
         _load(
@@ -185,7 +186,8 @@ class VirtualMicrophone:
 class VirtualSink(DeviceSink):
     """The virtual microphone as the live engine's sink.
 
-    A server that starts anew has lost the microphone: it is made again when the sink is opened again.
+    A server that starts anew has lost the microphone: it is made again when the sink is opened
+    again.
     """
 
     fixed = True

@@ -121,7 +121,10 @@ def measure_live(
 def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> LiveCost:
     sound = np.repeat(babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)[:, None], CHANNELS, axis=1)
     began = time.perf_counter()
-    source, sink = PacedDevice("input", 0.0 * sound if silent else sound), PacedDevice("output", None)
+    source, sink = (
+        PacedDevice("input", 0.0 * sound if silent else sound),
+        PacedDevice("output", None),
+    )
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
     times = _Stopwatches(engine)

@@ -1,7 +1,7 @@
 """How well speech is understood: extended STOI (Jensen and Taal, 2016), through which a gradient runs.
 
-The envelopes of third octaves, in segments of 384 ms without the pauses, are normalised over time and then over bands; what is left of
-the clean ones in ours is their correlation.
+The envelopes of third octaves, in segments of 384 ms without the pauses, are normalised over time
+and then over bands; what is left of the clean ones in ours is their correlation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Intelligibility:
     def __call__(self, ours: Any, theirs: Any, heard: Any) -> Any:
         """Return what is understood of each mixture, up to 1, and whether it holds enough speech to say so, shapes (mixtures,).
 
-        Powers, shape (mixtures, frames, bins), of signals whose active speech has an RMS of one, and which bins count, (mixtures, bins).
+        Powers, shape (mixtures, frames, bins), of signals whose active speech has an RMS of one,
+        and which bins count, (mixtures, bins).
         """
         frames = theirs.shape[1]
         energy = ops.sum(theirs, axis=-1)

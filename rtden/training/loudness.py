@@ -1,8 +1,9 @@
 """How much of a difference is heard: a loss after the perceptual model of ITU-T P.862 (PESQ), through which a gradient runs.
 
-Bands of 0.4 Bark, loudness after Zwicker, a dead zone of what masks itself, and errors upwards, which are heard as something
-added, counted apart. After P.862.2 and Martín-Doñas et al., "A Deep Learning Loss Function Based on the Perceptual Evaluation
-of the Speech Quality" (2018); bands and thresholds are computed here, up to the highest frequency that there is.
+Bands of 0.4 Bark, loudness after Zwicker, a dead zone of what masks itself, and errors upwards,
+which are heard as something added, counted apart. After P.862.2 and Martín-Doñas et al., "A Deep
+Learning Loss Function Based on the Perceptual Evaluation of the Speech Quality" (2018); bands and
+thresholds are computed here, up to the highest frequency that there is.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class LoudnessDisturbance:
         bins_bark = bark(bins_hz)
         edges = np.arange(int(bins_bark[-1] * BANDS_PER_BARK) + 1) / BANDS_PER_BARK
         edges[-1] = bins_bark[-1]
-        # A bin is as wide as the distance to its neighbours; it counts for each band by what lies in it.
+        # A bin is as wide as the distance to its neighbours; it counts for each band by what lies
+        # in it.
         bin_edges = np.concatenate(
             [bins_bark[:1], (bins_bark[1:] + bins_bark[:-1]) / 2.0, bins_bark[-1:]]
         )
@@ -76,13 +78,15 @@ class LoudnessDisturbance:
         self._gamma = (GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15).astype(
             np.float32
         )
-        # Mean power of a signal from a Hann window's bins: both halves of the spectrum, the window's energy.
+        # Mean power of a signal from a Hann window's bins: both halves of the spectrum, the
+        # window's energy.
         self._scale = float(2.0 / (0.375 * n_fft**2) * 10.0 ** (SPEECH_DB_SPL / 10.0))
 
     def __call__(self, ours: Any, theirs: Any, heard: Any) -> Any:
         """Return the disturbance of each mixture, shape (mixtures,).
 
-        Powers, shape (mixtures, columns, bins), of signals whose active speech has an RMS of one, and which bins count, (mixtures, bins).
+        Powers, shape (mixtures, columns, bins), of signals whose active speech has an RMS of one,
+        and which bins count, (mixtures, bins).
         """
         first, second = (
             ops.matmul(power * heard[:, None, :], self.to_bands) * self._scale

@@ -1,7 +1,8 @@
 """What listeners would say: DNSMOS P.835 (Reddy et al., 2022), through which a gradient runs.
 
-Its network, convolutions over a spectrum whose bases were learned as well, is read from the file in the package ``speechmos`` and rebuilt here.
-Unlike :func:`rtden.measure.metrics.dnsmos` it takes sound of any length at once.
+Its network, convolutions over a spectrum whose bases were learned as well, is read from the file in
+the package ``speechmos`` and rebuilt here. Unlike :func:`rtden.measure.metrics.dnsmos` it takes
+sound of any length at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Makes clean.flac and noisy.flac: speech by espeak-ng (apt install espeak-ng), noise computed here.
 
-The noise is a fan (low-pass noise with a slow swell), mains hum with harmonics, and the hiss of a cheap microphone; 5 dB SNR.
+The noise is a fan (low-pass noise with a slow swell), mains hum with harmonics, and the hiss of a
+cheap microphone; 5 dB SNR.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def speak(voice: str, text: str) -> np.ndarray:
     wav = subprocess.run(
         ["espeak-ng", "-v", voice, "-s", "150", "--stdout", text], capture_output=True, check=True
     ).stdout
-    # The size in a header written to a pipe is made up; what follows its 44 bytes is 16-bit mono at 22050 Hz.
+    # The size in a header written to a pipe is made up; what follows its 44 bytes is 16-bit mono at
+    # 22050 Hz.
     samples = np.frombuffer(wav[44:], np.int16).astype(np.float32) / 32768.0
     return np.concatenate(
         [soxr.resample(samples, 22050, RATE_HZ), np.zeros(RATE_HZ // 4, np.float32)]

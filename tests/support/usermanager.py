@@ -7,7 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-# /run is ours, so that the manager finds no other one; systemd only runs where it believes that the machine was booted by it.
+# /run is ours, so that the manager finds no other one; systemd only runs where it believes that the
+# machine was booted by it.
 START = """
 set -e
 mount --make-rprivate /
@@ -63,7 +64,8 @@ class UserManager:
             time.sleep(0.1)
         self.stop()
         raise AssertionError(
-            f"systemd's user manager did not start: {self.log.read_text(encoding='utf-8', errors='replace')}"
+            f"systemd's user manager did not start: "
+            f"{self.log.read_text(encoding='utf-8', errors='replace')}"
         )
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:

@@ -75,7 +75,8 @@ def test_a_recorded_file_says_what_to_compare_with(
     assert "3.000" in out
     assert err.splitlines() == [
         "Not compared, for a package is not installed: rtden live / DTLN live.",
-        "bench/check.py: rtden / numpy is 3.000; recorded was 2.000, and up to 2.300 would be noise.",
+        "bench/check.py: rtden / numpy is 3.000; recorded was 2.000, and up to 2.300 would "
+        "be noise.",
     ]
     # Elsewhere.
     monkeypatch.setattr(check, "processor_name", lambda: "another processor")
@@ -98,7 +99,8 @@ def test_a_file_that_holds_no_ratios_is_told_in_one_sentence(
     assert caught.value.code == 2
     assert (
         capsys.readouterr().err
-        == f"bench/check.py: {file} holds no recorded ratios; make it with 'python bench/check.py --record'.\n"
+        == f"bench/check.py: {file} holds no recorded ratios; make it with 'python "
+        "bench/check.py --record'.\n"
     )
 
 

@@ -285,7 +285,8 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
     result = run("file", "noisy.flac", "--reference", str(DATA / "clean.flac"))
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"noisy\.flac -> noisy\.denoised\.flac: noise reduced by -?\d+\.\d dB, 12\.\d s in \d+\.\d s \(real-time factor \d+\.\d{3}\)\n",
+        r"noisy\.flac -> noisy\.denoised\.flac: noise reduced by -?\d+\.\d dB, 12\.\d s in "
+        r"\d+\.\d s \(real-time factor \d+\.\d{3}\)\n",
         result.stderr,
     ), result.stderr
     lines = result.stdout.splitlines()
@@ -301,7 +302,8 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
     for line, top in zip(lines[1:], (4.65, 1.0), strict=True):
         before, after = (
             float(number)
-            for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()  # type: ignore[union-attr]
+            # Type: ignore[union-attr].
+            for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()
         )
         assert 0.0 < before < top
         assert 0.0 < after < top
@@ -318,7 +320,8 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
         soundfile.read("noisy.flac", dtype="int16")[0],
     )
     assert "noise reduced by 0.0 dB" in result.stderr
-    before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()  # type: ignore[union-attr]
+    # Type: ignore[union-attr].
+    before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()
     assert float(before_db) > 200.0  # against itself
     assert after_db == before_db
 
@@ -332,7 +335,9 @@ def test_options_reach_the_denoiser(folder: Path) -> None:
         "seed": [
             "--model",
             "seed",
-        ],  # whose answers depend on what follows in the window; the default model's samples are the same at any hops_per_step
+            # Whose answers depend on what follows in the window; the default model's samples are the
+            # same at any hops_per_step.
+        ],
         "advanced": ["--model", "seed", "--hops-per-step", "4"],
     }
     for name, arguments in options.items():

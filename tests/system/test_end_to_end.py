@@ -102,11 +102,13 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     assert live.returncode == 0
     assert "Traceback" not in complained
 
-    # Cleaner, by at least 3 dB. Piece by piece: to hold the delay, rtden may play a little faster or slower.
+    # Cleaner, by at least 3 dB. Piece by piece: to hold the delay, rtden may play a little faster
+    # or slower.
     gained_db = mean_si_sdr_db(clean, heard_out) - mean_si_sdr_db(clean, heard_in)
     assert gained_db >= 3.0, said
 
-    # No dropout: the engine counted none, and nowhere that speech is loud does the output fall silent for 20 ms.
+    # No dropout: the engine counted none, and nowhere that speech is loud does the output fall
+    # silent for 20 ms.
     summary = next(line for line in said.splitlines() if "total latency" in line)
     assert "0 xruns" in summary, said
     lag = delay_samples(heard_out, clean)
@@ -117,8 +119,9 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     assert loud.sum() > 50
     assert (played[loud] > 1e-3).all()
 
-    # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's figure for each device
-    # is an upper bound of 20 ms that the server need not use; parec's own buffers are 5 ms.
+    # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's
+    # figure for each device is an upper bound of 20 ms that the server need not use; parec's own
+    # buffers are 5 ms.
     measured_ms = 1000.0 * (
         after.started_at
         + lag / RATE_HZ

@@ -38,13 +38,10 @@ source = DeviceSource("mic")
 with VirtualMicrophone() as microphone:
     sink = VirtualSink(microphone)
     seconds = np.arange(sink.rate_hz) / sink.rate_hz
-    tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods: it can be repeated
-    heard = np.zeros((source.rate_hz, source.channels), np.float32)
-    sink.ring.write(tone)
-    sink.start()
-    source.start()
-    print("playing", flush=True)
-    for _ in range(100):
+    tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods: it
+    can be repeated heard = np.zeros((source.rate_hz, source.channels), np.float32)
+    sink.ring.write(tone) sink.start() source.start() print("playing", flush=True) for _ in
+    range(100):
         if sink.ring.fill_samples < sink.rate_hz // 2:
             sink.ring.write(tone)
         time.sleep(0.05)
@@ -235,7 +232,8 @@ def test_a_living_owner_keeps_it(
     before = state(server)
     with pytest.raises(
         DeviceError,
-        match=f"another rtden \\(process {process.pid}\\) already gives the microphone 'rtden': end that one first",
+        match=f"another rtden \\(process {process.pid}\\) already gives the microphone "
+        "'rtden': end that one first",
     ):
         VirtualMicrophone().open()
     assert state(server) == before
@@ -290,7 +288,8 @@ def test_a_lock_that_cannot_be_made(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(
         DeviceError,
-        match=r"rtden-\d+\.lock cannot be made \(No such file or directory\): make its folder writable",
+        match=r"rtden-\d+\.lock cannot be made \(No such file or directory\): make its "
+        r"folder writable",
     ):
         VirtualMicrophone().open()
 
@@ -350,7 +349,8 @@ def test_without_a_server_a_command_is_named(
     monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path / 'nothing'}")
     with pytest.raises(
         DeviceError,
-        match=r"no sound server answers \(Connection refused\): start it with 'systemctl --user start pipewire-pulse'",
+        match=r"no sound server answers \(Connection refused\): start it with 'systemctl "
+        r"--user start pipewire-pulse'",
     ):
         VirtualMicrophone().open()
 
@@ -362,7 +362,8 @@ def test_a_server_that_refuses_modules(monkeypatch: pytest.MonkeyPatch, tmp_path
             monkeypatch.setenv(name, value)
         with pytest.raises(
             DeviceError,
-            match=r"the sound server refused module-null-sink \(Module initialization failed\): see that it may load modules",
+            match=r"the sound server refused module-null-sink \(Module initialization "
+            r"failed\): see that it may load modules",
         ):
             VirtualMicrophone().open()
     finally:

@@ -47,7 +47,8 @@ def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(
 def test_every_model_agrees_between_runtimes(
     path: Path, recordings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    # Rounding inside a deep int8 network differs between runtimes, and single shares with it by many steps; over a recording it evens out.
+    # Rounding inside a deep int8 network differs between runtimes, and single shares with it by
+    # many steps; over a recording it evens out.
     bands = shares_of(path, recordings[1], every=16).mean(axis=(1, 2))
     np.testing.assert_allclose(bands, REFERENCE[path.stem], atol=1.5 / 256)
 

@@ -133,7 +133,8 @@ def test_no_devices_at_all_says_what_to_do() -> None:
 def test_a_missing_portaudio_names_the_package_to_install() -> None:
     code = (
         "import ctypes.util, sys\n"
-        "ctypes.util.find_library = lambda name: None\n"  # as on a machine without it: sounddevice looks there
+        # As on a machine without it: sounddevice looks there.
+        "ctypes.util.find_library = lambda name: None\n"
         "from rtden.live.devices import portaudio_devices as list_devices\n"
         "from rtden.errors import DeviceError\n"
         "try:\n    list_devices()\nexcept DeviceError as error:\n    print(error)\n"

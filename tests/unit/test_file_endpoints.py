@@ -50,7 +50,8 @@ def test_a_sink_writes_silence_until_there_is_sound_and_then_the_sound(tmp_path:
     played, rate_hz = soundfile.read(tmp_path / "out.wav")
     assert rate_hz == 16000
     (heard,) = np.nonzero(played)
-    # Faded in from the silence before, and out to the silence behind; the last sample of a fade may round to nothing.
+    # Faded in from the silence before, and out to the silence behind; the last sample of a fade may
+    # round to nothing.
     fade = round(FADE_SECONDS * 16000)
     assert 1600 + fade - 3 <= len(heard) <= 1600 + fade
     first = heard[0] - 1  # the fade begins at nothing

@@ -824,7 +824,8 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
     code = (
         "import sys; from pathlib import Path; from rtden import Settings, denoise_file\n"
         "denoise_file(sys.argv[1], settings=Settings(hops_per_step=8))\n"
-        "print(next(line.split()[1] for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
+        "print(next(line.split()[1] for line in "
+        "Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
     peak_mb = []
     for minutes in (1, 20):

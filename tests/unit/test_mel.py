@@ -42,7 +42,8 @@ def test_columns_equal_librosas_melspectrogram_wherever_the_frame_lies_inside_th
     noise: np.ndarray,
 ) -> None:
     librosa = pytest.importorskip("librosa")
-    # The 8000 samples of one window of the network, as librosa sees them: columns centred at multiples of the hop.
+    # The 8000 samples of one window of the network, as librosa sees them: columns centred at
+    # multiples of the hop.
     window = noise[512 * 9 :][: SPEC.window_samples]
     theirs = librosa.feature.melspectrogram(
         y=window, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels

@@ -34,9 +34,11 @@ def test_no_descriptor_is_leaked_even_by_an_error() -> None:
 def test_threads_that_silence_at_a_time_are_heard_again() -> None:
     code = (
         "import os, threading, time\nfrom rtden.quiet import quiet_stderr\n"
-        "def work():\n    for _ in range(50):\n        with quiet_stderr():\n            time.sleep(0.0002)\n"
+        "def work():\n    for _ in range(50):\n        with quiet_stderr():\n            "
+        "time.sleep(0.0002)\n"
         "threads = [threading.Thread(target=work) for _ in range(4)]\n"
-        "[thread.start() for thread in threads]\n[thread.join() for thread in threads]\nos.write(2, b'heard')\n"
+        "[thread.start() for thread in threads]\n[thread.join() for thread in "
+        "threads]\nos.write(2, b'heard')\n"
     )
     assert (
         subprocess.run(

@@ -14,15 +14,15 @@ from rtden.live.realtime import PRIORITY, Supervisor, ask_for_realtime
 RESULT = (
     "import os, threading\n"
     "from rtden.live.realtime import ask_for_realtime\n"
-    "def ask(): print(ask_for_realtime(), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR, os.sched_getparam(0).sched_priority)\n"
+    "def ask(): print(ask_for_realtime(), os.sched_getscheduler(0) & "
+    "~os.SCHED_RESET_ON_FORK == os.SCHED_RR, os.sched_getparam(0).sched_priority)\n"
 )
 
 
 def asked(preparation: str = "") -> list[str]:
     code = (
-        RESULT
-        + preparation
-        + "t = threading.Thread(target=ask); t.start(); t.join()\nprint(os.sched_getscheduler(0) == os.SCHED_OTHER)"
+        RESULT + preparation + "t = threading.Thread(target=ask); t.start(); "
+        "t.join()\nprint(os.sched_getscheduler(0) == os.SCHED_OTHER)"
     )
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
