@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rtden.errors import RtdenError, SettingsError
+from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
+from rtden.live.control import ControlServer
 from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
@@ -110,6 +112,8 @@ class LiveControl:
         folder = _recording_folder() if choices.record else None
         engine = choices.open(record=folder)
         try:
+            with suppress(ControlError):  # the page itself controls it, too
+                engine.resources.enter_context(ControlServer(engine))
             engine.start()
         except BaseException:
             engine.stop()

@@ -241,6 +241,28 @@ def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
     server.pactl("unload-module", module)
 
 
+def test_a_muted_and_a_silent_microphone_are_told_with_what_helps(
+    server: PulseServer, live: Callable[..., Live]
+) -> None:
+    running = live("--in", "yeti", "--out", "speaker")
+    running.wait_for(loud)
+    assert running.status["warnings"] == []
+    server.pactl("set-source-mute", "alsa_input.yeti", "1")
+    command = "run 'pactl set-source-mute alsa_input.yeti 0'"
+    running.wait_for(lambda status: command in "".join(status["warnings"]))
+    server.pactl("set-source-mute", "alsa_input.yeti", "0")
+    running.wait_for(lambda status: not status["warnings"])
+    running.stop()
+    nobody = server.pactl("load-module", "module-null-sink", "sink_name=nobody").strip()
+    quiet = ("module-remap-source", "master=nobody.monitor", "source_name=alsa_input.quiet")
+    module = server.pactl("load-module", *quiet).strip()
+    running = live("--in", "alsa_input.quiet", "--out", "speaker")
+    running.wait_for(lambda status: "gives digital silence" in "".join(status["warnings"]))
+    running.stop()
+    for loaded in (module, nobody):
+        server.pactl("unload-module", loaded)
+
+
 def test_another_default_microphone_is_followed(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
