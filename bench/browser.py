@@ -1,4 +1,4 @@
-"""`rtden ui` in a process of its own, and a headless Chromium that looks at it; for tests and screenshots."""
+"""`rtden ui` in its own process with a headless Chromium, for tests and screenshots."""
 
 from __future__ import annotations
 

@@ -95,7 +95,10 @@ def make_clicks(count: int, rng: np.random.Generator) -> Clicks:
 
 
 def find_click(recording: Samples, shape: Samples, first: int, last: int) -> tuple[float, float]:
-    """Return where a click begins, in samples and parts of them, and its correlation, 0 to 1; looked for from `first` to `last`."""
+    """Return the start of a click in samples, fractions included, and its correlation, 0 to 1.
+
+    It is searched for from `first` to `last`.
+    """
     first = max(0, first)
     heard = recording[first : max(first, last) + len(shape)].astype(np.float64)
     if len(heard) < len(shape) + 2:
@@ -128,7 +131,7 @@ def train_start(recording: Samples, clicks: Clicks) -> int:
 
 
 def planned_parts(lines: list[str]) -> dict[str, float]:
-    """Return the parts of the delay, in ms, that `rtden live` names, from its line "total latency" or from its JSON; empty if it has not yet."""
+    """Return the parts of the delay, in ms, that `rtden live` printed; empty if it has not yet."""
     for line in lines:
         if line.startswith("{"):
             said: dict[str, float] = json.loads(line).get("planned_latency", {})
@@ -243,7 +246,7 @@ def delays(
     again: tuple[Samples, float],
     ear: tuple[Samples, float],
 ) -> dict[str, Any]:
-    """Return each click's delay, and how far the two recordings of the same monitor are apart, from recordings and when they began."""
+    """Return each click's delay, and the offset between the two recordings of the same monitor."""
     begins = train_start(mouth[0], clicks)
     found, twice = [], []
     slack = round(0.05 * RATE_HZ)
@@ -272,7 +275,7 @@ def delays(
 
 
 def split(planned_ms: dict[str, float], measured_ms: float) -> dict[str, tuple[float, float]]:
-    """Return, for each share of the delay, what is planned and what is left for it of the measured one."""
+    """Return the planned and the measured delay of each part."""
     algorithm, buffers = (
         sum(planned_ms.get(name, 0.0) for name in names) for names in (ALGORITHM, BUFFERS)
     )
@@ -285,7 +288,10 @@ def split(planned_ms: dict[str, float], measured_ms: float) -> dict[str, tuple[f
 
 
 def summary(measured: dict[str, Any]) -> dict[str, float]:
-    """Return median, 99th percentile, least and most of the delays, and the clock's accuracy: median and largest of the same monitor's offsets."""
+    """Return median, 99th percentile, least and most of the delays, and the clock's accuracy.
+
+    The accuracy is the median and the largest of the same monitor's offsets.
+    """
     found, offsets = np.array(measured["delays_ms"]), np.abs(measured["same_monitor_ms"])
     figures = {
         "median_ms": np.median(found),

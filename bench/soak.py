@@ -51,7 +51,7 @@ class Span:
 
 
 def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
-    """Return the sentences that are not true of a rig's counts, whose sides have one rate; `inside` bounds what the engine holds."""
+    """Return the sums that do not hold for a rig's counts; `inside` bounds what the engine holds."""
     said = []
     if counts.captured != counts.skipped + counts.taken + counts.waiting:
         said.append(

@@ -1,4 +1,4 @@
-"""Sample rates: steep filters in blocks for files, short filters for live sound, and clock drift."""
+"""Resampling: steep filters in blocks for files, short ones for live sound, clock drift."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def devices(
         typer.Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too."),
     ] = False,
 ) -> None:
-    """List microphones and outputs. --in and --out accept any part of a name; * marks the default."""
+    """List microphones and outputs; --in and --out accept a part of a name, * is the default."""
     from rtden.errors import DeviceError
     from rtden.live.devices import DEFAULT_NAMES, list_devices
 
@@ -61,7 +61,7 @@ def doctor(
         ),
     ] = True,
 ) -> None:
-    """Look at what of this machine matters to rtden; made to be pasted into a bug report. Leaves with 2 where something fails."""
+    """Check this machine, for a bug report; the exit code is 2 if something fails."""
     from rtden.app.doctor import examine, to_report
 
     findings = []

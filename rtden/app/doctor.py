@@ -1,4 +1,4 @@
-"""What of a machine matters to rtden: each finding is ok, a warning or a failure, and says what to do."""
+"""Checks of a machine: each finding is ok, a warning or a failure, and says what to do."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Finding:
 
 
 def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
-    """Yield the findings about this machine as they are made; the benchmark, last, takes a second."""
+    """Yield the findings about this machine; the benchmark, the last one, takes a second."""
     looks: tuple[Callable[[], Finding | list[Finding]], ...] = (
         system,
         python,
@@ -255,7 +255,7 @@ def processor(
 
 
 def _abilities(cpuinfo: Path) -> str:
-    """Return which instructions that int8 networks profit from the processor has, from Linux's list."""
+    """Return the processor's instructions for int8 networks, by Linux's list."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

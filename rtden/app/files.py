@@ -329,7 +329,7 @@ def pipe(
     limit_db: LimitOption = math.inf,
     full_band: FullBandOption = True,
 ) -> None:
-    """Denoise standard input to standard output as it comes, 30 ms later: arecord | rtden pipe | aplay.
+    """Denoise standard input to standard output, 30 ms late: arecord | rtden pipe | aplay.
 
     Each block is written at once. The output is as long as the input, and aligned with it.
     """

@@ -87,7 +87,7 @@ class GainPicture:
         return [axis, Segment(span, _DIM), Segment(" " * room), *legend]
 
     def _levels(self, groups: int, columns: int) -> list[list[int]]:
-        """Return a level, 0 to 7, for each group of bands, highest first, and column, newest last."""
+        """Return the level, 0 to 7, of each group of bands (highest first) and column."""
         recent = list(self._gains)[-columns:]
         energy = np.square(np.stack(recent, axis=1))
         edges = np.linspace(0, len(energy), groups + 1).astype(int)

@@ -114,7 +114,8 @@ def live(
 ) -> None:
     """Denoise a microphone in real time, until Ctrl-C.
 
-    The exit code is 0 at the end of a file, after --duration, and when you stop it; 2 after an error.
+    The exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an
+    error.
     """
     from rtden.errors import SettingsError
     from rtden.live import open_live
@@ -316,7 +317,7 @@ def _print_summary(engine: LiveEngine) -> None:
         screen.print(f"A device was lost and found again {counted(status.disconnects, 'time')}.")
     if status.dropouts:
         screen.print(
-            f"{counted(status.dropouts, 'drop-out')}: {status.lost_ms:.0f} ms of sound were lost, and"
-            f" the buffer grew to {status.buffer_ms:.0f} ms. If that happens often, try"
+            f"{counted(status.dropouts, 'drop-out')}: {status.lost_ms:.0f} ms of sound were lost,"
+            f" and the buffer grew to {status.buffer_ms:.0f} ms. If that happens often, try"
             " --buffer-ms 60 or --hops-per-step 2."
         )

@@ -21,7 +21,7 @@ service = typer.Typer(
 
 
 def _checked(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Return options of `rtden live`, refused if wrong, with whole paths: a service has another folder.
+    """Return checked options of `rtden live` with absolute paths: a service has another folder.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def service_install(
         bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")
     ] = False,
 ) -> None:
-    """Write the unit, start it now and at every boot: rtden service install -- --in usb --out headset.
+    """Start now and at every boot: rtden service install -- --in usb --out headset.
 
     Without such options: --preset auto --status-seconds 600 --realtime.
     """

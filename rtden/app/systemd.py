@@ -1,4 +1,4 @@
-"""rtden as a systemd user service: it starts with the machine, without anyone logged in, and again after a failure.
+"""rtden as a systemd user service: it starts at boot, without a login, and after a failure.
 
 A user service needs no root, and it finds the user's sound server. Where there is none (Raspberry
 Pi OS Lite), sound goes straight to ALSA's devices.
@@ -73,7 +73,7 @@ class Unit:
 
 
 def this_program() -> tuple[str, ...]:
-    """Return the command line that starts this very rtden: the script beside this Python, or the module."""
+    """Return the command line of this rtden: the script beside this Python, or the module."""
     script = Path(sys.executable).parent / "rtden"
     return (str(script),) if os.access(script, os.X_OK) else (sys.executable, "-m", "rtden")
 
@@ -94,12 +94,12 @@ def steps() -> tuple[tuple[str, ...], ...]:
 
 
 def linger_command() -> tuple[str, ...]:
-    """Return the command that lets the user's services start with the machine, before anyone logs in."""
+    """Return the command that lets the user's services start at boot, before a login."""
     return ("loginctl", "enable-linger", getpass.getuser())
 
 
 def install(unit: Unit) -> str:
-    """Write the unit, start it now and at every boot; return a sentence about what is left to do, or none.
+    """Write the unit, start it now and at every boot; return a sentence on what is left to do.
 
     Raises
     ------
@@ -132,7 +132,8 @@ def install(unit: Unit) -> str:
         else None
     )
     if lingers is None or lingers.returncode:
-        return f"It starts when you log in; to start it with the machine, run 'sudo {' '.join(linger_command())}'."
+        command = " ".join(linger_command())
+        return f"It starts when you log in; to start it at boot, run 'sudo {command}'."
     return ""
 
 
@@ -154,7 +155,7 @@ def uninstall() -> None:
 
 
 def status() -> dict[str, str]:
-    """Return what systemd knows: ActiveState, SubState, MainPID, NRestarts, UnitFileState and others.
+    """Return systemd's properties: ActiveState, SubState, MainPID, NRestarts and others.
 
     Raises
     ------
@@ -241,7 +242,7 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _quote(word: str) -> str:
-    """Quote a word for ExecStart: systemd knows quotes, backslashes, % specifiers and $ variables."""
+    """Quote a word for ExecStart, with its quotes, backslashes, % specifiers and $ variables."""
     escaped = (
         word.replace("\\", "\\\\")
         .replace('"', '\\"')

@@ -101,7 +101,7 @@ def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES)
 
 
 def read_aligned(*paths: Path) -> tuple[list[Array], int]:
-    """Return files whole, as mono at the first one's rate and as long as the shortest; and the rate.
+    """Return files as mono at the first one's rate, as long as the shortest, and the rate.
 
     Raises
     ------

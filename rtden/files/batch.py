@@ -342,7 +342,7 @@ def _copy(entry: Entry, finished: Path, job: Job) -> Part | None:
 
 
 def _is_cut_short(path: Path) -> bool:
-    """Return whether a sound file is not whole, as after a loss of power: then it is nobody's work."""
+    """Return whether a sound file is cut short, as after a loss of power; it is done again."""
     try:
         with open_recording(path) as recording:
             for _ in read_blocks(recording, path):

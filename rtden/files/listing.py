@@ -241,7 +241,7 @@ def _is_folder(output: str | None, many: bool) -> bool:
 
 
 def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield the files that a path stands for, each with its path below it; not those in `output`."""
+    """Yield the files of a path, each with its path below it; not those in `output`."""
     if not os.path.isdir(path):
         yield path, Path(path.name)
         return

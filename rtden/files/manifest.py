@@ -76,7 +76,7 @@ class Manifest:
         place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:12]
         self._prefix = f".rtden-{place}-"
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")
-        """A file that exists while the run goes on; names of its unfinished results begin with it."""
+        """A file that exists during the run; names of its unfinished results begin with it."""
         self.by_key: dict[Key, list[Entry]] = {}
         self.by_target: dict[str, dict[str, set[Key]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""

@@ -64,7 +64,7 @@ STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
 BIT_RATE_SECONDS = 60.0
 MOST_GAP_SECONDS = 0.03
-"""Gaps in the sound's time stamps beyond this are filled with silence, so that lips stay in step."""
+"""Longer gaps in the sound's time stamps become silence, so that lips stay in step."""
 LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
 """Of AAC, for FFmpeg's has no high-efficiency profile, and of what was lossless; a channel."""
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")

@@ -128,7 +128,7 @@ def _until_one_dies(
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C from a process started here, which inherits what is blocked: its starter ends it."""
+    """Block Ctrl-C for processes that are started here: they inherit it, and are ended by us."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

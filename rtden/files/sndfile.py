@@ -47,7 +47,7 @@ class Recording:
     subtype: str
     """libsndfile's name of the sample format, or FFmpeg's of the codec."""
     blocks: Blocks
-    """Takes a number of frames, yields blocks (frames, channels) of that many, the last one shorter."""
+    """Takes a block's length; yields blocks (frames, channels), the last one shorter."""
     endian: str = "FILE"
     strings: dict[str, str] = field(default_factory=dict)
     """Title, artist and the like, as libsndfile names them."""
@@ -63,7 +63,7 @@ class _Layout(NamedTuple):
     parts: list[tuple[int, int]]
     """Byte ranges, each a stream to libsndfile."""
     known: tuple[Any, ...] = ()
-    """Rate, channels, sample format, byte order and container, where no header is to be believed."""
+    """Rate, channels, sample format, byte order and container, if no header is trustworthy."""
     container: str = ""
     """libsndfile's name of the container, if `known` says otherwise."""
 

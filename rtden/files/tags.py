@@ -65,7 +65,7 @@ def kind_of(container: str) -> str:
 
 
 def read_tags(path: Path) -> Tags:
-    """Return what a sound file holds beside its sound; nothing for what is none of the kinds above."""
+    """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
         head = file.read(4)
         if (chunks := read_chunks(file)) is not None:
@@ -94,7 +94,7 @@ def read_tags(path: Path) -> Tags:
 
 
 def write_tags(tags: Tags, path: Path) -> str:
-    """Put tags into a file that has its sound; return what could not be put there, for a sentence."""
+    """Write tags into a file that has its sound; return those that it cannot hold."""
     new = path.with_name(f"{path.name}2")
     try:
         with path.open("r+b") as file, new.open("wb") as out:
@@ -149,7 +149,7 @@ def _append_chunks(file: BinaryIO, tags: Tags) -> None:
 
 
 def _flac_blocks(file: BinaryIO) -> list[tuple[int, bytes]]:
-    """Return type and content of FLAC's metadata blocks; the file then stands at the first frame."""
+    """Return type and content of FLAC's metadata blocks; the next byte is the first frame's."""
     file.seek(4)
     blocks, last = [], False
     while not last and len(head := file.read(4)) == 4:

@@ -12,7 +12,7 @@ from rtden.settings import Settings
 
 
 class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
-    """Denoises the frames of an ``rtc.AudioStream``, or of an agent's ``noise_cancellation`` option.
+    """Denoises an ``rtc.AudioStream``, also as an agent's ``noise_cancellation`` option.
 
     Frames are 16-bit PCM of any rate from 8 to 192 kHz and any length; every frame comes back with
     its rate, channels and length, `latency_ms` late. A frame of another rate or with other channels

@@ -1,4 +1,4 @@
-"""Two sound devices have two clocks: how fast to play so that the delay stays, and how much sound to keep ready."""
+"""Clock drift between two devices: the playback rate, and how much sound to keep ready."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ SETTLE_SECONDS = 5.0
 """After a start or a drop-out: so long the delay is watched before it is held."""
 SMOOTH_SECONDS = 2.0
 HOLD_SECONDS = 15.0
-"""Time constant by which a deviation is taken back: critically damped, a step of 300 ppm moves the delay by 1.7 ms more than is let pass."""
+"""Time constant of the control, critically damped: a step of 300 ppm moves the delay by 1.7 ms
+beyond the tolerance."""
 LET_PASS_SECONDS = 0.0015
-"""A deviation up to this is left alone: callbacks come irregularly, and two clocks that agree should be left alone, too."""
+"""Tolerated deviation: callbacks come irregularly, and clocks that agree need no control."""
 LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5
 BUFFER_LEAST_STEP_SECONDS = 0.005
@@ -46,7 +47,7 @@ class DriftControl:
             self.held_seconds += seconds
 
     def update(self, delay_seconds: float, elapsed_seconds: float) -> None:
-        """Take in the delay as it is and the time since the last look; `ppm` then says how much faster to play."""
+        """Take the delay and the time since the last call; `ppm` is then how much faster to play."""
         if self._seen_seconds == 0.0:
             self._smoothed_seconds = delay_seconds
         self._seen_seconds += elapsed_seconds
@@ -73,7 +74,7 @@ class DriftControl:
 
 
 class BufferControl:
-    """How much sound is kept ready for the sink beyond its blocks: more after a drop-out, carefully less after quiet minutes.
+    """Sound kept ready for the sink beyond its blocks: more after a drop-out, less after minutes.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class BufferControl:
             )
 
     def shrink(self, spare_seconds: float, elapsed_seconds: float) -> float:
-        """Return by how much the delay should fall now, given what was left at the lowest since this was last asked."""
+        """Return by how much the delay should fall now, from the lowest fill since the last call."""
         self._quiet_seconds = (
             self._quiet_seconds + elapsed_seconds if spare_seconds >= SPARE_SECONDS else 0.0
         )

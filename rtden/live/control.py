@@ -1,4 +1,4 @@
-"""Control of a running live stream from other programs: a Unix socket, one JSON object in each line.
+"""Control of a running live stream by other programs: a Unix socket, a JSON object per line.
 
 Request: {"command": "status"}, {"command": "set", "strength": 0.8, "bypassed": true}, {"command":
 "toggle", "name": "muted"} or {"command": "stop"}. Answer: {"ok": true, "status": {...}}, or {"ok":
@@ -178,7 +178,7 @@ def running_names() -> list[str]:
 
 
 def socket_path(name: str) -> Path:
-    """Return where the socket of a live stream lies: in the runtime folder, or a private temporary one."""
+    """Return a live stream's socket, in the runtime folder or in a private temporary one."""
     folder = os.environ.get("XDG_RUNTIME_DIR")
     if folder is None:
         private = Path(tempfile.gettempdir()) / f"rtden-{os.getuid()}"

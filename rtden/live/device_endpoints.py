@@ -1,4 +1,4 @@
-"""Devices as the two sides of the live engine: streams whose callbacks only move samples through a ring."""
+"""Devices as the two sides of the live engine: the callbacks only copy to and from a ring."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SERVER_LATENCY_SECONDS = 0.025
 
 
 class _Device:
-    """A device by the name that the user gave, its stream, and the ring that the callback fills or empties.
+    """A device by the user's name for it, its stream, and the ring that the callback uses.
 
     The device may go away and come back: :meth:`stop` closes what is left of the stream,
     :meth:`open` finds the device again, by its stable name first.
@@ -267,7 +267,7 @@ class DeviceSink(_Device):
         self.playing_on = self.server_name
 
     def _look(self, stream: PulseStream) -> bool:
-        """Go back to the device that was named when it has returned, and say where the sound goes now."""
+        """Return to the named device when it is back, and report where the sound goes now."""
         there, index = server_devices(), stream.sink_index
         now = [d for d in there if d.server and d.outputs and d.server.index == index]
         if not now:  # it is being moved: no event tells when that is done
@@ -293,7 +293,7 @@ def _open_portaudio(
     *,
     wanted_hz: int = 0,
 ) -> tuple[int, int, Any]:
-    """Open a device at the wanted rate, its own, or the first usual one that it takes, in stereo if it can.
+    """Open a device at the wanted rate, its own, or the first usual one; in stereo if it can.
 
     Returns rate, channels and the stream.
     """

@@ -185,7 +185,7 @@ def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) ->
 
 
 def _default(kind: Kind, usable: list[Device], before: str) -> list[Device]:
-    """Return the default device; while that is rtden's own, the one before, else the first real one."""
+    """Return the default device; if that is rtden's own, the one before or the first real one."""
     others = [device for device in usable if not _is_own(device)]
     default = [device for device in others if device.is_default(kind)]
     former = [device for device in others if device.server and device.server.name == before]

@@ -37,10 +37,10 @@ class Endpoint(Protocol):
         """Whether it is at work; raises what ended it, if something did."""
 
     def open(self) -> None:
-        """Find a device that was stopped, and open it again; it then may have another rate, other channels and another ring."""
+        """Find a stopped device and open it again; its rate, channels and ring may then differ."""
 
     def look_anew(self) -> None:
-        """Make :meth:`open` see devices that were not there before; every device must be stopped."""
+        """Let :meth:`open` find new devices; every device must be stopped."""
 
     def start(self) -> None:
         """Begin."""
@@ -64,12 +64,12 @@ class Sink(Endpoint, Protocol):
 
 
 def is_audio_file(name: str) -> bool:
-    """Return whether the name of an input or output is that of an audio file: by its suffix, or because it exists."""
+    """Return whether an input or output is an audio file: by its suffix, or because it exists."""
     return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
 
 
 def open_source(name: str) -> Source:
-    """Open what a user calls the input: a recording, or a device as :func:`rtden.live.devices.find_device` finds it.
+    """Open an input: an audio file, or a device by :func:`rtden.live.devices.find_device`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def open_source(name: str) -> Source:
 
 
 def open_sink(name: str, *, rate_hz: int, channels: int = 1, force: bool = False) -> Sink:
-    """Open what a user calls the output; `rate_hz` and `channels` are those of a recording to be written.
+    """Open an output; `rate_hz` and `channels` are for a file to be written.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Fades: sound that breaks off fades out, sound that begins or jumps fades in, so nothing clicks."""
+"""Fades: sound that breaks off fades out, sound that starts or jumps fades in."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SmoothReader:
         self.least_left_samples = min(self.least_left_samples, left)
 
     def _join(self, block: Array, got: int, jumped: bool) -> None:
-        """Fade where the sound begins, jumps or breaks off; `got` samples of the block are sound."""
+        """Fade where sound starts, jumps or breaks off; `got` samples of the block are sound."""
         wanted = len(block)
         block[got:] = 0.0
         if got and (jumped or self._dry):

@@ -1,4 +1,4 @@
-"""Files in the place of sound devices: the same rings, filled and emptied at the pace of the clock."""
+"""Files in place of sound devices: the same rings, filled and emptied in real time."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class FileSource(_Paced):
 
 
 class FileSink(_Paced):
-    """A recording as loudspeakers: holds what one would have heard, from the start on, delay and drop-outs included.
+    """A file as loudspeakers: it contains what one would have heard, with delay and drop-outs.
 
     Raises
     ------

@@ -64,7 +64,7 @@ def resampling_seconds(source_hz: int, sink_hz: int, model_hz: int) -> float:
 
 
 def _is_direct(source_hz: int, sink_hz: int, model_hz: int) -> bool:
-    """Return whether sound goes from the source's rate to the model's, and from there to the sink's.
+    """Return whether sound goes from the source's rate to the model's, then to the sink's.
 
     So it does where one of the two sides has nothing above the model's band.
     """
@@ -218,7 +218,7 @@ class SoundPath:
         return self._rate_change.missing_samples(missing)
 
     def mix(self, captured: Array) -> Array:
-        """Return captured samples with the channels that are denoised; shapes (samples, channels)."""
+        """Return captured samples with the channels to denoise; shapes (samples, channels)."""
         if captured.shape[1] == 1:
             copied: Array = captured.copy()
             return copied

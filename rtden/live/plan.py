@@ -13,7 +13,7 @@ from rtden.model import Model, load_spec
 from rtden.settings import Settings
 
 DEFAULT_BUFFER_MS = 15.0
-"""Sound kept ready for the sink beyond its blocks: how late the worker may be without a drop-out."""
+"""Sound kept ready for the sink beyond its blocks: the worker may be as late as that."""
 LIVE_LATENCY_MS = 30.0
 LEAST_BUFFER_MS = 5.0
 BLOCK_SECONDS = 0.01

@@ -18,7 +18,7 @@ AUTO = "auto"
 SELF_TEST_SECONDS = 0.5
 """Time that :func:`self_test` takes, the loading of the model aside."""
 HIGHEST_LOAD = 0.4
-"""Share of one core that a preset may take: the rest is for resampling, the system, and a processor that gets warm and slow."""
+"""Highest load of one core: the rest is for resampling, the system, and a warm, slow processor."""
 FEWEST_STEPS = 3
 
 
@@ -66,11 +66,11 @@ def check_name(name: str) -> None:
 
 
 def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
-    """Return the preset of least delay whose load is at most `HIGHEST_LOAD` on this machine, tried for `seconds` in all.
+    """Return the preset of least delay whose load here is at most `HIGHEST_LOAD`.
 
-    An hops_per_step that takes more than that is left at once; where none is cheap enough it is the
-    largest. What is slower is also less even: the buffer grows with the load from the desktop's to
-    that of the weakest machine, which has it with a larger hops_per_step, too.
+    The measurement takes `seconds` in all. If every number of hops per step costs more, the largest
+    is returned. Slower machines are also less even, so the buffer grows with the load, from the
+    desktop's to the weakest machine's.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
 
 
 def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:
-    """Return processing time over real time of a model at an hops_per_step, by the median of :func:`time_steps`."""
+    """Return processing time over real time, by the median of :func:`time_steps`."""
     spec = load_spec(find_model(model))
     return (
         float(np.median(time_steps(model, hops_per_step, seconds=seconds)))

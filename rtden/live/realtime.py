@@ -1,4 +1,4 @@
-"""What the system may do for a process that handles sound: real-time priority, and a watch over a systemd service."""
+"""Real-time priority for a process that handles sound, and systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 import time
 
 PRIORITY = 10
-"""Real-time priority: above every ordinary thread, below the threads of a sound server (PipeWire asks for 88) and of the kernel."""
+"""Above every ordinary thread, below those of a sound server (PipeWire: 88) and of the kernel."""
 
 
 def ask_for_realtime() -> bool:
-    """Give the calling thread real-time priority where the system allows it; return whether it did."""
+    """Give the calling thread real-time priority if the system allows; return whether it did."""
     if not hasattr(os, "sched_setscheduler"):
         return False
     try:
@@ -23,7 +23,7 @@ def ask_for_realtime() -> bool:
 
 
 class Supervisor:
-    """Tells systemd that a service is ready and alive (sd_notify); does nothing where systemd does not ask."""
+    """Reports to systemd that a service is ready and alive (sd_notify), if systemd asks."""
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")

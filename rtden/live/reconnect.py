@@ -27,7 +27,7 @@ class _Side:
 
 
 class Reconnector:
-    """Watches the two sides of a live engine and opens again, by name and with growing pauses, what was lost.
+    """Watches the two sides of a live engine and reopens lost ones by name, with growing pauses.
 
     :meth:`check` is called a few times a second, from one thread. To see a device that has come
     back, PortAudio must be loaded anew, for which all streams must be closed: that is done only
@@ -56,7 +56,8 @@ class Reconnector:
         if not lost:
             return "running"
         wait = max(0.0, min(side.retry_at for side in lost) - self._clock())
-        return f"{' and '.join(f'{side.word} {side.endpoint.name}' for side in lost)} lost, trying again in {wait:.0f} s"
+        names = " and ".join(f"{side.word} {side.endpoint.name}" for side in lost)
+        return f"{names} lost, trying again in {wait:.0f} s"
 
     @property
     def disconnects(self) -> int:

@@ -12,7 +12,7 @@ from rtden.types import Array
 
 
 class Recorder:
-    """noisy.wav and cleaned.wav in a folder, aligned, written by a thread of their own: a slow disk must not stop the worker.
+    """Writes noisy.wav and cleaned.wav, aligned, in a thread: a slow disk must not stop the worker.
 
     Raises
     ------

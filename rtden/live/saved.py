@@ -80,7 +80,7 @@ class Choices:
         return Settings(strength=self.strength, limit_db=limit_db)
 
     def open(self, *, record: Path | None = None) -> LiveEngine:
-        """Return an engine for these choices, not started; `record` is the folder to record into."""
+        """Return an engine for these choices, not started; `record` is the folder to write."""
         return open_live(
             self.input,
             self.output,

@@ -1,4 +1,4 @@
-"""A virtual microphone on Linux: a sink that rtden plays into and a source that other programs list as "rtden".
+"""A virtual microphone on Linux: a sink for rtden, and a source that others list as "rtden".
 
 PulseAudio and PipeWire both have the two modules. The second is needed because Chromium, and what
 is built on it, does not list the monitor of a sink as a microphone.
@@ -32,7 +32,7 @@ _LEFT = "channels=1 channel_map=mono master_channel_map=front-left remix=no"
 
 
 class VirtualMicrophone:
-    """A sink and the source `name`, from :meth:`open` to :meth:`close`; a context manager does both.
+    """A sink and the source `name`, from :meth:`open` to :meth:`close`; a context manager.
 
     What a process that was killed left behind is removed by the next one. The default sink stays
     what it was. The default source is the user's and the server's affair: it may be this one, for
@@ -147,7 +147,7 @@ class VirtualMicrophone:
         raise DeviceError(f"the microphone '{self.name}' is gone from the sound server.")
 
     def _modules(self, connection: Connection) -> list[tuple[Module, tuple[int, int]]]:
-        """Return the modules of any process for this name, in the order of loading, and their owners."""
+        """Return the modules of any process for this name, in loading order, and their owners."""
         wanted = {
             "module-null-sink": f"sink_name={self.sink_name} ",
             "module-remap-source": f"source_name={self.name} ",
@@ -161,7 +161,7 @@ class VirtualMicrophone:
         ]
 
     def _clear_away(self, connection: Connection) -> None:
-        """Remove what a dead rtden left; raise if a living one, or something else, has the names."""
+        """Remove what a dead rtden left; raise if something alive has the names."""
         found = self._modules(connection)
         for _, (pid, began) in found:
             if _start_ticks(pid) == began:

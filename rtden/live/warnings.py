@@ -1,4 +1,4 @@
-"""What a user should know about the devices of a running live stream: one lasting sentence for each trouble."""
+"""Warnings about the devices of a running live stream: a lasting sentence for each."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def input_warning(
 
 
 def live_warnings(watch: InputWatch, source: Source, sink: Sink) -> tuple[str, ...]:
-    """Return what the user should know now; audio files and monitors may be silent as they please."""
+    """Return the warnings for now; audio files and monitors may be silent."""
     found = [feedback(source, sink)]
     if isinstance(source, DeviceSource) and not (source.monitor_of and watch.silent):
         found.append(input_warning(watch, source.name, source.server_name, muted=source.muted))
@@ -101,7 +101,7 @@ def live_warnings(watch: InputWatch, source: Source, sink: Sink) -> tuple[str, .
 
 
 def feedback(source: Source, sink: Sink) -> str:
-    """Return a sentence if the input is the monitor of what the output plays on, else an empty string."""
+    """Return a sentence if the input is the monitor of the output, else an empty string."""
     if not (isinstance(source, DeviceSource) and isinstance(sink, DeviceSink)):
         return ""
     if not source.monitor_of or source.monitor_of != sink.playing_on:

@@ -27,7 +27,7 @@ MOST_SECONDS = 0.1
 
 
 class Worker:
-    """Takes captured sound in steps of the denoiser and delivers what comes out, at the planned delay.
+    """Takes captured sound in steps of the denoiser and delivers it at the planned delay.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ class PacedDevice:
 
 @dataclass(frozen=True)
 class LiveCost:
-    """What a live stream cost, from one simulated device of 48 kHz to another, in blocks of 10 ms."""
+    """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms."""
 
     model: str
     silent: bool
