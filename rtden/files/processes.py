@@ -51,7 +51,7 @@ def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BrokenExecutor:
         raise RtdenError(
-            "processes to work in cannot be started or died; let one at a time do the work."
+            "processes to work in cannot be started here; let one at a time do the work."
         ) from None
     finally:
         for process in list((getattr(pool, "_processes", None) or {}).values()):

@@ -142,14 +142,19 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
     """
     suffix = path.suffix[1:].upper()
     wanted = {
-        **dict.fromkeys(("WAVE", ""), "WAV"),
+        "WAVE": "WAV",
         **dict.fromkeys(("AIF", "AIFC"), "AIFF"),
         **dict.fromkeys(("OGA", "OPUS"), "OGG"),
         **dict.fromkeys(("PCM", "GSM", "VOX"), "RAW"),
         "SND": "AU",
     }.get(suffix, suffix)
-    if recording and recording.format and suffix in ("", recording.path.suffix[1:].upper()):
-        wanted = recording.format
+    own = recording.format if recording else "WAV"
+    if not suffix or (
+        recording
+        and wanted not in soundfile.available_formats()
+        and path.suffix.lower() == recording.path.suffix.lower()
+    ):
+        wanted = own or "WAV"
     if wanted not in soundfile.available_formats():
         raise AudioFileError(f"rtden cannot write {path.suffix} files; choose one of {WRITABLE}.")
     if recording is None:
