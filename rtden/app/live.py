@@ -121,6 +121,8 @@ def live(
     from rtden.live import open_live
     from rtden.settings import Settings
 
+    if "-" in (source, target):
+        raise SettingsError("'-' is no device; between two programs use 'rtden pipe --rate 16000'.")
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
     if not status_seconds >= 0:

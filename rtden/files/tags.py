@@ -50,7 +50,7 @@ class Tags(NamedTuple):
             found = [
                 "pictures" if text.startswith(PICTURE) else text.split(b"=")[0].decode("latin-1")
                 for name, text in self.parts
-                if not name
+                if not name and not text.upper().startswith(b"ENCODER")
             ]
         return ", ".join(dict.fromkeys(found))
 

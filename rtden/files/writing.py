@@ -21,6 +21,8 @@ SYSTEM_ERROR = 2
 """libsndfile's code for what the operating system refused."""
 LARGEST_WAV = 4_200_000_000
 """A WAV's sizes have 32 bits; what may become larger is written as RF64."""
+COUNTED_BIT_RATE = 64000
+"""Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
 WRITABLE = ", ".join(sorted(SUFFIXES))
@@ -63,7 +65,9 @@ def write_recording(
     """
     with new_file(path, force=force, leave_at=leave_at) as partial:
         level = _compression(subtype, bit_rate, rate_hz, channels)
-        mode = "CONSTANT" if level is not None and subtype.startswith("MPEG") else None
+        mode = None
+        if level is not None and subtype.startswith("MPEG"):
+            mode = "CONSTANT" if bit_rate >= COUNTED_BIT_RATE else "AVERAGE"
         try:
             file = soundfile.SoundFile(
                 os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,

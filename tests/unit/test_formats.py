@@ -1,0 +1,332 @@
+"""Lengths that headers lie about, what lies beside the sound, bit rates, and pipes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from rtden import Settings, denoise_file
+from rtden.errors import AudioFileError, InputError
+from rtden.files.atomic import new_file
+from rtden.files.audio_file import format_of, open_recording, read_blocks
+from rtden.files.listing import Raw, list_audio
+from rtden.files.pipe import Pcm, denoise_pipe
+from rtden.files.tags import read_tags, write_tags
+
+UNTOUCHED = Settings(limit_db=0.0)
+
+
+def noise(frames: int = 30000, channels: int = 1, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal((frames, channels))).astype(np.float32)
+
+
+def all_of(path: Path, raw: Raw | None = None) -> np.ndarray:
+    with open_recording(path, raw) as recording:
+        return np.concatenate([block.copy() for block in read_blocks(recording, path)])
+
+
+def patched(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+# Lengths
+
+
+def sparse_wav(path: Path, magic: bytes, frames: int) -> None:
+    """A WAV of 64-bit floats and 8 channels, silent but for its first sample, without its bytes."""
+    size = frames * 64
+    ds64 = b"ds64" + struct.pack("<IQQQI", 28, size + 72, size, frames, 0)
+    with path.open("wb") as file:
+        file.write(magic + struct.pack("<I", (size + 36) & 0xFFFFFFFF) + b"WAVE")
+        file.write(b"" if magic == b"RIFF" else ds64)
+        file.write(b"fmt " + struct.pack("<IHHIIHH", 16, 3, 8, 192000, 192000 * 64, 64, 64))
+        stated = size & 0xFFFFFFFF if magic == b"RIFF" else 0xFFFFFFFF
+        file.write(b"data" + struct.pack("<I", stated) + struct.pack("<d", 0.5))
+        file.truncate(file.tell() - 8 + size)
+
+
+@pytest.mark.parametrize("magic", [b"RIFF", b"RF64", b"BW64"])
+def test_a_wav_beyond_4_gib_is_as_long_as_it_is_and_becomes_an_rf64(
+    tmp_path: Path, magic: bytes
+) -> None:
+    path, frames = tmp_path / "big.wav", 70_000_000
+    sparse_wav(path, magic, frames)
+    with open_recording(path) as recording:
+        assert (recording.frames, recording.channels, recording.subtype) == (frames, 8, "DOUBLE")
+        assert next(read_blocks(recording, path))[0, 0] == 0.5
+        assert format_of(tmp_path / "out.wav", recording) == ("RF64", "DOUBLE")
+
+
+def test_bw64_stays_bw64(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), 22050, format="RF64")
+    patched(tmp_path / "in.wav", 0, b"BW64")
+    target = Path(denoise_file(tmp_path / "in.wav", settings=UNTOUCHED).target)
+    assert target.read_bytes()[:4] == b"BW64"
+    np.testing.assert_allclose(all_of(target), all_of(tmp_path / "in.wav"), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_wav_that_goes_on_after_its_stated_length_is_read_to_its_end(
+    tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "unfinished.wav"
+    soundfile.write(path, noise(), 16000)
+    patched(path, 40, struct.pack("<I", size))
+    report = denoise_file(path)
+    assert report.seconds == 30000 / 16000
+    assert bool(report.notes) == bool(size)
+
+
+def test_chained_ogg_is_read_to_its_end_and_a_change_of_rate_is_a_sentence(tmp_path: Path) -> None:
+    for name, rate_hz in (("a", 16000), ("b", 16000), ("c", 22050)):
+        soundfile.write(tmp_path / f"{name}.ogg", noise(seed=ord(name)), rate_hz)
+    one, two, other = ((tmp_path / f"{name}.ogg").read_bytes() for name in "abc")
+    chained = tmp_path / "chained.ogg"
+    chained.write_bytes(one + two)
+    np.testing.assert_array_equal(
+        all_of(chained), np.concatenate([all_of(tmp_path / "a.ogg"), all_of(tmp_path / "b.ogg")])
+    )
+    assert denoise_file(chained).seconds == 60000 / 16000
+    chained.write_bytes(one + other)
+    with pytest.raises(AudioFileError, match=r"changes to 22050 Hz and 1 channels after 1\.9 s"):
+        all_of(chained)
+    chained.write_bytes(one[: len(one) // 2])
+    assert "cut off" in "".join(denoise_file(chained, tmp_path / "out.wav").notes)
+
+
+def test_samples_that_are_no_sound_are_silence_and_are_said(tmp_path: Path) -> None:
+    samples = noise()
+    samples[[5, 700, 20000]] = [[np.inf], [np.nan], [1e30]]
+    soundfile.write(tmp_path / "in.wav", samples, 16000, "FLOAT")
+    report = denoise_file(tmp_path / "in.wav")
+    assert np.isfinite(report.noise_removed_db)
+    assert report.notes == ("3 samples were not finite or absurd; they became silence",)
+    assert np.abs(soundfile.read(report.target)[0]).max() < 1.0
+
+
+def test_peaks_above_full_scale_are_kept_in_float_and_said_elsewhere(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", 30.0 * noise(), 16000, "FLOAT")
+    kept = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", settings=UNTOUCHED)
+    assert np.abs(soundfile.read(kept.target)[0]).max() > 5.0
+    assert kept.notes == ()
+    clipped = denoise_file(tmp_path / "in.wav", tmp_path / "out.flac", settings=UNTOUCHED)
+    assert soundfile.info(clipped.target).subtype == "PCM_24"
+    assert "samples above full scale were clipped" in clipped.notes[0]
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM", "ALAW", "DOUBLE", "PCM_U8"])
+def test_codecs_inside_wav_are_written_again(tmp_path: Path, subtype: str) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), 8000, subtype)
+    report = denoise_file(tmp_path / "in.wav")
+    before, after = soundfile.info(tmp_path / "in.wav"), soundfile.info(report.target)
+    assert (after.subtype, after.frames) == (before.subtype, before.frames)
+
+
+# Beside the sound
+
+PICTURE = (
+    struct.pack(">II9sI0sIIIII", 3, 9, b"image/png", 0, b"", 1, 1, 24, 0, 70000)
+    + bytes(range(250)) * 280
+)
+COMMENTS = [b"TITLE=\xc3\x9cber", b"REPLAYGAIN_TRACK_GAIN=-3 dB", b"OWN=1"]
+
+
+def test_chunks_of_a_wav_and_an_aiff_are_copied(tmp_path: Path) -> None:
+    for suffix, order in (("wav", "<"), ("aiff", ">")):
+        path = tmp_path / f"in.{suffix}"
+        soundfile.write(path, noise(), 16000)
+        content = path.read_bytes()
+        added = b"".join(
+            name + struct.pack(f"{order}I", len(body)) + body + b"\0" * (len(body) % 2)
+            for name, body in ((b"bext", b"Take 3" * 100), (b"cue ", bytes(28)), (b"iXML", b"<a/>"))
+        )
+        path.write_bytes(content + added)
+        patched(path, 4, struct.pack(f"{order}I", len(content + added) - 8))
+        report = denoise_file(path)
+        assert read_tags(Path(report.target)) == read_tags(path)
+        assert report.notes == ()
+        assert soundfile.info(report.target).frames == 30000
+    report = denoise_file(tmp_path / "in.wav", tmp_path / "out.flac")
+    assert "left out: bext, cue, iXML" in report.notes[0]
+
+
+@pytest.mark.parametrize("first", ["flac", "ogg", "opus"])
+@pytest.mark.parametrize("second", ["flac", "ogg", "opus"])
+def test_comments_and_pictures_are_copied_among_flac_vorbis_and_opus(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    source, target = tmp_path / f"in.{first}", tmp_path / f"out.{second}"
+    opus = {"format": "OGG", "subtype": "OPUS"} if first == "opus" else {}
+    soundfile.write(source, noise(60000), 24000, **opus)
+    before = all_of(source)
+    picture = b"METADATA_BLOCK_PICTURE=" + base64.b64encode(PICTURE)
+    tags = read_tags(source)._replace(
+        kind="comments", parts=[(b"", text) for text in [*COMMENTS, picture]]
+    )
+    assert write_tags(tags, source) == ""
+    np.testing.assert_array_equal(all_of(source), before)
+    report = denoise_file(source, target)
+    assert read_tags(target) == tags
+    assert report.notes == ()
+    assert soundfile.info(target).frames == 60000
+
+
+def test_id3_of_an_mp3_is_copied(tmp_path: Path) -> None:
+    source = tmp_path / "in.mp3"
+    soundfile.write(source, noise(), 16000)
+    body = b"TIT2" + struct.pack(">IH", 6, 0) + b"\3Title" + bytes(50)
+    size = len(body)
+    tag = b"ID3\4\0\0" + bytes((size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127))
+    source.write_bytes(tag + body + source.read_bytes() + b"TAG".ljust(128, b"x"))
+    target = Path(denoise_file(source).target)
+    assert target.read_bytes().startswith(tag + body)
+    assert target.read_bytes().endswith(b"TAG".ljust(128, b"x"))
+    assert soundfile.info(target).frames == soundfile.info(source).frames
+
+
+@pytest.mark.parametrize(
+    ("suffix", "level", "rate_hz"),
+    [("mp3", 0.0, 44100), ("mp3", 0.7, 44100), ("opus", 0.9, 48000), ("ogg", 0.2, 44100)],
+)
+def test_bit_rates_stay_about_what_they_were(
+    tmp_path: Path, suffix: str, level: float, rate_hz: int
+) -> None:
+    source = tmp_path / f"in.{suffix}"
+    container = {"mp3": ("MP3", "MPEG_LAYER_III"), "ogg": ("OGG", "VORBIS")}.get(
+        suffix, ("OGG", "OPUS")
+    )
+    mode = {"bitrate_mode": "CONSTANT"} if suffix == "mp3" else {}
+    with soundfile.SoundFile(
+        *(source, "w", rate_hz, 2, container[1], None, container[0]),
+        compression_level=level,
+        **mode,
+    ) as file:
+        file.write(noise(3 * rate_hz, 2))
+    target = Path(denoise_file(source, settings=UNTOUCHED).target)
+    assert target.stat().st_size == pytest.approx(source.stat().st_size, rel=0.1)
+
+
+# Names and pipes
+
+
+def test_links_to_folders_are_followed_once_and_what_cannot_be_read_is_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("in/a.wav", "in/a.denoised.wav", "in/.hidden.wav", "in/n.txt", "other/b.flac"):
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "link").symlink_to("../other")
+    (tmp_path / "in" / "loop").symlink_to(".")
+    (tmp_path / "in" / "gone.wav").symlink_to("nowhere")
+    left_out: list[str] = []
+    found = list_audio(tmp_path / "in", left_out)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "in/a.wav",
+        "in/link/b.flac",
+    ]
+    assert len(left_out) == 1
+    assert "gone.wav" in left_out[0]
+
+
+def test_a_name_of_255_bytes_is_written_and_of_two_writers_the_second_fails(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / ("x" * 251 + ".wav")
+    first, second = new_file(path, force=False), new_file(path, force=False)
+    first.__enter__().write_bytes(b"first")
+    second.__enter__().write_bytes(b"second")
+    first.__exit__(None, None, None)
+    with pytest.raises(AudioFileError, match="exists already"):
+        second.__exit__(None, None, None)
+    assert path.read_bytes() == b"first"
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_raw_pcm_is_read_and_written_as_it_is_described(tmp_path: Path) -> None:
+    samples = (noise(channels=2) * 32767).astype("<i2")
+    (tmp_path / "in.raw").write_bytes(samples.tobytes())
+    with pytest.raises(AudioFileError, match="--rate, --channels and --format"):
+        denoise_file(tmp_path / "in.raw")
+    report = denoise_file(tmp_path / "in.raw", raw=Raw(22050, 2), settings=UNTOUCHED)
+    written = np.frombuffer(Path(report.target).read_bytes(), "<i2").reshape(-1, 2)
+    assert np.abs(written.astype(int) - samples).max() <= 1
+    with pytest.raises(InputError, match="no raw format"):
+        Raw(16000, 1, "s17le")
+
+
+@pytest.mark.parametrize("wav", [False, True])
+def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -> None:
+    samples = noise(22050, 2)
+    content = pcm = (samples * 32767).astype("<i2").tobytes()
+    if wav:
+        file = io.BytesIO()
+        soundfile.write(file, samples, 22050, format="WAV", subtype="PCM_16")
+        content = file.getvalue()
+    (source, write_to), (read_from, sink) = os.pipe(), os.pipe()
+    ended: list[int] = []
+
+    def work() -> None:
+        kind = None if wav else Pcm(22050, 2, "s16le")
+        ended.append(denoise_pipe(source, sink, kind, settings=UNTOUCHED))
+        os.close(sink)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    half = len(content) // 2 + 1  # in the midst of a sample
+    out = b""
+    for part in (content[:half], content[half:]):
+        sent = len(out)
+        writer = threading.Thread(target=os.write, args=(write_to, part))
+        writer.start()
+        while len(out) < sent + len(part) - 22050 * 4 // 10:  # 0.1 s at most are held back
+            out += os.read(read_from, 1 << 16)
+        writer.join()
+    os.close(write_to)
+    while rest := os.read(read_from, 1 << 16):
+        out += rest
+    thread.join()
+    os.close(source)
+    os.close(read_from)
+    assert ended == [22050]
+    assert len(out) == len(content)
+    assert not wav or out.startswith(b"RIFF")
+    written = np.frombuffer(out[-len(pcm) :], "<i2").reshape(-1, 2) / 32768
+    assert np.abs(written - samples).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pipe"], "--rate"),
+        (["pipe", "--rate", "16000", "--format", "s24be"], "cannot carry 's24be'"),
+        (["pipe", "--format", "wav"], "no WAV"),
+        (["file", "-"], "nothing came"),
+        (["live", "--in", "-"], "rtden pipe"),
+    ],
+)
+def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "rtden", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert words in run.stderr
+    assert run.stderr.count("\n") == 1

@@ -1,0 +1,238 @@
+"""Phone recordings and videos through PyAV, against FFmpeg's own decoder where it has one."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from signals import delay_samples
+
+from rtden import Settings, denoise_file
+from rtden.errors import AudioFileError, MissingPackageError
+from rtden.files.audio_file import open_recording, read_blocks
+
+av = pytest.importorskip("av")
+
+RATE_HZ = 44100
+UNTOUCHED = Settings(limit_db=0.0)  # every gain is one
+
+
+def voice(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+    """Noise that comes and goes, two channels."""
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    noise = np.random.default_rng(seed).standard_normal((len(t), 2))
+    return (0.1 * noise * np.sin(7.0 * t)[:, None] ** 2).astype(np.float32)
+
+
+def encode(out: Any, stream: Any, samples: np.ndarray, start: int = 0) -> None:
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(samples.T), format="fltp", layout="stereo"
+    )
+    frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, start, Fraction(1, RATE_HZ)
+    for packet in [*stream.encode(frame), *stream.encode(None)]:
+        out.mux(packet)
+
+
+def film(path: Path, *, codecs: tuple[str, ...] = ("aac",), start: int = 0, **options: Any) -> Path:
+    """A film of 2 seconds whose frames come at uneven times, with sound tracks of noise."""
+    with av.open(str(path), "w", **options) as out:
+        picture = out.add_stream("mpeg4", rate=25)
+        picture.width = picture.height = 64
+        picture.set_display_rotation(90)
+        picture.time_base = Fraction(1, 1000)
+        tracks = [out.add_stream(codec, rate=RATE_HZ, layout="stereo") for codec in codecs]
+        for number, track in enumerate(tracks):
+            track.bit_rate = 128000
+            track.metadata["language"] = ("deu", "eng")[number]
+        out.metadata["title"] = "Holiday"
+        out.set_chapters(
+            [
+                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1), "metadata": {}}
+                for n in range(2)
+            ]
+        )
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((64, 64, 3), 6 * number, np.uint8), format="rgb24"
+            )
+            frame.pts, frame.time_base = 40 * number + 7 * (number % 3), Fraction(1, 1000)
+            for packet in picture.encode(frame):
+                out.mux(packet)
+        for packet in picture.encode(None):
+            out.mux(packet)
+        for number, track in enumerate(tracks):
+            encode(out, track, voice(seed=number), start)
+    return path
+
+
+def sound(path: Path, track: int = 0) -> np.ndarray:
+    """The left channel on the file's time line, as FFmpeg decodes it."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=track))
+    first = round(float(frames[0].pts * frames[0].time_base) * RATE_HZ)
+    left = np.concatenate([frame.to_ndarray().astype(np.float64)[0] for frame in frames])
+    return np.concatenate([np.zeros(max(0, first)), left[max(0, -first) :]])
+
+
+def pictures(path: Path) -> list[tuple[str, Any, Any]]:
+    with av.open(str(path)) as container:
+        return [
+            (hashlib.sha256(bytes(packet)).hexdigest(), packet.pts, packet.time_base)
+            for packet in container.demux(video=0)
+            if packet.size
+        ]
+
+
+def described(path: Path) -> list[tuple[str, str, str | None]]:
+    with av.open(str(path)) as container:
+        return [
+            (s.type, s.codec_context.codec.canonical_name, s.metadata.get("language"))
+            for s in container.streams
+            if s.type != "data"  # QuickTime's list of chapters
+        ]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+def test_a_video_comes_back_with_its_picture_to_the_bit_and_its_sound_in_step(
+    tmp_path: Path, suffix: str
+) -> None:
+    source = film(tmp_path / f"in.{suffix}")
+    report = denoise_file(source, settings=UNTOUCHED)
+    target = Path(report.target)
+    assert target.name == f"in.denoised.{suffix}"
+    assert pictures(target) == pictures(source)
+    assert described(target) == described(source)
+    before, after = sound(source), sound(target)
+    shortest = min(len(before), len(after))
+    assert abs(len(before) - len(after)) <= 1024
+    assert delay_samples(after[:shortest], before[:shortest]) == 0
+    with av.open(str(target)) as out, av.open(str(source)) as original:
+        assert out.metadata["title"] == "Holiday"
+        assert [c["start"] * c["time_base"] for c in out.chapters()] == [0, 1]
+        rate = original.streams.audio[0].bit_rate
+        assert rate is None or out.streams.audio[0].bit_rate == pytest.approx(rate, rel=0.2)
+        assert next(out.decode(video=0)).rotation == next(original.decode(video=0)).rotation != 0
+
+
+@pytest.mark.parametrize("suffix", ["avi", "flv"])
+def test_where_players_do_not_skip_what_an_encoder_puts_first_the_sound_is_in_step_too(
+    tmp_path: Path, suffix: str
+) -> None:
+    codec, picture = ("libmp3lame", "mpeg4") if suffix == "avi" else ("aac", "flv")
+    source = tmp_path / f"in.{suffix}"
+    with av.open(str(source), "w") as out:
+        film_stream = out.add_stream(picture, rate=25)
+        film_stream.width = film_stream.height = 64
+        track = out.add_stream(codec, rate=RATE_HZ, layout="stereo")
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), "rgb24")
+            frame.pts = number
+            for packet in film_stream.encode(frame):
+                out.mux(packet)
+        encode(out, track, voice(), 2048)
+    before, after = sound(source), sound(Path(denoise_file(source, settings=UNTOUCHED).target))
+    shortest = min(len(before), len(after))
+    assert delay_samples(after[:shortest], before[:shortest]) == 0
+
+
+def test_sound_that_begins_later_than_the_picture_still_does(tmp_path: Path) -> None:
+    source = film(tmp_path / "late.mp4", start=31234)
+    before, after = sound(source), sound(Path(denoise_file(source, settings=UNTOUCHED).target))
+    shortest = min(len(before), len(after))
+    assert delay_samples(after[:shortest], before[:shortest]) == 0
+
+
+def test_all_sound_tracks_are_denoised_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    source = film(tmp_path / "two.mkv", codecs=("aac", "ac3"))
+    both = Path(denoise_file(source, tmp_path / "both.mkv").target)
+    second = Path(denoise_file(source, tmp_path / "second.mkv", track=2).target)
+    assert described(both) == described(second) == described(source)
+    for number in range(2):
+        assert sound(both, number).std() < 0.3 * sound(source, number).std()
+    assert np.array_equal(sound(second), sound(source))
+    assert sound(second, 1).std() < 0.3 * sound(source, 1).std()
+    report = denoise_file(source, tmp_path / "out.wav", track=2)
+    assert soundfile.info(report.target).samplerate == RATE_HZ
+    assert "its picture was left out" in report.notes
+    with pytest.raises(AudioFileError, match="has no sound track 3; it has 2"):
+        denoise_file(source, tmp_path / "third.mkv", track=3)
+
+
+def test_a_film_without_sound_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    film(tmp_path / "mute.mp4", codecs=())
+    with pytest.raises(AudioFileError, match="has no sound track"):
+        denoise_file(tmp_path / "mute.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["mute.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("m4a", "aac"), ("webm", "opus"), ("wma", "wmav2"), ("aac", "aac"), ("3gp", "aac")],
+)
+def test_a_suffix_gets_what_it_says(tmp_path: Path, suffix: str, codec: str) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
+    target = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}").target
+    with av.open(target) as container:
+        (stream,) = container.streams
+        assert stream.codec_context.codec.canonical_name == codec
+        assert sum(frame.samples for frame in container.decode(stream)) / stream.rate > 1.9
+
+
+def test_a_suffix_that_nothing_writes_is_refused_before_the_work(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
+    with pytest.raises(AudioFileError, match=r"cannot write \.xyz files"):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.xyz")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_without_the_package_the_sentence_names_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = film(tmp_path / "in.mp4")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackageError, match=r"takes the package av \(PyAV\): run '.*\[av\]"):
+        denoise_file(source)
+
+
+def test_a_truncated_phone_recording_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.m4a"
+    with av.open(str(source), "w", options={"movflags": "faststart"}, format="mp4") as out:
+        encode(out, out.add_stream("aac", rate=RATE_HZ, layout="stereo"), voice(8.0))
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioFileError, match="truncated"):
+        denoise_file(source, tmp_path / "out.wav")
+
+
+def test_mp3s_without_a_count_and_joined_ones_are_read_to_their_end(tmp_path: Path) -> None:
+    one = tmp_path / "one.mp3"
+    with av.open(str(one), "w", options={"write_xing": "0"}) as out:
+        encode(out, out.add_stream("libmp3lame", rate=RATE_HZ, layout="stereo"), voice())
+    soundfile.write(tmp_path / "two.mp3", voice(), RATE_HZ)
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes((tmp_path / "two.mp3").read_bytes() * 2)
+    for path in (one, joined):
+        with av.open(str(path)) as container:
+            frames = sum(frame.samples for frame in container.decode(audio=0))
+        report = denoise_file(path, tmp_path / "out.wav", force=True)
+        assert soundfile.info(report.target).frames == frames
+        assert frames >= (2 if path is one else 4) * RATE_HZ
+
+
+def test_ffmpegs_decoder_and_libsndfiles_agree(tmp_path: Path) -> None:
+    for suffix in ("flac", "wav", "mp3", "ogg", "aiff", "caf"):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, voice(), RATE_HZ)
+        with open_recording(path) as recording:
+            ours = np.concatenate([block.copy() for block in read_blocks(recording, path)])
+        with open_recording(path, track=1) as recording:
+            assert recording.format == ""
+            theirs = np.concatenate([block.copy() for block in read_blocks(recording, path)])
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() < 2e-3
