@@ -47,7 +47,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
-from rtden import Settings, list_models
+from rtden import list_models
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError, RtdenError
 from rtden.files.audio_file import check_target, write_whole
@@ -72,11 +72,9 @@ def label(model: str | Path | None) -> str:
 
 def processors(models: list[str]) -> dict[str, Processor]:
     """Return the systems whose quality is scored, the first model also as live sound."""
-    first, name = models[0], label(models[0])
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
-    found[f"{name}, hops_per_step 4"] = StreamProcessor(first, Settings(hops_per_step=4))
-    settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=first)
-    found[f"{name} live"] = StreamProcessor(first, settings)
+    settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=models[0])
+    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings)
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
 
@@ -139,12 +137,14 @@ def figures_of(costs: Mapping[str, Cost]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def score(pairs: Path, models: list[str], processes: int | None) -> Evaluation:
+def score(pairs: Path, models: list[str], metrics: list[str], processes: int | None) -> Evaluation:
     """Score all on pairs of files, and print the scores."""
     if missing := missing_packages():
         messages.print(missing, markup=False)
     with _progress("pairs") as progress:
-        evaluation = score_pairs(pairs, processors(models), processes=processes, progress=progress)
+        evaluation = score_pairs(
+            pairs, processors(models), metrics=metrics, processes=processes, progress=progress
+        )
     if left_out := evaluation.left_out():
         messages.print(left_out, markup=False)
     title = f"{len(evaluation.files)} pairs"
@@ -265,6 +265,9 @@ def main(
     quality_only: Annotated[
         bool, typer.Option("--quality-only", help="Leave cost out, which wants a quiet machine.")
     ] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Metric, as for 'rtden eval'.", show_default="all")
+    ] = None,
     quality: Annotated[
         Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")
     ] = None,
@@ -298,7 +301,7 @@ def main(
             if not peer.is_installed():
                 messages.print(peer.left_out(name), markup=False)
         if pairs is not None:
-            evaluation = score(pairs, models, processes)
+            evaluation = score(pairs, models, metric or [], processes)
             known = to_dict(evaluation)
             if out:
                 write_whole(out["quality"], to_json(evaluation), force=force)
