@@ -42,7 +42,9 @@ def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
 
 
 def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
-    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as the Denoiser comes to them; `every` columns a call."""
+    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as
+    the Denoiser comes to them; `every` columns a call.
+    """
     network = Autoencoder(path)
     spec, window, shares = (
         network.spec,

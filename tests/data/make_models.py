@@ -1,4 +1,5 @@
-"""Makes the small networks in models/, untrained but real: every kind of sidecar that the signal path must handle.
+"""Makes the small networks in models/, untrained but real: every kind of sidecar that the signal
+path must handle.
 
 python tests/data/make_models.py        (needs the extra "train")
 """

@@ -1,4 +1,5 @@
-"""Makes clean.flac and noisy.flac: speech by espeak-ng (apt install espeak-ng), noise computed here.
+"""Makes clean.flac and noisy.flac: speech by espeak-ng (apt install espeak-ng), noise computed
+here.
 
 The noise is a fan (low-pass noise with a slow swell), mains hum with harmonics, and the hiss of a
 cheap microphone; 5 dB SNR.

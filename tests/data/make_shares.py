@@ -1,4 +1,5 @@
-"""Write shares.json: every model's mean share of each band over the noisy recording, as the runtime of this environment gives it.
+"""Write shares.json: every model's mean share of each band over the noisy recording, as the
+runtime of this environment gives it.
 
 python tests/data/make_shares.py        (after a change of a model; with ai-edge-litert on x86-64,
 which the file in use is from)

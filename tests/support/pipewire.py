@@ -1,4 +1,5 @@
-"""PipeWire with WirePlumber and pipewire-pulse for tests, from Debian's packages unpacked into a cache folder.
+"""PipeWire with WirePlumber and pipewire-pulse for tests, from Debian's packages unpacked into a
+cache folder.
 
 Installed, pipewire-pulse would displace pulseaudio; unpacked, both are there.
 """

@@ -8,7 +8,9 @@ from rtden.measure.metrics import si_sdr_db
 
 
 def delay_samples(signal: np.ndarray, reference: np.ndarray) -> int:
-    """Return by how many samples a signal lags behind a reference (the peak of their cross-correlation)."""
+    """Return by how many samples a signal lags behind a reference (the peak of their
+    cross-correlation).
+    """
     size = 1 << int(np.ceil(np.log2(len(signal) + len(reference))))
     correlation = np.fft.irfft(np.fft.rfft(signal, size) * np.conj(np.fft.rfft(reference, size)))
     lag = int(np.argmax(correlation))

@@ -1,4 +1,6 @@
-"""A systemd user manager of the tests' own, with a journal, in namespaces: the machine's own systemd, if it has one, is not touched."""
+"""A systemd user manager of the tests' own, with a journal, in namespaces: the machine's own
+systemd, if it has one, is not touched.
+"""
 
 from __future__ import annotations
 

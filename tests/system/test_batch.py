@@ -32,7 +32,8 @@ ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from rtden.app.main import app; app(prog_name='rtden')",
 ]
 
 
@@ -62,7 +63,9 @@ def names(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """The samples of all recordings, to the bit (some containers have the time or a random number beside them), and the bytes of what is none."""
+    """The samples of all recordings, to the bit (some containers have the time or a random number
+    beside them), and the bytes of what is none.
+    """
     found: dict[str, Any] = {}
     for name in names(folder):
         try:
@@ -516,7 +519,9 @@ def test_a_wish_that_cannot_be_met_is_told_before_anything_is_written(folder: Pa
 
 
 def part_or_death(job: batch.Job) -> Any:
-    """The work, but one recording kills whoever works on it, and another one the first that does."""
+    """The work, but one recording kills whoever works on it, and another one the first
+    that does.
+    """
     name = Path(job.source).name
     died = Path(job.source).with_suffix(".died")
     if name == "fatal.wav" or (name == "once.wav" and not died.exists()):

@@ -1,4 +1,6 @@
-"""bench/live.py: its measure on signals of known delay, and the whole of it with a real PulseAudio."""
+"""bench/live.py: its measure on signals of known delay, and the whole of it with a real
+PulseAudio.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from pulse import RATE_HZ
 pytestmark = pytest.mark.real_time
 
 SCRIPT = Path(bench.__file__)
-LINE = "total latency 128 ms = input 20 + resampling 16 + full band 3.5 + denoiser 46 + buffer 25 + output 20"
+LINE = (
+    "total latency 128 ms = input 20 + resampling 16 + full band 3.5"
+    " + denoiser 46 + buffer 25 + output 20"
+)
 
 
 def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:

@@ -335,7 +335,8 @@ def test_options_reach_the_denoiser(folder: Path) -> None:
         "seed": [
             "--model",
             "seed",
-            # Whose answers depend on what follows in the window; the default model's samples are the
+            # Whose answers depend on what follows in the window; the default model's samples are
+            # the
             # same at any hops_per_step.
         ],
         "advanced": ["--model", "seed", "--hops-per-step", "4"],
@@ -642,7 +643,10 @@ def test_live_stops_after_the_given_duration(folder: Path) -> None:
 @pytest.mark.real_time
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from rtden.app.main import app; app(prog_name='rtden')"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, "live", "--in", "noisy.flac", "--out", "out.wav"],
         env=ENV,

@@ -109,7 +109,10 @@ def test_a_damaged_model_is_a_failure_that_says_what_to_do(
 
 def test_a_failure_ends_the_command_with_2(tmp_path: Path) -> None:
     """Without PortAudio, which is where a fresh machine stands."""
-    hidden = "import ctypes.util, sys\nctypes.util.find_library = lambda name: None\nfrom rtden.app.main import app\nsys.argv = ['rtden', 'doctor']\napp()"
+    hidden = (
+        "import ctypes.util, sys; ctypes.util.find_library = lambda name: None; "
+        "from rtden.app.main import app; sys.argv = ['rtden', 'doctor']; app()"
+    )
     said = subprocess.run(
         [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
     )

@@ -34,7 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray, Path]:
-    """Return the bundled clean and noisy recordings at the server's rate, and a file of the noisy one."""
+    """Return the bundled clean and noisy recordings at the server's rate, and a file of the noisy
+    one.
+    """
     clean, noisy = (soxr.resample(*_read(name), RATE_HZ) for name in ("clean", "noisy"))
     path = tmp_path_factory.mktemp("speech") / "noisy.wav"
     soundfile.write(path, noisy, RATE_HZ, subtype="PCM_16")
@@ -243,7 +245,9 @@ def tone_level(recording: np.ndarray) -> float:
 def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
     tmp_path: Path, what: str
 ) -> None:
-    """The only sink is unloaded and loaded, or the server stopped and started, without a word to rtden."""
+    """The only sink is unloaded and loaded, or the server stopped and started, without a word to
+    rtden.
+    """
     tone = tmp_path / "tone.wav"
     soundfile.write(
         tone,
@@ -350,7 +354,9 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
 
 
 def settled(process: subprocess.Popen[str]) -> dict[str, object]:
-    """Return the first status after ten seconds without a drop-out or a loss; a null sink that has just been loaded takes some."""
+    """Return the first status after ten seconds without a drop-out or a loss; a null sink that has
+    just been loaded takes some.
+    """
     quiet: list[dict[str, object]] = []
     for _ in range(60):
         status = json.loads(next_line(process, '"state"'))

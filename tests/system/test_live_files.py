@@ -79,7 +79,10 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
     tmp_path: Path, options: list[str]
 ) -> None:
     """The limit on the size of a file makes the write fail for real, as a full disk does."""
-    code = "import resource; from rtden.app.main import app; resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); app()"
+    code = (
+        "import resource; from rtden.app.main import app; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); app()"
+    )
     command = [sys.executable, "-c", code, "live", "--in", str(DATA / "noisy.flac"), *options]
     ended = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,6 @@
-"""bench/peers.py and what it stands on: drivers of denoisers, processes of their own, turns, tables, the picture."""
+"""bench/peers.py and what it stands on: drivers of denoisers, processes of their own, turns,
+tables, the picture.
+"""
 
 from __future__ import annotations
 

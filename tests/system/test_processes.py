@@ -76,8 +76,10 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
     next(found)
     found.close()
     code = (
-        "import os, signal, sys, threading; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_processes as tests\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have made it deaf
+        "import os, signal, sys, threading; from pathlib import Path; "
+        "sys.path.insert(0, sys.argv[1]); import test_processes as tests\n"
+        # A shell may have made it deaf.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "folder = Path(sys.argv[2])\n"
         "def interrupt():\n"
         "    import time\n"
@@ -106,7 +108,8 @@ def test_a_script_that_does_not_guard_its_call_is_told_and_does_not_go_on_for_ev
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from rtden.files.processes import in_processes\nprint(list(in_processes(abs, [1, 2], 2)))\n",
+        "from rtden.files.processes import in_processes\n"
+        "print(list(in_processes(abs, [1, 2], 2)))\n",
         encoding="utf-8",
     )
     ended = subprocess.run(

@@ -1,4 +1,6 @@
-"""Live sound in a real PulseAudio and a real PipeWire: what a user does to the devices meanwhile."""
+"""Live sound in a real PulseAudio and a real PipeWire: what a user does to the devices
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ class Live:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseServer]:
-    """Return a server with the microphone "Blue Yeti", into which somebody speaks, and two outputs."""
+    """Return a server with the microphone "Blue Yeti", into which somebody speaks, and two
+    outputs.
+    """
     folder = tmp_path_factory.mktemp(request.param)
     started: PulseServer
     if request.param == "PulseAudio":
@@ -162,7 +166,9 @@ def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
 def test_the_microphone_stays_the_default_over_a_restart(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
-    """A desktop remembers the choice: the next rtden must not record itself, and must not undo it."""
+    """A desktop remembers the choice: the next rtden must not record itself, and must
+    not undo it.
+    """
     first = live("--out", "virtual-mic")
     server.pactl("set-default-source", "rtden")
     first.stop()
@@ -288,7 +294,8 @@ const [label, done] = arguments;
   const found = known.find(one => one.kind === "audioinput" && one.label === label);
   const audio = {deviceId: {exact: found.deviceId}, ...plain};
   const context = new AudioContext(), levels = [];
-  const source = context.createMediaStreamSource(await navigator.mediaDevices.getUserMedia({audio}));
+  const microphone = await navigator.mediaDevices.getUserMedia({audio});
+  const source = context.createMediaStreamSource(microphone);
   const tap = context.createScriptProcessor(4096, 1, 1);
   tap.onaudioprocess = event => {
     const samples = event.inputBuffer.getChannelData(0);

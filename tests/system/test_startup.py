@@ -1,4 +1,6 @@
-"""What a command costs before it does anything: time, memory, and libraries that it does not use."""
+"""What a command costs before it does anything: time, memory, and libraries that it does
+not use.
+"""
 
 from __future__ import annotations
 

@@ -121,7 +121,8 @@ def hold(server: PulseServer) -> Iterator[Callable[[], subprocess.Popen[str]]]:
 
 
 def level_db(samples: np.ndarray, tone_hz: float, rate_hz: int) -> float:
-    """Return the level of a tone in a signal, relative to full scale of a sine: the median of pieces of 50 ms.
+    """Return the level of a tone in a signal, relative to full scale of a sine: the median of
+    pieces of 50 ms.
 
     Where a busy machine leaves a gap, the pieces beside it are wrong, and the median is not.
     """
@@ -165,7 +166,7 @@ def test_what_rtden_plays_into_it_another_program_records(
         speaker, program = server.record("speaker"), server.record_source(SOURCE_NAME)
         time.sleep(
             3.5
-        )  # until a program records, the sink wakes every two seconds only: the first of them may be lost
+        )  # until a program records, the sink wakes every two seconds: the first may be lost
         from_microphone, from_speaker = program.stop(), speaker.stop()
         rate_hz = int(player.communicate(timeout=20)[0])
     finally:

@@ -462,7 +462,8 @@ def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, tab: str)
         wide = page.driver.execute_script("return document.documentElement.scrollWidth")
         assert wide <= 360
         unnamed = page.driver.execute_script("""
-            return [...document.querySelectorAll('button, input, select, canvas, audio, [role=meter]')]
+            const controls = 'button, input, select, canvas, audio, [role=meter]';
+            return [...document.querySelectorAll(controls)]
               .filter((e) => e.checkVisibility() && !e.textContent.trim() && !e.labels?.length
                 && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby'))
               .map((e) => e.id)""")

@@ -203,7 +203,9 @@ def test_after_a_lost_sink_the_stream_starts_from_its_planned_delay() -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) -> None:
-    """A device that needs more than its blocks say is to have it: there is no cutting without end."""
+    """A device that needs more than its blocks say is to have it: there is no cutting
+    without end.
+    """
     world = World().run(1.0)
     excess = round(0.03 * HZ)
     world.fill += excess

@@ -184,7 +184,9 @@ def test_strength_glides_from_the_denoised_to_the_dry_within_a_step(
 
 
 def test_a_change_of_strength_makes_no_jump() -> None:
-    """A tone that the denoiser takes away fades: nowhere is its step from sample to sample longer than its own."""
+    """A tone that the denoiser takes away fades: nowhere is its step from sample to sample longer
+    than its own.
+    """
     tone = (0.3 * np.sin(2 * np.pi * 500.0 * np.arange(60000) / 22050)).astype(np.float32)
     denoiser, parts = Denoiser(), []
     for at in range(0, len(tone), 441):
@@ -334,7 +336,9 @@ BAD = {
 def test_bad_input_gives_finite_output_and_is_forgotten(
     model: Path, kind: str, noise: np.ndarray
 ) -> None:
-    """1.5 s after it (a second for the floor, the window's 16 columns), the output is what it would have been after silence."""
+    """1.5 s after it (a second for the floor, the window's 16 columns), the output is what it
+    would have been after silence.
+    """
     tail = np.tile(noise, 2)
 
     def after(start: np.ndarray) -> np.ndarray:

@@ -147,7 +147,9 @@ def test_a_missing_portaudio_names_the_package_to_install() -> None:
 
 @pytest.mark.parametrize("kind", ["source", "sink"])
 def test_a_callback_allocates_nothing(kind: str) -> None:
-    """A thousand blocks, some of which run dry or jump: not a kilobyte is ever held beyond what was there before."""
+    """A thousand blocks, some of which run dry or jump: not a kilobyte is ever held beyond what
+    was there before.
+    """
     made = object.__new__(DeviceSource if kind == "source" else DeviceSink)
     made.flagged_blocks, made.rate_hz, made.channels = 0, 48000, 2
     made._ring_channels = 1

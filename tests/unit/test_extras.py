@@ -82,7 +82,10 @@ def test_the_line_is_one_that_pip_takes(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rtden\nVersion: 0.1.0\n")
     (info / "direct_url.json").write_text(json.dumps({"url": REPOSITORY.as_uri(), "dir_info": {}}))
     python = tmp_path / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    code = "import sys; sys.path.append(sys.argv[1]); from rtden.extras import install_command; print(install_command('plot'))"
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); from rtden.extras import install_command; "
+        "print(install_command('plot'))"
+    )
     said = subprocess.run(
         [python, "-c", code, str(REPOSITORY)], capture_output=True, text=True, check=True
     ).stdout

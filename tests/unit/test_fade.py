@@ -61,7 +61,9 @@ def test_a_jump_in_the_sound_is_joined() -> None:
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_no_step_is_louder_than_a_fade(data: st.DataObject) -> None:
-    """Blocks shorter than a fade included; the sound itself is constant between jumps, so every step is the reader's."""
+    """Blocks shorter than a fade included; the sound itself is constant between jumps, so every
+    step is the reader's.
+    """
     ring, smooth = reader()
     level, dry, played = 0.0, True, []
     for _ in range(data.draw(st.integers(1, 30))):

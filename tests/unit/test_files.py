@@ -75,7 +75,10 @@ def rtden_under(
     preparation: str, *arguments: str, **kwargs: object
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line after a Python statement in the same process, such as a limit."""
-    code = f"import resource, signal; {preparation}; from rtden.app.main import app; app(prog_name='rtden')"
+    code = (
+        f"import resource, signal; {preparation}; from rtden.app.main import app; "
+        f"app(prog_name='rtden')"
+    )
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=ENV,
@@ -89,7 +92,10 @@ def rtden_under(
 
 def size_limit(size: int) -> str:
     """Python code that makes every write beyond `size` bytes of a file fail, as on a full disk."""
-    return f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    return (
+        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+    )
 
 
 def assert_one_sentence(run: subprocess.CompletedProcess[str]) -> None:
@@ -381,7 +387,10 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
         for _ in range(600):
             file.write(second)
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rtden.app.main import app; app(prog_name='rtden')"
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from rtden.app.main import app; app(prog_name='rtden')"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, "file", str(tmp_path / "long.wav")],
         env=ENV,

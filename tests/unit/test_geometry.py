@@ -27,7 +27,9 @@ UNITY = {"limit_db": 0.0}
 def test_latency_is_proved_by_an_impulse(
     model: Path, hops_per_step: int, overlap: int | None
 ) -> None:
-    """A player that takes a sample before each one fed, from `latency` zeros on, hears the impulse exactly `latency` later."""
+    """A player that takes a sample before each one fed, from `latency` zeros on, hears the impulse
+    exactly `latency` later.
+    """
     denoiser = Denoiser(
         model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap, phase="warm", **UNITY)
     )

@@ -33,12 +33,15 @@ def test_sound_passes_at_the_delay_that_is_stated_and_nothing_is_lost() -> None:
         "running",
     )
     assert status.latency_ms == pytest.approx(1000.0 * rig.delay_seconds(), abs=1.0)
-    # As planned: what is kept ready is at its highest just after a step, and a step's length lower before it.
+    # As planned: what is kept ready is at its highest just after a step, and a step's length lower
+    # before it.
     assert rig.engine.latency.total_ms - 30 < status.latency_ms < rig.engine.latency.total_ms + 30
 
 
 def test_two_clocks_become_one() -> None:
-    """test_delay.py runs the policy for an hour, `bench/soak.py --hours 6 --no-faults` all of it."""
+    """test_delay.py runs the policy for an hour, `bench/soak.py --hours 6 --no-faults`
+    all of it.
+    """
     ppm = 300.0
     rig = Rig(source_ppm=ppm / 2, sink_ppm=-ppm / 2, buffer_ms=30.0)
     rig.run(10.0)
@@ -144,7 +147,8 @@ def test_a_wished_latency_is_what_one_gets(wish_ms: float) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings, buffer_ms=buffer_ms)
     rig.run(6.0)
     assert rig.engine.latency.total_ms == pytest.approx(wish_ms, abs=2.0)
-    # The plan is for blocks and steps that meet at their worst; at their best a step and a block less will do.
+    # The plan is for blocks and steps that meet at their worst; at their best a step and a block
+    # less will do.
     best_ms = wish_ms - 1000.0 * (settings.hops_per_step * 512 / RATE_HZ + rig.sink.block_seconds)
     assert best_ms - 2.0 < 1000.0 * rig.delay_seconds() < wish_ms + 2.0
 
@@ -165,7 +169,9 @@ def test_live_sound_takes_30_ms_of_the_algorithm_where_a_step_is_one_frame() -> 
 
 @pytest.mark.parametrize("rates", [(16000, 48000), (48000, 16000), (8000, 22050), (44100, 48000)])
 def test_two_rates_take_one_way_down_and_one_up_where_they_allow_it(rates: tuple[int, int]) -> None:
-    """The delay is the planned one, and drift between the clocks is followed at any pair of rates."""
+    """The delay is the planned one, and drift between the clocks is followed at any pair
+    of rates.
+    """
     source_hz, sink_hz = rates
     rig = Rig(source_hz=source_hz, sink_hz=sink_hz, settings=UNITY, sink_ppm=-100.0)
     rig.run(6.0)
@@ -183,7 +189,8 @@ def test_two_rates_take_one_way_down_and_one_up_where_they_allow_it(rates: tuple
 
 
 def test_bypass_mute_and_strength_act_while_running() -> None:
-    # Of a tone of 2 Hz the network leaves next to nothing, by chance a little more or less: the limit says how much is to be heard.
+    # Of a tone of 2 Hz the network leaves next to nothing, by chance a little more or less: the
+    # limit says how much is to be heard.
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=Settings(limit_db=20.0))
     rig.run(4.0)
     engine = rig.engine
@@ -307,7 +314,9 @@ def test_what_a_source_wrote_before_it_ended_is_processed() -> None:
 
 
 class LastMoment(SimulatedDevice):
-    """A source that writes its only block, and ends, at the moment at which it is asked whether it has ended."""
+    """A source that writes its only block, and ends, at the moment at which it is asked whether it
+    has ended.
+    """
 
     @property
     def exhausted(self) -> bool:

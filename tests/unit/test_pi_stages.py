@@ -1,4 +1,6 @@
-"""`bench/pi/stages.py` on this machine alone: it agrees with itself, and notices features and sound that are others."""
+"""`bench/pi/stages.py` on this machine alone: it agrees with itself, and notices features and
+sound that are others.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,10 @@ from rtden.quiet import quiet_stderr
 
 
 def test_c_libraries_are_silenced_inside_and_heard_again_after() -> None:
-    code = "import os\nfrom rtden.quiet import quiet_stderr\nos.write(2, b'before ')\nwith quiet_stderr():\n    os.write(2, b'inside ')\nos.write(2, b'after')\n"
+    code = (
+        "import os\nfrom rtden.quiet import quiet_stderr\nos.write(2, b'before ')\n"
+        "with quiet_stderr():\n    os.write(2, b'inside ')\nos.write(2, b'after')\n"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -52,7 +55,10 @@ def test_threads_that_silence_at_a_time_are_heard_again() -> None:
     "prepared", ["", "from rtden.live.devices import load_portaudio\nload_portaudio()\n"]
 )
 def test_alsa_reports_nothing_once_portaudio_is_loaded(prepared: str) -> None:
-    code = "import ctypes\nctypes.CDLL('libasound.so.2').snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b'no such device', 0, 0)"
+    code = (
+        "import ctypes\nctypes.CDLL('libasound.so.2')"
+        ".snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b'no such device', 0, 0)"
+    )
     heard = subprocess.run(
         [sys.executable, "-c", prepared + code], capture_output=True, text=True, check=True
     ).stderr

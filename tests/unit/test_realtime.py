@@ -29,9 +29,7 @@ def asked(preparation: str = "") -> list[str]:
     ).stdout.split()
 
 
-def test_the_answer_says_whether_the_thread_has_real_time_priority_and_no_other_thread_gets_it() -> (
-    None
-):
+def test_the_thread_has_real_time_priority_if_it_says_so_and_no_other_thread() -> None:
     allowed, has_it, priority, main_is_ordinary = asked()
     assert allowed == has_it
     assert int(priority) == (PRIORITY if allowed == "True" else 0)
@@ -39,7 +37,12 @@ def test_the_answer_says_whether_the_thread_has_real_time_priority_and_no_other_
 
 
 def test_who_may_not_have_it_goes_on_without() -> None:
-    without = "import resource; resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))\nif os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+    without = (
+        "import resource; "
+        "resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))\n"
+        "if os.getuid() == 0: os.setgid(65534); "
+        "os.setuid(65534)\n"
+    )
     assert asked(without) == ["False", "False", "0", "True"]
 
 

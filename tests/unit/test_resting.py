@@ -101,7 +101,9 @@ def test_steps_computed_together_give_the_same_samples_to_the_bit(
     steps: int,
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Speech, a pause in which the network rests, digital silence in the middle of a block, and speech at another strength."""
+    """Speech, a pause in which the network rests, digital silence in the middle of a block, and
+    speech at another strength.
+    """
     signal = np.concatenate(
         [with_a_pause(recordings[1], -85.0), np.zeros(5000, np.float32), recordings[1][:20000]]
     )
@@ -129,7 +131,9 @@ def test_steps_computed_together_give_the_same_samples_to_the_bit(
 def test_after_silence_the_network_remembers_what_it_would_have(
     model: Path, hops_per_step: int, pause_samples: int, recordings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """However long it rested, and whatever it was given at once or had to catch up with: its next answers are the same to the bit."""
+    """However long it rested, and whatever it was given at once or had to catch up with: its next
+    answers are the same to the bit.
+    """
     signal = with_a_pause(recordings[1], -85.0, pause_samples)
     options = Settings(hops_per_step=hops_per_step, iterations=0, phase="warm")
     gains = []

@@ -18,7 +18,9 @@ UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: what comes out should b
 def tones(
     rate_hz: int, *, channels: int = 1, seconds: float = 0.6, top_hz: float = 3000.0
 ) -> np.ndarray:
-    """Sines that fade in and out, other ones in each channel; computed, not resampled, so that any rate has the same sound."""
+    """Sines that fade in and out, other ones in each channel; computed, not resampled, so that any
+    rate has the same sound.
+    """
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     fade = np.sin(np.pi * t / seconds) ** 2
     columns = []
@@ -39,7 +41,9 @@ def run(stream: StreamDenoiser, signal: np.ndarray, sizes: list[int] | None = No
 
 
 def lag_seconds(reference: np.ndarray, signal: np.ndarray, rate_hz: int) -> float:
-    """By how much a signal is late, to a fraction of a sample: the slope of the phase of the cross-spectrum below 600 Hz."""
+    """By how much a signal is late, to a fraction of a sample: the slope of the phase of the
+    cross-spectrum below 600 Hz.
+    """
     hz = np.fft.rfftfreq(len(reference), 1.0 / rate_hz)
     cross = (np.fft.rfft(signal) * np.conj(np.fft.rfft(reference)))[hz < 600.0]
     omega, weight = 2 * np.pi * hz[hz < 600.0], np.abs(cross)
@@ -164,9 +168,7 @@ def test_samples_that_are_not_finite_count_as_silence_and_pass(
     np.testing.assert_allclose(out[at + 2 * window :], intact[at + 2 * window :], rtol=0, atol=1e-5)
 
 
-def test_samples_that_are_not_finite_touch_no_more_than_the_filters_and_a_frame_when_gains_are_one() -> (
-    None
-):
+def test_samples_that_are_not_finite_reach_no_further_than_filters_and_a_frame() -> None:
     rate_hz = 48000
     signal = tones(rate_hz, seconds=1.0)
     at, reach = rate_hz // 2, round(0.02 * rate_hz)

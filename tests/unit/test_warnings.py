@@ -10,7 +10,9 @@ RATE_HZ = 16000
 
 
 def fed(*parts: tuple[float, float]) -> InputWatch:
-    """Return a watch that got noise of so many dBFS for so many seconds, one part after the other."""
+    """Return a watch that got noise of so many dBFS for so many seconds, one part after
+    the other.
+    """
     watch, rng = InputWatch(), np.random.default_rng(0)
     for level_db, seconds in parts:
         for _ in range(round(seconds * 100)):
