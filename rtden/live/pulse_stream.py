@@ -84,7 +84,8 @@ class PulseStream:
         self.connection = Connection()
         self._lib = self.connection.lib
         self._quick = load_quick_libpulse()
-        self._address, self._size, self._calls = c_void_p(), c_size_t(), 0
+        self._address, self._size = c_void_p(), c_size_t()
+        self._calls = self._thread = 0
         self._settled = threading.Event()
         self._callbacks = (
             _STATE(self._on_state),
@@ -227,6 +228,10 @@ class PulseStream:
         self._measure()
 
     def _measure(self) -> None:
+        if self._thread != (thread := threading.get_ident()):
+            # Otherwise Python makes the state of this thread, and unmakes it, at each callback.
+            self._thread = thread
+            ctypes.pythonapi.PyGILState_Ensure()
         self._calls += 1
         if self._calls % MEASURED_CALLS:
             return
