@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import math
 import time
@@ -223,6 +224,9 @@ def _run(
             screen.print(f"choose '{name}' as the microphone in the other program", markup=False)
     with contextlib.suppress(KeyboardInterrupt):
         try:
+            # What lives until the end need not be searched by every garbage collection.
+            gc.collect()
+            gc.freeze()
             engine.start()
             _watch(engine, title, duration, status_seconds, as_json=as_json)
         finally:
