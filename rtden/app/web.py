@@ -13,6 +13,7 @@ from typer import Option
 
 from rtden.app.options import one_sentence, screen
 from rtden.errors import InputError, MissingPackageError, SettingsError
+from rtden.extras import install_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_TOKEN = 16
@@ -52,9 +53,8 @@ def ui(
 
         from rtden.web.server import make_app
     except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"the page needs the package {error.name}: run 'pip install \"rtden[web]\"'."
-        ) from None
+        command = install_command("web")
+        raise MissingPackageError(f"the page needs {error.name}: run {command}.") from None
     if certificate is not None and not certificate.is_file():
         raise InputError(f"there is no file {certificate}.")
     if token is not None and len(token) < SHORTEST_TOKEN:

@@ -103,9 +103,10 @@ def settings_folder() -> Path:
     try:
         from platformdirs import user_config_path
     except ImportError:
-        raise MissingPackageError(
-            "saved choices need the package platformdirs: run 'pip install \"rtden[web]\"'."
-        ) from None
+        from rtden.extras import install_command
+
+        command = install_command("web")
+        raise MissingPackageError(f"saved choices need platformdirs: run {command}.") from None
     return user_config_path("rtden", appauthor=False)
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from rtden import StreamDenoiser, denoise_file
 from rtden.errors import RtdenError
+from rtden.files.audio_file import denoise_file
+from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 BANDS, COLUMNS = 96, 600

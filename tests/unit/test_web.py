@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ pytest.importorskip("httpx")
 
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from typer.testing import CliRunner
 
 from rtden import Settings, denoise_file
+from rtden.app.main import app
+from rtden.app.web import kept_token
 from rtden.errors import SettingsError
 from rtden.live.saved import Choices, load_saved, save, settings_folder
 from rtden.web import jobs
@@ -119,6 +123,44 @@ def test_the_token_opens_by_cookie_and_as_a_bearer(guarded: TestClient) -> None:
     assert guarded.get("/api/live").is_success
     with guarded.websocket_connect("ws://192.168.0.9/api/live/levels") as socket:
         assert socket.receive_json()["on"] is False
+
+
+def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[str]) -> None:
+    token, ending = kept_token()
+    assert ending == f"#token={token}"
+    assert token in capsys.readouterr().out
+    assert kept_token() == (token, "")
+    assert token not in capsys.readouterr().out
+    assert (settings_folder() / "ui-token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--token", "short"], "16 characters"),
+        (["--certificate", "/no/such.pem"], "no file"),
+        (["--host", "203.0.113.1"], "cannot be used"),
+        (["--port", "99999"], "cannot be used"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_sentence(arguments: list[str], words: str) -> None:
+    said = CliRunner().invoke(app, ["ui", "--no-browser", *arguments])
+    assert said.exit_code == 2
+    assert words in said.stderr
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    said = CliRunner().invoke(app, ["ui", "--no-browser"])
+    assert said.exit_code == 2
+    assert "web" in said.stderr
+
+
+def test_the_service_starts_the_page() -> None:
+    command = ["service", "install", "--ui", "--dry-run", "--", "--host", "0.0.0.0"]
+    said = CliRunner().invoke(app, command)
+    assert re.search(r"^ExecStart=.* ui --no-browser --host 0\.0\.0\.0$", said.stdout, re.MULTILINE)
+    assert not (settings_folder() / "ui-token").exists()  # a dry run changes nothing
 
 
 def test_every_answer_forbids_foreign_scripts(guarded: TestClient) -> None:
