@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,13 @@ class _Stream:
     def __init__(
         self, rate_hz: int, channels: int, *, gain: float, options: dict[str, Any]
     ) -> None:
-        self._stream = StreamDenoiser(
-            rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS, **options
+        make = options.get("streams")
+        self._stream = (
+            make(rate_hz, channels)
+            if make
+            else StreamDenoiser(
+                rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS, **options
+            )
         )
         self._gain = np.float32(gain)
         self.noise = NoiseMeter(rate_hz, rate_hz)
@@ -96,6 +102,7 @@ def denoise_file(
     track: int | None = None,
     loudness: float | None = None,
     leave_at: Path | None = None,
+    streams: Callable[[int, int], Any] | None = None,
 ) -> FileReport:
     """Denoise a file into one of the same length, rate, channels, sample format and tags.
 
@@ -120,6 +127,9 @@ def denoise_file(
         Integrated loudness of the result in LUFS (extra "loudness"); the work is done twice.
     leave_at : Path, optional
         Leave what was to become the target here, for a caller that moves it to `target` itself.
+    streams : callable, optional
+        Takes a rate in Hz and a number of channels; returns what to denoise a track with, in
+        place of a :class:`rtden.StreamDenoiser`. Model, settings and full_band then say nothing.
 
     Raises
     ------
@@ -145,7 +155,9 @@ def denoise_file(
         if target == "-":
             write_to = folder / f"standard output{'.raw' if raw else ''}"
         work = _Work(read_from, write_to, force, progress, raw, track, leave_at)
-        options = {"model": model, "settings": settings, "full_band": full_band}
+        options: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
+        if streams is not None:
+            options = {"streams": streams}
         try:
             report = work.run(options, loudness)
         except AudioFileError as error:

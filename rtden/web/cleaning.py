@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from rtden.errors import RtdenError
-from rtden.files.audio_file import denoise_file
+from rtden.files.denoise import BATCH_STEPS, denoise_file
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -30,7 +30,7 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
 FLOOR_DB, RANGE_DB = -110.0, 90.0
 """Power of the darkest shade, and from there to the brightest, in dB."""
-PREVIEW, PICTURE, BATCH_STEPS = "preview.flac", "picture.bin", 64
+PREVIEW, PICTURE = "preview.flac", "picture.bin"
 KEPT = "cleaned-{}.caf".format
 """Name of the denoised sound of each track."""
 PROGRESS_SECONDS = 0.2
@@ -121,7 +121,7 @@ def remix(source: Path, target: Path, strength: float) -> None:
     RtdenError
         As :func:`rtden.denoise_file`.
     """
-    streams: Any = functools.partial(_Mixed, source.parent, strength, itertools.count())
+    streams = functools.partial(_Mixed, source.parent, strength, itertools.count())
     denoise_file(source, target, streams=streams)
 
 
@@ -142,7 +142,7 @@ def main(source: Path, target: Path) -> None:
             tell(progress=round(min(1.0, done / max(total, 1)), 3))
 
     try:
-        streams: Any = functools.partial(_Watched, source.parent, itertools.count())
+        streams = functools.partial(_Watched, source.parent, itertools.count())
         report = denoise_file(source, target, progress=progress, streams=streams)
         _draw(source.parent)
     except RtdenError as error:
