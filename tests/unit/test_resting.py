@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from networks import MadeUpNetwork
 from streams import SAMPLED, by_hops, in_chunks, sampled, whole, with_a_pause
 
 from rtden import Denoiser, Settings
-from rtden.model import load_spec
+from rtden.model import CHANNELS, load_spec
 from rtden.resting import PENDING_STEPS
 
 
@@ -158,3 +159,26 @@ def test_a_recording_that_is_quiet_throughout_is_not_muted(
     speech = recordings[0][:66150] * np.float32(0.99e-4 / np.abs(recordings[0]).max())
     out = whole(Denoiser(), speech)
     assert np.mean(out[30000:] ** 2) > 0.01 * np.mean(speech[30000:] ** 2)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_features_that_are_not_computed_in_digital_silence_are_what_they_would_be(
+    channel: str, recordings: tuple[np.ndarray, np.ndarray]
+) -> None:
+    spec = dataclasses.replace(load_spec(), channels=(channel, "above_mean"))
+    signal = with_a_pause(recordings[1], -np.inf)
+    seen = []
+    for settled_samples in (None, np.inf):
+        columns: list[np.ndarray] = []
+
+        class Recorder(MadeUpNetwork):
+            def infer(self, new: np.ndarray, columns: list[np.ndarray] = columns) -> np.ndarray:
+                columns.append(new.copy())
+                return super().infer(new)
+
+        denoiser = Denoiser(network=Recorder(spec, np.ones_like))
+        denoiser.silence.needed_samples = np.inf
+        denoiser._settled_samples = settled_samples or denoiser._settled_samples
+        denoiser.feed(signal)
+        seen.append(np.stack(columns))
+    assert np.array_equal(*seen)
