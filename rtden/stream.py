@@ -202,7 +202,10 @@ class StreamDenoiser:
         return out
 
     def _denoise(self, low: Array, block: Array) -> Array:
-        out: Array = self._after.feed(self._filtered(low, block))
+        denoised = self._filtered(low, block)
+        if not len(denoised):
+            return denoised
+        out: Array = self._after.feed(denoised)
         if self._bypass is not None:
             out = self._bypass.add(out)
         self.returned_samples += len(out)
@@ -233,6 +236,8 @@ def _advice(block: Array, channels: int) -> str:
 
 def _side_by_side(signals: list[Array]) -> Array:
     """Return signals as columns, (samples, channels); contiguous, as soxr needs it."""
+    if len(signals) == 1:
+        return signals[0][:, None]
     return np.ascontiguousarray(np.stack(signals, axis=1))
 
 
