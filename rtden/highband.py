@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rtden.mel import band_edges_hz
@@ -116,7 +118,10 @@ class BypassPath:
     """
 
     def __init__(self, rate_hz: int, model_hz: int, channels: int) -> None:
-        self._rate_hz, self._model_hz, self._channels = rate_hz, model_hz, channels
+        common, self._channels = math.gcd(rate_hz, model_hz), channels
+        self._period, self._step = rate_hz // common, model_hz // common
+        # For each sample of the input, the newest one at the model's rate.
+        self._course = np.empty(0, np.int64)
         self.reset()
 
     def reset(self) -> None:
@@ -139,11 +144,18 @@ class BypassPath:
         """Return the output: what came through the second resampler and the bypass."""
         samples, start = len(resampled), self._returned_samples
         if samples and len(self._gains):  # the shortest streams have none at the model's rate
-            at = np.arange(start, start + samples) * self._model_hz // self._rate_hz
-            at -= self._gains_from
-            gains = self._gains[np.minimum(at, len(self._gains) - 1)]
-            resampled = resampled + gains * self._input[:samples]
+            periods, first = divmod(start, self._period)
+            if first + samples > len(self._course):
+                length = self._period + first + samples
+                self._course = np.arange(length) * self._step // self._period
+            at = self._course[first : first + samples] + (periods * self._step - self._gains_from)
+            newest = int(at[-1])
+            if newest >= len(self._gains):
+                np.minimum(at, len(self._gains) - 1, out=at)
+            bypassed = self._gains.take(at, axis=0)
+            bypassed *= self._input[:samples]
+            resampled = bypassed + resampled
             self._input = self._input[samples:]
-            self._gains, self._gains_from = self._gains[at[-1] :], self._gains_from + int(at[-1])
+            self._gains, self._gains_from = self._gains[newest:], self._gains_from + newest
         self._returned_samples += samples
         return resampled
