@@ -1,7 +1,8 @@
-"""Simulated sound devices around the real live engine: clocks that drift, blocks that come late, devices that go away.
+"""Simulated sound devices around the real live engine: drift, late blocks, lost devices.
 
-Time is simulated, so that hours pass in minutes. The engine, its rings, resamplers, denoiser, controls and keeper are the
-real ones; only the two threads and the two devices are replaced, by calls in the order in which they would have happened.
+Time is simulated, so that hours pass in minutes. The engine, its rings, resamplers, denoiser,
+controls and reconnection are the real ones. Only the two threads and the two devices are replaced,
+by calls in the order in which they would have happened.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Rig:
         self.now = ends_at
 
     def delay_seconds(self) -> float:
-        """Return how late the sound is at the loudspeakers, found in the sound itself: the phase of the tone over the last second."""
+        """Return the delay at the loudspeakers, by the phase of the tone over the last second."""
         turn = np.exp(-2j * np.pi * TONE_HZ * self._heard_at)
         phase = float(np.angle(np.sum(turn * self._heard) * 1j))
         return (-phase / (2.0 * np.pi * TONE_HZ)) % (1.0 / TONE_HZ)
@@ -167,7 +168,7 @@ class Rig:
 
     def _capture(self) -> float:
         source = self.source
-        # A block that comes late holds what sounded until then; when several are due at once, each comes at once.
+        # A late block contains the sound until then; if several are due, all come at once.
         begins = self.captured_blocks * source.block_seconds
         self.captured_blocks += 1
         if source.running:

@@ -1,4 +1,4 @@
-"""A day of live denoising in minutes: the real engine between simulated devices, with faults at random.
+"""A day of live denoising in minutes: the real engine, simulated devices, random faults.
 
     python bench/soak.py --hours 24 [--seed 1] [--drift-ppm 300] [--no-faults] [--json OUT]
 
@@ -51,7 +51,7 @@ class Span:
 
 
 def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
-    """Return the sums that do not hold for a rig's counts; `inside` bounds what the engine holds."""
+    """Return the sums that do not hold; `inside` bounds the samples inside the engine."""
     said = []
     if counts.captured != counts.skipped + counts.taken + counts.waiting:
         said.append(

@@ -1,4 +1,4 @@
-"""Clean frames on their way to a recogniser: python examples/voice_agent.py < noisy.raw > clean.raw.
+"""Clean frames for a recogniser: python examples/voice_agent.py < noisy.raw > clean.raw.
 
 Sound is 16-bit PCM, 16 kHz, mono, as voice agents exchange it.
 """

@@ -126,12 +126,9 @@ def file(
     from rtden.files.listing import Raw, plan
     from rtden.settings import Settings
 
-    if jobs is not None and jobs < 1:
-        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
-    if jobs is not None and dask is not None:
-        raise SettingsError("the cluster decides on its jobs; give one of --jobs and --dask.")
     if rate is None and raw_format is not None:
         raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
+    _check_jobs(jobs, dask)
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,
@@ -162,6 +159,16 @@ def file(
         _plot(found.pairs, picture, model, single=single, force=force)
     if found.left_out:
         raise typer.Exit(2)
+
+
+def _check_jobs(jobs: int | None, dask: str | None) -> None:
+    """Raise SettingsError unless the number of jobs is one that can be."""
+    from rtden.errors import SettingsError
+
+    if jobs is not None and jobs < 1:
+        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
+    if jobs is not None and dask is not None:
+        raise SettingsError("the cluster decides on its jobs; give one of --jobs and --dask.")
 
 
 def _check_extras(

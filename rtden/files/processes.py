@@ -109,21 +109,23 @@ def _until_one_dies(
                     waiting.popleft()
             except BrokenExecutor:
                 done = set(running)
-            for future in done:
-                task = running.pop(future)
-                if future.done() and future.exception() is None:
-                    yield task, future.result()
-                else:
-                    suspects.append(task)
+            yield from _results({future: running.pop(future) for future in done}, suspects)
             if suspects:
                 break
         if suspects:
             wait(running)
-            for future, task in running.items():
-                if future.exception() is None:
-                    yield task, future.result()
-                else:
-                    suspects.append(task)
+            yield from _results(running, suspects)
+
+
+def _results(
+    futures: dict[Future[Result], Task], suspects: list[Task]
+) -> Generator[tuple[Task, Result], None, None]:
+    """Yield tasks and their results; put those without a result into `suspects`."""
+    for future, task in futures.items():
+        if future.done() and future.exception() is None:
+            yield task, future.result()
+        else:
+            suspects.append(task)
 
 
 @contextmanager

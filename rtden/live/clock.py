@@ -47,7 +47,7 @@ class DriftControl:
             self.held_seconds += seconds
 
     def update(self, delay_seconds: float, elapsed_seconds: float) -> None:
-        """Take the delay and the time since the last call; `ppm` is then how much faster to play."""
+        """Take the delay and the time since the last call; `ppm` is how much faster to play."""
         if self._seen_seconds == 0.0:
             self._smoothed_seconds = delay_seconds
         self._seen_seconds += elapsed_seconds
@@ -99,7 +99,7 @@ class BufferControl:
             )
 
     def shrink(self, spare_seconds: float, elapsed_seconds: float) -> float:
-        """Return by how much the delay should fall now, from the lowest fill since the last call."""
+        """Return by how much the delay should fall, from the lowest fill since the last call."""
         self._quiet_seconds = (
             self._quiet_seconds + elapsed_seconds if spare_seconds >= SPARE_SECONDS else 0.0
         )

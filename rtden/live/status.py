@@ -70,7 +70,7 @@ class LiveStatus:
         return self.flagged_blocks + self.dropouts
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields and `xruns` for JSON; unknown figures and levels of silence are None."""
+        """Return all fields and `xruns` for JSON; unknown figures and silence are None."""
         return _plain({**dataclasses.asdict(self), "xruns": self.xruns})
 
 
