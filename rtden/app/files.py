@@ -44,7 +44,8 @@ def file(
     sources: Annotated[
         list[str],
         Argument(
-            help="Sound and video files, and folders of them; '-' is standard input.",
+            help="Sound and video files, and folders of them; '-' is standard input, read to its "
+            "end first (block by block: rtden pipe).",
             show_default=False,
         ),
     ],

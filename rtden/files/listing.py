@@ -78,6 +78,7 @@ RAW_FORMATS = {
     "alaw": ("ALAW", "FILE"), "gsm": ("GSM610", "FILE"), "vox": ("VOX_ADPCM", "FILE"),
 }  # fmt: skip
 """FFmpeg's names of headerless sample formats, and libsndfile's."""
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 RAW_SUFFIXES = frozenset((".raw", ".pcm"))
 
 
@@ -118,8 +119,10 @@ def has_av() -> bool:
 
 def is_stream(name: str) -> bool:
     """Return whether a name is standard input, a pipe or a device: read once, front to back."""
-    return name == "-" or (
-        os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
+    return (
+        name.startswith(("/dev/", "/proc/self/fd/"))
+        or name == "-"
+        or (os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name))
     )
 
 
@@ -196,6 +199,7 @@ def plan(sources: list[str], output: str | None) -> Plan:
     """
     if not all(source.strip() for source in sources):
         raise AudioFileError("one of the names given is empty; name a file, a folder, or '-'.")
+    output = "-" if output in STANDARD_OUTPUT else output
     found = Plan()
     many = len(sources) > 1 or any(map(os.path.isdir, sources))
     into_folder = _is_folder(output, many)

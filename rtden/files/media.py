@@ -344,9 +344,9 @@ def _start(
     What the container does not take is left out, the least important kind of stream first.
     """
     muxer = MUXERS[suffix]
-    kinds = ("data", "attachment", "subtitle", "video")
+    kinds = ("data", "attachment", "subtitle")
     error: Exception | None = None
-    for dropped in range(len(kinds)):
+    for dropped in range(len(kinds) + 1):
         skipped = {*kinds[:dropped]}
         options = _muxer_options(container, muxer, suffix, tracks[0].codec_context.sample_rate)
         out = av.open(str(partial), "w", format=muxer.name, options=options)
@@ -435,7 +435,10 @@ def _add_streams(
             target = _add_encoder(out, stream, muxer, notes, same)
             metadata = {k: v for k, v in metadata.items() if not k.upper().startswith(STALE)}
         else:
-            target = out.add_stream_from_template(stream)
+            try:
+                target = out.add_stream_from_template(stream)
+            except ValueError:  # FFmpeg has no encoder of that codec, and needs none
+                target = out.add_stream_from_template(stream, opaque=True)
             if family and stream.codec_context:
                 target.codec_context.codec_tag = stream.codec_context.codec_tag
         target.metadata.update(metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rtden.files.containers import (
     PIPE_SLACK,
     Chunks,
     Window,
+    id3_size,
     mp3_held,
     ogg_links,
     read_chunks,
@@ -30,6 +32,8 @@ from rtden.types import Array
 
 PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
 """Codecs whose bits a second are a choice, by libsndfile's names."""
+EMPTY_BYTES = 16384
+"""A file that is longer holds sound, whatever its header says."""
 Blocks = Callable[[int], Iterator[Array]]
 
 
@@ -94,6 +98,8 @@ def open_sndfile(
             raise AudioFileError(sentence) from None
         return None
     first = reader.first
+    if not first.frames and size > EMPTY_BYTES:  # a CAF from a pipe, for instance
+        return None
     return Recording(
         path,
         first.samplerate,
@@ -127,7 +133,9 @@ def _layout(path: Path, file: BinaryIO, head: bytes, size: int, notes: list[str]
         if not ended:
             notes.append("its last page is missing; it was cut off, or is still being written")
         return _Layout(parts)
-    if _is_mp3(head, path.suffix.lower()):
+    if head[:4] == b"fLaC":
+        return _Layout(_flac_parts(file, size))
+    if _is_mpeg(file):
         held = mp3_held(file)
         if held is not None and held < 1.0:
             raise truncated(path, held)
@@ -138,9 +146,20 @@ def _layout(path: Path, file: BinaryIO, head: bytes, size: int, notes: list[str]
     return _mended_wav(path, file, chunks, size, notes) or whole
 
 
-def _is_mp3(head: bytes, suffix: str) -> bool:
-    frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2
-    return frame or (head[:3] == b"ID3" and suffix not in (".flac", ".aac", ".wav", ".tta"))
+def _is_mpeg(file: BinaryIO) -> bool:
+    """Return whether a file begins with a frame of MPEG audio, layer I to III, behind ID3 tags."""
+    file.seek(id3_size(file))
+    head = file.read(2)
+    return len(head) == 2 and head[0] == 0xFF and head[1] >= 0xE0 and bool(head[1] & 6)
+
+
+def _flac_parts(file: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Return the byte ranges of FLAC streams that were joined to one file."""
+    starts = [0]
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while (at := content.find(b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0:
+            starts.append(at)
+    return list(zip(starts, [*starts[1:], size], strict=True))
 
 
 def _bit_rate(file: soundfile.SoundFile, size: int, head: bytes) -> float:
@@ -164,6 +183,10 @@ def _mended_wav(
     AudioFileError
         If the file ends before its sound does.
     """
+    if any(chunk.name in (b"RIFF", b"RF64") for chunk in chunks.found):
+        raise AudioFileError(
+            f"{path} is several WAVs in one file; split them, or join them by sox."
+        )
     sound, form = chunks.sound, wav_format(file, chunks)
     if sound is None or form is None:
         return None
