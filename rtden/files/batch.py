@@ -29,7 +29,7 @@ from rtden.files.atomic import check_target, make_folder
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.cluster import connect, on_cluster
 from rtden.files.denoise import FileReport, denoise_file
-from rtden.files.manifest import Entry, Manifest, key_of, sha256_of
+from rtden.files.manifest import MANIFEST, Entry, Manifest, key_of, sha256_of
 from rtden.files.processes import cores, in_processes
 from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings
@@ -133,6 +133,10 @@ def denoise_files(
     name = str(model) if model in list_models() else os.path.abspath(path)
     options = {"settings": Settings(), "full_band": True, **options}
     asked = Job("", "", "", name, load_spec(path).sha256, options)
+    tops = {*map(Path, folders), *(Path(target).parent for _, target in pairs)}
+    if dry_run and not any((top / MANIFEST).exists() for top in tops):
+        yield from (Outcome(*pair, "planned") for pair in pairs)
+        return
     with ExitStack() as opened:
         # A wrong address is to be known before anything is written.
         client = opened.enter_context(connect(dask)) if dask is not None else None

@@ -13,7 +13,6 @@ import soundfile
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, reason_of, write_errors
 from rtden.files.containers import mp3_held
-from rtden.files.listing import SUFFIXES
 from rtden.files.sndfile import PERCEPTUAL, Recording
 from rtden.types import Array
 
@@ -25,7 +24,6 @@ COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
-WRITABLE = ", ".join(sorted(SUFFIXES))
 
 
 @contextmanager
@@ -160,7 +158,10 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
     ):
         wanted = own or "WAV"
     if wanted not in soundfile.available_formats():
-        raise AudioFileError(f"rtden cannot write {path.suffix} files; choose one of {WRITABLE}.")
+        raise AudioFileError(
+            f"{path} cannot be written, for nothing writes {path.suffix} files; choose another "
+            "format, for instance .wav, .flac, .mp3, .opus, .m4a, .mp4 or .mkv."
+        )
     if recording is None:
         return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
     if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):

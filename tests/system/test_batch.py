@@ -796,3 +796,22 @@ def test_the_bundled_recording_comes_out_as_ever(folder: Path) -> None:
     for name in ("noisy.flac", "clean.flac"):
         denoise_file(DATA / name, name)
         assert sha256_of(name) == sha256_of(f"out/{name}")
+
+
+def test_results_that_die_with_their_workers_before_they_are_fetched_are_made_again(
+    folder: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, killed = dask_cluster._result, []
+
+    def kill_first(client: Any, future: Any) -> Any:
+        if not killed:
+            killed.extend(worker.pid for worker in cluster.workers.values())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        return fetch(client, future)
+
+    monkeypatch.setattr(dask_cluster, "_result", kill_first)
+    pairs = plan(["in"], "out")
+    outcomes = list(denoise_files(pairs, ["out"], dask=cluster.scheduler_address))
+    assert len(killed) == 2
+    assert sorted(outcome.state for outcome in outcomes) == ["denoised"] * 4
