@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from rtden.app.options import (
     one_sentence,
     screen,
 )
+
+DEFAULT_RECIPE = "rtden"
 
 
 @one_sentence
@@ -50,30 +53,57 @@ def train(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Training steps.", show_default="12000, or 600 from a model"),
+        typer.Option(
+            "--steps", help="Training steps.", show_default="the recipe's, or 600 from a model"
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            help="End after this time, even before all steps; the learning rate falls over it.",
+            show_default="no limit",
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", help="Highest learning rate.", show_default="0.0015, or 0.0003"
+            "--learning-rate",
+            help="Highest learning rate.",
+            show_default="the recipe's, or 0.0003 from a model",
         ),
     ] = None,
-    mixtures: Annotated[int, typer.Option("--mixtures", help="Mixtures of 4 seconds a step.")] = 16,
-    patience: Annotated[
-        int,
-        typer.Option("--patience", help="Stop after this many validations without a better one."),
-    ] = 8,
-    iterations: Annotated[
-        int,
+    mixtures: Annotated[
+        int | None,
         typer.Option(
-            "--iterations", help="Griffin-Lim iterations in the path that is trained through."
+            "--mixtures", help="Mixtures of 4 seconds a step.", show_default="the recipe's"
         ),
-    ] = 0,
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            help="Stop after this many validations without a better one.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--iterations", help="Griffin-Lim iterations in training.", show_default="the recipe's"
+        ),
+    ] = None,
     precision: Annotated[
-        str,
-        typer.Option("--precision", help="float32, or mixed_bfloat16 where the processor has it."),
-    ] = "float32",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")] = 0,
+        str | None,
+        typer.Option(
+            "--precision",
+            help="float32, or mixed_bfloat16 where the processor has it.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -84,9 +114,10 @@ def train(
         str,
         typer.Option(
             "--recipe",
-            help="'rtden', or 'seed': the notebook from which rtden grew, on --recordings.",
+            help="Settings: 'rtden', the path of a JSON file of your own, or 'seed', the notebook "
+            "from which rtden grew, on --recordings.",
         ),
-    ] = "rtden",
+    ] = DEFAULT_RECIPE,
     recordings: Annotated[
         Path | None,
         typer.Option("--recordings", help="Folder of spoken digits, for --recipe seed."),
@@ -97,43 +128,36 @@ def train(
     from rtden.errors import SettingsError
     from rtden.training import require_packages
 
-    if recipe not in ("rtden", "seed"):
-        raise SettingsError(f"there is no recipe '{recipe}'; choose rtden or seed.")
     if recipe == "seed":
         if recordings is None or speech or noise or start:
             raise SettingsError(
                 "--recipe seed takes --recordings FOLDER and no --speech, --noise or --from."
             )
-        _reproduce_notebook(recordings, out or Path("notebook-run"), seed)
+        _reproduce_notebook(recordings, out or Path("notebook-run"), seed or 0)
         return
     if speech is None or noise is None:
         raise SettingsError(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
     require_packages()
-    from rtden.training.recipe import Recipe
-    from rtden.training.run import train_model
+    from rtden.training.run import load_recipe, train_model
 
-    begun = start is not None
-    settings = Recipe(
-        steps=(600 if begun else Recipe.steps) if steps is None else steps,
-        learning_rate=(3e-4 if begun else Recipe.learning_rate)
-        if learning_rate is None
-        else learning_rate,
-        validate_every=max(
-            1,
-            min(100 if begun else Recipe.validate_every, Recipe.steps if steps is None else steps),
-        ),
-        mixtures=mixtures,
-        patience=patience,
-        iterations=iterations,
-        precision=precision,
-        seed=seed,
-    )
+    chosen = {
+        "steps": steps,
+        "hours": hours,
+        "learning_rate": learning_rate,
+        "mixtures": mixtures,
+        "patience": patience,
+        "iterations": iterations,
+        "precision": precision,
+        "seed": seed,
+    }
+    fine_tunes = start is not None and recipe == DEFAULT_RECIPE
+    settings = _settings(load_recipe(recipe), chosen, fine_tunes=fine_tunes)
     target = out or Path("my-model.tflite")
     sources = _read_sources(data)
     try:
-        with _training_progress() as report:
+        with _training_progress() as (report, stage):
             made = train_model(
                 target,
                 speech=speech,
@@ -144,6 +168,7 @@ def train(
                 data=sources,
                 force=force,
                 report=report,
+                stage=stage,
             )
     except KeyboardInterrupt:
         messages.print(
@@ -152,6 +177,20 @@ def train(
         )
         raise typer.Exit(INTERRUPTED) from None
     _print_made(made)
+
+
+def _settings(recipe: Any, chosen: dict[str, Any], *, fine_tunes: bool) -> Any:
+    """Return a recipe with the given options; to fine-tune a model, a short and gentle run."""
+    if fine_tunes:
+        chosen = {
+            **chosen,
+            "steps": 600 if chosen["steps"] is None else chosen["steps"],
+            "learning_rate": 3e-4 if chosen["learning_rate"] is None else chosen["learning_rate"],
+        }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    steps = given.get("steps", recipe.steps)
+    every = max(1, min(100 if fine_tunes else recipe.validate_every, steps))
+    return dataclasses.replace(recipe, validate_every=every, **given)
 
 
 @one_sentence
@@ -190,7 +229,8 @@ def export(
     require_packages()
     from rtden.training.run import export_run
 
-    made = export_run(work, out, data=sources, force=force)
+    with _training_progress() as (_, stage):
+        made = export_run(work, out, data=sources, force=force, stage=stage)
     _print_made(made)
     if pairs is not None:
         result = scores.evaluate(pairs, [str(out), str(made.float_path)])
@@ -214,8 +254,11 @@ def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
 
 
 @contextlib.contextmanager
-def _training_progress() -> Iterator[Callable[[Any], None]]:
-    """Show where a training is: a bar on a terminal, a line for each validation elsewhere."""
+def _training_progress() -> Iterator[tuple[Callable[[Any], None], Callable[[str, int, int], None]]]:
+    """Show the progress of a training: a bar on a terminal, elsewhere a line for each validation.
+
+    It yields two functions: one to call after each step, one for the work before and after them.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -231,7 +274,10 @@ def _training_progress() -> Iterator[Callable[[Any], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("reading the recordings", total=None)
+        task = bar.add_task("preparing", total=None)
+
+        def stage(name: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=name)
 
         def report(progress: Any) -> None:
             best = (
@@ -250,7 +296,7 @@ def _training_progress() -> Iterator[Callable[[Any], None]]:
                     f"step {progress.step}: validation loss {progress.validation_loss:.5f}{best}"
                 )
 
-        yield report
+        yield report, stage
 
 
 def _print_made(made: Any) -> None:
@@ -262,7 +308,7 @@ def _print_made(made: Any) -> None:
         f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
     )
     screen.print(
-        f"int8 against float: shares differ by {made.parity['share_difference_mean']:.3f} on average"
+        f"int8 against float: masks differ by {made.parity['share_difference_mean']:.3f} on average"
     )
 
 
@@ -270,7 +316,7 @@ def _reproduce_notebook(recordings: Path, out: Path, seed: int) -> None:
     from rtden.training import require_packages
 
     require_packages()
-    from rtden.training.notebook import reproduce
+    from rtden.training.seed_notebook import reproduce
 
     found = reproduce(recordings, out, seed=seed)
     screen.print(

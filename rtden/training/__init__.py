@@ -1,9 +1,10 @@
-"""Training and export of networks: the only part of rtden that imports tensorflow (extra ``train``).
+"""Training and export of networks: the only part that imports tensorflow (extra ``train``).
 
-In the order of the work: `corpus` decodes recordings, `mixing` makes noisy mixtures of them, `batches` what a network sees,
-`network` and `losses` (`loudness`, `intelligibility`, `opinion`) say what is trained and towards what, `recipe` trains,
-`export` quantises, `run` does it all and refuses a model that is worse than its start. `notebook` is the recipe from which
-rtden grew.
+In the order of the work: `corpus` decodes recordings; `sources`, `synthesis`, `codecs` and `mixing`
+make noisy mixtures of them; `batches` computes features; `network` is trained through `signal_path`
+and `loss` (`pesq_loss`, `stoi_loss`, `dnsmos_loss`) by `trainer`, as a `recipe` says, with
+`checkpoint`; `export` quantises; `run` does it all and refuses a model that is worse than its
+start. `seed_notebook` is the recipe from which rtden grew.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Mixtures to what a network is trained on, drawn ahead in processes of their own."""
+"""Batches for training, computed ahead in worker processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -14,77 +14,114 @@ from rtden.mel import MelFeatures
 from rtden.model import ModelSpec
 from rtden.spectral import power, stft, window_pair
 from rtden.training.corpus import Clips
-from rtden.training.mixing import Mixer, Mixture, active_rms
+from rtden.training.mixing import Mixer, Mixture
+from rtden.training.synthesis import active_rms
 from rtden.types import Array
+
+LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.5
+"""Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
+LONGEST_CHANCE = 0.25
+"""Share of mixtures with the longest overlap, that of files. The rest lies between the two."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Mixtures for one training step.
 
-    features : (mixtures, n_mels, columns, channels), what the network sees; every mixture begins as a stream does.
-    noisy, clean : (mixtures, columns * hop), relative to the speech's level, preceded by the silence that precedes a stream,
-    so that frame t begins at sample t * frame_hop and the loss does not weigh loud recordings more.
-    heard : (mixtures, bins), one up to the frequency to which the speech reaches, zero above: what a recording cannot hold
-    says nothing about what the network should do there.
+    features : (mixtures, n_mels, columns, channels), the network's input; every mixture begins
+    like a stream.
+    noisy, clean : (mixtures, columns * hop), relative to the level of the speech, preceded by the
+    silence that precedes a stream, so that frame t begins at sample t * frame_hop.
+    valid_bins : (mixtures, bins), one up to the frequency to which the speech reaches, zero above:
+    the loss ignores bins in which the recording has no content.
+    analysis : (mixtures, n_fft), the windows under which the features were computed.
+    synthesis : (mixtures, frames_per_column, n_fft), the windows of the inversion for each frame
+    of a column; zero for frames that are not inverted.
     """
 
     features: Array
     noisy: Array
     clean: Array
-    heard: Array
+    valid_bins: Array
+    analysis: Array
+    synthesis: Array
 
     def target(self) -> dict[str, Array]:
-        """Return what the loss compares with."""
-        return {"noisy": self.noisy, "clean": self.clean, "heard": self.heard}
+        """Return the arguments of the loss."""
+        names = ("noisy", "clean", "valid_bins", "analysis", "synthesis")
+        return {name: getattr(self, name) for name in names}
 
 
 def mixture_samples(spec: ModelSpec, seconds: float) -> int:
     """Return the length of mixtures of about `seconds` that fill whole columns."""
-    return max(spec.frames, round(seconds * spec.rate_hz / spec.hop)) * spec.hop - (
-        spec.n_fft - spec.frame_hop
-    )
+    columns = max(spec.frames, round(seconds * spec.rate_hz / spec.hop))
+    return columns * spec.hop - (spec.n_fft - spec.frame_hop)
 
 
-def to_batch(mixtures: list[Mixture], spec: ModelSpec) -> Batch:
-    """Frame mixtures and compute their features, as the Denoiser does in use."""
+def to_batch(
+    mixtures: list[Mixture], spec: ModelSpec, overlaps: Sequence[int] | None = None
+) -> Batch:
+    """Frame mixtures and compute their features, as the Denoiser does.
+
+    `overlaps` are the frames' overlaps of each mixture in samples; the longest if None.
+    """
+    longest = spec.n_fft - spec.hop
+    pairs = [windows(spec, overlap) for overlap in overlaps or [longest] * len(mixtures)]
+    analysis, synthesis = (np.stack(each) for each in zip(*pairs, strict=True))
     lead_in = tail = spec.n_fft - spec.frame_hop
     noisy = np.stack([np.pad(m.noisy, (lead_in, tail)) for m in mixtures])
-    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)[
-        :, :: spec.frame_hop
-    ]
-    window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
-    frames_power = power(stft(frames[:, : (noisy.shape[1] - tail) // spec.frame_hop], window))
+    frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)
+    frames = frames[:, :: spec.frame_hop][:, : (noisy.shape[1] - tail) // spec.frame_hop]
+    frames_power = power(stft(frames, analysis[:, None]))
     features = MelFeatures(spec, streams=(len(mixtures),))
-    x = np.stack(
-        [features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])], axis=2
-    )
+    columns = [features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])]
+    x = np.stack(columns, axis=2)
     x = x.reshape(*x.shape[:2], -1, spec.input_channels)
 
     level = np.array([reference_level(m) for m in mixtures], np.float32)[:, None]
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
-    return Batch(
-        x,
-        noisy[:, : clean.shape[1]] / level,
-        clean / level,
-        np.stack([heard_bins(m, spec) for m in mixtures]),
-    )
+    valid = np.stack([valid_bins(m, spec) for m in mixtures])
+    noisy = noisy[:, : clean.shape[1]]
+    return Batch(x, noisy / level, clean / level, valid, analysis, synthesis)
 
 
-def heard_bins(mixture: Mixture, spec: ModelSpec) -> Array:
-    """Return one for the bins up to the frequency to which the speech reaches, zero above, shape (n_fft // 2 + 1,)."""
+def windows(spec: ModelSpec, overlap: int) -> tuple[Array, Array]:
+    """Return the analysis window, (n_fft,), and synthesis windows, (frames_per_column, n_fft).
+
+    With a short overlap, the Denoiser inverts only the newest frame of each column.
+    """
+    longest = overlap == spec.n_fft - spec.hop
+    hop = spec.frame_hop if longest else spec.hop
+    analysis, synthesis = window_pair(spec.n_fft, hop, overlap)
+    every = np.zeros((spec.frames_per_column, spec.n_fft), np.float32)
+    every[0 if longest else -1 :] = synthesis
+    return analysis, every
+
+
+def draw_overlaps(spec: ModelSpec, count: int, rng: np.random.Generator) -> list[int]:
+    """Return random overlaps for one network that serves live sound and files."""
+    longest = spec.n_fft - spec.hop
+    shortest = min(LIVE_OVERLAP_SAMPLES, longest)
+    kinds = rng.random(count)
+    between = rng.integers(shortest, longest + 1, count)
+    live, whole = kinds < LIVE_CHANCE, kinds >= 1.0 - LONGEST_CHANCE
+    return [int(n) for n in np.where(live, shortest, np.where(whole, longest, between))]
+
+
+def valid_bins(mixture: Mixture, spec: ModelSpec) -> Array:
+    """Return one for the bins up to the end of the speech's band, zero above."""
     bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
     return (mixture.bandwidth_hz * 0.97 > bins_hz).astype(np.float32)
 
 
 def reference_level(mixture: Mixture) -> float:
-    """Return the level of the speech, or of everything where there is next to no speech to compare with."""
+    """Return the level of the speech; of the whole mixture where there is next to no speech."""
     speech, everything = active_rms(mixture.clean), active_rms(mixture.noisy)
     return max(speech if speech > 0.2 * everything else everything, 1e-7)
 
 
 class BatchSource:
-    """Batch number n of a seed, always the same, whichever was asked for before.
+    """Returns batch number n of a seed, which does not depend on the batches drawn before.
 
     Parameters
     ----------
@@ -114,10 +151,12 @@ class BatchSource:
 
     def __call__(self, number: int) -> Batch:
         """Return one batch."""
-        return to_batch(self.mixtures(number), self._spec)
+        mixtures = self.mixtures(number)
+        rng = np.random.default_rng((self._seed, number, 1))
+        return to_batch(mixtures, self._spec, draw_overlaps(self._spec, len(mixtures), rng))
 
     def mixtures(self, number: int) -> list[Mixture]:
-        """Return what one batch is made of."""
+        """Return the mixtures of one batch."""
         rng = np.random.default_rng((self._seed, number))
         return [self._mixer.draw(rng) for _ in range(self._mixtures)]
 
@@ -126,7 +165,7 @@ _source: BatchSource | None = None
 
 
 def _adopt(source: BatchSource) -> None:
-    global _source  # noqa: PLW0603 - what a worker process is for
+    global _source  # noqa: PLW0603 - one source for each worker process
     _source = source
 
 
@@ -135,9 +174,11 @@ def _draw(number: int) -> Batch:
     return _source(number)
 
 
-def draw_ahead(source: BatchSource, numbers: range, *, workers: int = 1) -> Iterator[Batch]:
-    """Yield batches in order, drawn by other processes while the caller uses those before."""
-    # A forked process would inherit the threads of the network's library; a spawned one starts clean.
+def draw_ahead(
+    source: BatchSource, numbers: range, *, workers: int = 1
+) -> Generator[Batch, None, None]:
+    """Yield batches in order, computed ahead by other processes."""
+    # A forked process would inherit the threads of the network's library.
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),

@@ -1,13 +1,13 @@
-"""Folders of recordings, decoded once into one memory-mapped array each, and split by speaker or by recording."""
+"""Folders of recordings, decoded once into a memory-mapped array, split by speaker or recording."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,23 @@ from rtden.types import Array
 
 _LOGGER = logging.getLogger(__name__)
 
+StageReport = Callable[[str, int, int], None]
+"""Called with the name of a stage, the number of finished items and the number of all items."""
+
 VALIDATION_SHARE = 0.1
 """Share of the speakers, and of the noise recordings, that is kept for validation."""
 
 SPEEDS = (0.9, 1.38)
-"""Range of speeds of the further copies of speech. 1.38 lifts speech recorded at 16 kHz to the top of a spectrum of 22 050 Hz."""
+"""Range of speeds of the further copies of speech. A speed of 1.38 moves the upper limit of speech
+recorded at 16 kHz, 8 kHz, to 11 kHz."""
 
 
 @dataclass(frozen=True)
 class Clips:
     """Recordings of one folder, end to end in one memory-mapped array.
 
-    `group` is what must not be split between training and validation: a speaker's folder for speech, a recording for noise.
+    `group` must not be split between training and validation: a speaker's folder for speech, the
+    path of a recording for noise. Its first folder is the recording's category.
     """
 
     samples: NDArray[np.int16]
@@ -42,12 +47,10 @@ class Clips:
     group: NDArray[np.str_]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand a mapped file to another process by its name, not by its content."""
+        """Pass a mapped file to another process by its name, not by its content."""
         samples: Any = self.samples
-        return {
-            **self.__dict__,
-            "samples": Path(str(samples.filename)) if isinstance(samples, np.memmap) else samples,
-        }
+        mapped = isinstance(samples, np.memmap)
+        return {**self.__dict__, "samples": Path(str(samples.filename)) if mapped else samples}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state["samples"], Path):
@@ -65,7 +68,9 @@ class Clips:
         )
 
     def split(self) -> tuple[Clips, Clips]:
-        """Return a training and a validation part that share no group; the same split for the same folder, always.
+        """Return a training and a validation part that share no group.
+
+        The same folder always gives the same split.
 
         Raises
         ------
@@ -75,18 +80,24 @@ class Clips:
         names = np.unique(self.group)
         if len(names) < 2:
             raise AudioFileError(
-                f"'{names[0]}' is the only speaker or recording, and one more is needed to judge the training by; add another."
+                f"'{names[0]}' is the only speaker or recording, and validation needs one more; "
+                "add another."
             )
         validation = np.array([_unit_hash(name) < VALIDATION_SHARE for name in self.group])
-        if validation.all() or not validation.any():  # too few groups to give any away by chance
+        if validation.all() or not validation.any():  # too few groups for a random split
             validation = self.group == names[0]
         return self.select(~validation), self.select(validation)
+
+    def categories(self) -> NDArray[np.str_]:
+        """Return the category of each recording: the first folder of its group."""
+        return np.array([name.split("/")[0] for name in self.group])
 
     def excerpt(self, index: int, samples: int, rng: np.random.Generator) -> Array:
         """Return up to `samples` samples from a random place of a recording."""
         length = int(self.length[index])
         offset = int(self.start[index]) + int(rng.integers(0, max(1, length - samples + 1)))
-        return self.samples[offset : offset + min(samples, length)].astype(np.float32) / 32768.0
+        excerpt = self.samples[offset : offset + min(samples, length)]
+        return excerpt.astype(np.float32) / 32768.0
 
 
 def load_clips(
@@ -96,88 +107,69 @@ def load_clips(
     rate_hz: int,
     group_depth: int | None,
     copies: int = 0,
+    leave_out: Iterable[str] = (),
     seed: int = 0,
+    report: StageReport | None = None,
 ) -> Clips:
-    """Decode and resample every recording under a folder, once; later calls map the cached result.
+    """Decode and resample every recording under a folder once; later calls map the cached result.
 
     Parameters
     ----------
     group_depth : int or None
-        How many leading folders of a recording's path name its group; a recording outside any folder, and every recording
-        if None, is a group of its own.
+        Number of leading folders of a recording's path that name its group. A recording outside any
+        folder is a group of its own; if None, every recording is.
     copies : int
-        Further copies of every recording, each at a speed of its own from :data:`SPEEDS`. Speech recorded at 16 kHz gains
-        content above 8 kHz that way, and voices vary more.
+        Further copies of every recording, each at a random speed from :data:`SPEEDS`. They give
+        speech recorded at 16 kHz content above 8 kHz, and more varied voices.
+    leave_out : iterable of str
+        Names of folders directly below `folder` that are skipped.
+    report : callable, optional
+        Called after each decoded recording.
 
     Raises
     ------
     AudioFileError
         If the folder holds no recording, or one that cannot be read.
     """
-    suffixes = {*soundfile.available_formats(), "OPUS", "OGA"}
-    paths = sorted(p for p in folder.rglob("*") if p.suffix[1:].upper() in suffixes and p.is_file())
-    if not paths:
-        raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
-    key = hashlib.sha256(
-        repr(
-            (
-                rate_hz,
-                copies,
-                SPEEDS,
-                seed,
-                group_depth,
-                [(str(p.relative_to(folder)), p.stat().st_size) for p in paths],
-            )
-        ).encode()
-    )
+    paths = _recordings(folder, set(leave_out))
+    named = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
+    speeds_key = (copies, SPEEDS, seed) if copies else ()
+    key = hashlib.sha256(repr((rate_hz, speeds_key, group_depth, named)).encode())
     stem = cache / f"{folder.name}-{key.hexdigest()[:12]}"
     index_path, samples_path = stem.with_suffix(".index.npz"), stem.with_suffix(".npy")
     if not index_path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(seed)
-        speeds = np.concatenate(
-            [np.ones((len(paths), 1)), rng.uniform(*SPEEDS, (len(paths), copies))], axis=1
-        )
-        with ProcessPoolExecutor() as pool:
-            decoded = [
-                copy
-                for some in pool.map(partial(_decode, rate_hz=rate_hz), paths, speeds, chunksize=16)
-                for copy in some
-            ]
+        further = np.random.default_rng(seed).uniform(*SPEEDS, (len(paths), copies))
+        speeds = np.concatenate([np.ones((len(paths), 1)), further], axis=1)
+        decoded = _decode_all(folder, paths, speeds, rate_hz, report)
         lengths = np.array([len(samples) for samples, _ in decoded], np.int64)
-        # Written beside and renamed: an interrupt leaves no half corpus that looks like a whole one.
+        # Renamed when complete: an interrupt leaves no half corpus that looks like a whole one.
         partial_path = samples_path.with_suffix(".partial.npy")
         np.save(partial_path, np.concatenate([samples for samples, _ in decoded]))
         os.replace(partial_path, samples_path)
-        groups = [
-            _group(path.relative_to(folder), group_depth)
-            for path in paths
-            for _ in range(1 + copies)
-        ]
+        relative = [path.relative_to(folder) for path in paths for _ in range(1 + copies)]
         np.savez(
             index_path,
             start=np.concatenate([[0], np.cumsum(lengths)[:-1]]),
             length=lengths,
             bandwidth_hz=np.array([bandwidth for _, bandwidth in decoded], np.float32),
-            group=np.array(groups),
+            group=np.array([_group(path, group_depth) for path in relative]),
         )
         hours = lengths.sum() / rate_hz / 3600
-        _LOGGER.info(
-            "%s: %d recordings, %.2f h with %d further copies, %d groups",
-            folder,
-            len(paths),
-            hours,
-            copies,
-            len(set(groups)),
-        )
+        _LOGGER.info("%s: %d recordings, %.2f h", folder, len(paths), hours)
     index = np.load(index_path)
-    return Clips(
-        np.load(samples_path, mmap_mode="r"),
-        index["start"],
-        index["length"],
-        index["bandwidth_hz"],
-        index["group"],
-    )
+    columns = (index[name] for name in ("start", "length", "bandwidth_hz", "group"))
+    return Clips(np.load(samples_path, mmap_mode="r"), *columns)
+
+
+def _recordings(folder: Path, leave_out: set[str]) -> list[Path]:
+    """Return the paths of the recordings under a folder, sorted."""
+    suffixes = {*soundfile.available_formats(), "OPUS", "OGA"}
+    found = sorted(p for p in folder.rglob("*") if p.suffix[1:].upper() in suffixes and p.is_file())
+    paths = [path for path in found if path.relative_to(folder).parts[0] not in leave_out]
+    if not paths:
+        raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
+    return paths
 
 
 def _group(path: Path, depth: int | None) -> str:
@@ -185,9 +177,29 @@ def _group(path: Path, depth: int | None) -> str:
     return "/".join(folders) if depth is not None and folders else str(path)
 
 
-def _decode(
-    path: Path, speeds: NDArray[np.float64], *, rate_hz: int
-) -> list[tuple[NDArray[np.int16], float]]:
+Decoded = tuple[NDArray[np.int16], float]
+"""Samples and the upper end of their band in Hz."""
+
+
+def _decode_all(
+    folder: Path,
+    paths: list[Path],
+    speeds: NDArray[np.float64],
+    rate_hz: int,
+    report: StageReport | None,
+) -> list[Decoded]:
+    decoded: list[Decoded] = []
+    # Decoding and resampling release the interpreter lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rates = [rate_hz] * len(paths)
+        for number, copies in enumerate(pool.map(_decode, paths, speeds, rates)):
+            decoded += copies
+            if report is not None:
+                report(f"decoding {folder.name}", number + 1, len(paths))
+    return decoded
+
+
+def _decode(path: Path, speeds: NDArray[np.float64], rate_hz: int) -> list[Decoded]:
     try:
         samples, source_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -198,12 +210,8 @@ def _decode(
     copies = []
     for speed in speeds:
         resampled = soxr.resample(mono, float(round(source_hz * speed)), rate_hz)
-        copies.append(
-            (
-                np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16),
-                min(source_hz * speed, rate_hz) / 2.0,
-            )
-        )
+        clipped = np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16)
+        copies.append((clipped, min(source_hz * speed, rate_hz) / 2.0))
     return copies
 
 

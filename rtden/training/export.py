@@ -1,4 +1,4 @@
-"""Weights to a shipped model: a full-int8 TFLite file, its sidecar, the weights themselves, and how good all that is."""
+"""Weights to a model: a full-int8 TFLite file, its sidecar, the weights, and their figures."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from rtden.errors import ModelError
 from rtden.measure.metrics import si_sdr_db
 from rtden.model import ModelSpec, load_spec, save_spec
 from rtden.quiet import quiet_stderr
-from rtden.training.batches import Batch, heard_bins, reference_level
-from rtden.training.losses import Loss
+from rtden.training.batches import Batch, reference_level, valid_bins
+from rtden.training.loss import Loss
 from rtden.training.mixing import Mixture
-from rtden.training.network import find_network
+from rtden.training.network import find_network, load_weights, named_weights
 from rtden.types import Array
 
 PIECE_COLUMNS = 16
-"""Columns that a network with a memory is given at a time while the ranges of its tensors are read."""
+"""Columns per call of a stateful network while the ranges of its tensors are measured."""
 WEIGHTS_SUFFIX = ".weights.npz"
-"""Of the file beside a model that holds its weights before quantisation, from which a training may begin."""
+"""Of the file beside a model with its weights before quantisation, for further training."""
 
 
 def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> bytes:
@@ -39,10 +39,10 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
     Parameters
     ----------
     network : Model
-        For windows of a fixed size, or one that carries its memory, whose pieces may have any number of columns.
+        For windows of a fixed size, or stateful, for any number of columns.
     calibration : array, shape (sequences, n_mels, columns, channels), optional
-        What the ranges of the int8 tensors are read from, as many columns each as a window has, or some times as many where
-        the network carries its memory; without it the file stays float32.
+        Inputs on which the ranges of the int8 tensors are measured: windows, or sequences of some
+        windows' length for a stateful network. Without them the file stays float32.
     """
     with tempfile.TemporaryDirectory() as saved_model:
         if len(network.inputs) > 1:
@@ -76,7 +76,7 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
 
 
 def _without_names(model: bytes) -> bytes:
-    """Return a model without its inner tensors' names, which nobody reads; the signature names those that matter."""
+    """Return a model without the names of its inner tensors; the signature names the others."""
     content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
     for subgraph in content.subgraphs:
         ends = {*subgraph.inputs, *subgraph.outputs}
@@ -108,7 +108,10 @@ def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
 
 
 def sequences_of(batches: Iterable[Batch], columns: int, count: int, *, seed: int = 0) -> Array:
-    """Return `count` sequences from random places of batches, shape (count, n_mels, columns, channels); shorter ones where the mixtures are."""
+    """Return sequences from random places of batches, as long as the mixtures at most.
+
+    Shape (count, n_mels, columns, channels).
+    """
     rng = np.random.default_rng(seed)
     found = []
     for batch in batches:
@@ -130,7 +133,7 @@ def export(
     calibration: Array,
     check: Array,
 ) -> dict[str, Any]:
-    """Write the int8 file with its sidecar and weights, and as ``NAME.float.tflite`` the file it is to be measured against.
+    """Write the int8 file with sidecar and weights, and ``NAME.float.tflite`` to compare it with.
 
     Parameters
     ----------
@@ -141,12 +144,13 @@ def export(
     spec : ModelSpec
         Constants for the sidecar; the file's name and checksum are filled in.
     calibration, check : array, shape (sequences, n_mels, columns, channels)
-        Sequences to read the ranges from, as :func:`to_tflite` wants them, and others to compare the precisions on.
+        Sequences for :func:`to_tflite`, and others on which both files are compared.
 
     Returns
     -------
     dict
-        Parity on the sequences `check`, their newest used column: mean and 99th percentile of the absolute difference of the share.
+        Mean and 99th percentile of the difference of the masks of both, in the newest frame of
+        the sequences `check`.
     """
     fixed = find_network(name).for_export(spec)
     fixed.set_weights(network.get_weights())
@@ -159,10 +163,8 @@ def export(
         (model_path, to_tflite(fixed, calibration=calibration)),
     ):
         path.write_bytes(content)
-        save_spec(
-            dataclasses.replace(spec, name=path.stem, sha256=hashlib.sha256(content).hexdigest()),
-            path,
-        )
+        sha256 = hashlib.sha256(content).hexdigest()
+        save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
     save_weights(network, model_path)
 
     precise, quantised = (Autoencoder(path) for path in (float_path, model_path))
@@ -183,26 +185,25 @@ def export(
 
 
 def _newest(network: Autoencoder, sequence: Array) -> Array:
-    """Return the shares of a sequence's newest frame that is used."""
+    """Return the mask of a sequence's newest frame that is used."""
     network.reset()
     spec = network.spec
     for start in range(0, sequence.shape[1], spec.frames):
-        share = network.infer(sequence[:, start : start + spec.frames])
-    newest: Array = share[:, (spec.frames - spec.lookahead) * spec.frames_per_column - 1].copy()
+        mask = network.infer(sequence[:, start : start + spec.frames])
+    newest: Array = mask[:, (spec.frames - spec.lookahead) * spec.frames_per_column - 1].copy()
     return newest
 
 
 def save_weights(network: keras.Model, model_path: Path) -> None:
-    """Write a network's weights beside its model, in half precision, which is far finer than int8."""
-    weights = {
-        f"{number:03d}": weight.astype(np.float16)
-        for number, weight in enumerate(network.get_weights())
+    """Write a network's weights beside its model, in half precision, much finer than int8."""
+    weights: dict[str, Any] = {
+        name: w.astype(np.float16) for name, w in named_weights(network).items()
     }
     np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
 
 
 def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
-    """Return the network of a model that was exported here, with its weights, and its specification.
+    """Return the network of a model with its weights, and its specification.
 
     Raises
     ------
@@ -212,20 +213,25 @@ def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
     spec, path = load_spec(model_path), model_path.with_suffix(WEIGHTS_SUFFIX)
     if not path.exists() or "network" not in spec.training:
         raise ModelError(
-            f"model '{spec.name}' comes without {path.name}, so that no training can begin with it; choose another, or begin anew."
+            f"model '{spec.name}' comes without {path.name}, so that no training can start with "
+            "it; choose another, or start from scratch."
         )
     network = find_network(spec.training["network"]).build(spec, None)
     with np.load(path) as weights:
-        network.set_weights([weights[key].astype(np.float32) for key in sorted(weights.files)])
+        keys = sorted(weights.files)
+        if "/" in keys[0]:
+            load_weights(network, dict(weights))
+        else:  # numbered, by earlier versions
+            network.set_weights([weights[key].astype(np.float32) for key in keys])
     return network, spec
 
 
 class Outcome(NamedTuple):
-    """How near denoised mixtures come to the clean ones."""
+    """The loss of denoised mixtures, and their SI-SDR."""
 
     loss: float
     parts: dict[str, float]
-    """What it is made of, as :meth:`rtden.training.losses.Loss.parts` says."""
+    """Its parts, as :meth:`rtden.training.loss.Loss.parts` returns them."""
     si_sdr_db: float
 
     def to_dict(self) -> dict[str, float]:
@@ -238,7 +244,10 @@ class Outcome(NamedTuple):
 def judge(
     mixtures: Iterable[Mixture], spec: ModelSpec, loss: Loss, model_path: Path | None
 ) -> Outcome:
-    """Run mixtures through the Denoiser, as in use, and compare with their clean sides; None judges the noisy sides themselves."""
+    """Compare mixtures that the Denoiser has processed with their clean signals.
+
+    Without a model, the noisy signals are compared.
+    """
     denoiser = None if model_path is None else Denoiser(model_path)
     parts, ratios_db = [], []
     for mixture in mixtures:
@@ -252,7 +261,7 @@ def judge(
         level = reference_level(mixture)
         parts.append(
             loss.parts(
-                output[None] / level, mixture.clean[None] / level, heard_bins(mixture, spec)[None]
+                output[None] / level, mixture.clean[None] / level, valid_bins(mixture, spec)[None]
             )
         )
         ratio_db = si_sdr_db(mixture.clean, output)
@@ -268,7 +277,7 @@ def judge(
 
 
 def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
-    """Return mixtures of the validation part, `source` as :class:`rtden.training.batches.BatchSource`."""
+    """Return mixtures of a :class:`rtden.training.batches.BatchSource`."""
     return list(
         itertools.islice(
             (mixture for number in itertools.count() for mixture in source.mixtures(number)), count

@@ -2,167 +2,244 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import keras
+import numpy as np
 from keras import layers
 
 from rtden.errors import SettingsError
 from rtden.model import ModelSpec
+from rtden.types import Array
 
 WIDTHS = (16, 32, 48, 64, 64)
-"""Channels at 128, 64, 32, 16 and 8 frequencies; multiples of 16 train twice as fast in bfloat16."""
+"""Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16."""
+BAND_LEVEL = 3
+"""Number of times that the frequency axis is halved before the memory of each band."""
+BAND_DILATIONS, BAND_WIDTH = (2, 8, 32), 32
+"""Dilations in frames, and channels, of that memory: 84 frames, 1 s."""
 HIDDEN = 256
+"""Channels of the convolutions over all bands."""
 DILATIONS = (1, 2, 3)
-"""Of the convolutions over all channels; with those on the way down they see the 16 columns of a window."""
+"""Their dilations in columns; with the encoder they reach back over the 16 columns of a window."""
 FAR_DILATIONS, FAR_WIDTH = (4, 12, 32), 80
-"""Of the narrower convolutions behind them: they carry over 96 columns more, 2.2 seconds, at a quarter of the weights."""
+"""Of the narrower convolutions behind them, which reach back 96 columns more, 2.2 s."""
 
 
 class _Past:
-    """What convolutions over time see before the first column: zeros, or what the call before left.
+    """Supplies the columns before the first one of a call to convolutions over time.
 
     Parameters
     ----------
-    carried : bool
-        Whether it comes in as tensors "past_NAME" and leaves, with the new columns behind it, as "seen_NAME".
+    stateful : bool
+        Whether they come in as input tensors "past_NAME" and leave, followed by the new columns, as
+        output tensors "seen_NAME"; otherwise they are zeros.
     """
 
-    def __init__(self, *, carried: bool) -> None:
-        self._carried = carried
+    def __init__(self, *, stateful: bool) -> None:
+        self._stateful = stateful
         self.inputs: dict[str, keras.KerasTensor] = {}
         self.outputs: dict[str, keras.KerasTensor] = {}
 
     def __call__(self, x: keras.KerasTensor, columns: int, *, name: str) -> keras.KerasTensor:
-        """Put `columns` columns before those of a tensor, shape (batch, columns, frequencies, channels)."""
-        if not self._carried:
+        """Put columns before those of x, shape (batch, columns, frequencies, channels)."""
+        if not self._stateful:
             return layers.ZeroPadding2D(((columns, 0), (0, 0)), name=f"{name}_pad")(x)
-        past = self.inputs[f"past_{name}"] = keras.Input(
-            (columns, *x.shape[2:]), name=f"past_{name}"
-        )
-        # Joined, both share one scale once they are quantised: the newest of what leaves goes in again as it is.
-        seen = self.outputs[f"seen_{name}"] = layers.Concatenate(axis=1, name=f"{name}_join")(
-            [past, x]
-        )
+        past = keras.Input((columns, *x.shape[2:]), name=f"past_{name}")
+        # Joined, both share one scale once they are quantised: state out is state in, unchanged.
+        seen = layers.Concatenate(axis=1, name=f"{name}_join")([past, x])
+        self.inputs[past.name], self.outputs[f"seen_{name}"] = past, seen
         return seen
 
 
 def rtden_network(
-    spec: ModelSpec, columns: int | None = None, *, carried: bool = False
+    spec: ModelSpec, columns: int | None = None, *, stateful: bool = False
 ) -> keras.Model:
-    """Return the default network: a U-Net over frequency, causal in time, with about 1.4 million parameters.
+    """Return the default network: a U-Net over frequency, causal in time, 1.4 million parameters.
 
-    Convolutions halve the frequency axis four times; at the narrow end all frequencies meet in a stack of dilated causal
-    convolutions over time; sub-pixel convolutions widen the axis again, and skips bring back what the narrow end cannot
-    hold, the harmonics. A column's answer depends on that column and the 111 before it. Training runs on sequences, before
-    which there is silence. No transposed convolution: some runtimes cannot run its quantised form. Inside, time comes before
-    frequency, so that widening the axis and flattening it are mere reshapes.
+    Convolutions halve the frequency axis four times. At 16 bands, every band has a memory of its
+    own over time, whose weights all bands share. At 8 bands, a stack of dilated causal
+    convolutions over time mixes all bands. Sub-pixel convolutions widen the axis again, and
+    additive skips return the fine structure that 8 bands cannot hold: the harmonics. There is no
+    transposed convolution, because some runtimes cannot run its quantised form. Inside, time comes
+    before frequency, so that widening and flattening the frequency axis are reshapes.
 
-    Takes (n_mels, columns, channels), any number of columns if None; gives the share of each cell that is speech,
-    (n_mels, columns, 1). If `carried`, it takes and gives dictionaries: "mel" and the columns that each convolution over time
-    still remembers, "past_NAME", to "share" and "seen_NAME", whose newest columns are the next call's past. However a sequence is
-    cut into calls, the answers are the same.
+    Parameters
+    ----------
+    spec : ModelSpec
+    columns : int, optional
+        Length of the input; any length if None. Before the first column lies silence.
+    stateful : bool
+        Whether the state is passed in and out. The network then maps a dictionary of "mel" and
+        "past_NAME" to "share" and "seen_NAME"; the newest columns of the latter are the next
+        call's "past_NAME". Any division of a sequence into calls gives the same output.
+
+    Returns
+    -------
+    Model
+        (n_mels, columns, channels) to the mask, (n_mels, columns, frames_per_column).
     """
-    past = _Past(carried=carried)
+    past = _Past(stateful=stateful)
     finer = spec.frames_per_column
     mel = keras.Input((spec.n_mels, columns, spec.input_channels), name="mel")
-    x = (
-        layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel)
-        if finer > 1
-        else mel
-    )
+    x = mel
+    if finer > 1:
+        x = layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel)
     x = layers.Permute((2, 1, 3), name="time_first")(x)
+    x, skips = _encode(past, x, finer)
+    x = _mix_bands(past, x, finer)
+    x = _decode(x, skips)
+    mask = layers.Conv2D(
+        1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share"
+    )(x)
+    mask = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(mask)
+    if finer > 1:
+        mask = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(mask)
+    if not stateful:
+        return keras.Model(mel, mask, name="rtden")
+    return keras.Model({"mel": mel, **past.inputs}, {"share": mask, **past.outputs}, name="rtden")
+
+
+def _encode(
+    past: _Past, x: keras.KerasTensor, finer: int
+) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    """Return x at 8 bands, and what each level holds before its frequency axis is halved."""
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
     skips = []
     for level, width in enumerate(WIDTHS[1:]):
+        if level == BAND_LEVEL:
+            for number, dilation in enumerate(BAND_DILATIONS):
+                x = _band_memory(past, x, dilation, name=f"band{number}")
         skips.append(x)
         name = f"narrow{level}"
-        seen = past(x, finer, name=name) if level < 3 else x
-        x = _convolve(
-            seen, width, frequency=3, time=1 + finer if level < 3 else 1, stride=2, name=name
-        )
+        # The last level works on single frames; the convolutions behind it have the memory.
+        time = 1 + finer if level < len(WIDTHS) - 2 else 1
+        seen = past(x, time - 1, name=name) if time > 1 else x
+        x = _convolve(seen, width, frequency=3, time=time, stride=2, name=name)
+    return x, skips
 
+
+def _band_memory(
+    past: _Past, x: keras.KerasTensor, dilation: int, *, name: str
+) -> keras.KerasTensor:
+    """Add the output of a dilated causal convolution over time within each band.
+
+    The same weights serve all bands. The last layer starts at zero: a block that is added to a
+    trained network changes nothing at first.
+    """
+    thin = layers.Conv2D(BAND_WIDTH, 1, activation="relu", name=f"{name}_squeeze")(x)
+    older = _taps(past, thin, dilation, name=name)
+    found = layers.Conv2D(x.shape[3], 1, kernel_initializer="zeros", name=f"{name}_mix")(older)
+    return _add(x, found, name=name)
+
+
+def _mix_bands(past: _Past, x: keras.KerasTensor, finer: int) -> keras.KerasTensor:
+    """Add what dilated causal convolutions over all bands at once find."""
     bands, width = x.shape[2], x.shape[3]
     h = layers.Reshape((-1, 1, bands * width), name="flatten")(x)
     h = layers.Conv2D(HIDDEN, 1, activation="relu", name="squeeze")(h)
     for number, dilation in enumerate(DILATIONS):
         name = f"memory{number}"
-        older = layers.Conv2D(HIDDEN, (1, 3), activation="relu", name=f"{name}_past")(
-            _taps(past, h, finer * dilation, name=name)
-        )
+        taps = _taps(past, h, finer * dilation, name=name)
+        older = layers.Conv2D(HIDDEN, 1, activation="relu", name=f"{name}_past")(taps)
         h = _add(h, layers.Conv2D(HIDDEN, 1, name=f"{name}_mix")(older), name=name)
     for number, dilation in enumerate(FAR_DILATIONS):
         name = f"far{number}"
         thin = layers.Conv2D(FAR_WIDTH, 1, name=f"{name}_squeeze")(h)
-        older = layers.Conv2D(FAR_WIDTH, (1, 3), activation="relu", name=f"{name}_past")(
-            _taps(past, thin, finer * dilation, name=name)
-        )
-        h = _add(
-            h,
-            layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older),
-            name=name,
-        )
+        taps = _taps(past, thin, finer * dilation, name=name)
+        older = layers.Conv2D(FAR_WIDTH, 1, activation="relu", name=f"{name}_past")(taps)
+        found = layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older)
+        h = _add(h, found, name=name)
     h = layers.Conv2D(bands * width, 1, name="spread")(h)
-    x = _add(x, layers.Reshape((-1, bands, width), name="unflatten")(h), name="join")
+    return _add(x, layers.Reshape((-1, bands, width), name="unflatten")(h), name="join")
 
+
+def _decode(x: keras.KerasTensor, skips: list[keras.KerasTensor]) -> keras.KerasTensor:
+    """Return x at all frequencies: double the frequency axis and add the skip, level by level."""
     for level, skip in reversed(list(enumerate(skips))):
         x = layers.Conv2D(2 * WIDTHS[level], (1, 3), padding="same", name=f"widen{level}")(x)
         x = layers.Reshape((-1, skip.shape[2], WIDTHS[level]), name=f"interleave{level}")(x)
         x = _add(x, skip, name=f"join{level}")
-    x = _convolve(x, WIDTHS[0], frequency=3, name="leave")
-    share = layers.Conv2D(
-        1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share"
-    )(x)
-    share = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(share)
-    if finer > 1:
-        share = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(share)
-    if not carried:
-        return keras.Model(mel, share, name="rtden")
-    return keras.Model({"mel": mel, **past.inputs}, {"share": share, **past.outputs}, name="rtden")
+    return _convolve(x, WIDTHS[0], frequency=3, name="leave")
 
 
 def _convolve(
-    x: keras.KerasTensor, filters: int, *, frequency: int, time: int = 1, stride: int = 1, name: str
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    frequency: int,
+    time: int = 1,
+    stride: int = 1,
+    name: str,
 ) -> keras.KerasTensor:
-    """Convolve over frequency, whose ends are padded, and over time, whose beginning the caller has padded."""
-    x = layers.ZeroPadding2D(((0, 0), (frequency // 2, frequency // 2)), name=f"{name}_edges")(x)
+    """Convolve over frequency, padded here, and over time, padded by the caller."""
+    edges = (frequency // 2, frequency // 2)
+    x = layers.ZeroPadding2D(((0, 0), edges), name=f"{name}_edges")(x)
     return layers.Conv2D(
         filters, (time, frequency), strides=(1, stride), activation="relu", name=name
     )(x)
 
 
 def _taps(past: _Past, h: keras.KerasTensor, dilation: int, *, name: str) -> keras.KerasTensor:
-    """Put each column and those `dilation` and twice `dilation` before it side by side, shape (batch, columns, 3, channels).
+    """Join the channels of each column with those `dilation` and twice `dilation` before it.
 
-    A dilated convolution over any number of columns would be converted to one amid a dozen operations that work out shapes.
+    A convolution of size one on them is a dilated causal convolution. Keras' own, over any number
+    of columns, would be converted to one between a dozen operations that compute shapes, and
+    trains more slowly.
     """
     h = past(h, 2 * dilation, name=name)
-    return layers.Concatenate(axis=2, name=f"{name}_taps")(
-        [h[:, : -2 * dilation], h[:, dilation:-dilation], h[:, 2 * dilation :]]
-    )
+    taps = [h[:, : -2 * dilation], h[:, dilation:-dilation], h[:, 2 * dilation :]]
+    return layers.Concatenate(axis=3, name=f"{name}_taps")(taps)
 
 
 def _add(x: keras.KerasTensor, more: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, more]))
 
 
-def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
-    """Return the seed's convolutional autoencoder: 74 497 parameters for one input channel on 128 x 16.
+def named_weights(network: keras.Model) -> dict[str, Array]:
+    """Return a network's weights, keyed by the layer's name and the weight's number."""
+    return {
+        f"{layer.name}/{number}": np.array(weight, np.float32)
+        for layer in network.layers
+        for number, weight in enumerate(layer.get_weights())
+    }
 
-    Its poolings halve time, too, so it is not causal: it takes whole windows, and trains on windows.
-    Conv32, pool, Conv64, pool | ConvT64, ConvT32, Conv1 with a sigmoid: the share of each mel cell that is speech.
+
+def load_weights(network: keras.Model, named: Mapping[str, Array]) -> list[str]:
+    """Load weights by name; return the names of the layers that keep theirs.
+
+    A network may grow between two trainings: layers that `named` lacks stay as they are.
     """
+    kept = []
+    for layer in network.layers:
+        count = len(layer.get_weights())
+        keys = [f"{layer.name}/{number}" for number in range(count)]
+        if all(key in named for key in keys):
+            layer.set_weights([np.asarray(named[key], np.float32) for key in keys])
+        else:
+            kept.append(layer.name)
+    return kept
+
+
+def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
+    """Return the seed's convolutional autoencoder: 74 497 parameters on 128 x 16 x 1.
+
+    Conv32, pool, Conv64, pool | ConvT64, ConvT32, Conv1 with a sigmoid: the mask. Its poolings
+    halve time, too, so it is not causal: it takes whole windows, and trains on windows.
+    """
+    # Weights are stored by the names of the layers.
+    same = {"padding": "same", "activation": "relu"}
     return keras.Sequential(
         [
             keras.Input((spec.n_mels, columns or spec.frames, len(spec.channels)), name="mel"),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2, padding="same"),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2, padding="same"),
-            layers.Conv2DTranspose(64, 3, strides=2, padding="same", activation="relu"),
-            layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, **same, name="narrow0"),
+            layers.MaxPooling2D(2, padding="same", name="pool0"),
+            layers.Conv2D(64, 3, **same, name="narrow1"),
+            layers.MaxPooling2D(2, padding="same", name="pool1"),
+            layers.Conv2DTranspose(64, 3, strides=2, **same, name="widen0"),
+            layers.Conv2DTranspose(32, 3, strides=2, **same, name="widen1"),
             layers.Conv2D(
                 1, 3, padding="same", activation="sigmoid", dtype="float32", name="share"
             ),
@@ -177,25 +254,25 @@ class Network:
 
     build: Callable[[ModelSpec, int | None], keras.Model]
     """For windows or sequences of so many columns, of any number if None."""
-    build_carried: Callable[[ModelSpec], keras.Model] | None = None
-    """With its memory as inputs and outputs; only a causal network has such a form."""
+    build_stateful: Callable[[ModelSpec], keras.Model] | None = None
+    """With its state as inputs and outputs; only a causal network has such a form."""
 
     @property
     def causal(self) -> bool:
         """Whether it may train on sequences."""
-        return self.build_carried is not None
+        return self.build_stateful is not None
 
     def for_export(self, spec: ModelSpec) -> keras.Model:
-        """Return it as it is to be used: with its memory where it has one, else for whole windows."""
+        """Return the form for inference: stateful where there is one, else for whole windows."""
         return (
             self.build(spec, spec.frames)
-            if self.build_carried is None
-            else self.build_carried(spec)
+            if self.build_stateful is None
+            else self.build_stateful(spec)
         )
 
 
 NETWORKS = {
-    "rtden": Network(rtden_network, partial(rtden_network, carried=True)),
+    "rtden": Network(rtden_network, partial(rtden_network, stateful=True)),
     "seed": Network(seed_network),
 }
 

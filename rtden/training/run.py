@@ -1,4 +1,4 @@
-"""A whole run: recordings to a model that is better than what it started from, or none at all."""
+"""A whole run: recordings to a model that is better than its start, or to none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import keras
 
 from rtden.errors import AudioFileError, TrainingError
 from rtden.model import ModelSpec, find_model, load_spec, save_spec
+from rtden.training.corpus import StageReport
 from rtden.training.export import (
     WEIGHTS_SUFFIX,
     Outcome,
@@ -23,41 +24,67 @@ from rtden.training.export import (
     sequences_of,
 )
 from rtden.training.network import find_network
-from rtden.training.recipe import Corpus, Progress, Recipe, load_best, train
+from rtden.training.recipe import Corpus, Recipe
+from rtden.training.trainer import Progress, load_best, train
 
 CALIBRATION_COLUMNS = CHECK_COLUMNS = 8192
 SEQUENCE_WINDOWS = 8
-"""Length of the sequences for a network with a memory, in windows."""
+"""Length in windows of the sequences for a stateful network."""
 JUDGED_MIXTURES = 64
 MOST_LOSS_DB = 1.0
-"""By how much SI-SDR on them may fall."""
+"""Largest accepted fall of SI-SDR on them."""
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def new_spec(recipe: Recipe) -> ModelSpec:
-    """Return the constants of a model that is begun anew."""
+    """Return the constants of a new model."""
     if recipe.network == "seed":
         return ModelSpec(name=recipe.network, mean_db=-30.0, iterations=1, frames_inverted=1)
-    channels = ("log_mel", "above_floor", "above_mean")
     return ModelSpec(
         name=recipe.network,
         mean_db=-30.0,
-        channels=channels,
+        channels=("relative_mel", "above_floor", "above_mean"),
         frames_per_column=2,
         iterations=0,
         frames_inverted=1,
     )
 
 
+def load_recipe(name: str | Path) -> Recipe:
+    """Return a recipe that comes with rtden, by its name, or one of your own, by its path.
+
+    Raises
+    ------
+    TrainingError
+        If there is none, or it is no recipe.
+    """
+    path = RECIPES / f"{name}.json"
+    if not path.is_file():
+        path = Path(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
+        raise TrainingError(
+            f"there is no recipe '{name}'; give one of {names}, seed, or the path of a JSON file."
+        ) from None
+    except ValueError as error:
+        raise TrainingError(f"{path} is no JSON file ({error}); repair it.") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} holds no recipe; it must be a JSON object of settings.")
+    return Recipe.from_dict(content)
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """What a run gave."""
+    """The result of a run."""
 
     model_path: Path
     float_path: Path
     """The same before quantisation, kept in the run's folder."""
     outcome: Outcome
     before: Outcome
-    """Of the model that the run started from, or of the noisy mixtures themselves."""
+    """Of the model with which the run started, or of the noisy mixtures themselves."""
     parity: dict[str, Any]
 
 
@@ -72,31 +99,34 @@ def train_model(
     data: list[dict[str, Any]] | None = None,
     force: bool = False,
     report: Callable[[Progress], None] | None = None,
+    stage: StageReport | None = None,
 ) -> Made:
-    """Train on two folders and write the model: ``NAME.tflite``, ``NAME.json`` and ``NAME.weights.npz``.
+    """Train on two folders and write ``NAME.tflite``, ``NAME.json`` and ``NAME.weights.npz``.
 
     Parameters
     ----------
     out : Path
         The .tflite file to write.
     speech, noise : Path
-        Folders of recordings. The first two folder levels of `speech` tell speakers apart.
+        Folders of recordings. The first two folder levels of `speech` name the speaker.
     work : Path
         Folder for the decoded corpus, checkpoints and the log.
     start : str or Path, optional
-        A model to go on from, by name or path; then the recipe's network is that model's.
+        A model to start with, by name or path; the recipe's network is then that model's.
     data : list of dict, optional
         The recordings' sources and licences, for the sidecar.
     force : bool
         Overwrite a model.
     report : callable, optional
         Called after every step.
+    stage : callable, optional
+        Called as the work before and after the steps advances.
 
     Raises
     ------
     TrainingError
-        If the outcome, quantised and run by the Denoiser on held-out mixtures, is worse than its start; nothing is
-        written to `out` then. Also as :func:`rtden.training.recipe.train` says.
+        If the result, quantised and run by the Denoiser on held-out mixtures, is worse than the
+        start; nothing is written to `out` then. Also as :func:`rtden.training.trainer.train`.
     AudioFileError
         If the folders hold nothing to train on, or `out` exists or cannot be written.
     ModelError
@@ -114,23 +144,27 @@ def train_model(
         "noise": str(noise.resolve()),
         "start": None if start_path is None else str(start_path.resolve()),
     }
-    corpus = Corpus.load(
-        speech, noise, work / "cache", rate_hz=spec.rate_hz, copies=recipe.copies, seed=recipe.seed
-    )
+    run = _Run(work, spec, recipe, start_path, stage)
+    corpus = run.corpus(speech, noise)
     (work / "folders.json").write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
     trained = train(spec, corpus, recipe, work, start=network, report=report)
-    return _finish(trained, spec, corpus, recipe, work, out, start_path, data)
+    return run.finish(trained, corpus, out, data)
 
 
 def export_run(
-    work: Path, out: Path, *, data: list[dict[str, Any]] | None = None, force: bool = False
+    work: Path,
+    out: Path,
+    *,
+    data: list[dict[str, Any]] | None = None,
+    force: bool = False,
+    stage: StageReport | None = None,
 ) -> Made:
-    """Write the best network so far of a run, finished or not, as :func:`train_model` does at its end.
+    """Write the best network so far of a run, finished or not, as :func:`train_model` does.
 
     Raises
     ------
     TrainingError
-        If `work` holds no run, or its best network is worse than what it started from.
+        If `work` holds no run, or its best network is worse than its start.
     AudioFileError
         If the run's recordings have gone, or `out` exists or cannot be written.
     """
@@ -142,27 +176,21 @@ def export_run(
         raise TrainingError(
             f"{work} holds no training run; give the --work folder of 'rtden train'."
         ) from None
-    recipe = Recipe(**{**settings, "resolutions": tuple(settings["resolutions"])})
+    recipe = Recipe.from_dict(settings)
     start_path = Path(folders["start"]) if folders["start"] else None
     spec = new_spec(recipe) if start_path is None else load_spec(start_path)
-    corpus = Corpus.load(
-        Path(folders["speech"]),
-        Path(folders["noise"]),
-        work / "cache",
-        rate_hz=spec.rate_hz,
-        copies=recipe.copies,
-        seed=recipe.seed,
-    )
-    return _finish(load_best(spec, recipe, work), spec, corpus, recipe, work, out, start_path, data)
+    run = _Run(work, spec, recipe, start_path, stage)
+    corpus = run.corpus(Path(folders["speech"]), Path(folders["noise"]))
+    return run.finish(load_best(spec, recipe, work), corpus, out, data)
 
 
 def check_out(out: Path, *, force: bool) -> None:
-    """Find out before hours of work whether the model can be written after them.
+    """Check before hours of work that the model can be written after them.
 
     Raises
     ------
     AudioFileError
-        If not.
+        If it cannot.
     """
     if out.suffix != ".tflite":
         raise AudioFileError(
@@ -178,57 +206,98 @@ def check_out(out: Path, *, force: bool) -> None:
         )
 
 
-def _finish(
-    network: keras.Model,
-    spec: ModelSpec,
-    corpus: Corpus,
-    recipe: Recipe,
-    work: Path,
-    out: Path,
-    start_path: Path | None,
-    data: list[dict[str, Any]] | None,
-) -> Made:
-    held_out = corpus.source(spec, recipe, validation=True)
-    columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
-    numbers = range(CALIBRATION_COLUMNS)  # more than enough
-    calibration = sequences_of(
-        map(corpus.source(spec, recipe), numbers), columns, CALIBRATION_COLUMNS // columns
-    )
-    check = sequences_of(map(held_out, numbers), columns, CHECK_COLUMNS // columns)
-    before_training = dict(spec.training)
-    spec = dataclasses.replace(
-        spec,
-        description=f"Trained by 'rtden train' ({recipe.network})"
-        + (f" from {start_path.stem}." if start_path else "."),
-        metrics={},
-        training={
-            "recipe": dataclasses.asdict(recipe),
-            "start": None if start_path is None else start_path.stem,
-            "data": (data or []) + (before_training.get("data", []) if start_path else []),
-        },
-    )
-    made = work / "export" / out.name
-    made.parent.mkdir(exist_ok=True)
-    parity = export(network, recipe.network, spec, made, calibration=calibration, check=check)
-    mixtures = held_out_mixtures(held_out, JUDGED_MIXTURES)
-    loss = recipe.loss(spec)
-    before, outcome = judge(mixtures, spec, loss, start_path), judge(mixtures, spec, loss, made)
-    written = load_spec(made)
-    figures = {"mixtures": len(mixtures), "before": before.to_dict(), "after": outcome.to_dict()}
-    save_spec(
-        dataclasses.replace(written, metrics={**written.metrics, "held_out_mixtures": figures}),
-        made,
-    )
-    # Judged by what the run was to make small; by that alone a network that mutes everything can win where speech is sparse.
-    if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
-        origin = "the noisy sound itself" if start_path is None else f"model '{start_path.stem}'"
-        raise TrainingError(
-            f"the new network is worse than {origin} on held-out recordings (loss {outcome.loss:.4f} against {before.loss:.4f}, "
-            f"SI-SDR {outcome.si_sdr_db:.1f} against {before.si_sdr_db:.1f} dB) and was not "
-            f"written to {out}; it is kept in {made.parent}: give more recordings, or more steps at a lower learning rate."
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """The work before and after the steps of a run."""
+
+    work: Path
+    spec: ModelSpec
+    recipe: Recipe
+    start_path: Path | None
+    stage: StageReport | None
+
+    def corpus(self, speech: Path, noise: Path) -> Corpus:
+        cache = self.work / "cache"
+        rate_hz = self.spec.rate_hz
+        return Corpus.load(
+            speech, noise, cache, rate_hz=rate_hz, recipe=self.recipe, report=self.stage
         )
-    for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
-        beside = out.with_name(f".new-{out.stem}{suffix}")
-        beside.write_bytes(made.with_suffix(suffix).read_bytes())
-        os.replace(beside, out.with_suffix(suffix))
-    return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
+
+    def finish(
+        self, network: keras.Model, corpus: Corpus, out: Path, data: list[dict[str, Any]] | None
+    ) -> Made:
+        """Quantise a network, judge it, and write it to `out` if it is better than its start."""
+        made = self.work / "export" / out.name
+        made.parent.mkdir(exist_ok=True)
+        parity = self._export(network, corpus, made, data)
+        before, outcome = self._judge(corpus, made)
+        self._check(before, outcome, made, out)
+        for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
+            beside = out.with_name(f".new-{out.stem}{suffix}")
+            beside.write_bytes(made.with_suffix(suffix).read_bytes())
+            os.replace(beside, out.with_suffix(suffix))
+        return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
+
+    def _export(
+        self,
+        network: keras.Model,
+        corpus: Corpus,
+        made: Path,
+        data: list[dict[str, Any]] | None,
+    ) -> dict[str, Any]:
+        recipe, spec, start = self.recipe, self.spec, self.start_path
+        self._say("preparing the quantisation", 0, 2)
+        columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
+        numbers = range(CALIBRATION_COLUMNS)  # more than enough
+        batches = map(corpus.source(spec, recipe), numbers)
+        calibration = sequences_of(batches, columns, CALIBRATION_COLUMNS // columns)
+        held_out = map(corpus.source(spec, recipe, validation=True), numbers)
+        check = sequences_of(held_out, columns, CHECK_COLUMNS // columns)
+        self._say("quantising to int8", 1, 2)
+        written = dataclasses.replace(
+            spec,
+            description=f"Trained by 'rtden train' ({recipe.network})"
+            + (f" from {start.stem}." if start else "."),
+            metrics={},
+            training={
+                "recipe": recipe.to_dict(),
+                "start": start and start.stem,
+                "data": (data or []) + (spec.training.get("data", []) if start else []),
+            },
+        )
+        name = recipe.network
+        return export(network, name, written, made, calibration=calibration, check=check)
+
+    def _judge(self, corpus: Corpus, made: Path) -> tuple[Outcome, Outcome]:
+        """Return the outcome of the start and of the made model on held-out mixtures."""
+        source = corpus.source(self.spec, self.recipe, validation=True)
+        mixtures = held_out_mixtures(source, JUDGED_MIXTURES)
+        loss = self.recipe.loss(self.spec)
+        outcomes = []
+        for number, path in enumerate((self.start_path, made)):
+            self._say("comparing with the start on held-out mixtures", number, 2)
+            outcomes.append(judge(mixtures, self.spec, loss, path))
+        before, outcome = outcomes
+        spec, compared = load_spec(made), {"before": before, "after": outcome}
+        figures = {name: found.to_dict() for name, found in compared.items()}
+        metrics = {**spec.metrics, "held_out_mixtures": {"mixtures": len(mixtures), **figures}}
+        save_spec(dataclasses.replace(spec, metrics=metrics), made)
+        return before, outcome
+
+    def _check(self, before: Outcome, outcome: Outcome, made: Path, out: Path) -> None:
+        # The loss decides. By it alone, a network that mutes everything can win where speech is
+        # sparse; SI-SDR rules that out.
+        if outcome.loss <= before.loss and outcome.si_sdr_db >= before.si_sdr_db - MOST_LOSS_DB:
+            return
+        start = self.start_path
+        origin = "the noisy sound itself" if start is None else f"model '{start.stem}'"
+        raise TrainingError(
+            f"the new network is worse than {origin} on held-out recordings (loss "
+            f"{outcome.loss:.4f} against {before.loss:.4f}, SI-SDR {outcome.si_sdr_db:.1f} against "
+            f"{before.si_sdr_db:.1f} dB) and was not written to {out}; it is kept in "
+            f"{made.parent}: give more recordings, or more steps at a lower learning rate."
+        )
+
+    def _say(self, name: str, done: int, total: int) -> None:
+        if self.stage is not None:
+            self.stage(name, done, total)

@@ -9,7 +9,13 @@ from conftest import Folders
 from rtden.mel import Features
 from rtden.model import ModelSpec
 from rtden.spectral import power, stft, window_pair
-from rtden.training.batches import BatchSource, draw_ahead, mixture_samples, to_batch
+from rtden.training.batches import (
+    BatchSource,
+    draw_ahead,
+    draw_overlaps,
+    mixture_samples,
+    to_batch,
+)
 from rtden.training.corpus import load_clips
 from rtden.training.mixing import Mixture
 
@@ -31,7 +37,8 @@ def source(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> BatchS
 
 
 def test_features_are_those_of_the_streaming_path(source: BatchSource) -> None:
-    mixture, batch = source.mixtures(0)[1], source(0)
+    mixtures = source.mixtures(0)
+    mixture, batch = mixtures[1], to_batch(mixtures, SPEC)
     columns = 43
     assert batch.features.shape == (3, 128, columns, 6)
     assert batch.noisy.shape == batch.clean.shape == (3, columns * SPEC.hop)
@@ -76,15 +83,36 @@ def test_next_to_no_speech_is_not_blown_up() -> None:
     assert np.abs(batch.noisy).max() < 10
 
 
-def test_what_a_recording_cannot_hold_is_not_asked_for() -> None:
+def test_bins_above_the_band_are_not_valid() -> None:
     silence = np.zeros(mixture_samples(SPEC, 1.0), np.float32)
-    heard = to_batch(
-        [Mixture(silence, silence, hz) for hz in (4000.0, 8000.0, 11025.0)], SPEC
-    ).heard
+    mixtures = [Mixture(silence, silence, hz) for hz in (4000.0, 8000.0, 11025.0)]
+    valid_bins = to_batch(mixtures, SPEC).valid_bins
     bins_hz = np.arange(513) * SPEC.rate_hz / SPEC.n_fft
-    for row, hz in zip(heard, (4000.0, 8000.0, 11025.0), strict=True):
+    for row, hz in zip(valid_bins, (4000.0, 8000.0, 11025.0), strict=True):
         assert 0.95 * hz < bins_hz[row == 1].max() <= hz
         assert (row[bins_hz > hz] == 0).all()
+
+
+def test_half_of_the_mixtures_have_the_overlap_of_live_sound(rng: np.random.Generator) -> None:
+    overlaps = np.array(draw_overlaps(SPEC, 2000, rng))
+    assert 0.45 < np.mean(overlaps == 149) < 0.55
+    assert 0.2 < np.mean(overlaps == 512) < 0.3
+    assert overlaps.min() == 149
+    assert overlaps.max() == 512
+    one_window = ModelSpec(name="tiny", hop=512, n_fft=1024)
+    assert set(draw_overlaps(one_window, 200, rng)) <= set(range(149, 513))
+
+
+def test_the_windows_are_those_of_the_overlap(source: BatchSource) -> None:
+    mixtures = source.mixtures(0)
+    batch = to_batch(mixtures, SPEC, [149, 512, 300])
+    for row, overlap in enumerate((149, 512, 300)):
+        hop = SPEC.frame_hop if overlap == 512 else SPEC.hop
+        analysis, synthesis = window_pair(SPEC.n_fft, hop, overlap)
+        np.testing.assert_array_equal(batch.analysis[row], analysis)
+        np.testing.assert_array_equal(batch.synthesis[row, 1], synthesis)
+        older = synthesis if overlap == 512 else np.zeros_like(synthesis)
+        np.testing.assert_array_equal(batch.synthesis[row, 0], older)
 
 
 def test_batches_have_numbers_and_are_drawn_ahead_in_order(source: BatchSource) -> None:

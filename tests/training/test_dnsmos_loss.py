@@ -10,7 +10,7 @@ import tensorflow as tf
 from rtden.errors import MissingPackageError
 from rtden.measure.metrics import DNSMOS_SAMPLES, SPEECH_RATE_HZ, dnsmos
 from rtden.resample import load_soxr
-from rtden.training.opinion import Opinion
+from rtden.training.dnsmos_loss import DnsmosLoss
 from rtden.types import Array
 
 
@@ -25,7 +25,7 @@ def nine_seconds(recordings: tuple[Array, Array]) -> list[Array]:
 
 
 def test_it_says_what_dnsmos_says(nine_seconds: list[Array]) -> None:
-    found = np.asarray(Opinion(SPEECH_RATE_HZ)(np.stack(nine_seconds)))
+    found = np.asarray(DnsmosLoss(SPEECH_RATE_HZ)(np.stack(nine_seconds)))
     expected = [dnsmos(signal, SPEECH_RATE_HZ) for signal in nine_seconds]
     np.testing.assert_allclose(
         found, expected, atol=5e-3
@@ -38,20 +38,22 @@ def test_it_hears_the_same_at_the_models_rate(nine_seconds: list[Array]) -> None
         [load_soxr().resample(signal, SPEECH_RATE_HZ, 22050) for signal in nine_seconds]
     ).astype(np.float32)
     np.testing.assert_allclose(
-        np.asarray(Opinion(22050)(at_22050)), np.asarray(Opinion(SPEECH_RATE_HZ)(signals)), atol=0.1
+        np.asarray(DnsmosLoss(22050)(at_22050)),
+        np.asarray(DnsmosLoss(SPEECH_RATE_HZ)(signals)),
+        atol=0.1,
     )
 
 
 def test_it_likes_clean_speech_better(recordings: tuple[Array, Array]) -> None:
     clean, noisy = (signal[None, : 4 * 22050] for signal in recordings)
     clean_scores, noisy_scores = (
-        np.asarray(Opinion(22050)(signal))[0] for signal in (clean, noisy)
+        np.asarray(DnsmosLoss(22050)(signal))[0] for signal in (clean, noisy)
     )
     assert clean_scores[2] > noisy_scores[2] + 0.5
 
 
 def test_a_gradient_runs_through_it(recordings: tuple[Array, Array]) -> None:
-    opinion = Opinion(22050)
+    opinion = DnsmosLoss(22050)
     for signal in (recordings[1][None, :22050], np.zeros((1, 22050), np.float32)):
         ours = keras.Variable(signal)
         with tf.GradientTape() as tape:
@@ -65,4 +67,4 @@ def test_a_gradient_runs_through_it(recordings: tuple[Array, Array]) -> None:
 def test_without_onnx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingPackageError, match="onnx is not installed"):
-        Opinion(22050)
+        DnsmosLoss(22050)

@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from training_target import target
 
 from rtden.measure.metrics import pesq_wb
 from rtden.model import ModelSpec
 from rtden.spectral import hann, power, stft
-from rtden.training.losses import Loss
-from rtden.training.loudness import LoudnessDisturbance, bark, threshold_db_spl
-from rtden.training.mixing import active_rms
+from rtden.training.loss import Loss
+from rtden.training.pesq_loss import PesqLoss, bark, threshold_db_spl
+from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
 RATE_HZ, N_FFT = 22050, 704
-DISTURBANCE = LoudnessDisturbance(RATE_HZ, N_FFT)
+DISTURBANCE = PesqLoss(RATE_HZ, N_FFT)
 EVERYTHING = np.ones((1, N_FFT // 2 + 1), np.float32)
 
 
@@ -25,9 +26,9 @@ def powers(signal: Array) -> Array:
     )[None]
 
 
-def disturbance(ours: Array, clean: Array, heard: Array = EVERYTHING) -> float:
+def disturbance(ours: Array, clean: Array, valid_bins: Array = EVERYTHING) -> float:
     level = active_rms(clean)
-    return float(DISTURBANCE(powers(ours / level), powers(clean / level), heard)[0])
+    return float(DISTURBANCE(powers(ours / level), powers(clean / level), valid_bins)[0])
 
 
 def test_bands_and_thresholds_are_those_of_the_literature() -> None:
@@ -58,7 +59,7 @@ def test_a_change_of_level_hardly_disturbs_and_added_sound_does_so_more_than_mis
     assert disturbance(noisy, clean) > disturbance(clean, noisy)
 
 
-def test_what_is_not_heard_does_not_count(recordings: tuple[Array, Array]) -> None:
+def test_invalid_bins_do_not_count(recordings: tuple[Array, Array]) -> None:
     clean, noisy = recordings
     assert disturbance(noisy, clean, np.zeros_like(EVERYTHING)) < 0.01
 
@@ -78,10 +79,9 @@ def test_the_loss_takes_its_weight_of_it(rng: np.random.Generator) -> None:
     spec = ModelSpec(name="tiny", mean_db=-30.0)
     clean = rng.standard_normal((2, 20 * spec.hop)).astype(np.float32)
     noisy = clean + rng.standard_normal(clean.shape).astype(np.float32)
-    heard = np.ones((2, spec.n_fft // 2 + 1), np.float32)
-    share = ops.convert_to_tensor(np.full((2, spec.n_mels, 20, 1), 0.7, np.float32))
+    mask = ops.convert_to_tensor(np.full((2, spec.n_mels, 20, 1), 0.7, np.float32))
     at = [
-        float(Loss(spec, iterations=0, loudness=weight)(noisy, clean, heard, share))
+        float(Loss(spec, iterations=0, pesq=weight)(target(spec, noisy, clean), mask))
         for weight in (0.0, 0.01, 0.02)
     ]
     assert at[1] > at[0] + 1e-3

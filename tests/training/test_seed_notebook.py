@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError, SettingsError
-from rtden.training import notebook
-from rtden.training.notebook import Reproduction, cross_entropy, invert, reproduce
+from rtden.training import seed_notebook
+from rtden.training.seed_notebook import Reproduction, cross_entropy, invert, reproduce
 
 RECORDINGS = 40
 
@@ -192,7 +192,7 @@ def test_the_inversion_is_librosas_with_a_seed(
     mel = np.load(run[0] / "X.npy")[5]
     ours = invert(mel, seed=4)
     monkeypatch.setattr(np.random, "default_rng", lambda: np.random.RandomState(4))
-    with notebook._one_thread():
+    with seed_notebook._one_thread():
         theirs = librosa.feature.inverse.mel_to_audio(
             mel, sr=22050, n_fft=2048, hop_length=512, length=8000
         )
@@ -205,8 +205,8 @@ def test_the_same_seed_gives_the_same_and_replaces_what_was_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(notebook, "LISTENED", 1)
-    monkeypatch.setattr(notebook, "DRAWN", 1)
+    monkeypatch.setattr(seed_notebook, "LISTENED", 1)
+    monkeypatch.setattr(seed_notebook, "DRAWN", 1)
     (tmp_path / "X.npy").write_bytes(b"old")
     again = reproduce(folder, tmp_path, epochs=2, seed=3)
     for name in ("X.npy", "train_data.npy", "test_data.npy"):
@@ -220,7 +220,7 @@ def test_the_same_seed_gives_the_same_and_replaces_what_was_there(
 def test_clipped_mels_end_at_one(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebook, "LISTENED", 1)
+    monkeypatch.setattr(seed_notebook, "LISTENED", 1)
     result = reproduce(folder, tmp_path, epochs=1, clip=True)
     mels, train = np.load(tmp_path / "X.npy"), np.load(tmp_path / "train_data.npy")
     assert result.clip

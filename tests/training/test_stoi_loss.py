@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from rtden.measure.metrics import estoi
 from rtden.spectral import hann, power, stft
-from rtden.training.intelligibility import FRAME_SECONDS, Intelligibility
-from rtden.training.mixing import active_rms
+from rtden.training.stoi_loss import FRAME_SECONDS, StoiLoss
+from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
 RATE_HZ = 22050
 N_FFT = 2 * round(FRAME_SECONDS * RATE_HZ / 2)
-MEASURE = Intelligibility(RATE_HZ, N_FFT)
+MEASURE = StoiLoss(RATE_HZ, N_FFT)
 EVERYTHING = np.ones((1, N_FFT // 2 + 1), np.float32)
 
 
@@ -23,9 +23,9 @@ def powers(signal: Array) -> Array:
     )[None]
 
 
-def understood(ours: Array, clean: Array, heard: Array = EVERYTHING) -> tuple[float, float]:
+def understood(ours: Array, clean: Array, valid_bins: Array = EVERYTHING) -> tuple[float, float]:
     level = active_rms(clean)
-    found, known = MEASURE(powers(ours / level), powers(clean / level), heard)
+    found, known = MEASURE(powers(ours / level), powers(clean / level), valid_bins)
     return float(found[0]), float(known[0])
 
 

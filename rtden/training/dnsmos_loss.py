@@ -1,8 +1,8 @@
-"""What listeners would say: DNSMOS P.835 (Reddy et al., 2022), through which a gradient runs.
+"""The DNSMOS loss: the scores of DNSMOS P.835 (Reddy et al., 2022), differentiable.
 
-Its network, convolutions over a spectrum whose bases were learned as well, is read from the file in
-the package ``speechmos`` and rebuilt here. Unlike :func:`rtden.measure.metrics.dnsmos` it takes
-sound of any length at once.
+Its network, convolutions over a spectrum with learned bases, is read from the file in the package
+``speechmos`` and rebuilt here. Unlike :func:`rtden.measure.metrics.dnsmos`, it takes sound of any
+length at once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_pat
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
-"""RMS of active speech, relative to full scale, at which it is heard."""
+"""RMS of active speech, relative to full scale, at which signals are scored."""
 POOLED_AFTER = (3, 4, 5)
-"""Convolutions after which the largest of 2 x 2 cells is kept."""
+"""Numbers of the convolutions that a 2 x 2 maximum pooling follows."""
 
 
-class Opinion:
-    """Scores that listeners would give to a signal: speech, background, overall.
+class DnsmosLoss:
+    """Predicts the scores of listeners: speech, background, overall.
 
     Parameters
     ----------
@@ -65,7 +65,10 @@ class Opinion:
         ]
 
     def __call__(self, signal: Any) -> Any:
-        """Return SIG, BAK and OVRL, 1 to 5, shape (mixtures, 3), of signals, shape (mixtures, samples), full scale +-1."""
+        """Return SIG, BAK and OVRL, 1 to 5, of signals with full scale +-1.
+
+        Shapes (mixtures, samples) to (mixtures, 3).
+        """
         blocks = ops.reshape(self._resampled(signal), (ops.shape(signal)[0], -1, HOP_SAMPLES))
         frames = ops.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
         power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
@@ -82,7 +85,7 @@ class Opinion:
         return (square * x + slope) * x + constant
 
     def _resampled(self, signal: Any) -> Any:
-        """Return signals at the rate of the network, cut by their spectrum, a whole number of hops long."""
+        """Return signals at the network's rate, resampled by their spectrum, in whole hops."""
         samples = signal.shape[1]
         padded = -(-samples // self._from) * self._from
         length = padded // self._from * self._to

@@ -1,7 +1,7 @@
-"""How well speech is understood: extended STOI (Jensen and Taal, 2016), through which a gradient runs.
+"""The ESTOI loss: extended STOI (Jensen and Taal, 2016), differentiable.
 
-The envelopes of third octaves, in segments of 384 ms without the pauses, are normalised over time
-and then over bands; what is left of the clean ones in ours is their correlation.
+The envelopes of third octaves, in segments of 384 ms without pauses, are normalised over time and
+then over bands; the score is the correlation of the clean and the denoised ones.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ BANDS, LOWEST_HZ = 15, 150.0
 """Third octaves, and the centre of the first."""
 SEGMENT_FRAMES = 30
 SEGMENT_STRIDE = 3
-"""Frames from one segment to the next; the measure itself takes every one, which says little more."""
+"""Frames from one segment to the next; the original measure has a stride of one."""
 PAUSE_DB = 40.0
 """Frames that lie further below the loudest are pauses."""
 EPSILON = 1e-4
-"""Amplitude, relative to the speech's, below which an envelope says nothing; it keeps gradients finite."""
+"""Lowest amplitude of an envelope relative to the speech; it keeps gradients finite."""
 
 
-class Intelligibility:
+class StoiLoss:
     """Extended STOI of power spectra.
 
     Parameters
@@ -42,11 +42,16 @@ class Intelligibility:
         )
         self._scale = float(1.0 / (0.375 * n_fft))
 
-    def __call__(self, ours: Any, theirs: Any, heard: Any) -> Any:
-        """Return what is understood of each mixture, up to 1, and whether it holds enough speech to say so, shapes (mixtures,).
+    def __call__(self, ours: Any, theirs: Any, valid_bins: Any) -> Any:
+        """Return the score of each mixture, up to 1, and whether it has enough speech for one.
 
-        Powers, shape (mixtures, frames, bins), of signals whose active speech has an RMS of one,
-        and which bins count, (mixtures, bins).
+        Both have shape (mixtures,).
+
+        Parameters
+        ----------
+        ours, theirs : tensor, shape (mixtures, frames, bins)
+            Powers of the denoised and the clean signals, whose active speech has an RMS of one.
+        valid_bins : tensor, shape (mixtures, bins)
         """
         frames = theirs.shape[1]
         energy = ops.sum(theirs, axis=-1)
@@ -55,7 +60,9 @@ class Intelligibility:
         )
         # Those with speech first, in their order.
         order = ops.argsort(np.arange(frames, dtype=np.float32) + frames * (1.0 - speech), axis=1)
-        counted = ops.cast(ops.matmul(1.0 - heard, self.to_bands) < 0.5, "float32")[:, None, None]
+        counted = ops.cast(ops.matmul(1.0 - valid_bins, self.to_bands) < 0.5, "float32")[
+            :, None, None
+        ]
         starts = np.arange(0, frames - SEGMENT_FRAMES + 1, SEGMENT_STRIDE)
         within = starts[:, None] + np.arange(SEGMENT_FRAMES)
         first, second = (

@@ -1,9 +1,9 @@
-"""How much of a difference is heard: a loss after the perceptual model of ITU-T P.862 (PESQ), through which a gradient runs.
+"""The PESQ-style loss: a difference of loudness after ITU-T P.862 (PESQ), differentiable.
 
-Bands of 0.4 Bark, loudness after Zwicker, a dead zone of what masks itself, and errors upwards,
-which are heard as something added, counted apart. After P.862.2 and Martín-Doñas et al., "A Deep
-Learning Loss Function Based on the Perceptual Evaluation of the Speech Quality" (2018); bands and
-thresholds are computed here, up to the highest frequency that there is.
+It has bands of 0.4 Bark, loudness after Zwicker, a dead zone for differences that are masked, and
+a separate term for added sound. After P.862.2 and Martín-Doñas et al., "A Deep Learning Loss
+Function Based on the Perceptual Evaluation of the Speech Quality" (2018). Bands and thresholds are
+computed here, up to half of the sample rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FRAME_SECONDS = 0.032
 """Length of the frames that P.862 compares."""
 BANDS_PER_BARK = 2.5
 SPEECH_DB_SPL = 79.0
-"""Sound pressure level at which active speech is taken to be heard."""
+"""Sound pressure level at which active speech is played."""
 GAMMA = 0.23
 """Exponent of loudness (Zwicker)."""
 ONE_SONE = 0.1866
@@ -45,7 +45,7 @@ def threshold_db_spl(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floa
     return threshold
 
 
-class LoudnessDisturbance:
+class PesqLoss:
     """Points of raw PESQ score that differences between two power spectra cost.
 
     Parameters
@@ -59,8 +59,7 @@ class LoudnessDisturbance:
         bins_bark = bark(bins_hz)
         edges = np.arange(int(bins_bark[-1] * BANDS_PER_BARK) + 1) / BANDS_PER_BARK
         edges[-1] = bins_bark[-1]
-        # A bin is as wide as the distance to its neighbours; it counts for each band by what lies
-        # in it.
+        # A bin reaches half-way to its neighbours; each band gets its part of the bin.
         bin_edges = np.concatenate(
             [bins_bark[:1], (bins_bark[1:] + bins_bark[:-1]) / 2.0, bins_bark[-1:]]
         )
@@ -78,22 +77,24 @@ class LoudnessDisturbance:
         self._gamma = (GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15).astype(
             np.float32
         )
-        # Mean power of a signal from a Hann window's bins: both halves of the spectrum, the
-        # window's energy.
+        # Bins of a Hann window to mean power: both halves of the spectrum, the window's energy.
         self._scale = float(2.0 / (0.375 * n_fft**2) * 10.0 ** (SPEECH_DB_SPL / 10.0))
 
-    def __call__(self, ours: Any, theirs: Any, heard: Any) -> Any:
+    def __call__(self, ours: Any, theirs: Any, valid_bins: Any) -> Any:
         """Return the disturbance of each mixture, shape (mixtures,).
 
-        Powers, shape (mixtures, columns, bins), of signals whose active speech has an RMS of one,
-        and which bins count, (mixtures, bins).
+        Parameters
+        ----------
+        ours, theirs : tensor, shape (mixtures, frames, bins)
+            Powers of the denoised and the clean signals, whose active speech has an RMS of one.
+        valid_bins : tensor, shape (mixtures, bins)
         """
         first, second = (
-            ops.matmul(power * heard[:, None, :], self.to_bands) * self._scale
+            ops.matmul(power * valid_bins[:, None, :], self.to_bands) * self._scale
             for power in (ours, theirs)
         )
         counted = (
-            ops.cast(ops.matmul(heard, self.to_bands) > 0, "float32")[:, None, :] * self._width
+            ops.cast(ops.matmul(valid_bins, self.to_bands) > 0, "float32")[:, None, :] * self._width
         )
         first, second = self._equalise(first, second)
         loudness, clean_loudness = self._loudness(first), self._loudness(second)
@@ -118,7 +119,7 @@ class LoudnessDisturbance:
         )
 
     def _equalise(self, first: Any, second: Any) -> tuple[Any, Any]:
-        """Take out what hardly disturbs: the mean response, of the clean signal, and slow changes of gain, of ours."""
+        """Remove differences that hardly disturb: of the mean response and of slow gain."""
         speech = ops.cast(ops.sum(second, axis=-1, keepdims=True) > 1e5, "float32")
         mean_first, mean_second = (
             ops.sum(

@@ -4,12 +4,15 @@ import keras
 import numpy as np
 import pytest
 from conftest import frames_of, shares_of
+from training_target import target
 
 from rtden import Denoiser, Settings
 from rtden.griffinlim import Inverter
 from rtden.mel import BandSpread
 from rtden.model import ModelSpec, find_model
-from rtden.training.losses import Inversion, Loss
+from rtden.spectral import stft
+from rtden.training.loss import Loss
+from rtden.training.signal_path import SignalPath
 
 SPEC = ModelSpec(name="tiny", mean_db=-30.0)
 FINER = ModelSpec(name="tiny", mean_db=-30.0, frames_per_column=2)
@@ -17,6 +20,15 @@ LEAD_IN = SPEC.n_fft - SPEC.hop
 by_spec = pytest.mark.parametrize(
     "spec", [SPEC, FINER], ids=lambda spec: f"{spec.frames_per_column} a column"
 )
+
+
+def invert(
+    spec: ModelSpec, noisy: np.ndarray, mask: np.ndarray, *, iterations: int = 0
+) -> np.ndarray:
+    """Return denoised signals with the longest overlap."""
+    given = target(spec, noisy, noisy)
+    path = SignalPath(spec, iterations=iterations)
+    return np.asarray(path(noisy, mask, given["analysis"], given["synthesis"]))
 
 
 @pytest.mark.parametrize("model", ["seed", "rtden"])
@@ -31,8 +43,41 @@ def test_it_gives_what_the_denoiser_gives(
     share = shares_of(find_model(model), np.concatenate([stream, np.zeros(lead_in, np.float32)]))[
         None
     ]
-    ours = np.asarray(Inversion(denoiser.spec, iterations=0)(stream[None], share))[0]
+    ours = invert(denoiser.spec, stream[None], share)[0]
     np.testing.assert_allclose(ours[lead_in:], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [149, 300])
+def test_with_a_short_overlap_it_inverts_the_newest_frames(
+    rng: np.random.Generator, overlap: int
+) -> None:
+    """A mask that changes from column to column gives what the Denoiser's inverter gives."""
+    columns, lead_in = 20, FINER.n_fft - FINER.frame_hop
+    noisy = rng.standard_normal((1, columns * FINER.hop)).astype(np.float32)
+    noisy[:, :lead_in] = 0.0
+    mask = rng.uniform(0.1, 1.0, (1, FINER.n_mels, columns, 2)).astype(np.float32)
+    given = target(FINER, noisy, noisy, overlap=overlap)
+    path = SignalPath(FINER, iterations=0)
+    ours = np.asarray(path(noisy, mask, given["analysis"], given["synthesis"]))[0]
+    inverter = Inverter(
+        n_fft=FINER.n_fft,
+        hop=FINER.hop,
+        new_frames=columns,
+        iterations=0,
+        frames=1,
+        overlap=overlap,
+    )
+    gains = np.empty((columns, FINER.n_fft // 2 + 1), np.float32)
+    spread = BandSpread(FINER.rate_hz, FINER.n_fft, FINER.n_mels, FINER.fmin_hz, FINER.fmax_hz)
+    spread(mask[0, :, :, 1].T, gains)
+    stream = np.concatenate([noisy[0], np.zeros(lead_in, np.float32)])
+    frames = np.lib.stride_tricks.sliding_window_view(stream, FINER.n_fft)[FINER.frame_hop :]
+    spectra = stft(frames[:: FINER.hop][:columns], given["analysis"][0])
+    expected = np.empty(columns * FINER.hop, np.float32)
+    inverter.push(spectra, gains, expected)
+    # A push completes the samples that end `overlap` before its last frame does.
+    late = FINER.frame_hop + FINER.n_fft - FINER.hop - overlap
+    np.testing.assert_allclose(ours[late:], expected[: len(ours) - late], atol=1e-4)
 
 
 @by_spec
@@ -43,7 +88,7 @@ def test_its_griffin_lim_is_the_products(rng: np.random.Generator, spec: ModelSp
     share = rng.uniform(0.05, 1.0, (1, spec.n_mels, columns, spec.frames_per_column)).astype(
         np.float32
     )
-    ours = np.asarray(Inversion(spec, iterations=3)(noisy, share))[0]
+    ours = invert(spec, noisy, share, iterations=3)[0]
     overlap = spec.n_fft - spec.hop
     inverter = Inverter(
         n_fft=spec.n_fft,
@@ -61,8 +106,7 @@ def test_its_griffin_lim_is_the_products(rng: np.random.Generator, spec: ModelSp
     inverter.push(
         frames_of(spec, np.concatenate([noisy[0], np.zeros(lead_in, np.float32)])), gains, expected
     )
-    # What a push completes ends `overlap` before its last frame does: with two frames a column it
-    # begins and ends later than the signal here.
+    # What a push completes ends `overlap` before its last frame does: with two frames a column it begins and ends later than the signal here.
     late = lead_in - overlap
     ours, expected = ours[late:], expected[: len(ours) - late]
     np.testing.assert_allclose(
@@ -79,7 +123,7 @@ def test_a_share_of_one_gives_the_input(
     noisy = rng.standard_normal((2, 20 * spec.hop)).astype(np.float32)
     noisy[:, : spec.n_fft - spec.frame_hop] = 0.0
     ones = np.ones((2, spec.n_mels, 20, spec.frames_per_column), np.float32)
-    ours = np.asarray(Inversion(spec, iterations=iterations)(noisy, ones))
+    ours = invert(spec, noisy, ones, iterations=iterations)
     np.testing.assert_allclose(ours, noisy, atol=1e-4)
 
 
@@ -90,20 +134,21 @@ def test_the_clean_signal_has_the_least_loss(
     loss = Loss(SPEC, iterations=iterations, resolutions=resolutions)
     clean = rng.standard_normal((2, 20 * SPEC.hop)).astype(np.float32)
     clean[:, :LEAD_IN] = 0.0
-    heard = np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
+    given = target(SPEC, clean, clean)
     found = {
-        s: float(loss(clean, clean, heard, np.full((2, SPEC.n_mels, 20, 1), s, np.float32)))
+        s: float(loss(given, np.full((2, SPEC.n_mels, 20, 1), s, np.float32)))
         for s in (1.0, 0.8, 0.5, 0.1)
     }
     assert found[1.0] < 1e-4
     assert found[1.0] < found[0.8] < found[0.5] < found[0.1]
 
 
-def test_what_is_not_heard_does_not_count(rng: np.random.Generator) -> None:
+def test_invalid_bins_do_not_count(rng: np.random.Generator) -> None:
     loss = Loss(SPEC, iterations=0)
     clean = rng.standard_normal((1, 20 * SPEC.hop)).astype(np.float32)
     nothing = np.zeros((1, SPEC.n_fft // 2 + 1), np.float32)
-    assert float(loss(clean, clean, nothing, np.zeros((1, SPEC.n_mels, 20, 1), np.float32))) == 0.0
+    given = target(SPEC, clean, clean, valid_bins=nothing)
+    assert float(loss(given, np.zeros((1, SPEC.n_mels, 20, 1), np.float32))) == 0.0
 
 
 def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np.ndarray]) -> None:
@@ -115,29 +160,32 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
         noisy / level,
         np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32),
     )
-    heard = np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
-    plain = float(Loss(SPEC, iterations=0)(noisy, clean, heard, share))
-    wanted = {
-        "distortion": "distortion",
-        "loudness": "disturbance",
-        "intelligibility": "unintelligible",
-        "opinion": "disapproval",
-    }
-    for setting, name in wanted.items():
-        loss = Loss(SPEC, iterations=0, **{setting: 0.1})
-        parts = loss.parts(loss.invert(noisy, share), clean, heard)
+    given = target(SPEC, noisy, clean)
+    plain = float(Loss(SPEC, iterations=0)(given, share))
+    for name in ("distortion", "pesq", "stoi", "dnsmos"):
+        loss = Loss(SPEC, iterations=0, **{name: 0.1})
+        parts = loss.parts(invert(SPEC, noisy, share), clean, given["valid_bins"])
         assert set(parts) == {"spectral_distance", name}
-        assert float(loss(noisy, clean, heard, share)) == pytest.approx(
-            plain + 0.1 * float(parts[name]), rel=1e-4
-        )
+        weighted = 0.1 * float(parts[name])
+        assert float(loss(given, share)) == pytest.approx(plain + weighted, rel=1e-4)
 
 
-def test_nobody_is_asked_about_speech_where_there_is_none(rng: np.random.Generator) -> None:
+def test_without_its_costly_parts_it_leaves_dnsmos_out(rng: np.random.Generator) -> None:
+    signal = rng.standard_normal((1, 40 * SPEC.hop)).astype(np.float32)
+    half = np.full((1, SPEC.n_mels, 40, 1), 0.5, np.float32)
+    given = target(SPEC, signal, signal)
+    plain = float(Loss(SPEC, iterations=0)(given, half))
+    loss = Loss(SPEC, iterations=0, dnsmos=0.1)
+    assert float(loss(given, half, costly=False)) == pytest.approx(plain, rel=1e-5)
+    assert float(loss(given, half)) > plain + 0.05
+
+
+def test_mixtures_without_speech_have_no_score(rng: np.random.Generator) -> None:
     noise = 0.1 * rng.standard_normal((2, 120 * SPEC.hop)).astype(np.float32)
-    parts = Loss(SPEC, iterations=0, intelligibility=1.0, opinion=1.0).parts(
+    parts = Loss(SPEC, iterations=0, stoi=1.0, dnsmos=1.0).parts(
         noise, np.zeros_like(noise), np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
     )
-    assert float(parts["unintelligible"]) == float(parts["disapproval"]) == 0.0
+    assert float(parts["stoi"]) == float(parts["dnsmos"]) == 0.0
 
 
 def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
@@ -152,8 +200,8 @@ def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
         inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="zeros")(inputs)
     )
     loss = Loss(SPEC, iterations=1)
-    heard = np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
-    model.compile(keras.optimizers.Adam(0.3), lambda _, share: loss(noisy, clean, heard, share))
+    given = target(SPEC, noisy, clean)
+    model.compile(keras.optimizers.Adam(0.3), lambda _, share: loss(given, share))
     low = np.where(np.arange(SPEC.n_mels) < 75, 1.0, -1.0).astype(
         np.float32
     )  # which side of 4 kHz a band lies

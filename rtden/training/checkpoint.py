@@ -1,0 +1,171 @@
+"""Files of a training run, from which an interrupted run continues."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from rtden.errors import TrainingError
+from rtden.model import ModelSpec
+from rtden.training.recipe import Recipe
+from rtden.types import Array
+
+_LOGGER = logging.getLogger(__name__)
+
+BEST = "best.npz"
+"""Weights of the best validation so far, keyed by layer."""
+
+
+class Average:
+    """The exponential mean of a network's weights.
+
+    Parameters
+    ----------
+    network : Model
+    decay : float
+        Per step; at the beginning it is lower, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, network: keras.Model, decay: float) -> None:
+        self._network, self._decay, self._steps = network, decay, 0
+        self.weights: list[Array] = [np.array(w, np.float32) for w in network.get_weights()]
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        self._steps += 1
+        decay = np.float32(min(self._decay, self._steps / (10.0 + self._steps)))
+        now = self._network.get_weights()
+        self.weights = [
+            decay * mean + (np.float32(1.0) - decay) * weight
+            for mean, weight in zip(self.weights, now, strict=True)
+        ]
+
+    def swap(self) -> None:
+        """Exchange the network's weights and their mean; a second call undoes the first."""
+        now = [np.array(w, np.float32) for w in self._network.get_weights()]
+        self._network.set_weights(self.weights)
+        self.weights = now
+
+    def save(self, path: Path) -> None:
+        """Write the mean."""
+        arrays = {f"{number:03d}": weight for number, weight in enumerate(self.weights)}
+        save_arrays(path, {**arrays, "steps": np.array(self._steps)})
+
+    def load(self, path: Path) -> None:
+        """Read the mean."""
+        with np.load(path) as arrays:
+            self._steps = int(arrays["steps"])
+            self.weights = [arrays[name] for name in sorted(arrays.files) if name != "steps"]
+
+
+@dataclasses.dataclass
+class State:
+    """The position of a run.
+
+    With weights, optimizer and mean, it is all that the next step depends on.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    """Time spent in earlier sessions of the run."""
+    best_loss: float = math.inf
+    best_step: int = 0
+    validations_since_best: int = 0
+
+    @classmethod
+    def load(cls, work: Path, trainer: keras.Model, average: Average, features: Any) -> State:
+        """Load the weights of the run in a folder and return its state, or a new one."""
+        path = work / "state.json"
+        if not path.exists():
+            return cls()
+        state = cls(**json.loads(path.read_text(encoding="utf-8")))
+        # The optimizer's variables exist only once it has been built for the weights.
+        trainer(features)
+        trainer.optimizer.build(trainer.trainable_variables)
+        trainer.load_weights(work / f"state-{state.step}.weights.h5")
+        average.load(work / f"state-{state.step}.average.npz")
+        _LOGGER.info("continuing after step %d", state.step)
+        return state
+
+    def save(self, work: Path, trainer: keras.Model, average: Average) -> None:
+        """Write the state and remove the one before."""
+        name = f"state-{self.step}."
+        beside = work / "new.weights.h5"
+        trainer.save_weights(beside)
+        os.replace(beside, work / f"{name}weights.h5")
+        average.save(work / f"{name}average.npz")
+        write_text(work / "state.json", json.dumps(dataclasses.asdict(self)))
+        for path in [*work.glob("state-*.weights.h5"), *work.glob("state-*.average.npz")]:
+            if not path.name.startswith(name):
+                path.unlink()
+
+
+def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
+    """Write a run's recipe, or compare it with the one of the run that the folder holds.
+
+    Raises
+    ------
+    TrainingError
+        If they differ.
+    """
+    constants = {k: v for k, v in spec.to_dict().items() if k in ("signal", "mel", "network")}
+    content = json.loads(json.dumps({"recipe": recipe.to_dict(), **constants}))
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+        raise TrainingError(
+            f"{path.parent} holds a run with other settings; continue it with those (see {path}), "
+            "or choose another folder for this one."
+        )
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz file; an interrupt leaves the old file or the new one, never half of one."""
+    beside = path.with_name(f"new-{path.name}")
+    np.savez(beside, **arrays)
+    os.replace(beside, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in the same way."""
+    beside = path.with_name(f"new-{path.name}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+class Log:
+    """A CSV file with a row for each validation.
+
+    A run that continues drops the rows of steps that it repeats.
+    """
+
+    COLUMNS = ("step", "loss", "validation_loss", "seconds")
+
+    def __init__(self, path: Path, *, upto: int) -> None:
+        kept = []
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= upto]
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, self.COLUMNS)
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, **row: float) -> None:
+        """Add a row."""
+        self._writer.writerow(row)
+        self._file.flush()

@@ -1,0 +1,135 @@
+"""Speech codecs of headsets, telephones and calls, for sound that came through one.
+
+A codec leaves a steep edge at the end of its band. It is applied to noise as often as to speech: a
+network that meets such edges on speech alone takes noise with an edge for speech.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from rtden.errors import MissingPackageError
+from rtden.types import Array
+
+PEAK = 0.5
+"""Peak at which the louder of two signals is coded, relative to full scale."""
+FRAME_SAMPLES = 320
+"""Samples passed to an encoder at once where it sets no frame length."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec as FFmpeg has it."""
+
+    name: str
+    rate_hz: int
+    bandwidth_hz: float
+    bit_rates: tuple[int, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    sample_format: str = "s16"
+
+
+CODECS = (
+    Codec("sbc", 16000, 7600.0, options=(("msbc", "1"),)),  # Bluetooth hands-free, wide band
+    Codec("g722", 16000, 7000.0),
+    Codec("libopus", 16000, 8000.0, (12000, 16000, 24000), (("compression_level", "0"),)),
+    Codec("libmp3lame", 22050, 9500.0, (24000, 32000, 48000), sample_format="s16p"),
+)
+CHANCES = (0.35, 0.35, 0.15, 0.15)
+"""How often each is drawn."""
+
+
+def code(signals: list[Array], codec: Codec, rate_hz: int, rng: np.random.Generator) -> list[Array]:
+    """Return signals, shape (samples,) each, as a codec returns them, aligned with the originals.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package `av` is not installed.
+    """
+    bit_rate = int(rng.choice(codec.bit_rates)) if codec.bit_rates else 0
+    peak = max(float(np.abs(signal).max()) for signal in signals)
+    scale = np.float32(PEAK / max(peak, 1e-9))
+    delay = _delay(codec, bit_rate)
+    coded = []
+    for signal in signals:
+        resampled = soxr.resample(signal * scale, rate_hz, codec.rate_hz)
+        decoded = _through(resampled, codec, bit_rate)[delay:]
+        back = soxr.resample(decoded, codec.rate_hz, rate_hz)[: len(signal)] / scale
+        coded.append(np.pad(back, (0, len(signal) - len(back))).astype(np.float32))
+    return coded
+
+
+def _through(signal: Array, codec: Codec, bit_rate: int) -> Array:
+    """Return a signal at the codec's rate encoded and decoded, late by the codec's delay."""
+    av = _av()
+    encoder = av.CodecContext.create(codec.name, "w")
+    encoder.sample_rate, encoder.layout, encoder.format = codec.rate_hz, "mono", codec.sample_format
+    if bit_rate:
+        encoder.bit_rate = bit_rate
+    encoder.options = dict(codec.options)
+    encoder.open()
+    size = encoder.frame_size or FRAME_SAMPLES
+    # A tail of silence brings out what the codec holds back.
+    padded = np.pad(signal, (0, -len(signal) % size + 8 * size))
+    integers = np.clip(padded * 32767.0, -32768, 32767).astype(np.int16)
+    packets = []
+    for start in range(0, len(integers), size):
+        frame = av.AudioFrame.from_ndarray(
+            integers[None, start : start + size], format=codec.sample_format, layout="mono"
+        )
+        frame.sample_rate, frame.pts = codec.rate_hz, start
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    return _decoded(av, encoder, packets)
+
+
+def _decoded(av: Any, encoder: Any, packets: list[Any]) -> Array:
+    decoder = av.CodecContext.create(encoder.codec.canonical_name, "r")
+    decoder.sample_rate, decoder.layout = encoder.sample_rate, "mono"
+    if encoder.extradata:
+        decoder.extradata = encoder.extradata
+    frames = [frame for packet in packets for frame in decoder.decode(packet)]
+    frames += decoder.decode(None)
+    rate = frames[0].sample_rate
+    samples = np.concatenate([_floats(frame.to_ndarray()) for frame in frames])
+    if rate != encoder.sample_rate:
+        samples = soxr.resample(samples, rate, encoder.sample_rate)
+    return samples
+
+
+def _floats(samples: NDArray[Any]) -> Array:
+    mono = samples.reshape(-1) if samples.shape[0] == 1 else samples[0]
+    if mono.dtype.kind == "i":
+        mono = mono / np.float32(32768.0)
+    floats: Array = mono.astype(np.float32)
+    return floats
+
+
+@functools.cache
+def _delay(codec: Codec, bit_rate: int) -> int:
+    """Return the delay of a codec in samples at its rate, found by correlation."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(codec.rate_hz).astype(np.float32)
+    smooth = np.convolve(noise, np.hanning(17) / 8.0, mode="same").astype(np.float32)
+    decoded = _through(smooth, codec, bit_rate)
+    size = 2 * len(decoded)
+    product = np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(smooth, size))
+    return int(np.argmax(np.fft.irfft(product)[: codec.rate_hz // 4]))
+
+
+@functools.cache
+def _av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise MissingPackageError(
+            "the package av is not installed: run 'pip install rtden[train]'."
+        ) from None
+    av.logging.set_level(None)
+    return av

@@ -1,0 +1,109 @@
+"""The signal path behind the network in Keras operations, through which gradients flow.
+
+Masks of mel bands become gains of bins, gains are applied to the noisy spectra, Griffin-Lim makes
+them consistent, and frames are overlap-added. The result equals that of :class:`rtden.Denoiser`,
+except that Griffin-Lim runs over the whole signal; a test shows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from rtden.mel import BandSpread
+from rtden.model import ModelSpec
+
+Spectra = tuple[Any, Any]
+"""Real and imaginary parts, shape (mixtures, frames, bins) each."""
+
+SILENT_POWER = 1e-6
+"""Magnitude below which a bin has no phase; it keeps gradients finite."""
+
+
+class SignalPath:
+    """Spectra and masks to a signal.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    iterations : int
+        Griffin-Lim iterations over the whole signal, from the noisy phase.
+    """
+
+    def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
+        self._hop, self._iterations = spec.frame_hop, iterations
+        self._parts, self._finer = spec.n_fft // spec.frame_hop, spec.frames_per_column
+        spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
+        bands = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
+        bands(np.eye(spec.n_mels, dtype=np.float32), spread)
+        self._spread = spread
+
+    def __call__(self, noisy: Any, mask: Any, analysis: Any, synthesis: Any) -> Any:
+        """Return the denoised signals, shape (mixtures, samples).
+
+        Parameters
+        ----------
+        noisy : tensor, shape (mixtures, samples)
+        mask : tensor, shape (mixtures, n_mels, columns, frames_per_column)
+        analysis, synthesis : tensor
+            The windows, as :class:`rtden.training.batches.Batch` holds them.
+        """
+        mask = ops.reshape(mask, (ops.shape(mask)[0], mask.shape[1], -1))
+        gains = ops.matmul(ops.transpose(mask, (0, 2, 1)), self._spread)
+        # The last frames reach beyond the end: into the following sound in use, here into silence.
+        rest = (self._parts - 1) * self._hop
+        window = analysis[:, None, :]
+        real, imaginary = spectra(ops.pad(noisy, ((0, 0), (0, rest))), window, self._hop)
+        real, imaginary = real * gains, imaginary * gains
+        if self._iterations:
+            magnitude = ops.sqrt(ops.square(real) + ops.square(imaginary) + SILENT_POWER**2)
+        for _ in range(self._iterations):
+            signal = self._overlap_add((real, imaginary), analysis, synthesis)
+            real, imaginary = spectra(signal, window, self._hop)
+            power = ops.square(real) + ops.square(imaginary)
+            scale = magnitude / ops.sqrt(power + SILENT_POWER**2)
+            real, imaginary = real * scale, imaginary * scale
+        signal = self._overlap_add((real, imaginary), analysis, synthesis)
+        return signal[:, : noisy.shape[1]]
+
+    def _overlap_add(self, frames: Spectra, analysis: Any, synthesis: Any) -> Any:
+        """Return the weighted sum of frames, up to the end of the last one.
+
+        The division by the sum of the windows' products makes it exact for spectra of a signal.
+        """
+        hop, parts, finer = self._hop, self._parts, self._finer
+        signals = ops.irfft(frames, fft_length=parts * hop)
+        mixtures, count = ops.shape(signals)[0], signals.shape[1]
+        columns = ops.reshape(signals, (mixtures, count // finer, finer, parts * hop))
+        weighted = ops.reshape(columns * synthesis[:, None], (mixtures, count, parts, hop))
+        total = sum(
+            ops.pad(weighted[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0)))
+            for part in range(parts)
+        )
+        product = ops.reshape(analysis[:, None] * synthesis, (mixtures, finer, parts, hop))
+
+        def weight_of(block: int, last: int) -> Any:
+            """Return the sum of the products of the frames that cover a block of samples."""
+            covering = [part for part in range(parts) if block - part <= last]
+            return sum(product[:, (block - part) % finer, part] for part in covering)
+
+        # Silence precedes the first frame; its frames count. Behind the last frame there is none.
+        inner = ops.stack([weight_of(block, block) for block in range(finer)], axis=1)
+        weights = [ops.tile(inner, (1, count // finer, 1))]
+        weights += [weight_of(count + tail, count - 1)[:, None] for tail in range(parts - 1)]
+        weight = ops.maximum(ops.concatenate(weights, axis=1), 1e-6)
+        return ops.reshape(total / weight, (mixtures, (count + parts - 1) * hop))
+
+
+def spectra(signal: Any, window: Any, hop: int) -> Spectra:
+    """Return the spectra of the frames that lie inside a signal, shape (mixtures, samples)."""
+    length = signal.shape[1] // hop * hop
+    blocks = ops.reshape(signal[:, :length], (ops.shape(signal)[0], -1, hop))
+    parts = window.shape[-1] // hop
+    count = blocks.shape[1] - parts + 1
+    frames = ops.concatenate([blocks[:, part : part + count] for part in range(parts)], axis=-1)
+    # Real, imaginary: complex tensors have no gradient on some backends.
+    real, imaginary = ops.rfft(frames * window)
+    return real, imaginary

@@ -1,0 +1,34 @@
+"""What the loss compares with, for tests that have no batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtden.model import ModelSpec
+from rtden.training.batches import windows
+
+
+def target(
+    spec: ModelSpec,
+    noisy: np.ndarray,
+    clean: np.ndarray,
+    *,
+    valid_bins: np.ndarray | None = None,
+    overlap: int | None = None,
+) -> dict[str, Any]:
+    """Return the target of mixtures, shape (mixtures, samples), all with one overlap."""
+    mixtures = len(noisy)
+    if overlap is None:
+        overlap = spec.n_fft - spec.hop
+    analysis, synthesis = windows(spec, overlap)
+    if valid_bins is None:
+        valid_bins = np.ones((mixtures, spec.n_fft // 2 + 1), np.float32)
+    return {
+        "noisy": noisy,
+        "clean": clean,
+        "valid_bins": valid_bins,
+        "analysis": np.repeat(analysis[None], mixtures, axis=0),
+        "synthesis": np.repeat(synthesis[None], mixtures, axis=0),
+    }
