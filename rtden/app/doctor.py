@@ -27,18 +27,14 @@ from rtden.live.devices import (
     load_portaudio,
     server_devices,
 )
+from rtden.live.libpulse import load_libpulse
 from rtden.live.presets import HIGHEST_LOAD, load, time_steps
-from rtden.live.pulse import Connection, Kind, load_libpulse
+from rtden.live.pulse import Connection, Kind
 from rtden.model import find_model, list_models, load_spec
 from rtden.quiet import quiet_stderr
 from rtden.settings import HOPS_PER_STEP
 
 State = Literal["ok", "warn", "fail"]
-RUNTIME_PACKAGES = {
-    "ai_edge_litert": "ai-edge-litert",
-    "tflite_runtime": "tflite-runtime",
-    "tensorflow": "tensorflow",
-}
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
 SLOW_GOVERNORS = {"powersave"}
@@ -68,17 +64,8 @@ class Finding:
 def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
     """Yield the findings about this machine; the benchmark, the last one, takes a second."""
     looks: tuple[Callable[[], Finding | list[Finding]], ...] = (
-        system,
-        python,
-        runtime,
-        models,
-        packages,
-        portaudio,
-        sound_server,
-        default_devices,
-        processor,
-        realtime_limit,
-        memory,
+        *(system, python, runtime, models, packages, portaudio, sound_server, default_devices),
+        *(processor, realtime_limit, memory),
         *((benchmark,) if with_benchmark else ()),
     )
     for look in looks:
@@ -114,8 +101,7 @@ def runtime() -> Finding:
         name = find_runtime().__name__.split(".")[0]
     except ModelError as error:
         return Finding("runtime", "fail", "none", str(error))
-    package = RUNTIME_PACKAGES[name]
-    numpy_version = _version("numpy")
+    package, numpy_version = name.replace("_", "-"), _version("numpy")
     found = f"{package} {_version(package)}, numpy {numpy_version}"
     if name == "tflite_runtime" and int(numpy_version.split(".")[0]) >= 2:
         advice = "tflite-runtime needs an older numpy: run 'pip install \"numpy<2\"'."

@@ -1,8 +1,4 @@
-"""libpulse, the client library of PulseAudio, through ctypes: devices, modules and events.
-
-PipeWire answers the same library. ctypes and not a package: rtden needs twenty of its functions,
-and whoever has a sound server has the library.
-"""
+"""A connection to PulseAudio or PipeWire: devices, modules and events."""
 
 from __future__ import annotations
 
@@ -11,12 +7,24 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, c_char_p, c_int, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 from rtden.errors import DeviceError
+from rtden.live.libpulse import (
+    EVENT,
+    INFO,
+    LIST,
+    NUMBER,
+    STATE,
+    DeviceInfo,
+    Handle,
+    ModuleInfo,
+    ServerInfo,
+    SinkInputInfo,
+    load_libpulse,
+)
 
 Kind = Literal["input", "output"]
 ANSWER_SECONDS = 5.0
@@ -25,72 +33,6 @@ OWNER_PROPERTY = "rtden.owner"
 _CONTEXT_READY, _CONTEXT_FAILED = 4, 5
 _INVALID_INDEX = 0xFFFFFFFF
 _EVENTS = 0x0001 | 0x0002 | 0x0080  # sinks, sources, the server's defaults
-
-_STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
-_LIST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_void_p)
-_INFO = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
-_NUMBER = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
-_EVENT = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_uint32, c_void_p)
-
-
-class Handle(c_void_p):
-    """A pointer that stays one: ctypes makes numbers of plain c_void_p results, and cuts them."""
-
-
-class SampleSpec(ctypes.Structure):
-    """pa_sample_spec."""
-
-    _fields_ = (("format", c_int), ("rate", c_uint32), ("channels", c_uint8))
-
-
-class _ChannelMap(ctypes.Structure):
-    _fields_ = (("channels", c_uint8), ("map", c_int * 32))
-
-
-class _Volume(ctypes.Structure):
-    _fields_ = (("channels", c_uint8), ("values", c_uint32 * 32))
-
-
-class _DeviceInfo(ctypes.Structure):
-    """The beginning of pa_sink_info and pa_source_info, which is the same in both."""
-
-    _fields_ = (
-        ("name", c_char_p),
-        ("index", c_uint32),
-        ("description", c_char_p),
-        ("spec", SampleSpec),
-        ("map", _ChannelMap),
-        ("owner_module", c_uint32),
-        ("volume", _Volume),
-        ("mute", c_int),
-        ("monitor_index", c_uint32),
-        ("monitor_name", c_char_p),
-        ("latency", c_uint64),
-        ("driver", c_char_p),
-        ("flags", c_int),
-        ("properties", Handle),
-    )
-
-
-class _ServerInfo(ctypes.Structure):
-    _fields_ = (
-        *((name, c_char_p) for name in ("user", "host", "version", "name")),
-        ("spec", SampleSpec),
-        ("default_sink", c_char_p),
-        ("default_source", c_char_p),
-    )
-
-
-class _ModuleInfo(ctypes.Structure):
-    _fields_ = (("index", c_uint32), ("name", c_char_p), ("argument", c_char_p))
-
-
-class _SinkInputInfo(ctypes.Structure):
-    _fields_ = (
-        ("index", c_uint32),
-        ("name", c_char_p),
-        *((name, c_uint32) for name in ("owner_module", "client", "sink")),
-    )
 
 
 @dataclass(frozen=True)
@@ -134,55 +76,6 @@ class Server:
     default_source: str
 
 
-@cache
-def load_libpulse() -> Any:
-    """Load and return libpulse.
-
-    Raises
-    ------
-    DeviceError
-        If it is missing.
-    """
-    try:
-        lib = ctypes.CDLL("libpulse.so.0")
-    except OSError:
-        raise DeviceError("libpulse is missing: run 'sudo apt install libpulse0'.") from None
-    for name in ("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new"):
-        getattr(lib, f"pa_{name}").restype = Handle
-    for name in (
-        "server_info",
-        "sink_info_list",
-        "source_info_list",
-        "module_info_list",
-        "sink_input_info",
-    ):
-        getattr(lib, f"pa_context_get_{name}").restype = Handle
-    for name in (
-        "load_module",
-        "unload_module",
-        "set_default_sink",
-        "suspend_sink_by_name",
-        "subscribe",
-    ):
-        getattr(lib, f"pa_context_{name}").restype = Handle
-    lib.pa_context_move_sink_input_by_name.restype = Handle
-    lib.pa_strerror.restype = lib.pa_proplist_gets.restype = c_char_p
-    lib.pa_proplist_new.restype = lib.pa_stream_new_with_proplist.restype = Handle
-    lib.pa_stream_cork.restype = Handle
-    lib.pa_stream_get_index.restype = c_uint32
-    return lib
-
-
-@cache
-def load_quick_libpulse() -> Any:
-    """Load and return libpulse for calls in its own callbacks that never wait.
-
-    They keep the interpreter's lock: a busy Python thread makes who lets go of it wait for 5 ms, at
-    each call, to have it back.
-    """
-    return ctypes.PyDLL("libpulse.so.0")
-
-
 class Connection:
     """A connection to the sound server, with a thread of libpulse's; a context manager closes it.
 
@@ -208,7 +101,7 @@ class Connection:
         api = self.lib.pa_threaded_mainloop_get_api(self._loop)
         self.context = self.lib.pa_context_new(api, b"rtden")
         # libpulse holds no reference to a callback: what it may still call must live here.
-        self._callbacks = [_STATE(self._on_state), _EVENT(lambda *_: self.changed.set())]
+        self._callbacks = [STATE(self._on_state), EVENT(lambda *_: self.changed.set())]
         self.lib.pa_context_set_state_callback(self.context, self._callbacks[0], None)
         self.lib.pa_context_connect(self.context, None, 0, None)
         self.lib.pa_threaded_mainloop_start(self._loop)
@@ -268,19 +161,19 @@ class Connection:
     def server(self) -> Server:
         """Return what answers, and its defaults."""
 
-        def read(info: _ServerInfo) -> Server:
+        def read(info: ServerInfo) -> Server:
             pipewire = b"PipeWire" in (info.name or b"")
             defaults = (_text(info.default_sink), _text(info.default_source))
             return Server("PipeWire" if pipewire else "PulseAudio", *defaults)
 
-        # Type: ignore[no-any-return].
-        return self._ask(_INFO, "get_server_info", convert=_reader(_ServerInfo, read))[0]
+        found: Server = self._ask(INFO, "get_server_info", convert=_reader(ServerInfo, read))[0]
+        return found
 
     def devices(self, kind: Kind) -> list[PulseDevice]:
         """Return the server's sources or sinks."""
         what = "source" if kind == "input" else "sink"
 
-        def read(info: _DeviceInfo) -> PulseDevice:
+        def read(info: DeviceInfo) -> PulseDevice:
             monitor_of = _text(info.monitor_name) if kind == "input" else ""
             owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
             return PulseDevice(
@@ -294,20 +187,20 @@ class Connection:
                 own=owner is not None or monitor_of.startswith("rtden_sink"),
             )
 
-        return self._ask(_LIST, f"get_{what}_info_list", convert=_reader(_DeviceInfo, read))
+        return self._ask(LIST, f"get_{what}_info_list", convert=_reader(DeviceInfo, read))
 
     def sink_of(self, stream_index: int) -> int:
         """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""
-        read = _reader(_SinkInputInfo, lambda info: info.sink)
-        found = self._ask(_LIST, "get_sink_input_info", stream_index, convert=read)
+        read = _reader(SinkInputInfo, lambda info: info.sink)
+        found = self._ask(LIST, "get_sink_input_info", stream_index, convert=read)
         return int(found[0]) if found else -1
 
     def modules(self) -> list[Module]:
         """Return the loaded modules, in the order of loading."""
         read = _reader(
-            _ModuleInfo, lambda info: Module(info.index, _text(info.name), _text(info.argument))
+            ModuleInfo, lambda info: Module(info.index, _text(info.name), _text(info.argument))
         )
-        return self._ask(_LIST, "get_module_info_list", convert=read)
+        return self._ask(LIST, "get_module_info_list", convert=read)
 
     def number(self, function: str, *arguments: Any) -> int:
         """Call a pa_context function whose answer is a number, and return it; 0 or more is success.
@@ -317,7 +210,7 @@ class Connection:
         DeviceError
             If the server refuses; the message is the library's reason alone.
         """
-        answer = int(self._ask(_NUMBER, function, *arguments)[0])
+        answer = int(self._ask(NUMBER, function, *arguments)[0])
         if answer == _INVALID_INDEX or (function != "load_module" and answer == 0):
             raise DeviceError(self.reason())
         return answer
@@ -329,9 +222,9 @@ class Connection:
         replied, values = threading.Event(), []
 
         def reply(_context: Any, value: Any, *rest: Any) -> None:
-            if prototype is _NUMBER or (value and not (prototype is _LIST and rest[0])):
+            if prototype is NUMBER or (value and not (prototype is LIST and rest[0])):
                 values.append(convert(value))
-            if prototype is not _LIST or rest[0]:  # not 0: the end of the list
+            if prototype is not LIST or rest[0]:  # not 0: the end of the list
                 replied.set()
 
         callback = prototype(reply)
@@ -346,7 +239,7 @@ class Connection:
         with self.locked():
             self.lib.pa_operation_cancel(operation)  # the callback is about to be freed
             self.lib.pa_operation_unref(operation)
-        if not replied.is_set() or not (values or prototype is _LIST):
+        if not replied.is_set() or not (values or prototype is LIST):
             raise DeviceError(
                 f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and "
                 "try again."

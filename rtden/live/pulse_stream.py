@@ -15,14 +15,8 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import DeviceError
-from rtden.live.pulse import (
-    ANSWER_SECONDS,
-    Connection,
-    Kind,
-    PulseDevice,
-    SampleSpec,
-    load_quick_libpulse,
-)
+from rtden.live.libpulse import REQUEST, STATE, SampleSpec, load_quick_libpulse
+from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice
 
 BLOCK_SECONDS = 0.01
 _FLOAT32 = 5
@@ -34,8 +28,6 @@ MEASURED_CALLS = 4
 """Callbacks for each measurement of the latency."""
 _SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
-_STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
-_REQUEST = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
 
 
 class _BufferAttributes(ctypes.Structure):
@@ -88,10 +80,10 @@ class PulseStream:
         self._calls = self._thread = 0
         self._settled = threading.Event()
         self._callbacks = (
-            _STATE(self._on_state),
-            _STATE(lambda *_: self.connection.changed.set()),
-            _STATE(self._on_fault),
-            _REQUEST(self._on_readable if kind == "input" else self._on_writable),
+            STATE(self._on_state),
+            STATE(lambda *_: self.connection.changed.set()),
+            STATE(self._on_fault),
+            REQUEST(self._on_readable if kind == "input" else self._on_writable),
         )
         try:
             self._connect(latency_seconds, fixed or kind == "input")

@@ -1,0 +1,136 @@
+"""Declarations of libpulse, the client library of PulseAudio, for ctypes; PipeWire answers it, too.
+
+ctypes and not a package: rtden needs twenty of its functions, and whoever has a sound server has the
+library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from functools import cache
+from typing import Any
+
+from rtden.errors import DeviceError
+
+STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+LIST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_void_p)
+INFO = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
+NUMBER = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
+REQUEST = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
+EVENT = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_uint32, c_void_p)
+
+
+class Handle(c_void_p):
+    """A pointer that stays one: ctypes makes numbers of plain c_void_p results, and cuts them."""
+
+
+class SampleSpec(ctypes.Structure):
+    """pa_sample_spec."""
+
+    _fields_ = (("format", c_int), ("rate", c_uint32), ("channels", c_uint8))
+
+
+class _ChannelMap(ctypes.Structure):
+    _fields_ = (("channels", c_uint8), ("map", c_int * 32))
+
+
+class _Volume(ctypes.Structure):
+    _fields_ = (("channels", c_uint8), ("values", c_uint32 * 32))
+
+
+class DeviceInfo(ctypes.Structure):
+    """The beginning of pa_sink_info and pa_source_info, which is the same in both."""
+
+    _fields_ = (
+        ("name", c_char_p),
+        ("index", c_uint32),
+        ("description", c_char_p),
+        ("spec", SampleSpec),
+        ("map", _ChannelMap),
+        ("owner_module", c_uint32),
+        ("volume", _Volume),
+        ("mute", c_int),
+        ("monitor_index", c_uint32),
+        ("monitor_name", c_char_p),
+        ("latency", c_uint64),
+        ("driver", c_char_p),
+        ("flags", c_int),
+        ("properties", Handle),
+    )
+
+
+class ServerInfo(ctypes.Structure):
+    """The beginning of pa_server_info."""
+
+    _fields_ = (
+        *((name, c_char_p) for name in ("user", "host", "version", "name")),
+        ("spec", SampleSpec),
+        ("default_sink", c_char_p),
+        ("default_source", c_char_p),
+    )
+
+
+class ModuleInfo(ctypes.Structure):
+    """The beginning of pa_module_info."""
+
+    _fields_ = (("index", c_uint32), ("name", c_char_p), ("argument", c_char_p))
+
+
+class SinkInputInfo(ctypes.Structure):
+    """The beginning of pa_sink_input_info."""
+
+    _fields_ = (
+        ("index", c_uint32),
+        ("name", c_char_p),
+        *((name, c_uint32) for name in ("owner_module", "client", "sink")),
+    )
+
+
+@cache
+def load_libpulse() -> Any:
+    """Load and return libpulse.
+
+    Raises
+    ------
+    DeviceError
+        If it is missing.
+    """
+    try:
+        lib = ctypes.CDLL("libpulse.so.0")
+    except OSError:
+        raise DeviceError("libpulse is missing: run 'sudo apt install libpulse0'.") from None
+    for name in ("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new"):
+        getattr(lib, f"pa_{name}").restype = Handle
+    for name in (
+        "server_info",
+        "sink_info_list",
+        "source_info_list",
+        "module_info_list",
+        "sink_input_info",
+    ):
+        getattr(lib, f"pa_context_get_{name}").restype = Handle
+    for name in (
+        "load_module",
+        "unload_module",
+        "set_default_sink",
+        "suspend_sink_by_name",
+        "subscribe",
+    ):
+        getattr(lib, f"pa_context_{name}").restype = Handle
+    lib.pa_context_move_sink_input_by_name.restype = Handle
+    lib.pa_strerror.restype = lib.pa_proplist_gets.restype = c_char_p
+    lib.pa_proplist_new.restype = lib.pa_stream_new_with_proplist.restype = Handle
+    lib.pa_stream_cork.restype = Handle
+    lib.pa_stream_get_index.restype = c_uint32
+    return lib
+
+
+@cache
+def load_quick_libpulse() -> Any:
+    """Load and return libpulse for calls in its own callbacks that never wait.
+
+    They keep the interpreter's lock: a busy Python thread makes who lets go of it wait for 5 ms, at
+    each call, to have it back.
+    """
+    return ctypes.PyDLL("libpulse.so.0")
