@@ -1,7 +1,7 @@
 """Declarations of libpulse, the client library of PulseAudio, for ctypes; PipeWire answers it, too.
 
-ctypes and not a package: rtden needs twenty of its functions, and whoever has a sound server has the
-library.
+ctypes and not a package: rtden needs twenty of its functions, and whoever has a sound server has
+the library.
 """
 
 from __future__ import annotations

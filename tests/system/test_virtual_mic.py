@@ -38,10 +38,13 @@ source = DeviceSource("mic")
 with VirtualMicrophone() as microphone:
     sink = VirtualSink(microphone)
     seconds = np.arange(sink.rate_hz) / sink.rate_hz
-    tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods: it
-    can be repeated heard = np.zeros((source.rate_hz, source.channels), np.float32)
-    sink.ring.write(tone) sink.start() source.start() print("playing", flush=True) for _ in
-    range(100):
+    tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods
+    heard = np.zeros((source.rate_hz, source.channels), np.float32)
+    sink.ring.write(tone)
+    sink.start()
+    source.start()
+    print("playing", flush=True)
+    for _ in range(100):
         if sink.ring.fill_samples < sink.rate_hz // 2:
             sink.ring.write(tone)
         time.sleep(0.05)
