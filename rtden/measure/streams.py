@@ -164,7 +164,6 @@ class Streams:
                 f"a process ended early with {streams} streams, most likely for lack of memory; "
                 "measure fewer."
             ) from None
-        each = [Percentiles.of(times) for part in found for times in part.rounds]
         return StreamsResult(
             model=self._model.stem,
             streams=streams,
@@ -172,7 +171,7 @@ class Streams:
             threads=self._threads,
             audio_seconds=rounds * PERIOD_SECONDS,
             frame=Percentiles.of(np.concatenate([part.frames for part in found])),
-            round=max(each, key=lambda percentiles: percentiles.p99_ms),
+            round=_slowest(found),
             period_ms=1000.0 * PERIOD_SECONDS,
             load=sum(part.cpu_seconds for part in found) / (rounds * PERIOD_SECONDS),
             stream_mb=max(part.stream_mb for part in found),
@@ -196,6 +195,12 @@ class Streams:
             else:
                 too_many = tried.streams
         return best
+
+
+def _slowest(found: list[_Found]) -> Percentiles:
+    """Return the rounds of the thread that takes longest."""
+    each = [Percentiles.of(times) for part in found for times in part.rounds]
+    return max(each, key=lambda percentiles: percentiles.p99_ms)
 
 
 def _serve(pipe: Connection, model: Path, threads: int) -> None:
