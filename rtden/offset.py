@@ -69,7 +69,7 @@ class OffsetBlocker:
         parts = sound[: size * PARTS].reshape(PARTS, size)
         means = [total / size for total in np.add.reduce(parts, 1, np.float64).tolist()]
         mean = sum(means) / PARTS
-        inside = 2.0 * sum((part - mean) ** 2 for part in means) / PARTS**2
+        inside = 2.0 * sum([(part - mean) ** 2 for part in means]) / PARTS**2
         deviation = mean - self._mean if self._blocks else 0.0
         self._blocks += 1
         weight = max(1.0 / self._blocks, SLOWEST_WEIGHT)

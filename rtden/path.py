@@ -90,7 +90,7 @@ class SignalPath:
         self._band_gains = np.ones((sizes.block_frames, spec.n_mels), np.float32)
         inverted = sizes.block_frames // sizes.inverted_every
         self._gains = np.empty((inverted, spec.n_fft // 2 + 1), np.float32)
-        self._block = np.empty(sizes.block_samples, np.float32)
+        self._block = np.empty(sizes.block_samples, np.float32)  # a call's output
         self.high_band = HighBandGain(
             spec, overlap=sizes.overlap, hop=sizes.inverted_hop, frames=inverted
         )
@@ -143,21 +143,21 @@ class SignalPath:
 
     def _run_block(self, out: Array, number: int) -> None:
         """Write the next block of samples; it is the call's block of that number."""
-        sizes, frames = self.geometry, self.frames
+        sizes, frames, self._block = self.geometry, self.frames, out
         spectra = frames.transform()
         if frames.zero_samples < self._settled_samples:
             self.features.push(power(spectra))
+        step = sizes.step_samples
         silent = [
-            self.silence.push(frames.newest_input(start, start + sizes.step_samples))
-            for start in range(0, sizes.block_samples, sizes.step_samples)
+            self.silence.push(frames.newest_input(start, start + step))
+            for start in range(0, len(out), step)
         ]
         if any(silent):
             for step, skipped in enumerate(silent):
                 self._skip(step) if skipped else self._process(step, 1)
         else:
             self._process(0, len(silent))
-        out[...] = self._block
-        strengths = self.mix.apply(out, frames.delayed_input(0, sizes.block_samples))
+        strengths = self.mix.apply(out, frames.delayed_input(0, len(out)))
         self.high_band.push(number, self._inverted(self._band_gains), strengths)
 
     def _process(self, step: int, count: int) -> None:
@@ -173,16 +173,15 @@ class SignalPath:
                 else:
                     mask = self._pending.infer(columns, self.network)
                 self._set_gains(mask, at, 1)
-        at_once = count if self._whole_blocks else 1
+        sizes, at_once = self.geometry, count if self._whole_blocks else 1
+        gains = self._gains[: at_once * sizes.step_frames // sizes.inverted_every]
         for at in range(step, step + count, at_once):
-            rows = _part(self.geometry.step_frames, at, at_once)
-            gains = self._gains[
-                : at_once * self.geometry.step_frames // self.geometry.inverted_every
-            ]
+            rows, samples = (
+                _part(size, at, at_once) for size in (sizes.step_frames, sizes.step_samples)
+            )
             self._spread(self._inverted(self._band_gains[rows]), gains)
             spectra = self._inverted(self.frames.spectra[rows])
-            out = self._block[_part(self.geometry.step_samples, at, at_once)]
-            self.inverter.push(spectra, gains, out)
+            self.inverter.push(spectra, gains, self._block[samples])
 
     def _skip(self, step: int) -> None:
         """Pass a silent step on without a mask and without inversion.

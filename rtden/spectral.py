@@ -204,8 +204,9 @@ class Frames:
         if self.prefilter is None:
             held[-block:] = new
         else:
+            newest = held[-block:]
             for at in range(0, block, size):
-                held[len(held) - block + at :][:size] = self.prefilter(new[at : at + size])
+                newest[at : at + size] = self.prefilter(new[at : at + size])
         if len(self._older):
             self._older[...] = self.spectra[len(self._newest) :]
         if self.zero_samples > len(held):
