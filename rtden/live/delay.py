@@ -121,20 +121,24 @@ class DelayPolicy:
         new, self.restarting = not self.restarting, True
         return new
 
-    def before(self, source: SideView, sink: SideView, disconnects: int) -> Decision:
-        """Return what to do before a block is written; `disconnects` are the source's so far."""
+    def before(self, source: SideView, sink: SideView, disconnects: int, block: int) -> Decision:
+        """Return what to do before a block of so many samples is written.
+
+        `disconnects` are the source's so far.
+        """
         planned = self.planned_samples(source.block, sink.block)
+        late = self._late_samples(source, block)
         ran_dry, self._missing = sink.missing > self._missing, sink.missing
         if self.restarting:
             self.restarting = False
-            return self._pad(planned)
+            return self._pad(planned - late)
         if ran_dry:
             if disconnects == self._disconnects:  # no buffer bridges a device that is gone
                 self.buffer.drop_out()
             self._disconnects = disconnects
             self._drop_out()
             planned = self.planned_samples(source.block, sink.block)
-            return self._pad(max(0, planned - sink.fill))
+            return self._pad(planned - sink.fill - late)
         if sink.fill > planned + EXCESS_SECONDS * self.geometry.sink_hz:
             if sink.passed == self._passed_at_excess:  # it rests, as some do while they start:
                 self.drift.restart()  # one drop-out, however much is dropped
@@ -195,10 +199,19 @@ class DelayPolicy:
         self._drop_out()
         return Decision(keep=sink.fill - gained)
 
+    def _late_samples(self, source: SideView, block: int) -> int:
+        """Return how many output samples come at once that should have come earlier.
+
+        They lie ready for the sink in place of silence.
+        """
+        geometry = self.geometry
+        waiting = max(0, source.fill - source.block) / geometry.source_hz
+        return max(0, block + round((waiting - geometry.step_seconds) * geometry.sink_hz))
+
     def _pad(self, samples: int) -> Decision:
         self.drift.restart()
         self._padded = True
-        return Decision(pad=samples)
+        return Decision(pad=max(0, samples))
 
     def _drop_out(self) -> None:
         self.dropouts += 1

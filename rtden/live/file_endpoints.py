@@ -25,11 +25,12 @@ BLOCK_SECONDS = 0.01
 RING_SECONDS = 2.0
 
 
-class _Paced:
+class PacedEndpoint:
     """A thread that handles a block each time the clock says that a device would."""
 
     latency_seconds = 0.0
-    may_return = False
+    may_return = exhausted = False
+    notify: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:
         self.name, self.rate_hz, self.channels = name, rate_hz, channels
@@ -69,40 +70,37 @@ class _Paced:
             due = time.perf_counter() + self.latency_seconds
             while not self._stopped.is_set():
                 time.sleep(max(0.0, due - time.perf_counter()))
-                if not self._block():
-                    break
+                going = self._block()
                 self.called_at = time.perf_counter()
+                self.notify()
+                if not going:
+                    break
                 due += self.block_samples / self.rate_hz
         except BaseException as error:  # handed to the thread that asks for `running`
             self._error = error
 
     def _block(self) -> bool:
+        """Handle a block; return whether there is another."""
         raise NotImplementedError
 
 
-class FileSource(_Paced):
+class FileSource(PacedEndpoint):
     """A file as a microphone."""
-
-    notify: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, path: Path) -> None:
         self._open = ExitStack()
         self._file = self._open.enter_context(open_recording(path))
         super().__init__(str(path), self._file.samplerate, self._file.channels)
         self._blocks = read_blocks(self._file, path, frames=self.block_samples)
-        self.latency_seconds = (
-            self.block_samples / self.rate_hz
-        )  # a block is handed over when its last sample has sounded
-        self.exhausted = False
+        # A block is handed over when its last sample has sounded.
+        self.latency_seconds = self.block_samples / self.rate_hz
 
     def _block(self) -> bool:
         block = next(self._blocks, None)
         if block is None:
             self.exhausted = True
-            self.notify()
             return False
         self.ring.write(block)
-        self.notify()
         return True
 
     def stop(self) -> None:
@@ -111,7 +109,7 @@ class FileSource(_Paced):
         self._open.close()
 
 
-class FileSink(_Paced):
+class FileSink(PacedEndpoint):
     """A file as loudspeakers: it contains what one would have heard, with delay and drop-outs.
 
     Raises
@@ -132,16 +130,9 @@ class FileSink(_Paced):
     def start(self) -> None:
         """Create the file and start the clock."""
         container, subtype = format_of(self._path)
-        self._write = self._open.enter_context(
-            write_recording(
-                self._path,
-                self.rate_hz,
-                self.channels,
-                container=container,
-                subtype=subtype,
-                force=self._force,
-            )
-        )
+        file = self._path, self.rate_hz, self.channels
+        writer = write_recording(*file, container=container, subtype=subtype, force=self._force)
+        self._write = self._open.enter_context(writer)
         super().start()
 
     def _block(self) -> bool:

@@ -189,7 +189,7 @@ class Worker:
             self._discarded += len(block)
             return
         source, sink = self._views()
-        decision = self.delay.before(source, sink, self.devices.source.disconnects)
+        decision = self.delay.before(source, sink, self.devices.source.disconnects, len(block))
         if decision.keep is not None:
             ring.drop_oldest(decision.keep)
         if decision.pad is not None:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ import numpy as np
 
 from rtden.live.engine import LiveEngine
 from rtden.live.fade import SmoothReader
+from rtden.live.file_endpoints import PacedEndpoint
 from rtden.live.plan import live_settings
 from rtden.measure.cost import Percentiles
 from rtden.noise import babble
 from rtden.ring import Ring
 from rtden.types import Array
 
-RATE_HZ, BLOCK_SECONDS, CHANNELS = 48000, 0.01, 2
+RATE_HZ, CHANNELS = 48000, 2
 SOUND_SECONDS = 5.0
 SETTLE_SECONDS = 7.0
 """Not measured at first: the engine finds its delay, and digital silence becomes idle."""
@@ -31,53 +31,29 @@ VIEW_SECONDS = 0.1
 """Between two statuses, as the terminal view takes them."""
 
 
-class PacedDevice:
-    """A sound device of 48 kHz, simulated by a thread that calls back every 10 ms."""
+class PacedDevice(PacedEndpoint):
+    """A sound device of 48 kHz, simulated by a thread that calls back every 10 ms.
 
-    exhausted = may_return = False
-    rate_hz, channels, flagged_blocks = RATE_HZ, CHANNELS, 0
-    block_samples, latency_seconds = round(BLOCK_SECONDS * RATE_HZ), BLOCK_SECONDS
-    notify: Callable[[], None] = staticmethod(lambda: None)
+    With sound it is a source, else a sink.
+    """
+
+    latency_seconds = 0.01
 
     def __init__(self, name: str, sound: Array | None) -> None:
-        self.name, self._sound, self.called_at = name, sound, math.nan
-        self.ring = Ring(2 * RATE_HZ, 1 if sound is None else CHANNELS)
+        super().__init__(name, RATE_HZ, CHANNELS)
+        self._sound, self._at = sound, 0
+        if sound is None:
+            self.ring = Ring(2 * RATE_HZ)
         self.reader = SmoothReader(self.ring, CHANNELS, RATE_HZ)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._played = np.zeros((self.block_samples, CHANNELS), np.float32)
 
-    @property
-    def running(self) -> bool:
-        """Whether it calls back."""
-        return self._thread.is_alive()
-
-    def open(self) -> None:
-        """Do nothing: it is there."""
-
-    def look_anew(self) -> None:
-        """Do nothing: it is there."""
-
-    def start(self) -> None:
-        """Begin to call back."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Call back no more."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        block, at = np.zeros((self.block_samples, CHANNELS), np.float32), 0
-        due = time.perf_counter()
-        while not self._stopped.is_set():
-            due += BLOCK_SECONDS
-            time.sleep(max(0.0, due - time.perf_counter()))
-            if self._sound is not None:
-                self.ring.write(self._sound[at : at + len(block)])
-                at = (at + len(block)) % len(self._sound)
-            elif self.ring.written_samples:
-                self.reader.read_into(block)
-            self.called_at = time.perf_counter()
-            self.notify()
+    def _block(self) -> bool:
+        if self._sound is not None:
+            self.ring.write(self._sound[self._at : self._at + self.block_samples])
+            self._at = (self._at + self.block_samples) % len(self._sound)
+        elif self.ring.written_samples:
+            self.reader.read_into(self._played)
+        return True
 
 
 @dataclass(frozen=True)
@@ -141,7 +117,8 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
         after = _counters()
     spent = {name: after[name] - before[name] for name in before}
     elapsed = spent["elapsed"]
-    parts = {name: spent[f"cpu {name}"] / elapsed for name in ("input", "output", "rtden devices")}
+    names = "input", "output", "worker", "devices"
+    busy = {name: spent[f"cpu rtden {name}"] / elapsed for name in names}
     return LiveCost(
         model=Path(model or "rtden").stem,
         silent=silent,
@@ -152,12 +129,12 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
         wakes_per_second=spent["switches rtden worker"] / elapsed,
         turn=Percentiles.of(times.turns),
         parts={
-            "callbacks": parts["input"] + parts["output"],
+            "callbacks": busy["input"] + busy["output"],
             "resampling and high band": (times.path - times.step) / elapsed,
             "step": times.step / elapsed,
             "meters, delay, rings": (times.work - times.path) / elapsed,
-            "waking": (spent["cpu rtden worker"] - times.work) / elapsed,
-            "devices": parts["rtden devices"],
+            "waking": busy["worker"] - times.work / elapsed,
+            "devices": busy["devices"],
             "status": spent["cpu MainThread"] / elapsed,
         },
         dropouts=status.dropouts,

@@ -84,7 +84,7 @@ class World:
         self.owed += HOP / (1.0 + self.delay.ppm * 1e-6)
         block = int(self.owed)
         self.owed -= block
-        decision = self.delay.before(*self.views, self.disconnects)
+        decision = self.delay.before(*self.views, self.disconnects, block)
         self._keep(decision.keep)
         self.fill, self.padded = self.fill + (decision.pad or 0), self.padded + (decision.pad or 0)
         self.fill += block
@@ -227,3 +227,15 @@ def test_a_delay_that_has_grown_is_not_held() -> None:
     world.run(12.0)
     assert world.delay.dropouts == 1
     assert world.delay.drift.delay_seconds == pytest.approx(before, abs=TOLERATED_SECONDS)
+
+
+def test_a_worker_that_starts_late_starts_at_the_planned_delay() -> None:
+    """What it finds waiting lies ready in place of silence."""
+    delays = []
+    for late_seconds in (0.0, 0.06):
+        world = World()
+        world.rests_until["worker"] = late_seconds
+        world.run(20.0)
+        assert world.delay.dropouts <= 1  # what was too late is skipped
+        delays.append(world.delay.drift.delay_seconds)
+    assert delays[1] == pytest.approx(delays[0], abs=BLOCK_SECONDS)
