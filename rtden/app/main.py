@@ -61,7 +61,7 @@ def _main(
 
 for command in (
     files.file,
-    files.pipe,
+    pipe.pipe,
     live.live,
     control.ctl,
     web.ui,

@@ -221,7 +221,7 @@ class _Work:
             made.append(_Stream(rate_hz, channels, gain=gain, options=options))
             return made[-1]
 
-        from rtden.files.media import MUXERS
+        from rtden.files.muxers import MUXERS
 
         write = self._write_media if self.target.suffix.lower() in MUXERS else self._write_sound
         seconds = write(streams, notes)
@@ -246,7 +246,7 @@ class _Work:
         return gain_for(meter, loudness, notes)
 
     def _write_media(self, streams: Any, notes: list[str]) -> float:
-        from rtden.files.media import denoise_media
+        from rtden.files.remux import denoise_media
 
         with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
             done = denoise_media(

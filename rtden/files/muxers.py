@@ -1,0 +1,125 @@
+"""How FFmpeg writes the files of a suffix."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rtden.files.media import LOSSLESS, bit_rate_of
+
+
+class Muxer(NamedTuple):
+    """How FFmpeg writes the files of a suffix."""
+
+    name: str
+    codec: str
+    """The encoder of sound whose own codec cannot be written."""
+    sound_only: bool = False
+
+    @property
+    def primes(self) -> bool:
+        """Whether players leave out what an encoder puts before the sound."""
+        return self.name not in ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
+
+
+MUXERS = {
+    ".m4a": Muxer("mp4", "aac", True), ".m4b": Muxer("mp4", "aac", True),
+    ".aac": Muxer("adts", "aac", True), ".ac3": Muxer("ac3", "ac3", True),
+    ".eac3": Muxer("eac3", "eac3", True), ".amr": Muxer("amr", "libopencore_amrnb", True),
+    ".wma": Muxer("asf", "wmav2", True), ".mka": Muxer("matroska", "libopus", True),
+    ".wv": Muxer("wv", "wavpack", True), ".tta": Muxer("tta", "tta", True),
+    ".mp2": Muxer("mp2", "mp2", True), ".mp4": Muxer("mp4", "aac"), ".m4v": Muxer("mp4", "aac"),
+    ".mov": Muxer("mov", "aac"), ".mkv": Muxer("matroska", "libopus"),
+    ".webm": Muxer("webm", "libopus"), ".wmv": Muxer("asf", "wmav2"), ".asf": Muxer("asf", "wmav2"),
+    ".3gp": Muxer("3gp", "aac"), ".3g2": Muxer("3g2", "aac"), ".avi": Muxer("avi", "libmp3lame"),
+    ".flv": Muxer("flv", "aac"), ".ts": Muxer("mpegts", "aac"), ".mts": Muxer("mpegts", "aac"),
+    ".m2ts": Muxer("mpegts", "aac"), ".mpg": Muxer("mpeg", "mp2"), ".mpeg": Muxer("mpeg", "mp2"),
+    ".ogv": Muxer("ogv", "libopus"),
+}  # fmt: skip
+ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
+"""FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
+LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
+"""Of AAC, for FFmpeg's has no high-efficiency profile, and of what was lossless; a channel."""
+
+
+def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> dict[str, str]:
+    """Return what makes QuickTime's own metadata survive, and its edits exact to the sample."""
+    if muxer.name not in ("mp4", "mov", "3gp", "3g2"):
+        return {}
+    options = {"movie_timescale": str(rate_hz)}
+    if suffix in (".m4a", ".m4b"):
+        options["brand"] = "M4A "
+    if any(key.startswith("com.") for key in container.metadata):  # place, make, model
+        options["movflags"] = "use_metadata_tags"
+    return options
+
+
+def padding_of(target: Any, muxer: Muxer) -> int:
+    """Return how many samples a track's encoder puts before the sound; 0 where players know."""
+    import av
+
+    if muxer.primes:
+        return 0
+    context = target.codec_context
+    trial = av.CodecContext.create(context.codec.name, "w")
+    for name in ("sample_rate", "layout", "format", "bit_rate"):
+        if getattr(context, name):
+            setattr(trial, name, getattr(context, name))
+    trial.time_base = Fraction(1, context.sample_rate)
+    silence = np.zeros((context.layout.nb_channels, 8192), np.float32)
+    frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout=context.layout)
+    frame.sample_rate, frame.time_base, frame.pts = context.sample_rate, trial.time_base, 0
+    packets = [*trial.encode(frame), *trial.encode(None)]
+    first = packets[0]
+    return max(0, int(-first.pts * first.time_base * context.sample_rate))
+
+
+def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: bool) -> Any:
+    """Add a sound track that is encoded as a source's is, as far as it can be.
+
+    PCM stays PCM only in the `same` kind of file.
+    """
+    from av.codec import Codec
+
+    context = stream.codec_context
+    codec = context.codec.canonical_name
+    wanted = ENCODERS.get(codec, codec)
+    if not _encodes(out, wanted, codec) or ("pcm" in codec and not same):
+        wanted = muxer.codec
+        if same:
+            notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")
+    encoder = Codec(wanted, "w")
+    rate_hz = context.sample_rate
+    if rates := encoder.audio_rates:
+        rate_hz = min(rates, key=lambda hz: (hz < rate_hz, abs(hz - rate_hz)))
+    made = out.add_stream(wanted, rate=rate_hz, layout=layout_of(context))
+    for found in encoder.audio_formats or ():  # as fine as the source's samples, where it can be
+        if found.name.rstrip("p") == context.format.name.rstrip("p"):
+            made.codec_context.format = found.name
+    if not wanted.startswith(LOSSLESS):
+        rate = bit_rate_of(stream) or GOOD_BIT_RATE * context.channels
+        lowest = LOWEST_BIT_RATE * context.channels if wanted == "aac" else 0
+        made.codec_context.bit_rate = max(rate, lowest)
+    return made
+
+
+def layout_of(context: Any) -> str:
+    """Return FFmpeg's name of a decoder's channels, the usual one where the file has none."""
+    name = str(context.layout.name)
+    usual = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+    return usual[context.channels - 1] if "channels" in name and context.channels <= 8 else name
+
+
+def _encodes(out: Any, encoder: str, codec: str) -> bool:
+    """Return whether an encoder exists, and the container takes its codec."""
+    from av.codec import Codec
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        Codec(encoder, "w")
+    except (UnknownCodecError, ValueError):
+        return False
+    known = out.supported_codecs
+    return out.format.name in ("mpegts", "mpeg") or codec in known or encoder in known
