@@ -17,6 +17,7 @@ from rtden.app import (
     live,
     measure,
     models,
+    pipe,
     service,
     training,
     web,
