@@ -86,9 +86,9 @@ def _recordings(driver: Any, folder: Path, talk: Path) -> None:
 
 
 def _save(driver: Any, path: Path) -> None:
-    """Write what the browser shows in 128 colours: a third of the bytes."""
+    """Write what the browser shows in 256 colours: a third of the bytes."""
     shown = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    shown.quantize(128).save(path, optimize=True)
+    shown.quantize(256).save(path, optimize=True)
 
 
 def _show(driver: Any, width: int, height: int, *, dark: bool) -> None:

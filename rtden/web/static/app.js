@@ -1,10 +1,16 @@
-// The page of rtden. It holds no rule of its own: what is allowed, and what it means, the server says.
+// The page of rtden. It holds no rule of its own: the server says what is allowed.
 const $ = (id) => document.getElementById(id);
-const on = (id, kinds, act) => kinds.split(" ").forEach((kind) => $(id).addEventListener(kind, act));
+const on = (id, kinds, act) => {
+  for (const kind of kinds.split(" ")) $(id).addEventListener(kind, act);
+};
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const show = (id, text) => { $(id).hidden = !text; $(id).textContent = sentence(text || ""); };
 const decibels = (value) => value === null ? "silence" : `${value.toFixed(0)} dB`;
-const link = (path) => Object.assign(new WebSocket(location.origin.replace("http", "ws") + path), { binaryType: "arraybuffer" });
+const link = (path) => {
+  const opened = new WebSocket(location.origin.replace("http", "ws") + path);
+  opened.binaryType = "arraybuffer";
+  return opened;
+};
 let bands = 96, mostMb = 500;
 
 async function api(path, method = "GET", value = undefined) {
@@ -49,16 +55,19 @@ tabs.forEach((tab, index) => {
 });
 
 // -- spectrograms: shades 0 to 255, from dark blue over violet and orange to yellow
-const stops = [[7, 16, 28], [44, 17, 95], [114, 31, 129], [183, 55, 121], [241, 96, 93], [254, 159, 109], [252, 253, 191]];
+const stops = ["07101c", "2c115f", "721f81", "b73779", "f1605d", "fe9f6d", "fcfdbf"]
+  .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 const colours = Uint32Array.from({ length: 256 }, (_, shade) => {
   const at = shade / 255 * 6, low = Math.min(Math.floor(at), 5);
-  const [red, green, blue] = stops[low].map((part, n) => Math.round(part + (at - low) * (stops[low + 1][n] - part)));
+  const between = (part, n) => Math.round(part + (at - low) * (stops[low + 1][n] - part));
+  const [red, green, blue] = stops[low].map(between);
   return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
 });
 function draw(canvas, shades, columns, x = 0) {
   const image = new ImageData(columns, bands), pixels = new Uint32Array(image.data.buffer);
   for (let column = 0; column < columns; column++)
-    for (let band = 0; band < bands; band++) pixels[(bands - 1 - band) * columns + column] = colours[shades[column * bands + band]];
+    for (let band = 0; band < bands; band++)
+      pixels[(bands - 1 - band) * columns + column] = colours[shades[column * bands + band]];
   canvas.getContext("2d").putImageData(image, x, 0);
 }
 function scroll(canvas, shades) {
@@ -67,7 +76,8 @@ function scroll(canvas, shades) {
 }
 
 // -- live sound
-let state = null, socket = null, changing = false, failure = "", startedHere = Boolean(sessionStorage.started);
+let state = null, socket = null, changing = false, failure = "";
+let startedHere = Boolean(sessionStorage.started);
 
 function watch() {
   if ($("live").hidden || document.hidden) { socket?.close(); socket = null; }
@@ -75,7 +85,8 @@ function watch() {
     const opened = socket = link("/api/live/levels");
     opened.onmessage = ({ data }) => {
       if (typeof data === "string") return changing || render(JSON.parse(data));
-      ["before", "after"].forEach((name, side) => scroll($(name), new Uint8Array(data, side * bands, bands)));
+      scroll($("before"), new Uint8Array(data, 0, bands));
+      scroll($("after"), new Uint8Array(data, bands, bands));
     };
     opened.onclose = () => {
       if (socket !== opened) return;
@@ -111,8 +122,10 @@ function render(now) {
   if (!now.on) [startedHere, sessionStorage.started] = [false, ""];
   $("switch").setAttribute("aria-checked", now.on);
   $("switch-label").textContent = now.on ? "Live sound is on" : "Live sound is off";
-  $("route").textContent = now.on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
-  show("live-error", (now.on && status.state !== "running" && status.state) || failure || now.error);
+  $("route").textContent =
+    now.on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
+  const missing = now.on && status.state !== "running" && status.state;
+  show("live-error", missing || failure || now.error);
   show("warnings", now.on && status.warnings.join(" "));
   $("elsewhere").hidden = !now.on || startedHere;
   $("calls").hidden = now.on && now.virtual;
@@ -123,22 +136,30 @@ function render(now) {
   $("recorded-in").textContent = `in ${now.recording}`;
   for (const name of ["input", "output", "model", "latency_ms"]) select($(name), choices[name]);
   for (const name of ["stereo", "record"]) $(name).checked = choices[name];
-  for (const [name, value] of [["strength", 100 * choices.strength], ["limit", choices.limit_db ?? 45]])
-    if (document.activeElement !== $(name)) $(name).value = value;
+  const sliders = { strength: 100 * choices.strength, limit: choices.limit_db ?? 45 };
+  for (const name in sliders)
+    if (document.activeElement !== $(name)) $(name).value = sliders[name];
   labelSliders();
   for (const side of ["input", "output"]) {
-    const level = now.on ? status[`${side}_db`] : null, meter = $(`${side}-meter`);
-    $(`${side}-db`).textContent = now.on ? decibels(level) : "";
-    meter.setAttribute("aria-valuenow", Math.round(level ?? -60));
-    meter.firstElementChild.style.clipPath = `inset(0 ${Math.min(100, (level ?? -60) / -0.6)}% 0 0)`;
+    const known = now.on ? status[`${side}_db`] : null, level = Math.max(-60, known ?? -60);
+    $(`${side}-db`).textContent = now.on ? decibels(known) : "";
+    $(`${side}-meter`).ariaValueNow = Math.round(level);
+    $(`${side}-meter`).firstElementChild.style.clipPath = `inset(0 ${level / -0.6}% 0 0)`;
   }
-  $("removed").textContent = now.on && status.noise_removed_db !== null ? decibels(status.noise_removed_db) : "–";
-  $("latency-now").textContent = now.on ? `${(status.latency_ms ?? latency.total_ms).toFixed(0)} ms` : "–";
-  $("load").textContent = now.on ? `${(100 * status.load).toFixed(1)} %` : "–";
-  $("dropouts").textContent = !now.on ? "" : status.xruns ? sentence(`${status.xruns_in_words}.`) : "No drop-outs.";
+  const figure = (id, value, unit, digits = 0) => {
+    $(id).textContent = value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
+  };
+  figure("removed", now.on ? status.noise_removed_db : null, "dB");
+  figure("latency-now", now.on ? status.latency_ms ?? latency.total_ms : null, "ms");
+  figure("load", now.on ? 100 * status.load : null, "%", 1);
+  const faults = now.on && status.xruns ? `${status.xruns_in_words}.` : "No drop-outs.";
+  $("dropouts").textContent = now.on ? sentence(faults) : "";
   renderParts(now.on ? latency : {});
 }
-const causes = { source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser", buffer_ms: "buffer", sink_ms: "output" };
+const causes = {
+  source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser",
+  buffer_ms: "buffer", sink_ms: "output",
+};
 function renderParts(latency) {
   const parts = Object.keys(causes).map((name, index) => {
     const piece = document.createElement("i"), words = document.createElement("span");
@@ -161,11 +182,14 @@ function labelSliders() {
 function select(box, value) {
   const wanted = String(value ?? "");
   if (document.activeElement === box && box.value !== wanted && !changing) return;
-  if (![...box.options].some((option) => option.value === wanted)) box.append(new Option(`${value} (not there now)`, wanted));
+  if (![...box.options].some((option) => option.value === wanted))
+    box.append(new Option(`${value} (not there now)`, wanted));
   box.value = wanted;
 }
 function fill(box, found, first) {
-  const options = [...first, ...found.map(({ name, label, default: usual }) => [name, usual ? `${label} (default)` : label])];
+  const options = [...first];
+  for (const each of found)
+    options.push([each.name, each.default ? `${each.label} (default)` : each.label]);
   if (box.dataset.key === String(options)) return;
   box.dataset.key = options;
   const value = box.value;
@@ -175,17 +199,22 @@ function fill(box, found, first) {
 async function refreshDevices() {
   const found = await api("/api/devices");
   fill($("input"), found.inputs, [["", "The system's microphone"]]);
-  fill($("output"), found.outputs, [["", "The system's output"], ["virtual-mic", "Virtual microphone, for calls"]]);
+  const calls = ["virtual-mic", "Virtual microphone, for calls"];
+  fill($("output"), found.outputs, [["", "The system's output"], calls]);
 }
 setInterval(() => socket && refreshDevices().catch(() => {}), 5000);
 on("switch", "click", () => change({ on: !state?.on }));
 on("calls", "click", () => change({ on: true, output: "virtual-mic", restart: startedHere }));
-for (const name of ["input", "output", "model"]) on(name, "change", () => changed({ [name]: $(name).value || null }));
+for (const name of ["input", "output", "model"])
+  on(name, "change", () => changed({ [name]: $(name).value || null }));
 on("latency_ms", "change", () => changed({ latency_ms: Number($("latency_ms").value) || null }));
-for (const name of ["stereo", "record"]) on(name, "change", () => changed({ [name]: $(name).checked }));
+for (const name of ["stereo", "record"])
+  on(name, "change", () => changed({ [name]: $(name).checked }));
 for (const name of ["strength", "limit"]) on(name, "input", labelSliders);
 on("strength", "change", () => change({ strength: $("strength").value / 100 }));
-on("limit", "change", () => change({ limit_db: $("limit").value === "45" ? null : Number($("limit").value) }));
+on("limit", "change", () => {
+  change({ limit_db: $("limit").value === "45" ? null : Number($("limit").value) });
+});
 function hold(down) {
   if (down === ($("compare").ariaPressed === "true") || !state?.on) return;
   $("compare").ariaPressed = down;
@@ -194,7 +223,11 @@ function hold(down) {
 }
 on("compare", "pointerdown", () => hold(true));
 for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => hold(false));
-on("compare", "keydown", (event) => { if (" Enter".includes(event.key)) { event.preventDefault(); hold(true); } });
+on("compare", "keydown", (event) => {
+  if (![" ", "Enter"].includes(event.key)) return;
+  event.preventDefault();
+  hold(true);
+});
 on("compare", "keyup blur", () => hold(false));
 
 // -- recordings
@@ -206,7 +239,8 @@ async function takeIn(files) {
   uploads.push(...files);
   while (uploads.length && !uploading) {
     uploading = uploads.shift();
-    await upload(uploading).catch((error) => show("files-error", `${uploading.name}: ${error.message}`));
+    await upload(uploading)
+      .catch((error) => show("files-error", `${uploading.name}: ${error.message}`));
     uploading = null;
     await refreshJobs();
   }
@@ -216,7 +250,10 @@ const upload = (file) => new Promise((resolve, reject) => {
   const request = new XMLHttpRequest();
   request.open("POST", `/api/files?name=${encodeURIComponent(file.name)}`);
   request.upload.onprogress = ({ loaded, total }) => { file.sent = loaded / total; renderJobs(); };
-  request.onload = () => request.status === 201 ? resolve() : reject(new Error(JSON.parse(request.responseText).error));
+  request.onload = () => {
+    if (request.status === 201) resolve();
+    else reject(new Error(JSON.parse(request.responseText).error));
+  };
   request.onerror = () => reject(new Error("it could not be sent."));
   if (file.size <= mostMb * 1e6) request.send(file);
 });
@@ -230,15 +267,21 @@ const isPending = (job) => ["uploading", "waiting", "working"].includes(job.stat
 setInterval(() => { if (uploading || jobs.some(isPending)) refreshJobs().catch(() => {}); }, 500);
 
 const words = (job) => ({
-  sending: "being sent", waiting: "waiting", working: `${(100 * job.progress).toFixed(0)} %`, failed: sentence(job.error ?? ""),
-  ready: job.noise_removed_db > 0.5 ? `pauses ${job.noise_removed_db.toFixed(0)} dB quieter` : "ready",
+  sending: "being sent",
+  waiting: "waiting",
+  working: `${(100 * job.progress).toFixed(0)} %`,
+  failed: sentence(job.error ?? ""),
+  ready: job.noise_removed_db > 0.5
+    ? `pauses ${Math.round(job.noise_removed_db)} dB quieter` : "ready",
 })[job.state];
 function renderJobs() {
-  const sent = [uploading, ...uploads].filter(Boolean).map(({ name, sent: progress = 0 }) => ({ name, state: "sending", progress }));
+  const sent = [uploading, ...uploads].filter(Boolean)
+    .map((file) => ({ name: file.name, state: "sending", progress: file.sent ?? 0 }));
   const shown = [...jobs.filter((job) => job.state !== "uploading"), ...sent], list = $("queue");
   while (list.children.length > shown.length) list.lastChild.remove();
   shown.forEach((job, index) => {
-    const row = list.children[index] ?? list.appendChild($("row").content.firstElementChild.cloneNode(true));
+    const fresh = () => list.appendChild($("row").content.firstElementChild.cloneNode(true));
+    const row = list.children[index] ?? fresh();
     const [name, bar, said, away] = row.children;
     row.className = job.id && job.id === current?.id ? `${job.state} current` : job.state;
     name.textContent = bar.ariaLabel = job.name;
@@ -265,24 +308,28 @@ async function remove(job) {
 async function filesIn(entry) {
   if (entry.isFile) return [await new Promise((...done) => entry.file(...done))];
   const reader = entry.createReader(), found = [];
-  for (let some = [0]; some.length; found.push(...some)) some = await new Promise((...done) => reader.readEntries(...done));
+  for (let some = [0]; some.length; found.push(...some))
+    some = await new Promise((...done) => reader.readEntries(...done));
   return (await Promise.all(found.map(filesIn))).flat();
 }
-addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
+const mark = (over) => $("drop").classList.toggle("over", over);
+addEventListener("dragover", (event) => { event.preventDefault(); mark(true); });
+addEventListener("dragleave", (event) => mark(Boolean(event.relatedTarget)));
 addEventListener("drop", async (event) => {
   event.preventDefault();
-  $("drop").classList.remove("over");
+  mark(false);
   choose($("tab-recordings"));
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-  takeIn(entries.length ? (await Promise.all(entries.map(filesIn))).flat() : event.dataTransfer.files);
+  const { items, files } = event.dataTransfer;
+  const entries = [...items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  takeIn(entries.length ? (await Promise.all(entries.map(filesIn))).flat() : files);
 });
 for (const name of ["files", "folder"]) {
   on(`choose-${name}`, "click", () => $(name).click());
   on(name, "change", () => { takeIn([...$(name).files]); $(name).value = ""; });
 }
 
-// Before is the left channel of the preview and after the right one: one player, so that both stand at the same sample.
+// The preview has before in the left channel and after in the right one: with one player, both
+// stand at the same sample.
 const audio = $("audio");
 let sound = null, hearsAfter = true;
 function connect() {
@@ -305,7 +352,9 @@ function mix(after = hearsAfter) {
   }
   $("file-strength-text").textContent = `${$("file-strength").value} %`;
   $("download").href = `/api/files/${current?.id}/download?strength=${strength}`;
-  sound?.gains.forEach((gain, channel) => gain.gain.setTargetAtTime(channel ? wet : 1 - wet, sound.context.currentTime, 0.008));
+  sound?.gains.forEach(({ gain }, channel) => {
+    gain.setTargetAtTime(channel ? wet : 1 - wet, sound.context.currentTime, 0.008);
+  });
 }
 async function play(job) {
   current = job;
@@ -328,17 +377,23 @@ on("play", "click", async () => {
   if (audio.paused) audio.play(); else audio.pause();
 });
 on("audio", "play pause ended", () => { $("play").textContent = audio.paused ? "Play" : "Pause"; });
-const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+const clock = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 on("audio", "timeupdate durationchange", () => {
   const length = audio.duration || 0;
   $("position").value = length && 1000 * audio.currentTime / length;
-  $("time").textContent = $("position").ariaValueText = `${clock(audio.currentTime)} / ${clock(length)}`;
+  const text = `${clock(audio.currentTime)} / ${clock(length)}`;
+  $("time").textContent = $("position").ariaValueText = text;
 });
-on("position", "input", () => { audio.currentTime = $("position").value / 1000 * (audio.duration || 0); });
+on("position", "input", () => {
+  audio.currentTime = $("position").value / 1000 * (audio.duration || 0);
+});
 for (const id of ["hear-before", "hear-after"]) {
   on(id, "click", () => mix(id === "hear-after"));
   on(id, "keydown", ({ key }) => {
-    if (key.startsWith("Arrow")) { mix(!hearsAfter); $(hearsAfter ? "hear-after" : "hear-before").focus(); }
+    if (!key.startsWith("Arrow")) return;
+    mix(!hearsAfter);
+    $(hearsAfter ? "hear-after" : "hear-before").focus();
   });
 }
 on("file-strength", "input", () => mix(true));
@@ -346,18 +401,31 @@ on("file-strength", "input", () => mix(true));
 // -- the browser's microphone
 let trial = null;
 async function startTrial() {
-  const wishes = { noiseSuppression: false, echoCancellation: false, autoGainControl: false, channelCount: 1 };
-  const stream = await navigator.mediaDevices.getUserMedia({ audio: wishes }), context = new AudioContext();
+  const untouched = { noiseSuppression: false, echoCancellation: false, autoGainControl: false };
+  const audio = { ...untouched, channelCount: 1 };
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  const context = new AudioContext();
   await context.audioWorklet.addModule("/static/worklet.js");
-  const node = new AudioWorkletNode(context, "through-rtden", { channelCount: 1, channelCountMode: "explicit" });
+  const mono = { channelCount: 1, channelCountMode: "explicit" };
+  const node = new AudioWorkletNode(context, "through-rtden", mono);
   const opened = link("/api/trial");
-  opened.onopen = () => { opened.send(JSON.stringify({ rate_hz: context.sampleRate })); tellStrength(); };
+  opened.onopen = () => {
+    opened.send(JSON.stringify({ rate_hz: context.sampleRate }));
+    tellStrength();
+  };
   opened.onmessage = ({ data }) => {
     if (typeof data !== "string") return node.port.postMessage(data, [data]);
-    show("trial-state", `on: the denoiser delays by ${JSON.parse(data).latency_ms.toFixed(0)} ms; the way there and back adds to it`);
+    const delay = `${JSON.parse(data).latency_ms.toFixed(0)} ms`;
+    show("trial-state", `on: the denoiser delays by ${delay}; the way there and back adds to it`);
   };
-  opened.onclose = ({ reason }) => { if (trial) { stopTrial(); show("trial-error", reason || "the connection ended."); } };
-  node.port.onmessage = ({ data }) => { if (opened.readyState === 1 && opened.bufferedAmount < 65536) opened.send(data); };
+  opened.onclose = ({ reason }) => {
+    if (!trial) return;
+    stopTrial();
+    show("trial-error", reason || "the connection ended.");
+  };
+  node.port.onmessage = ({ data }) => {
+    if (opened.readyState === 1 && opened.bufferedAmount < 65536) opened.send(data);
+  };
   context.createMediaStreamSource(stream).connect(node).connect(context.destination);
   trial = { stream, context, opened };
 }
@@ -372,10 +440,14 @@ function stopTrial() {
 }
 const tellStrength = () => {
   $("trial-strength-text").textContent = `${$("trial-strength").value} %`;
-  if (trial?.opened.readyState === 1) trial.opened.send(JSON.stringify({ strength: $("trial-strength").value / 100 }));
+  const message = JSON.stringify({ strength: $("trial-strength").value / 100 });
+  if (trial?.opened.readyState === 1) trial.opened.send(message);
 };
 on("trial-strength", "input", tellStrength);
-const refusals = { NotAllowedError: "the browser was not allowed to use the microphone.", NotFoundError: "this device has no microphone." };
+const refusals = {
+  NotAllowedError: "the browser was not allowed to use the microphone.",
+  NotFoundError: "this device has no microphone.",
+};
 on("trial-switch", "click", () => {
   show("trial-error", "");
   if (trial) return stopTrial();
@@ -400,5 +472,5 @@ async function begin() {
   choose($(sessionStorage.tab ?? "tab-live"));
   refreshJobs();
 }
-if (location.hash.startsWith("#token=")) logIn(decodeURIComponent(location.hash.slice(7))).then(() => begin().catch(() => {}));
-else begin().catch(() => {});
+const token = location.hash.match(/^#token=(.*)/)?.[1];
+Promise.resolve(token && logIn(decodeURIComponent(token))).then(begin).catch(() => {});
