@@ -69,7 +69,9 @@ MEDIA_SUFFIXES = frozenset(
     ]
 )
 """Sound and video files that take PyAV (extra "av")."""
-READ_ONLY_SUFFIXES = frozenset((".ape", ".awb", ".spx", ".vob", ".vox"))
+READ_ONLY_SUFFIXES = frozenset(
+    [".ape", ".awb", ".dts", ".mpc", ".ra", ".shn", ".spx", ".tak", ".vob", ".vox"]
+)
 """Of those what cannot be written: the sound goes into a WAV."""
 RAW_FORMATS = {
     "s16le": ("PCM_16", "LITTLE"), "s16be": ("PCM_16", "BIG"), "s24le": ("PCM_24", "LITTLE"),

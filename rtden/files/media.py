@@ -104,6 +104,12 @@ def seconds_of(container: Any, stream: Any) -> float:
     return (container.duration or 0) / 1e6
 
 
+def states_length(container: Any) -> bool:
+    """Return whether a file's length is in its header, not guessed from its size."""
+    exact = ("mov", "matroska", "avi", "caf", "wav", "w64", "aiff")
+    return container.format.name.split(",")[0] in exact
+
+
 def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
     """Yield a packet's frames; of one that is damaged there is a note."""
     try:
@@ -148,9 +154,9 @@ def _blocks(
             count %= frames
     if count:
         yield np.concatenate(held)
-    promised = seconds_of(container, stream)
-    exact = container.format.name.split(",")[0] in ("mov", "caf", "wav", "w64", "aiff")
-    if exact and (done + count) / rate_hz < 0.98 * promised - 0.5:
+    alone = stream.duration or len(container.streams) == 1
+    promised = seconds_of(container, stream) if alone else 0.0
+    if states_length(container) and (done + count) / rate_hz < 0.98 * promised - 0.5:
         raise truncated(path, (done + count) / rate_hz / promised)
 
 

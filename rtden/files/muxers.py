@@ -99,7 +99,9 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
         if found.name.rstrip("p") == context.format.name.rstrip("p"):
             made.codec_context.format = found.name
     if not wanted.startswith(LOSSLESS):
-        rate = bit_rate_of(stream) or GOOD_BIT_RATE * context.channels
+        good = GOOD_BIT_RATE * context.channels
+        rate = bit_rate_of(stream) or good
+        rate = rate if wanted == ENCODERS.get(codec, codec) else min(rate, good)
         lowest = LOWEST_BIT_RATE * context.channels if wanted == "aac" else 0
         made.codec_context.bit_rate = max(rate, lowest)
     return made

@@ -22,9 +22,11 @@ from rtden.files.media import (
     opened,
     samples_of,
     seconds_of,
+    states_length,
     tracks_of,
 )
 from rtden.files.muxers import MUXERS, Muxer, add_encoder, layout_of, muxer_options, padding_of
+from rtden.files.sndfile import truncated
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -71,6 +73,11 @@ class _Sound:
         """End the track; yield its last packets."""
         yield from self._encode(self._stream.flush())
         yield from self._target.encode(None)
+
+    @property
+    def ended(self) -> float:
+        """Seconds from the file's beginning to the track's end."""
+        return float(((self._start or 0) + self.fed) / self.rate_hz)
 
     def _feed(self, samples: Array) -> Iterator[Any]:
         self.fed += len(samples)
@@ -158,7 +165,14 @@ def _pump(
     progress: Progress | None,
     total: int,
 ) -> None:
-    """Copy packets, and denoise those of the sounds, until the source ends."""
+    """Copy packets, and denoise those of the sounds, until the source ends.
+
+    Raises
+    ------
+    AudioFileError
+        If it ends before it says.
+    """
+    last = 0.0
     for packet in container.demux([s for s in container.streams if s.index in targets]):
         index = packet.stream.index
         if index in sounds:
@@ -168,11 +182,17 @@ def _pump(
             if progress is not None:
                 progress(next(iter(sounds.values())).fed, total)
         elif packet.dts is not None or packet.size:
+            last = max(last, float((packet.pts or 0) * packet.time_base))
             packet.stream = targets[index]
             out.mux(packet)
     for sound in sounds.values():
         for encoded in sound.flush():
             out.mux(encoded)
+        last = max(last, sound.ended)
+    promised = (container.duration or 0) / 1e6
+    whole = all(stream.index in targets for stream in container.streams.video)
+    if whole and states_length(container) and last < 0.97 * promised - 1.0:
+        raise truncated(Path(container.name), last / promised)
 
 
 @contextmanager
@@ -235,13 +255,9 @@ def _add_streams(
     family = muxer.name in container.format.name.split(",")
     for stream in container.streams:
         cover = bool(stream.disposition & ATTACHED_PICTURE)
-        if (
-            stream.type == "data"
-            and family
-            and muxer.name in ("mp4", "mov")
-            and container.chapters()
-        ):
-            continue  # the chapters, which are written from their list
+        made_anew = container.chapters() or "timecode" in stream.metadata
+        if stream.type == "data" and family and muxer.name in ("mp4", "mov") and made_anew:
+            continue  # chapters and time codes, which are written from their lists
         if stream.type in skipped or (
             muxer.sound_only and stream.type != "audio" and not (cover and muxer.name == "mp4")
         ):

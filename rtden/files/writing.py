@@ -151,11 +151,9 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
         "SND": "AU",
     }.get(suffix, suffix)
     own = recording.format if recording else "WAV"
-    if not suffix or (
-        recording
-        and wanted not in soundfile.available_formats()
-        and path.suffix.lower() == recording.path.suffix.lower()
-    ):
+    known = wanted in soundfile.available_formats()
+    same = recording and path.suffix.lower() == recording.path.suffix.lower()
+    if not suffix or (same and own and not known):
         wanted = own or "WAV"
     if wanted not in soundfile.available_formats():
         raise AudioFileError(

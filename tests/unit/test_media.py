@@ -236,3 +236,26 @@ def test_ffmpegs_decoder_and_libsndfiles_agree(tmp_path: Path) -> None:
             theirs = np.concatenate([block.copy() for block in read_blocks(recording, path)])
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() < 2e-3
+
+
+def test_a_film_that_was_cut_off_is_refused_and_one_whose_sound_ends_early_is_not(
+    tmp_path: Path,
+) -> None:
+    source = film(tmp_path / "in.mkv")
+    whole = source.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(AudioFileError, match=r"cut\.mkv is truncated"):
+        denoise_file(tmp_path / "cut.mkv")
+    short = tmp_path / "short.mkv"
+    with av.open(str(short), "w") as out:
+        picture = out.add_stream("mpeg4", rate=25)
+        picture.width = picture.height = 64
+        track = out.add_stream("aac", rate=RATE_HZ, layout="stereo")
+        for number in range(200):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), "rgb24")
+            frame.pts = number
+            for packet in picture.encode(frame):
+                out.mux(packet)
+        encode(out, track, voice())
+    assert len(pictures(Path(denoise_file(short).target))) == 200
+    assert denoise_file(short, tmp_path / "sound.wav").seconds == pytest.approx(2.0, abs=0.1)
