@@ -433,11 +433,12 @@ def test_names_in_the_picture_do_not_hide_each_other(
     ]
     kept: list[Any] = []
     save = pictures.save
-    monkeypatch.setattr(
-        pictures,
-        "save",
-        lambda figure, out, *, force: (kept.append(figure), save(figure, out, force=force)),
-    )
+
+    def keep(figure: Any, out: Path, *, force: bool) -> None:
+        kept.append(figure)
+        save(figure, out, force=force)
+
+    monkeypatch.setattr(pictures, "save", keep)
     plot_quality(points, 1.27, "PESQ-WB", 60, tmp_path / "peers.png")
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
     (figure,) = kept

@@ -78,6 +78,7 @@ def test_the_largest_number_of_streams_is_found(most: int, monkeypatch: pytest.M
 def test_what_streams_cannot_be_made_of_is_known_at_once() -> None:
     with pytest.raises(ModelError, match="no model"):
         Streams("no such model")
-    for wrong in ({"jobs": 0}, {"threads": 0}):
-        with pytest.raises(SettingsError, match="1 or more"):
-            Streams(**wrong)
+    with pytest.raises(SettingsError, match="1 or more"):
+        Streams(jobs=0)
+    with pytest.raises(SettingsError, match="1 or more"):
+        Streams(threads=0)

@@ -21,9 +21,9 @@ def noise(rate_hz: int, seconds: float, *, level: float = 0.01, seed: int = 0) -
 def with_bursts(background: np.ndarray, rate_hz: int) -> np.ndarray:
     """Add loud half seconds, every second one: a voice that is no part of the background."""
     seconds = np.arange(len(background)) / rate_hz
-    return background + ((seconds % 1.0) > 0.5).astype(np.float32) * 0.3 * np.sin(
-        2 * np.pi * 200 * seconds
-    ).astype(np.float32)
+    bursts = ((seconds % 1.0) > 0.5) * 0.3 * np.sin(2 * np.pi * 200 * seconds)
+    mixed: np.ndarray = (background + bursts).astype(np.float32)
+    return mixed
 
 
 def removed_db(

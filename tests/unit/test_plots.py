@@ -21,7 +21,8 @@ def write(path: Path, samples: np.ndarray, rate_hz: int = SPEC.rate_hz) -> Path:
 
 def sines(rate_hz: int, seconds: float, *hz: float) -> np.ndarray:
     t = np.arange(round(seconds * rate_hz)) / rate_hz
-    return (0.2 * sum(np.sin(2 * np.pi * f * t) for f in hz)).astype(np.float32)
+    tones: np.ndarray = np.sum([np.sin(2 * np.pi * f * t) for f in hz], axis=0)
+    return (0.2 * tones).astype(np.float32)
 
 
 def noise(seconds: float, rate_hz: int = SPEC.rate_hz) -> np.ndarray:
@@ -178,7 +179,9 @@ def test_a_recording_of_the_length_that_the_error_asks_for_can_be_drawn(
 ) -> None:
     with pytest.raises(AudioFileError) as caught:
         mel_spectrogram(write(tmp_path / "none.wav", noise(0.0)), SPEC)
-    seconds = float(re.search(r"at least ([\d.]+) s", str(caught.value))[1])
+    asked = re.search(r"at least ([\d.]+) s", str(caught.value))
+    assert asked
+    seconds = float(asked[1])
     recording = write(tmp_path / "short.wav", noise(seconds, rate_hz), rate_hz)
     plot_mels(recording, recording, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
