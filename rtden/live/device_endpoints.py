@@ -12,6 +12,7 @@ from rtden.live.devices import (
     DEFAULT_NAMES,
     FALLBACK_RATES_HZ,
     Device,
+    devices_of,
     find_device,
     load_portaudio,
     look_anew,
@@ -115,6 +116,8 @@ class _Device:
                 channels=self.channels,
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 fixed=self.fixed,
+                follow=self._wanted.lower() == DEFAULT_NAMES["output"]
+                and device.is_default("output"),
             )
         except DeviceError as error:
             raise _cannot_open(self.kind, device, str(error)) from None
@@ -148,7 +151,10 @@ class _Device:
             return False
         if isinstance(stream, PulseStream) and stream.connection.changed.is_set():
             stream.connection.changed.clear()
-            return self._look(stream)
+            try:
+                return self._look(stream)
+            except DeviceError:  # the server goes
+                return bool(stream.active)
         return True
 
     def _look(self, stream: PulseStream) -> bool:
@@ -219,18 +225,16 @@ class DeviceSource(_Device):
             self.flagged_blocks += 1
 
     def _look(self, stream: PulseStream) -> bool:
-        there = server_devices()
+        there = devices_of(stream.connection)
         own = [device for device in there if device.inputs and self.server_name in device.names]
         self.muted = bool(own and own[0].server and own[0].server.muted)
         if self._wanted.lower() != DEFAULT_NAMES[self.kind]:
             return True
         try:  # the user may have chosen another default microphone
-            return (
-                self.server_name
-                in find_device("mic", "input", there, before=self.server_name).names
-            )
+            default = find_device("mic", "input", there, before=self.server_name)
         except DeviceError:
             return True
+        return self.server_name in default.names
 
 
 class DeviceSink(_Device):
@@ -268,7 +272,7 @@ class DeviceSink(_Device):
 
     def _look(self, stream: PulseStream) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""
-        there, index = server_devices(), stream.sink_index
+        there, index = devices_of(stream.connection), stream.sink_index
         now = [d for d in there if d.server and d.outputs and d.server.index == index]
         if not now:  # it is being moved: no event tells when that is done
             stream.connection.changed.set()

@@ -67,24 +67,35 @@ def server_devices() -> list[Device]:
         return []
     try:
         with Connection() as connection:
-            server = connection.server()
-            return [
-                Device(
-                    index=-1,
-                    name=device.description,
-                    host=server.name,
-                    inputs=device.channels if kind == "input" else 0,
-                    outputs=device.channels if kind == "output" else 0,
-                    rate_hz=device.rate_hz,
-                    is_default_input=kind == "input" and device.name == server.default_source,
-                    is_default_output=kind == "output" and device.name == server.default_sink,
-                    server=device,
-                )
-                for kind in DEFAULT_NAMES
-                for device in connection.devices(kind)
-            ]
+            return devices_of(connection)
     except DeviceError:
         return []
+
+
+def devices_of(connection: Connection) -> list[Device]:
+    """Return the devices of a sound server.
+
+    Raises
+    ------
+    DeviceError
+        If it no longer answers.
+    """
+    server = connection.server()
+    return [
+        Device(
+            index=-1,
+            name=device.description,
+            host=server.name,
+            inputs=device.channels if kind == "input" else 0,
+            outputs=device.channels if kind == "output" else 0,
+            rate_hz=device.rate_hz,
+            is_default_input=kind == "input" and device.name == server.default_source,
+            is_default_output=kind == "output" and device.name == server.default_sink,
+            server=device,
+        )
+        for kind in DEFAULT_NAMES
+        for device in connection.devices(kind)
+    ]
 
 
 def portaudio_devices() -> list[Device]:

@@ -50,6 +50,8 @@ class PulseStream:
         Asked of the server, device included.
     fixed : bool
         Whether an output, too, stays with its device.
+    follow : bool
+        Whether an output follows the server's default sink; `device` is that now.
 
     Raises
     ------
@@ -66,10 +68,12 @@ class PulseStream:
         channels: int,
         latency_seconds: float,
         fixed: bool = False,
+        follow: bool = False,
     ) -> None:
         self._device, self._kind, self._callback = device, kind, callback
         self.samplerate, self.channels = device.rate_hz, channels
         self._frame_bytes = 4 * channels
+        self._follow = follow
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
         self.latency = latency_seconds
         self._flagged = False
@@ -114,7 +118,8 @@ class PulseStream:
             block = self._block_bytes
             target = round(latency_seconds * self.samplerate) * self._frame_bytes
             attributes = _BufferAttributes(_ANY, target, block, block, block)
-            arguments: tuple[Any, ...] = (self._device.name.encode(), byref(attributes), flags)
+            name = None if self._follow else self._device.name.encode()
+            arguments: tuple[Any, ...] = (name, byref(attributes), flags)
             if self._kind == "input":
                 failed = lib.pa_stream_connect_record(self._stream, *arguments)
             else:
