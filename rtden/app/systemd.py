@@ -132,8 +132,8 @@ def install(unit: Unit) -> str:
         else None
     )
     if lingers is None or lingers.returncode:
-        command = " ".join(linger_command())
-        return f"It starts when you log in; to start it at boot, run 'sudo {command}'."
+        line = " ".join(linger_command())
+        return f"It starts when you log in; to start it at boot, run 'sudo {line}'."
     return ""
 
 

@@ -302,7 +302,6 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
     for line, top in zip(lines[1:], (4.65, 1.0), strict=True):
         before, after = (
             float(number)
-            # Type: ignore[union-attr].
             for number in re.fullmatch(r"[\w-]+ (\d\.\d{3}) -> (\d\.\d{3})", line).groups()
         )
         assert 0.0 < before < top
@@ -320,7 +319,6 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
         soundfile.read("noisy.flac", dtype="int16")[0],
     )
     assert "noise reduced by 0.0 dB" in result.stderr
-    # Type: ignore[union-attr].
     before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()
     assert float(before_db) > 200.0  # against itself
     assert after_db == before_db

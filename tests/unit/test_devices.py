@@ -152,7 +152,7 @@ def test_a_callback_allocates_nothing(kind: str) -> None:
     """
     made = object.__new__(DeviceSource if kind == "source" else DeviceSink)
     made.flagged_blocks, made.rate_hz, made.channels = 0, 48000, 2
-    made._ring_channels = 1
+    made._ring_channels = 1  # type: ignore[attr-defined]
     made._make_ring()
     block = np.zeros((480, 2), np.float32)
     supply = np.zeros(48000, np.float32)
@@ -160,9 +160,9 @@ def test_a_callback_allocates_nothing(kind: str) -> None:
 
     def call(number: int) -> None:
         if kind == "sink" and number % 90 == 0:
-            made.ring.write(supply[: 480 * 80])
+            made.ring.write(supply[: 480 * 80])  # type: ignore[attr-defined]
         if kind == "sink" and number % 50 == 0:
-            made.ring.drop_oldest(960)
+            made.ring.drop_oldest(960)  # type: ignore[attr-defined]
         made._callback(block, len(block), None, number % 7 == 0)
 
     for number in range(200):

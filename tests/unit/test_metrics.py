@@ -110,7 +110,7 @@ def test_pesq_does_not_depend_on_the_rate_at_which_the_signals_are_given(
 ) -> None:
     clean, noisy = (signal[: 4 * RATE_HZ] for signal in recordings)
     slower = [soxr.resample(signal, RATE_HZ, 16000) for signal in (clean, noisy)]
-    assert pesq_wb(slower[0], slower[1], 16000) == pytest.approx(
+    assert pesq_wb(slower[0], slower[1], 16000) == pytest.approx(  # type: ignore[call-arg]
         pesq_wb(clean, noisy, RATE_HZ), abs=1e-3
     )
 

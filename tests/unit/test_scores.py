@@ -470,7 +470,7 @@ def test_the_tables_show_means_changes_and_groups() -> None:
         made_up([[[1.0, 2.0], [1.5, 5.0]], [[2.0, 4.0], [2.5, 6.0]], [[3.0, 3.0], [3.5, 5.5]]])
     ):
         screen.print(table)
-    text = shown.getvalue()
+    text = shown.getvalue()  # type: ignore[attr-defined]
     assert re.search(r"PESQ-WB\* +2\.000 +2\.500 \(\+0\.500 ± 0\.000\)", text)
     assert re.search(r"SI-SDR \(dB\) +3\.00 +5\.50 \(\+2\.50 ± 0\.50\)", text)
     assert re.search(r"0 dB +2 +noisy +2\.000 +2\.50 *\n +net +2\.500 +5\.25", text)
