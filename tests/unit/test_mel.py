@@ -5,7 +5,6 @@ import pytest
 
 from rtden.mel import (
     BandSpread,
-    BandTrackers,
     Features,
     MelBank,
     MelFeatures,
@@ -17,6 +16,7 @@ from rtden.mel import (
 )
 from rtden.model import ModelSpec
 from rtden.spectral import hann, power, stft, window_pair
+from rtden.trackers import BandTrackers
 
 SPEC = ModelSpec(name="test")
 GEOMETRIES = [
