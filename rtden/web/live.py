@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from contextlib import suppress
@@ -26,6 +27,9 @@ SETTINGS = ("strength", "limit_db")
 """These two change while the sound runs; any other choice takes a new start."""
 
 
+_spectrum = functools.lru_cache(8)(Spectrum)
+
+
 class BusyError(RtdenError):
     """It is in use, or not ready."""
 
@@ -46,7 +50,6 @@ class LiveControl:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._engine: LiveEngine | None = None
-        self._spectra: list[Spectrum] = []
         self.recording: Path | None = None
         self._choices, self._error = Choices(), ""
         try:
@@ -119,7 +122,6 @@ class LiveControl:
             engine.stop()
             raise
         self.recording = folder or self.recording
-        self._spectra = [Spectrum(side.rate_hz) for side in (engine.source, engine.sink)]
         self._engine = engine
 
     def _stop(self) -> None:
@@ -176,9 +178,8 @@ class LiveControl:
         engine = self._engine
         if engine is None:
             return None
-        rings = engine.source.ring, engine.sink.ring
-        sides = zip(self._spectra, rings, strict=True)
-        return b"".join(side.shades(_newest(ring)) for side, ring in sides)
+        sides = engine.source, engine.sink
+        return b"".join(_spectrum(side.rate_hz).shades(_newest(side.ring)) for side in sides)
 
     def devices(self) -> dict[str, Any]:
         """Return the inputs and outputs that there are now, for JSON."""

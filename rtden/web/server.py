@@ -163,25 +163,22 @@ class _Page:
         self._watchers.add(socket)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_levels())
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:
-                await socket.receive_bytes()
+        while (await socket.receive())["type"] == "websocket.receive":
+            pass  # visitors only look
         self._watchers.discard(socket)
 
     async def _send_levels(self) -> None:
         """Look once for all who watch."""
         looks = 0
         while self._watchers:
-            spectra = self._live.spectra()
-            state = json.dumps(self._live.state()) if looks % SPECTRA_PER_STATE == 0 else None
+            messages: list[str | bytes | None] = [None, self._live.spectra()]
+            if looks % SPECTRA_PER_STATE == 0:
+                messages[0] = json.dumps(await run_in_threadpool(self._live.state))
             looks += 1
             for socket in [*self._watchers]:
-                try:
-                    if state is not None:
-                        await socket.send_text(state)
-                    if spectra is not None:
-                        await socket.send_bytes(spectra)
-                except (WebSocketDisconnect, RuntimeError):  # gone meanwhile
+                try:  # who does not keep up must not delay the others
+                    await asyncio.wait_for(_send(socket, messages), 1.0)
+                except (WebSocketDisconnect, RuntimeError, asyncio.TimeoutError):
                     self._watchers.discard(socket)
             await asyncio.sleep(1.0 / SPECTRA_PER_SECOND)
 
@@ -256,6 +253,14 @@ class _Page:
             await socket.close(4400, str(error)[:120])
         finally:
             self._trials -= 1
+
+
+async def _send(socket: WebSocket, messages: list[str | bytes | None]) -> None:
+    for message in messages:
+        if isinstance(message, str):
+            await socket.send_text(message)
+        elif message is not None:
+            await socket.send_bytes(message)
 
 
 async def _tell_alive(supervisor: Supervisor) -> None:

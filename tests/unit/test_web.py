@@ -95,6 +95,8 @@ def test_the_own_page_and_scripts_may(client: TestClient) -> None:
         assert answer.json()["choices"]["strength"] == 0.5
         with client.websocket_connect("ws://localhost/api/live/levels", headers=headers) as socket:
             assert socket.receive_json()["on"] is False
+            socket.send_text("what a visitor says is not heard")
+            assert socket.receive_json()["on"] is False
 
 
 def test_without_the_token_only_the_bare_page_is_given(guarded: TestClient) -> None:
