@@ -278,7 +278,7 @@ def _print_report(report: Any) -> None:
     if math.isnan(noise_db):
         said = "too short to measure its noise"
     elif noise_db < 1.0:
-        said = "hardly any noise found"
+        said = "background hardly changed"
     else:
         said = f"background {noise_db:.0f} dB softer"
     messages.print(

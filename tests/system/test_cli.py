@@ -97,8 +97,8 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
         (["file", "x" * 300 + ".wav"], ["xxx"]),
         (["file", "noisy.flac", "-o", "x" * 300 + ".wav"], ["xxx"]),
         (["file", "noisy.flac", "-m", "x" * 300], ["xxx"]),
-        (["file", "empty folder"], ["empty folder", "no recordings"]),
-        (["file", "notes.txt"], ["notes.txt", "not audio"]),
+        (["file", "empty folder"], ["empty folder", "no sound files"]),
+        (["file", "notes.txt"], ["notes.txt", "not sound"]),
         (["file", "notes.txt/noisy.flac"], ["notes.txt/noisy.flac"]),
         (["file", "noisy.flac", "-o", "notes.txt/out.flac"], ["notes.txt"]),
         (["file", "noisy.flac", "--strength", "1.5"], ["strength", "1.5"]),
@@ -112,15 +112,15 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
         (["file", "noisy.flac", "-o", "empty folder/out.opus"], ["out.opus", "format"]),
         (
             ["file", "noisy.flac", "missing.wav", "-o", "notes.txt"],
-            ["several recordings", "notes.txt"],
+            ["several files", "notes.txt"],
         ),
-        (["file", "noisy.flac", "noisy.flac"], ["two recordings"]),
+        (["file", "noisy.flac", "noisy.flac"], ["two files"]),
         (["file", "noisy.flac", "--reference", "missing.wav"], ["missing.wav", "no file"]),
         (
-            ["file", "noisy.flac", "taken.flac", "-o", "new", "--plot", "p.png"],
-            ["exactly one recording"],
+            ["file", "noisy.flac", "taken.flac", "-o", "new", "--reference", "noisy.flac"],
+            ["exactly one file"],
         ),
-        (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one recording"]),
+        (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one file"]),
         (["file", "noisy.flac", "--plot", "taken.flac"], ["taken.flac", "exists already"]),
         (["file", "noisy.flac", "--jobs", "0"], ["jobs", "0"]),
         (
@@ -134,7 +134,6 @@ def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
             ["nosuchmodel", "seed"],
         ),
         (["file", "low.wav"], ["4000 Hz", "8000"]),
-        (["file", "nine.wav"], ["9 channels"]),
         (["live", "--in", "missing.wav", "--out", "out.wav"], ["missing.wav", "no file"]),
         (["live", "--in", "noisy.flac", "--out", "taken.flac"], ["taken.flac", "exists already"]),
         (
@@ -285,8 +284,7 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
     result = run("file", "noisy.flac", "--reference", str(DATA / "clean.flac"))
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"noisy\.flac -> noisy\.denoised\.flac: noise reduced by -?\d+\.\d dB, 12\.\d s in "
-        r"\d+\.\d s \(real-time factor \d+\.\d{3}\)\n",
+        r"noisy\.flac -> noisy\.denoised\.flac: background \d+ dB softer, 12\.\d s in \d+\.\d s\n",
         result.stderr,
     ), result.stderr
     lines = result.stdout.splitlines()
@@ -318,7 +316,7 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
         soundfile.read("noisy.denoised.flac", dtype="int16")[0],
         soundfile.read("noisy.flac", dtype="int16")[0],
     )
-    assert "noise reduced by 0.0 dB" in result.stderr
+    assert "background hardly changed" in result.stderr
     before_db, after_db = re.search(r"SI-SDR (\S+) dB -> (\S+) dB", result.stdout).groups()
     assert float(before_db) > 200.0  # against itself
     assert after_db == before_db
@@ -376,8 +374,8 @@ def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(fo
     assert len(lines) == 4
     assert lines[0].startswith("good.wav -> out/good.wav: ")
     assert lines[1].startswith("noisy.flac -> out/noisy.flac: ")
-    assert lines[2].startswith("rtden: 1 of 3 recordings failed")
-    assert lines[3].startswith("rtden: bad.wav is not audio")
+    assert lines[2].startswith("rtden: 1 of 3 files failed")
+    assert lines[3].startswith("rtden: bad.wav is not sound")
     assert names(folder / "out") == ["good.wav", "noisy.flac", "rtden-manifest.jsonl"]
     assert soundfile.info("out/good.wav").frames == RATE_HZ
 

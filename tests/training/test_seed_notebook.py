@@ -281,7 +281,7 @@ def test_mistakes_are_said_in_one_sentence(folder: Path, tmp_path: Path) -> None
         (tmp_path / "empty", out, "holds no audio files"),
         (few, out, "holds 19 recordings, and the notebook needs at least 20"),
         (silent, out, "are silent"),
-        (broken, out, "07.wav is not audio"),
+        (broken, out, "07.wav is not sound"),
         (numberless, out, "00.wav is damaged (Audio buffer is not finite everywhere)"),
         (folder, tmp_path / "file", "file cannot be written"),
         (folder, tmp_path / "file" / "below", "below cannot be written"),

@@ -824,7 +824,8 @@ def test_the_format_of_a_file_without_a_recording_follows_its_suffix() -> None:
     assert format_of(Path("a.wav")) == ("WAV", "PCM_16")
     assert format_of(Path("a.FLAC")) == ("FLAC", "PCM_16")
     assert format_of(Path("a.opus")) == ("OGG", "OPUS")
-    assert format_of(Path("a.xyz")) == ("WAV", "PCM_16")
+    with pytest.raises(AudioFileError, match=r"nothing writes \.xyz files"):
+        format_of(Path("a.xyz"))
 
 
 def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> None:
