@@ -18,6 +18,7 @@ from pathlib import Path
 from rtden.errors import ServiceError
 
 NAME = "rtden.service"
+SYSTEMCTL = ("systemctl", "--user")
 WATCHDOG_SECONDS = 30
 RESTART_SECONDS = 3
 SOUND_SERVERS = (
@@ -87,9 +88,9 @@ def unit_path() -> Path:
 def steps() -> tuple[tuple[str, ...], ...]:
     """Return the commands that :func:`install` runs once the unit is written."""
     return (
-        ("systemctl", "--user", "daemon-reload"),
-        ("systemctl", "--user", "enable", NAME),
-        ("systemctl", "--user", "restart", "--no-block", NAME),
+        (*SYSTEMCTL, "daemon-reload"),
+        (*SYSTEMCTL, "enable", NAME),
+        (*SYSTEMCTL, "restart", "--no-block", NAME),
     )
 
 
@@ -124,14 +125,9 @@ def install(unit: Unit) -> str:
             path.unlink()
         else:
             path.write_text(before, encoding="utf-8")
-        subprocess.run(("systemctl", "--user", "daemon-reload"), capture_output=True, check=False)
+        _ends_with((*SYSTEMCTL, "daemon-reload"))
         raise
-    lingers = (
-        subprocess.run(linger_command(), capture_output=True, check=False)
-        if shutil.which("loginctl")
-        else None
-    )
-    if lingers is None or lingers.returncode:
+    if shutil.which("loginctl") is None or _ends_with(linger_command()):
         line = " ".join(linger_command())
         return f"It starts when you log in; to start it at boot, run 'sudo {line}'."
     return ""
@@ -147,11 +143,11 @@ def uninstall() -> None:
     """
     _require_installed()
     _require_manager()
-    _run(("systemctl", "--user", "disable", "--now", NAME))
+    _run((*SYSTEMCTL, "disable", "--now", NAME))
     unit_path().unlink()
-    _run(("systemctl", "--user", "daemon-reload"))
+    _run((*SYSTEMCTL, "daemon-reload"))
     # A failure before must not be shown for a service that is no more.
-    subprocess.run(("systemctl", "--user", "reset-failed", NAME), capture_output=True, check=False)
+    _ends_with((*SYSTEMCTL, "reset-failed", NAME))
 
 
 def status() -> dict[str, str]:
@@ -164,17 +160,9 @@ def status() -> dict[str, str]:
     """
     _require_installed()
     _require_manager()
-    properties = (
-        "ActiveState",
-        "SubState",
-        "MainPID",
-        "NRestarts",
-        "UnitFileState",
-        "ActiveEnterTimestamp",
-        "Result",
-        "ExecMainStatus",
-    )
-    said = _run(("systemctl", "--user", "show", NAME, f"--property={','.join(properties)}"))
+    states = "ActiveState,SubState,UnitFileState,ActiveEnterTimestamp"
+    wanted = f"--property={states},MainPID,NRestarts,Result,ExecMainStatus"
+    said = _run((*SYSTEMCTL, "show", NAME, wanted))
     return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
 
@@ -191,22 +179,13 @@ def logs_command(lines: int, *, follow: bool) -> tuple[str, ...]:
         raise ServiceError(f"--lines must be 0 or more, not {lines}.")
     _require_installed()
     if shutil.which("journalctl") is None:
-        raise ServiceError(
-            "this system has no journalctl: look where its services write their logs."
-        )
+        raise ServiceError("this system has no journalctl: look where its services write logs.")
     # Not --user: it reads the user's own journal, which journald does not keep where its journals
     # are in memory. What rtden said, and what systemd said about it.
     mine = f"_UID={os.getuid()}"
     matches = ("SYSLOG_IDENTIFIER=rtden", mine, "+", f"USER_UNIT={NAME}", mine)
-    return (
-        "journalctl",
-        "--no-pager",
-        "--output=short-iso",
-        "--lines",
-        str(lines),
-        *(("--follow",) if follow else ()),
-        *matches,
-    )
+    options = ("--no-pager", "--output=short-iso", "--lines", str(lines))
+    return ("journalctl", *options, *(("--follow",) if follow else ()), *matches)
 
 
 def _require_installed() -> None:
@@ -220,21 +199,22 @@ def _require_manager() -> None:
             "this system has no systemd: start 'rtden live' with what starts services here."
         )
     # Before any linger, a login by ssh has a manager too; 'sudo -u' has none.
-    if subprocess.run(
-        ("systemctl", "--user", "show", "--property=Version"), capture_output=True, check=False
-    ).returncode:
+    if _ends_with((*SYSTEMCTL, "show", "--property=Version")):
         raise ServiceError(
             "systemd runs no services for this user in this session: log in as the user "
             "itself (not by su or sudo) and try again."
         )
 
 
+def _ends_with(command: Sequence[str]) -> int:
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
 def _run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1].rstrip(
-            "."
-        )
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = lines[-1].rstrip(".")
         raise ServiceError(
             f"'{' '.join(command)}' failed ({reason}); look with 'systemctl --user status {NAME}'."
         )
@@ -243,11 +223,7 @@ def _run(command: Sequence[str]) -> str:
 
 def _quote(word: str) -> str:
     """Quote a word for ExecStart, with its quotes, backslashes, % specifiers and $ variables."""
-    escaped = (
-        word.replace("\\", "\\\\")
-        .replace('"', '\\"')
-        .replace("%", "%%")
-        .replace("$", "$$")
-        .replace("\n", "\\n")
-    )
+    escaped = word
+    for found, quoted in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
+        escaped = escaped.replace(found, quoted)
     return escaped if escaped and not set(escaped) & set(" \t'\"\\;") else f'"{escaped}"'

@@ -26,8 +26,6 @@ FEWEST_STEPS = 3
 class Preset:
     """What to run on a kind of machine."""
 
-    model: str | None = None
-    """The network; None is the default one."""
     hops_per_step: int
     """New columns per step."""
     buffer_ms: float
@@ -86,19 +84,14 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
             if hops_per_step == 1:
                 buffer_ms = round(least_ms + carried / HIGHEST_LOAD * (most_ms - least_ms))
             break
-    return Preset(
-        model=None if model is None else str(model), hops_per_step=found, buffer_ms=float(buffer_ms)
-    )
+    return Preset(hops_per_step=found, buffer_ms=float(buffer_ms))
 
 
 def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:
     """Return processing time over real time, by the median of :func:`time_steps`."""
     spec = load_spec(find_model(model))
-    return (
-        float(np.median(time_steps(model, hops_per_step, seconds=seconds)))
-        * spec.rate_hz
-        / (hops_per_step * spec.hop)
-    )
+    step_seconds = float(np.median(time_steps(model, hops_per_step, seconds=seconds)))
+    return step_seconds * spec.rate_hz / (hops_per_step * spec.hop)
 
 
 def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) -> list[float]:

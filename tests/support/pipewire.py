@@ -27,7 +27,7 @@ def unpacked() -> Path | None:
     folder = CACHE / "pipewire"
     if (folder / "usr/bin/wireplumber").exists():
         return folder
-    if shutil.which("apt-get") is None:
+    if shutil.which("apt-get") is None or shutil.which("dbus-run-session") is None:
         return None
     packages = CACHE / "debs"
     packages.mkdir(parents=True, exist_ok=True)

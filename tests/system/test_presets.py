@@ -19,7 +19,7 @@ pytestmark = pytest.mark.real_time
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_run(name: str) -> None:
     preset = find_preset(name)
-    denoiser = Denoiser(preset.model, Settings(hops_per_step=preset.hops_per_step))
+    denoiser = Denoiser(None, Settings(hops_per_step=preset.hops_per_step))
     assert denoiser.settings.hops_per_step == preset.hops_per_step
     assert 0.0 <= preset.buffer_ms <= 1000.0
 
