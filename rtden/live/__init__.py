@@ -95,10 +95,6 @@ def open_live(
     source_name = "mic" if input is None else str(input)
     sink_name = "speakers" if output is None else str(output)
     folder = None if record is None else Path(record)
-    if not (source_name.strip() and sink_name.strip()):
-        raise SettingsError(
-            "the name of an input or output is empty; leave it out for the default."
-        )
     _check_places(source_name, sink_name, folder)
     if latency_ms is not None and settings is not None and settings.hops_per_step > 1:
         raise SettingsError("a latency chooses the hops per step; give one of the two.")
@@ -129,8 +125,13 @@ def open_live(
 
 
 def _check_places(source: str, sink: str, record: Path | None) -> None:
-    """Refuse a file that would be both read and written, or written twice."""
+    """Refuse an empty name, and a file that would be both read and written, or written twice."""
     from rtden.live.endpoints import is_audio_file
+
+    if not (source.strip() and sink.strip()):
+        raise SettingsError(
+            "the name of an input or output is empty; leave it out for the default."
+        )
 
     places = [place for place in (source, sink) if is_audio_file(place)]
     if record is not None:

@@ -82,6 +82,7 @@ class Threads:
                 self._drain()
                 return
             self._bell.acquire(timeout=LOOK_SECONDS)
+            worker.wakes += 1
 
     def _drain(self) -> None:
         """Wait until the sink has played everything."""

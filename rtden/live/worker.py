@@ -45,6 +45,10 @@ class Worker:
     ----------
     recorder : Recorder or None
         Takes what comes in and what goes out.
+    busy_seconds : float
+        Time that all turns took.
+    wakes : int
+        Times that its thread was woken.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Worker:
         self.meters = LevelMeter(), LevelMeter()
         self.input_watch = InputWatch()
         self._volume = 1.0
-        self.busy_seconds = 0.0
+        self.busy_seconds, self.wakes = 0.0, 0
         self._build()
 
     def _build(self) -> None:

@@ -70,8 +70,10 @@ class LiveCost:
     """User and system CPU time of the process over the time of the sound."""
     switches_per_second: float
     """Voluntary context switches of the process."""
+    worker_switches_per_second: float
+    """The same of the worker alone: its wakes, and its waits for the interpreter's lock."""
     wakes_per_second: float
-    """The same of the worker alone."""
+    """Times that the worker was woken."""
     turn: Percentiles
     """Time of a turn of the worker."""
     parts: dict[str, float]
@@ -107,7 +109,7 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     with engine:
         time.sleep(SETTLE_SECONDS)
         times.begin()
-        before = _counters()
+        before, wakes = _counters(), engine.worker.wakes
         engine.status()
         ends_at = time.perf_counter() + seconds
         while engine.running and time.perf_counter() < ends_at:
@@ -115,31 +117,36 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
             status = engine.status()
             _ = engine.latency, engine.band_gains
         after = _counters()
-    spent = {name: after[name] - before[name] for name in before}
-    elapsed = spent["elapsed"]
-    names = "input", "output", "worker", "devices"
-    busy = {name: spent[f"cpu rtden {name}"] / elapsed for name in names}
+    elapsed = after["elapsed"] - before["elapsed"]
+    rates = {name: (after[name] - before[name]) / elapsed for name in before}
     return LiveCost(
         model=Path(model or "rtden").stem,
         silent=silent,
         seconds=elapsed,
         start_seconds=start_seconds,
-        cpu=spent["cpu"] / elapsed,
-        switches_per_second=spent["switches"] / elapsed,
-        wakes_per_second=spent["switches rtden worker"] / elapsed,
+        cpu=rates["cpu"],
+        switches_per_second=rates["switches"],
+        worker_switches_per_second=rates["switches rtden worker"],
+        wakes_per_second=(engine.worker.wakes - wakes) / elapsed,
         turn=Percentiles.of(times.turns),
-        parts={
-            "callbacks": busy["input"] + busy["output"],
-            "resampling and high band": (times.path - times.step) / elapsed,
-            "step": times.step / elapsed,
-            "meters, delay, rings": (times.work - times.path) / elapsed,
-            "waking": busy["worker"] - times.work / elapsed,
-            "devices": busy["devices"],
-            "status": spent["cpu MainThread"] / elapsed,
-        },
+        parts=_parts(rates, times, elapsed),
         dropouts=status.dropouts,
         latency_ms=status.latency_ms,
     )
+
+
+def _parts(rates: dict[str, float], times: _Stopwatches, elapsed: float) -> dict[str, float]:
+    """Return the CPU time of each part over the time of the sound."""
+    work, path, step = times.work / elapsed, times.path / elapsed, times.step / elapsed
+    return {
+        "callbacks": rates["cpu rtden input"] + rates["cpu rtden output"],
+        "resampling and high band": path - step,
+        "step": step,
+        "meters, delay, rings": work - path,
+        "waking": rates["cpu rtden worker"] - work,
+        "devices": rates["cpu rtden devices"],
+        "status": rates["cpu MainThread"],
+    }
 
 
 class _Stopwatches:
