@@ -287,6 +287,8 @@ class _Work:
                         self.progress(done, max(done, recording.frames))
                 write(stream.flush())
             notes += recording.notes
+            if not recording.format and not self.target.suffix:
+                notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
             if subtype != recording.subtype and recording.format == container:
                 notes.append(f"written as {subtype}, for {recording.subtype} cannot be written")
             if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):

@@ -330,3 +330,23 @@ def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: st
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from rtden.app.main import app
+    from rtden.files import listing
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(listing, "has_av", lambda: False)
+    Path("in").mkdir()
+    soundfile.write("in/a.wav", noise(), 16000)
+    Path("in/memo.m4a").touch()
+    result = CliRunner().invoke(app, ["file", "in", "-o", "out", "--jobs", "1"])
+    assert result.exit_code == 2
+    assert "in/memo.m4a takes the package av" in result.stderr
+    assert "rtden: 1 left out" in result.stderr
+    assert Path("out/a.wav").exists()
