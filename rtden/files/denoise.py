@@ -28,6 +28,7 @@ from rtden.files.audio_file import (
     write_recording,
 )
 from rtden.files.listing import Raw, default_target, is_stream
+from rtden.files.sndfile import PERCEPTUAL
 from rtden.files.tags import kind_of, read_tags, write_tags
 from rtden.noise import NoiseMeter
 from rtden.settings import Settings
@@ -289,8 +290,12 @@ class _Work:
             notes += recording.notes
             if not recording.format and not self.target.suffix:
                 notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
-            if subtype != recording.subtype and recording.format == container:
-                notes.append(f"written as {subtype}, for {recording.subtype} cannot be written")
+            same = self.target.suffix.lower() == self.source.suffix.lower()
+            lossless = not recording.format and not recording.bit_rate and subtype in PERCEPTUAL
+            if subtype != recording.subtype and (
+                recording.format == container or (lossless and same)
+            ):
+                notes.append(f"written as {subtype}, for its own codec cannot be written")
             if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):
                 notes.append(
                     f"{stream.clipped} samples above full scale were clipped; a float WAV "

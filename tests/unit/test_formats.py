@@ -350,3 +350,22 @@ def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
     assert "in/memo.m4a takes the package av" in result.stderr
     assert "rtden: 1 left out" in result.stderr
     assert Path("out/a.wav").exists()
+
+
+def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> None:
+    pyloudnorm = pytest.importorskip("pyloudnorm")
+    from rtden.files.loudness import LoudnessMeter
+
+    samples = 0.2 * noise(5 * 44100, 2) * np.sin(np.arange(5 * 44100) / 9000.0)[:, None]
+    meter = LoudnessMeter(44100, 2)
+    for block in np.array_split(samples, [5, 999, 70000, 70001]):
+        meter.add(block)
+    theirs = pyloudnorm.Meter(44100).integrated_loudness(samples)
+    assert meter.loudness == pytest.approx(theirs, abs=0.1)
+    soundfile.write(tmp_path / "in.wav", samples, 44100, "FLOAT")
+    report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-24.0)
+    result = soundfile.read(report.target)[0]
+    assert pyloudnorm.Meter(44100).integrated_loudness(result) == pytest.approx(-24.0, abs=0.2)
+    report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-1.0, force=True)
+    assert "for its peaks would be clipped" in report.notes[0]
+    assert np.abs(soundfile.read(report.target)[0]).max() < 0.95
