@@ -26,6 +26,8 @@ _DONT_MOVE = 0x0200
 _ANY = 0xFFFFFFFF
 MEASURED_CALLS = 4
 """Callbacks for each measurement of the latency."""
+FIRST_CALLS = 12
+"""Callbacks before the first one: a stream begins with what waited for it."""
 _SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
 
@@ -75,7 +77,7 @@ class PulseStream:
         self._frame_bytes = 4 * channels
         self._follow = follow
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
-        self.latency = latency_seconds
+        self.latency = latency_seconds if kind == "output" else BLOCK_SECONDS
         self._flagged = False
         self.connection = Connection()
         self._lib = self.connection.lib
@@ -230,7 +232,7 @@ class PulseStream:
             self._thread = thread
             ctypes.pythonapi.PyGILState_Ensure()
         self._calls += 1
-        if self._calls % MEASURED_CALLS:
+        if self._calls < FIRST_CALLS or self._calls % MEASURED_CALLS:
             return
         latency, negative = c_uint64(), c_int()
         if self._quick.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):
