@@ -28,7 +28,6 @@ from rtden.files.audio_file import (
     write_recording,
 )
 from rtden.files.listing import Raw, default_target, is_stream
-from rtden.files.sndfile import PERCEPTUAL
 from rtden.files.tags import kind_of, read_tags, write_tags
 from rtden.noise import NoiseMeter
 from rtden.settings import Settings
@@ -291,10 +290,10 @@ class _Work:
             if not recording.format and not self.target.suffix:
                 notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
             same = self.target.suffix.lower() == self.source.suffix.lower()
-            lossless = not recording.format and not recording.bit_rate and subtype in PERCEPTUAL
-            if subtype != recording.subtype and (
-                recording.format == container or (lossless and same)
-            ):
+            codecs = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
+            codec = "flac" if container == "FLAC" else codecs.get(subtype, "pcm")
+            changed = recording.format == container and subtype != recording.subtype
+            if changed or (same and recording.codec and not recording.codec.startswith(codec)):
                 notes.append(f"written as {subtype}, for its own codec cannot be written")
             if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):
                 notes.append(

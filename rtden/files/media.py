@@ -93,6 +93,7 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             lambda frames: _blocks(av, container, stream, path, frames, notes),
             strings={STRINGS[k.lower()]: v for k, v in tags.items() if k.lower() in STRINGS},
             bit_rate=float(bit_rate_of(stream)),
+            codec=context.codec.canonical_name,
             notes=notes,
         )
 

@@ -57,6 +57,8 @@ class Recording:
     """Title, artist and the like, as libsndfile names them."""
     bit_rate: float = 0.0
     """Bits a second of a lossy codec; 0 where unknown."""
+    codec: str = ""
+    """FFmpeg's name of the codec, where PyAV reads."""
     notes: list[str] = field(default_factory=list)
     """What a user should know of it."""
 
@@ -111,7 +113,7 @@ def open_sndfile(
         first.endian if first.format in ("WAV", "AIFF", "AU", "RAW") else "FILE",
         first.copy_metadata(),
         _bit_rate(first, layout.parts[0][1] - layout.parts[0][0], head),
-        notes,
+        notes=notes,
     )
 
 
