@@ -219,6 +219,25 @@ def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) 
     page.select("output", "")
 
 
+def test_both_sides_are_recorded_for_download(page: Page, tmp_path: Path) -> None:
+    page.select("input", "desk")
+    page.driver.find_element(By.TAG_NAME, "summary").click()
+    page.click("record")
+    page.click("switch")
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    time.sleep(4)
+    page.click("switch")
+    page.until(lambda: "before, after" in page.text("recorded"))
+    page.click("record")
+    lengths = []
+    for link in page.find("recorded").find_elements(By.TAG_NAME, "a"):
+        with urllib.request.urlopen(link.get_attribute("href")) as answer:
+            (tmp_path / "side.wav").write_bytes(answer.read())
+        lengths.append(soundfile.info(tmp_path / "side.wav").frames)
+    assert min(lengths) > RATE_HZ // 2
+    assert max(lengths) - min(lengths) < RATE_HZ // 4  # the delay at the end
+
+
 def test_choices_survive_the_server_and_serve_the_command_line(
     page: Page, pulse: PulseServer
 ) -> None:
