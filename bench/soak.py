@@ -87,7 +87,7 @@ def soak(
     hops_per_step: int,
     report: object = None,
 ) -> tuple[Rig, list[Span]]:
-    """Run for so many simulated hours; return the rig and what was seen, in 24 spans."""
+    """Run for some simulated hours; return the rig and the figures of 24 spans."""
     rng = np.random.default_rng(seed)
     rig = Rig(source_ppm=drift_ppm, settings=Settings(limit_db=0.0, hops_per_step=hops_per_step))
     rig.run(10.0)

@@ -92,7 +92,7 @@ class Inverter:
         # The sum is divided by the weight, which is smaller at the newest end, where frames are
         # still to come. Samples that a call completes have the same weights at every call.
         self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
-        # New frames complete samples that begin so many behind their own beginning.
+        # New frames complete samples that begin this far behind their own first one.
         self._done_after_samples = n_fft - hop - overlap
         self._done_weight = np.roll(
             np.tile(product.sum(axis=0), new_frames), -(self._done_after_samples % hop)

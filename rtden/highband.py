@@ -52,7 +52,7 @@ class HighBandGain:
         self.begin(0)
 
     def begin(self, blocks: int) -> None:
-        """Begin a call of so many blocks."""
+        """Begin a call with this number of blocks."""
         self._course = np.empty((blocks, len(self._levels)), np.float32)
         self._strengths = np.empty((blocks, 2), np.float32)
         self._start = self._stop = 0

@@ -186,7 +186,7 @@ class MelFeatures:
         self.reset()
 
     def _hold(self, frames: int) -> None:
-        """Make room for so many frames at once."""
+        """Make room for this number of frames at once."""
         shape = (frames, *self._previous_db.shape)
         self._floors, self._means, self._befores = np.empty((3, *shape), np.float32)
         self._relative_means = np.empty((frames, *self._previous_db.shape[:-1], 1), np.float32)

@@ -129,7 +129,7 @@ class Frames:
     filter_samples : int
         Samples that `prefilter` is called with.
     capacity_samples : int
-        At least so many of the newest samples are held.
+        At least this number of the newest samples is kept.
     prefilter : Prefilter, optional
         Is called with every `filter_samples` new samples, oldest first, and returns as many, which
         are transformed in their place. The held input stays as it was.

@@ -119,7 +119,7 @@ def file(
 
     A video comes back as a video, its picture untouched. For a folder, or several files,
     rtden-manifest.jsonl says what was done: in the folder of --output, or else in each folder and
-    beside each file that is named. The same command goes on where it was stopped: what is finished
+    beside each file that is named. The same command resumes: what is finished
     is recognised by its content and skipped.
     """
     from rtden.errors import SettingsError

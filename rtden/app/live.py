@@ -33,6 +33,7 @@ from rtden.live.status import counted
 
 if TYPE_CHECKING:
     from rtden.live import LatencyParts, LiveEngine, LiveStatus
+    from rtden.live.realtime import Supervisor
     from rtden.settings import Settings
 
 SETTLING_SECONDS = 0.3
@@ -272,24 +273,33 @@ def _watch(
                 centres_hz=centres_hz,
             )
         return
-    ends_at = time.monotonic() + duration
-    due_at = time.monotonic() + status_seconds
-    shown: tuple[str, ...] = ()
     try:
-        while engine.running and time.monotonic() < ends_at:
-            supervisor.alive()
-            time.sleep(LOOK_SECONDS)
-            if time.monotonic() < due_at:
-                continue
-            due_at += status_seconds
-            status = engine.status()
-            lines = [status_json(status, engine.latency)] if as_json else [status_line(status)]
-            if not as_json and status.warnings != shown:
-                lines += [f"! {warning}" for warning in status.warnings if warning not in shown]
-                shown = status.warnings
-            print(*lines, sep="\n", flush=True)
+        _print_lines(engine, supervisor, time.monotonic() + duration, status_seconds, as_json)
     finally:
         supervisor.stopping()
+
+
+def _print_lines(
+    engine: LiveEngine,
+    supervisor: Supervisor,
+    ends_at: float,
+    status_seconds: float,
+    as_json: bool,
+) -> None:
+    due_at = time.monotonic() + status_seconds
+    shown: tuple[str, ...] = ()
+    while engine.running and time.monotonic() < ends_at:
+        supervisor.alive()
+        time.sleep(LOOK_SECONDS)
+        if time.monotonic() < due_at:
+            continue
+        due_at += status_seconds
+        status = engine.status()
+        lines = [status_json(status, engine.latency)] if as_json else [status_line(status)]
+        if not as_json and status.warnings != shown:
+            lines += [f"! {warning}" for warning in status.warnings if warning not in shown]
+            shown = status.warnings
+        print(*lines, sep="\n", flush=True)
 
 
 def status_json(status: LiveStatus, latency: LatencyParts) -> str:

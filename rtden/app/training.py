@@ -124,7 +124,7 @@ def train(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Train a network on your own voice and room (extra "train"). The same command goes on after an interrupt."""
+    """Train a network on your own voice and room (extra "train"); the same command resumes."""
     from rtden.errors import SettingsError
     from rtden.training import require_packages
 
@@ -140,39 +140,36 @@ def train(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
     require_packages()
-    from rtden.training.run import load_recipe, train_model
+    from rtden.training.run import load_recipe
 
     chosen = {
-        "steps": steps,
-        "hours": hours,
-        "learning_rate": learning_rate,
-        "mixtures": mixtures,
-        "patience": patience,
-        "iterations": iterations,
-        "precision": precision,
-        "seed": seed,
+        **{"steps": steps, "hours": hours, "learning_rate": learning_rate, "mixtures": mixtures},
+        **{"patience": patience, "iterations": iterations, "precision": precision, "seed": seed},
     }
     fine_tunes = start is not None and recipe == DEFAULT_RECIPE
     settings = _settings(load_recipe(recipe), chosen, fine_tunes=fine_tunes)
-    target = out or Path("my-model.tflite")
-    sources = _read_sources(data)
+    _train(
+        out or Path("my-model.tflite"),
+        speech=speech,
+        noise=noise,
+        work=work,
+        recipe=settings,
+        start=start,
+        data=_read_sources(data),
+        force=force,
+    )
+
+
+def _train(target: Path, *, work: Path, **options: Any) -> None:
+    from rtden.training.run import train_model
+
     try:
         with _training_progress() as (report, stage):
-            made = train_model(
-                target,
-                speech=speech,
-                noise=noise,
-                work=work,
-                recipe=settings,
-                start=start,
-                data=sources,
-                force=force,
-                report=report,
-                stage=stage,
-            )
+            made = train_model(target, work=work, report=report, stage=stage, **options)
     except KeyboardInterrupt:
         messages.print(
-            f"rtden: stopped; the same command goes on from the last validation, 'rtden export --work {work}' takes the best so far.",
+            "rtden: stopped; the same command resumes from the last validation,"
+            f" 'rtden export --work {work}' takes the best so far.",
             markup=False,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -218,7 +215,7 @@ def export(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Quantise the best network of a training run to int8 and measure what that costs (extra "train")."""
+    """Quantise the best network of a training run to int8, and compare (extra "train")."""
     from rtden.measure import scores, tables
     from rtden.measure.pairs import find_pairs
     from rtden.training import require_packages
@@ -248,7 +245,8 @@ def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
         sources = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AudioFileError(
-            f"{path} cannot be read as JSON ({error}); give a list of sources and licences like models/training-data.json."
+            f"{path} cannot be read as JSON ({error}); give a list of sources and licences"
+            " like models/training-data.json."
         ) from None
     return list(sources)
 
@@ -304,7 +302,8 @@ def _print_made(made: Any) -> None:
         f"model: {made.model_path} ({made.model_path.stat().st_size / 1024:.0f} KiB)", markup=False
     )
     screen.print(
-        f"held-out mixtures, int8, as in use: loss {made.before.loss:.4f} -> {made.outcome.loss:.4f}, "
+        "held-out mixtures, int8, as in use: loss"
+        f" {made.before.loss:.4f} -> {made.outcome.loss:.4f}, "
         f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
     )
     screen.print(
@@ -324,8 +323,10 @@ def _reproduce_notebook(recordings: Path, out: Path, seed: int) -> None:
         markup=False,
     )
     screen.print(
-        f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f}; the notebook reports 0.0088"
+        f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f};"
+        " the notebook reports 0.0088"
     )
     screen.print(
-        f"... of doing nothing: {found.bce_of_noisy_input:.4f}; the noise lies {-found.noise_db:.0f} dB below the mels"
+        f"... of doing nothing: {found.bce_of_noisy_input:.4f};"
+        f" the noise is {-found.noise_db:.0f} dB below the mels"
     )

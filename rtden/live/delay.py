@@ -53,7 +53,7 @@ class Decision(NamedTuple):
     """What to do with the output ring around a block."""
 
     keep: int | None = None
-    """Drop all but so many of the samples that wait."""
+    """Drop all but this number of the samples that wait."""
     pad: int | None = None
     """Put so much silence before the block, and fade from one to the other."""
     discard: bool = False
@@ -122,7 +122,7 @@ class DelayPolicy:
         return new
 
     def before(self, source: SideView, sink: SideView, disconnects: int, block: int) -> Decision:
-        """Return what to do before a block of so many samples is written.
+        """Return what to do before a block of `samples` is written.
 
         `disconnects` are the source's so far.
         """
@@ -151,7 +151,7 @@ class DelayPolicy:
     def after(
         self, source: SideView, sink: SideView, *, inside: int, left: int, block: int, now: float
     ) -> Decision:
-        """Return what to do after a block of so many samples was written.
+        """Return what to do after a block of `samples` was written.
 
         `inside` counts the samples in the denoiser, `left` is the least that any block of the sink
         left in the ring since the last call.

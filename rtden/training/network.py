@@ -253,7 +253,7 @@ class Network:
     """How a network is built."""
 
     build: Callable[[ModelSpec, int | None], keras.Model]
-    """For windows or sequences of so many columns, of any number if None."""
+    """For windows or sequences of this number of columns, or of any if None."""
     build_stateful: Callable[[ModelSpec], keras.Model] | None = None
     """With its state as inputs and outputs; only a causal network has such a form."""
 

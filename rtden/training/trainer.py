@@ -99,7 +99,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
 
 class _Run:
-    """One session of a run: networks, optimizer, mean of the weights, and the files."""
+    """One call of a run: networks, optimizer, mean of the weights, and the files."""
 
     def __init__(
         self, spec: ModelSpec, recipe: Recipe, work: Path, start: keras.Model | None

@@ -66,7 +66,7 @@ class Jobs:
         self._worker: asyncio.Task[None] | None = None
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
-        """Store an upload that announces so many bytes, and queue it.
+        """Store an upload of the announced size, and queue it.
 
         Raises
         ------

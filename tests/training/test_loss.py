@@ -106,7 +106,8 @@ def test_its_griffin_lim_is_the_products(rng: np.random.Generator, spec: ModelSp
     inverter.push(
         frames_of(spec, np.concatenate([noisy[0], np.zeros(lead_in, np.float32)])), gains, expected
     )
-    # What a push completes ends `overlap` before its last frame does: with two frames a column it begins and ends later than the signal here.
+    # A push completes samples up to `overlap` before its last frame's end: with two frames a column
+    # they start and end later than the signal here.
     late = lead_in - overlap
     ours, expected = ours[late:], expected[: len(ours) - late]
     np.testing.assert_allclose(

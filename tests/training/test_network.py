@@ -86,7 +86,7 @@ def test_a_stateful_network_gives_the_same_for_any_division(
 def test_two_frames_a_column_are_the_frames_one_by_one(
     awake: keras.Model, rng: np.random.Generator
 ) -> None:
-    """The time between a column's frames is what the network takes it for: what one frame later gives is the same, one later."""
+    """The network counts time in frames: an input that is one frame late gives the same, late."""
     frames = rng.standard_normal((1, 128, 402, 3)).astype(np.float32)
     both = [
         np.asarray(awake(frames[:, :, start : start + 400].reshape(1, 128, 200, 6))).reshape(

@@ -44,7 +44,7 @@ def rtden(*words: object) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def own(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """Return the work folder, the model and the words of a fine-tuning from the shipped seed on made recordings."""
+    """Return work folder, model and output of a fine-tuning from the shipped seed."""
     top = tmp_path_factory.mktemp("own")
     (top / "data.json").write_text('[{"source": "made", "licence": "CC0"}]')
     code, said = rtden(

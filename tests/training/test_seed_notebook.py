@@ -20,7 +20,7 @@ RECORDINGS = 40
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of forty short vowels, made here, some shorter and some longer than 8000 samples; one is silent, some are loud."""
+    """Return a folder of forty vowels around 8000 samples; one is silent, some are loud."""
     top = tmp_path_factory.mktemp("digits")
     rng = np.random.default_rng(0)
     for number in range(RECORDINGS):
@@ -130,7 +130,7 @@ def test_the_networks_have_the_seeds_parameters_and_can_be_loaded(
 
 
 def by_hand(target: np.ndarray, output: np.ndarray) -> float:
-    """Return the cross-entropy, the output kept 1e-7 off zero and one in float32 as keras keeps it."""
+    """Return the cross-entropy; as in keras, the output stays 1e-7 off zero and one."""
     least = np.float32(1e-7)
     output = np.clip(output, least, np.float32(1) - least)
     return float(

@@ -53,7 +53,7 @@ def finished(
 
 
 def test_the_loss_falls(corpus: Corpus, tmp_path: Path) -> None:
-    # Without the parts that what is made up here, no speech, leaves large whatever the network does.
+    # Without the parts that stay large on made-up sound, whatever the network does.
     recipe = dataclasses.replace(
         RECIPE,
         steps=48,
