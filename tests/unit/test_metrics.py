@@ -132,7 +132,7 @@ def test_pesq_and_estoi_are_nan_for_what_is_too_short_to_be_judged(
     assert math.isnan(metric(clean, noisy, RATE_HZ))
 
 
-@pytest.mark.parametrize("seconds", [0.5, 5.0, 10.3])
+@pytest.mark.parametrize("seconds", [4.6, 10.3])
 def test_dnsmos_is_what_its_own_package_says(
     recordings: tuple[np.ndarray, np.ndarray], seconds: float
 ) -> None:
@@ -166,5 +166,5 @@ def test_dnsmos_judges_the_whole_of_a_long_file(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
     clean, noisy = recordings
-    noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 4 * RATE_HZ]])
+    noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 3 * RATE_HZ]])
     assert dnsmos(noisy_end, RATE_HZ)[1] < dnsmos(noisy_end[: 10 * RATE_HZ], RATE_HZ)[1] - 0.2
