@@ -141,13 +141,7 @@ class Autoencoder:
 
 
 def find_runtime() -> Any:
-    """Import and return the first TFLite interpreter module that is installed.
-
-    Raises
-    ------
-    ModelError
-        If none is.
-    """
+    """Return the first TFLite interpreter module that is installed; none raises ModelError."""
     for name in RUNTIMES:
         try:
             return importlib.import_module(name)

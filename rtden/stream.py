@@ -104,10 +104,7 @@ class StreamDenoiser:
 
     @property
     def latency(self) -> Latency:
-        """By how much the output lags behind the input, resampling included, at `rate_hz`.
-
-        A player that takes a sample for every one fed, as much later, never runs dry.
-        """
+        """Delay of the output, resampling included; a player as much later never runs dry."""
         rates, sizes = (self.rate_hz, self.denoisers[0].rate_hz), self.denoisers[0].geometry
         equal = self._low_delay or rates[0] == rates[1]
         of_kind = _interpolated_latency if equal else _resampled_latency
