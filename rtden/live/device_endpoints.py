@@ -29,7 +29,7 @@ DEVICE_LATENCY_SECONDS = 0.02
 """Asked of PortAudio. Its own "low" is 9 ms with ALSA: that underruns on a busy machine."""
 
 SERVER_LATENCY_SECONDS = 0.025
-"""Asked of the sound server: two blocks and a half. With two, outputs ran dry on a busy machine."""
+"""Asked of the sound server: five blocks. With four, outputs ran dry on a busy machine."""
 
 
 class _Device:

@@ -18,7 +18,7 @@ from rtden.errors import DeviceError
 from rtden.live.libpulse import REQUEST, STATE, SampleSpec, load_quick_libpulse
 from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice
 
-BLOCK_SECONDS = 0.01
+BLOCK_SECONDS = 0.005
 _FLOAT32 = 5
 _STREAM_CREATING, _STREAM_READY = 1, 2
 _CORKED, _INTERPOLATE, _TIMING, _ADJUST_LATENCY = 0x0001, 0x0002, 0x0008, 0x2000
