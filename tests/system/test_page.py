@@ -37,7 +37,7 @@ TOKEN = "token-of-the-living-room"
 
 def sound(name: str) -> np.ndarray:
     samples, rate_hz = soundfile.read(DATA / f"{name}.flac", dtype="float32")
-    return soxr.resample(samples, rate_hz, RATE_HZ)
+    return np.asarray(soxr.resample(samples, rate_hz, RATE_HZ))
 
 
 CLEAN, NOISY = sound("clean"), sound("noisy")
