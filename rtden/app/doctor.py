@@ -262,8 +262,8 @@ def realtime_limit() -> Finding:
 
     limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[1]
     if limit or os.geteuid() == 0:
-        found = "allowed" if limit <= 0 else f"allowed up to priority {limit}"
-        return Finding("real-time", "ok", found)
+        up_to = "" if limit <= 0 else f" up to priority {limit}"
+        return Finding("real-time", "ok", f"allowed{up_to}")
     advice = (
         'for fewer drop-outs: \'echo "@audio - rtprio 20" | sudo tee '
         "/etc/security/limits.d/rtden.conf', 'sudo usermod -aG audio $USER', log in again."
@@ -292,8 +292,7 @@ def benchmark() -> Finding:
         times = time_steps(None, 1, seconds=BENCHMARK_SECONDS)
         spec = load_spec(find_model())
     except ModelError:
-        advice = "the default model cannot be used, see above."
-        return Finding("benchmark", "fail", "not run", advice)
+        return Finding("benchmark", "fail", "not run", "the default model cannot be used.")
     p50_ms, p99_ms = 1000.0 * np.percentile(times, (50, 99))
     real_time_factor = p50_ms / 1000.0 * spec.rate_hz / spec.hop
     found = (
