@@ -21,7 +21,8 @@ from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
 from rtden.files import cluster as dask_cluster
 from rtden.files import listing
-from rtden.files.batch import Outcome, denoise_files, denoise_part
+from rtden.files.batch import denoise_files, denoise_part
+from rtden.files.decide import Job, Outcome
 from rtden.files.manifest import MANIFEST, Manifest, sha256_of
 from rtden.model import find_model, load_spec
 
@@ -285,7 +286,7 @@ def test_a_foreign_file_in_the_way_is_kept_unless_forced(folder: Path) -> None:
 def test_a_file_that_comes_in_the_way_meanwhile_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(job: batch.Job) -> Any:
+    def late(job: Job) -> Any:
         part = denoise_part(job)
         Path(job.target).write_bytes(b"something dear")
         return part
@@ -518,7 +519,7 @@ def test_a_wish_that_cannot_be_met_is_told_before_anything_is_written(folder: Pa
 # Workers that die
 
 
-def part_or_death(job: batch.Job) -> Any:
+def part_or_death(job: Job) -> Any:
     """The work, but one recording kills whoever works on it, and another one the first
     that does.
     """
@@ -778,7 +779,7 @@ def test_a_missing_package_is_told_with_what_installs_it(
 def test_a_worker_with_another_model_says_so(folder: Path) -> None:
     shutil.copy(find_model("seed"), "mine.tflite")
     shutil.copy(find_model("seed").with_suffix(".json"), "mine.json")
-    job = batch.Job(
+    job = Job(
         "in/a.wav",
         "out/a.wav",
         str(folder / "in" / "a.wav"),
