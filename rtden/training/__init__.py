@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from rtden.errors import MissingPackageError
+from rtden.extras import install_command
 
 
 def require_packages() -> None:
@@ -29,5 +30,5 @@ def require_packages() -> None:
         import tensorflow  # noqa: F401
     except ImportError:
         raise MissingPackageError(
-            "training needs tensorflow, which is not installed: run 'pip install rtden[train]'."
+            f"training needs tensorflow, which is not installed: run '{install_command('train')}'."
         ) from None

@@ -15,6 +15,7 @@ import soxr
 from numpy.typing import NDArray
 
 from rtden.errors import MissingPackageError
+from rtden.extras import install_command
 from rtden.types import Array
 
 PEAK = 0.5
@@ -129,7 +130,7 @@ def _av() -> Any:
         import av
     except ImportError:
         raise MissingPackageError(
-            "the package av is not installed: run 'pip install rtden[train]'."
+            f"the package av is not installed: run '{install_command('train')}'."
         ) from None
     av.logging.set_level(None)
     return av

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from rtden.errors import MissingPackageError
+from rtden.extras import install_command
 from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
 
 HOP_SAMPLES = 160
@@ -42,7 +43,7 @@ class DnsmosLoss:
             import onnx
         except ImportError:
             raise MissingPackageError(
-                "the package onnx is not installed: run 'pip install rtden[train]'."
+                f"the package onnx is not installed: run '{install_command('train')}'."
             ) from None
         weights = {
             tensor.name: onnx.numpy_helper.to_array(tensor)

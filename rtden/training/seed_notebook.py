@@ -22,6 +22,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError, MissingPackageError, SettingsError
+from rtden.extras import install_command
 from rtden.measure.plots import figure_class as _figure_class
 from rtden.model import ModelSpec
 from rtden.training.seed_results import (
@@ -271,7 +272,7 @@ def _seed_network() -> Callable[[ModelSpec], Any]:
     except ImportError as error:
         raise MissingPackageError(
             f"the package {error.name}, which the notebook needs, is not installed: "
-            "run 'pip install rtden[train]'."
+            f"run '{install_command('train')}'."
         ) from None
     return seed_network
 

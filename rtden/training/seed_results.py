@@ -115,9 +115,9 @@ def load(path: Path) -> Array:
     """Return 8000 samples of a recording."""
     import librosa
 
-    with open_recording(path) as recording:
+    with open_recording(path):  # its errors are sentences
         try:
-            samples, _ = librosa.load(recording, sr=SPEC.rate_hz)
+            samples, _ = librosa.load(path, sr=SPEC.rate_hz)
         # librosa's error: samples that are no numbers
         except (soundfile.LibsndfileError, librosa.ParameterError) as error:
             reason = str(error).rstrip(".")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from rtden.errors import MissingPackageError
+from rtden.extras import install_command
 from rtden.types import Array
 
 ROOM_SECONDS = 0.5
@@ -228,7 +229,7 @@ def _image_sources(rng: np.random.Generator, rate_hz: int) -> tuple[Array, Array
         import pyroomacoustics
     except ImportError:
         raise MissingPackageError(
-            "the package pyroomacoustics is not installed: run 'pip install rtden[train]'."
+            f"the package pyroomacoustics is not installed: run '{install_command('train')}'."
         ) from None
     size = rng.uniform((2.0, 2.0, 2.2), (8.0, 6.0, 3.5))
     absorption = rng.uniform(0.15, 0.7)

@@ -306,6 +306,6 @@ def test_a_missing_package_is_named(
     package: str, extra: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingPackageError, match=rf"pip install rtden\[{extra}\]"):
+    with pytest.raises(MissingPackageError, match=rf"install .*\[{extra}\]"):
         reproduce(folder, tmp_path / "out", epochs=1)
     assert not (tmp_path / "out").exists()
