@@ -44,7 +44,7 @@ LENIENT := --allow-untyped-defs --allow-untyped-calls $(addprefix --disable-erro
 
 # Tests that measure, or that play sound in real time, want the machine to themselves.
 system: $(VENV)/.dev
-	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus
+	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium chromium-driver
 	$(PYTEST) tests/system $(PARALLEL) -m "not real_time"
 	$(PYTEST) tests/system -m real_time
 
