@@ -117,9 +117,12 @@ except KeyboardInterrupt:
 TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
 IN_BACKGROUND = """
 import subprocess, sys
-code = "from rtden.app.keys import Keyboard\\nwith Keyboard() as keyboard: print('reads',
-keyboard.reads)" subprocess.run([sys.executable, "-c", code], preexec_fn=__import__("os").setpgrp,
-check=True, timeout=10)
+code = (
+    "from rtden.app.keys import Keyboard\\n"
+    "with Keyboard() as keyboard: print('reads', keyboard.reads)"
+)
+own_group = __import__("os").setpgrp
+subprocess.run([sys.executable, "-c", code], preexec_fn=own_group, check=True, timeout=10)
 """
 
 
@@ -223,7 +226,8 @@ from rich.console import Console
 from live_view import CENTRES_HZ, FakeEngine
 from rtden.app.view import watch
 console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True,
-color_system="truecolor", legacy_windows=False) rng = __import__("numpy").random.default_rng(0)
+                  color_system="truecolor", legacy_windows=False)
+rng = __import__("numpy").random.default_rng(0)
 
 class Restless(FakeEngine):
     def __getattribute__(self, name):
