@@ -79,9 +79,3 @@ def test_texts_use_the_terms_of_the_field(path: Path) -> None:
         match[0]: term for words, term in BANNED.items() if (match := re.search(words, text, re.I))
     }
     assert found == {}
-
-
-def test_nothing_names_this_machine_or_how_the_work_was_organised() -> None:
-    words = re.compile(r"/work/|/root/|\bissue #?\d+|\bsession of\b|b-seed", re.IGNORECASE)
-    for path in TEXTS:
-        assert not words.search(path.read_text(encoding="utf-8")), path
