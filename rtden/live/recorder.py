@@ -7,6 +7,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+from rtden.files.atomic import make_folder
 from rtden.files.audio_file import write_recording
 from rtden.types import Array
 
@@ -17,12 +18,13 @@ class Recorder:
     Raises
     ------
     AudioFileError
-        If the files cannot be made.
+        If the folder or the files cannot be made.
     """
 
     def __init__(
         self, folder: Path, source_hz: int, sink_hz: int, *, channels: int = 1, force: bool = False
     ) -> None:
+        make_folder(folder)
         self._open = ExitStack()
         self._queue: queue.SimpleQueue[tuple[int, Array] | None] = queue.SimpleQueue()
         try:

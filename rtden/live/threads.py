@@ -49,8 +49,9 @@ class Threads:
                 thread.join()
 
     def _captured(self) -> None:
-        """Wake the worker if it can complete a step; runs in the source's callback."""
-        if self._worker.rings[0].written_samples >= self._worker.wake_at:
+        """Wake the worker if it can complete a step or is to end; runs in the source's callback."""
+        worker = self._worker
+        if worker.rings[0].written_samples >= worker.wake_at or worker.source.exhausted:
             self._ring()
 
     def _ring(self) -> None:
