@@ -7,7 +7,7 @@ import secrets
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -18,34 +18,25 @@ from rtden.extras import install_command
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_TOKEN = 16
 
-HostOption = Annotated[
-    str, Option("--host", help="Address to listen on; 0.0.0.0 is the whole network, with a token.")
-]
-TokenOption = Annotated[
-    str | None,
-    Option(
-        "--token",
-        help="What visitors must know, 16 characters or more.",
-        show_default="made once and kept, where --host is not this machine",
-    ),
-]
-NameOption = Annotated[
-    list[str] | None, Option("--name", help="A further host name, for instance a proxy's.")
-]
-CertificateOption = Annotated[
-    Path | None, Option("--certificate", help="PEM file with certificate and key, for HTTPS.")
-]
+MADE = "made once and kept, where --host is not this machine"
+HOST = Option(help="Address to listen on; 0.0.0.0 is the whole network, with a token.")
+PORT = Option(help="Port to listen on.")
+TOKEN = Option(help="What visitors must know, 16 characters or more.", show_default=MADE)
+NAME = Option(help="A further host name, for instance a proxy's.")
+MOST_MB = Option("--max-mb", min=1, help="Largest recording, in MB.")
+CERTIFICATE = Option(help="PEM file with certificate and key, for HTTPS.")
+BROWSER = Option(help="Open the page in a browser.")
 
 
 @one_sentence
 def ui(
-    host: HostOption = LOOPBACK[0],
-    port: Annotated[int, Option("--port", help="Port to listen on.")] = 8765,
-    token: TokenOption = None,
-    name: NameOption = None,
-    most_mb: Annotated[int, Option("--max-mb", min=1, help="Largest recording, in MB.")] = 500,
-    certificate: CertificateOption = None,
-    browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
+    host: Annotated[str, HOST] = LOOPBACK[0],
+    port: Annotated[int, PORT] = 8765,
+    token: Annotated[str | None, TOKEN] = None,
+    name: Annotated[list[str] | None, NAME] = None,
+    most_mb: Annotated[int, MOST_MB] = 500,
+    certificate: Annotated[Path | None, CERTIFICATE] = None,
+    browser: Annotated[bool, BROWSER] = True,
 ) -> None:
     """Open a page for live sound and recordings: here or, with a token, on the network."""
     try:
@@ -53,8 +44,8 @@ def ui(
 
         from rtden.web.server import make_app
     except ModuleNotFoundError as error:
-        command = install_command("web")
-        raise MissingPackageError(f"the page needs {error.name}: run {command}.") from None
+        sentence = f"the page needs {error.name}: run {install_command('web')}."
+        raise MissingPackageError(sentence) from None
     if certificate is not None and not certificate.is_file():
         raise InputError(f"there is no file {certificate}.")
     if token is not None and len(token) < SHORTEST_TOKEN:
@@ -68,20 +59,14 @@ def ui(
     shown = f"[{shown}]" if ":" in shown else shown
     address = f"http{'s' * https}://{shown}:{listening.getsockname()[1]}/"
     app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb, https=https)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        server_header=False,
-        ssl_certfile=certificate,
-        timeout_graceful_shutdown=2,
-        ws_max_size=1 << 16,
-        ws_per_message_deflate=False,
-    )
+    web: dict[str, Any] = {"ssl_certfile": certificate, "server_header": False}
+    sockets = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
+    web |= {"log_level": "warning", "timeout_graceful_shutdown": 2, **sockets}
     screen.print(f"rtden's page: {address}{ending}", markup=False)
     if browser and host in LOOPBACK:
         webbrowser.open(address)
     with contextlib.suppress(KeyboardInterrupt):  # so it ends by Ctrl-C, and by systemd
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(app, **web)).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -90,10 +75,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"port {port} of {host} cannot be used ({reason}); choose another with --port."
-        ) from None
+        told = f"port {port} of {host} cannot be used ({getattr(error, 'strerror', 0) or error})"
+        raise InputError(f"{told}; choose another with --port.") from None
 
 
 def needs_token(host: str, token: str | None) -> bool:

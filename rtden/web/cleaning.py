@@ -82,10 +82,8 @@ class _Watched:
         return self._keep(self._inner.feed(block))
 
     def flush(self) -> Array:
-        cleaned = self._keep(self._inner.flush())
-        self._kept.close()
-        self._preview.close()
-        return cleaned
+        with self._kept, self._preview:
+            return self._keep(self._inner.flush())
 
     def _keep(self, cleaned: Array) -> Array:
         self._kept.write(cleaned)
@@ -97,29 +95,24 @@ class _Watched:
 class _Mixed:
     """A stream that returns the mix of what is fed and of the denoised sound that was kept."""
 
-    def __init__(
-        self, folder: Path, strength: float, numbers: Iterator[int], _rate_hz: int, channels: int
-    ) -> None:
+    def __init__(self, folder: Path, strength: float, numbers: Iterator[int], *_: int) -> None:
         self._kept = soundfile.SoundFile(folder / KEPT(next(numbers)))
-        self._strength, self._nothing = strength, np.empty((0, channels), np.float32)
+        self._strength = np.float32(strength)
 
     def feed(self, block: Array) -> Array:
         cleaned = self._kept.read(len(block), dtype="float32", always_2d=True)
-        mixed: Array = block + np.float32(self._strength) * (cleaned - block)
+        mixed: Array = block + self._strength * (cleaned - block)
         return mixed
 
     def flush(self) -> Array:
-        self._kept.close()
-        return self._nothing
+        with self._kept:
+            return np.empty((0, self._kept.channels), np.float32)
 
 
 def remix(source: Path, target: Path, strength: float) -> None:
     """Write a recording that :func:`main` cleaned at another strength, without denoising again.
 
-    Raises
-    ------
-    RtdenError
-        As :func:`rtden.denoise_file`.
+    Raises what :func:`rtden.denoise_file` raises.
     """
     streams = functools.partial(_Mixed, source.parent, strength, itertools.count())
     denoise_file(source, target, streams=streams)
@@ -132,8 +125,7 @@ def main(source: Path, target: Path) -> None:
     told_at = 0.0
 
     def tell(**news: Any) -> None:
-        sys.stdout.write(json.dumps(news) + "\n")
-        sys.stdout.flush()
+        print(json.dumps(news), flush=True)  # noqa: T201
 
     def progress(done: int, total: int) -> None:
         nonlocal told_at
@@ -146,11 +138,10 @@ def main(source: Path, target: Path) -> None:
         report = denoise_file(source, target, progress=progress, streams=streams)
         _draw(source.parent)
     except RtdenError as error:
-        tell(error=str(error), state="failed")
-        return
+        return tell(error=str(error), state="failed")
     removed_db = round(report.noise_removed_db, 1)
     known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
-    tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
+    return tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
 
 
 if __name__ == "__main__":

@@ -33,17 +33,9 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that refuses strangers and adds :data:`HEADERS`.
+    """ASGI middleware that refuses strangers and adds :data:`HEADERS`; see `make_app`."""
 
-    Parameters
-    ----------
-    token : str, optional
-        None where only this machine reaches the server.
-    names : tuple of str
-        Host names under which it may be called besides `localhost` and addresses.
-    """
-
-    def __init__(self, app: ASGIApp, *, token: str | None, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, names: tuple[str, ...]) -> None:
         self._app, self._token = app, token
         self._names = {"localhost", *map(str.lower, names)}
         if token is not None:
@@ -67,9 +59,8 @@ class Guard:
         elif kind == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
         else:
-            code, sentence = refusal
-            headers = {"www-authenticate": "Bearer"} if code == 401 else None
-            answer = JSONResponse({"error": sentence}, code, headers)
+            headers = {"www-authenticate": "Bearer"} if refusal[0] == 401 else None
+            answer = JSONResponse({"error": refusal[1]}, refusal[0], headers)
             await answer(scope, receive, send_with_headers)
 
     def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
@@ -80,8 +71,8 @@ class Guard:
         writes = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
         if writes and not _same_origin(connection, host):
             return 403, "another site's page may not do this."
-        path = scope["path"]
-        if path in OPEN_PATHS or path.startswith("/static/") or self._knows_token(connection):
+        is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
+        if is_open or self._knows_token(connection):
             return None
         return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."
 

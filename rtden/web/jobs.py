@@ -11,6 +11,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Jobs:
         _remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.all: dict[str, Job] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._worker: asyncio.Task[None] | None = None
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
@@ -70,10 +71,8 @@ class Jobs:
 
         Raises
         ------
-        TooMuchError
-            If it is larger than allowed, or there are too many.
         InputError
-            If it is empty, or the disk is full.
+            If it is empty, or the disk is full; TooMuchError if it or their number is too large.
         """
         self._check_size(announced)
         if len(self.all) >= MOST_FILES:
@@ -101,10 +100,8 @@ class Jobs:
 
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
-            raise TooMuchError(
-                f"a recording may have up to {self.most_bytes / 1e6:.0f} MB here; "
-                "'rtden file' takes larger ones."
-            )
+            most = f"a recording may have up to {self.most_bytes / 1e6:.0f} MB here"
+            raise TooMuchError(f"{most}; 'rtden file' takes larger ones.")
 
     def remove(self, job: Job) -> None:
         """Forget a recording and its files."""
@@ -123,20 +120,18 @@ class Jobs:
 
     async def _work(self) -> None:
         """Clean one recording after another in a process of its own, until none waits."""
-        while waiting := [job for job in self.all.values() if job.state == "waiting"]:
-            job = waiting[0]
+        while job := next((job for job in self.all.values() if job.state == "waiting"), None):
             job.state = "working"
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "rtden.web.cleaning", job.source, job.result),
-                stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,  # the terminal's Ctrl-C is for the server
-            )
-            assert self._process.stdout is not None
-            async for line in self._process.stdout:
+            command = sys.executable, "-m", "rtden.web.cleaning", job.source, job.result
+            self._process = process = await asyncio.create_subprocess_exec(
+                *command, stdout=PIPE, start_new_session=True
+            )  # in a session of its own: the terminal's Ctrl-C is for the server
+            assert process.stdout is not None
+            async for line in process.stdout:
                 for name, value in json.loads(line).items():
                     shown = value.replace(str(job.source), job.name) if name == "error" else value
                     setattr(job, name, shown)
-            await self._process.wait()
+            await process.wait()
             if job.state == "working":
                 job.error = "the program that reads recordings ended; this one may be damaged."
                 job.state = "failed"

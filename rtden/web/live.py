@@ -12,21 +12,18 @@ from typing import Any
 from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.control import ControlServer
-from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
+from rtden.live.devices import DEFAULT_NAMES, Device, look_anew, portaudio_devices, server_devices
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
+from rtden.live.pulse import Kind
 from rtden.live.saved import Choices, load_saved, save
 from rtden.live.status import xruns_in_words
 from rtden.model import list_models
-from rtden.ring import Ring
-from rtden.types import Array
 from rtden.web.cleaning import WINDOW, Spectrum
 
 SWITCHES = ("bypassed", "muted")
-SETTINGS = ("strength", "limit_db")
+SETTINGS = {"strength", "limit_db"}
 """These two change while the sound runs; any other choice takes a new start."""
-
-
 _spectrum = functools.lru_cache(8)(Spectrum)
 
 
@@ -41,37 +38,29 @@ class UnknownError(RtdenError):
 class LiveControl:
     """Live sound for all visitors together. Any thread may call.
 
-    Attributes
-    ----------
-    recording : Path or None
-        Folder of the last recording of both sides.
+    `recording` is the folder of the last recording of both sides, or None.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._engine: LiveEngine | None = None
         self.recording: Path | None = None
-        self._choices, self._error = Choices(), ""
         try:
-            self._choices = load_saved()
+            self._choices, self._error = load_saved(), ""
         except SettingsError as error:
-            self._error = str(error)
+            self._choices, self._error = Choices(), str(error)
 
     def change(self, changes: dict[str, Any]) -> None:
         """Switch live sound, the bypass or the mute, and change choices, which are saved.
 
-        Parameters
-        ----------
-        changes : dict
-            Names and values of :class:`rtden.live.saved.Choices`; `on`, `bypassed`, `muted`; and
-            `restart`: whether sound that runs may start anew.
+        `changes` has names and values of :class:`rtden.live.saved.Choices`; `on`, `bypassed`,
+        `muted`; and `restart`: whether sound that runs may start anew.
 
         Raises
         ------
-        BusyError
-            If it runs, and would have to start anew, without `restart`.
         RtdenError
-            If a value is wrong, or live sound cannot start.
+            If a value is wrong, or live sound cannot start; BusyError if it runs, and would have
+            to start anew, without `restart`.
         """
         flags = {name: changes.pop(name, None) for name in ("on", "restart", *SWITCHES)}
         if any(not (value is None or isinstance(value, bool)) for value in flags.values()):
@@ -81,39 +70,34 @@ class LiveControl:
             before, engine = self._choices.to_dict(), self._engine
             choices = self._choices.replaced(changes)
             _check_names(choices)
-            anew = flags["on"] or any(
-                changes[name] != before[name] for name in changes if name not in SETTINGS
-            )
-            if engine and anew and not flags["restart"] and flags["on"] is not False:
-                raise BusyError(
-                    f"live sound runs already, from {engine.input_name} to {engine.output_name}; "
-                    "switch it off first."
-                )
+            on, new = flags["on"], {k for k in changes if changes[k] != before[k]} - SETTINGS
+            anew = on or new
+            if engine and anew and not flags["restart"] and on is not False:
+                route = f"from {engine.input_name} to {engine.output_name}"
+                raise BusyError(f"live sound runs already, {route}; switch it off first.")
             self._choices = choices
-            if changes:
-                self._remember()
-            if flags["on"] is False or (engine and anew):
-                self._stop()
-            if flags["on"] or (engine and anew and flags["on"] is None):
+            try:
+                if changes:
+                    save(choices)
+            except (OSError, RtdenError) as error:
+                self._error = f"the choices could not be saved ({error})."
+            if on is False or (engine and anew):
+                self.close()
+            if on or (engine and new and on is None):
                 self._start()
             if self._engine is not None:
                 settings = choices.settings()
-                self._engine.strength = settings.strength
-                self._engine.limit_db = settings.limit_db
-                for name in SWITCHES:
-                    if flags[name] is not None:
-                        setattr(self._engine, name, flags[name])
-
-    def _remember(self) -> None:
-        try:
-            save(self._choices)
-        except (OSError, RtdenError) as error:
-            self._error = f"the choices could not be saved ({error})."
+                now = {"strength": settings.strength, "limit_db": settings.limit_db}
+                for name, value in (now | {name: flags[name] for name in SWITCHES}).items():
+                    if value is not None:
+                        setattr(self._engine, name, value)
 
     def _start(self) -> None:
-        self._error, choices = "", self._choices
-        folder = _recording_folder() if choices.record else None
-        engine = choices.open(record=folder)
+        from platformdirs import user_music_path
+
+        folder = user_music_path() / "rtden" / time.strftime("%Y-%m-%d %H.%M.%S")
+        self._error, record = "", folder if self._choices.record else None
+        engine = self._choices.open(record=record)
         try:
             with suppress(ControlError):  # the page itself controls it, too
                 engine.resources.enter_context(ControlServer(engine))
@@ -121,13 +105,8 @@ class LiveControl:
         except BaseException:
             engine.stop()
             raise
-        self.recording = folder or self.recording
+        self.recording = record or self.recording
         self._engine = engine
-
-    def _stop(self) -> None:
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.stop()
 
     def _notice_end(self) -> None:
         try:
@@ -135,12 +114,14 @@ class LiveControl:
                 return
         except RtdenError as error:
             self._error = str(error)
-        self._stop()
+        self.close()
 
     def close(self) -> None:
         """End live sound."""
         with self._lock:
-            self._stop()
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                engine.stop()
 
     def state(self) -> dict[str, Any]:
         """Return whether it runs, the choices and the engine's status, for JSON.
@@ -178,8 +159,12 @@ class LiveControl:
         engine = self._engine
         if engine is None:
             return None
-        sides = engine.source, engine.sink
-        return b"".join(_spectrum(side.rate_hz).shades(_newest(side.ring)) for side in sides)
+        shades = b""
+        for side in (engine.source, engine.sink):
+            end = side.ring.written_samples
+            newest = side.ring.view(max(0, end - WINDOW), end).mean(axis=1)
+            shades += _spectrum(side.rate_hz).shades(newest)
+        return shades
 
     def devices(self) -> dict[str, Any]:
         """Return the inputs and outputs that there are now, for JSON."""
@@ -189,16 +174,14 @@ class LiveControl:
                 if self._engine is None:
                     look_anew()
                 found = portaudio_devices()
+        shown = [device for device in found if not (device.server and device.server.hidden)]
+
+        def described(device: Device, kind: Kind) -> dict[str, Any]:
+            name = device.server.name if device.server else device.name
+            return {"name": name, "label": device.name, "default": device.is_default(kind)}
+
         return {
-            f"{kind}s": [
-                {
-                    "name": device.server.name if device.server else device.name,
-                    "label": device.name,
-                    "default": device.is_default(kind),
-                }
-                for device in found
-                if device.channels(kind) and not (device.server and device.server.hidden)
-            ]
+            f"{kind}s": [described(device, kind) for device in shown if device.channels(kind)]
             for kind in DEFAULT_NAMES
         }
 
@@ -209,16 +192,3 @@ def _check_names(choices: Choices) -> None:
         raise SettingsError("live sound takes devices here, not files.")
     if choices.model is not None and choices.model not in list_models():
         raise UnknownError(f"there is no model {choices.model!r}; see 'rtden models'.")
-
-
-def _newest(ring: Ring) -> Array:
-    """Return the newest `WINDOW` samples of a ring, as one channel."""
-    end = ring.written_samples
-    samples: Array = ring.view(max(0, end - WINDOW), end).mean(axis=1)
-    return samples
-
-
-def _recording_folder() -> Path:
-    from platformdirs import user_music_path
-
-    return user_music_path() / "rtden" / time.strftime("%Y-%m-%d %H.%M.%S")

@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtden.errors import DeviceError, InputError, ModelError, RtdenError, SettingsError
@@ -31,17 +33,13 @@ from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
 from rtden.web.live import BusyError, LiveControl, UnknownError
 
-STATIC = Path(__file__).parent / "static"
+STATIC, BYTES = Path(__file__).parent / "static", "application/octet-stream"
 MOST_BODY_BYTES, LONGEST_BLOCK_BYTES = 10_000, 16_384
 SPECTRA_PER_SECOND, SPECTRA_PER_STATE = 15, 3
 MOST_TRIALS = 2
 """Visitors who may try their browser's microphone at a time."""
 STRENGTH = re.compile(r"0(\.\d{1,4})?|1(\.0{1,4})?")
-
-
-CODES: dict[type[Exception], int] = {
-    **{UnknownError: 404, BusyError: 409, DeviceError: 409, ModelError: 409, TooMuchError: 413}
-}
+CODES = {UnknownError: 404, BusyError: 409, DeviceError: 409, ModelError: 409, TooMuchError: 413}
 """Status codes of errors; 422 is that of any other RtdenError."""
 
 
@@ -56,22 +54,15 @@ def make_app(
 
     Parameters
     ----------
-    token : str, optional
-        What visitors must know; None where only this machine reaches the server.
-    names : tuple of str
-        Host names under which it may be called besides addresses and this machine's own.
-    most_mb : int
-        Largest upload.
-    https : bool
-        Whether it is reached over HTTPS.
+    token, names : str or None, tuple of str
+        What visitors must know, if others than this machine reach the server; and the host names
+        under which they may call it besides addresses and this machine's own.
+    most_mb, https : int, bool
+        Largest upload, and whether the server is reached over HTTPS.
     """
-    page = _Page(token, most_mb, https)
-    return Starlette(
-        routes=page.routes(),
-        lifespan=page.lifespan,
-        middleware=[Middleware(Guard, token=token, names=names)],
-        exception_handlers={RtdenError: _in_one_sentence},
-    )
+    page, guards = _Page(token, most_mb, https), [Middleware(Guard, token=token, names=names)]
+    told: Any = {RtdenError: _in_one_sentence}
+    return Starlette(False, page.routes(), guards, told, lifespan=page.lifespan)
 
 
 class _Page:
@@ -111,8 +102,8 @@ class _Page:
             Route("/api/live/recording/{side}", self._recorded),
             Route("/api/files", self._files, methods=["GET", "POST", "DELETE"]),
             Route(job, self._file, methods=["GET", "DELETE"]),
-            Route(f"{job}/preview", self._preview),
-            Route(f"{job}/picture", self._picture),
+            Route(f"{job}/preview", partial(self._part, PREVIEW, "audio/flac")),
+            Route(f"{job}/picture", partial(self._part, PICTURE, BYTES)),
             Route(f"{job}/download", self._download),
             WebSocketRoute("/api/live/levels", self._levels),
             WebSocketRoute("/api/trial", self._trial),
@@ -126,21 +117,17 @@ class _Page:
             return answer
         if not same_text(given.strip(), self._token):
             await asyncio.sleep(1.0)  # guessing is slow
-            return _refuse(401, "this is not the token.")
+            return JSONResponse({"error": "this is not the token."}, 401)
         value, year = cookie_value(self._token), 365 * 86400
         answer.set_cookie(COOKIE, value, year, secure=self._https, httponly=True, samesite="strict")
         return answer
 
     async def _status(self, _request: Request) -> Response:
         known = {
-            "version": version("rtden"),
-            "models": list_models(),
-            "bands": BANDS,
-            "most_mb": self._jobs.most_bytes // 1_000_000,
-            "recordings": len(self._jobs.all),
-            "live": await run_in_threadpool(self._live.state),
+            **{"version": version("rtden"), "models": list_models(), "bands": BANDS},
+            **{"most_mb": self._jobs.most_bytes // 1_000_000, "recordings": len(self._jobs.all)},
         }
-        return JSONResponse(known)
+        return JSONResponse(known | {"live": await run_in_threadpool(self._live.state)})
 
     async def _devices(self, _request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(self._live.devices))
@@ -171,13 +158,17 @@ class _Page:
         """Look once for all who watch."""
         looks = 0
         while self._watchers:
-            messages: list[str | bytes | None] = [None, self._live.spectra()]
+            spectra, messages = self._live.spectra(), list[Message]()
             if looks % SPECTRA_PER_STATE == 0:
-                messages[0] = json.dumps(await run_in_threadpool(self._live.state))
+                state = await run_in_threadpool(self._live.state)
+                messages += [{"type": "websocket.send", "text": json.dumps(state)}]
+            if spectra:
+                messages += [{"type": "websocket.send", "bytes": spectra}]
             looks += 1
             for socket in [*self._watchers]:
                 try:  # who does not keep up must not delay the others
-                    await asyncio.wait_for(_send(socket, messages), 1.0)
+                    for message in messages:
+                        await asyncio.wait_for(socket.send(message), 1.0)
                 except (WebSocketDisconnect, RuntimeError, asyncio.TimeoutError):
                     self._watchers.discard(socket)
             await asyncio.sleep(1.0 / SPECTRA_PER_SECOND)
@@ -203,13 +194,8 @@ class _Page:
             return Response(status_code=204)
         return JSONResponse(job.to_dict())
 
-    async def _preview(self, request: Request) -> Response:
-        path = self._job(request, ready=True).folder / PREVIEW
-        return FileResponse(path, media_type="audio/flac")
-
-    async def _picture(self, request: Request) -> Response:
-        path = self._job(request, ready=True).folder / PICTURE
-        return FileResponse(path, media_type="application/octet-stream")
+    async def _part(self, name: str, kind: str, request: Request) -> Response:
+        return FileResponse(self._job(request, ready=True).folder / name, media_type=kind)
 
     async def _download(self, request: Request) -> Response:
         job, text = self._job(request, ready=True), request.query_params.get("strength", "1")
@@ -220,8 +206,8 @@ class _Page:
             path = job.folder / f"mix-{secrets.token_hex(4)}{job.suffix}"
             later = BackgroundTask(path.unlink, missing_ok=True)
             await run_in_threadpool(remix, job.source, path, float(text))
-        name, kind = f"{Path(job.name).stem}.denoised{job.suffix}", "application/octet-stream"
-        return FileResponse(path, media_type=kind, filename=name, background=later)
+        name = f"{Path(job.name).stem}.denoised{job.suffix}"
+        return FileResponse(path, media_type=BYTES, filename=name, background=later)
 
     def _job(self, request: Request, *, ready: bool = False) -> Job:
         job = self._jobs.all.get(request.path_params["id"])
@@ -255,26 +241,14 @@ class _Page:
             self._trials -= 1
 
 
-async def _send(socket: WebSocket, messages: list[str | bytes | None]) -> None:
-    for message in messages:
-        if isinstance(message, str):
-            await socket.send_text(message)
-        elif message is not None:
-            await socket.send_bytes(message)
-
-
 async def _tell_alive(supervisor: Supervisor) -> None:
     while True:
         supervisor.alive()
         await asyncio.sleep(1.0)
 
 
-def _refuse(code: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, code)
-
-
-async def _in_one_sentence(_request: Request, error: Exception) -> Response:
-    return _refuse(CODES.get(type(error), 422), str(error))
+async def _in_one_sentence(_request: Request, error: RtdenError) -> Response:
+    return JSONResponse({"error": str(error)}, CODES.get(type(error), 422))
 
 
 async def _object(request: Request) -> dict[str, Any]:

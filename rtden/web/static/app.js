@@ -6,6 +6,7 @@ const on = (id, kinds, act) => {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const show = (id, text) => { $(id).hidden = !text; $(id).textContent = sentence(text || ""); };
 const decibels = (value) => value === null ? "silence" : `${value.toFixed(0)} dB`;
+const percent = (id) => { $(`${id}-text`).textContent = `${$(id).value} %`; };
 const link = (path) => {
   const opened = new WebSocket(location.origin.replace("http", "ws") + path);
   opened.binaryType = "arraybuffer";
@@ -14,20 +15,17 @@ const link = (path) => {
 let bands = 96, mostMb = 500;
 
 async function api(path, method = "GET", value = undefined) {
-  let answer;
-  try {
-    answer = await fetch(path, { method, body: value && JSON.stringify(value) });
-  } catch {
-    $("offline").hidden = false;
-    throw new Error("rtden does not answer.");
-  }
-  $("offline").hidden = true;
+  const body = value && JSON.stringify(value);
+  const answer = await fetch(path, { method, body }).catch(() => null);
+  $("offline").hidden = Boolean(answer);
+  if (!answer) throw new Error("rtden does not answer.");
   if (answer.status === 204) return null;
   const found = await answer.json();
   if (answer.status === 401 && !$("login").open) $("login").showModal();
   if (!answer.ok) throw Object.assign(new Error(found.error), { code: answer.status });
   return found;
 }
+const changeLive = (changes) => api("/api/live", "PATCH", changes);
 
 // -- token
 const logIn = (token) => api("/api/login", "POST", { token })
@@ -35,33 +33,40 @@ const logIn = (token) => api("/api/login", "POST", { token })
 on("login", "cancel", (event) => event.preventDefault());
 on("login-form", "submit", (event) => { event.preventDefault(); logIn($("token").value); });
 
-// -- tabs
-const tabs = [...document.querySelectorAll("[role=tab]")];
-function choose(tab) {
-  for (const other of tabs) {
-    other.setAttribute("aria-selected", other === tab);
-    other.tabIndex = other === tab ? 0 : -1;
-    $(other.getAttribute("aria-controls")).hidden = other !== tab;
-  }
-  sessionStorage.tab = tab.id;
-  watch();
-}
-tabs.forEach((tab, index) => {
-  on(tab.id, "click", () => choose(tab));
-  on(tab.id, "keydown", ({ key }) => {
-    const next = tabs[(index + tabs.length + { ArrowRight: 1, ArrowLeft: -1 }[key]) % tabs.length];
-    if (next) { choose(next); next.focus(); }
+// -- tabs, and A or B: one of several, by a click or the arrow keys
+const steps = { ArrowRight: 1, ArrowLeft: -1 };
+function group(all, attribute, steps, act) {
+  const mark = (chosen) => {
+    for (const each of all) {
+      each.setAttribute(attribute, each === chosen);
+      each.tabIndex = each === chosen ? 0 : -1;
+    }
+  };
+  const pick = (chosen) => { mark(chosen); act(chosen); };
+  all.forEach((each, index) => {
+    on(each.id, "click", () => pick(each));
+    on(each.id, "keydown", ({ key }) => {
+      const next = all.at((index + steps[key]) % all.length);
+      if (key in steps) { pick(next); next.focus(); }
+    });
   });
+  mark(all.find((each) => each.getAttribute(attribute) === "true"));
+  return pick;
+}
+const tabs = [...document.querySelectorAll("[role=tab]")];
+const choose = group(tabs, "aria-selected", steps, (chosen) => {
+  for (const tab of tabs) $(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
+  sessionStorage.tab = chosen.id;
+  watch();
 });
 
 // -- spectrograms: shades 0 to 255, from dark blue over violet and orange to yellow
 const stops = ["07101c", "2c115f", "721f81", "b73779", "f1605d", "fe9f6d", "fcfdbf"]
-  .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+  .map((hex) => [4, 2, 0].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 const colours = Uint32Array.from({ length: 256 }, (_, shade) => {
   const at = shade / 255 * 6, low = Math.min(Math.floor(at), 5);
   const between = (part, n) => Math.round(part + (at - low) * (stops[low + 1][n] - part));
-  const [red, green, blue] = stops[low].map(between);
-  return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
+  return stops[low].map(between).reduce((pixel, part) => pixel << 8 | part, 255) >>> 0;
 });
 function draw(canvas, shades, columns, x = 0) {
   const image = new ImageData(columns, bands), pixels = new Uint32Array(image.data.buffer);
@@ -78,6 +83,7 @@ function scroll(canvas, shades) {
 // -- live sound
 let state = null, socket = null, changing = false, failure = "";
 let startedHere = Boolean(sessionStorage.started);
+const started = (here) => { startedHere = here; sessionStorage.started = here ? "yes" : ""; };
 
 function watch() {
   if ($("live").hidden || document.hidden) { socket?.close(); socket = null; }
@@ -98,41 +104,38 @@ function watch() {
 document.addEventListener("visibilitychange", watch);
 
 let earlier = Promise.resolve(); // one after the other: a slider makes many
-const change = (changes) => earlier = earlier.then(() => makeChange(changes));
-async function makeChange(changes) {
+const change = (changes) => earlier = earlier.then(async () => {
   [changing, failure] = [true, ""];
-  $("switch").setAttribute("aria-busy", true);
-  if (changes.on) [startedHere, sessionStorage.started] = [true, "yes"];
-  let now = null;
-  try {
-    now = await api("/api/live", "PATCH", changes);
-  } catch (error) {
+  $("switch").ariaBusy = true;
+  if (changes.on) started(true);
+  const now = await changeLive(changes).catch(async (error) => {
     failure = error.message;
-    if (error.code) now = await api("/api/live");
-    if (changes.on && now?.on) startedHere = false; // another window was faster
-  }
+    const found = error.code ? await api("/api/live").catch(() => null) : null;
+    if (changes.on && found?.on) startedHere = false; // another window was faster
+    return found;
+  });
   changing = false;
-  $("switch").removeAttribute("aria-busy");
+  $("switch").ariaBusy = null;
   if (now) render(now);
-}
+});
 const changed = (changes) => change(state?.on ? { ...changes, restart: startedHere } : changes);
 
 function render(now) {
-  const { status, latency, choices } = state = now;
-  if (!now.on) [startedHere, sessionStorage.started] = [false, ""];
-  $("switch").setAttribute("aria-checked", now.on);
-  $("switch-label").textContent = now.on ? "Live sound is on" : "Live sound is off";
+  const { on: live, status, latency, choices } = state = now;
+  if (!live) started(false);
+  $("switch").setAttribute("aria-checked", live);
+  $("switch-label").textContent = live ? "Live sound is on" : "Live sound is off";
   $("route").textContent =
-    now.on ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
-  const missing = now.on && status.state !== "running" && status.state;
+    live ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
+  const missing = live && status.state !== "running" && status.state;
   show("live-error", missing || failure || now.error);
-  show("warnings", now.on && status.warnings.join(" "));
-  $("elsewhere").hidden = !now.on || startedHere;
-  $("calls").hidden = now.on && now.virtual;
-  $("calls-help").hidden = !(now.on && now.virtual);
-  $("compare").disabled = !now.on;
+  show("warnings", live && status.warnings.join(" "));
+  $("elsewhere").hidden = !live || startedHere;
+  $("calls").hidden = live && now.virtual;
+  $("calls-help").hidden = !$("calls").hidden;
+  $("compare").disabled = !live;
   $("feedback").hidden = choices.output === "virtual-mic";
-  $("recorded").hidden = !now.recording || (now.on && choices.record);
+  $("recorded").hidden = !now.recording || (live && choices.record);
   $("recorded-in").textContent = `in ${now.recording}`;
   for (const name of ["input", "output", "model", "latency_ms"]) select($(name), choices[name]);
   for (const name of ["stereo", "record"]) $(name).checked = choices[name];
@@ -141,42 +144,38 @@ function render(now) {
     if (document.activeElement !== $(name)) $(name).value = sliders[name];
   labelSliders();
   for (const side of ["input", "output"]) {
-    const known = now.on ? status[`${side}_db`] : null, level = Math.max(-60, known ?? -60);
-    $(`${side}-db`).textContent = now.on ? decibels(known) : "";
+    const known = live ? status[`${side}_db`] : null, level = Math.max(-60, known ?? -60);
+    $(`${side}-db`).textContent = live ? decibels(known) : "";
     $(`${side}-meter`).ariaValueNow = Math.round(level);
     $(`${side}-meter`).firstElementChild.style.clipPath = `inset(0 ${level / -0.6}% 0 0)`;
   }
   const figure = (id, value, unit, digits = 0) => {
-    $(id).textContent = value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
+    $(id).textContent = live && value !== null ? `${value.toFixed(digits)} ${unit}` : "–";
   };
-  figure("removed", now.on ? status.noise_removed_db : null, "dB");
-  figure("latency-now", now.on ? status.latency_ms ?? latency.total_ms : null, "ms");
-  figure("load", now.on ? 100 * status.load : null, "%", 1);
-  const faults = now.on && status.xruns ? `${status.xruns_in_words}.` : "No drop-outs.";
-  $("dropouts").textContent = now.on ? sentence(faults) : "";
-  renderParts(now.on ? latency : {});
+  figure("removed", status?.noise_removed_db, "dB");
+  figure("latency-now", status?.latency_ms ?? latency?.total_ms, "ms");
+  figure("load", 100 * status?.load, "%", 1);
+  const faults = status?.xruns ? `${status.xruns_in_words}.` : "No drop-outs.";
+  $("dropouts").textContent = live ? sentence(faults) : "";
+  renderParts(live ? latency : null);
 }
 const causes = {
   source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser",
   buffer_ms: "buffer", sink_ms: "output",
 };
 function renderParts(latency) {
-  const parts = Object.keys(causes).map((name, index) => {
-    const piece = document.createElement("i"), words = document.createElement("span");
-    piece.style.background = `var(--p${index})`;
-    words.append(piece.cloneNode(), `${causes[name]} ${latency[name]?.toFixed(0)} ms`);
-    piece.style.flexGrow = latency[name];
-    return { piece, words };
+  $("parts").hidden = !latency;
+  if (!latency) return;
+  const texts = Object.keys(causes).map((name) => `${causes[name]} ${latency[name].toFixed(0)} ms`);
+  if ($("parts").ariaLabel === texts.join(", ")) return;
+  $("parts").ariaLabel = texts.join(", ");
+  Object.keys(causes).forEach((name, index) => {
+    $("bar").children[index].style.flexGrow = latency[name];
+    $("causes").children[index].textContent = texts[index];
   });
-  const text = parts.map(({ words }) => words.textContent).join(", ");
-  if ($("parts").ariaLabel === text) return;
-  $("parts").ariaLabel = text;
-  $("bar").replaceChildren(...parts.map(({ piece }) => piece));
-  $("causes").replaceChildren(...parts.map(({ words }) => words));
-  $("parts").hidden = !("sink_ms" in latency);
 }
 function labelSliders() {
-  $("strength-text").textContent = `${$("strength").value} %`;
+  percent("strength");
   $("limit-text").textContent = $("limit").value === "45" ? "no limit" : `${$("limit").value} dB`;
 }
 function select(box, value) {
@@ -186,10 +185,9 @@ function select(box, value) {
     box.append(new Option(`${value} (not there now)`, wanted));
   box.value = wanted;
 }
-function fill(box, found, first) {
-  const options = [...first];
-  for (const each of found)
-    options.push([each.name, each.default ? `${each.label} (default)` : each.label]);
+function fill(box, found, ...first) {
+  const text = (each) => each.default ? `${each.label} (default)` : each.label;
+  const options = [...first, ...found.map((each) => [each.name, text(each)])];
   if (box.dataset.key === String(options)) return;
   box.dataset.key = options;
   const value = box.value;
@@ -197,10 +195,10 @@ function fill(box, found, first) {
   select(box, value);
 }
 async function refreshDevices() {
-  const found = await api("/api/devices");
-  fill($("input"), found.inputs, [["", "The system's microphone"]]);
+  const { inputs, outputs } = await api("/api/devices");
+  fill($("input"), inputs, ["", "The system's microphone"]);
   const calls = ["virtual-mic", "Virtual microphone, for calls"];
-  fill($("output"), found.outputs, [["", "The system's output"], calls]);
+  fill($("output"), outputs, ["", "The system's output"], calls);
 }
 setInterval(() => socket && refreshDevices().catch(() => {}), 5000);
 on("switch", "click", () => change({ on: !state?.on }));
@@ -212,14 +210,14 @@ for (const name of ["stereo", "record"])
   on(name, "change", () => changed({ [name]: $(name).checked }));
 for (const name of ["strength", "limit"]) on(name, "input", labelSliders);
 on("strength", "change", () => change({ strength: $("strength").value / 100 }));
-on("limit", "change", () => {
-  change({ limit_db: $("limit").value === "45" ? null : Number($("limit").value) });
+on("limit", "change", ({ target: { value } }) => {
+  change({ limit_db: value === "45" ? null : Number(value) });
 });
 function hold(down) {
   if (down === ($("compare").ariaPressed === "true") || !state?.on) return;
   $("compare").ariaPressed = down;
   $("compare").textContent = down ? "You hear the original" : "Hold to hear the original";
-  api("/api/live", "PATCH", { bypassed: down }).catch(() => {});
+  changeLive({ bypassed: down }).catch(() => {});
 }
 on("compare", "pointerdown", () => hold(true));
 for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => hold(false));
@@ -246,16 +244,15 @@ async function takeIn(files) {
   }
 }
 const upload = (file) => new Promise((resolve, reject) => {
-  if (file.size > mostMb * 1e6) reject(new Error(`a recording may have up to ${mostMb} MB here.`));
-  const request = new XMLHttpRequest();
+  const refuse = (reason) => reject(new Error(reason));
+  if (file.size > mostMb * 1e6) return refuse(`a recording may have up to ${mostMb} MB here.`);
+  const request = new XMLHttpRequest(); // unlike fetch, it tells how far it is
   request.open("POST", `/api/files?name=${encodeURIComponent(file.name)}`);
   request.upload.onprogress = ({ loaded, total }) => { file.sent = loaded / total; renderJobs(); };
-  request.onload = () => {
-    if (request.status === 201) resolve();
-    else reject(new Error(JSON.parse(request.responseText).error));
-  };
-  request.onerror = () => reject(new Error("it could not be sent."));
-  if (file.size <= mostMb * 1e6) request.send(file);
+  request.onload = () =>
+    request.status === 201 ? resolve() : refuse(JSON.parse(request.responseText).error);
+  request.onerror = () => refuse("it could not be sent.");
+  request.send(file);
 });
 async function refreshJobs() {
   jobs = (await api("/api/files")).files;
@@ -266,23 +263,19 @@ async function refreshJobs() {
 const isPending = (job) => ["uploading", "waiting", "working"].includes(job.state);
 setInterval(() => { if (uploading || jobs.some(isPending)) refreshJobs().catch(() => {}); }, 500);
 
+const quieter = (removed) => removed > 0.5 ? `pauses ${Math.round(removed)} dB quieter` : "ready";
 const words = (job) => ({
-  sending: "being sent",
-  waiting: "waiting",
-  working: `${(100 * job.progress).toFixed(0)} %`,
-  failed: sentence(job.error ?? ""),
-  ready: job.noise_removed_db > 0.5
-    ? `pauses ${Math.round(job.noise_removed_db)} dB quieter` : "ready",
+  sending: "being sent", waiting: "waiting", working: `${(100 * job.progress).toFixed(0)} %`,
+  failed: sentence(job.error ?? ""), ready: quieter(job.noise_removed_db),
 })[job.state];
 function renderJobs() {
   const sent = [uploading, ...uploads].filter(Boolean)
     .map((file) => ({ name: file.name, state: "sending", progress: file.sent ?? 0 }));
   const shown = [...jobs.filter((job) => job.state !== "uploading"), ...sent], list = $("queue");
   while (list.children.length > shown.length) list.lastChild.remove();
+  while (list.children.length < shown.length) list.append($("row").content.cloneNode(true));
   shown.forEach((job, index) => {
-    const fresh = () => list.appendChild($("row").content.firstElementChild.cloneNode(true));
-    const row = list.children[index] ?? fresh();
-    const [name, bar, said, away] = row.children;
+    const row = list.children[index], [name, bar, said, away] = row.children;
     row.className = job.id && job.id === current?.id ? `${job.state} current` : job.state;
     name.textContent = bar.ariaLabel = job.name;
     name.disabled = job.state !== "ready";
@@ -343,19 +336,20 @@ function connect() {
   });
   return { context, gains };
 }
-function mix(after = hearsAfter) {
-  hearsAfter = after;
-  const strength = $("file-strength").value / 100, wet = after ? strength : 0;
-  for (const [id, chosen] of [["hear-before", !after], ["hear-after", after]]) {
-    $(id).ariaChecked = chosen;
-    $(id).tabIndex = chosen ? 0 : -1;
-  }
-  $("file-strength-text").textContent = `${$("file-strength").value} %`;
+function mix() {
+  const strength = $("file-strength").value / 100, wet = hearsAfter ? strength : 0;
+  percent("file-strength");
   $("download").href = `/api/files/${current?.id}/download?strength=${strength}`;
   sound?.gains.forEach(({ gain }, channel) => {
     gain.setTargetAtTime(channel ? wet : 1 - wet, sound.context.currentTime, 0.008);
   });
 }
+const sides = [$("hear-before"), $("hear-after")];
+const hear = group(sides, "aria-checked", { ...steps, ArrowDown: 1, ArrowUp: -1 }, (side) => {
+  hearsAfter = side === sides[1];
+  mix();
+});
+on("file-strength", "input", () => hear(sides[1]));
 async function play(job) {
   current = job;
   $("player").hidden = false;
@@ -388,15 +382,6 @@ on("audio", "timeupdate durationchange", () => {
 on("position", "input", () => {
   audio.currentTime = $("position").value / 1000 * (audio.duration || 0);
 });
-for (const id of ["hear-before", "hear-after"]) {
-  on(id, "click", () => mix(id === "hear-after"));
-  on(id, "keydown", ({ key }) => {
-    if (!key.startsWith("Arrow")) return;
-    mix(!hearsAfter);
-    $(hearsAfter ? "hear-after" : "hear-before").focus();
-  });
-}
-on("file-strength", "input", () => mix(true));
 
 // -- the browser's microphone
 let trial = null;
@@ -439,7 +424,7 @@ function stopTrial() {
   show("trial-state", "off");
 }
 const tellStrength = () => {
-  $("trial-strength-text").textContent = `${$("trial-strength").value} %`;
+  percent("trial-strength");
   const message = JSON.stringify({ strength: $("trial-strength").value / 100 });
   if (trial?.opened.readyState === 1) trial.opened.send(message);
 };
@@ -466,7 +451,7 @@ async function begin() {
   const status = await api("/api/status");
   [bands, mostMb] = [status.bands, status.most_mb];
   $("most-mb").textContent = mostMb;
-  fill($("model"), status.models.map((name) => ({ name, label: name })), [["", "The usual one"]]);
+  fill($("model"), status.models.map((name) => ({ name, label: name })), ["", "The usual one"]);
   await refreshDevices().catch((error) => { failure = error.message; });
   render(status.live);
   choose($(sessionStorage.tab ?? "tab-live"));
