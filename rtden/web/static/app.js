@@ -1,17 +1,12 @@
 // The page of rtden. It holds no rule of its own: the server says what is allowed.
 const $ = (id) => document.getElementById(id);
-const on = (id, kinds, act) => {
-  for (const kind of kinds.split(" ")) $(id).addEventListener(kind, act);
-};
+const on = (id, kinds, act) => kinds.split(" ").map((kind) => $(id).addEventListener(kind, act));
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const show = (id, text) => { $(id).hidden = !text; $(id).textContent = sentence(text || ""); };
 const decibels = (value) => value === null ? "silence" : `${value.toFixed(0)} dB`;
 const percent = (id) => { $(`${id}-text`).textContent = `${$(id).value} %`; };
-const link = (path) => {
-  const opened = new WebSocket(location.origin.replace("http", "ws") + path);
-  opened.binaryType = "arraybuffer";
-  return opened;
-};
+const link = (path) => Object.assign(
+  new WebSocket(location.origin.replace("http", "ws") + path), { binaryType: "arraybuffer" });
 let bands = 96, mostMb = 500;
 
 async function api(path, method = "GET", value = undefined) {
@@ -36,12 +31,10 @@ on("login-form", "submit", (event) => { event.preventDefault(); logIn($("token")
 // -- tabs, and A or B: one of several, by a click or the arrow keys
 const steps = { ArrowRight: 1, ArrowLeft: -1 };
 function group(all, attribute, steps, act) {
-  const mark = (chosen) => {
-    for (const each of all) {
-      each.setAttribute(attribute, each === chosen);
-      each.tabIndex = each === chosen ? 0 : -1;
-    }
-  };
+  const mark = (chosen) => all.forEach((each) => {
+    each.setAttribute(attribute, each === chosen);
+    each.tabIndex = each === chosen ? 0 : -1;
+  });
   const pick = (chosen) => { mark(chosen); act(chosen); };
   all.forEach((each, index) => {
     on(each.id, "click", () => pick(each));
@@ -75,9 +68,9 @@ function draw(canvas, shades, columns, x = 0) {
       pixels[(bands - 1 - band) * columns + column] = colours[shades[column * bands + band]];
   canvas.getContext("2d").putImageData(image, x, 0);
 }
-function scroll(canvas, shades) {
-  canvas.getContext("2d").drawImage(canvas, -1, 0);
-  draw(canvas, shades, 1, canvas.width - 1);
+function scroll(name, shades) {
+  $(name).getContext("2d").drawImage($(name), -1, 0);
+  draw($(name), shades, 1, $(name).width - 1);
 }
 
 // -- live sound
@@ -91,8 +84,8 @@ function watch() {
     const opened = socket = link("/api/live/levels");
     opened.onmessage = ({ data }) => {
       if (typeof data === "string") return changing || render(JSON.parse(data));
-      scroll($("before"), new Uint8Array(data, 0, bands));
-      scroll($("after"), new Uint8Array(data, bands, bands));
+      scroll("before", new Uint8Array(data, 0, bands));
+      scroll("after", new Uint8Array(data, bands, bands));
     };
     opened.onclose = () => {
       if (socket !== opened) return;
@@ -105,17 +98,15 @@ document.addEventListener("visibilitychange", watch);
 
 let earlier = Promise.resolve(); // one after the other: a slider makes many
 const change = (changes) => earlier = earlier.then(async () => {
-  [changing, failure] = [true, ""];
-  $("switch").ariaBusy = true;
+  [changing, failure, $("switch").ariaBusy] = [true, "", true];
   if (changes.on) started(true);
   const now = await changeLive(changes).catch(async (error) => {
     failure = error.message;
-    const found = error.code ? await api("/api/live").catch(() => null) : null;
+    const found = error.code && await api("/api/live").catch(() => null);
     if (changes.on && found?.on) startedHere = false; // another window was faster
     return found;
   });
-  changing = false;
-  $("switch").ariaBusy = null;
+  [changing, $("switch").ariaBusy] = [false, null];
   if (now) render(now);
 });
 const changed = (changes) => change(state?.on ? { ...changes, restart: startedHere } : changes);
@@ -125,8 +116,8 @@ function render(now) {
   if (!live) started(false);
   $("switch").setAttribute("aria-checked", live);
   $("switch-label").textContent = live ? "Live sound is on" : "Live sound is off";
-  $("route").textContent =
-    live ? `${now.input} → ${now.output}` : "One click cleans your microphone.";
+  const route = `${now.input} → ${now.output}`;
+  $("route").textContent = live ? route : "One click cleans your microphone.";
   const missing = live && status.state !== "running" && status.state;
   show("live-error", missing || failure || now.error);
   show("warnings", live && status.warnings.join(" "));
@@ -139,9 +130,9 @@ function render(now) {
   $("recorded-in").textContent = `in ${now.recording}`;
   for (const name of ["input", "output", "model", "latency_ms"]) select($(name), choices[name]);
   for (const name of ["stereo", "record"]) $(name).checked = choices[name];
-  const sliders = { strength: 100 * choices.strength, limit: choices.limit_db ?? 45 };
-  for (const name in sliders)
-    if (document.activeElement !== $(name)) $(name).value = sliders[name];
+  const slide = (box, value) => { if (document.activeElement !== box) box.value = value; };
+  slide($("strength"), 100 * choices.strength);
+  slide($("limit"), choices.limit_db ?? 45);
   labelSliders();
   for (const side of ["input", "output"]) {
     const known = live ? status[`${side}_db`] : null, level = Math.max(-60, known ?? -60);
@@ -159,10 +150,8 @@ function render(now) {
   $("dropouts").textContent = live ? sentence(faults) : "";
   renderParts(live ? latency : null);
 }
-const causes = {
-  source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser",
-  buffer_ms: "buffer", sink_ms: "output",
-};
+const causes = { source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser",
+  buffer_ms: "buffer", sink_ms: "output" };
 function renderParts(latency) {
   $("parts").hidden = !latency;
   if (!latency) return;
@@ -186,11 +175,10 @@ function select(box, value) {
   box.value = wanted;
 }
 function fill(box, found, ...first) {
-  const text = (each) => each.default ? `${each.label} (default)` : each.label;
-  const options = [...first, ...found.map((each) => [each.name, text(each)])];
+  const text = (each) => each.label + (each.default ? " (default)" : "");
+  const options = [...first, ...found.map((each) => [each.name, text(each)])], { value } = box;
   if (box.dataset.key === String(options)) return;
   box.dataset.key = options;
-  const value = box.value;
   box.replaceChildren(...options.map(([name, text]) => new Option(text, name)));
   select(box, value);
 }
@@ -210,9 +198,8 @@ for (const name of ["stereo", "record"])
   on(name, "change", () => changed({ [name]: $(name).checked }));
 for (const name of ["strength", "limit"]) on(name, "input", labelSliders);
 on("strength", "change", () => change({ strength: $("strength").value / 100 }));
-on("limit", "change", ({ target: { value } }) => {
-  change({ limit_db: value === "45" ? null : Number(value) });
-});
+const limit = (value) => value === "45" ? null : Number(value);
+on("limit", "change", () => change({ limit_db: limit($("limit").value) }));
 function hold(down) {
   if (down === ($("compare").ariaPressed === "true") || !state?.on) return;
   $("compare").ariaPressed = down;
@@ -222,9 +209,7 @@ function hold(down) {
 on("compare", "pointerdown", () => hold(true));
 for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => hold(false));
 on("compare", "keydown", (event) => {
-  if (![" ", "Enter"].includes(event.key)) return;
-  event.preventDefault();
-  hold(true);
+  if ([" ", "Enter"].includes(event.key)) { event.preventDefault(); hold(true); }
 });
 on("compare", "keyup blur", () => hold(false));
 
@@ -292,8 +277,7 @@ async function remove(job) {
   if (current?.id === job.id) {
     audio.removeAttribute("src");
     audio.load();
-    current = null;
-    $("player").hidden = true;
+    [current, $("player").hidden] = [null, true];
   }
   await api(`/api/files/${job.id}`, "DELETE").catch(() => {});
   refreshJobs();
@@ -328,12 +312,8 @@ let sound = null, hearsAfter = true;
 function connect() {
   const context = new AudioContext(), splitter = context.createChannelSplitter(2);
   context.createMediaElementSource(audio).connect(splitter);
-  const gains = [0, 1].map((channel) => {
-    const gain = context.createGain();
-    splitter.connect(gain, channel);
-    gain.connect(context.destination);
-    return gain;
-  });
+  const gains = [context.createGain(), context.createGain()];
+  gains.forEach((gain, side) => splitter.connect(gain, side).connect(context.destination));
   return { context, gains };
 }
 function mix() {
@@ -359,9 +339,9 @@ async function play(job) {
   renderJobs();
   const shades = new Uint8Array(await (await fetch(`/api/files/${job.id}/picture`)).arrayBuffer());
   const columns = shades.length / bands / 2;
-  ["file-before", "file-after"].forEach((name, side) => {
-    $(name).width = Math.max(1, columns);
-    if (columns) draw($(name), shades.subarray(side * columns * bands), columns);
+  [$("file-before"), $("file-after")].forEach((canvas, side) => {
+    canvas.width = Math.max(1, columns);
+    if (columns) draw(canvas, shades.subarray(side * columns * bands), columns);
   });
 }
 on("play", "click", async () => {
@@ -374,10 +354,10 @@ on("audio", "play pause ended", () => { $("play").textContent = audio.paused ? "
 const clock = (seconds) =>
   `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 on("audio", "timeupdate durationchange", () => {
-  const length = audio.duration || 0;
-  $("position").value = length && 1000 * audio.currentTime / length;
-  const text = `${clock(audio.currentTime)} / ${clock(length)}`;
-  $("time").textContent = $("position").ariaValueText = text;
+  const { currentTime, duration } = audio;
+  $("position").value = 1000 * currentTime / duration || 0;
+  $("time").textContent = `${clock(currentTime)} / ${clock(duration || 0)}`;
+  $("position").ariaValueText = $("time").textContent;
 });
 on("position", "input", () => {
   audio.currentTime = $("position").value / 1000 * (audio.duration || 0);
@@ -394,10 +374,7 @@ async function startTrial() {
   const mono = { channelCount: 1, channelCountMode: "explicit" };
   const node = new AudioWorkletNode(context, "through-rtden", mono);
   const opened = link("/api/trial");
-  opened.onopen = () => {
-    opened.send(JSON.stringify({ rate_hz: context.sampleRate }));
-    tellStrength();
-  };
+  opened.onopen = () => { opened.send(`{"rate_hz": ${context.sampleRate}}`); tellStrength(); };
   opened.onmessage = ({ data }) => {
     if (typeof data !== "string") return node.port.postMessage(data, [data]);
     const delay = `${JSON.parse(data).latency_ms.toFixed(0)} ms`;
@@ -416,30 +393,27 @@ async function startTrial() {
 }
 function stopTrial() {
   const { stream, context, opened } = trial;
-  trial = null;
-  opened.close();
-  context.close();
-  stream.getTracks().forEach((track) => track.stop());
+  trial = null; // before the connection ends: it ends as it should
+  for (const each of [opened, context]) each.close();
+  for (const track of stream.getTracks()) track.stop();
   $("trial-switch").textContent = "Start";
   show("trial-state", "off");
 }
-const tellStrength = () => {
+function tellStrength() {
   percent("trial-strength");
-  const message = JSON.stringify({ strength: $("trial-strength").value / 100 });
-  if (trial?.opened.readyState === 1) trial.opened.send(message);
-};
+  const strength = $("trial-strength").value / 100;
+  if (trial?.opened.readyState === 1) trial.opened.send(JSON.stringify({ strength }));
+}
 on("trial-strength", "input", tellStrength);
-const refusals = {
-  NotAllowedError: "the browser was not allowed to use the microphone.",
-  NotFoundError: "this device has no microphone.",
-};
 on("trial-switch", "click", () => {
   show("trial-error", "");
   if (trial) return stopTrial();
   $("trial-switch").textContent = "Stop";
-  startTrial().catch((error) => {
+  startTrial().catch(({ name, message }) => {
     $("trial-switch").textContent = "Start";
-    show("trial-error", refusals[error.name] ?? error.message);
+    if (name === "NotAllowedError") message = "the browser was not allowed to use the microphone.";
+    if (name === "NotFoundError") message = "this device has no microphone.";
+    show("trial-error", message);
   });
 });
 $("trial-help").hidden = Boolean(navigator.mediaDevices);
