@@ -262,15 +262,12 @@ function renderJobs() {
   shown.forEach((job, index) => {
     const row = list.children[index], [name, bar, said, away] = row.children;
     row.className = job.id && job.id === current?.id ? `${job.state} current` : job.state;
-    name.textContent = bar.ariaLabel = job.name;
-    name.disabled = job.state !== "ready";
-    name.onclick = () => play(job);
-    bar.hidden = !["working", "sending"].includes(job.state);
-    bar.value = job.progress;
+    const disabled = job.state !== "ready", hidden = !["working", "sending"].includes(job.state);
+    Object.assign(name, { textContent: job.name, disabled, onclick: () => play(job) });
+    Object.assign(bar, { ariaLabel: job.name, hidden, value: job.progress });
     said.textContent = words(job);
+    Object.assign(away, { ariaLabel: `Remove ${job.name}`, onclick: () => remove(job) });
     away.hidden = !job.id;
-    away.ariaLabel = `Remove ${job.name}`;
-    away.onclick = () => remove(job);
   });
 }
 async function remove(job) {
