@@ -174,6 +174,7 @@ def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_fi
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is on")
     recording = pulse.record("speaker")
+    page.until(lambda: np.isfinite(recording.started_at))  # the server takes up to 2 s at times
     pulse.play(noisy_file, "cable")
     time.sleep(5.5)
     before, after = (picture(page, name) for name in ("before", "after"))
