@@ -295,6 +295,7 @@ def test_dropped_recordings_come_back_clean(page: Page, noisy_file: Path, tmp_pa
     page.drop(text, noisy_file)
     assert "letter.wav" in page.job("letter.wav")
     assert "dB quieter" in page.job("a talk.wav")
+    page.until(lambda: picture(page, "file-after").any())  # fetched after the row is ready
     before, after = (picture(page, name) for name in ("file-before", "file-after"))
     assert before.mean() > after.mean() + 5
     got = {}
