@@ -38,7 +38,10 @@ class Network(Protocol):
     """Columns on which a mask depends: its own and those before it."""
 
     def infer(self, columns: Array) -> Array:
-        """Return the mask, shapes (n_mels, columns, input_channels) to (n_mels, frames)."""
+        """Return the mask, shapes (n_mels, columns, input_channels) to (n_mels, frames).
+
+        A stateful network returns those of the columns `spec.lookahead` before the ones it takes.
+        """
 
     def reset(self) -> None:
         """Begin a new sequence."""
@@ -228,10 +231,6 @@ class _Interpreter:
             raise ModelError(
                 f"the network has {len(before)} inputs and {len(after)} outputs that rtden cannot "
                 "tell apart; export the model again."
-            )
-        if spec.lookahead:
-            raise ModelError(
-                "a stateful network cannot look ahead; export the model again without lookahead."
             )
         pairs = []
         for name in names:
