@@ -44,12 +44,6 @@ class Server:
         assert found is not None
         self.address, self.token = found[1], found[2]
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time, user and system, that the process has used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
-        user, system = fields.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
     def stop(self) -> int:
         """Ask it to end; return its exit status."""
         self.process.terminate()
@@ -77,3 +71,25 @@ def open_browser(folder: Path, *flags: str, env: dict[str, str] | None = None) -
     options.add_experimental_option("prefs", preferences)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return Chrome(options, ChromeService(str(programs[1]), env=env))
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time, user and system, that a process has used so far."""
+    user, system = _stat(process)[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(process: int) -> list[int]:
+    """Return the ids of a process and of all below it."""
+    parents = {
+        int(path.name): int(_stat(int(path.name))[1]) for path in Path("/proc").glob("[0-9]*")
+    }
+    found = [process]
+    for parent in found:
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
+    return found
+
+
+def _stat(process: int) -> list[str]:
+    """Return the fields of /proc's stat behind the name."""
+    return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -123,6 +123,12 @@ class PulseServer:
             check=True,
         ).stdout
 
+    def plug_in(self, name: str, label: str, sink: str) -> None:
+        """Add a microphone that hears what a sink plays."""
+        described = f"source_properties=device.description=\"'{label}'\""
+        where = (f"master={sink}.monitor", f"source_name={name}")
+        self.pactl("load-module", "module-remap-source", *where, described)
+
     def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
         """Begin to play a recording into a sink."""
         return subprocess.Popen(

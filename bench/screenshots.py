@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
         soundfile.write(talk, once, RATE_HZ)
         soundfile.write(home / "noisy.wav", np.tile(once, 20), RATE_HZ)
         pulse = PulseServer(home, ("speaker", "cable"))
-        pulse.pactl("load-module", "module-remap-source", "master=cable.monitor", *_named("Desk"))
+        pulse.plug_in("desk", "Desk microphone", "cable")
         server = Server(pulse.env)
         driver = open_browser(home / "browser", env=pulse.env)
         try:
@@ -50,10 +50,6 @@ def main(folder: Path) -> None:
             driver.quit()
             server.stop()
             pulse.stop()
-
-
-def _named(name: str) -> tuple[str, str]:
-    return "source_name=desk", f"source_properties=\"device.description='{name} microphone'\""
 
 
 def _live(driver: Any, folder: Path) -> None:

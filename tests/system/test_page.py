@@ -46,16 +46,9 @@ CLEAN, NOISY = sound("clean"), sound("noisy")
 @pytest.fixture(scope="module")
 def pulse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
     started = PulseServer(tmp_path_factory.mktemp("pulse"), ("speaker", "cable"))
-    plug_in(started)
+    started.plug_in("desk", "Desk", "cable")
     yield started
     started.stop()
-
-
-def plug_in(pulse: PulseServer) -> None:
-    described = 'source_properties="device.description=Desk"'
-    pulse.pactl(
-        "load-module", "module-remap-source", "master=cable.monitor", "source_name=desk", described
-    )
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +259,7 @@ def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: Pulse
     pulse.pactl("unload-module", "module-remap-source")
     page.until(lambda: "Desk" in page.text("live-error"))
     page.until(lambda: "not there now" in page.text("input"))
-    plug_in(pulse)
+    pulse.plug_in("desk", "Desk", "cable")
     page.until(lambda: not page.text("live-error"))
     page.until(lambda: "not there now" not in page.text("input"))
 
