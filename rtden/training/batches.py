@@ -18,9 +18,9 @@ from rtden.training.mixing import Mixer, Mixture
 from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
-LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.5
+LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.45
 """Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
-LONGEST_CHANCE = 0.25
+LONGEST_CHANCE = 0.4
 """Share of mixtures with the longest overlap, that of files. The rest lies between the two."""
 
 
@@ -37,6 +37,7 @@ class Batch:
     analysis : (mixtures, n_fft), the windows under which the features were computed.
     synthesis : (mixtures, frames_per_column, n_fft), the windows of the inversion for each frame
     of a column; zero for frames that are not inverted.
+    ahead : (mixtures, 1, 1, 1), one for mixtures of which the network may look ahead, else zero.
     """
 
     features: Array
@@ -45,6 +46,7 @@ class Batch:
     valid_bins: Array
     analysis: Array
     synthesis: Array
+    ahead: Array
 
     def target(self) -> dict[str, Array]:
         """Return the arguments of the loss."""
@@ -82,7 +84,9 @@ def to_batch(
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
     valid = np.stack([valid_bins(m, spec) for m in mixtures])
     noisy = noisy[:, : clean.shape[1]]
-    return Batch(x, noisy / level, clean / level, valid, analysis, synthesis)
+    whole = [overlap == longest for overlap in overlaps or [longest] * len(mixtures)]
+    ahead = np.array(whole, np.float32)[:, None, None, None]
+    return Batch(x, noisy / level, clean / level, valid, analysis, synthesis, ahead)
 
 
 def windows(spec: ModelSpec, overlap: int) -> tuple[Array, Array]:

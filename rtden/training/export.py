@@ -153,7 +153,7 @@ def export(
         the sequences `check`.
     """
     fixed = find_network(name).for_export(spec)
-    fixed.set_weights(network.get_weights())
+    load_weights(fixed, named_weights(network))
     spec = dataclasses.replace(
         spec, name=model_path.stem, training={**spec.training, "network": name}
     )

@@ -24,10 +24,11 @@ HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25
 """Speech that needs little help, and how often it is drawn."""
 LEVEL_DB = (-80.0, -10.0)
 """Level of the mixture, in dB of full scale."""
-CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.05, 0.04
+CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.12, 0.04
 """How often there is speech alone, noise alone, and one softer talker for noise."""
 WHISPER_CHANCE = 0.04
-CODEC_CHANCE = 0.08
+CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.6
+"""How often a mixture, and noise alone, came through a codec."""
 ROOM_CHANCE = 0.25
 TAIL = 0.3
 """Amplitude to which the target lowers the reverberation behind the early reflections."""
@@ -94,7 +95,8 @@ class Mixer:
                 reverberant + floor * np.float32(level),
             )
         noisy = reverberant + noise
-        if rng.random() < CODEC_CHANCE:
+        alone = CLEAN_CHANCE <= kind < CLEAN_CHANCE + NOISE_CHANCE
+        if rng.random() < (CODED_NOISE_CHANCE if alone else CODEC_CHANCE):
             codec = codecs.CODECS[int(rng.choice(len(codecs.CODECS), p=codecs.CHANCES))]
             clean, noisy = codecs.code([clean, noisy], codec, self._rate_hz, rng)
             bandwidth_hz = min(bandwidth_hz, codec.bandwidth_hz)

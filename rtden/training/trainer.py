@@ -50,7 +50,8 @@ class Trainer(keras.Model):  # type: ignore[misc]
     network : Model
     spec : ModelSpec
     causal : bool
-        Whether the network runs on sequences; otherwise on windows.
+        Whether the network runs on sequences; otherwise on windows. A gated network also takes
+        which mixtures may look ahead.
     loss : Loss
     costly : bool
         Whether the loss includes its costly parts.
@@ -81,6 +82,11 @@ class Trainer(keras.Model):  # type: ignore[misc]
         )
         return ops.reshape(masks, (-1, bands, len(starts) * stride, 1))[:, :, :columns]
 
+    def inputs(self, batch: Batch) -> Any:
+        """Return what the network takes of a batch."""
+        gated = len(self.network.inputs) > 1
+        return {"mel": batch.features, "gate": batch.ahead} if gated else batch.features
+
     def compute_loss(
         self,
         x: Any = None,
@@ -94,7 +100,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
 
     def validation_loss(self, batches: list[Batch]) -> float:
         """Return the mean loss over batches."""
-        losses = [float(self.test_on_batch(b.features, b.target())) for b in batches]
+        losses = [float(self.test_on_batch(self.inputs(b), b.target())) for b in batches]
         return float(np.mean(losses))
 
 
@@ -127,7 +133,7 @@ class _Run:
         self._optimizer.learning_rate = self._recipe.rate_at(progress)
         every = self._recipe.dnsmos_every
         trainer = self.costly if number % every == every - 1 else self._cheap
-        loss = float(trainer.train_on_batch(batch.features, batch.target()))
+        loss = float(trainer.train_on_batch(trainer.inputs(batch), batch.target()))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss was no longer finite at step {number + 1}; start again with a lower "
@@ -180,7 +186,7 @@ def train(
     run = _Run(spec, recipe, work, start)
     held_out = corpus.source(spec, recipe, validation=True)
     validation = [held_out(number) for number in range(recipe.validation_batches)]
-    state = State.load(work, run.costly, run.average, validation[0].features[:1])
+    state = State.load(work, run.costly, run.average, run.costly.inputs(validation[0]))
     began = time.monotonic() - state.seconds
     batches = draw_ahead(corpus.source(spec, recipe), range(state.step, recipe.steps))
     losses: list[float] = []
@@ -221,7 +227,7 @@ def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
         raise TrainingError(
             f"{work} holds no trained network yet; let the training reach its first validation."
         )
-    network = find_network(recipe.network).build(spec, None)
+    network = _network(recipe, spec)
     with np.load(path) as weights:
         load_weights(network, dict(weights))
     return network
@@ -231,6 +237,14 @@ def _with_precision(recipe: Recipe, spec: ModelSpec) -> keras.Model:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return find_network(recipe.network).build(spec, None)
+        return _network(recipe, spec)
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _network(recipe: Recipe, spec: ModelSpec) -> keras.Model:
+    """Return the network that trains: with a lookahead, both of its forms in one."""
+    network = find_network(recipe.network)
+    if recipe.lookahead and network.build_gated is not None:
+        return network.build_gated(dataclasses.replace(spec, lookahead=recipe.lookahead))
+    return network.build(spec, None)
