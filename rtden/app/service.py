@@ -1,17 +1,62 @@
-"""Run live sound as a systemd user service."""
+"""Run live sound, or the page, as a systemd user service: from boot on, and after a failure.
+
+A user service needs no root, and it finds the user's sound server. Where there is none (Raspberry
+Pi OS Lite), sound goes straight to ALSA's devices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from rtden.app.options import one_sentence, screen
+from rtden.errors import ServiceError, SettingsError
 
 DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
 """Options that a service starts with; the user's come later and win."""
+NAME = "rtden.service"
+SYSTEMCTL = ("systemctl", "--user")
+STEPS = (
+    (*SYSTEMCTL, "daemon-reload"),
+    (*SYSTEMCTL, "enable", NAME),
+    (*SYSTEMCTL, "restart", "--no-block", NAME),
+)
+# Only the order: none of the servers is required, and those that a machine lacks do no harm.
+AFTER_SOUND_SERVERS = (
+    "After=pipewire.service wireplumber.service pipewire-pulse.service pulseaudio.service"
+)
+UNIT = """\
+# Written by 'rtden service install'; 'rtden service uninstall' removes it.
+[Unit]
+Description=rtden, live speech denoiser{note}
+{order}
+# A microphone that is connected an hour later must still be found.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+Environment=PYTHONUNBUFFERED=1
+KillSignal=SIGINT
+Restart=on-failure
+RestartSec=3
+WatchdogSec=30
+StandardOutput=journal
+StandardError=journal
+SyslogIdentifier=rtden
+
+[Install]
+WantedBy=default.target
+"""
 
 service = typer.Typer(
     help="Run 'rtden live', or the page, as a systemd user service, from boot on.",
@@ -20,127 +65,50 @@ service = typer.Typer(
 )
 
 
-def _checked(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Return checked options of `rtden live` with absolute paths: a service has another folder.
-
-    Raises
-    ------
-    SettingsError, ModelError
-        If an option or its value does not fit.
-    """
-    from rtden.app.live import live
-    from rtden.live.endpoints import is_audio_file
-    from rtden.live.presets import check_name
-    from rtden.model import find_model
-    from rtden.settings import Settings
-
-    given = _parsed(live, options)
-    Settings(
-        strength=given["strength"],
-        limit_db=given["limit_db"],
-        hops_per_step=given["hops_per_step"] or 1,
-    )
-    check_name(given["preset"])
-    model = find_model(given["model"])
-    whole = (
-        {given["model"]: str(model.resolve())} if given["model"] not in (None, model.stem) else {}
-    )
-    places = [name for name in (given["source"], given["target"]) if is_audio_file(name)]
-    whole |= {
-        str(place): str(Path(place).resolve()) for place in (*places, given["record"]) if place
-    }
-    return tuple(whole.get(word, word) for word in options)
-
-
-def _checked_for_page(options: tuple[str, ...], *, dry_run: bool) -> tuple[str, ...]:
-    """Return options of `rtden ui`, as :func:`_checked` does; print a token if it is new."""
-    from rtden.app.web import kept_token, needs_token, ui
-
-    given = _parsed(ui, options)
-    if needs_token(given["host"], given["token"]) and not dry_run:
-        kept_token()
-    certificate = given["certificate"]
-    whole = {str(certificate): str(certificate.resolve())} if certificate else {}
-    return tuple(whole.get(word, word) for word in options)
-
-
-def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a command understands by options.
-
-    Raises
-    ------
-    SettingsError
-        If it refuses them.
-    """
-    from rtden.errors import SettingsError
-
-    command = typer.Typer(add_completion=False)
-    command.command()(function)
-    try:
-        return typer.main.get_command(command).make_context("rtden", list(options)).params
-    except Exception as error:  # of click, or of typer's own copy of it
-        if not hasattr(error, "format_message"):
-            raise
-        reason = error.format_message().rstrip(".")
-        name = function.__name__
-        raise SettingsError(f"'rtden {name}' refuses its options: {reason}.") from None
-
-
 @service.command("install")
 @one_sentence
 def service_install(
     options: Annotated[
-        list[str] | None,
-        typer.Argument(help="Options of the command, after --.", show_default=False),
+        list[str] | None, Argument(help="Options of the command, after --.", show_default=False)
     ] = None,
     alsa: Annotated[
         bool,
-        typer.Option(
-            "--alsa",
-            help="Without a sound server: sound goes straight to ALSA's devices (Raspberry "
-            "Pi OS Lite).",
-        ),
+        Option("--alsa", help="Use ALSA's devices, without a sound server (Raspberry Pi OS Lite)."),
     ] = False,
-    ui: Annotated[
-        bool, typer.Option("--ui", help="Run 'rtden ui', the page, in place of 'rtden live'.")
-    ] = False,
+    ui: Annotated[bool, Option("--ui", help="Run 'rtden ui', the page, not 'rtden live'.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the unit and the commands, and change nothing.")
+        bool, Option("--dry-run", help="Print the unit and the commands, and change nothing.")
     ] = False,
 ) -> None:
     """Start now and at every boot: rtden service install -- --in usb --out headset.
 
     Without such options: --preset auto --status-seconds 600 --realtime.
     """
-    from rtden.app.systemd import Unit, install, linger_command, steps, this_program, unit_path
-
-    if ui:
-        checked = _checked_for_page(("--no-browser", *(options or ())), dry_run=dry_run)
-    else:
-        checked = _checked((*DEFAULTS, *(options or ())))
-    name = "ui" if ui else "live"
-    unit = Unit(program=this_program(), command=name, options=checked, alsa=alsa)
+    given = tuple(options or ())
+    words = ("ui", *_ui_options(given, dry_run)) if ui else ("live", *_live_options(given))
+    text = unit_text(*this_program(), *words, alsa=alsa)
     if dry_run:
-        print(f"# {unit_path()}\n{unit.to_text()}")
-        for command in (*steps(), linger_command()):
-            print(f"# {' '.join(command)}")
+        print(f"# {unit_path()}", text, sep="\n", end="")
+        print(*(f"# {' '.join(command)}" for command in (*STEPS, _linger())), sep="\n")
         return
-    left_to_do = install(unit)
+    install(text)
     screen.print(
         f"rtden runs: {unit_path()}. Look with 'rtden service status' and 'rtden service logs'.",
         markup=False,
     )
-    if left_to_do:
-        screen.print(left_to_do, markup=False)
+    if shutil.which("loginctl") is None or _exit_code(*_linger()):
+        line = f"sudo {' '.join(_linger())}"
+        screen.print(f"It starts when you log in; to start it at boot, run '{line}'.", markup=False)
 
 
 @service.command("status")
 @one_sentence
 def service_status() -> None:
-    """Say whether the service runs; leaves with 3 where it does not, as systemctl does."""
-    from rtden.app.systemd import status
-
-    known = status()
+    """Show whether the service runs; the exit code is 3 if it does not, as systemctl's."""
+    _require(installed=True)
+    states = "ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MainPID,NRestarts,Result"
+    shown = _run(*SYSTEMCTL, "show", NAME, f"--property={states}")
+    known = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     screen.print(
         f"{known['ActiveState']} ({known['SubState']}) since "
         f"{known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
@@ -155,24 +123,173 @@ def service_status() -> None:
 @service.command("logs")
 @one_sentence
 def service_logs(
-    lines: Annotated[int, typer.Option("--lines", "-n", help="The newest lines to show.")] = 50,
+    lines: Annotated[int, Option("--lines", "-n", help="The newest lines to show.")] = 50,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+        bool, Option("--follow", "-f", help="Show new lines as they come, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show what the service has said."""
-    import subprocess
-
-    from rtden.app.systemd import logs_command
-
-    raise typer.Exit(subprocess.run(logs_command(lines, follow=follow), check=False).returncode)
+    """Show what the service printed, and what systemd reports about it."""
+    if lines < 0:
+        raise ServiceError(f"--lines must be 0 or more, not {lines}.")
+    _require(installed=True, manager=False)
+    if shutil.which("journalctl") is None:
+        raise ServiceError("this system has no journalctl: look where its services write logs.")
+    # Not --user: it reads the user's own journal, which journald does not keep where its journals
+    # are in memory.
+    mine = f"_UID={os.getuid()}"
+    matches = ("SYSLOG_IDENTIFIER=rtden", mine, "+", f"USER_UNIT={NAME}", mine)
+    options = ("--no-pager", "--output=short-iso", "--lines", str(lines))
+    command = ("journalctl", *options, *(["--follow"] if follow else []), *matches)
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @service.command("uninstall")
 @one_sentence
 def service_uninstall() -> None:
     """Stop the service and remove its unit."""
-    from rtden.app.systemd import uninstall, unit_path
-
-    uninstall()
+    _require(installed=True)
+    _run(*SYSTEMCTL, "disable", "--now", NAME)
+    unit_path().unlink()
+    _run(*SYSTEMCTL, "daemon-reload")
+    # A failure before must not be shown for a service that is no more.
+    _exit_code(*SYSTEMCTL, "reset-failed", NAME)
     screen.print(f"removed: {unit_path()}", markup=False)
+
+
+def unit_text(*command: str, alsa: bool = False) -> str:
+    """Return the content of a unit that runs a command line, whose program is an absolute path."""
+    note, order = (" (ALSA only)", "") if alsa else ("", AFTER_SOUND_SERVERS)
+    return UNIT.format(note=note, order=order, command=" ".join(map(_quote, command)))
+
+
+def this_program() -> tuple[str, ...]:
+    """Return the command line of this rtden: the script beside this Python, or the module."""
+    script = Path(sys.executable).parent / "rtden"
+    return (str(script),) if os.access(script, os.X_OK) else (sys.executable, "-m", "rtden")
+
+
+def unit_path() -> Path:
+    """Return where the unit file lies."""
+    configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(configuration) / "systemd" / "user" / NAME
+
+
+def install(text: str) -> None:
+    """Write the unit and start it, now and at every boot; a ServiceError restores the old one."""
+    _require()
+    path = unit_path()
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ServiceError(
+            f"{path} cannot be written ({error.strerror}); check the folder's permissions."
+        ) from None
+    try:
+        for command in STEPS:
+            _run(*command)
+    except BaseException:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before, encoding="utf-8")
+        _exit_code(*SYSTEMCTL, "daemon-reload")
+        raise
+
+
+def _live_options(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return checked options of `rtden live`."""
+    from rtden.app.live import live
+    from rtden.live.endpoints import is_audio_file
+    from rtden.live.presets import check_name
+    from rtden.model import find_model
+    from rtden.settings import Settings
+
+    options = (*DEFAULTS, *options)
+    given = _parsed(live, options)
+    hops_per_step = given["hops_per_step"] or 1
+    Settings(strength=given["strength"], limit_db=given["limit_db"], hops_per_step=hops_per_step)
+    check_name(given["preset"])
+    paths = [given["record"], *filter(is_audio_file, (given["source"], given["target"]))]
+    if find_model(given["model"]).stem != given["model"]:
+        paths.append(given["model"])
+    return _absolute(options, paths)
+
+
+def _ui_options(options: tuple[str, ...], dry_run: bool) -> tuple[str, ...]:
+    """Return checked options of `rtden ui`; print a token if it is new."""
+    from rtden.app.web import kept_token, needs_token, ui
+
+    options = ("--no-browser", *options)
+    given = _parsed(ui, options)
+    if needs_token(given["host"], given["token"]) and not dry_run:
+        kept_token()
+    return _absolute(options, [given["certificate"]])
+
+
+def _absolute(options: tuple[str, ...], paths: Iterable[str | Path | None]) -> tuple[str, ...]:
+    """Return options in which paths are absolute: a service runs in another folder."""
+    whole = {str(path): str(Path(path).resolve()) for path in paths if path}
+    return tuple(whole.get(word, word) for word in options)
+
+
+def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:
+    """Return a command's parameters; raise SettingsError if it refuses the options."""
+    command = typer.Typer(add_completion=False)
+    command.command()(function)
+    try:
+        return typer.main.get_command(command).make_context("rtden", list(options)).params
+    except Exception as error:  # of click, or of typer's own copy of it
+        if not hasattr(error, "format_message"):
+            raise
+        reason = error.format_message().rstrip(".")
+        name = function.__name__
+        raise SettingsError(f"'rtden {name}' refuses its options: {reason}.") from None
+
+
+def _linger() -> tuple[str, ...]:
+    """Return the command that lets the user's services start at boot, before a login."""
+    import getpass
+
+    return ("loginctl", "enable-linger", getpass.getuser())
+
+
+def _require(*, installed: bool = False, manager: bool = True) -> None:
+    if installed and not unit_path().exists():
+        raise ServiceError(f"there is no {unit_path()}: run 'rtden service install' first.")
+    if not manager:
+        return
+    if shutil.which("systemctl") is None:
+        raise ServiceError(
+            "this system has no systemd: start 'rtden live' with what starts services here."
+        )
+    # Before any linger, a login by ssh has a manager too; 'sudo -u' has none.
+    if _exit_code(*SYSTEMCTL, "show", "--property=Version"):
+        raise ServiceError(
+            "systemd runs no services for this user in this session: log in as the user "
+            "itself (not by su or sudo) and try again."
+        )
+
+
+def _exit_code(*command: str) -> int:
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = lines[-1].rstrip(".")
+        raise ServiceError(
+            f"'{' '.join(command)}' failed ({reason}); look with 'systemctl --user status {NAME}'."
+        )
+    return done.stdout
+
+
+def _quote(word: str) -> str:
+    """Quote a word for ExecStart, with its quotes, backslashes, % specifiers and $ variables."""
+    escaped = word
+    for found, quoted in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
+        escaped = escaped.replace(found, quoted)
+    return escaped if escaped and not set(escaped) & set(" \t'\"\\;") else f'"{escaped}"'

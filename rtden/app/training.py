@@ -3,169 +3,94 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from rtden.app.options import (
     INTERRUPTED,
     ForceOption,
     messages,
     one_sentence,
+    progress_bar,
     screen,
+    show_progress,
 )
 
-DEFAULT_RECIPE = "rtden"
+DataOption = Annotated[
+    Path | None, Option(help="JSON list of the recordings' sources and licences, for the sidecar.")
+]
 
 
 @one_sentence
 def train(
     speech: Annotated[
-        Path | None,
-        typer.Option(
-            "--speech", help="Folder of speech; the first two folder levels tell speakers apart."
-        ),
+        Path | None, Option(help="Folder of speech; its first two levels name the speaker.")
     ] = None,
-    noise: Annotated[
-        Path | None, typer.Option("--noise", help="Folder of noise recordings.")
-    ] = None,
+    noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="The .tflite file to write; sidecar and weights go beside it."
+        Option(
+            *("--out", "-o"),
+            help="Model to write; sidecar and weights go beside it.",
+            show_default="my-model.tflite",
         ),
     ] = None,
     work: Annotated[
-        Path, typer.Option("--work", help="Folder for the decoded corpus, checkpoints and the log.")
+        Path, Option(help="Folder for the decoded corpus, checkpoints and the log.")
     ] = Path("training-run"),
     start: Annotated[
         str | None,
-        typer.Option(
-            "--from",
-            help="Go on from this model: a shipped one or a path.",
-            show_default="begin anew",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", help="Training steps.", show_default="the recipe's, or 600 from a model"
-        ),
-    ] = None,
-    hours: Annotated[
-        float | None,
-        typer.Option(
-            "--hours",
-            help="End after this time, even before all steps; the learning rate falls over it.",
-            show_default="no limit",
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--learning-rate",
-            help="Highest learning rate.",
-            show_default="the recipe's, or 0.0003 from a model",
-        ),
-    ] = None,
-    mixtures: Annotated[
-        int | None,
-        typer.Option(
-            "--mixtures", help="Mixtures of 4 seconds a step.", show_default="the recipe's"
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            "--patience",
-            help="Stop after this many validations without a better one.",
-            show_default="the recipe's",
-        ),
-    ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            "--iterations", help="Griffin-Lim iterations in training.", show_default="the recipe's"
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            help="float32, or mixed_bfloat16 where the processor has it.",
-            show_default="the recipe's",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="JSON list of the recordings' sources and licences, for the sidecar."
-        ),
+        Option("--from", help="Start from this model, by name or path.", show_default="none"),
     ] = None,
     recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            help="Settings: 'rtden', the path of a JSON file of your own, or 'seed', the notebook "
-            "from which rtden grew, on --recordings.",
+        str | None,
+        Option(
+            help="Settings: rtden, fine-tune, continue, a JSON file of your own, or seed (the "
+            "notebook from which rtden grew, on --speech).",
+            show_default="rtden, or fine-tune with --from",
         ),
-    ] = DEFAULT_RECIPE,
-    recordings: Annotated[
-        Path | None,
-        typer.Option("--recordings", help="Folder of spoken digits, for --recipe seed."),
     ] = None,
+    steps: Annotated[int | None, Option(help="Steps.", show_default="the recipe's")] = None,
+    hours: Annotated[
+        float | None, Option(help="End after this time at the latest.", show_default="no limit")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        Option("--set", help="Another setting of the recipe: NAME=VALUE; may be given again."),
+    ] = None,
+    data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
     """Train a network on your own voice and room (extra "train"); the same command resumes."""
     from rtden.errors import SettingsError
     from rtden.training import require_packages
 
-    if recipe == "seed":
-        if recordings is None or speech or noise or start:
-            raise SettingsError(
-                "--recipe seed takes --recordings FOLDER and no --speech, --noise or --from."
-            )
-        _reproduce_notebook(recordings, out or Path("notebook-run"), seed or 0)
-        return
-    if speech is None or noise is None:
+    if speech is None or (noise is None and recipe != "seed"):
         raise SettingsError(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
+    sources = _read_sources(data)
     require_packages()
-    from rtden.training.run import load_recipe
+    if recipe == "seed":
+        _reproduce_notebook(speech, out or Path("notebook-run"))
+        return
+    from rtden.training.run import load_recipe, train_model
 
-    chosen = {
-        **{"steps": steps, "hours": hours, "learning_rate": learning_rate, "mixtures": mixtures},
-        **{"patience": patience, "iterations": iterations, "precision": precision, "seed": seed},
-    }
-    fine_tunes = start is not None and recipe == DEFAULT_RECIPE
-    settings = _settings(load_recipe(recipe), chosen, fine_tunes=fine_tunes)
-    _train(
-        out or Path("my-model.tflite"),
-        speech=speech,
-        noise=noise,
-        work=work,
-        recipe=settings,
-        start=start,
-        data=_read_sources(data),
-        force=force,
+    settings = load_recipe(
+        recipe or ("fine-tune" if start else "rtden"),
+        {"steps": steps, "hours": hours, **_settings(setting or [])},
     )
-
-
-def _train(target: Path, *, work: Path, **options: Any) -> None:
-    from rtden.training.run import train_model
-
+    target = out or Path("my-model.tflite")
+    options = {"speech": speech, "noise": noise, "start": start, "data": sources, "force": force}
     try:
-        with _training_progress() as (report, stage):
-            made = train_model(target, work=work, report=report, stage=stage, **options)
+        with _progress() as shown:
+            made = train_model(target, work=work, recipe=settings, **options, **shown)
     except KeyboardInterrupt:
         messages.print(
             "rtden: stopped; the same command resumes from the last validation,"
@@ -176,43 +101,17 @@ def _train(target: Path, *, work: Path, **options: Any) -> None:
     _print_made(made)
 
 
-def _settings(recipe: Any, chosen: dict[str, Any], *, fine_tunes: bool) -> Any:
-    """Return a recipe with the given options; to fine-tune a model, a short and gentle run."""
-    if fine_tunes:
-        chosen = {
-            **chosen,
-            "steps": 600 if chosen["steps"] is None else chosen["steps"],
-            "learning_rate": 3e-4 if chosen["learning_rate"] is None else chosen["learning_rate"],
-        }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    steps = given.get("steps", recipe.steps)
-    every = max(1, min(100 if fine_tunes else recipe.validate_every, steps))
-    return dataclasses.replace(recipe, validate_every=every, **given)
-
-
 @one_sentence
 def export(
-    work: Annotated[
-        Path, typer.Option("--work", help="Folder of a training run, finished or not.")
-    ],
+    work: Annotated[Path, Option(help="Folder of a training run, finished or not.")],
     out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="The .tflite file to write; sidecar and weights go beside it."
-        ),
+        Path, Option("--out", "-o", help="Model to write; sidecar and weights go beside it.")
     ],
     pairs: Annotated[
         Path | None,
-        typer.Option(
-            "--pairs", help='Score float and int8 on these pairs, into the sidecar (extra "eval").'
-        ),
+        Option(help='Score float and int8 on these pairs, into the sidecar (extra "eval").'),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", help="JSON list of the recordings' sources and licences, for the sidecar."
-        ),
-    ] = None,
+    data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
     """Quantise the best network of a training run to int8, and compare (extra "train")."""
@@ -226,14 +125,23 @@ def export(
     require_packages()
     from rtden.training.run import export_run
 
-    with _training_progress() as (_, stage):
-        made = export_run(work, out, data=sources, force=force, stage=stage)
+    with _progress() as shown:
+        made = export_run(work, out, data=sources, force=force, stage=shown["stage"])
     _print_made(made)
     if pairs is not None:
         result = scores.evaluate(pairs, [str(out), str(made.float_path)])
-        for table in tables.tables(result)[:1]:
-            screen.print(table)
+        screen.print(tables.tables(result)[0])
         scores.record_metrics(str(out), result)
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """Return settings from NAME=VALUE; a value that is no JSON is a string."""
+    settings: dict[str, Any] = {}
+    for name, _, value in (words.partition("=") for words in given):
+        settings[name] = value
+        with contextlib.suppress(ValueError):
+            settings[name] = json.loads(value)
+    return settings
 
 
 def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
@@ -242,91 +150,59 @@ def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
     if path is None:
         return None
     try:
-        sources = json.loads(path.read_text(encoding="utf-8"))
+        return list(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise AudioFileError(
             f"{path} cannot be read as JSON ({error}); give a list of sources and licences"
             " like models/training-data.json."
         ) from None
-    return list(sources)
 
 
 @contextlib.contextmanager
-def _training_progress() -> Iterator[tuple[Callable[[Any], None], Callable[[str, int, int], None]]]:
-    """Show the progress of a training: a bar on a terminal, elsewhere a line for each validation.
+def _progress() -> Iterator[dict[str, Any]]:
+    """Yield the callbacks of a run: `report` after each step, `stage` before and after them all.
 
-    It yields two functions: one to call after each step, one for the work before and after them.
+    A terminal shows a bar; there and elsewhere, each validation is a line.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
+    with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("preparing", total=None)
 
         def stage(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=name)
+            bar.update(task, description=name)
+            show_progress(bar, task, done, total)
 
         def report(progress: Any) -> None:
-            best = (
-                ""
-                if math.isinf(progress.best_loss)
-                else f", best validation {progress.best_loss:.5f} at step {progress.best_step}"
-            )
-            bar.update(
-                task,
-                completed=progress.step,
-                total=progress.steps,
-                description=f"loss {progress.loss:.4f}{best}",
-            )
+            best = f", best validation {progress.best_loss:.5f} at step {progress.best_step}"
+            best = "" if math.isinf(progress.best_loss) else best
+            stage(f"loss {progress.loss:.4f}{best}", progress.step, progress.steps)
             if not math.isnan(progress.validation_loss):
-                bar.console.print(
-                    f"step {progress.step}: validation loss {progress.validation_loss:.5f}{best}"
-                )
+                loss = progress.validation_loss
+                bar.console.print(f"step {progress.step}: validation loss {loss:.5f}{best}")
 
-        yield report, stage
+        yield {"report": report, "stage": stage}
 
 
 def _print_made(made: Any) -> None:
+    before, after, kib = made.before, made.outcome, made.model_path.stat().st_size / 1024
+    screen.print(f"model: {made.model_path} ({kib:.0f} KiB)", markup=False)
     screen.print(
-        f"model: {made.model_path} ({made.model_path.stat().st_size / 1024:.0f} KiB)", markup=False
+        f"held-out mixtures, int8, as in use: loss {before.loss:.4f} -> {after.loss:.4f}, "
+        f"SI-SDR {before.si_sdr_db:.1f} dB -> {after.si_sdr_db:.1f} dB"
     )
-    screen.print(
-        "held-out mixtures, int8, as in use: loss"
-        f" {made.before.loss:.4f} -> {made.outcome.loss:.4f}, "
-        f"SI-SDR {made.before.si_sdr_db:.1f} dB -> {made.outcome.si_sdr_db:.1f} dB"
-    )
-    screen.print(
-        f"int8 against float: masks differ by {made.parity['share_difference_mean']:.3f} on average"
-    )
+    difference = made.parity["share_difference_mean"]
+    screen.print(f"int8 against float: masks differ by {difference:.3f} on average")
 
 
-def _reproduce_notebook(recordings: Path, out: Path, seed: int) -> None:
-    from rtden.training import require_packages
-
-    require_packages()
+def _reproduce_notebook(recordings: Path, out: Path) -> None:
     from rtden.training.seed_notebook import reproduce
 
-    found = reproduce(recordings, out, seed=seed)
+    found = reproduce(recordings, out)
     screen.print(
-        f"{found.recordings} recordings, {found.parameters} parameters; files in {out}",
-        markup=False,
-    )
-    screen.print(
+        f"{found.recordings} recordings, {found.parameters} parameters; files in {out}\n"
         f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f};"
-        " the notebook reports 0.0088"
-    )
-    screen.print(
-        f"... of doing nothing: {found.bce_of_noisy_input:.4f};"
-        f" the noise is {-found.noise_db:.0f} dB below the mels"
+        f" the notebook reports 0.0088, doing nothing gives {found.bce_of_noisy_input:.4f};"
+        f" the noise is {-found.noise_db:.0f} dB below the mels",
+        markup=False,
     )

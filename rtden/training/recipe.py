@@ -23,6 +23,7 @@ LOSS_SETTINGS = (
     "dnsmos",
 )
 PRECISIONS = ("float32", "mixed_bfloat16")
+WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,10 @@ class Recipe:
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         if settings.get("hours", 0) is None:
             settings["hours"] = math.inf
+        for name, value in settings.items():
+            kind = type(getattr(cls, name))
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise TrainingError(f"{name} must be {WORDS[kind]}, not {value!r}.")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:

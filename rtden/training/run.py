@@ -50,8 +50,10 @@ def new_spec(recipe: Recipe) -> ModelSpec:
     )
 
 
-def load_recipe(name: str | Path) -> Recipe:
+def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Recipe:
     """Return a recipe that comes with rtden, by its name, or one of your own, by its path.
+
+    Of `changes`, settings that take the place of the recipe's, those that are None are left out.
 
     Raises
     ------
@@ -72,7 +74,9 @@ def load_recipe(name: str | Path) -> Recipe:
         raise TrainingError(f"{path} is no JSON file ({error}); repair it.") from None
     if not isinstance(content, dict):
         raise TrainingError(f"{path} holds no recipe; it must be a JSON object of settings.")
-    return Recipe.from_dict(content)
+    content |= {name: value for name, value in (changes or {}).items() if value is not None}
+    recipe = Recipe.from_dict(content)
+    return dataclasses.replace(recipe, validate_every=min(recipe.validate_every, recipe.steps))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,7 +47,6 @@ LEARNING = {
     "rtden.measure.scores",
     "rtden.measure.plots",
     "rtden.app.doctor",
-    "rtden.app.systemd",
 }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rtden.errors import AudioFileError, TrainingError
 from rtden.model import find_model, load_spec
 from rtden.training import run
 from rtden.training.recipe import Recipe
-from rtden.training.run import export_run, train_model
+from rtden.training.run import export_run, load_recipe, train_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +33,7 @@ def _less_to_judge_by() -> Iterator[None]:
         yield
 
 
-FAST = ["--mixtures", "2", "--precision", "float32"]
+FAST = ["--set", "mixtures=2", "--set", "precision=float32"]
 
 
 def rtden(*words: object) -> tuple[int, str]:
@@ -64,8 +65,8 @@ def own(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
             "seed",
             "--steps",
             12,
-            "--learning-rate",
-            2e-4,
+            "--set",
+            "learning_rate=2e-4",
             "--data",
             top / "data.json",
             *FAST,
@@ -129,7 +130,7 @@ def test_a_worse_model_is_refused_and_kept_aside(folders: Folders, tmp_path: Pat
             "--work",
             tmp_path / "work",
         ),
-        *("--from", "seed", "--steps", 4, "--learning-rate", 0.5, *FAST),
+        *("--from", "seed", "--steps", 4, "--set", "learning_rate=0.5", *FAST),
     )
     assert code == 2, said
     assert "worse than model 'seed'" in said
@@ -200,7 +201,9 @@ def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Pa
             "there is no model 'nobody'",
         ),
         (("train", *both, "--recipe", "other"), "there is no recipe 'other'"),
-        (("train", "--recipe", "seed"), "takes --recordings"),
+        (("train", "--recipe", "seed"), "give the folders"),
+        (("train", *both, "--set", "mixtures=two"), "mixtures must be a whole number, not 'two'"),
+        (("train", *both, "--set", "mixture=2"), "no setting mixture"),
         (("train", *both, "--data", tmp_path / "none.json"), "cannot be read as JSON"),
         (
             (
@@ -225,7 +228,7 @@ def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Pa
             "steps must be 1 or more",
         ),
         (
-            ("train", *both, "--out", tmp_path / "m.tflite", "--precision", "float7"),
+            ("train", *both, "--out", tmp_path / "m.tflite", "--set", "precision=float7"),
             "precision must be",
         ),
     ):
@@ -234,6 +237,14 @@ def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Pa
         assert sentence in said
         assert "Traceback" not in said
     assert not list(tmp_path.glob("*.tflite"))
+
+
+def test_fine_tuning_is_a_short_and_gentle_recipe() -> None:
+    tuned, whole = load_recipe("fine-tune"), load_recipe("rtden")
+    gentle = {"steps": 600, "learning_rate": 3e-4, "validate_every": 100}
+    assert tuned == replace(whole, **gentle)
+    brief = load_recipe("fine-tune", {"steps": 12, "hours": None})
+    assert brief == replace(tuned, steps=12, validate_every=12)
 
 
 def test_a_run_without_recordings_any_more_says_so(
@@ -249,7 +260,7 @@ def test_a_run_without_recordings_any_more_says_so(
 
 def test_the_notebook_runs_from_the_command_line(folders: Folders, tmp_path: Path) -> None:
     code, said = rtden(
-        "train", "--recipe", "seed", "--recordings", folders.speech, "--out", tmp_path / "notebook"
+        "train", "--recipe", "seed", "--speech", folders.speech, "--out", tmp_path / "notebook"
     )
     assert code == 2
     assert "recordings" in said  # eight are too few
