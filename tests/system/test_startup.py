@@ -70,7 +70,7 @@ def imported(*arguments: str, folder: Path) -> set[str]:
     ("arguments", "unused"),
     [
         (["--version"], HEAVY | SOUND | ENGINE | LEARNING),
-        (["service", "status"], HEAVY | SOUND | LEARNING - {"rtden.app.systemd"}),
+        (["service", "status"], HEAVY | SOUND | LEARNING),
         (["models"], HEAVY | {"sounddevice", "soxr"} | LEARNING),
         (["devices"], HEAVY | {"soxr"} | LEARNING),
         (
