@@ -8,7 +8,7 @@ from fastrtc import Stream, StreamHandler
 from rtden import FrameDenoiser
 
 
-class Cleaner(StreamHandler):
+class Cleaner(StreamHandler):  # type: ignore[misc]
     """Return each frame of a visitor's microphone without noise; one for each visitor."""
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ def shaped(rng: np.random.Generator, samples: int, slope_db_per_octave: float) -
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1.0 / RATE_HZ), 100.0) / 100.0)
     noise = np.fft.irfft(spectrum * 10.0 ** (slope_db_per_octave * octaves / 20.0), samples)
-    return noise / noise.std()
+    return np.asarray(noise / noise.std())
 
 
 def main() -> None:

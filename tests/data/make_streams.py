@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -23,7 +24,7 @@ from rtden.model import find_model
 
 DATA = Path(__file__).parent
 EXCERPT = slice(30000, 30800)
-SETTINGS = {
+SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
     "plain": ({}, 1),
     "hops4": ({"hops_per_step": 4}, 1),
     "overlap149": ({"overlap_samples": 149}, 1),
@@ -66,7 +67,8 @@ def stereo48() -> np.ndarray:
     left = np.interp(at, np.arange(len(samples)), samples)
     right = 0.5 * np.interp(at + 9000, np.arange(len(samples)), samples)
     noise = 0.003 * rng.standard_normal((len(at), 2)) * (np.abs(left) > 0)[:, None]
-    return (np.stack([left, right], 1) + noise).astype(np.float32)
+    stereo: np.ndarray = np.stack([left, right], 1) + noise
+    return stereo.astype(np.float32)
 
 
 def chunks(stream: Denoiser | StreamDenoiser, samples: np.ndarray, size: int) -> np.ndarray:
@@ -86,12 +88,14 @@ def run(name: str) -> np.ndarray:
     model, case = name.split("-", 1)
     path = model_path(model)
     if case in SETTINGS:
-        options, steps = SETTINGS[case]
-        denoiser = Denoiser(path, Settings(**options), batch_steps=steps)
+        changes, steps = SETTINGS[case]
+        denoiser = Denoiser(path, Settings(**changes), batch_steps=steps)
         return chunks(denoiser, signal(), 3001)
     _, kind, number = case.split("-")
     single = number == "1"
-    options = {"overlap_samples": 149} if single else {"limit_db": 20.0, "strength": 0.9}
+    options: dict[str, Any] = (
+        {"overlap_samples": 149} if single else {"limit_db": 20.0, "strength": 0.9}
+    )
     stream = StreamDenoiser(
         path,
         Settings(**options),
@@ -120,7 +124,7 @@ def main() -> None:
     hashes = {name: digest(out) for name, out in results.items()}
     content = {"machine": machine(), "hashes": hashes}
     (DATA / "streams.json").write_text(json.dumps(content, indent=1) + "\n")
-    excerpts = {name: out[EXCERPT] for name, out in results.items()}
+    excerpts: dict[str, Any] = {name: out[EXCERPT] for name, out in results.items()}
     np.savez_compressed(DATA / "streams.npz", **excerpts)
 
 

@@ -17,7 +17,7 @@ NOISY = Path(__file__).parents[1] / "data" / "noisy.flac"
 def noisy_pcm(*, seconds: float) -> np.ndarray:
     """Return the beginning of the bundled recording, int16, whole frames."""
     samples, rate_hz = soundfile.read(NOISY, dtype="float32")
-    pcm = np.rint(32767.0 * soxr.resample(samples, rate_hz, RATE_HZ)).astype(np.int16)
+    pcm: np.ndarray = np.rint(32767.0 * soxr.resample(samples, rate_hz, RATE_HZ)).astype(np.int16)
     return pcm[: int(seconds * RATE_HZ) // FRAME_SAMPLES * FRAME_SAMPLES]
 
 

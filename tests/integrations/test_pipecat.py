@@ -22,7 +22,7 @@ from rtden.errors import InputError, SettingsError
 from rtden.integrations.pipecat import RtdenFilter
 
 
-class Microphone(BaseInputTransport):
+class Microphone(BaseInputTransport):  # type: ignore[misc]
     """An input transport that is handed its audio from upstream."""
 
     async def start(self, frame: StartFrame) -> None:

@@ -649,7 +649,7 @@ def test_a_cluster_gives_what_this_machine_gives_though_a_worker_is_killed(
         record(folder / "in" / f"{number}.wav", 15.0, seed=number)
     wanted = expected(folder)
     killed = cluster.workers[0].pid
-    outcomes = []
+    outcomes: list[Outcome] = []
     for outcome in denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address):
         if not outcomes:
             os.kill(killed, signal.SIGKILL)
@@ -802,7 +802,8 @@ def test_the_bundled_recording_comes_out_as_ever(folder: Path) -> None:
 def test_results_that_die_with_their_workers_before_they_are_fetched_are_made_again(
     folder: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, killed = dask_cluster._result, []
+    fetch = dask_cluster._result
+    killed: list[int] = []
 
     def kill_first(client: Any, future: Any) -> Any:
         if not killed:

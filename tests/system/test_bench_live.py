@@ -101,7 +101,7 @@ def test_the_shares_add_up() -> None:
     shares = bench.split(bench.planned_parts([LINE]), 110.0)
     assert shares["algorithm"] == (65.5, 65.5)
     assert shares["buffers"] == (25.0, 25.0)
-    assert shares["devices and server"] == (40.0, pytest.approx(19.5))
+    assert shares["devices and server"] == pytest.approx((40.0, 19.5))
     assert sum(left for _, left in shares.values()) == pytest.approx(110.0)
 
 

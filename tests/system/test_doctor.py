@@ -14,6 +14,7 @@ from rtden import model as sidecar
 from rtden.app import doctor
 from rtden.app.doctor import (
     Finding,
+    State,
     benchmark,
     examine,
     memory,
@@ -91,7 +92,7 @@ def test_json_holds_the_same(tmp_path: Path) -> None:
     [(["ok"], "ok"), (["ok", "warn", "ok"], "warn"), (["warn", "fail", "ok"], "fail")],
     ids=["good", "not quite", "bad"],
 )
-def test_the_worst_finding_is_the_reports_state(states: list[str], worst: str) -> None:
+def test_the_worst_finding_is_the_reports_state(states: list[State], worst: str) -> None:
     assert to_report([Finding("x", state, "y") for state in states])["state"] == worst
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     )
     try:
         printed_ms = float(
-            re.match(r"total latency (\d+) ms", wait_for_line(live, "total latency"))[1]
+            re.findall(r"^total latency (\d+) ms", wait_for_line(live, "total latency"))[0]
         )
         before, after = server.record("cable"), server.record("speaker")
         time.sleep(0.5)
@@ -359,7 +360,7 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
     """
     quiet: list[dict[str, object]] = []
     for _ in range(60):
-        status = json.loads(next_line(process, '"state"'))
+        status: dict[str, Any] = json.loads(next_line(process, '"state"'))
         if quiet and (status["dropouts"], status["disconnects"]) != (
             quiet[0]["dropouts"],
             quiet[0]["disconnects"],

@@ -70,7 +70,7 @@ def test_a_dry_run_prints_the_unit_and_the_commands_and_writes_nothing(tmp_path:
     options = words[len(this_program()) + 1 :]
     wanted = ["--preset", "auto", "--status-seconds", "600", "--realtime", *given]
     assert options == wanted
-    for words in (
+    for line in (
         "Restart=on-failure",
         "Type=notify",
         "WatchdogSec=30",
@@ -78,7 +78,7 @@ def test_a_dry_run_prints_the_unit_and_the_commands_and_writes_nothing(tmp_path:
         "enable rtden.service",
         "enable-linger",
     ):
-        assert words in said.stdout
+        assert line in said.stdout
     assert NAME not in verified(said.stdout, tmp_path)
     assert not (tmp_path / ".config").exists()
 

@@ -132,7 +132,8 @@ def level_db(samples: np.ndarray, tone_hz: float, rate_hz: int) -> float:
     piece = rate_hz // 20
     pieces = samples[: len(samples) // piece * piece].reshape(-1, piece)
     window = np.hanning(piece) * np.exp(-2j * np.pi * tone_hz * np.arange(piece) / rate_hz)
-    return 20 * np.log10(np.median(2 * np.abs(pieces @ window)) / np.hanning(piece).sum() + 1e-9)
+    level = np.median(2 * np.abs(pieces @ window)) / np.hanning(piece).sum()
+    return float(20 * np.log10(level + 1e-9))
 
 
 def test_other_programs_list_a_microphone_and_the_default_output_stays(server: PulseServer) -> None:

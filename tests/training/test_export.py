@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,7 +53,7 @@ def test_the_float_file_gives_what_the_network_gives(rng: np.random.Generator) -
 
 
 def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_sequence(
-    exported: tuple[Path, keras.Model, dict[str, object]], rng: np.random.Generator
+    exported: tuple[Path, keras.Model, dict[str, Any]], rng: np.random.Generator
 ) -> None:
     path, network, _ = exported
     sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
@@ -64,7 +65,7 @@ def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_se
 
 
 def test_the_int8_file_is_a_quarter_and_nearly_the_same(
-    exported: tuple[Path, keras.Model, dict[str, object]],
+    exported: tuple[Path, keras.Model, dict[str, Any]],
 ) -> None:
     path, _, parity = exported
     assert path.stat().st_size < 0.3 * path.with_suffix(".float.tflite").stat().st_size
@@ -78,7 +79,7 @@ def test_the_int8_file_is_a_quarter_and_nearly_the_same(
 
 
 def test_both_files_run_in_the_denoiser(
-    exported: tuple[Path, keras.Model, dict[str, object]], noise: np.ndarray
+    exported: tuple[Path, keras.Model, dict[str, Any]], noise: np.ndarray
 ) -> None:
     outputs = []
     for file in (exported[0], exported[0].with_suffix(".float.tflite")):
@@ -88,7 +89,7 @@ def test_both_files_run_in_the_denoiser(
 
 
 def test_no_transposed_convolution_and_nothing_in_float(
-    exported: tuple[Path, keras.Model, dict[str, object]],
+    exported: tuple[Path, keras.Model, dict[str, Any]],
 ) -> None:
     interpreter = tf.lite.Interpreter(str(exported[0]))
     assert {
@@ -100,7 +101,7 @@ def test_no_transposed_convolution_and_nothing_in_float(
 
 
 def test_the_weights_come_back_in_half_precision(
-    exported: tuple[Path, keras.Model, dict[str, object]],
+    exported: tuple[Path, keras.Model, dict[str, Any]],
 ) -> None:
     path, network, _ = exported
     loaded, spec = load_network(path)
@@ -110,7 +111,7 @@ def test_the_weights_come_back_in_half_precision(
 
 
 def test_weights_that_earlier_versions_numbered_are_read(
-    exported: tuple[Path, keras.Model, dict[str, object]], tmp_path: Path
+    exported: tuple[Path, keras.Model, dict[str, Any]], tmp_path: Path
 ) -> None:
     path, network, _ = exported
     for suffix in (".tflite", ".json"):
@@ -123,7 +124,7 @@ def test_weights_that_earlier_versions_numbered_are_read(
 
 
 def test_a_model_without_weights_is_named(
-    exported: tuple[Path, keras.Model, dict[str, object]], tmp_path: Path
+    exported: tuple[Path, keras.Model, dict[str, Any]], tmp_path: Path
 ) -> None:
     path = tmp_path / "bare.tflite"
     for suffix in (".tflite", ".json"):
@@ -134,7 +135,7 @@ def test_a_model_without_weights_is_named(
 
 def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
     features = rng.standard_normal((2, 128, 20, 1)).astype(np.float32)
-    batch = Batch(features, *[np.empty(0)] * 5)
+    batch = Batch(features, *[np.empty(0, np.float32)] * 5)
     windows = sequences_of([batch, batch], 16, 10)
     assert windows.shape == (10, 128, 16, 1)
     assert any(np.array_equal(windows[0], features[0, :, start : start + 16]) for start in range(5))

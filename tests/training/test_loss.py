@@ -164,7 +164,7 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
     given = target(SPEC, noisy, clean)
     plain = float(Loss(SPEC, iterations=0)(given, share))
     for name in ("distortion", "pesq", "stoi", "dnsmos"):
-        loss = Loss(SPEC, iterations=0, **{name: 0.1})
+        loss = Loss(SPEC, iterations=0, **{name: 0.1})  # type: ignore[arg-type]
         parts = loss.parts(invert(SPEC, noisy, share), clean, given["valid_bins"])
         assert set(parts) == {"spectral_distance", name}
         weighted = 0.1 * float(parts[name])
@@ -192,7 +192,8 @@ def test_mixtures_without_speech_have_no_score(rng: np.random.Generator) -> None
 def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
     """Noise above 4 kHz, a voice below: the share learns to open below and to close above."""
     seconds = np.arange(20 * SPEC.hop) / SPEC.rate_hz
-    clean = sum(np.sin(2 * np.pi * 200 * k * seconds) for k in range(1, 8)).astype(np.float32)[None]
+    harmonics = np.arange(1, 8)[:, None]
+    clean = np.sin(2 * np.pi * 200 * harmonics * seconds).sum(0, np.float32)[None]
     hiss = np.fft.rfft(rng.standard_normal(clean.shape[1]))
     hiss[np.fft.rfftfreq(clean.shape[1], 1 / SPEC.rate_hz) < 4000] = 0
     noisy = clean + np.fft.irfft(hiss, clean.shape[1]).astype(np.float32)[None]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from conftest import Folders
@@ -35,7 +37,7 @@ def drawn(mixer: Mixer) -> list[Mixture]:
 
 
 def is_clipped(mixture: Mixture) -> bool:
-    return np.sum(np.abs(mixture.noisy) == np.abs(mixture.noisy).max()) > 1
+    return bool(np.sum(np.abs(mixture.noisy) == np.abs(mixture.noisy).max()) > 1)
 
 
 def test_the_same_state_gives_the_same_mixture(mixer: Mixer) -> None:
@@ -60,7 +62,9 @@ def test_levels_and_ratios_meet_their_ranges(drawn: list[Mixture]) -> None:
 
 
 def test_some_are_clean_some_are_noise_some_are_silent_for_a_while(drawn: list[Mixture]) -> None:
-    share = lambda condition: np.mean([bool(condition(m)) for m in drawn])  # noqa: E731
+    def share(condition: Callable[[Mixture], np.bool_ | bool]) -> float:
+        return sum(bool(condition(mixture)) for mixture in drawn) / len(drawn)
+
     assert 0.02 < share(lambda m: np.array_equal(m.clean, m.noisy) and m.clean.any()) < 0.14
     assert 0.01 < share(lambda m: not m.clean.any() and m.noisy.any()) < 0.10
     assert 0.08 < share(lambda m: not m.noisy[:1000].any()) < 0.24

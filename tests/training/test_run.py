@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_one_may_go_on_from_ones_own_model(
     recipe = Recipe(
         steps=2, mixtures=2, validate_every=2, validation_batches=1, learning_rate=1e-12
     )
-    mine = {
+    mine: dict[str, Any] = {
         "speech": folders.speech,
         "noise": folders.noise,
         "work": tmp_path / "work",

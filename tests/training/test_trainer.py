@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from conftest import Folders
 from rtden.errors import TrainingError
 from rtden.model import ModelSpec
 from rtden.training import trainer as trainer_module
+from rtden.training.batches import Batch, draw_ahead
 from rtden.training.network import find_network
 from rtden.training.recipe import Corpus, Recipe
 from rtden.training.trainer import Progress, Trainer, load_best, train
@@ -48,7 +51,8 @@ def corpus(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Corpus
 def finished(
     corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, keras.Model, list[Progress]]:
-    work, seen = tmp_path_factory.mktemp("run"), []
+    work = tmp_path_factory.mktemp("run")
+    seen: list[Progress] = []
     return work, train(SPEC, corpus, RECIPE, work, report=seen.append), seen
 
 
@@ -134,9 +138,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = trainer_module.draw_ahead
+    real = draw_ahead
 
-    def spoiled(*args, **kwargs):
+    def spoiled(*args: Any, **kwargs: Any) -> Iterator[Batch]:
         for number, batch in enumerate(real(*args, **kwargs)):
             yield batch if number < 3 else dataclasses.replace(batch, noisy=batch.noisy * np.nan)
 

@@ -40,7 +40,7 @@ def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(
     network.reset()
     assert np.array_equal(network.infer(window), share)
     network.reset()
-    assert not np.array_equal(network.infer(window + 1.0), share)
+    assert not np.array_equal(network.infer(window + np.float32(1.0)), share)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)

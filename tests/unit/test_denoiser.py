@@ -7,6 +7,7 @@ import math
 import pickle
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from rtden.measure.cost import resident_mb
 from rtden.measure.metrics import si_sdr_db
 from rtden.model import find_model, load_spec
 
-UNITY = {"limit_db": 0.0}
+UNITY: dict[str, Any] = {"limit_db": 0.0}
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import tracemalloc
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ DEVICES = [
     ],
 )
 def test_a_device_is_found_by_default_number_or_part_of_its_name(
-    wanted: str, kind: str, index: int
+    wanted: str, kind: Literal["input", "output"], index: int
 ) -> None:
     assert find_device(wanted, kind, DEVICES).index == index
 

@@ -89,10 +89,10 @@ def test_a_mono_ring_goes_to_every_channel_and_a_stereo_ring_to_the_first_two() 
     played = read(smooth, 800, channels=2)
     np.testing.assert_array_equal(played[:, 0], played[:, 1])
     ring, smooth = reader(channels=4, ring_channels=2)
-    ring.write(np.tile(np.float32([0.25, -0.5]), (1000, 1)))
+    ring.write(np.tile(np.array([0.25, -0.5], np.float32), (1000, 1)))
     np.testing.assert_array_equal(
         read(smooth, 800, channels=4)[FADE:],
-        np.tile(np.float32([0.25, -0.5, 0, 0]), (800 - FADE, 1)),
+        np.tile(np.array([0.25, -0.5, 0, 0], np.float32), (800 - FADE, 1)),
     )
 
 
@@ -110,7 +110,7 @@ def test_the_least_that_was_left_is_remembered() -> None:
 @pytest.mark.parametrize("samples", [0, 3, 5000])
 def test_a_block_is_joined_to_the_sample_before_it(samples: int) -> None:
     block = np.ones((samples, 2), np.float32)
-    fade_in(block, np.float32([0.0, -1.0]), RATE_HZ)
+    fade_in(block, np.array([0.0, -1.0], np.float32), RATE_HZ)
     if samples:
         np.testing.assert_array_equal(block[0], [0.0, -1.0])
         assert np.abs(np.diff(block, axis=0)).max() < 2 * STEEPEST

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def names(folder: Path) -> list[str]:
 
 
 def rtden_under(
-    preparation: str, *arguments: str, **kwargs: object
+    preparation: str, *arguments: str, **kwargs: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line after a Python statement in the same process, such as a limit."""
     code = (

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_every_frame_comes_back_in_its_type_and_shape_and_the_stream_is_denoised
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_bytes_are_16_bit_samples_and_come_back_as_they_came(kind: type) -> None:
+def test_bytes_are_16_bit_samples_and_come_back_as_they_came(kind: Any) -> None:
     signal = (3000 * np.random.default_rng(0).standard_normal((1600, 2))).astype("<i2")
     by_array, by_bytes = FrameDenoiser(16000, 2), FrameDenoiser(16000, 2)
     for frame in frames_of(signal, 320):
@@ -156,7 +157,7 @@ def test_a_longer_latency_is_used_and_a_shorter_one_kept() -> None:
         (np.full(960, 9000.0, np.float32), r"full scale is \+-1"),
     ],
 )
-def test_a_frame_that_cannot_be_one_is_refused_in_a_sentence(frame: object, sentence: str) -> None:
+def test_a_frame_that_cannot_be_one_is_refused_in_a_sentence(frame: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         FrameDenoiser(16000, 2).process(frame)
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rtden.denoiser import algorithmic_latency, settings_for_latency
 from rtden.errors import InputError, SettingsError
 from rtden.model import load_spec, save_spec
 
-UNITY = {"limit_db": 0.0}
+UNITY: dict[str, Any] = {"limit_db": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,10 @@ def test_latency_is_proved_by_an_impulse(
     impulse[at] = 1.0
     waiting = list(np.zeros(denoiser.latency.samples, np.float32))
     least, played = len(waiting), []
-    for sample in impulse:
+    for sample in impulse[:, None]:
         least = min(least, len(waiting))
         played.append(waiting.pop(0))
-        waiting.extend(denoiser.feed(sample[None]))
+        waiting.extend(denoiser.feed(sample))
     assert least == 1  # never dry, and one sample less would have been too few
     assert int(np.argmax(np.abs(played))) == at + denoiser.latency.samples
     assert max(played) == pytest.approx(1.0, abs=1e-4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_so_it_does_with_a_shorter_overlap(
     check_exact(noise, n_fft, hop, overlap, new_frames=new_frames, iterations=iterations, frames=3)
 
 
-def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **parameters: int) -> None:
+def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **parameters: Any) -> None:
     spectra = spectra_of(noise, n_fft, hop, overlap)
     inverter = Inverter(n_fft=n_fft, hop=hop, overlap=overlap, **parameters)
     # The first frame ends with the first hop; what it completes ends `overlap` earlier.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_high_band_gains_are_the_gains_of_the_samples_returned(
 def test_high_band_gains_know_the_limit_and_the_strength(
     model: Path, overlap: int | None, noise: np.ndarray
 ) -> None:
-    def gains(**changes: float) -> np.ndarray:
+    def gains(**changes: Any) -> np.ndarray:
         denoiser = Denoiser(model, Settings(overlap_samples=overlap, **changes))
         denoiser.feed(noise)
         return denoiser.high_band_gains

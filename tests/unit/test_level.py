@@ -8,7 +8,7 @@ CHANNELS = ("relative_mel", "above_floor", "above_mean")
 SPEC = ModelSpec(name="level", channels=CHANNELS, mean_db=-30.0, frames_per_column=2)
 
 
-def speech_like_power(seconds=4.0):
+def speech_like_power(seconds: float = 4.0) -> np.ndarray:
     """Powers of frames with syllables and pauses, shape (frames, bins)."""
     rng = np.random.default_rng(0)
     frames = int(seconds * SPEC.rate_hz / SPEC.frame_hop)
@@ -18,19 +18,19 @@ def speech_like_power(seconds=4.0):
     return (100.0 * noise * course[:, None] * tilt).astype(np.float32)
 
 
-def features(frame_powers, spec=SPEC):
-    maker = MelFeatures(spec)
+def features(frame_powers: np.ndarray) -> np.ndarray:
+    maker = MelFeatures(SPEC)
     return np.stack([maker.push(frame_power).copy() for frame_power in frame_powers])
 
 
 @pytest.mark.parametrize("gain_db", [-40.0, -20.0, 20.0])
-def test_features_do_not_depend_on_the_level(gain_db):
+def test_features_do_not_depend_on_the_level(gain_db: float) -> None:
     powers = speech_like_power()
     gained = powers * np.float32(10.0 ** (gain_db / 10.0))
     np.testing.assert_allclose(features(gained), features(powers), atol=1e-4)
 
 
-def test_the_division_into_calls_changes_nothing():
+def test_the_division_into_calls_changes_nothing() -> None:
     maker = MelFeatures(SPEC)
     levels_db = maker.levels_db(speech_like_power())
     whole = maker.add(levels_db).copy()
@@ -39,7 +39,7 @@ def test_the_division_into_calls_changes_nothing():
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_silence_before_a_stream_changes_nothing():
+def test_silence_before_a_stream_changes_nothing() -> None:
     powers = speech_like_power()
     silence = np.zeros((40, powers.shape[1]), np.float32)
     found = features(np.concatenate([silence, powers]))
@@ -47,7 +47,7 @@ def test_silence_before_a_stream_changes_nothing():
     assert (found[:40, :, 1:] == 0.0).all()
 
 
-def test_a_sound_much_softer_than_the_one_before_is_raised_by_5_db_a_second():
+def test_a_sound_much_softer_than_the_one_before_is_raised_by_5_db_a_second() -> None:
     powers = speech_like_power()
     soft = powers * np.float32(1e-6)
     found = features(np.concatenate([powers, soft]))[..., 0].max(axis=1)

@@ -232,18 +232,19 @@ def test_samples_that_are_not_finite_or_absurd_are_silence() -> None:
     assert np.isfinite(rig.engine.status().noise_removed_db)
 
 
-def test_digital_silence_is_passed_on_without_work_and_the_delay_stays() -> None:
+def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
     rig.run(6.0)
     before, path = rig.delay_seconds(), rig.engine.worker.path
     rig.level = 0.0
     rig.run(7.0)
     assert path.idle
-    busy = path.denoisers[0].feed
-    path.denoisers[0].feed = lambda _: pytest.fail("silence was denoised")
-    rig.run(20.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(path.denoisers[0], "feed", lambda _: pytest.fail("silence was denoised"))
+        rig.run(20.0)
     assert rig.heard_rms() == 0.0
-    path.denoisers[0].feed = busy
     rig.level = 0.5
     rig.run(6.0)
     assert not path.idle
@@ -253,10 +254,17 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays() -> None
 
 
 @pytest.mark.parametrize("source_hz", [RATE_HZ, 48000, 16000])
-def test_the_worker_has_one_turn_a_step(source_hz: int) -> None:
-    rig, turns = Rig(source_hz=source_hz, sink_hz=48000), []
+def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(source_hz=source_hz, sink_hz=48000)
+    turns: list[float] = []
     work = rig.engine.worker.work
-    rig.engine.worker.work = lambda: bool(work() and (turns.append(rig.now) or True))
+
+    def noted() -> bool:
+        worked = work()
+        turns.extend([rig.now] * worked)
+        return worked
+
+    monkeypatch.setattr(rig.engine.worker, "work", noted)
     rig.run(10.0)
     assert len(turns) == pytest.approx(10.0 * RATE_HZ / 512, rel=0.02)
     assert max(np.diff(turns)) < 512 / RATE_HZ + 0.011  # no later than the block that completes it
@@ -271,7 +279,7 @@ def test_meters_say_what_was_played() -> None:
     assert status.input_db == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.1)
     assert status.input_peak_db == pytest.approx(20 * np.log10(0.5), abs=0.05)
     assert status.output_db == pytest.approx(status.input_db, abs=0.1)
-    assert (status.seconds, status.buffer_ms) == (pytest.approx(7.0), 15.0)
+    assert (status.seconds, status.buffer_ms) == pytest.approx((7.0, 15.0))
     assert 0.0 < status.load < 1e6
     assert rig.engine.status().input_db == -np.inf  # nothing since
 
@@ -299,14 +307,14 @@ def test_a_missing_recording_is_named() -> None:
         open_source("nonesuch.wav")
 
 
-def test_what_a_source_wrote_before_it_ended_is_processed() -> None:
+def test_what_a_source_wrote_before_it_ended_is_processed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last block arrives between the worker's look at the ring and its look at the source."""
     source, sink = (
         LastMoment("microphone", RATE_HZ, 220, time.perf_counter),
         SimulatedDevice("loudspeakers", RATE_HZ, 220, time.perf_counter),
     )
     engine = LiveEngine(source, sink, settings=UNITY)
-    engine._threads._drain = lambda: None
+    monkeypatch.setattr(engine._threads, "_drain", lambda: None)
     engine._threads._run()
     assert engine._threads.error is None
     assert engine.source.ring.fill_samples == 0
@@ -323,3 +331,7 @@ class LastMoment(SimulatedDevice):
         if not self.ring.written_samples:
             self.ring.write(np.full(3000, 0.1, np.float32))
         return True
+
+    @exhausted.setter
+    def exhausted(self, _: bool) -> None:
+        pytest.fail("only a source says that it has ended")

@@ -27,7 +27,8 @@ def voice(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
     """Noise that comes and goes, two channels."""
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     noise = np.random.default_rng(seed).standard_normal((len(t), 2))
-    return (0.1 * noise * np.sin(7.0 * t)[:, None] ** 2).astype(np.float32)
+    voice: np.ndarray = 0.1 * noise * np.sin(7.0 * t)[:, None] ** 2
+    return voice.astype(np.float32)
 
 
 def encode(out: Any, stream: Any, samples: np.ndarray, start: int = 0) -> None:

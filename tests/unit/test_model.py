@@ -4,6 +4,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import SMALL_MODELS
@@ -147,7 +148,7 @@ def test_constants_that_cannot_be_are_refused(
         {"strength": float("nan")},
     ],
 )
-def test_settings_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
+def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         Settings(**wrong)
 

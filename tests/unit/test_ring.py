@@ -19,7 +19,8 @@ def counting(start: int, samples: int) -> np.ndarray:
 def test_every_sample_is_read_once_in_order_or_counted_as_lost(
     moves: list[tuple[bool, int]],
 ) -> None:
-    ring, written, read = Ring(40), 0, []
+    ring, written = Ring(40), 0
+    read: list[float] = []
     for is_write, samples in moves:
         if is_write:
             ring.write(counting(written, samples))

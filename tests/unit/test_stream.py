@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -264,7 +266,7 @@ def test_strength_and_limit_are_those_of_all_channels() -> None:
     ],
 )
 def test_a_block_of_another_shape_type_or_scale_is_refused_in_a_sentence(
-    channels: int, block: object, sentence: str
+    channels: int, block: Any, sentence: str
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         StreamDenoiser(rate_hz=48000, channels=channels).feed(block)
@@ -272,10 +274,10 @@ def test_a_block_of_another_shape_type_or_scale_is_refused_in_a_sentence(
 
 def test_float64_is_taken_and_a_whole_rate_may_be_a_float() -> None:
     signal = tones(44100)
-    stream = StreamDenoiser(rate_hz=44100.0)
+    stream = StreamDenoiser(rate_hz=44100.0)  # type: ignore[arg-type]
     assert np.array_equal(run(stream, signal.astype(np.float64)), run(stream, signal))
     with pytest.raises(InputError, match="whole number"):
-        StreamDenoiser(rate_hz=44100.5)
+        StreamDenoiser(rate_hz=44100.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("absurd", [np.inf, 1e30, -5000.0, np.nan])

@@ -16,8 +16,9 @@ def fed(*parts: tuple[float, float]) -> InputWatch:
     watch, rng = InputWatch(), np.random.default_rng(0)
     for level_db, seconds in parts:
         for _ in range(round(seconds * 100)):
-            block = 10 ** (level_db / 20) * rng.standard_normal((RATE_HZ // 100, 2))
-            watch.feed(block.astype(np.float32), RATE_HZ, peak_of(block))
+            noise = 10 ** (level_db / 20) * rng.standard_normal((RATE_HZ // 100, 2))
+            block = noise.astype(np.float32)
+            watch.feed(block, RATE_HZ, peak_of(block))
     return watch
 
 
