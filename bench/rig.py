@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from rtden.errors import DeviceError
 from rtden.live.engine import LiveEngine
 from rtden.live.fade import SmoothReader
 from rtden.live.reconnect import CHECK_SECONDS
+from rtden.model import Model
 from rtden.ring import Ring
 from rtden.types import Array
 
@@ -94,7 +96,7 @@ class Rig:
         How much faster than the world's each device's clock runs.
     block_seconds : float
         Of either device.
-    settings, buffer_ms :
+    settings, buffer_ms, model :
         As for :class:`rtden.live.engine.LiveEngine`.
     """
 
@@ -108,6 +110,7 @@ class Rig:
         block_seconds: float = 0.01,
         settings: Settings | None = None,
         buffer_ms: float | None = None,
+        model: str | Path | Model | None = None,
     ) -> None:
         self.now = 0.0
         self.source = SimulatedDevice(
@@ -126,6 +129,7 @@ class Rig:
         self.engine = LiveEngine(
             self.source,
             self.sink,
+            model=model,
             settings=settings or Settings(limit_db=0.0),
             buffer_ms=buffer_ms,
             clock=lambda: self.now,

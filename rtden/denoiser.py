@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError
-from rtden.geometry import Latency, algorithmic_latency, settings_for_latency
+from rtden.geometry import Latency, algorithmic_latency, default_model, settings_for_latency
 from rtden.model import Model
 from rtden.path import SignalPath
 from rtden.resting import PENDING_STEPS
@@ -22,7 +22,7 @@ from rtden.samples import check_floating, finite
 from rtden.settings import Settings, check_limit_db, check_strength, gain_floor
 from rtden.types import Array
 
-__all__ = ["Denoiser", "Latency", "algorithmic_latency", "settings_for_latency"]
+__all__ = ["Denoiser", "Latency", "algorithmic_latency", "default_model", "settings_for_latency"]
 
 
 class Denoiser(SignalPath):

@@ -204,7 +204,7 @@ def _denoise_one(source: str, target: str, **options: Any) -> None:
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
         )
-    load_quietly(options["model"])
+    load_quietly(options["model"], for_files=True)
     with progress_bar() as bar:
         task = bar.add_task(Path(source).name, total=None)
         show = functools.partial(show_progress, bar, task)
@@ -219,7 +219,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
     from rtden.files.batch import denoise_files
 
     if not options["dry_run"]:
-        load_quietly(options["model"])
+        load_quietly(options["model"], for_files=True)
     counts = dict.fromkeys(("denoised", "copied", "skipped", "failed", "planned"), 0)
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")

@@ -76,7 +76,7 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def load_quietly(model: str | None) -> None:
+def load_quietly(model: str | None, *, for_files: bool = False) -> None:
     """Load a model and start the runtime, whose notice about itself would be in the way.
 
     Raises
@@ -84,11 +84,11 @@ def load_quietly(model: str | None) -> None:
     ModelError
         If the model cannot be used.
     """
-    from rtden.denoiser import Denoiser
+    from rtden.denoiser import Denoiser, default_model
     from rtden.quiet import quiet_stderr
 
     with quiet_stderr():
-        Denoiser(model)
+        Denoiser(default_model() if model is None and for_files else model)
 
 
 def progress_bar(*columns: Any) -> Any:

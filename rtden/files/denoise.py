@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from rtden.denoiser import default_model
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import (
@@ -113,6 +114,8 @@ def denoise_file(
     target : path, optional
         Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the
         source, and standard output ("-") for a pipe.
+    model : str or Path, optional
+        The default model for files if None (:func:`rtden.denoiser.default_model`).
     full_band : bool
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
@@ -155,9 +158,10 @@ def denoise_file(
         if target == "-":
             write_to = folder / f"standard output{'.raw' if raw else ''}"
         work = _Work(read_from, write_to, force, progress, raw, track, leave_at)
-        options: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
-        if streams is not None:
-            options = {"streams": streams}
+        options: dict[str, Any] = {"streams": streams}
+        if streams is None:
+            options = {"model": default_model() if model is None else model}
+            options |= {"settings": settings, "full_band": full_band}
         try:
             report = work.run(options, loudness)
         except AudioFileError as error:

@@ -62,7 +62,7 @@ def open_live(
         A device's number or part of its name, or the path of an audio file; None is the default
         device. The output "virtual-mic" makes a virtual microphone (Linux).
     model :
-        As for :class:`rtden.Denoiser`.
+        As for :class:`rtden.Denoiser`; if None, `latency_ms` chooses among the default models.
     settings : Settings, optional
         Without `overlap_samples` and at one hop per step, the algorithm delays the sound by 30 ms.
     latency_ms : float, optional
@@ -104,7 +104,7 @@ def open_live(
         if looped := feedback(source, sink):
             raise DeviceError(looped)
         if latency_ms is not None:
-            chosen, first_buffer_ms = plan.settings_for_total_latency(
+            model, chosen, first_buffer_ms = plan.settings_for_total_latency(
                 latency_ms, source, sink, model=model, settings=settings, buffer_ms=buffer_ms
             )
         engine = LiveEngine(

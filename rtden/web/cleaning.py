@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from rtden.denoiser import default_model
 from rtden.errors import RtdenError
 from rtden.files.denoise import BATCH_STEPS, denoise_file
 from rtden.stream import StreamDenoiser
@@ -70,7 +71,9 @@ class _Watched:
     """A stream that keeps what comes out of it and, of the first sound track, a preview."""
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
-        self._inner = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
+        self._inner = StreamDenoiser(
+            default_model(), rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS
+        )
         number = next(numbers)
         self._kept = soundfile.SoundFile(folder / KEPT(number), "w", rate_hz, channels, "PCM_24")
         path = folder / (PREVIEW if number == 0 else os.devnull)
