@@ -1,6 +1,6 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
-# make test          lint, and all tests (unit, training, system, second-runtime, integrations); installs what
-#                    they need
+# make test          lint, and all tests (unit, training, system, second-runtime, integrations), three jobs at a
+#                    time; installs what they need
 # make unit          the fast tests: no TensorFlow, no system packages
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/
@@ -13,39 +13,53 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
+SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium chromium-driver
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit training system second-runtime integrations docs dist pi-test bench bench-check clean
+.PHONY: demo test lint unit training system parallel real-time alone packages second-runtime integrations docs dist \
+	pi-test bench bench-check clean
 
 demo: $(VENV)/.run
 	@mkdir -p demo
 	$(BIN)/rtden live --in tests/data/noisy.flac --out demo/heard.wav --record demo --force
 	$(BIN)/rtden plot demo/noisy.wav demo/cleaned.wav demo/before-after.png --force
 
-test: lint unit training system second-runtime integrations docs
+# Tests that play sound mostly wait. The others run beside them, with a lower priority.
+test: packages $(VENV)/.dev
+	$(MAKE) --jobs=3 --output-sync=target PRIORITY="nice -n 10" \
+		real-time lint unit second-runtime integrations training parallel docs
+	$(MAKE) alone
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(PRIORITY) $(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(PYTEST) tests/unit $(PARALLEL)
+	$(PRIORITY) $(PYTEST) tests/unit $(PARALLEL)
 
 training: $(VENV)/.dev
-	$(PYTEST) tests/training $(PARALLEL)
+	$(PRIORITY) $(PYTEST) tests/training $(PARALLEL)
 
-# Tests that measure, or that play sound in real time, want the machine to themselves.
-system: $(VENV)/.dev
-	@.ci/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium chromium-driver
-	$(PYTEST) tests/system $(PARALLEL) -m "not real_time"
+system: parallel real-time alone
+
+parallel: packages $(VENV)/.dev
+	$(PRIORITY) $(PYTEST) tests/system $(PARALLEL) -m "not real_time and not alone"
+
+real-time: packages $(VENV)/.dev
 	$(PYTEST) tests/system -m real_time
+
+alone: packages $(VENV)/.dev
+	$(PYTEST) tests/system -m alone
+
+packages:
+	@.ci/system-packages $(SYSTEM_PACKAGES)
 
 # Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
 ifneq ($(OLD_PYTHON),)
 second-runtime: $(VENV)-tflite/.run
-	$(VENV)-tflite/bin/python -m pytest $(PARALLEL) tests/unit/test_autoencoder.py tests/unit/test_denoiser.py
+	$(PRIORITY) $(VENV)-tflite/bin/python -m pytest $(PARALLEL) tests/unit/test_autoencoder.py tests/unit/test_denoiser.py
 else ifneq ($(CI),)
 second-runtime:
 	@echo "tflite-runtime needs Python 3.10 or 3.11, and CI must test it: install one." >&2; exit 1
@@ -56,7 +70,7 @@ endif
 
 # In an environment of its own: Pipecat wants another protobuf than TensorFlow.
 integrations: $(VENV)-integrations/.run
-	$(VENV)-integrations/bin/python -m pytest $(PARALLEL) tests/integrations
+	$(PRIORITY) $(VENV)-integrations/bin/python -m pytest $(PARALLEL) tests/integrations
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

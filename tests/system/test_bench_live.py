@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from pulse import RATE_HZ
 
-pytestmark = pytest.mark.real_time
-
 SCRIPT = Path(bench.__file__)
 LINE = (
     "total latency 128 ms = input 20 + resampling 16 + full band 3.5"
@@ -120,6 +118,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.alone
 def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
     ended = run(
         "--clicks",

@@ -606,11 +606,11 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     assert parts[0] == pytest.approx(sum(parts[1:]), abs=3)
     assert parts[0] >= 46  # the denoiser's frame alone
     summary = next(line for line in lines if re.match(r"\d+\.\d s: pauses", line))
-    seconds, latency_ms, _ = re.search(
+    ((seconds, latency_ms, xruns),) = re.findall(
         r"^(\d+\.\d) s: .*total latency (\d+) ms, load .*, (\d+) xruns?$", summary
-    ).groups()  # type: ignore[union-attr]
+    )
     assert float(seconds) >= 1.9
-    assert float(latency_ms) == parts[0]
+    assert float(latency_ms) == parts[0] or int(xruns), "only a drop-out makes the delay longer"
     assert "cleaned sound: out.wav" in lines
     assert names(folder) == [
         "in.wav",
@@ -628,14 +628,12 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     )
 
 
-@pytest.mark.real_time
 def test_live_stops_after_the_given_duration(folder: Path) -> None:
     result = real("live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "1")
     assert result.returncode == 0, result.stderr
     assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
 
 
-@pytest.mark.real_time
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
     # A shell that starts things in the background makes them deaf to SIGINT: undo that.
     code = (

@@ -61,7 +61,7 @@ def test_timed_stages_change_no_sample() -> None:
     assert timed["network"].seconds > timed["mix"].seconds > 0.0  # type: ignore[attr-defined]
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_the_stages_make_up_the_step(result: BenchResult) -> None:
     assert list(result.stages) == STAGES
     for percentiles in (*result.stages.values(), result.step, result.idle):
@@ -71,7 +71,7 @@ def test_the_stages_make_up_the_step(result: BenchResult) -> None:
     assert result.idle.p50_ms < 0.5 * result.step.p50_ms
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_figures_are_of_what_was_asked_for(result: BenchResult) -> None:
     spec = load_spec(find_model("seed"))
     steps = math.ceil(5.0 * spec.rate_hz / spec.hop) - WARM_UP_STEPS
@@ -86,7 +86,6 @@ def test_figures_are_of_what_was_asked_for(result: BenchResult) -> None:
     assert figures["headroom"] == pytest.approx(1.0 / result.real_time_factor)
 
 
-@pytest.mark.real_time
 @pytest.mark.usefixtures("environment")
 def test_a_process_of_its_own_has_a_memory_of_its_own() -> None:
     ballast = np.ones(400 << 17)  # 400 MiB that belong to this process alone
@@ -112,7 +111,6 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.real_time
 def test_the_command_prints_every_figure_whole_and_as_json() -> None:
     result = bench("--hops-per-step", "2", "--hops-per-step", "8", "-m", "seed")
     assert result.returncode == 0, result.stderr
@@ -123,7 +121,6 @@ def test_the_command_prints_every_figure_whole_and_as_json() -> None:
     assert len(rows) == 2 * (len(STAGES) + 2)
 
 
-@pytest.mark.real_time
 def test_the_command_says_whether_streams_hold() -> None:
     result = bench("--streams", "2", "--jobs", "2", "-m", "rtden")
     assert result.returncode == 0, result.stderr

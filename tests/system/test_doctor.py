@@ -27,8 +27,6 @@ from rtden.app.doctor import (
 )
 from rtden.errors import DeviceError
 
-pytestmark = pytest.mark.real_time
-
 RTDEN = [sys.executable, "-m", "rtden"]
 NAMES = [
     "system",

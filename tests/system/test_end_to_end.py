@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,8 +19,6 @@ import soxr
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer
 from signals import aligned_si_sdr_db, delay_samples
-
-pytestmark = pytest.mark.real_time
 
 RTDEN = [sys.executable, "-m", "rtden"]
 
@@ -49,16 +46,6 @@ def _read(name: str) -> tuple[np.ndarray, int]:
     return samples, rate_hz
 
 
-def wait_for_line(process: subprocess.Popen[str], start: str) -> str:
-    lines = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith(start):
-            return line
-    raise AssertionError("".join(lines))
-
-
 def test_devices_are_listed_by_name(server: PulseServer) -> None:
     said = subprocess.run(
         [*RTDEN, "devices", "--all"], env=server.env, capture_output=True, text=True, check=True
@@ -68,42 +55,31 @@ def test_devices_are_listed_by_name(server: PulseServer) -> None:
     assert not said.stderr
 
 
+@pytest.mark.real_time
 def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
 ) -> None:
     clean, noisy, path = speech
-    live = subprocess.Popen(
-        [
-            *RTDEN,
-            "live",
-            "--in",
-            "cable.monitor",
-            "--out",
-            "speaker",
-            "--buffer-ms",
-            "40",
-            "--record",
-            str(tmp_path / "kept"),
-        ],
-        env=server.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        printed_ms = float(
-            re.findall(r"^total latency (\d+) ms", wait_for_line(live, "total latency"))[0]
+    for attempt in range(3):  # a busy machine, not rtden, may lose a block
+        process = live(
+            server,
+            *("--in", "cable.monitor", "--out", "speaker", "--buffer-ms", "40"),
+            *("--record", str(tmp_path / f"kept {attempt}")),
         )
-        before, after = server.record("cable"), server.record("speaker")
-        time.sleep(0.5)
-        assert server.play(path, "cable").wait(30) == 0
-        time.sleep(1.0)
-        heard_in, heard_out = before.stop(), after.stop()
-    finally:
-        live.send_signal(signal.SIGINT)
-        said, complained = live.communicate(timeout=20)
-    assert live.returncode == 0
-    assert "Traceback" not in complained
+        try:
+            printed_ms = float(next_line(process, "total latency").split()[2])
+            before, after = server.record("cable"), server.record("speaker")
+            time.sleep(0.5)
+            assert server.play(path, "cable").wait(30) == 0
+            time.sleep(1.0)
+            heard_in, heard_out = before.stop(), after.stop()
+        finally:
+            process.send_signal(signal.SIGINT)
+            said, complained = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "Traceback" not in complained
+        if " 0 xruns" in said:
+            break
 
     # Cleaner, by at least 3 dB. Piece by piece: to hold the delay, rtden may play a little faster
     # or slower.
@@ -134,7 +110,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     assert printed_ms - 50 < measured_ms < printed_ms + 30
 
     kept = {
-        name: soundfile.read(tmp_path / "kept" / f"{name}.wav", dtype="float32")[0]
+        name: soundfile.read(tmp_path / f"kept {attempt}" / f"{name}.wav", dtype="float32")[0]
         for name in ("noisy", "cleaned")
     }
     assert abs(len(kept["noisy"]) - len(kept["cleaned"])) < 0.3 * RATE_HZ
@@ -156,6 +132,7 @@ def mean_si_sdr_db(clean: np.ndarray, heard: np.ndarray, *, piece_seconds: float
     )
 
 
+@pytest.mark.real_time
 def test_both_ears_get_the_sound(
     server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path]
 ) -> None:
@@ -242,6 +219,7 @@ def tone_level(recording: np.ndarray) -> float:
     )
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("what", ["the sink", "the server"])
 def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
     tmp_path: Path, what: str
@@ -269,6 +247,8 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         "--buffer-ms",
         "40",
         "--json",
+        "--status-seconds",
+        "0.5",
     )
     try:
         before = settled(process)
@@ -306,6 +286,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
     assert "Traceback" not in complained
 
 
+@pytest.mark.alone
 def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind(
     server: PulseServer, tmp_path: Path
 ) -> None:
@@ -327,6 +308,8 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
         "--buffer-ms",
         "20",
         "--json",
+        "--status-seconds",
+        "0.5",
     )
     try:
         before = settled(process)
@@ -335,7 +318,7 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
             for _ in range(3 * (os.cpu_count() or 1))
         ]
         try:
-            time.sleep(8.0)
+            time.sleep(5.0)
         finally:  # or an interrupted test would leave a machine without a moment's rest
             for hog in hogs:
                 hog.kill()
@@ -355,11 +338,11 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
 
 
 def settled(process: subprocess.Popen[str]) -> dict[str, object]:
-    """Return the first status after ten seconds without a drop-out or a loss; a null sink that has
-    just been loaded takes some.
+    """Return the first status after seven seconds without a drop-out or a loss: rtden settles in
+    five. A null sink that has just been loaded takes some.
     """
     quiet: list[dict[str, object]] = []
-    for _ in range(60):
+    for _ in range(120):
         status: dict[str, Any] = json.loads(next_line(process, '"state"'))
         if quiet and (status["dropouts"], status["disconnects"]) != (
             quiet[0]["dropouts"],
@@ -368,11 +351,12 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
             quiet = []
         if status["state"] == "running" and status["output_db"] is not None:
             quiet.append(status)
-        if len(quiet) == 10:
+        if len(quiet) == 14:
             return status
     raise AssertionError("it did not settle within a minute")
 
 
+@pytest.mark.real_time
 def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(
     tmp_path: Path,
 ) -> None:
@@ -402,6 +386,7 @@ def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(
     assert "rtden" not in left
 
 
+@pytest.mark.real_time
 def test_stereo_keeps_two_channels(server: PulseServer, tmp_path: Path) -> None:
     seconds = np.arange(8 * RATE_HZ) / RATE_HZ
     both = np.stack(
@@ -426,8 +411,8 @@ def test_stereo_keeps_two_channels(server: PulseServer, tmp_path: Path) -> None:
     assert (process.returncode, complained) == (0, "")
     frames = samples[: len(samples) // 2 * 2].reshape(-1, 2)
     heard = frames[np.argmax(np.abs(frames).max(axis=1) > 0.1) + RATE_HZ :]
-    spectrum = np.abs(np.fft.rfft(heard[: 2 * RATE_HZ] * np.hanning(2 * RATE_HZ)[:, None], axis=0))
-    assert [int(np.argmax(spectrum[:, channel])) / 2 for channel in (0, 1)] == [300, 500]
+    spectrum = np.abs(np.fft.rfft(heard[:RATE_HZ] * np.hanning(RATE_HZ)[:, None], axis=0))
+    assert [int(np.argmax(spectrum[:, channel])) for channel in (0, 1)] == [300, 500]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -7,7 +7,7 @@ import pytest
 from rtden.measure.live_cost import measure_live
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_the_worker_wakes_once_a_step_and_silence_costs_little() -> None:
     sound, silence = (measure_live(seconds=6.0, silent=silent) for silent in (False, True))
     assert 30.0 < sound.wakes_per_second < 60.0  # 43 steps a second

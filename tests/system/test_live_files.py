@@ -71,7 +71,6 @@ def test_a_recording_runs_through_at_the_pace_of_the_clock(
     assert aligned_si_sdr_db(noisy, cleaned) > 30
 
 
-@pytest.mark.real_time
 @pytest.mark.parametrize(
     "options", [["--out", "out.wav"], ["--out", "out.wav", "--record", "kept"]]
 )
@@ -99,7 +98,6 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
         assert 0.2 * rate_hz < len(samples) <= 20000
 
 
-@pytest.mark.real_time
 def test_a_recording_that_is_damaged_midway_ends_live_with_a_sentence(tmp_path: Path) -> None:
     whole = (DATA / "noisy.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 6])

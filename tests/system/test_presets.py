@@ -13,8 +13,6 @@ from rtden.errors import ModelError, SettingsError
 from rtden.live import presets
 from rtden.live.presets import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
 
-pytestmark = pytest.mark.real_time
-
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_run(name: str) -> None:
@@ -39,6 +37,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
         find_preset("auto", "nonesuch")
 
 
+@pytest.mark.alone
 def test_the_self_test_takes_half_a_second_and_finds_what_this_machine_carries() -> None:
     find_preset("auto")  # loads the runtime
     began = time.perf_counter()
@@ -49,6 +48,7 @@ def test_the_self_test_takes_half_a_second_and_finds_what_this_machine_carries()
     assert found.hops_per_step in (1, 2, 4, 8)
 
 
+@pytest.mark.alone
 def test_the_load_is_that_of_the_steps_and_falls_with_the_advance() -> None:
     assert 0.0 < load(None, 8, seconds=0.2) < load(None, 1, seconds=0.2)
 

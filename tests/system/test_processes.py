@@ -7,11 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from rtden.files.processes import cores, in_processes
-
-pytestmark = pytest.mark.real_time
 
 
 def square(number: int) -> tuple[int, int]:

@@ -16,8 +16,6 @@ from usermanager import UserManager
 from rtden.app.main import app
 from rtden.app.service import NAME, this_program, unit_path, unit_text
 
-pytestmark = pytest.mark.real_time
-
 RTDEN = [sys.executable, "-m", "rtden"]
 
 

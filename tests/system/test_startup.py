@@ -18,8 +18,6 @@ import soundfile
 from conftest import DATA
 from pulse import PulseServer, Recording
 
-pytestmark = pytest.mark.real_time
-
 RTDEN = [sys.executable, "-m", "rtden"]
 FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120
@@ -106,6 +104,7 @@ def loud(recording: Recording) -> bool:
     return samples.size > 0 and float(np.abs(samples).max()) > 1e-3
 
 
+@pytest.mark.alone
 def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> None:
     """From a cold start to sound at the loudspeakers' device, with PortAudio and a sound server."""
     server = PulseServer(tmp_path, ("cable", "speaker"))

@@ -26,7 +26,7 @@ def made_up(streams: int, round_ms: float) -> StreamsResult:
     return StreamsResult("rtden", streams, 1, 1, 5.0, times, times, 20.0, load, 1.0)
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_streams_share_a_core_in_rounds() -> None:
     with Streams() as carried:
         one, five = (carried.run(streams, seconds=2.0) for streams in (1, 5))
@@ -39,7 +39,6 @@ def test_streams_share_a_core_in_rounds() -> None:
     assert json.loads(json.dumps(five.to_dict(), allow_nan=False))["holds"] == five.holds
 
 
-@pytest.mark.real_time
 def test_streams_are_spread_over_processes_and_threads() -> None:
     with Streams(jobs=2, threads=2) as carried:
         five = carried.run(5, seconds=1.0)

@@ -18,8 +18,6 @@ from pulse import RATE_HZ, PulseServer
 from rtden.errors import DeviceError, SettingsError
 from rtden.live.virtual_mic import SINK_NAME, SOURCE_NAME, VirtualMicrophone
 
-pytestmark = pytest.mark.real_time
-
 TONE_HZ, OTHER_HZ = 1000.0, 440.0
 HOLD = """
 import time
@@ -150,6 +148,7 @@ def test_other_programs_list_a_microphone_and_the_default_output_stays(server: P
     assert SOURCE_NAME not in described(server, "sources")
 
 
+@pytest.mark.real_time
 def test_what_rtden_plays_into_it_another_program_records(
     server: PulseServer, tmp_path: Path
 ) -> None:
