@@ -138,9 +138,10 @@ shared_band_spread = functools.lru_cache(maxsize=16)(BandSpread)
 
 def to_db(mel_power: Array, floor_db: float) -> Array:
     """Return power in dB, never below `floor_db`, so that digital silence has a finite value."""
-    level_db = 10.0 * np.log10(np.maximum(mel_power, np.float32(1e-20)))
-    floored: Array = np.maximum(level_db, np.float32(floor_db))
-    return floored
+    level_db: Array = np.maximum(mel_power, np.float32(1e-20))
+    np.log10(level_db, level_db)
+    np.multiply(level_db, np.float32(10.0), level_db)
+    return np.maximum(level_db, np.float32(floor_db), level_db)
 
 
 class MelFeatures:
@@ -161,45 +162,25 @@ class MelFeatures:
     """
 
     def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
-        self._floor_db = spec.floor_db
-        self._std_db = np.float32(spec.std_db)
+        self._floor_db, self._std_db = np.float32(spec.floor_db), np.float32(spec.std_db)
+        self._mean_db, self._channels = np.float32(spec.mean_db), spec.channels
         self._mel_bank = shared_mel_bank(
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
-        shape = (*streams, spec.n_mels)
+        shape, frames_per_second = (*streams, spec.n_mels), spec.rate_hz / spec.frame_hop
         self._trackers = BandTrackers(
-            shape, frames_per_second=spec.rate_hz / spec.frame_hop, floor_db=spec.floor_db
+            shape, frames_per_second=frames_per_second, floor_db=spec.floor_db
         )
-        self._channels, self._mean_db = spec.channels, np.float32(spec.mean_db)
         self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
         self._level: LevelFollower | None = None
         if "relative_mel" in spec.channels:
             centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
-            low, high = np.searchsorted(centres_hz, LEVEL_BAND_HZ)
-            self._level = LevelFollower(
-                streams,
-                bands=slice(int(low), max(int(high), int(low) + 1)),
-                frames_per_second=spec.rate_hz / spec.frame_hop,
-            )
+            low, high = map(int, np.searchsorted(centres_hz, LEVEL_BAND_HZ))
+            bands = slice(low, max(high, low + 1))
+            self._level = LevelFollower(streams, bands=bands, frames_per_second=frames_per_second)
         self._previous_db = np.empty(shape, np.float32)
-        self._hold(1)
+        self._scaled = np.empty((len(spec.channels), 0, *shape), np.float32)
         self.reset()
-
-    def _hold(self, frames: int) -> None:
-        """Make room for this number of frames at once."""
-        shape = (frames, *self._previous_db.shape)
-        self._floors, self._means, self._befores = np.empty((3, *shape), np.float32)
-        self._relative_means = np.empty((frames, *self._previous_db.shape[:-1], 1), np.float32)
-        held = {
-            "log_mel": self._mean_db,
-            "relative_mel": self._relative_means,
-            "above_floor": self._floors,
-            "above_mean": self._means,
-            "slope": self._befores,
-        }
-        self._subtrahends = [held[name] for name in self._channels]
-        self._scaled = np.empty((len(self._channels), *shape), np.float32)
-        self._columns = np.moveaxis(self._scaled, 0, -1)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -221,28 +202,40 @@ class MelFeatures:
         floor_db = self._floor_db if self._level is None else LOWEST_DB
         return to_db(self._mel_bank(frames_power), floor_db)
 
-    def add(self, frames_db: Array) -> Array:
+    def add(self, frames_db: Array, out: Array | None = None) -> Array:
         """Return the channels of any number of frames, from their log-mels, oldest first.
 
-        Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call.
+        Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call,
+        or written to `out`.
         """
-        if len(frames_db) != len(self._floors):
-            self._hold(len(frames_db))
-        lowest_db = None
+        if len(frames_db) != self._scaled.shape[1]:
+            self._scaled = np.empty((len(self._scaled), *frames_db.shape), np.float32)
+            self._columns = np.moveaxis(self._scaled, 0, -1)
+        level_db, lowest_db, heard = self._mean_db, self._floor_db, None
         if self._level is not None:
-            levels_db = self._level.follow(frames_db)
-            np.add(levels_db, self._mean_db, out=self._relative_means)
-            lowest_db = levels_db + np.float32(self._floor_db)
-            frames_db = np.maximum(frames_db, lowest_db)
+            level_db = self._level.follow(frames_db)
+            lowest_db, level_db = level_db + lowest_db, level_db + self._mean_db
+        cells = frames_db > lowest_db
+        if np.count_nonzero(cells) < cells.size:
+            heard, frames_db = cells, np.maximum(frames_db, lowest_db)
         if self._tracks:
-            self._trackers.follow(frames_db, self._floors, self._means, lowest_db)
-        if "slope" in self._channels:
-            self._befores[0], self._befores[1:] = self._previous_db, frames_db[:-1]
-            self._previous_db[...] = frames_db[-1]
-        for channel, subtrahend in enumerate(self._subtrahends):
-            np.subtract(frames_db, subtrahend, out=self._scaled[channel])
-        np.divide(self._scaled, self._std_db, out=self._scaled)
-        return self._columns
+            self._trackers.follow(frames_db, heard)
+        for channel, scaled in zip(self._channels, self._scaled, strict=True):
+            if channel == "slope":
+                np.subtract(frames_db[:1], self._previous_db, scaled[:1])
+                np.subtract(frames_db[1:], frames_db[:-1], scaled[1:])
+                self._previous_db[...] = frames_db[-1]
+            elif channel in _TRACKED:
+                np.subtract(frames_db, self._trackers.course[:, _TRACKED[channel]], scaled)
+            else:
+                np.subtract(frames_db, level_db, scaled)
+        columns = self._columns if out is None else out
+        np.divide(self._scaled, self._std_db, columns.transpose(-1, *range(columns.ndim - 1)))
+        return columns
+
+
+_TRACKED = {"above_floor": 0, "above_mean": 1}
+"""The row in the trackers' course that a channel is the distance from."""
 
 
 class Features:
@@ -265,9 +258,10 @@ class Features:
         self._features = MelFeatures(spec)
         shape = (spec.n_mels, columns or spec.frames, spec.input_channels)
         self.columns = np.empty(shape, np.float32)
-        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels))
+        # The same, frame by frame: (frames, n_mels, channels).
+        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels)).swapaxes(0, 1)
         # What digital silence gives, so that a stream begins like a microphone just opened.
-        self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))[0]
+        self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))
         self.reset()
 
     def reset(self) -> None:
@@ -278,7 +272,6 @@ class Features:
     def push(self, frames_power: Array) -> None:
         """Slide in the columns of new frames, shape (new, n_fft // 2 + 1), oldest first."""
         new, frames = len(frames_power), self._frames
-        if new < frames.shape[1]:
-            frames[:, :-new] = frames[:, new:]
-        columns = self._features.add(self._features.levels_db(frames_power))
-        frames[:, -new:] = columns.swapaxes(0, 1)
+        if new < len(frames):
+            frames[:-new] = frames[new:]
+        self._features.add(self._features.levels_db(frames_power), frames[-new:])

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rtden.types import Array
 
 FLOOR_BLOCK_SECONDS = 0.4
 """Half of the span over which the noise floor is a minimum; twice this time is its memory."""
-
 MEAN_SECONDS = 1.0
 """Time constant of the slow mean."""
-
 SMOOTHING_SECONDS = 0.04546
 """Time constant of the level whose minimum is the floor."""
 
 LEVEL_BAND_HZ = (150.0, 4000.0)
 """Range of the mel bands whose mean power is the level: most of speech, little rumble."""
-LEVEL_REFERENCE_DB = -7.0
+LEVEL_REFERENCE_DB = np.float32(-7.0)
 """Level at which the network's input is as it comes: that of noisy speech at -27 dBFS."""
 LEVEL_RISE_SECONDS, LEVEL_FALL_SECONDS = 0.15, 4.0
 """Time constants of the level."""
-LEVEL_FALL_DB = 20.0
+LEVEL_FALL_DB = np.float32(20.0)
 """A frame counts as at most this much softer than the level, which so falls by 5 dB/s at most."""
-LEVEL_RANGE_DB = (-65.0, 30.0)
+LEVEL_LOWEST_DB, LEVEL_HIGHEST_DB = np.float32(-65.0), np.float32(30.0)
 """Limits of the level, relative to the reference. Sound below the lower one is not raised more."""
-LEVEL_SILENCE_DB = -120.0
+LEVEL_SILENCE_DB = np.float32(-120.0)
 """A frame below this level is digital silence and leaves the level as it is."""
+
+
+def _weight(seconds: float, frames_per_second: float) -> np.float32:
+    """Return the weight of a new value in a running mean with this time constant."""
+    return np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
 
 
 class BandTrackers:
     """A noise floor and a slow mean of the log-mels of each band, longer than the network's window.
 
     The floor is the minimum of the smoothed level over the last one to two blocks of 0.4 s (minimum
-    statistics: Martin, 2001), so a sudden rise of the noise is learned within a second. Cells at
-    `floor_db` (digital silence) leave both as they are; the first cell with sound starts them.
+    statistics: Martin, 2001), so a sudden rise of the noise is learned within a second. Cells
+    without sound leave both as they are; the first cell with sound starts them.
 
     Parameters
     ----------
@@ -43,114 +48,89 @@ class BandTrackers:
     frames_per_second : float
         Columns per second.
     floor_db : float
-        What :func:`to_db` gives for digital silence.
+        Level of digital silence.
+
+    Attributes
+    ----------
+    course : array, shape (columns, 3, ...)
+        Floor, mean and smoothed level at each column of the last call.
     """
 
     def __init__(
         self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float
     ) -> None:
-        self.floor_db = floor_db
+        self._floor_db = floor_db
         self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        weights = [
-            1.0 - np.exp(-1.0 / (seconds * frames_per_second))
-            for seconds in (SMOOTHING_SECONDS, MEAN_SECONDS)
-        ]
+        weights = [_weight(seconds, frames_per_second) for seconds in (MEAN_SECONDS, SMOOTHING_SECONDS)]
         self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
-        self.floor = np.empty(shape, np.float32)
-        self._smoothed, self.mean = self._levels = np.empty((2, *shape), np.float32)
-        self._block_minimum = np.empty(shape, np.float32)
-        self._previous_minimum = np.empty(shape, np.float32)
+        self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
         self._started = np.empty(shape, bool)
-        self._age_frames = np.empty(shape, np.int32)
+        self._ages = np.empty(shape, np.int32)
         self._change = np.empty((2, *shape), np.float32)
-        # Age of all bands, while it is the same one and all have started:
-        self._even_age_frames: int | None
+        self._hold(np.empty((3, *shape), np.float32), 1)
         self.reset()
+
+    def _hold(self, newest: Array, columns: int) -> None:
+        """Make room for this number of columns at once."""
+        self.course = np.empty((columns, *newest.shape), np.float32)
+        self.course[-1] = newest
+        self._rows = [(row[0], row[1:], row[2]) for row in self.course]
 
     def reset(self) -> None:
         """Forget everything."""
         self._started[...] = False
-        self._age_frames[...] = 0
-        self._even_age_frames = None
-        self.floor[...] = self._levels[...] = self.floor_db
-        self._block_minimum[...] = np.inf
-        self._previous_minimum[...] = np.inf
+        self._age: int | None = None  # of all bands, while they have started and it is the same
+        self._ages[...] = 0
+        self.course[...] = self._floor_db
+        self._minimum[...] = self._previous[...] = np.inf
 
-    def follow(
-        self, columns_db: Array, floors: Array, means: Array, lowest_db: Array | None = None
-    ) -> None:
-        """Take in columns, oldest first, and write the floor and the mean at each.
+    def follow(self, columns_db: Array, heard: Any = None) -> None:
+        """Take in columns, oldest first, shape (columns, ...), and write their course.
 
-        Parameters
-        ----------
-        columns_db, floors, means : array, shape (columns, ...)
-        lowest_db : array, shape (columns, ..., 1), optional
-            Value of cells without sound, where it changes from column to column.
+        `heard` has the same shape: which cells have sound; None if all of them have.
         """
-        ones = (1,) * self.floor.ndim
-        if lowest_db is None:
-            lowest_db = np.full((len(columns_db), *ones), self.floor_db, np.float32)
-        sound = bool((columns_db > lowest_db).all())
-        for column_db, floor, mean, lowest in zip(
-            columns_db, floors, means, lowest_db, strict=True
-        ):
-            if sound and self._even_age_frames is not None:
-                self._update_all(column_db, self._even_age_frames)
+        if len(columns_db) != len(self.course):
+            self._hold(self.course[-1], len(columns_db))
+        before = len(columns_db) - 1  # the last column of the last call
+        for now, column_db in enumerate(columns_db):
+            if heard is None and self._age is not None:
+                self._update_all(column_db, before, now, self._age + 1)
             else:
-                self.update(column_db, lowest)
-            floor[...] = self.floor
-            mean[...] = self.mean
+                self._update_some(column_db, before, now, True if heard is None else heard[now])
+            before = now
 
-    def update(self, column_db: Array, lowest_db: Array | None = None) -> None:
-        """Take in one column, shape as given to the constructor.
+    def _update_all(self, column_db: Array, before: int, now: int, age: int) -> None:
+        """Do what :meth:`_update_some` does, to the bit, where all bands have sound and one age."""
+        (_, old_levels, _), (floor, levels, smoothed) = self._rows[before], self._rows[now]
+        change = np.subtract(column_db, old_levels, self._change)
+        np.multiply(change, self._weights, change)
+        np.add(old_levels, change, levels)
+        np.minimum(self._minimum, smoothed, self._minimum)
+        np.minimum(self._minimum, self._previous, floor)
+        self._age = age
+        if age >= self._block_frames:
+            self._previous[...] = self._minimum
+            self._minimum[...] = np.inf
+            self._age = 0
 
-        `floor` and `mean` then describe it.
-        """
-        heard = column_db > (self.floor_db if lowest_db is None else lowest_db)
-        if self._even_age_frames is not None:
-            if heard.all():
-                self._update_all(column_db, self._even_age_frames)
-                return
-            self._age_frames[...] = self._even_age_frames
-            self._even_age_frames = None
-        new = ~self._started
-        self._started |= heard
+    def _update_some(self, column_db: Array, before: int, now: int, heard: Any) -> None:
+        if self._age is not None:
+            self._ages[...] = self._age
+        self.course[now] = self.course[before]
+        floor, levels, smoothed = self._rows[now]
         # A band without any sound before this column begins with the column's own level.
-        np.copyto(self._levels, column_db, where=new)
-        np.copyto(self.floor, column_db, where=new)
-        np.copyto(
-            self._levels, self._levels + self._weights * (column_db - self._levels), where=heard
-        )
-
-        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum, where=heard)
-        self._age_frames += heard
-        full = self._age_frames >= self._block_frames
-        np.copyto(
-            self.floor, np.minimum(self._block_minimum, self._previous_minimum), where=self._started
-        )
-        np.copyto(self._previous_minimum, self._block_minimum, where=full)
-        np.copyto(self._block_minimum, np.inf, where=full)
-        self._age_frames[full] = 0
-        age = int(self._age_frames.flat[0])
-        if self._started.all() and (self._age_frames == age).all():
-            self._even_age_frames = age
-
-    def _update_all(self, column_db: Array, age_frames: int) -> None:
-        """Do what :meth:`update` does, to the bit, where every band has sound.
-
-        All blocks must end together, as they nearly always do.
-        """
-        change, levels = self._change, self._levels
-        np.subtract(column_db, levels, out=change)
-        np.multiply(change, self._weights, out=change)
-        np.add(levels, change, out=levels)
-        np.minimum(self._block_minimum, self._smoothed, out=self._block_minimum)
-        np.minimum(self._block_minimum, self._previous_minimum, out=self.floor)
-        self._even_age_frames = age_frames + 1
-        if self._even_age_frames >= self._block_frames:
-            self._previous_minimum[...] = self._block_minimum
-            self._block_minimum[...] = np.inf
-            self._even_age_frames = 0
+        np.copyto(self.course[now], column_db, where=~self._started)
+        self._started |= heard
+        np.copyto(levels, levels + self._weights * (column_db - levels), where=heard)
+        np.minimum(self._minimum, smoothed, out=self._minimum, where=heard)
+        np.minimum(self._minimum, self._previous, out=floor, where=self._started)
+        self._ages += heard
+        full = self._ages >= self._block_frames
+        np.copyto(self._previous, self._minimum, where=full)
+        self._minimum[full], self._ages[full] = np.inf, 0
+        age = int(self._ages.flat[0])
+        even = self._started.all() and (self._ages == age).all()
+        self._age = age if even else None
 
 
 class LevelFollower:
@@ -170,41 +150,46 @@ class LevelFollower:
     """
 
     def __init__(self, streams: tuple[int, ...], *, bands: slice, frames_per_second: float) -> None:
-        self._bands = bands
-        self._rise, self._fall = (
-            np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
-            for seconds in (LEVEL_RISE_SECONDS, LEVEL_FALL_SECONDS)
-        )
-        self._lowest, self._highest = (np.float32(limit) for limit in LEVEL_RANGE_DB)
-        self._level_db = np.empty((*streams, 1), np.float32)
-        self._started = np.empty((*streams, 1), bool)
+        self._streams, self._bands = int(np.prod(streams)), bands
+        self._count = np.float32(bands.stop - bands.start)
+        self._rise = _weight(LEVEL_RISE_SECONDS, frames_per_second)
+        self._fall = _weight(LEVEL_FALL_SECONDS, frames_per_second)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._level_db[...] = 0.0
-        self._started[...] = False
+        self._levels_db = [np.float32(0.0)] * self._streams
+        self._started = [False] * self._streams
 
     def follow(self, frames_db: Array) -> Array:
         """Return the level at each frame in dB relative to the reference.
 
         Shapes (frames, ..., n_mels) to (frames, ..., 1).
         """
-        powers = np.exp(frames_db[..., self._bands] * np.float32(np.log(10.0) / 10.0))
-        mean = np.maximum(powers.mean(axis=-1, keepdims=True), np.float32(1e-20))
-        frame_levels_db = np.float32(10.0) * np.log10(mean)
-        levels_db = np.empty(frame_levels_db.shape, np.float32)
-        for now_db, level_db in zip(frame_levels_db, levels_db, strict=True):
-            self._update(now_db)
-            level_db[...] = self._level_db
+        powers = np.multiply(frames_db[..., self._bands], _BEL)
+        np.exp(powers, powers)
+        levels_db: Array = np.add.reduce(powers, axis=-1, keepdims=True)
+        np.divide(levels_db, self._count, levels_db)
+        np.maximum(levels_db, np.float32(1e-20), levels_db)
+        np.log10(levels_db, levels_db)
+        np.multiply(levels_db, np.float32(10.0), levels_db)
+        # A few numbers: arithmetic of scalars costs less than calls on arrays, and has the same bits.
+        for frame in levels_db.reshape(-1, self._streams):
+            for stream, now_db in enumerate(frame):
+                frame[stream] = self._update(stream, now_db)
         return levels_db
 
-    def _update(self, now_db: Array) -> None:
-        sound = now_db > LEVEL_SILENCE_DB
-        relative_db = now_db - np.float32(LEVEL_REFERENCE_DB)
-        relative_db = np.minimum(np.maximum(relative_db, self._lowest), self._highest)
-        np.copyto(self._level_db, relative_db, where=sound & ~self._started)
-        self._started |= sound
-        change = np.maximum(relative_db - self._level_db, np.float32(-LEVEL_FALL_DB))
-        change *= np.where(change > 0, self._rise, self._fall)
-        np.add(self._level_db, change, out=self._level_db, where=sound)
+    def _update(self, stream: int, now_db: np.float32) -> np.float32:
+        level_db = self._levels_db[stream]
+        if now_db > LEVEL_SILENCE_DB:
+            relative_db = now_db - LEVEL_REFERENCE_DB
+            relative_db = min(max(relative_db, LEVEL_LOWEST_DB), LEVEL_HIGHEST_DB)
+            if not self._started[stream]:
+                self._started[stream], level_db = True, relative_db
+            change = max(relative_db - level_db, -LEVEL_FALL_DB)
+            level_db += change * (self._rise if change > 0 else self._fall)
+            self._levels_db[stream] = level_db
+        return level_db
+
+
+_BEL = np.float32(np.log(10.0) / 10.0)
