@@ -9,6 +9,7 @@ streams at once, so that a network is trained on the features that it meets in u
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,9 @@ def to_db(mel_power: Array, floor_db: float) -> Array:
     level_db: Array = np.maximum(mel_power, np.float32(1e-20))
     np.log10(level_db, level_db)
     np.multiply(level_db, np.float32(10.0), level_db)
-    return np.maximum(level_db, np.float32(floor_db), level_db)
+    if floor_db > LOWEST_DB:
+        np.maximum(level_db, np.float32(floor_db), level_db)
+    return level_db
 
 
 class MelFeatures:
@@ -168,19 +171,32 @@ class MelFeatures:
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
         shape, frames_per_second = (*streams, spec.n_mels), spec.rate_hz / spec.frame_hop
+        kinds = [_KINDS[channel] for channel in spec.channels]
+        self._tracks = bool({"floor", "mean"} & set(kinds))
+        rows = (*kinds, *(kind for kind in ("floor", "mean") if kind not in kinds))
         self._trackers = BandTrackers(
-            shape, frames_per_second=frames_per_second, floor_db=spec.floor_db
+            shape, frames_per_second=frames_per_second, floor_db=spec.floor_db, rows=rows
         )
-        self._tracks = bool({"above_floor", "above_mean"} & set(spec.channels))
+        self._trackers.course[...] = self._mean_db
         self._level: LevelFollower | None = None
-        if "relative_mel" in spec.channels:
+        if "level" in kinds:
             centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
             low, high = map(int, np.searchsorted(centres_hz, LEVEL_BAND_HZ))
             bands = slice(low, max(high, low + 1))
             self._level = LevelFollower(streams, bands=bands, frames_per_second=frames_per_second)
+        self._level_row, self._before_row = (
+            kinds.index(kind) if kind in kinds else None for kind in ("level", "before")
+        )
         self._previous_db = np.empty(shape, np.float32)
-        self._scaled = np.empty((len(spec.channels), 0, *shape), np.float32)
+        self._hold(1)
         self.reset()
+
+    def _hold(self, frames: int) -> None:
+        """Make room for this number of frames at once."""
+        self._trackers.hold(frames)
+        self._course = self._trackers.course[:, : len(self._channels)]
+        self._scaled = np.empty(self._course.shape, np.float32)
+        self._columns = np.moveaxis(self._scaled, 1, -1)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -205,37 +221,40 @@ class MelFeatures:
     def add(self, frames_db: Array, out: Array | None = None) -> Array:
         """Return the channels of any number of frames, from their log-mels, oldest first.
 
-        Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call,
-        or written to `out`.
+        Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call.
+        With `out`, shape (frames, channels, ..., n_mels), they are written there instead.
         """
-        if len(frames_db) != self._scaled.shape[1]:
-            self._scaled = np.empty((len(self._scaled), *frames_db.shape), np.float32)
-            self._columns = np.moveaxis(self._scaled, 0, -1)
-        level_db, lowest_db, heard = self._mean_db, self._floor_db, None
+        if len(frames_db) != len(self._course):
+            self._hold(len(frames_db))
+        lowest_db: Any = self._floor_db
         if self._level is not None:
-            level_db = self._level.follow(frames_db)
-            lowest_db, level_db = level_db + lowest_db, level_db + self._mean_db
-        cells = frames_db > lowest_db
-        if np.count_nonzero(cells) < cells.size:
-            heard, frames_db = cells, np.maximum(frames_db, lowest_db)
+            levels_db = self._level.follow(frames_db)
+            lowest_db = levels_db + lowest_db
+            np.add(levels_db, self._mean_db, self._course[:, self._level_row])
+        heard: Any = frames_db > lowest_db
+        if np.count_nonzero(heard) == heard.size:
+            heard = None
+        else:
+            frames_db = np.maximum(frames_db, lowest_db)
         if self._tracks:
             self._trackers.follow(frames_db, heard)
-        for channel, scaled in zip(self._channels, self._scaled, strict=True):
-            if channel == "slope":
-                np.subtract(frames_db[:1], self._previous_db, scaled[:1])
-                np.subtract(frames_db[1:], frames_db[:-1], scaled[1:])
-                self._previous_db[...] = frames_db[-1]
-            elif channel in _TRACKED:
-                np.subtract(frames_db, self._trackers.course[:, _TRACKED[channel]], scaled)
-            else:
-                np.subtract(frames_db, level_db, scaled)
-        columns = self._columns if out is None else out
-        np.divide(self._scaled, self._std_db, columns.transpose(-1, *range(columns.ndim - 1)))
-        return columns
+        if self._before_row is not None:
+            before = self._course[:, self._before_row]
+            before[0], before[1:] = self._previous_db, frames_db[:-1]
+            self._previous_db[...] = frames_db[-1]
+        np.subtract(frames_db[:, None], self._course, self._scaled)
+        np.divide(self._scaled, self._std_db, self._scaled if out is None else out)
+        return self._columns
 
 
-_TRACKED = {"above_floor": 0, "above_mean": 1}
-"""The row in the trackers' course that a channel is the distance from."""
+_KINDS = {
+    "log_mel": "constant",
+    "relative_mel": "level",
+    "above_floor": "floor",
+    "above_mean": "mean",
+    "slope": "before",
+}
+"""What each channel is the distance from: the row in the trackers' course."""
 
 
 class Features:
@@ -258,10 +277,10 @@ class Features:
         self._features = MelFeatures(spec)
         shape = (spec.n_mels, columns or spec.frames, spec.input_channels)
         self.columns = np.empty(shape, np.float32)
-        # The same, frame by frame: (frames, n_mels, channels).
-        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels)).swapaxes(0, 1)
+        # The same, frame by frame: (frames, channels, n_mels).
+        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels)).transpose(1, 2, 0)
         # What digital silence gives, so that a stream begins like a microphone just opened.
-        self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32))
+        self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32)).T
         self.reset()
 
     def reset(self) -> None:

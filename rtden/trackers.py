@@ -21,12 +21,15 @@ LEVEL_REFERENCE_DB = np.float32(-7.0)
 """Level at which the network's input is as it comes: that of noisy speech at -27 dBFS."""
 LEVEL_RISE_SECONDS, LEVEL_FALL_SECONDS = 0.15, 4.0
 """Time constants of the level."""
-LEVEL_FALL_DB = np.float32(20.0)
+LEVEL_FALL_DB = np.float32(-20.0)
 """A frame counts as at most this much softer than the level, which so falls by 5 dB/s at most."""
 LEVEL_LOWEST_DB, LEVEL_HIGHEST_DB = np.float32(-65.0), np.float32(30.0)
 """Limits of the level, relative to the reference. Sound below the lower one is not raised more."""
 LEVEL_SILENCE_DB = np.float32(-120.0)
 """A frame below this level is digital silence and leaves the level as it is."""
+
+
+_TEN, _DECIBEL = np.float32(10.0), np.float32(np.log(10.0) / 10.0)
 
 
 def _weight(seconds: float, frames_per_second: float) -> np.float32:
@@ -49,39 +52,52 @@ class BandTrackers:
         Columns per second.
     floor_db : float
         Level of digital silence.
+    rows : tuple of str
+        Names of the rows of `course`, "floor" and "mean" among them; others are the caller's.
 
     Attributes
     ----------
-    course : array, shape (columns, 3, ...)
-        Floor, mean and smoothed level at each column of the last call.
+    course : array, shape (columns, rows + 1, ...)
+        Of each column of the last call: the rows, and the smoothed level.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], *, frames_per_second: float, floor_db: float
+        self,
+        shape: tuple[int, ...],
+        *,
+        frames_per_second: float,
+        floor_db: float,
+        rows: tuple[str, ...] = ("floor", "mean"),
     ) -> None:
         self._floor_db = floor_db
         self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        weights = [_weight(seconds, frames_per_second) for seconds in (MEAN_SECONDS, SMOOTHING_SECONDS)]
+        weights = [_weight(each, frames_per_second) for each in (MEAN_SECONDS, SMOOTHING_SECONDS)]
         self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
+        self._floor, mean, smoothed = rows.index("floor"), rows.index("mean"), len(rows)
+        self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
         self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
         self._started = np.empty(shape, bool)
         self._ages = np.empty(shape, np.int32)
         self._change = np.empty((2, *shape), np.float32)
-        self._hold(np.empty((3, *shape), np.float32), 1)
+        self.course = np.empty((1, len(rows) + 1, *shape), np.float32)
+        self.hold(1)
         self.reset()
 
-    def _hold(self, newest: Array, columns: int) -> None:
+    def hold(self, columns: int) -> None:
         """Make room for this number of columns at once."""
+        newest = self.course[-1]
         self.course = np.empty((columns, *newest.shape), np.float32)
-        self.course[-1] = newest
-        self._rows = [(row[0], row[1:], row[2]) for row in self.course]
+        self.course[...] = newest
+        self._views = [
+            (row[self._floor], row[self._levels], row[len(row) - 1]) for row in self.course
+        ]
 
     def reset(self) -> None:
         """Forget everything."""
         self._started[...] = False
         self._age: int | None = None  # of all bands, while they have started and it is the same
         self._ages[...] = 0
-        self.course[...] = self._floor_db
+        self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
         self._minimum[...] = self._previous[...] = np.inf
 
     def follow(self, columns_db: Array, heard: Any = None) -> None:
@@ -90,36 +106,43 @@ class BandTrackers:
         `heard` has the same shape: which cells have sound; None if all of them have.
         """
         if len(columns_db) != len(self.course):
-            self._hold(self.course[-1], len(columns_db))
-        before = len(columns_db) - 1  # the last column of the last call
-        for now, column_db in enumerate(columns_db):
+            self.hold(len(columns_db))
+        _, before, _ = self._views[-1]  # the levels at the last column of the last call
+        for at, (floor, levels, smoothed) in enumerate(self._views):
             if heard is None and self._age is not None:
-                self._update_all(column_db, before, now, self._age + 1)
+                self._update_all(columns_db[at], before, floor, levels, smoothed)
             else:
-                self._update_some(column_db, before, now, True if heard is None else heard[now])
-            before = now
+                floor[...] = self._views[at - 1][0]
+                levels[...] = before
+                cells = True if heard is None else heard[at]
+                self._update_some(columns_db[at], cells, floor, levels, smoothed)
+            before = levels
 
-    def _update_all(self, column_db: Array, before: int, now: int, age: int) -> None:
+    def _update_all(
+        self, column_db: Array, before: Array, floor: Array, levels: Array, smoothed: Array
+    ) -> None:
         """Do what :meth:`_update_some` does, to the bit, where all bands have sound and one age."""
-        (_, old_levels, _), (floor, levels, smoothed) = self._rows[before], self._rows[now]
-        change = np.subtract(column_db, old_levels, self._change)
+        change = self._change
+        np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
-        np.add(old_levels, change, levels)
+        np.add(before, change, levels)
         np.minimum(self._minimum, smoothed, self._minimum)
         np.minimum(self._minimum, self._previous, floor)
-        self._age = age
-        if age >= self._block_frames:
+        self._age += 1  # type: ignore[operator]
+        if self._age >= self._block_frames:
             self._previous[...] = self._minimum
             self._minimum[...] = np.inf
             self._age = 0
 
-    def _update_some(self, column_db: Array, before: int, now: int, heard: Any) -> None:
+    def _update_some(
+        self, column_db: Array, heard: Any, floor: Array, levels: Array, smoothed: Array
+    ) -> None:
         if self._age is not None:
             self._ages[...] = self._age
-        self.course[now] = self.course[before]
-        floor, levels, smoothed = self._rows[now]
         # A band without any sound before this column begins with the column's own level.
-        np.copyto(self.course[now], column_db, where=~self._started)
+        new = ~self._started
+        np.copyto(levels, column_db, where=new)
+        np.copyto(floor, column_db, where=new)
         self._started |= heard
         np.copyto(levels, levels + self._weights * (column_db - levels), where=heard)
         np.minimum(self._minimum, smoothed, out=self._minimum, where=heard)
@@ -166,30 +189,26 @@ class LevelFollower:
 
         Shapes (frames, ..., n_mels) to (frames, ..., 1).
         """
-        powers = np.multiply(frames_db[..., self._bands], _BEL)
+        powers = np.multiply(frames_db[..., self._bands], _DECIBEL)
         np.exp(powers, powers)
         levels_db: Array = np.add.reduce(powers, axis=-1, keepdims=True)
         np.divide(levels_db, self._count, levels_db)
-        np.maximum(levels_db, np.float32(1e-20), levels_db)
         np.log10(levels_db, levels_db)
-        np.multiply(levels_db, np.float32(10.0), levels_db)
-        # A few numbers: arithmetic of scalars costs less than calls on arrays, and has the same bits.
+        # A few numbers: arithmetic of scalars costs less than calls on arrays, with the same bits.
         for frame in levels_db.reshape(-1, self._streams):
-            for stream, now_db in enumerate(frame):
-                frame[stream] = self._update(stream, now_db)
+            for stream, now_bel in enumerate(frame):
+                frame[stream] = self._update(stream, _TEN * now_bel)
         return levels_db
 
     def _update(self, stream: int, now_db: np.float32) -> np.float32:
         level_db = self._levels_db[stream]
         if now_db > LEVEL_SILENCE_DB:
-            relative_db = now_db - LEVEL_REFERENCE_DB
-            relative_db = min(max(relative_db, LEVEL_LOWEST_DB), LEVEL_HIGHEST_DB)
+            relative_db = min(max(now_db - LEVEL_REFERENCE_DB, LEVEL_LOWEST_DB), LEVEL_HIGHEST_DB)
             if not self._started[stream]:
                 self._started[stream], level_db = True, relative_db
-            change = max(relative_db - level_db, -LEVEL_FALL_DB)
+            change = max(relative_db - level_db, LEVEL_FALL_DB)
             level_db += change * (self._rise if change > 0 else self._fall)
             self._levels_db[stream] = level_db
         return level_db
 
 
-_BEL = np.float32(np.log(10.0) / 10.0)
