@@ -143,7 +143,7 @@ def to_db(mel_power: Array, floor_db: float) -> Array:
     np.log10(level_db, level_db)
     np.multiply(level_db, np.float32(10.0), level_db)
     if floor_db > LOWEST_DB:
-        np.maximum(level_db, np.float32(floor_db), level_db)
+        np.maximum(level_db, np.float32(floor_db), out=level_db)
     return level_db
 
 

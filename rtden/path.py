@@ -76,7 +76,6 @@ class SignalPath:
             lookahead_frames=spec.lookahead * spec.frames_per_column,
             delay_samples=sizes.delay_samples,
             filter_samples=spec.hop,
-            capacity_samples=spec.window_samples,
             prefilter=OffsetBlocker(),
         )
         columns = sizes.seen_columns + (batch_steps - 1) * sizes.hops_per_step

@@ -1,9 +1,8 @@
-"""Stage 1: the ring buffer between a device's callback and the worker, and before the frames.
+"""The ring buffer between a device's callback and the worker.
 
 One writer and one reader, each in its own thread, without a lock: each side advances a counter that
 only it writes. The writer never waits. If the reader falls behind by more than the ring holds, the
-oldest samples are lost and counted. Memory is laid out twice, so that any run of held samples is
-one contiguous view.
+oldest samples are lost and counted.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Ring:
 
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
         self.capacity_samples, self.channels = capacity_samples, channels
-        self._memory = np.zeros((2 * capacity_samples, channels), np.float32)
+        self._memory = np.zeros((capacity_samples, channels), np.float32)
         # End of the block that is being copied in; ahead of _written meanwhile.
         self._writing = self._written = 0
         self._read = 0
@@ -60,17 +59,12 @@ class Ring:
 
     def write(self, block: Array) -> None:
         """Append a block of at most `capacity_samples` samples (writer's side)."""
-        samples = len(block)
-        at = self._written % self.capacity_samples
+        samples, at = len(block), self._written % self.capacity_samples
         self._writing = end = self._written + samples
         shaped = block if block.ndim == 2 else block[:, None]
-        whole = self.capacity_samples
-        first = min(samples, whole - at)
+        first = min(samples, self.capacity_samples - at)
         self._memory[at : at + first] = shaped[:first]
-        self._memory[at + whole : at + whole + first] = shaped[:first]
-        if first < samples:
-            self._memory[: samples - first] = shaped[first:]
-            self._memory[whole : whole + samples - first] = shaped[first:]
+        self._memory[: samples - first] = shaped[first:]
         self._written = end
 
     def drop_oldest(self, keep_samples: int) -> None:
@@ -87,7 +81,9 @@ class Ring:
             start = max(self._read, self._drop_before, self._writing - self.capacity_samples)
             samples = min(wanted, max(0, self._written - start))
             at = start % self.capacity_samples
-            out[:samples] = self._memory[at : at + samples]
+            first = min(samples, self.capacity_samples - at)
+            out[:first] = self._memory[at : at + first]
+            out[first:samples] = self._memory[: samples - first]
             if start >= self._writing - self.capacity_samples:  # not overtaken while copying
                 break
         self.lost_samples += start - self._read
@@ -99,14 +95,6 @@ class Ring:
         """Discard the oldest samples and count them as lost (reader's side)."""
         self._read += samples
         self.lost_samples += samples
-
-    def view(self, start: int, stop: int) -> Array:
-        """Return samples by their numbers since the beginning, shape (samples, channels).
-
-        A view, only for a reader in the writer's own thread; the samples must still be held.
-        """
-        at = start % self.capacity_samples
-        return self._memory[at : at + stop - start]
 
     def clear(self) -> None:
         """Empty the ring and its counters; neither side may be at work."""

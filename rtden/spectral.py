@@ -12,7 +12,6 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rtden.ring import Ring
 from rtden.types import Array, Spectra
 
 
@@ -111,8 +110,8 @@ class Prefilter(Protocol):
 class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
-    Feed samples until `ready`, then call :meth:`transform`, which moves on by a block of `frames`
-    frames.
+    Feed samples until none are missing, then call :meth:`transform`, which moves on by a block of
+    `frames` frames.
 
     Parameters
     ----------
@@ -125,19 +124,19 @@ class Frames:
     lookahead_frames : int
         Frames that the network needs after a frame; their spectra wait here.
     delay_samples : int
-        Samples from the input of :attr:`delayed_input` to the newest block.
+        Samples from the input of :meth:`delayed_input` to the newest block.
     filter_samples : int
         Samples that `prefilter` is called with.
-    capacity_samples : int
-        At least this number of the newest samples is kept.
     prefilter : Prefilter, optional
         Is called with every `filter_samples` new samples, oldest first, and returns as many, which
         are transformed in their place. The held input stays as it was.
 
     Attributes
     ----------
-    ring : Ring
-        The input, behind `delay_samples` of silence.
+    missing_samples : int
+        Samples to feed before the next block can be transformed.
+    delayed_samples : int
+        Samples of the delayed input that the blocks so far have passed, silence included.
     zero_samples : int
         Length of the digital silence at the end of the input, in whole blocks.
     spectra : array, shape (lookahead_frames + frames, n_fft // 2 + 1)
@@ -153,14 +152,14 @@ class Frames:
         lookahead_frames: int = 0,
         delay_samples: int = 0,
         filter_samples: int | None = None,
-        capacity_samples: int = 0,
         prefilter: Prefilter | None = None,
     ) -> None:
         n_fft, self.block_samples = len(window), frames * hop
         self._filter_samples = filter_samples or self.block_samples
         self._delay_samples, self._window = delay_samples, window
-        self.ring = Ring(max(capacity_samples, delay_samples + 2 * self.block_samples))
         self.prefilter = prefilter
+        # The delayed input, up to the newest block, and behind it what has been fed since.
+        self._input = np.zeros(delay_samples + 2 * self.block_samples, np.float32)
         self._held = np.zeros(n_fft - hop + self.block_samples, np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
         self._windowed = np.empty((frames, n_fft), np.float32)
@@ -170,58 +169,46 @@ class Frames:
 
     def reset(self) -> None:
         """Forget the stream: silence precedes what follows."""
-        self.ring.clear()
         if self.prefilter is not None:
             self.prefilter.reset()
-        self.ring.write(np.zeros(self._delay_samples, np.float32))
-        self._held[...] = 0.0
-        self.spectra[...] = 0.0
-        self._block, self.zero_samples = -1, 0
-
-    @property
-    def missing_samples(self) -> int:
-        """Samples to feed before the next block can be transformed."""
-        end = self._delay_samples + (self._block + 2) * self.block_samples
-        return end - self.ring.written_samples
-
-    @property
-    def delayed_samples(self) -> int:
-        """Samples of the delayed input that the blocks so far have passed, silence included."""
-        return (self._block + 1) * self.block_samples
+        for held in (self._input, self._held, self.spectra):
+            held[...] = 0.0
+        self.missing_samples = self.block_samples
+        self.delayed_samples = self.zero_samples = 0
 
     def feed(self, samples: Array) -> None:
         """Take in at most `missing_samples` samples."""
-        self.ring.write(samples)
+        at = len(self._input) - self.missing_samples
+        self._input[at : at + len(samples)] = samples
+        self.missing_samples -= len(samples)
 
     def transform(self) -> Spectra:
         """Return the spectra of the next block's frames, shape (frames, n_fft // 2 + 1)."""
-        self._block += 1
-        block, held = self.block_samples, self._held
-        held[:-block] = held[block:]
-        new, size = self.newest_input(0, block), self._filter_samples
+        block, held, size = self.block_samples, self._held, self._filter_samples
+        self._input[:-block] = self._input[block:]
+        self.missing_samples, self.delayed_samples = block, self.delayed_samples + block
+        new = self.newest_input(0, block)
         zero = not new[0] and not new.any()
         self.zero_samples = self.zero_samples + block if zero else 0
-        if self.prefilter is None:
-            held[-block:] = new
-        else:
-            newest = held[-block:]
-            for at in range(0, block, size):
-                newest[at : at + size] = self.prefilter(new[at : at + size])
+        held[:-block] = held[block:]
+        for at in range(0, block, size):
+            part = new[at : at + size]
+            held[len(held) - block + at :][:size] = (
+                part if self.prefilter is None else self.prefilter(part)
+            )
         if len(self._older):
             self._older[...] = self.spectra[len(self._newest) :]
         if self.zero_samples > len(held):
             self._newest[...] = 0.0
         else:
-            np.multiply(self._frames, self._window, out=self._windowed)
+            np.multiply(self._frames, self._window, self._windowed)
             rfft_into(self._windowed, self._newest)
         return self._newest
 
     def newest_input(self, start: int, stop: int) -> Array:
         """Return these samples of the newest block's input."""
-        at = self._delay_samples + self._block * self.block_samples
-        return self.ring.view(at + start, at + stop)[:, 0]
+        return self._input[self._delay_samples + start : self._delay_samples + stop]
 
     def delayed_input(self, start: int, stop: int) -> Array:
         """Return these samples of the block's input `delay_samples` before the newest."""
-        at = self._block * self.block_samples
-        return self.ring.view(at + start, at + stop)[:, 0]
+        return self._input[start:stop]

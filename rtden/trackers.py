@@ -126,8 +126,8 @@ class BandTrackers:
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
         np.add(before, change, levels)
-        np.minimum(self._minimum, smoothed, self._minimum)
-        np.minimum(self._minimum, self._previous, floor)
+        np.minimum(self._minimum, smoothed, out=self._minimum)
+        np.minimum(self._minimum, self._previous, out=floor)
         self._age += 1  # type: ignore[operator]
         if self._age >= self._block_frames:
             self._previous[...] = self._minimum
@@ -210,5 +210,3 @@ class LevelFollower:
             level_db += change * (self._rise if change > 0 else self._fall)
             self._levels_db[stream] = level_db
         return level_db
-
-

@@ -149,8 +149,9 @@ def trackers() -> BandTrackers:
 
 def run(tracker: BandTrackers, level_db: float, frames: int) -> float:
     for _ in range(frames):
-        tracker.update(np.array([level_db], np.float32))
-    return float(tracker.floor[0])
+        column_db = np.array([[level_db]], np.float32)
+        tracker.follow(column_db, column_db > -80.0)
+    return float(tracker.course[-1, 0, 0])
 
 
 def test_floor_starts_with_the_first_sound_after_digital_silence() -> None:
@@ -185,7 +186,7 @@ def test_mean_is_slow() -> None:
     tracker = trackers()
     run(tracker, -50.0, 200)
     run(tracker, -30.0, 43)
-    assert -50.0 + 20.0 * 0.5 < tracker.mean[0] < -30.0 - 20.0 * 0.25
+    assert -50.0 + 20.0 * 0.5 < tracker.course[-1, 1, 0] < -30.0 - 20.0 * 0.25
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256), (512, 128)])
