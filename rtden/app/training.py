@@ -200,9 +200,9 @@ def _reproduce_notebook(recordings: Path, out: Path) -> None:
 
     found = reproduce(recordings, out)
     screen.print(
-        f"{found.recordings} recordings, {found.parameters} parameters; files in {out}\n"
-        f"validation loss (binary cross-entropy): {found.best_validation_bce:.4f};"
-        f" the notebook reports 0.0088, doing nothing gives {found.bce_of_noisy_input:.4f};"
-        f" the noise is {-found.noise_db:.0f} dB below the mels",
+        f"{found['recordings']} recordings, {found['parameters']} parameters; files in {out}\n"
+        f"validation loss (binary cross-entropy): {found['best_validation_bce']:.4f}; the notebook"
+        f" reports 0.0088, doing nothing gives {found['bce_of_noisy_input']:.4f};"
+        f" the noise is {-found['noise_db']:.0f} dB below the mels",
         markup=False,
     )

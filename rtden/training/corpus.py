@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ def load_clips(
     AudioFileError
         If the folder holds no recording, or one that cannot be read.
     """
-    paths = _recordings(folder, set(leave_out))
+    paths = find_recordings(folder, set(leave_out))
     named = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
     speeds_key = (copies, SPEEDS, seed) if copies else ()
     key = hashlib.sha256(repr((rate_hz, speeds_key, group_depth, named)).encode())
@@ -162,8 +162,11 @@ def load_clips(
     return Clips(np.load(samples_path, mmap_mode="r"), *columns)
 
 
-def _recordings(folder: Path, leave_out: set[str]) -> list[Path]:
-    """Return the paths of the recordings under a folder, sorted."""
+def find_recordings(folder: Path, leave_out: Container[str] = ()) -> list[Path]:
+    """Return the paths of the recordings under a folder, sorted; none raises AudioFileError.
+
+    `leave_out` are folders directly below it that are skipped.
+    """
     suffixes = {*soundfile.available_formats(), "OPUS", "OGA"}
     found = sorted(p for p in folder.rglob("*") if p.suffix[1:].upper() in suffixes and p.is_file())
     paths = [path for path in found if path.relative_to(folder).parts[0] not in leave_out]

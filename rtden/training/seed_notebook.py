@@ -11,104 +11,47 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from rtden.errors import AudioFileError, MissingPackageError, SettingsError
+from rtden.errors import AudioFileError, MissingPackageError
 from rtden.extras import install_command
-from rtden.measure.plots import figure_class as _figure_class
+from rtden.files.atomic import make_folder, new_file, write_errors, write_whole
+from rtden.measure.metrics import pesq_wb, si_sdr_db
+from rtden.measure.plots import figure_class
 from rtden.model import ModelSpec
-from rtden.training.seed_results import (
-    SPEC,
-    Reproduction,
-    draw,
-    find_recordings,
-    judge,
-    load,
-    mel_of,
-    prepare,
-    unwritable,
-    whole,
-)
+from rtden.training.corpus import find_recordings
 from rtden.types import Array
 
+SPEC = ModelSpec(name="notebook", n_fft=2048)
+"""8000 samples at 22 050 Hz, 128 bands, 16 columns of librosa's melspectrogram."""
 SCALE = 255.0
 """Divisor of the mels, as of grey levels; a loud recording still exceeds one."""
 NOISE_FACTOR = 5e-8
 """Standard deviation of the noise that is added to the divided mels."""
-TEST_SHARE = 0.1
-BATCH = 128
-PATIENCE_EPOCHS = 5
-LISTENED = 12
-"""Test recordings that are inverted and measured."""
-DRAWN = 5
-"""Test recordings in the picture."""
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the current step and the share of it that is done."""
-
-
-@dataclass(frozen=True)
-class _Data:
-    """The recordings as the network gets them, and the split."""
-
-    paths: list[Path]
-    mels: Array
-    divided: Array
-    scaled: Array
-    noisy: Array
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, paths: list[Path], mels: Array, *, seed: int, clip: bool) -> _Data:
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(len(paths))
-        tested = round(TEST_SHARE * len(paths))
-        divided = mels / np.float32(SCALE)
-        scaled = np.minimum(divided, np.float32(1.0)) if clip else divided
-        noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
-        return cls(paths, mels, divided, scaled, noisy, order[:-tested], order[-tested:])
-
-    def write(self, out: Path) -> None:
-        """Write the notebook's arrays."""
-        parts: dict[str, Any] = {"train": self.scaled[self.train], "test": self.scaled[self.test]}
-        arrays = {"X.npy": self.mels, **{f"{name}_data.npy": a for name, a in parts.items()}}
-        for name, array in arrays.items():
-            with whole(out / name) as part:
-                np.save(part, array)
-        with whole(out / "dataset.npz") as part:
-            np.savez(part, **parts)
+TEST_SHARE, FEWEST_RECORDINGS = 0.1, 20
+EPOCHS, BATCH, PATIENCE_EPOCHS = 20, 128, 5
+LISTENED, DRAWN = 12, 5
+"""Test recordings that are inverted and measured, and of these in the picture."""
 
 
 def reproduce(
-    recordings: Path,
-    out: Path,
-    *,
-    epochs: int = 20,
-    seed: int = 0,
-    clip: bool = False,
-    progress: Progress | None = None,
-) -> Reproduction:
+    recordings: Path, out: Path, *, epochs: int = EPOCHS, seed: int = 0
+) -> dict[str, Any]:
     """Run the notebook on a folder of recordings and return its figures.
 
     Each recording becomes 8000 samples at 22 050 Hz and a mel of 128 x 16. A tenth of them is kept
-    for the test, Gaussian noise is added, and the seed's autoencoder is trained for up to `epochs`
-    epochs to remove it. These files in `out` are replaced:
+    for the test, Gaussian noise is added, and the seed's autoencoder is trained to remove it. These
+    files in `out` are replaced:
 
     ``X.npy``
         The mels as librosa returns them, sorted by file name, shape (recordings, 128, 16).
-    ``train_data.npy``, ``test_data.npy``
+    ``train_data.npy``, ``test_data.npy``, ``dataset.npz``
         The two parts, divided by 255: the targets. Of 3000 recordings they hold 2700 and 300.
-    ``dataset.npz``
-        The same two arrays together, named ``train`` and ``test``.
     ``checkpoint.keras``, ``model.keras``, ``log.csv``
         The network of the lowest validation loss, that of the last epoch, and the losses by epoch.
     ``mels.png``
@@ -123,111 +66,148 @@ def reproduce(
     seed : int
         Seed of the split, the noise, the network and the phases. The same seed gives the same
         figures on the same machine.
-    clip : bool
-        Limit the divided mels to one, unlike the notebook: the cross-entropy then has a minimum.
 
     Raises
     ------
-    SettingsError
-        If `epochs` or `seed` is out of its range.
     AudioFileError
         If there are fewer than 20 recordings, one cannot be read, or `out` cannot be written.
     MissingPackageError
         If tensorflow, keras, librosa or matplotlib is not installed.
     """
-    if epochs < 1:
-        raise SettingsError(f"epochs must be at least 1, not {epochs}.")
-    if not 0 <= seed < 2**32:
-        raise SettingsError(f"seed must lie between 0 and {2**32 - 1}, not {seed}.")
-    seed_network, figure_class = _seed_network(), _figure_class()
-    report = progress or (lambda _step, _share: None)
-    paths = find_recordings(recordings, out)
-    prepare(out)
-    data = _Data.of(paths, _mels(paths, recordings, report), seed=seed, clip=clip)
-    data.write(out)
-    started = time.perf_counter()
-    network, losses = _fit(seed_network, data, out, epochs=epochs, seed=seed, progress=report)
-    seconds = time.perf_counter() - started
-    with whole(out / "model.keras") as part:
-        network.save(part)
-    noisy_test = data.noisy[data.test]
-    denoised = network.predict(noisy_test[..., None], batch_size=BATCH, verbose=0)[..., 0]
-    titles = [paths[i].stem for i in data.test[:DRAWN]]
-    with whole(out / "mels.png") as part:
-        drawn = (noisy_test[:DRAWN] * SCALE, denoised[:DRAWN] * SCALE)
-        draw(figure_class, *drawn, titles).savefig(part, dpi=80)
-    sounds = _listen(data, denoised, out, seed=seed, report=report)
-    result = _figures(data, sounds, network, losses, seed=seed, clip=clip, seconds=seconds)
-    with whole(out / "report.json") as part:
-        part.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return result
-
-
-def _mels(paths: list[Path], recordings: Path, report: Progress) -> Array:
-    mels = np.zeros((len(paths), SPEC.n_mels, SPEC.frames), np.float32)
-    for number, path in enumerate(paths):
-        mels[number] = mel_of(load(path))
-        report("mels", (number + 1) / len(paths))
-    if not mels.any():
+    _require_packages()
+    paths = find_recordings(recordings)
+    if out.resolve().is_relative_to(recordings.resolve()):
+        raise AudioFileError(
+            f"{out} lies in the folder of the recordings; choose one outside, or the results "
+            "become recordings themselves."
+        )
+    if len(paths) < FEWEST_RECORDINGS:
+        raise AudioFileError(
+            f"{recordings} holds {len(paths)} recordings, and the notebook needs at least "
+            f"{FEWEST_RECORDINGS}; add more."
+        )
+    make_folder(out)
+    clips = np.stack([load(path) for path in paths])
+    if not clips.any():
         raise AudioFileError(
             f"all recordings in {recordings} are silent; give a folder of recorded speech."
         )
-    return mels
-
-
-def _listen(
-    data: _Data, denoised: Array, out: Path, *, seed: int, report: Progress
-) -> dict[str, list[Array]]:
-    """Return test recordings and their inverted mels; write the first ones."""
-    clean = data.scaled[data.test]
-    chosen = np.flatnonzero(clean.any(axis=(1, 2)))[:LISTENED]
-    mels = {"clean": clean, "denoised": denoised, "noisy": data.noisy[data.test]}
-    sounds: dict[str, list[Array]] = {name: [] for name in mels}
-    sounds["original"] = [load(data.paths[data.test[i]]) for i in chosen]
-    for number, i in enumerate(chosen):
-        for name, source in mels.items():
-            if name != "noisy" or not number:
-                sounds[name].append(invert(source[i] * SCALE, seed=seed))
-        report("inversion", (number + 1) / len(chosen))
-    for name, signals in sounds.items():
-        for signal in signals[:1]:
-            with whole(out / f"{name}.wav") as part:
-                soundfile.write(part, signal, SPEC.rate_hz, subtype="PCM_16")
-    return sounds
-
-
-def _figures(
-    data: _Data,
-    sounds: dict[str, list[Array]],
-    network: Any,
-    losses: list[float],
-    *,
-    seed: int,
-    clip: bool,
-    seconds: float,
-) -> Reproduction:
-    clean, noisy = data.scaled[data.test], data.noisy[data.test]
-    noise = _rms(data.noisy.astype(np.float64) - data.scaled)
-    return Reproduction(
-        recordings=len(data.paths),
-        trained_on=len(data.train),
-        tested_on=len(data.test),
-        seed=seed,
-        clip=clip,
-        parameters=network.count_params(),
-        validation_bce=tuple(round(loss, 6) for loss in losses),
-        best_validation_bce=round(min(losses), 6),
-        bce_of_noisy_input=round(cross_entropy(clean, noisy), 6),
-        bce_of_clean_target=round(cross_entropy(clean, clean), 6),
-        largest_value=round(float(data.divided.max()), 4),
-        recordings_above_one=int((data.divided > 1.0).any(axis=(1, 2)).sum()),
-        noise_db=round(20.0 * math.log10(noise / _rms(data.scaled)), 1),
-        share_below_noise=round(float(np.mean(data.scaled < NOISE_FACTOR)), 3),
-        listened=len(sounds["original"]),
-        perfect_mel=judge(sounds["original"], sounds["clean"]),
-        denoised_mel=judge(sounds["original"], sounds["denoised"]),
-        training_seconds=round(seconds, 1),
+    mels = np.stack([mel_of(clip) for clip in clips])
+    rng = np.random.default_rng(seed)
+    train, test = np.split(rng.permutation(len(paths)), [-round(TEST_SHARE * len(paths))])
+    scaled = mels / np.float32(SCALE)
+    noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
+    _write_arrays(out, mels, train=scaled[train], test=scaled[test])
+    began = time.perf_counter()
+    network, losses = _fit(
+        (noisy[train], scaled[train]), (noisy[test], scaled[test]), out, epochs=epochs, seed=seed
     )
+    seconds = time.perf_counter() - began
+    denoised = network.predict(noisy[test][..., None], batch_size=BATCH, verbose=0)[..., 0]
+    _draw(out / "mels.png", noisy[test], denoised, [paths[i].stem for i in test[:DRAWN]])
+    heard = np.flatnonzero(scaled[test].any(axis=(1, 2)))[:LISTENED]
+    originals = clips[test][heard]
+    result = {
+        **{"recipe": "seed", "recordings": len(paths), "trained_on": len(train)},
+        **{"tested_on": len(test), "seed": seed, "parameters": network.count_params()},
+        "validation_bce": [round(loss, 6) for loss in losses],
+        "best_validation_bce": round(min(losses), 6),
+        # Of an output that is the noisy input, and of one that is the target itself. A target above
+        # one has no least cross-entropy: training drives the loss below zero.
+        "bce_of_noisy_input": round(cross_entropy(scaled[test], noisy[test]), 6),
+        "bce_of_clean_target": round(cross_entropy(scaled[test], scaled[test]), 6),
+        "largest_value": round(float(scaled.max()), 4),
+        "recordings_above_one": int((scaled > 1.0).any(axis=(1, 2)).sum()),
+        "noise_db": round(20.0 * math.log10(_rms(noisy - scaled) / _rms(scaled)), 1),
+        "share_below_noise": round(float(np.mean(scaled < NOISE_FACTOR)), 3),
+        "listened": len(heard),
+        "perfect_mel": _listen(out / "clean.wav", originals, scaled[test][heard], seed),
+        "denoised_mel": _listen(out / "denoised.wav", originals, denoised[heard], seed),
+        "training_seconds": round(seconds, 1),
+    }
+    _listen(out / "noisy.wav", originals[:1], noisy[test][heard[:1]], seed)
+    _write_sound(out / "original.wav", originals[0])
+    write_whole(out / "report.json", json.dumps(result, indent=2).encode() + b"\n", force=True)
+    return result
+
+
+def _require_packages() -> None:
+    """Name a missing package before the work."""
+    figure_class()
+    try:
+        import keras  # noqa: F401
+        import librosa  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the package {error.name}, which the notebook needs, is not installed: "
+            f"run '{install_command('train')}'."
+        ) from None
+
+
+def load(path: Path) -> Array:
+    """Return 8000 samples of a recording."""
+    import librosa
+
+    try:
+        with soundfile.SoundFile(path) as recording:
+            samples, _ = librosa.load(recording, sr=SPEC.rate_hz)
+    # librosa's error: samples that are no numbers
+    except (soundfile.LibsndfileError, librosa.ParameterError) as error:
+        reason = str(error).rstrip(".")
+        raise AudioFileError(
+            f"{path} is damaged ({reason}); take it out of the folder or repair it."
+        ) from None
+    fixed: Array = librosa.util.fix_length(samples, size=SPEC.window_samples)
+    return fixed
+
+
+def mel_of(samples: Array) -> Array:
+    """Return the mel of samples, shape (128, 16)."""
+    import librosa
+
+    mel: Array = librosa.feature.melspectrogram(
+        y=samples, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels
+    )
+    return mel
+
+
+def _write_arrays(out: Path, mels: Array, **parts: Any) -> None:
+    arrays = {"X.npy": mels, **{f"{name}_data.npy": part for name, part in parts.items()}}
+    for name, array in {**arrays, "dataset.npz": None}.items():
+        with (
+            new_file(out / name, force=True) as partial,
+            write_errors(out / name),
+            partial.open("wb") as file,
+        ):
+            np.savez(file, **parts) if array is None else np.save(file, array)
+
+
+def _fit(
+    train: tuple[Array, Array], test: tuple[Array, Array], out: Path, *, epochs: int, seed: int
+) -> tuple[Any, list[float]]:
+    """Return the network after the last epoch and the validation loss of each."""
+    import keras
+
+    from rtden.training.network import seed_network
+
+    keras.utils.set_random_seed(seed)
+    network = seed_network(SPEC)
+    network.compile(keras.optimizers.Adam(), "binary_crossentropy")
+    with write_errors(out):
+        history = network.fit(
+            *(part[..., None] for part in train),
+            batch_size=BATCH,
+            epochs=epochs,
+            validation_data=tuple(part[..., None] for part in test),
+            verbose=0,
+            callbacks=[
+                keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS),
+                keras.callbacks.ModelCheckpoint(out / "checkpoint.keras", save_best_only=True),
+                keras.callbacks.CSVLogger(out / "log.csv"),
+            ],
+        )
+        network.save(out / "model.keras")
+    return network, [float(loss) for loss in history.history["val_loss"]]
 
 
 def cross_entropy(target: Array, output: Array) -> float:
@@ -237,9 +217,26 @@ def cross_entropy(target: Array, output: Array) -> float:
     """
     import keras
 
-    return float(
-        keras.ops.convert_to_numpy(keras.ops.mean(keras.losses.binary_crossentropy(target, output)))
-    )
+    return float(np.mean(np.asarray(keras.losses.binary_crossentropy(target, output))))
+
+
+def _listen(path: Path, originals: Array, mels: Array, seed: int) -> dict[str, float | None]:
+    """Invert mels, write the first and return the scores of all; None where there is none.
+
+    SI-SDR is the mean over the recordings; random phase alone makes it negative. PESQ-WB is of the
+    recordings joined, as one digit is too short, and needs the package pesq.
+    """
+    sounds = [invert(mel * np.float32(SCALE), seed=seed) for mel in mels]
+    _write_sound(path, sounds[0])
+    pairs = zip(originals, sounds, strict=True)
+    scores = {"si_sdr_db": float(np.mean([si_sdr_db(*pair) for pair in pairs]))}
+    scores["pesq_wb"] = math.nan
+    with contextlib.suppress(MissingPackageError):
+        joined = np.concatenate(originals), np.concatenate(sounds)
+        scores["pesq_wb"] = pesq_wb(*joined, SPEC.rate_hz)
+    return {
+        name: round(score, 2) if math.isfinite(score) else None for name, score in scores.items()
+    }
 
 
 def invert(mel: Array, *, seed: int) -> Array:
@@ -249,80 +246,41 @@ def invert(mel: Array, *, seed: int) -> Array:
     a seed: non-negative least squares from bands to bins, then 32 iterations of Griffin-Lim.
     """
     import librosa
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     # Several threads of numpy's linear algebra make least squares this small much slower.
-    with _one_thread():
+    with threadpool_limits(1, "blas"):
         magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=SPEC.rate_hz, n_fft=SPEC.n_fft)
-    signal: Array = librosa.griffinlim(
-        magnitude,
-        hop_length=SPEC.hop,
-        n_fft=SPEC.n_fft,
-        length=SPEC.window_samples,
-        random_state=seed,
-    )
+    sizes = {"hop_length": SPEC.hop, "n_fft": SPEC.n_fft, "length": SPEC.window_samples}
+    signal: Array = librosa.griffinlim(magnitude, random_state=seed, **sizes)
     return signal
 
 
-def _seed_network() -> Callable[[ModelSpec], Any]:
-    try:
-        import keras  # noqa: F401 - asked for before the work
-        import librosa  # noqa: F401
-
-        from rtden.training.network import seed_network
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the package {error.name}, which the notebook needs, is not installed: "
-            f"run '{install_command('train')}'."
-        ) from None
-    return seed_network
+def _write_sound(path: Path, samples: Array) -> None:
+    with new_file(path, force=True) as partial, write_errors(path):
+        soundfile.write(partial, samples, SPEC.rate_hz, subtype="PCM_16", format="WAV")
 
 
-def _fit(
-    seed_network: Callable[[ModelSpec], Any],
-    data: _Data,
-    out: Path,
-    *,
-    epochs: int,
-    seed: int,
-    progress: Progress,
-) -> tuple[Any, list[float]]:
-    """Return the network after the last epoch and the validation loss of each."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    network = seed_network(SPEC)
-    network.compile(keras.optimizers.Adam(), "binary_crossentropy")
-    try:
-        history = network.fit(
-            data.noisy[data.train][..., None],
-            data.scaled[data.train][..., None],
-            batch_size=BATCH,
-            epochs=epochs,
-            validation_data=(data.noisy[data.test][..., None], data.scaled[data.test][..., None]),
-            verbose=0,
-            callbacks=[
-                keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS),
-                keras.callbacks.ModelCheckpoint(out / "checkpoint.keras", save_best_only=True),
-                keras.callbacks.CSVLogger(out / "log.csv"),
-                keras.callbacks.LambdaCallback(
-                    on_epoch_end=lambda epoch, _logs: progress("training", (epoch + 1) / epochs)
-                ),
-            ],
-        )
-    except OSError as error:
-        raise unwritable(out, error) from None
-    return network, [float(loss) for loss in history.history["val_loss"]]
+def _draw(path: Path, noisy: Array, denoised: Array, titles: Sequence[str]) -> None:
+    """Draw noisy mels above denoised ones, in dB below the loudest cell of a pair."""
+    figure = figure_class()(figsize=(2.0 * len(titles) + 1.5, 5.0), layout="constrained")
+    axes = figure.subplots(2, len(titles), sharex=True, sharey=True, squeeze=False)
+    extent = (0, SPEC.window_samples / SPEC.rate_hz, 0, SPEC.n_mels)
+    options = {"origin": "lower", "aspect": "auto", "extent": extent, "cmap": "magma"}
+    for column, title in enumerate(titles):
+        pair = noisy[column], denoised[column]
+        loudest = max(float(mel.max()) for mel in pair)
+        for row, mel in enumerate(pair):
+            level_db = 10.0 * np.log10(np.maximum(mel / loudest, 1e-10))
+            image = axes[row, column].imshow(level_db, vmin=-80, vmax=0, **options)
+        axes[0, column].set_title(title, fontsize=9)
+        axes[1, column].set_xlabel("Time (s)")
+    for row, name in enumerate(("Noisy", "Denoised")):
+        axes[row, 0].set_ylabel(f"{name}\nmel band")
+    figure.colorbar(image, ax=axes, label="Power below the loudest cell (dB)")
+    with new_file(path, force=True) as partial, write_errors(path):
+        figure.savefig(partial, dpi=80, format="png")
 
 
-def _one_thread() -> AbstractContextManager[Any]:
-    try:
-        # It comes with librosa, through scikit-learn.
-        import threadpoolctl  # type: ignore[import-untyped]
-    except ImportError:
-        return contextlib.nullcontext()
-    limits: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, "blas")
-    return limits
-
-
-def _rms(values: NDArray[Any]) -> float:
+def _rms(values: Array) -> float:
     return math.sqrt(float(np.mean(np.square(values, dtype=np.float64))))
