@@ -1,4 +1,4 @@
-"""List the sound devices; look at what of this machine matters."""
+"""List the sound devices and the shipped models; check this machine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer import Option
 
-from rtden.app.options import (
-    one_sentence,
-    screen,
-)
+from rtden.app.options import JsonOption, one_sentence, screen
+from rtden.errors import DeviceError
 
 
 @one_sentence
 def devices(
     all_hosts: Annotated[
-        bool,
-        typer.Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too."),
+        bool, Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too.")
     ] = False,
 ) -> None:
     """List microphones and outputs; --in and --out accept a part of a name, * is the default."""
-    from rtden.errors import DeviceError
     from rtden.live.devices import DEFAULT_NAMES, list_devices
 
     found = list_devices(all_hosts=all_hosts)
@@ -35,15 +32,13 @@ def devices(
     for kind, name in DEFAULT_NAMES.items():
         table.add_row("", "", f"{kind}s ({name}):")
         for device in found:
-            hidden = device.server and device.server.hidden
-            if device.channels(kind) and (all_hosts or not hidden):
+            server = device.server
+            if device.channels(kind) and (all_hosts or not (server and server.hidden)):
                 table.add_row(
                     "*" if device.is_default(kind) else "",
-                    "" if device.server else str(device.index),
-                    f"{device.name} (muted)"
-                    if device.server and device.server.muted
-                    else device.name,
-                    device.server.name if device.server else "",
+                    "" if server else str(device.index),
+                    f"{device.name} (muted)" if server and server.muted else device.name,
+                    server.name if server else "",
                     device.host,
                     str(device.channels(kind)),
                     str(device.rate_hz),
@@ -52,13 +47,32 @@ def devices(
 
 
 @one_sentence
+def models() -> None:
+    """List the shipped models."""
+    from rtden.geometry import algorithmic_latency, default_model
+    from rtden.model import DEFAULT_MODEL, list_models, load_model
+    from rtden.settings import Settings
+
+    table = Table("Name", "Size", "Serves", "What it is", box=None)
+    for_files = default_model()
+    for name in list_models():
+        model, label, serves = load_model(name), name, ""
+        if name == DEFAULT_MODEL:
+            label = f"{name} (default)"
+            serves = "live sound and files" if for_files is model else "live sound"
+        elif model is for_files:
+            latency = algorithmic_latency(model.spec, Settings())
+            serves = f"files, live sound from {latency.ms:.0f} ms"
+        size = f"{len(model.content) / 1024:.0f} KiB"
+        table.add_row(label, size, serves, model.spec.description)
+    screen.print(table)
+
+
+@one_sentence
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: JsonOption = False,
     with_benchmark: Annotated[
-        bool,
-        typer.Option(
-            "--benchmark/--no-benchmark", help="Measure for a second what denoising costs."
-        ),
+        bool, Option("--benchmark/--no-benchmark", help="Measure for 1 s what denoising costs.")
     ] = True,
 ) -> None:
     """Check this machine, for a bug report; the exit code is 2 if something fails."""

@@ -9,19 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rtden.app import (
-    control,
-    devices,
-    evaluate,
-    files,
-    live,
-    measure,
-    models,
-    pipe,
-    service,
-    training,
-    web,
-)
+from rtden.app import control, devices, files, live, measure, pipe, service, training, web
 from rtden.app.options import screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
@@ -68,12 +56,12 @@ for command in (
     web.ui,
     measure.plot,
     devices.devices,
-    models.models,
+    devices.models,
     devices.doctor,
     measure.bench,
 ):
     app.command()(command)
-app.command("eval")(evaluate.evaluate)
+app.command("eval")(measure.evaluate)
 app.command()(training.train)
 app.command()(training.export)
 app.add_typer(service.service, name="service")

@@ -2,82 +2,77 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.table import Column, Table
+from typer import Argument, Option
 
 from rtden.app.options import (
+    AdvanceOption,
     ForceOption,
+    JsonOption,
     messages,
     one_sentence,
+    progress_bar,
     screen,
+    show_progress,
 )
+from rtden.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from rtden.measure.evaluation import Evaluation
 
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Model to measure; may be given again.",
-        show_default="all shipped ones",
+    Option(
+        *("--model", "-m"),
+        metavar="NAME",
+        help="Model to measure, by default all shipped ones; repeatable.",
     ),
 ]
-HopsOption = Annotated[
-    list[int] | None,
-    typer.Option(help="Hops per step to measure; may be given again.", show_default="1, 2, 4, 8"),
-]
-SecondsOption = Annotated[float, typer.Option(help="Sound to process for each figure.")]
-ThreadsOption = Annotated[
-    int,
-    typer.Option(
-        help="Threads of the network and of numpy; with --streams, threads in each process that "
-        "share its streams."
-    ),
-]
-StreamsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Measure whether as many live streams at once hold (16 kHz, frames of 20 ms, as a "
-        "voice agent has them); 0 finds the largest number that does.",
-        show_default=False,
-    ),
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="With --streams: processes that share the streams, one for each core.",
-        show_default="1",
-    ),
-]
-LiveOption = Annotated[
-    bool,
-    typer.Option(
-        "--live",
-        help="Measure the whole process of live sound instead, in real time: from one simulated "
-        "device of 48 kHz to another, with sound and in silence.",
-    ),
-]
-STREAMS_COLUMNS = (
-    *("Streams", "Processes", "Threads each", "Holds", "Frame p50 / p99", "Round p50 / p99"),
-    *("Load", "A core by CPU time", "Memory each"),
-)
-LIVE_COLUMNS = (
-    *("CPU", "Wakes of the worker / all switches", "Turn p50 / p99", "Drop-outs", "Latency"),
-    "Start",
-)
+# Headers of tables, and below them the formats of a result and of what else a row has.
+STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
+COSTS = {
+    **STEP,
+    **{"Latency": "{0.latency_ms:.0f} ms", "Real-time factor": "{0.real_time_factor:.4f}"},
+    **{"Headroom": "{0.headroom:.0f} x", "Memory": "{0.rss_mb:.0f} MiB"},
+    "File": "{0.model_kb:.0f} KiB",
+}
+TIMES = {
+    **{**STEP, "Stage": "{1}"},
+    **{"p50 (ms)": "{2.p50_ms:.3f}", "p95 (ms)": "{2.p95_ms:.3f}", "p99 (ms)": "{2.p99_ms:.3f}"},
+}
+INPUT = {"Model": "{0.model}", "Input": "{1}"}
+WAKES = "{0.wakes_per_second:.0f} / {0.switches_per_second:.0f} a second"
+LIVE = {
+    **{**INPUT, "CPU": "{0.cpu:.2%}", "Wakes of the worker / all switches": WAKES},
+    "Turn p50 / p99": "{0.turn.p50_ms:.2f} / {0.turn.p99_ms:.2f} ms",
+    **{"Drop-outs": "{0.dropouts}", "Latency": "{0.latency_ms:.0f} ms"},
+    "Start": "{0.start_seconds:.2f} s",
+}
+STREAMS = {
+    **{"Model": "{0.model}", "Streams": "{0.streams}", "Processes": "{0.jobs}"},
+    **{"Threads each": "{0.threads}", "Holds": "{1}"},
+    "Frame p50 / p99": "{0.frame.p50_ms:.3f} / {0.frame.p99_ms:.3f} ms",
+    "Round p50 / p99": "{0.round.p50_ms:.2f} / {0.round.p99_ms:.2f} ms",
+    **{"Load": "{0.load:.2f} cores", "A core by CPU time": "{0.streams_per_core:.0f} streams"},
+    "Memory each": "{0.stream_mb:.1f} MiB",
+}
 
 
 @one_sentence
 def plot(
-    noisy: Annotated[Path, typer.Argument(help="The noisy file.", show_default=False)],
-    denoised: Annotated[Path, typer.Argument(help="The denoised file.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="The picture to write.", show_default=False)],
+    noisy: Annotated[Path, Argument(help="The noisy file.", show_default=False)],
+    denoised: Annotated[Path, Argument(help="The denoised file.", show_default=False)],
+    out: Annotated[Path, Argument(help="The picture to write.", show_default=False)],
     force: ForceOption = False,
 ) -> None:
-    """Draw the mel spectrograms of two files side by side."""
+    """Draw the mel spectrograms of two files side by side (extra "plot")."""
     from rtden.measure.plots import plot_mels
 
     plot_mels(noisy, denoised, out, force=force)
@@ -87,114 +82,102 @@ def plot(
 @one_sentence
 def bench(
     model: ModelsOption = None,
-    hops_per_step: HopsOption = None,
-    seconds: SecondsOption = 60.0,
-    threads: ThreadsOption = 1,
-    streams: StreamsOption = None,
-    jobs: JobsOption = None,
-    live: LiveOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    hops_per_step: Annotated[
+        list[int] | None,
+        Option(metavar="HOPS", help="Hops per step, by default 1, 2, 4 and 8; repeatable."),
+    ] = None,
+    seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
+    threads: Annotated[int, Option(help="Threads; with --streams, threads of each process.")] = 1,
+    streams: Annotated[
+        int | None,
+        Option(
+            help="Measure whether this many live streams hold at once, in frames of 20 ms at 16 "
+            "kHz as voice agents have them; 0 finds the largest number."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, Option(help="With --streams: processes that share the streams, by default 1.")
+    ] = None,
+    live: Annotated[
+        bool,
+        Option("--live", help="Measure the whole process of live sound, in real time."),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what denoising costs on this machine."""
-    from rtden.errors import SettingsError
     from rtden.model import find_model, list_models
 
     if not 5 <= seconds <= 3600:
         raise SettingsError(f"--seconds must lie between 5 and 3600, not {seconds:g}.")
+    if hops_per_step and (live or streams is not None):
+        raise SettingsError("--live and --streams measure streams of 30 ms, at one hop per step.")
+    if live and streams is not None:
+        raise SettingsError("give one of --live and --streams.")
+    if jobs is not None and streams is None:
+        raise SettingsError("--jobs shares streams; say how many with --streams.")
     names = model or list_models()
     for name in names:
         find_model(name)
-    if live:
-        if streams is not None or hops_per_step:
-            raise SettingsError("--live measures one stream of 30 ms, at one hop per step.")
-        _bench_live(names, seconds=seconds, as_json=as_json)
-    elif streams is not None:
-        if hops_per_step:
-            raise SettingsError("--streams measures streams of 30 ms, at one hop per step.")
-        processes = 1 if jobs is None else jobs
-        _bench_streams(names, streams, processes, threads, seconds=seconds, as_json=as_json)
-    elif jobs is not None:
-        raise SettingsError("--jobs shares streams; say how many with --streams.")
+    with messages.status("measuring"):
+        if live:
+            results, *shown = _bench_live(names, seconds)
+        elif streams is not None:
+            results, *shown = _bench_streams(
+                names, streams, 1 if jobs is None else jobs, threads, seconds
+            )
+        else:
+            results, *shown = _bench_steps(names, hops_per_step, threads, seconds)
+    if as_json:
+        print(json.dumps([result.to_dict() for result in results], indent=2))
     else:
-        _bench_steps(names, hops_per_step, threads, seconds=seconds, as_json=as_json)
+        screen.print(*shown)
 
 
 def _bench_steps(
-    names: list[str],
-    hops_per_step: list[int] | None,
-    threads: int,
-    *,
-    seconds: float,
-    as_json: bool,
-) -> None:
+    names: list[str], hops_per_step: list[int] | None, threads: int, seconds: float
+) -> list[Any]:
+    """Return results, and what a screen shows of them."""
     from rtden.measure.cost import measure_apart
     from rtden.settings import HOPS_PER_STEP, Settings
 
-    hops_per_steps = hops_per_step or list(HOPS_PER_STEP)
-    for value in hops_per_steps:
+    wanted = hops_per_step or HOPS_PER_STEP
+    for value in wanted:
         Settings(hops_per_step=value, threads=threads)  # raises what is wrong
-    with messages.status("measuring"):
-        results = [
-            measure_apart(name, value, seconds=seconds, threads=threads)
-            for name in names
-            for value in hops_per_steps
-        ]
-    if as_json:
-        print(json.dumps([result.to_dict() for result in results], indent=2))
-        return
-    costs = _table(("Latency", "Real-time factor", "Headroom", "Memory", "File"), "Hops per step")
-    times = _table(("p50 (ms)", "p95 (ms)", "p99 (ms)"), "Hops per step", "Stage")
-    for result in results:
-        key = (result.model, str(result.hops_per_step))
-        costs.add_row(
-            *key,
-            f"{result.latency_ms:.0f} ms",
-            f"{result.real_time_factor:.4f}",
-            f"{result.headroom:.0f} x",
-            f"{result.rss_mb:.0f} MiB",
-            f"{result.model_kb:.0f} KiB",
-        )
-        rows = {**result.stages, "whole step": result.step, "in silence": result.idle}
-        for stage, p in rows.items():
-            times.add_row(*key, stage, *(f"{ms:.3f}" for ms in (p.p50_ms, p.p95_ms, p.p99_ms)))
-    screen.print(f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure")
-    screen.print(costs, "", times)
+    results = [
+        measure_apart(name, value, seconds=seconds, threads=threads)
+        for name in names
+        for value in wanted
+    ]
+    stages = [
+        (result, stage, times)
+        for result in results
+        for stage, times in {
+            **result.stages,
+            "whole step": result.step,
+            "in silence": result.idle,
+        }.items()
+    ]
+    title = f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure"
+    return [results, title, _table(COSTS, zip(results)), "", _table(TIMES, stages)]
 
 
-def _bench_live(names: list[str], *, seconds: float, as_json: bool) -> None:
+def _bench_live(names: list[str], seconds: float) -> list[Any]:
     from rtden.measure.live_cost import measure_live
 
-    with messages.status("measuring"):
-        results = [
-            measure_live(name, seconds=seconds, silent=silent)
-            for name in names
-            for silent in (False, True)
-        ]
-    if as_json:
-        print(json.dumps([result.to_dict() for result in results], indent=2))
-        return
-    table = _table(LIVE_COLUMNS, "Input")
-    parts = _table(tuple(results[0].parts), "Input")
-    for result in results:
-        key = (result.model, "silence" if result.silent else "sound")
-        table.add_row(
-            *key,
-            f"{result.cpu:.2%}",
-            f"{result.wakes_per_second:.0f} / {result.switches_per_second:.0f} a second",
-            f"{result.turn.p50_ms:.2f} / {result.turn.p99_ms:.2f} ms",
-            f"{result.dropouts}",
-            f"{result.latency_ms:.0f} ms",
-            f"{result.start_seconds:.2f} s",
-        )
-        parts.add_row(*key, *(f"{part:.2%}" for part in result.parts.values()))
-    screen.print(f"{seconds:g} s a figure; CPU time in percent of a core")
-    screen.print(table, "", parts)
+    rows = [
+        (measure_live(name, seconds=seconds, silent=silent), words)
+        for name in names
+        for silent, words in ((False, "sound"), (True, "silence"))
+    ]
+    results = [result for result, _ in rows]
+    parts = {name: f"{{0.parts[{name}]:.2%}}" for name in results[0].parts}
+    title = f"{seconds:g} s a figure; CPU time in percent of a core"
+    return [results, title, _table(LIVE, rows), "", _table(INPUT | parts, rows)]
 
 
 def _bench_streams(
-    names: list[str], streams: int, jobs: int, threads: int, *, seconds: float, as_json: bool
-) -> None:
-    from rtden.errors import SettingsError
+    names: list[str], streams: int, jobs: int, threads: int, seconds: float
+) -> list[Any]:
     from rtden.measure.streams import PERIOD_SECONDS, Streams
 
     if jobs < 1:
@@ -203,33 +186,121 @@ def _bench_streams(
         fewest = f"at least {jobs * threads} (--jobs times --threads)"
         raise SettingsError(f"--streams must be 0 or {fewest}, not {streams}.")
     results = []
-    with messages.status("measuring"):
-        for name in names:
-            with Streams(name, jobs=jobs, threads=threads) as carried:
-                run = carried.run if streams else carried.most
-                results.append(run(*([streams] if streams else []), seconds=seconds))
-    if as_json:
-        print(json.dumps([result.to_dict() for result in results], indent=2))
-        return
-    table = _table(STREAMS_COLUMNS)
-    for result in results:
-        frame, whole = result.frame, result.round
-        table.add_row(
-            result.model,
-            *map(str, (result.streams, result.jobs, result.threads)),
-            "yes" if result.holds else "no",
-            f"{frame.p50_ms:.3f} / {frame.p99_ms:.3f} ms",
-            f"{whole.p50_ms:.2f} / {whole.p99_ms:.2f} ms",
-            f"{result.load:.2f} cores",
-            f"{result.streams_per_core:.0f} streams",
-            f"{result.stream_mb:.1f} MiB",
-        )
-    screen.print(table)
-    screen.print(
-        f"Holds: the 99th percentile of a round (a frame of every stream of a thread) is below the "
+    for name in names:
+        with Streams(name, jobs=jobs, threads=threads) as carried:
+            results.append(
+                carried.run(streams, seconds=seconds) if streams else carried.most(seconds=seconds)
+            )
+    table = _table(STREAMS, [(result, "yes" if result.holds else "no") for result in results])
+    note = (
+        "Holds: the 99th percentile of a round (a frame of every stream of a thread) is below the "
         f"{1000.0 * PERIOD_SECONDS:g} ms until the next frames."
     )
+    return [results, table, note]
 
 
-def _table(columns: tuple[str, ...], *names: str) -> Table:
-    return Table("Model", *names, *(Column(name, justify="right") for name in columns), box=None)
+def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
+    words = {"Model", "Hops per step", "Stage", "Input"}
+    table = Table(
+        *(Column(name, justify="left" if name in words else "right") for name in columns), box=None
+    )
+    for row in rows:
+        table.add_row(*(form.format(*row) for form in columns.values()))
+    return table
+
+
+@one_sentence
+def evaluate(
+    pairs: Annotated[Path, Option(help="Folder with clean/ and noisy/, the same names in both.")],
+    model: ModelsOption = None,
+    hops_per_step: AdvanceOption = 1,
+    iterations: Annotated[
+        int | None, Option(help="Griffin-Lim iterations per step, by default the model's.")
+    ] = None,
+    limit_db: Annotated[
+        list[float] | None,
+        Option(metavar="DB", help="Reduce noise by at most this, in dB; repeatable."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="Metric, such as si-sdr or p.808, by default all; repeatable."),
+    ] = None,
+    transcripts: Annotated[
+        str | None,
+        Option(
+            help="Add the word error rate of a recogniser, English (extra 'recognition'): a file "
+            "with a line 'NAME what is said' for each pair, or 'clean' to compare with what the "
+            "recogniser finds in the clean files."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, Option(help="Files to score at the same time, by default one for each core.")
+    ] = None,
+    as_json: Annotated[
+        Path | None, Option("--json", help="Write all figures, file by file, into this file.")
+    ] = None,
+    picture: Annotated[
+        Path | None, Option("--plot", help="Picture to write: scores by SNR.")
+    ] = None,
+    into_sidecar: Annotated[
+        bool, Option("--into-sidecar", help="Write each model's figures into its sidecar.")
+    ] = False,
+    force: ForceOption = False,
+) -> None:
+    """Score models on pairs of clean and noisy files (extra "eval").
+
+    PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge"; the word error
+    rate with --transcripts. A star marks metrics that the training loss has a model of.
+    """
+    from rich.progress import MofNCompleteColumn
+
+    from rtden.files.atomic import check_target
+    from rtden.measure import plots, scores
+    from rtden.measure.pairs import find_pairs
+    from rtden.model import list_models
+    from rtden.settings import Settings
+
+    settings = Settings(hops_per_step=hops_per_step, iterations=iterations)
+    names, limits_db = model or list_models(), limit_db or [math.inf]
+    if into_sidecar and len(limits_db) > 1:
+        raise InputError("--into-sidecar takes the figures of one --limit-db, not of several.")
+    if as_json is not None:
+        check_target(as_json, force=force)
+    if picture is not None:
+        plots.check_picture(picture, force=force)
+    find_pairs(pairs)
+    if missing := scores.missing_packages():
+        messages.print(missing, markup=False)
+    with progress_bar(MofNCompleteColumn()) as bar:
+        result = scores.evaluate(
+            pairs,
+            names,
+            settings,
+            limits_db=limits_db,
+            metrics=metric or (),
+            transcripts=transcripts,
+            processes=processes,
+            progress=functools.partial(show_progress, bar, bar.add_task("pairs", total=None)),
+        )
+    _report(result, as_json, picture, force=force)
+    for name in names if into_sidecar else ():
+        scores.record_metrics(name, result)
+
+
+def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, force: bool) -> None:
+    from rtden.files.atomic import write_whole
+    from rtden.measure import plots, tables
+
+    if left_out := result.left_out():
+        messages.print(left_out, markup=False)
+    screen.print(
+        f"{len(result.files)} pairs; in brackets the change against noisy, ± 95 % confidence"
+    )
+    for table in tables.tables(result):
+        screen.print(table, "")
+    if as_json is not None:
+        write_whole(as_json, tables.to_json(result), force=force)
+        screen.print(f"figures: {as_json}", markup=False)
+    if picture is not None:
+        plots.plot_scores(result, picture, force=force)
+        screen.print(f"picture: {picture}", markup=False)

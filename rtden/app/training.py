@@ -21,6 +21,7 @@ from rtden.app.options import (
     screen,
     show_progress,
 )
+from rtden.errors import AudioFileError, SettingsError
 
 DataOption = Annotated[
     Path | None, Option(help="JSON list of the recordings' sources and licences, for the sidecar.")
@@ -34,41 +35,31 @@ def train(
     ] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
     out: Annotated[
-        Path | None,
-        Option(
-            *("--out", "-o"),
-            help="Model to write; sidecar and weights go beside it.",
-            show_default="my-model.tflite",
-        ),
+        Path | None, Option("--out", "-o", help="Model to write, by default my-model.tflite.")
     ] = None,
     work: Annotated[
         Path, Option(help="Folder for the decoded corpus, checkpoints and the log.")
     ] = Path("training-run"),
     start: Annotated[
-        str | None,
-        Option("--from", help="Start from this model, by name or path.", show_default="none"),
+        str | None, Option("--from", help="Model to start with: name or path.")
     ] = None,
     recipe: Annotated[
         str | None,
         Option(
-            help="Settings: rtden, fine-tune, continue, a JSON file of your own, or seed (the "
-            "notebook from which rtden grew, on --speech).",
-            show_default="rtden, or fine-tune with --from",
+            help="Settings: rtden, fine-tune (the default with --from), continue, a JSON file of "
+            "your own, or seed: the notebook from which rtden grew, on --speech."
         ),
     ] = None,
-    steps: Annotated[int | None, Option(help="Steps.", show_default="the recipe's")] = None,
-    hours: Annotated[
-        float | None, Option(help="End after this time at the latest.", show_default="no limit")
-    ] = None,
+    steps: Annotated[int | None, Option(help="Steps, by default the recipe's.")] = None,
+    hours: Annotated[float | None, Option(help="End after this time at the latest.")] = None,
     setting: Annotated[
         list[str] | None,
-        Option("--set", help="Another setting of the recipe: NAME=VALUE; may be given again."),
+        Option("--set", metavar="NAME=VALUE", help="Another setting of the recipe; repeatable."),
     ] = None,
     data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
     """Train a network on your own voice and room (extra "train"); the same command resumes."""
-    from rtden.errors import SettingsError
     from rtden.training import require_packages
 
     if speech is None or (noise is None and recipe != "seed"):
@@ -82,15 +73,14 @@ def train(
         return
     from rtden.training.run import load_recipe, train_model
 
-    settings = load_recipe(
-        recipe or ("fine-tune" if start else "rtden"),
-        {"steps": steps, "hours": hours, **_settings(setting or [])},
-    )
-    target = out or Path("my-model.tflite")
-    options = {"speech": speech, "noise": noise, "start": start, "data": sources, "force": force}
+    changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
+    settings = load_recipe(recipe or ("fine-tune" if start else "rtden"), changes)
+    options: dict[str, Any] = {"speech": speech, "noise": noise, "start": start, "data": sources}
     try:
         with _progress() as shown:
-            made = train_model(target, work=work, recipe=settings, **options, **shown)
+            target = out or Path("my-model.tflite")
+            options |= {"work": work, "recipe": settings, "force": force, **shown}
+            made = train_model(target, **options)
     except KeyboardInterrupt:
         messages.print(
             "rtden: stopped; the same command resumes from the last validation,"
@@ -145,8 +135,6 @@ def _settings(given: list[str]) -> dict[str, Any]:
 
 
 def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
-    from rtden.errors import AudioFileError
-
     if path is None:
         return None
     try:
