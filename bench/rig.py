@@ -16,11 +16,10 @@ import numpy as np
 
 from rtden import Settings
 from rtden.errors import DeviceError
+from rtden.live.endpoint import Endpoint
 from rtden.live.engine import LiveEngine
-from rtden.live.fade import SmoothReader
 from rtden.live.reconnect import CHECK_SECONDS
 from rtden.model import Model
-from rtden.ring import Ring
 from rtden.types import Array
 
 TONE_HZ = 2.0
@@ -28,12 +27,11 @@ TONE_HZ = 2.0
 HEARD_SECONDS = 1.0
 
 
-class SimulatedDevice:
+class SimulatedDevice(Endpoint):
     """One side: a device with a clock of its own."""
 
-    exhausted = False
-    channels = 1
     may_return = True
+    running = False
 
     def __init__(
         self,
@@ -44,20 +42,8 @@ class SimulatedDevice:
         *,
         ppm: float = 0.0,
     ) -> None:
-        self.notify: Callable[[], None] = lambda: None  # the rig calls the worker itself
-        self.name, self.rate_hz, self.block_samples, self.ppm, self._now = (
-            name,
-            rate_hz,
-            block_samples,
-            ppm,
-            now,
-        )
-        self.latency_seconds = 0.0
-        self.flagged_blocks = 0
-        self.called_at = math.nan
-        self.ring = Ring(2 * rate_hz)
-        self.reader = SmoothReader(self.ring, 1, rate_hz)
-        self.running = False
+        super().__init__(name, rate_hz, 1)
+        self.block_samples, self.ppm, self._now = block_samples, ppm, now
         self.gone_until = 0.0
 
     @property
@@ -69,9 +55,6 @@ class SimulatedDevice:
         """Come back, if the time for it has come."""
         if self._now() < self.gone_until:
             raise DeviceError(f"{self.name} is not there.")
-
-    def look_anew(self) -> None:
-        """Do nothing: it is seen as soon as it is back."""
 
     def start(self) -> None:
         """Begin to call."""
@@ -113,19 +96,15 @@ class Rig:
         model: str | Path | Model | None = None,
     ) -> None:
         self.now = 0.0
-        self.source = SimulatedDevice(
-            "microphone",
-            source_hz,
-            round(block_seconds * source_hz),
-            lambda: self.now,
-            ppm=source_ppm,
+        self.source, self.sink = (
+            SimulatedDevice(name, hz, round(block_seconds * hz), lambda: self.now, ppm=ppm)
+            for name, hz, ppm in (
+                ("microphone", source_hz, source_ppm),
+                ("loudspeakers", sink_hz, sink_ppm),
+            )
         )
-        self.sink = SimulatedDevice(
-            "loudspeakers", sink_hz, round(block_seconds * sink_hz), lambda: self.now, ppm=sink_ppm
-        )
-        self.sink.latency_seconds = (
-            self.sink.block_seconds
-        )  # what it takes at once it plays during the next block
+        # What the sink takes at once it plays during the next block.
+        self.sink.latency_seconds = self.sink.block_seconds
         self.engine = LiveEngine(
             self.source,
             self.sink,
@@ -177,12 +156,10 @@ class Rig:
         begins = self.captured_blocks * source.block_seconds
         self.captured_blocks += 1
         if source.running:
-            at = (
-                begins
-                + np.arange(source.block_samples) / source.block_samples * source.block_seconds
-            )
+            samples = source.block_samples
+            at = begins + np.arange(samples) / samples * source.block_seconds
             tone = self.level * np.sin(2.0 * np.pi * TONE_HZ * at)
-            source.ring.write(tone.astype(np.float32))
+            source.captured(tone.astype(np.float32))
             source.called_at = self.now
         due = (self.captured_blocks + 1) * source.block_seconds
         return max(1e-6, max(due, self.late_until[source]) - self.now)
@@ -191,9 +168,7 @@ class Rig:
         sink = self.sink
         if sink.running and self.now >= self.late_until[sink]:
             block = self._block
-            block[...] = 0.0
-            if sink.ring.written_samples:
-                sink.reader.read_into(block)
+            sink.play(block)
             sink.called_at = self.now
             samples = len(block)
             self._hear(block[:, 0], self.now + np.arange(samples) / samples * sink.block_seconds)

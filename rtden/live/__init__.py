@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rtden.errors import AudioFileError, DeviceError, SettingsError
 
 if TYPE_CHECKING:
-    from rtden.live.endpoints import Sink, Source
+    from rtden.live.endpoint import Endpoint
     from rtden.live.engine import LiveEngine
     from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
     from rtden.model import Model
@@ -145,7 +145,7 @@ def _check_places(source: str, sink: str, record: Path | None) -> None:
 
 def _open_sides(
     opened: ExitStack, source_name: str, sink_name: str, stereo: bool, force: bool, name: str | None
-) -> tuple[Source, Sink]:
+) -> tuple[Endpoint, Endpoint]:
     """Open source and sink; closing the stack closes them."""
     from rtden.live.endpoints import open_sink, open_source
 
@@ -157,7 +157,7 @@ def _open_sides(
         from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
 
         microphone = opened.enter_context(VirtualMicrophone(name or "rtden"))
-        sink: Sink = VirtualSink(microphone, channels=channels)
+        sink: Endpoint = VirtualSink(microphone, channels=channels)
     else:
         sink = open_sink(sink_name, rate_hz=source.rate_hz, channels=channels, force=force)
     opened.callback(sink.stop)

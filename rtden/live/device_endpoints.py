@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from rtden.errors import DeviceError
@@ -18,57 +16,38 @@ from rtden.live.devices import (
     look_anew,
     server_devices,
 )
-from rtden.live.fade import SmoothReader
+from rtden.live.endpoint import Endpoint
 from rtden.live.pulse import Kind
 from rtden.live.pulse_stream import PulseStream
 from rtden.quiet import quiet_stderr
-from rtden.ring import Ring
 
-RING_SECONDS = 2.0
-DEVICE_LATENCY_SECONDS = 0.02
+PORTAUDIO_LATENCY_SECONDS = 0.02
 """Asked of PortAudio. Its own "low" is 9 ms with ALSA: that underruns on a busy machine."""
-
 SERVER_LATENCY_SECONDS = 0.025
 """Asked of the sound server: five blocks. With four, outputs ran dry on a busy machine."""
 
 
-class _Device:
-    """A device by the user's name for it, its stream, and the ring that the callback uses.
+class _DeviceEndpoint(Endpoint):
+    """A device by the user's name for it, and its stream.
 
     The device may go away and come back: :meth:`stop` closes what is left of the stream,
     :meth:`open` finds the device again, by its stable name first.
-
-    Attributes
-    ----------
-    called_at : float
-        Time of the last callback, by time.perf_counter(); NaN before the first.
-    device : Device
-        What is open, or was last.
-    warning : str
-        What the user should know about the device now, or empty.
     """
 
     kind: Kind
     may_return = True
     fixed = False
     """Whether the sound server may not move an output."""
+    rate_hz = channels = 0
+    _stream: Any = None
 
     def __init__(self, wanted: str) -> None:
         self._wanted = wanted
-        self.flagged_blocks = 0
-        self.block_samples = 0
-        self.called_at = math.nan
-        self.rate_hz = self.channels = 0
-        self.warning = ""
-        self.device: Device | None = None
-        self._latency_seconds = 0.0
-        self._stream: Any = None
         self.open()
 
     @property
-    def server_name(self) -> str:
-        """Stable name in the sound server of the device that is open; empty for PortAudio's."""
-        return self.device.server.name if self.device and self.device.server else ""
+    def _by_default(self) -> bool:
+        return self._wanted.lower() == DEFAULT_NAMES[self.kind]
 
     def open(self) -> None:
         """Find the device and open it; the ring is kept if rate and channels are what they were.
@@ -82,25 +61,26 @@ class _Device:
         if self._wanted.isdecimal():
             self._wanted = device.name  # numbers change when devices come and go
         before = self.rate_hz, self.channels
-        if device.server:
-            self.channels = min(2, device.channels(self.kind))
-            self._stream = self._open_on_server(device)
-            self.rate_hz = self._stream.samplerate
-        else:
-            self.rate_hz, self.channels, self._stream = _open_portaudio(
-                device, self.kind, self._callback, wanted_hz=self.rate_hz
-            )
-        self.device, self.name, self.warning = device, str(device), ""
-        self.called_at = math.nan
+        self._stream = (
+            self._open_on_server(device) if device.server else self._open_portaudio(device)
+        )
+        self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
+        self._use(device)
+        self.warning, self.called_at = "", math.nan
         if (self.rate_hz, self.channels) != before:
-            self._make_ring()
+            self.make_ring(self.channels)
+
+    def _use(self, device: Device) -> None:
+        self.device, self.name = device, str(device)
+        self.server_name = device.server.name if device.server else ""
+        self.monitor_of = device.server.monitor_of if device.server else ""
 
     def _find(self) -> Device:
         """Return the device to open: the one that was open, else what the user's words mean."""
         if not self.server_name:
             return find_device(self._wanted, self.kind)
         there = server_devices()  # not PortAudio's: without a server they are other devices
-        if self._wanted.lower() != DEFAULT_NAMES[self.kind]:
+        if not self._by_default:
             for device in there:
                 if device.channels(self.kind) and self.server_name in device.names:
                     return device
@@ -108,19 +88,45 @@ class _Device:
 
     def _open_on_server(self, device: Device) -> PulseStream:
         assert device.server is not None
+        follow = self.kind == "output" and self._by_default and device.is_default("output")
         try:
             return PulseStream(
-                device.server,
-                self.kind,
-                self._callback,
-                channels=self.channels,
+                *(device.server, self.kind, self._callback),
+                channels=min(2, device.channels(self.kind)),
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 fixed=self.fixed,
-                follow=self._wanted.lower() == DEFAULT_NAMES["output"]
-                and device.is_default("output"),
+                follow=follow,
             )
         except DeviceError as error:
-            raise _cannot_open(self.kind, device, str(error)) from None
+            raise self._cannot_open(device, error) from None
+
+    def _open_portaudio(self, device: Device) -> Any:
+        """Open at the rate from before, its own, or the first usual one; in stereo if it can."""
+        sounddevice, most = load_portaudio(), device.channels(self.kind)
+        streams = {"input": sounddevice.InputStream, "output": sounddevice.OutputStream}
+        reason: Exception | None = None
+        rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)
+        for rate_hz in dict.fromkeys(rates_hz):
+            for channels in dict.fromkeys((min(2, most), 1, most)):
+                try:
+                    with quiet_stderr():
+                        return streams[self.kind](
+                            device=device.index,
+                            samplerate=rate_hz,
+                            channels=channels,
+                            dtype="float32",
+                            latency=PORTAUDIO_LATENCY_SECONDS,
+                            callback=self._callback,
+                        )
+                except sounddevice.PortAudioError as error:
+                    reason = error
+        raise self._cannot_open(device, reason)
+
+    def _cannot_open(self, device: Device, reason: Exception | None) -> DeviceError:
+        return DeviceError(
+            f"the {self.kind} device {device} cannot be opened ({reason}): close the program that "
+            "uses it, or choose another with 'rtden devices'."
+        )
 
     def look_anew(self) -> None:
         """Make PortAudio look for devices: it knows only those that were there when it was loaded.
@@ -130,14 +136,17 @@ class _Device:
         if not self.server_name:
             look_anew()
 
-    def _make_ring(self) -> None:
-        raise NotImplementedError
-
     def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        raise NotImplementedError
+        self.block_samples = samples
+        if self.kind == "input":
+            self.captured(block)
+        else:
+            self.play(block)
+        if status:
+            self.flagged_blocks += 1
 
     @property
-    def latency_seconds(self) -> float:
+    def latency_seconds(self) -> float:  # type: ignore[override]
         """Delay of the device and its driver, as PortAudio or the sound server reports it."""
         if self._stream is not None:
             self._latency_seconds = float(self._stream.latency)
@@ -152,12 +161,12 @@ class _Device:
         if isinstance(stream, PulseStream) and stream.connection.changed.is_set():
             stream.connection.changed.clear()
             try:
-                return self._look(stream)
+                return self._look(stream, devices_of(stream.connection))
             except DeviceError:  # the server goes
                 return bool(stream.active)
         return True
 
-    def _look(self, stream: PulseStream) -> bool:
+    def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """See what a change in the sound server means; return whether the stream is still right."""
         raise NotImplementedError
 
@@ -169,13 +178,11 @@ class _Device:
         DeviceError
             If the device refuses.
         """
-        errors: tuple[type[Exception], ...] = (DeviceError,)
-        if not self.server_name:
-            errors = (load_portaudio().PortAudioError,)
+        refusal = DeviceError if self.server_name else load_portaudio().PortAudioError
         try:
             with quiet_stderr():
                 self._stream.start()
-        except errors as error:
+        except refusal as error:
             raise DeviceError(
                 f"the {self.kind} device {self.name} does not start ({error}); "
                 "choose another with 'rtden devices'."
@@ -186,49 +193,20 @@ class _Device:
     def stop(self) -> None:
         """End, at once."""
         stream, self._stream = self._stream, None
-        if isinstance(stream, PulseStream):
-            stream.close()
-        elif stream is not None:
+        if stream is not None:
             with quiet_stderr():
-                stream.abort(ignore_errors=True)
-                stream.close(ignore_errors=True)
+                stream.close()
 
 
-class DeviceSource(_Device):
-    """A microphone.
-
-    Attributes
-    ----------
-    muted : bool
-        Whether the sound server has it muted.
-    """
+class DeviceSource(_DeviceEndpoint):
+    """A microphone."""
 
     kind: Kind = "input"
-    exhausted = False
-    muted = False
-    notify: Callable[[], None] = staticmethod(lambda: None)
 
-    @property
-    def monitor_of(self) -> str:
-        """Stable name of the output whose sound this source records, or empty."""
-        return self.device.server.monitor_of if self.device and self.device.server else ""
-
-    def _make_ring(self) -> None:
-        self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
-
-    def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        self.ring.write(block)
-        self.block_samples = samples
-        self.called_at = perf_counter()
-        self.notify()
-        if status:
-            self.flagged_blocks += 1
-
-    def _look(self, stream: PulseStream) -> bool:
-        there = devices_of(stream.connection)
+    def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         own = [device for device in there if device.inputs and self.server_name in device.names]
         self.muted = bool(own and own[0].server and own[0].server.muted)
-        if self._wanted.lower() != DEFAULT_NAMES[self.kind]:
+        if not self._by_default:
             return True
         try:  # the user may have chosen another default microphone
             default = find_device("mic", "input", there, before=self.server_name)
@@ -237,93 +215,38 @@ class DeviceSource(_Device):
         return self.server_name in default.names
 
 
-class DeviceSink(_Device):
+class DeviceSink(_DeviceEndpoint):
     """Loudspeakers: of a mono ring every channel gets the sound."""
 
     kind: Kind = "output"
 
-    playing_on = ""
-    """Stable name of the sink that plays now; empty without a sound server."""
-
     def __init__(self, wanted: str, *, channels: int = 1) -> None:
-        self._ring_channels = channels
+        self._most_channels = channels
         super().__init__(wanted)
 
-    def _make_ring(self) -> None:
-        self.ring = Ring(
-            round(RING_SECONDS * self.rate_hz), min(self._ring_channels, self.channels)
-        )
-        self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
-
-    def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
-        self.block_samples = samples
-        if self.ring.written_samples:
-            self.reader.read_into(block)
-        else:
-            block.fill(0.0)
-        self.called_at = perf_counter()
-        if status:
-            self.flagged_blocks += 1
+    def make_ring(self, channels: int) -> None:
+        """Make an empty ring of no more channels than the engine returns."""
+        super().make_ring(min(self._most_channels, channels))
 
     def open(self) -> None:
-        """Find the device and open it, as :meth:`_Device.open`."""
+        """Find the device and open it, as :meth:`_DeviceEndpoint.open`."""
         super().open()
         self.playing_on = self.server_name
 
-    def _look(self, stream: PulseStream) -> bool:
+    def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""
-        there, index = devices_of(stream.connection), stream.sink_index
+        index = stream.sink_index
         now = [d for d in there if d.server and d.outputs and d.server.index == index]
         if not now:  # it is being moved: no event tells when that is done
             stream.connection.changed.set()
             return True
         self.playing_on = now[0].names[-1]
-        named = self._wanted.lower() != DEFAULT_NAMES[self.kind]
         if self.playing_on == self.server_name:
             self.warning = ""
-        elif not named:  # the default: the server decides
-            self.device, self.name = now[0], str(now[0])
+        elif self._by_default:  # the server decides
+            self._use(now[0])
         elif not any(self.server_name in device.names for device in there if device.outputs):
             self.warning = f"{self.name} is gone: {now[0].name} plays until it is back."
         elif self.warning:  # it was gone; a user who moved the stream is obeyed
             stream.move_to(self.server_name)
         return True
-
-
-def _open_portaudio(
-    device: Device,
-    kind: Kind,
-    callback: Callable[[Any, int, Any, Any], None],
-    *,
-    wanted_hz: int = 0,
-) -> tuple[int, int, Any]:
-    """Open a device at the wanted rate, its own, or the first usual one; in stereo if it can.
-
-    Returns rate, channels and the stream.
-    """
-    sounddevice = load_portaudio()
-    stream_class = sounddevice.InputStream if kind == "input" else sounddevice.OutputStream
-    most, reason = device.channels(kind), ""
-    for rate_hz in dict.fromkeys((wanted_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)):
-        for channels in dict.fromkeys((min(2, most), 1, most)):
-            try:
-                with quiet_stderr():
-                    stream = stream_class(
-                        device=device.index,
-                        samplerate=rate_hz,
-                        channels=channels,
-                        dtype="float32",
-                        latency=DEVICE_LATENCY_SECONDS,
-                        callback=callback,
-                    )
-                return round(stream.samplerate), channels, stream
-            except sounddevice.PortAudioError as error:
-                reason = str(error)
-    raise _cannot_open(kind, device, reason)
-
-
-def _cannot_open(kind: Kind, device: Device, reason: str) -> DeviceError:
-    return DeviceError(
-        f"the {kind} device {device} cannot be opened ({reason}): close the program that uses it, "
-        "or choose another with 'rtden devices'."
-    )

@@ -6,23 +6,23 @@ the denoiser can be completed. A second thread watches the devices and opens los
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rtden.errors import DeviceError, SettingsError
 from rtden.live.delay import DelayPolicy
-from rtden.live.endpoints import Sink, Source
-from rtden.live.meters import StatusReader
+from rtden.live.endpoint import Endpoint
 from rtden.live.path import Controls, SoundPath
 from rtden.live.plan import DEFAULT_BUFFER_MS
-from rtden.live.reconnect import Reconnector
+from rtden.live.realtime import ask_for_realtime
+from rtden.live.reconnect import CHECK_SECONDS, Reconnector
 from rtden.live.recorder import Recorder
-from rtden.live.status import LatencyParts, LiveStatus, SampleCounts
-from rtden.live.threads import Threads
+from rtden.live.status import LatencyParts, LiveStatus, SampleCounts, StatusReader
 from rtden.live.worker import Worker
 from rtden.mel import band_edges_hz
 from rtden.model import Model
@@ -30,6 +30,9 @@ from rtden.settings import Settings
 from rtden.types import Array
 
 LONGEST_BUFFER_MS = 1000.0
+LOOK_SECONDS = 0.25
+"""Without sound the worker looks at this interval whether a device is lost."""
+DRAIN_SECONDS = 0.01
 
 
 class LiveEngine(Controls):
@@ -40,7 +43,7 @@ class LiveEngine(Controls):
 
     Parameters
     ----------
-    source, sink : Source, Sink
+    source, sink : Endpoint
         Not yet started.
     model, settings :
         As for :class:`rtden.Denoiser`.
@@ -69,8 +72,8 @@ class LiveEngine(Controls):
 
     def __init__(
         self,
-        source: Source,
-        sink: Sink,
+        source: Endpoint,
+        sink: Endpoint,
         *,
         model: str | Path | Model | None = None,
         settings: Settings | None = None,
@@ -96,12 +99,21 @@ class LiveEngine(Controls):
         first_ms = first_buffer_ms if buffer_ms is None else buffer_ms
         delay = DelayPolicy(first_ms / 1000.0, pinned=buffer_ms is not None)
         devices = Reconnector(source, sink, clock=clock)
-        self.worker = Worker(source, sink, devices, delay, self, make_path, clock=clock)
+        self.worker = Worker(devices, delay, self, make_path, clock=clock)
         if record is not None:
             rates = source.rate_hz, sink.rate_hz
             self.worker.recorder = Recorder(record, *rates, channels=channels, force=force)
         self._reader = StatusReader(self.worker, clock)
-        self._threads = Threads(self.worker, realtime=realtime)
+        self._realtime, self._stopping = realtime, threading.Event()
+        # Held while the worker waits: a callback wakes it without making an object.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._guard, args=(run,), name=f"rtden {name}", daemon=True)
+            for name, run in (("worker", self._run), ("devices", self._watch))
+        ]
+        source.notify = self._captured
         self.resources = ExitStack()
         """Closed when the engine stops."""
 
@@ -114,21 +126,25 @@ class LiveEngine(Controls):
 
     def start(self) -> None:
         """Start the sink, the worker and the source."""
+        worker, watcher = self._threads
         self.sink.start()
         self._reader.begin()
-        self._threads.worker.start()
+        worker.start()
         self.source.start()
         self.worker.devices.begin()
-        self._threads.watcher.start()
+        watcher.start()
 
     def end(self) -> None:
         """Have :attr:`running` become false soon; :meth:`stop` must still be called."""
-        self._threads.end()
+        self._stopping.set()
+        self._wake()
 
     def stop(self) -> None:
         """Stop at once; files keep what they hold."""
-        self._threads.end()
-        self._threads.join()
+        self.end()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
         with self.resources as stack:  # each is stopped, whatever befalls another
             if self.worker.recorder is not None:
                 stack.callback(self.worker.recorder.stop)
@@ -145,13 +161,12 @@ class LiveEngine(Controls):
             What ended the worker or a side.
         """
         recorder = self.worker.recorder
-        if error := self._threads.error or (recorder and recorder.error):
+        if error := self._error or (recorder and recorder.error):
             raise error
-        if not self._threads.worker.is_alive():
+        if not self._threads[0].is_alive():
             return False
         for word, side in (("input", self.source), ("output", self.sink)):
-            ended = side is self.source and self.source.exhausted
-            if not side.may_return and not side.running and not ended:
+            if not (side.may_return or side.running or side.exhausted):
                 raise DeviceError(f"the {word} {side.name} has stopped.")
         return True
 
@@ -189,3 +204,48 @@ class LiveEngine(Controls):
         """Centre frequencies of :attr:`band_gains`."""
         spec = self.worker.path.denoisers[0].spec
         return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
+
+    def _captured(self) -> None:
+        """Wake the worker if it can complete a step or is to end; runs in the source's callback."""
+        worker = self.worker
+        if worker.rings[0].written_samples >= worker.wake_at or worker.source.exhausted:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._bell.locked():
+            with suppress(RuntimeError):  # another thread was faster
+                self._bell.release()
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:  # for the thread that asks
+            self._error = error
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(CHECK_SECONDS):
+            self.worker.devices.check()
+
+    def _run(self) -> None:
+        if self._realtime:
+            ask_for_realtime()
+        worker = self.worker
+        while not self._stopping.is_set():
+            # Asked first: what it wrote before that must still be processed.
+            exhausted = worker.source.exhausted
+            if worker.work():
+                continue
+            if exhausted:
+                worker.finish()
+                self._drain()
+                return
+            self._bell.acquire(timeout=LOOK_SECONDS)
+            worker.wakes += 1
+
+    def _drain(self) -> None:
+        """Wait until the sink has played everything."""
+        sink = self.sink
+        while sink.ring.fill_samples and sink.running:
+            if self._stopping.wait(DRAIN_SECONDS):
+                return
+        self._stopping.wait(sink.latency_seconds)

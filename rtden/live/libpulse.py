@@ -31,6 +31,12 @@ class SampleSpec(ctypes.Structure):
     _fields_ = (("format", c_int), ("rate", c_uint32), ("channels", c_uint8))
 
 
+class BufferAttributes(ctypes.Structure):
+    """pa_buffer_attr."""
+
+    _fields_ = tuple((name, c_uint32) for name in ("max", "target", "prebuffer", "least", "block"))
+
+
 class _ChannelMap(ctypes.Structure):
     _fields_ = (("channels", c_uint8), ("map", c_int * 32))
 
@@ -43,20 +49,11 @@ class DeviceInfo(ctypes.Structure):
     """The beginning of pa_sink_info and pa_source_info, which is the same in both."""
 
     _fields_ = (
-        ("name", c_char_p),
-        ("index", c_uint32),
-        ("description", c_char_p),
-        ("spec", SampleSpec),
-        ("map", _ChannelMap),
-        ("owner_module", c_uint32),
-        ("volume", _Volume),
-        ("mute", c_int),
-        ("monitor_index", c_uint32),
-        ("monitor_name", c_char_p),
-        ("latency", c_uint64),
-        ("driver", c_char_p),
-        ("flags", c_int),
-        ("properties", Handle),
+        *(("name", c_char_p), ("index", c_uint32), ("description", c_char_p)),
+        *(("spec", SampleSpec), ("map", _ChannelMap), ("owner_module", c_uint32)),
+        *(("volume", _Volume), ("mute", c_int), ("monitor_index", c_uint32)),
+        *(("monitor_name", c_char_p), ("latency", c_uint64), ("driver", c_char_p)),
+        *(("flags", c_int), ("properties", Handle)),
     )
 
 
@@ -66,8 +63,7 @@ class ServerInfo(ctypes.Structure):
     _fields_ = (
         *((name, c_char_p) for name in ("user", "host", "version", "name")),
         ("spec", SampleSpec),
-        ("default_sink", c_char_p),
-        ("default_source", c_char_p),
+        *((name, c_char_p) for name in ("default_sink", "default_source")),
     )
 
 
@@ -81,10 +77,19 @@ class SinkInputInfo(ctypes.Structure):
     """The beginning of pa_sink_input_info."""
 
     _fields_ = (
-        ("index", c_uint32),
-        ("name", c_char_p),
+        *(("index", c_uint32), ("name", c_char_p)),
         *((name, c_uint32) for name in ("owner_module", "client", "sink")),
     )
+
+
+_RETURN_HANDLES = (
+    *("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new", "proplist_new"),
+    *("context_get_server_info", "context_get_sink_info_list", "context_get_source_info_list"),
+    *("context_get_module_info_list", "context_get_sink_input_info", "context_load_module"),
+    *("context_unload_module", "context_set_default_sink", "context_suspend_sink_by_name"),
+    *("context_subscribe", "context_move_sink_input_by_name", "stream_new_with_proplist"),
+    "stream_cork",
+)
 
 
 @cache
@@ -100,28 +105,9 @@ def load_libpulse() -> Any:
         lib = ctypes.CDLL("libpulse.so.0")
     except OSError:
         raise DeviceError("libpulse is missing: run 'sudo apt install libpulse0'.") from None
-    for name in ("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new"):
+    for name in _RETURN_HANDLES:
         getattr(lib, f"pa_{name}").restype = Handle
-    for name in (
-        "server_info",
-        "sink_info_list",
-        "source_info_list",
-        "module_info_list",
-        "sink_input_info",
-    ):
-        getattr(lib, f"pa_context_get_{name}").restype = Handle
-    for name in (
-        "load_module",
-        "unload_module",
-        "set_default_sink",
-        "suspend_sink_by_name",
-        "subscribe",
-    ):
-        getattr(lib, f"pa_context_{name}").restype = Handle
-    lib.pa_context_move_sink_input_by_name.restype = Handle
     lib.pa_strerror.restype = lib.pa_proplist_gets.restype = c_char_p
-    lib.pa_proplist_new.restype = lib.pa_stream_new_with_proplist.restype = Handle
-    lib.pa_stream_cork.restype = Handle
     lib.pa_stream_get_index.restype = c_uint32
     return lib
 

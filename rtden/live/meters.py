@@ -1,24 +1,29 @@
-"""What a live stream reports: levels, load, delay."""
+"""Levels of a live stream, and an input that is silent or clips: sound in, findings out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtden.live.status import LatencyParts, LiveStatus
-from rtden.live.warnings import live_warnings
+from rtden.live.warnings import SILENT_DB, SILENT_SECONDS
 from rtden.types import Array
 
-if TYPE_CHECKING:
-    from rtden.live.worker import Worker
+CLIPPED_LEVEL = 0.999
+CLIPPED_SAMPLES = 3
+"""Samples at full scale in a block that count as clipping; one alone may be a true peak."""
+CLIPPED_BLOCKS = 3
+CLIPPED_SECONDS = 10.0
+"""How long after the last clipped block the warning stays."""
+_SILENT_ENERGY = 10.0 ** (SILENT_DB / 10.0)
 
 
 def peak_of(block: Array) -> float:
-    """Return the largest magnitude in a block; NaN if it holds one."""
-    return max(float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
+    """Return the largest magnitude in a contiguous block; NaN if it holds one."""
+    if not block.size:
+        return 0.0
+    flat = block.reshape(-1)
+    return max(float(np.maximum.reduce(flat)), -float(np.minimum.reduce(flat)))
 
 
 class LevelMeter:
@@ -33,10 +38,10 @@ class LevelMeter:
 
     def feed(self, block: Array, peak: float) -> None:
         """Take samples of any shape, contiguous, and their largest magnitude."""
-        flat = block.reshape(-1)
-        self._energy += float(np.dot(flat, flat)) if peak else 0.0
-        self._samples += len(flat)
-        self._peak = max(self._peak, peak)
+        if peak:
+            self._energy += float(np.vdot(block, block))
+            self._peak = max(self._peak, peak)
+        self._samples += block.size
 
     def read_db(self) -> tuple[float, float]:
         """Return level and peak since the last reading in dBFS; minus infinity for silence."""
@@ -48,69 +53,38 @@ class LevelMeter:
         return level_db, 20.0 * math.log10(peak) if peak else -math.inf
 
 
-class StatusReader:
-    """Makes a status of what the worker counts; the worker does nothing for it.
+class InputWatch:
+    """Notices an input that is silent, or that clips.
 
-    Parameters
+    Attributes
     ----------
-    worker : Worker
-    clock : callable
-        Returns the time in seconds.
+    quiet_seconds, zero_seconds : float
+        How long the level has been below `SILENT_DB`, and exactly zero.
     """
 
-    def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
-        self._worker, self._clock = worker, clock
-        self._busy_seconds = 0.0
-        self.begin()
+    def __init__(self) -> None:
+        self.quiet_seconds = self.zero_seconds = 0.0
+        self._clipped_blocks, self._since_clip_seconds = 0, 0.0
 
-    def begin(self) -> None:
-        """Count the time from now on."""
-        self._read_at = self._started_at = self._clock()
+    def feed(self, block: Array, rate_hz: int, peak: float) -> None:
+        """Take sound as it came from the device, shape (samples, channels), and its peak."""
+        seconds = len(block) / rate_hz
+        most = block.size * _SILENT_ENERGY
+        quiet = peak * peak < most and float(np.vdot(block, block)) < most
+        self.quiet_seconds = self.quiet_seconds + seconds if quiet else 0.0
+        self.zero_seconds = self.zero_seconds + seconds if peak == 0.0 else 0.0
+        self._since_clip_seconds += seconds
+        if peak >= CLIPPED_LEVEL and (np.abs(block) >= CLIPPED_LEVEL).sum() >= CLIPPED_SAMPLES:
+            self._clipped_blocks, self._since_clip_seconds = self._clipped_blocks + 1, 0.0
+        elif self._since_clip_seconds >= CLIPPED_SECONDS:
+            self._clipped_blocks = 0
 
     @property
-    def planned(self) -> LatencyParts:
-        """The planned delay."""
-        worker, source, sink = self._worker, self._worker.source, self._worker.sink
-        ready = worker.delay.planned_samples(source.block_samples, sink.block_samples)
-        return LatencyParts(
-            source_ms=1000.0 * source.latency_seconds,
-            resampling_ms=1000.0 * worker.path.resampling_seconds,
-            denoiser_ms=1000.0 * worker.path.denoisers[0].latency.seconds,
-            buffer_ms=1000.0 * ready / sink.rate_hz,
-            sink_ms=1000.0 * sink.latency_seconds,
-        )
+    def silent(self) -> bool:
+        """Whether nothing has come for `SILENT_SECONDS`."""
+        return self.quiet_seconds >= SILENT_SECONDS
 
-    def read(self) -> LiveStatus:
-        """Return what has happened; levels and load are those since the last call."""
-        worker, source, sink = self._worker, self._worker.source, self._worker.sink
-        now, busy = self._clock(), worker.busy_seconds
-        span, seconds = max(now - self._read_at, 1e-9), now - self._started_at
-        load = (busy - self._busy_seconds) / span
-        self._read_at, self._busy_seconds = now, busy
-        (input_db, input_peak_db), (output_db, output_peak_db) = map(
-            LevelMeter.read_db, worker.meters
-        )
-        counts, drift = worker.counts, worker.delay.drift
-        lost_seconds = counts.skipped / source.rate_hz
-        lost_seconds += (counts.dropped + counts.discarded) / sink.rate_hz
-        devices_seconds = source.latency_seconds + sink.latency_seconds
-        latency_seconds = drift.delay_seconds + worker.path.bridge_seconds + devices_seconds
-        return LiveStatus(
-            seconds=seconds,
-            input_db=input_db,
-            output_db=output_db,
-            input_peak_db=input_peak_db,
-            output_peak_db=output_peak_db,
-            noise_removed_db=worker.noise.removed_db,
-            load=load,
-            mean_load=busy / max(seconds, 1e-9),
-            flagged_blocks=source.flagged_blocks + sink.flagged_blocks,
-            dropouts=worker.delay.dropouts,
-            disconnects=worker.devices.disconnects,
-            lost_ms=1000.0 * lost_seconds,
-            drift_ppm=drift.ppm,
-            buffer_ms=1000.0 * worker.delay.buffer.seconds,
-            latency_ms=1000.0 * latency_seconds if drift.delay_seconds else math.nan,
-            state=worker.devices.state,
-            warnings=live_warnings(worker.input_watch, source, sink),
-        )
+    @property
+    def clips(self) -> bool:
+        """Whether the input has been at full scale lately, more than once."""
+        return self._clipped_blocks >= CLIPPED_BLOCKS

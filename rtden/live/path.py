@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rtden.denoiser import Denoiser
-from rtden.live.endpoints import Sink, Source
+from rtden.live.endpoint import Endpoint
 from rtden.model import Model, load_spec
 from rtden.resample import Drift, Interpolator
 from rtden.settings import Settings, check_limit_db
@@ -71,58 +70,21 @@ def _is_direct(source_hz: int, sink_hz: int, model_hz: int) -> bool:
     return source_hz != sink_hz and min(source_hz, sink_hz) <= model_hz
 
 
-class _DirectStream:
-    """Denoisers between two resamplers, from one rate to another."""
+class _DirectStream(StreamDenoiser):
+    """A stream whose input has another rate than its output."""
 
-    def __init__(
-        self,
-        source_hz: int,
-        sink_hz: int,
-        channels: int,
-        model: str | Path | Model | None,
-        settings: Settings | None,
-    ) -> None:
-        self.denoisers = [Denoiser(model, settings) for _ in range(channels)]
-        model_hz = self.denoisers[0].rate_hz
-        self._before = Interpolator(source_hz, model_hz, channels=channels)
-        self._after = Interpolator(model_hz, sink_hz, channels=channels)
-        self._ratio, self.fed_samples, self.returned_samples = sink_hz / source_hz, 0, 0
-        self.resampling_seconds = self._before.delay_seconds + self._after.delay_seconds
-
-    @property
-    def missing_samples(self) -> int:
-        return self._before.missing_samples(self.denoisers[0].frames.missing_samples)
+    def __init__(self, source_hz: int, *arguments: Any, rate_hz: int, **options: Any) -> None:
+        super().__init__(*arguments, rate_hz=rate_hz, low_delay=True, **options)
+        self._before = Interpolator(source_hz, self.denoisers[0].rate_hz, channels=self.channels)
+        self._ratio = rate_hz / source_hz
 
     @property
     def inside_samples(self) -> float:
-        """Samples at the sink's rate that were fed and not returned."""
         return self.fed_samples * self._ratio - self.returned_samples
 
-    def reset(self) -> None:
-        self._before.reset()
-        self._after.reset()
-        for denoiser in self.denoisers:
-            denoiser.reset()
-        self.fed_samples = self.returned_samples = 0
-
-    def feed(self, block: Array) -> Array:
-        self.fed_samples += len(block)
-        out = self._after.feed(self._denoised(self._before.feed(block)))
-        self.returned_samples += len(out)
-        return out
-
     def flush(self) -> Array:
-        early = self._denoised(
-            self._before.feed(np.zeros((0, len(self.denoisers)), np.float32), last=True)
-        )
-        late = np.stack([one.flush() for one in self.denoisers], axis=1)
-        rest = round(self.inside_samples)
-        out = self._after.feed(np.concatenate([early, late]), last=True)[:rest]
-        self.reset()
-        return out
-
-    def _denoised(self, low: Array) -> Array:
-        return np.stack([one.feed(low[:, n]) for n, one in enumerate(self.denoisers)], axis=1)
+        self.fed_samples = self.returned_samples + round(self.inside_samples)
+        return super().flush()
 
 
 class SoundPath:
@@ -130,7 +92,7 @@ class SoundPath:
 
     Parameters
     ----------
-    source, sink : Source, Sink
+    source, sink : Endpoint
         As they are now.
     controls : Controls
     channels : int
@@ -144,14 +106,17 @@ class SoundPath:
         Whether the input has been digital silence for so long that nothing is computed.
     ppm : float
         How much faster to play.
-    bridge_seconds : float
-        Delay of the way to the denoiser's rate, and to the sink's clock.
+    step_seconds, path_seconds : float
+        Time between two steps; delay of the denoiser and of the resamplers around it.
+    bridge_seconds, resampling_seconds : float
+        Delay of the way to the denoiser's rate and to the sink's clock, and of all that changes
+        rates.
     """
 
     def __init__(
         self,
-        source: Source,
-        sink: Sink,
+        source: Endpoint,
+        sink: Endpoint,
         controls: Controls,
         *,
         channels: int,
@@ -159,53 +124,42 @@ class SoundPath:
         settings: Settings | None = None,
         full_band: bool = True,
     ) -> None:
-        source_hz, sink_hz, source_channels = source.rate_hz, sink.rate_hz, source.ring.channels
-        self.source_hz, self.sink_hz, self.channels = source_hz, sink_hz, channels
+        self.source_hz, self.sink_hz, self.channels = source.rate_hz, sink.rate_hz, channels
+        source_channels = source.ring.channels
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
-        direct = _is_direct(source_hz, sink_hz, load_spec(model).rate_hz)
-        self._stream: StreamDenoiser | _DirectStream
-        if direct:
-            self._stream = _DirectStream(source_hz, sink_hz, channels, model, settings)
-        else:
-            options: dict[str, Any] = {
-                "rate_hz": sink_hz,
-                "channels": channels,
-                "full_band": full_band,
-            }
-            self._stream = StreamDenoiser(model, settings, low_delay=True, **options)
-        # The clocks are matched at the higher rate, where the filter for it takes nothing away.
-        self._drift_last = direct and sink_hz > source_hz
-        self._drift = Drift(channels=channels)
-        self._rate_change = Interpolator(
-            source_hz, source_hz if direct else sink_hz, channels=channels
+        options: dict[str, Any] = {"rate_hz": self.sink_hz, "channels": channels}
+        direct = _is_direct(self.source_hz, self.sink_hz, load_spec(model).rate_hz)
+        self._stream: StreamDenoiser = (
+            _DirectStream(self.source_hz, model, settings, full_band=False, **options)
+            if direct
+            else StreamDenoiser(model, settings, low_delay=True, full_band=full_band, **options)
         )
-        drift_hz = source_hz if direct and not self._drift_last else sink_hz
-        self.bridge_seconds = self._drift.delay_samples / drift_hz
-        self.bridge_seconds += self._rate_change.delay_seconds
+        # The clocks are matched at the higher rate, where the filter for it takes nothing away.
+        self._drift_last = direct and self.sink_hz > self.source_hz
+        self._drift = Drift(channels=channels)
+        bridge_hz = self.source_hz if direct else self.sink_hz
+        self._rate_change = Interpolator(self.source_hz, bridge_hz, channels=channels)
+        self.bridge_seconds = self._rate_change.delay_seconds + self._drift.delay_samples / (
+            self.sink_hz if self._drift_last else bridge_hz
+        )
         # The first steps are slow: not while sound waits.
-        self._stream.feed(np.zeros((source_hz // 10, channels), np.float32))
+        self._stream.feed(np.zeros((self.source_hz // 10, channels), np.float32))
         self._stream.reset()
         self.denoisers, self._controls = self._stream.denoisers, controls
         self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz
+        around = self._stream.resampling_seconds
+        self.path_seconds = self.denoisers[0].latency.seconds + around
+        self.resampling_seconds = self.bridge_seconds + around
         self.ppm = 0.0
         self.idle, self._silent_samples, self._owed_samples = False, 0, 0.0
 
     @property
-    def path_seconds(self) -> float:
-        """Delay of the denoiser and of the resamplers around it."""
-        return self.denoisers[0].latency.seconds + self._stream.resampling_seconds
-
-    @property
-    def resampling_seconds(self) -> float:
-        """Delay of all that changes rates."""
-        return self.bridge_seconds + self._stream.resampling_seconds
-
-    @property
     def inside_samples(self) -> int:
         """Samples at the sink's rate that are in the denoiser."""
-        if isinstance(self._stream, _DirectStream):
-            return round(self._stream.inside_samples)
-        return self._stream.fed_samples - self._stream.returned_samples
+        stream = self._stream
+        if isinstance(stream, _DirectStream):
+            return round(stream.inside_samples)
+        return stream.fed_samples - stream.returned_samples
 
     @property
     def missing_samples(self) -> int:
@@ -219,12 +173,11 @@ class SoundPath:
 
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels to denoise; shapes (samples, channels)."""
-        if captured.shape[1] == 1:
-            copied: Array = captured.copy()
-            return copied
-        mixed: Array = np.array(captured[:, : self.channels], order="C")
-        if self.channels == 1:
+        mixed: Array
+        if self.channels == 1 < captured.shape[1]:
             mixed = captured @ self._mean
+        else:
+            mixed = np.array(captured[:, : self.channels], order="C")
         return mixed
 
     def feed(self, mixed: Array, *, silent: bool) -> Array:
@@ -233,9 +186,9 @@ class SoundPath:
         `silent` says that all samples are zero.
         """
         self._silent_samples = self._silent_samples + len(mixed) if silent else 0
-        self.idle = self.idle and silent
         if self._silent_samples > IDLE_SECONDS * self.source_hz:
             return self._rest(len(mixed))
+        self.idle = False
         self._apply()
         self._drift.ppm = self.ppm
         if self._drift_last:
@@ -244,13 +197,12 @@ class SoundPath:
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
+        stream, drift = self._stream, self._drift
         if self._drift_last:
-            return np.concatenate([self._drift.feed(self._stream.flush()), self._drift.flush()])
+            return np.concatenate([drift.feed(stream.flush()), drift.flush()])
         rest = self._rate_change.feed(np.zeros((0, self.channels), np.float32), last=True)
-        cleaned = [
-            self._stream.feed(part) for part in (self._drift.feed(rest), self._drift.flush())
-        ]
-        return np.concatenate([*cleaned, self._stream.flush()])
+        cleaned = [stream.feed(part) for part in (drift.feed(rest), drift.flush())]
+        return np.concatenate([*cleaned, stream.flush()])
 
     def _apply(self) -> None:
         """Bring the denoisers in line with the controls."""

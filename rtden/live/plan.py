@@ -7,7 +7,7 @@ from pathlib import Path
 from rtden.denoiser import default_model, settings_for_latency
 from rtden.errors import SettingsError
 from rtden.live.clock import LONGEST_BUFFER_SECONDS
-from rtden.live.endpoints import Sink, Source
+from rtden.live.endpoint import Endpoint
 from rtden.live.path import resampling_seconds
 from rtden.model import Model, load_spec
 from rtden.settings import Settings
@@ -36,8 +36,8 @@ def live_settings(
 
 def settings_for_total_latency(
     total_ms: float,
-    source: Source,
-    sink: Sink,
+    source: Endpoint,
+    sink: Endpoint,
     *,
     model: str | Path | Model | None = None,
     settings: Settings | None = None,

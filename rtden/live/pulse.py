@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from ctypes import POINTER
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rtden.errors import DeviceError
 from rtden.live.libpulse import (
@@ -67,8 +67,7 @@ class Module:
     argument: str
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """What answers, and its default devices."""
 
     name: str
@@ -160,20 +159,14 @@ class Connection:
 
     def server(self) -> Server:
         """Return what answers, and its defaults."""
-
-        def read(info: ServerInfo) -> Server:
-            pipewire = b"PipeWire" in (info.name or b"")
-            defaults = (_text(info.default_sink), _text(info.default_source))
-            return Server("PipeWire" if pipewire else "PulseAudio", *defaults)
-
-        found: Server = self._ask(INFO, "get_server_info", convert=_reader(ServerInfo, read))[0]
-        return found
+        found: list[Server] = self._ask(INFO, "get_server_info", read=_read_server)
+        return found[0]
 
     def devices(self, kind: Kind) -> list[PulseDevice]:
         """Return the server's sources or sinks."""
-        what = "source" if kind == "input" else "sink"
 
-        def read(info: DeviceInfo) -> PulseDevice:
+        def read(address: Any) -> PulseDevice:
+            info = ctypes.cast(address, POINTER(DeviceInfo)).contents
             monitor_of = _text(info.monitor_name) if kind == "input" else ""
             owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
             return PulseDevice(
@@ -187,20 +180,17 @@ class Connection:
                 own=owner is not None or monitor_of.startswith("rtden_sink"),
             )
 
-        return self._ask(LIST, f"get_{what}_info_list", convert=_reader(DeviceInfo, read))
+        what = "source" if kind == "input" else "sink"
+        return self._ask(LIST, f"get_{what}_info_list", read=read)
 
     def sink_of(self, stream_index: int) -> int:
         """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""
-        read = _reader(SinkInputInfo, lambda info: info.sink)
-        found = self._ask(LIST, "get_sink_input_info", stream_index, convert=read)
+        found = self._ask(LIST, "get_sink_input_info", stream_index, read=_read_sink_input)
         return int(found[0]) if found else -1
 
     def modules(self) -> list[Module]:
         """Return the loaded modules, in the order of loading."""
-        read = _reader(
-            ModuleInfo, lambda info: Module(info.index, _text(info.name), _text(info.argument))
-        )
-        return self._ask(LIST, "get_module_info_list", convert=read)
+        return self._ask(LIST, "get_module_info_list", read=_read_module)
 
     def number(self, function: str, *arguments: Any) -> int:
         """Call a pa_context function whose answer is a number, and return it; 0 or more is success.
@@ -216,15 +206,16 @@ class Connection:
         return answer
 
     def _ask(
-        self, prototype: Any, function: str, *arguments: Any, convert: Callable[[Any], Any] = int
+        self, prototype: Any, function: str, *arguments: Any, read: Callable[[Any], Any] = int
     ) -> list[Any]:
         """Call a pa_context function and return the values that its callback received."""
         replied, values = threading.Event(), []
 
         def reply(_context: Any, value: Any, *rest: Any) -> None:
-            if prototype is NUMBER or (value and not (prototype is LIST and rest[0])):
-                values.append(convert(value))
-            if prototype is not LIST or rest[0]:  # not 0: the end of the list
+            ends = prototype is not LIST or rest[0]  # a list ends with an empty reply
+            if prototype is NUMBER or (value and not (prototype is LIST and ends)):
+                values.append(read(value))
+            if ends:
                 replied.set()
 
         callback = prototype(reply)
@@ -247,8 +238,19 @@ class Connection:
         return values
 
 
-def _reader(structure: Any, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda address: read(ctypes.cast(address, POINTER(structure)).contents)
+def _read_server(address: Any) -> Server:
+    info = ctypes.cast(address, POINTER(ServerInfo)).contents
+    name = "PipeWire" if b"PipeWire" in (info.name or b"") else "PulseAudio"
+    return Server(name, _text(info.default_sink), _text(info.default_source))
+
+
+def _read_module(address: Any) -> Module:
+    info = ctypes.cast(address, POINTER(ModuleInfo)).contents
+    return Module(info.index, _text(info.name), _text(info.argument))
+
+
+def _read_sink_input(address: Any) -> int:
+    return int(ctypes.cast(address, POINTER(SinkInputInfo)).contents.sink)
 
 
 def _text(value: bytes | None) -> str:

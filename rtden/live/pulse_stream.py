@@ -9,31 +9,25 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from ctypes import byref, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from typing import Any
 
 import numpy as np
 
 from rtden.errors import DeviceError
-from rtden.live.libpulse import REQUEST, STATE, SampleSpec, load_quick_libpulse
+from rtden.live.libpulse import REQUEST, STATE, BufferAttributes, SampleSpec, load_quick_libpulse
 from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice
 
 BLOCK_SECONDS = 0.005
-_FLOAT32 = 5
+_FLOAT32, _ANY = 5, 0xFFFFFFFF
 _STREAM_CREATING, _STREAM_READY = 1, 2
-_CORKED, _INTERPOLATE, _TIMING, _ADJUST_LATENCY = 0x0001, 0x0002, 0x0008, 0x2000
-_DONT_MOVE = 0x0200
-_ANY = 0xFFFFFFFF
+_CORKED, _INTERPOLATE, _TIMING, _DONT_MOVE, _ADJUST_LATENCY = 0x1, 0x2, 0x8, 0x200, 0x2000
 MEASURED_CALLS = 4
 """Callbacks for each measurement of the latency."""
 FIRST_CALLS = 12
 """Callbacks before the first one: a stream begins with what waited for it."""
 _SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
-
-
-class _BufferAttributes(ctypes.Structure):
-    _fields_ = tuple((name, c_uint32) for name in ("max", "target", "prebuffer", "least", "block"))
 
 
 class PulseStream:
@@ -75,13 +69,11 @@ class PulseStream:
         self._device, self._kind, self._callback = device, kind, callback
         self.samplerate, self.channels = device.rate_hz, channels
         self._frame_bytes = 4 * channels
-        self._follow = follow
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
         self.latency = latency_seconds if kind == "output" else BLOCK_SECONDS
         self._flagged = False
         self.connection = Connection()
-        self._lib = self.connection.lib
-        self._quick = load_quick_libpulse()
+        self._lib, self._quick = self.connection.lib, load_quick_libpulse()
         self._address, self._size = c_void_p(), c_size_t()
         self._calls = self._thread = 0
         self._settled = threading.Event()
@@ -92,43 +84,47 @@ class PulseStream:
             REQUEST(self._on_readable if kind == "input" else self._on_writable),
         )
         try:
-            self._connect(latency_seconds, fixed or kind == "input")
+            with self.connection.locked():
+                self._stream = self._new_stream()
+                target_bytes = round(latency_seconds * self.samplerate) * self._frame_bytes
+                failed = self._connect(
+                    None if follow else device.name.encode(),
+                    target_bytes,
+                    _DONT_MOVE if fixed or kind == "input" else 0,
+                )
+            if failed or not self._settled.wait(ANSWER_SECONDS) or not self.active:
+                raise DeviceError(self.connection.reason())
+            self.connection.subscribe()
         except BaseException:
             self.connection.close()
             raise
 
-    def _connect(self, latency_seconds: float, fixed: bool) -> None:
+    def _new_stream(self) -> Any:
         lib, (on_state, on_move, on_fault, _) = self._lib, self._callbacks
-        with self.connection.locked():
-            properties = lib.pa_proplist_new()
-            # A volume that the server remembers for the loudspeakers must not reach the microphone.
-            own = f"rtden-{self._kind}-{self._device.name}".encode()
-            lib.pa_proplist_sets(properties, b"module-stream-restore.id", own)
-            lib.pa_proplist_sets(properties, b"media.name", b"rtden " + self._kind.encode())
-            spec = SampleSpec(_FLOAT32, self.samplerate, self.channels)
-            self._stream = lib.pa_stream_new_with_proplist(
-                self.connection.context, None, byref(spec), None, properties
-            )
-            lib.pa_proplist_free(properties)
-            lib.pa_stream_set_state_callback(self._stream, on_state, None)
-            lib.pa_stream_set_moved_callback(self._stream, on_move, None)
-            lib.pa_stream_set_overflow_callback(self._stream, on_fault, None)
-            lib.pa_stream_set_underflow_callback(self._stream, on_fault, None)
-            flags = (
-                _CORKED | _INTERPOLATE | _TIMING | _ADJUST_LATENCY | (_DONT_MOVE if fixed else 0)
-            )
-            block = self._block_bytes
-            target = round(latency_seconds * self.samplerate) * self._frame_bytes
-            attributes = _BufferAttributes(_ANY, target, block, block, block)
-            name = None if self._follow else self._device.name.encode()
-            arguments: tuple[Any, ...] = (name, byref(attributes), flags)
-            if self._kind == "input":
-                failed = lib.pa_stream_connect_record(self._stream, *arguments)
-            else:
-                failed = lib.pa_stream_connect_playback(self._stream, *arguments, None, None)
-        if failed or not self._settled.wait(ANSWER_SECONDS) or not self.active:
-            raise DeviceError(self.connection.reason())
-        self.connection.subscribe()
+        properties = lib.pa_proplist_new()
+        # A volume that the server remembers for the loudspeakers must not reach the microphone.
+        own = f"rtden-{self._kind}-{self._device.name}".encode()
+        lib.pa_proplist_sets(properties, b"module-stream-restore.id", own)
+        lib.pa_proplist_sets(properties, b"media.name", b"rtden " + self._kind.encode())
+        spec = SampleSpec(_FLOAT32, self.samplerate, self.channels)
+        stream = lib.pa_stream_new_with_proplist(
+            self.connection.context, None, byref(spec), None, properties
+        )
+        lib.pa_proplist_free(properties)
+        lib.pa_stream_set_state_callback(stream, on_state, None)
+        lib.pa_stream_set_moved_callback(stream, on_move, None)
+        lib.pa_stream_set_overflow_callback(stream, on_fault, None)
+        lib.pa_stream_set_underflow_callback(stream, on_fault, None)
+        return stream
+
+    def _connect(self, name: bytes | None, target_bytes: int, flags: int) -> bool:
+        block = self._block_bytes
+        attributes = BufferAttributes(_ANY, target_bytes, block, block, block)
+        flags |= _CORKED | _INTERPOLATE | _TIMING | _ADJUST_LATENCY
+        arguments: tuple[Any, ...] = (self._stream, name, byref(attributes), flags)
+        if self._kind == "input":
+            return bool(self._lib.pa_stream_connect_record(*arguments))
+        return bool(self._lib.pa_stream_connect_playback(*arguments, None, None))
 
     @property
     def active(self) -> bool:
@@ -188,12 +184,12 @@ class PulseStream:
         memory: Any = (ctypes.c_float * (size // 4)).from_address(address)
         return np.frombuffer(memory, np.float32).reshape(-1, self.channels)
 
-    def _call(self, block: Any, flagged: bool = False) -> None:
-        flagged, self._flagged = flagged or self._flagged, False
+    def _call(self, block: Any) -> None:
+        flagged, self._flagged = self._flagged, False
         self._callback(block, len(block), None, flagged)
 
     def _on_readable(self, *_: Any) -> None:
-        lib, stream, blocks, lost = self._quick, self._stream, [], False
+        lib, stream, blocks = self._quick, self._stream, []
         address, size = self._address, self._size
         readable = lib.pa_stream_readable_size(stream)
         if readable < self._block_bytes // 2:  # single samples come from sources with filters
@@ -204,13 +200,13 @@ class PulseStream:
             if address.value:
                 blocks.append(self._view(address.value, size.value).copy())
             else:  # a hole: sound that the server lost
-                lost = True
+                self._flagged = True
                 samples = size.value // self._frame_bytes
                 blocks.append(np.zeros((samples, self.channels), np.float32))
             lib.pa_stream_drop(stream)
             readable = lib.pa_stream_readable_size(stream)
         if blocks:
-            self._call(np.concatenate(blocks) if len(blocks) > 1 else blocks[0], lost)
+            self._call(np.concatenate(blocks) if len(blocks) > 1 else blocks[0])
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
@@ -223,7 +219,7 @@ class PulseStream:
             return
         self._call(self._view(address.value or 0, used))
         size.value = used
-        lib.pa_stream_write(self._stream, address, size, None, ctypes.c_int64(0), 0)
+        lib.pa_stream_write(self._stream, address, size, None, c_int64(0), 0)
         self._measure()
 
     def _measure(self) -> None:

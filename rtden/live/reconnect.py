@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rtden.errors import DeviceError
-from rtden.live.endpoints import Endpoint
+from rtden.live.endpoint import Endpoint
 
-CHECK_SECONDS = 0.2
+CHECK_SECONDS = 0.25
 STALLED_SECONDS = 2.5
 """A device that has not called for so long is taken for lost, as after a suspend."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
@@ -19,10 +19,10 @@ FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 class _Side:
     word: str
     endpoint: Endpoint
+    seen_at: float
     lost_at: float | None = None
     retry_at: float = 0.0
     wait_seconds: float = FIRST_RETRY_SECONDS
-    seen_at: float = field(default_factory=time.perf_counter)
     disconnects: int = 0
 
 
@@ -44,10 +44,8 @@ class Reconnector:
         self, source: Endpoint, sink: Endpoint, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._clock = clock
-        self.source, self.sink = (
-            _Side("input", source, seen_at=clock()),
-            _Side("output", sink, seen_at=clock()),
-        )
+        self.source = _Side("input", source, seen_at=clock())
+        self.sink = _Side("output", sink, seen_at=clock())
 
     @property
     def state(self) -> str:
@@ -88,37 +86,28 @@ class Reconnector:
         endpoint = side.endpoint
         if not endpoint.may_return:
             return True  # the engine itself sees to recordings
-        if endpoint.called_at == endpoint.called_at:  # not NaN
-            side.seen_at = max(side.seen_at, endpoint.called_at)
+        side.seen_at = max(side.seen_at, endpoint.called_at)  # NaN is not larger
         return endpoint.running and now - side.seen_at < STALLED_SECONDS
 
     def _lose(self, side: _Side, now: float) -> None:
-        side.lost_at, side.wait_seconds, side.retry_at = (
-            now,
-            FIRST_RETRY_SECONDS,
-            now + FIRST_RETRY_SECONDS,
-        )
+        side.lost_at, side.wait_seconds = now, FIRST_RETRY_SECONDS
+        side.retry_at = now + FIRST_RETRY_SECONDS
         side.disconnects += 1
         side.endpoint.stop()
 
     def _retry(self, side: _Side, now: float) -> None:
         if self._open(side):
             return
-        if getattr(side.endpoint, "server_name", ""):  # a sound server's list is always new
-            self._wait(side)
-            return
-        other = self.sink if side is self.source else self.source
-        others = other.endpoint.may_return and other.lost_at is None
-        if others:
-            other.endpoint.stop()
-        side.endpoint.look_anew()
-        if others and not self._open(other):
-            self._lose(other, now)
-        if self._open(side):
-            return
-        self._wait(side)
-
-    def _wait(self, side: _Side) -> None:
+        if not side.endpoint.server_name:  # a sound server's list is always new
+            other = self.sink if side is self.source else self.source
+            others = other.endpoint.may_return and other.lost_at is None
+            if others:
+                other.endpoint.stop()
+            side.endpoint.look_anew()
+            if others and not self._open(other):
+                self._lose(other, now)
+            if self._open(side):
+                return
         side.wait_seconds = min(2.0 * side.wait_seconds, LONGEST_RETRY_SECONDS)
         side.retry_at = self._clock() + side.wait_seconds
 

@@ -25,18 +25,13 @@ class Recorder:
         self, folder: Path, source_hz: int, sink_hz: int, *, channels: int = 1, force: bool = False
     ) -> None:
         make_folder(folder)
-        self._open = ExitStack()
         self._queue: queue.SimpleQueue[tuple[int, Array] | None] = queue.SimpleQueue()
-        try:
+        with ExitStack() as opened:
             self._writers = [
-                self._open.enter_context(
-                    write_recording(folder / name, rate_hz, channels, force=force)
-                )
+                opened.enter_context(write_recording(folder / name, rate_hz, channels, force=force))
                 for name, rate_hz in (("noisy.wav", source_hz), ("cleaned.wav", sink_hz))
             ]
-        except BaseException:
-            self._open.close()
-            raise
+            self._opened = opened.pop_all()
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rtden recorder", daemon=True)
         self._thread.start()
@@ -53,7 +48,7 @@ class Recorder:
         """Write what waits, and keep the files."""
         self._queue.put(None)
         self._thread.join()
-        self._open.close()
+        self._opened.close()
 
     def _run(self) -> None:
         try:

@@ -1,11 +1,20 @@
-"""What a live stream reports about itself: for the terminal, JSON, the page and `rtden ctl`."""
+"""What a live stream reports about itself: for the terminal, JSON, the page and `rtden ctl`.
+
+Without numpy: the command line imports it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rtden.live.warnings import live_warnings
+
+if TYPE_CHECKING:
+    from rtden.live.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -119,11 +128,78 @@ class SampleCounts:
     """Samples in the output ring."""
 
 
+class StatusReader:
+    """Makes a status of what the worker counts; the worker does nothing for it.
+
+    Parameters
+    ----------
+    worker : Worker
+    clock : callable
+        Returns the time in seconds.
+    """
+
+    def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
+        self._worker, self._clock = worker, clock
+        self._busy_seconds = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Count the time from now on."""
+        self._read_at = self._started_at = self._clock()
+
+    @property
+    def planned(self) -> LatencyParts:
+        """The planned delay."""
+        worker, source, sink = self._worker, self._worker.source, self._worker.sink
+        return LatencyParts(
+            source_ms=1000.0 * source.latency_seconds,
+            resampling_ms=1000.0 * worker.path.resampling_seconds,
+            denoiser_ms=1000.0 * worker.path.denoisers[0].latency.seconds,
+            buffer_ms=1000.0 * worker.delay.planned_samples / sink.rate_hz,
+            sink_ms=1000.0 * sink.latency_seconds,
+        )
+
+    def read(self) -> LiveStatus:
+        """Return what has happened; levels and load are those since the last call."""
+        worker, source, sink = self._worker, self._worker.source, self._worker.sink
+        now, busy, delay = self._clock(), worker.busy_seconds, worker.delay
+        span, seconds = max(now - self._read_at, 1e-9), now - self._started_at
+        load = (busy - self._busy_seconds) / span
+        self._read_at, self._busy_seconds = now, busy
+        levels_db = [meter.read_db() for meter in worker.meters]
+        counts, delay_seconds = worker.counts, delay.drift.delay_seconds
+        lost_seconds = counts.skipped / source.rate_hz
+        lost_seconds += (counts.dropped + counts.discarded) / sink.rate_hz
+        latency_seconds = delay_seconds + worker.path.bridge_seconds
+        latency_seconds += source.latency_seconds + sink.latency_seconds
+        return LiveStatus(
+            seconds=seconds,
+            input_db=levels_db[0][0],
+            output_db=levels_db[1][0],
+            input_peak_db=levels_db[0][1],
+            output_peak_db=levels_db[1][1],
+            noise_removed_db=worker.noise.removed_db,
+            load=load,
+            mean_load=busy / max(seconds, 1e-9),
+            flagged_blocks=source.flagged_blocks + sink.flagged_blocks,
+            dropouts=delay.dropouts,
+            disconnects=worker.devices.disconnects,
+            lost_ms=1000.0 * lost_seconds,
+            drift_ppm=delay.ppm,
+            buffer_ms=1000.0 * delay.buffer.seconds,
+            latency_ms=1000.0 * latency_seconds if delay_seconds else math.nan,
+            state=worker.devices.state,
+            warnings=live_warnings(worker.input_watch, source, sink),
+        )
+
+
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: _finite(value) for name, value in fields.items()}
-
-
-def _finite(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return round(value, 4) if math.isfinite(value) else None
+    """Return fields for JSON: what is not finite becomes None."""
+    return {
+        name: value
+        if not isinstance(value, float)
+        else round(value, 4)
+        if math.isfinite(value)
+        else None
+        for name, value in fields.items()
+    }

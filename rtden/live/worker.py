@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import perf_counter
 
 import numpy as np
 
-from rtden.live.delay import DelayPolicy, Geometry, SideView
-from rtden.live.endpoints import Endpoint, Sink, Source
+from rtden.live.delay import DelayPolicy
 from rtden.live.fade import NOTHING_SEEN, fade_in
-from rtden.live.meters import LevelMeter, peak_of
+from rtden.live.meters import InputWatch, LevelMeter, peak_of
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
 from rtden.live.status import SampleCounts
-from rtden.live.warnings import InputWatch
 from rtden.noise import NoiseMeter
 from rtden.types import Array
 
@@ -31,13 +29,12 @@ class Worker:
 
     Parameters
     ----------
-    source, sink : Source, Sink
     devices : Reconnector
-        Knows which device is lost.
+        Knows the two sides, and which of them is lost.
     delay : DelayPolicy
     controls : Controls
     make_path : callable
-        Returns the sound path between the two as they are now.
+        Returns the sound path between the two sides as they are now.
     clock : callable
         Returns the time in seconds.
 
@@ -45,6 +42,8 @@ class Worker:
     ----------
     recorder : Recorder or None
         Takes what comes in and what goes out.
+    wake_at : int
+        Written samples of the source with which the next step can be completed.
     busy_seconds : float
         Time that all turns took.
     wakes : int
@@ -53,8 +52,6 @@ class Worker:
 
     def __init__(
         self,
-        source: Source,
-        sink: Sink,
         devices: Reconnector,
         delay: DelayPolicy,
         controls: Controls,
@@ -62,9 +59,9 @@ class Worker:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.source, self.sink, self.devices, self.delay = source, sink, devices, delay
-        self._controls, self._make_path = controls, make_path
-        self._clock = clock
+        self.source, self.sink = devices.source.endpoint, devices.sink.endpoint
+        self.devices, self.delay = devices, delay
+        self._controls, self._make_path, self._clock = controls, make_path, clock
         self.recorder: Recorder | None = None
         self._taken = self._returned = self._discarded = self._padding = 0
         self.meters = LevelMeter(), LevelMeter()
@@ -78,20 +75,13 @@ class Worker:
         source, sink = self.source, self.sink
         self.rings = source.ring, sink.ring
         self.path = path = self._make_path()
-        self.delay.begin(
-            Geometry(source.rate_hz, sink.rate_hz, path.step_seconds, path.path_seconds)
-        )
-        samples = round(MOST_SECONDS * source.rate_hz)
-        self._chunk = np.empty((samples, source.ring.channels), np.float32)
+        self.delay.begin(source, sink, path.step_seconds, path.path_seconds)
+        shape = round(MOST_SECONDS * source.rate_hz), source.ring.channels
+        self._chunk = np.empty(shape, np.float32)
         self.noise = NoiseMeter(source.rate_hz, sink.rate_hz)
         self._lost_samples = 0
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
-        self._await_step()
-
-    def _await_step(self) -> None:
-        ring = self.rings[0]
-        self.wake_at = ring.read_samples + self.path.missing_samples
-        """Samples of the source with which the next step can be completed."""
+        self.wake_at = source.ring.read_samples + path.missing_samples
 
     @property
     def counts(self) -> SampleCounts:
@@ -115,19 +105,20 @@ class Worker:
 
         Without `whole_steps` any sound is enough: the source has ended.
         """
-        if self.rings != (self.source.ring, self.sink.ring):  # a device came back with another rate
-            self._build()
+        ring, sink_ring = self.rings
+        if ring is not self.source.ring or sink_ring is not self.sink.ring:
+            self._build()  # a device came back with another rate
+            ring = self.rings[0]
         if self.devices.sink.lost_at is not None and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
-        ring = self.rings[0]
         if not ring.fill_samples or (whole_steps and ring.written_samples < self.wake_at):
             return False
-        began = time.perf_counter()
-        if not self.source.exhausted and (late := self.delay.skip(*self._views())):
+        began = perf_counter()
+        if not self.source.exhausted and (late := self.delay.skip()):
             ring.skip(late)
         self._process(self._chunk[: min(ring.fill_samples, len(self._chunk))])
-        self._await_step()
-        self.busy_seconds += time.perf_counter() - began
+        self.wake_at = ring.read_samples + self.path.missing_samples
+        self.busy_seconds += perf_counter() - began
         return True
 
     def finish(self) -> None:
@@ -137,23 +128,27 @@ class Worker:
         self._pass_on(self.path.flush())
 
     def _process(self, chunk: Array) -> None:
-        ring = self.rings[0]
+        ring, path = self.rings[0], self.path
         got = ring.read_into(chunk)
         self._taken += got
-        peak = _silence_faults(chunk[:got])
-        self.input_watch.feed(chunk[:got], self.path.source_hz, peak)
-        mixed = self.path.mix(chunk[:got])
+        captured = chunk[:got]
+        peak = peak_of(captured)
+        if not peak < LOUDEST:  # nor if it is NaN
+            captured[~(np.abs(captured) < LOUDEST)] = 0.0
+            peak = peak_of(captured)
+        self.input_watch.feed(captured, path.source_hz, peak)
+        mixed = path.mix(captured)
         if ring.lost_samples != self._lost_samples:
             self._lost_samples = ring.lost_samples
-            fade_in(mixed, self._last_in, self.path.source_hz)
+            fade_in(mixed, self._last_in, path.source_hz)
             peak = max(peak, peak_of(mixed))
         self._last_in = mixed[-1]
         self.meters[0].feed(mixed, peak)
         if self.recorder is not None:
             self.recorder.noisy(mixed)
-        self.path.ppm = self.delay.ppm
-        cleaned = self.path.feed(mixed, silent=not peak)
-        if not self.path.idle:  # nor does digital silence say anything about the background
+        path.ppm = self.delay.ppm
+        cleaned = path.feed(mixed, silent=not peak)
+        if not path.idle:  # nor does digital silence say anything about the background
             self.noise.before(_mono(mixed))
         self._pass_on(cleaned)
 
@@ -167,9 +162,8 @@ class Worker:
             self.noise.after(_mono(cleaned))
         if self.recorder is not None:
             self.recorder.cleaned(cleaned)
-        volume = 0.0 if self._controls.muted else 1.0
-        if volume != self._volume or volume != 1.0:
-            cleaned = self._faded(cleaned, volume)
+        if self._controls.muted or self._volume != 1.0:
+            cleaned = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
             peak = peak_of(cleaned)
         self.meters[1].feed(cleaned, peak)
         self._returned += len(cleaned)
@@ -186,35 +180,24 @@ class Worker:
 
     def _deliver(self, block: Array) -> None:
         """Hand a block to the sink, at the planned delay."""
-        ring = self.rings[1]
+        ring, delay, reader = self.rings[1], self.delay, self.sink.reader
         if self.devices.sink.lost_at is not None:
-            self.delay.sink_lost()
+            delay.sink_lost()
             self._drop_stale()
             self._discarded += len(block)
             return
-        source, sink = self._views()
-        decision = self.delay.before(source, sink, self.devices.source.disconnects, len(block))
+        decision = delay.before(self.devices.source.disconnects, len(block))
         if decision.keep is not None:
             ring.drop_oldest(decision.keep)
         if decision.pad is not None:
             self._pad(decision.pad, block)
         ring.write(block)
         self._last_out = block[-1].copy()
-        reader = self.sink.reader
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
-        source, sink = self._views()
         inside, now = self.path.inside_samples, self._clock()
-        decision = self.delay.after(
-            source, sink, inside=inside, left=left, block=len(block), now=now
-        )
-        if decision.keep is not None:
-            ring.drop_oldest(decision.keep)
-
-    def _views(self) -> tuple[SideView, SideView]:
-        source, sink = self.rings
-        return _view(self.source, source.read_samples), _view(
-            self.sink, sink.read_samples - sink.lost_samples
-        )
+        keep = delay.after(inside=inside, left=left, block=len(block), now=now)
+        if keep is not None:
+            ring.drop_oldest(keep)
 
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
@@ -229,22 +212,6 @@ class Worker:
         last = silence[-1] if samples else self._last_out
         fade_in(block, last, self.path.sink_hz)
         self._padding += samples
-
-
-def _view(side: Endpoint, passed: int) -> SideView:
-    ring = side.ring
-    return SideView(
-        ring.fill_samples, side.block_samples, side.called_at, passed, ring.missing_samples
-    )
-
-
-def _silence_faults(captured: Array) -> float:
-    """Silence samples that are not finite or absurdly large, in place; return the peak."""
-    peak = peak_of(captured)
-    if not peak < LOUDEST:  # nor if it is NaN
-        captured[~(np.abs(captured) < LOUDEST)] = 0.0
-        peak = peak_of(captured)
-    return peak
 
 
 def _mono(block: Array) -> Array:

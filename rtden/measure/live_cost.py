@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 
 from rtden.live.engine import LiveEngine
-from rtden.live.fade import SmoothReader
 from rtden.live.file_endpoints import PacedEndpoint
 from rtden.live.plan import live_settings
 from rtden.measure.cost import Percentiles
 from rtden.noise import babble
-from rtden.ring import Ring
 from rtden.types import Array
 
 RATE_HZ, CHANNELS = 48000, 2
@@ -43,17 +41,15 @@ class PacedDevice(PacedEndpoint):
         super().__init__(name, RATE_HZ, CHANNELS)
         self._sound, self._at = sound, 0
         if sound is None:
-            self.ring = Ring(2 * RATE_HZ)
-        self.reader = SmoothReader(self.ring, CHANNELS, RATE_HZ)
+            self.make_ring(1)
         self._played = np.zeros((self.block_samples, CHANNELS), np.float32)
 
-    def _block(self) -> bool:
-        if self._sound is not None:
-            self.ring.write(self._sound[self._at : self._at + self.block_samples])
+    def _block(self) -> None:
+        if self._sound is None:
+            self.play(self._played)
+        else:
+            self.captured(self._sound[self._at : self._at + self.block_samples])
             self._at = (self._at + self.block_samples) % len(self._sound)
-        elif self.ring.written_samples:
-            self.reader.read_into(self._played)
-        return True
 
 
 @dataclass(frozen=True)

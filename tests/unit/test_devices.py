@@ -153,8 +153,8 @@ def test_a_callback_allocates_nothing(kind: str) -> None:
     """
     made = object.__new__(DeviceSource if kind == "source" else DeviceSink)
     made.flagged_blocks, made.rate_hz, made.channels = 0, 48000, 2
-    made._ring_channels = 1  # type: ignore[attr-defined]
-    made._make_ring()
+    made._most_channels = 1  # type: ignore[attr-defined]
+    made.make_ring(2)
     block = np.zeros((480, 2), np.float32)
     supply = np.zeros(48000, np.float32)
     most = 0

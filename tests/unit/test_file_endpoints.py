@@ -65,7 +65,7 @@ def test_what_goes_wrong_in_the_clocks_thread_is_raised_where_it_is_asked_for(
 ) -> None:
     whole = recording.read_bytes()
     source = FileSource(recording)
-    source._open.close()  # the disk has gone
+    source._opened.close()  # the disk has gone
     source.start()
     source._thread.join(5)
     with pytest.raises(Exception, match="closed"):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtden.live.meters import peak_of
-from rtden.live.warnings import CLIPPED_SECONDS, InputWatch, input_warning
+from rtden.live.meters import CLIPPED_SECONDS, InputWatch, peak_of
+from rtden.live.warnings import input_warning
 
 RATE_HZ = 16000
 

@@ -1,0 +1,83 @@
+"""One side of the live engine, device or file: a ring, and what fills or empties it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+
+from rtden.live.fade import SmoothReader
+from rtden.ring import Ring
+from rtden.types import Array
+
+RING_SECONDS = 2.0
+
+
+class Endpoint:
+    """What the engine needs of a side; device and file endpoints extend it.
+
+    Attributes
+    ----------
+    block_samples, flagged_blocks : int
+        Length of the blocks; how many of them were reported as late or lost.
+    called_at : float
+        When the ring was last filled or emptied; NaN before the first time.
+    latency_seconds : float
+        Delay between the ring and the air.
+    may_return : bool
+        Whether it is a device, which may go away and come back.
+    exhausted : bool
+        Whether a source has ended.
+    muted, monitor_of, server_name, playing_on, warning :
+        What a sound server reports of a device: whether it is muted, the sink whose monitor it is,
+        stable names of the device and of the sink that plays now, and a sentence for the user.
+    notify : callable
+        Called after each captured block, in the callback: it must be short and not allocate.
+    """
+
+    may_return = exhausted = muted = False
+    monitor_of = server_name = playing_on = warning = ""
+    latency_seconds = 0.0
+    block_samples = flagged_blocks = 0
+    called_at = math.nan
+    notify: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, name: str, rate_hz: int, channels: int) -> None:
+        self.name, self.rate_hz, self.channels = name, rate_hz, channels
+        self.make_ring(channels)
+
+    def make_ring(self, channels: int) -> None:
+        """Make an empty ring; `channels` may be fewer than the device's."""
+        self.ring = Ring(round(RING_SECONDS * self.rate_hz), channels)
+        self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
+
+    def captured(self, block: Array) -> None:
+        """Take a block from a device's callback, shape (samples, channels)."""
+        self.ring.write(block)
+        self.called_at = perf_counter()
+        self.notify()
+
+    def play(self, block: Array) -> None:
+        """Fill a block for a device's callback; silence until there is sound."""
+        if self.ring.written_samples:
+            self.reader.read_into(block)
+        else:
+            block.fill(0.0)
+        self.called_at = perf_counter()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work; raises what ended it, if something did."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Find a stopped device and open it again; its rate, channels and ring may then differ."""
+
+    def look_anew(self) -> None:
+        """Let :meth:`open` find new devices; every device must be stopped."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End at once."""
