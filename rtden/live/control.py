@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "live"
 ANSWER_SECONDS = 5.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
-_SWITCHES = ("bypassed", "muted")
-_NUMBERS = ("strength", "limit_db")
+_SETTABLE = {"strength": float, "limit_db": float, "bypassed": bool, "muted": bool}
 
 
 class ControlServer:
@@ -51,7 +50,7 @@ class ControlServer:
 
     def __init__(self, engine: LiveEngine, name: str | None = None) -> None:
         self._engine = engine
-        self._socket = socket.socket(_family(), socket.SOCK_STREAM)
+        self._socket = _new_socket()
         try:
             self.name, self._path = self._bind(name)
         except BaseException:
@@ -68,8 +67,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Answer no more, and remove the socket."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+        self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._socket.close()
@@ -108,50 +106,38 @@ class ControlServer:
         with contextlib.suppress(OSError), connection, connection.makefile() as lines:
             for line in lines:
                 try:
-                    answer = self._answer(json.loads(line))
+                    answer = {"ok": True, "status": self._obey(json.loads(line))}
                 except (RtdenError, ValueError, TypeError, KeyError, AttributeError) as error:
                     answer = {"ok": False, "error": f"{error}"}
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request says and return the status after it."""
         engine, command = self._engine, request.pop("command")
         if command == "set":
-            for name in _NUMBERS + _SWITCHES:
+            for name, kind in _SETTABLE.items():
                 if name in request:
-                    value = request[name]
-                    setattr(engine, name, float(value) if name in _NUMBERS else bool(value))
-        elif command == "toggle" and request["name"] in _SWITCHES:
+                    setattr(engine, name, kind(request[name]))
+        elif command == "toggle" and _SETTABLE.get(request["name"]) is bool:
             setattr(engine, request["name"], not getattr(engine, request["name"]))
         elif command == "stop":
             engine.end()
         elif command != "status":
             raise ControlError(f"there is no command '{command}'.")
         return {
-            "ok": True,
-            "status": {
-                "name": self.name,
-                **{"input": engine.input_name, "output": engine.output_name},
-                **{name: getattr(engine, name) for name in _SWITCHES},
-                "strength": engine.strength,
-                "limit_db": engine.limit_db if engine.limit_db < float("inf") else None,
-                **engine.status().to_dict(),
-                "planned_latency": engine.latency.to_dict(),
-            },
+            **{"name": self.name, "input": engine.input_name, "output": engine.output_name},
+            **{name: getattr(engine, name) for name in _SETTABLE},
+            "limit_db": engine.limit_db if engine.limit_db < float("inf") else None,
+            **engine.status().to_dict(),
+            "planned_latency": engine.latency.to_dict(),
         }
 
 
 def ask(request: dict[str, Any], name: str | None = None) -> dict[str, Any]:
     """Send a request to a live stream and return its status.
 
-    Parameters
-    ----------
-    name : str, optional
-        Name of the stream; may be left out if only one runs.
-
-    Raises
-    ------
-    ControlError
-        If none runs, several do, or it refuses.
+    `name` may be left out if only one stream runs. Raises ControlError if none runs, several do, or
+    it refuses.
     """
     running = running_names()
     if name is None and len(running) > 1:
@@ -189,14 +175,14 @@ def socket_path(name: str) -> Path:
     return Path(folder) / f"rtden-{name}.sock"
 
 
-def _family() -> socket.AddressFamily:
+def _new_socket() -> socket.socket:
     if not hasattr(socket, "AF_UNIX"):
         raise ControlError("this system has no Unix sockets: use the keys of 'rtden live'.")
-    return socket.AF_UNIX
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
 def _connect(path: Path) -> socket.socket:
-    connection = socket.socket(_family(), socket.SOCK_STREAM)
+    connection = _new_socket()
     connection.settimeout(ANSWER_SECONDS)
     try:
         connection.connect(str(path))

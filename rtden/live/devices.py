@@ -43,6 +43,16 @@ class Device:
         """Names that a user may give: the description and, of the server's, the stable name."""
         return (self.name, self.server.name) if self.server else (self.name,)
 
+    @property
+    def own(self) -> bool:
+        """Whether an rtden made it."""
+        return bool(self.server and self.server.own)
+
+    @property
+    def is_monitor(self) -> bool:
+        """Whether it records what an output plays."""
+        return bool(self.server and self.server.monitor_of)
+
     def __str__(self) -> str:
         if self.server:
             return f"{self.name} [{self.server.name}]"
@@ -52,10 +62,7 @@ class Device:
 def list_devices(*, all_hosts: bool = False) -> list[Device]:
     """Return the sound server's devices; PortAudio's if there is no server, or besides.
 
-    Raises
-    ------
-    DeviceError
-        If there is no sound server and PortAudio is missing.
+    Raises DeviceError if there is no sound server and PortAudio is missing.
     """
     found = server_devices()
     return found if found and not all_hosts else [*found, *portaudio_devices()]
@@ -73,13 +80,7 @@ def server_devices() -> list[Device]:
 
 
 def devices_of(connection: Connection) -> list[Device]:
-    """Return the devices of a sound server.
-
-    Raises
-    ------
-    DeviceError
-        If it no longer answers.
-    """
+    """Return the devices of a sound server; raises DeviceError if it no longer answers."""
     server = connection.server()
     return [
         Device(
@@ -99,13 +100,7 @@ def devices_of(connection: Connection) -> list[Device]:
 
 
 def portaudio_devices() -> list[Device]:
-    """Return PortAudio's devices: ALSA's on Linux.
-
-    Raises
-    ------
-    DeviceError
-        If PortAudio is missing.
-    """
+    """Return PortAudio's devices, ALSA's on Linux; raises DeviceError if PortAudio is missing."""
     sounddevice = load_portaudio()
     hosts = sounddevice.query_hostapis()
     default_input, default_output = sounddevice.default.device
@@ -157,24 +152,24 @@ def find_device(
         if not devices or not _matches(wanted, kind, devices, before):
             devices = [*devices, *portaudio_devices()]
     matches = _matches(wanted, kind, devices, before)
-    if len(matches) == 1:
-        if matches[0].server and matches[0].server.own:
-            raise DeviceError(
-                f"'{wanted}' is rtden's own: choose a real {kind} device with 'rtden devices'."
-            )
-        return matches[0]
-    if matches:
+    if len(matches) > 1:
         raise DeviceError(
             f"'{wanted}' means several {kind} devices: {_join(matches)}; "
             "give more of the name, or a number."
         )
-    usable = [device for device in _usable(kind, devices) if not _is_own(device)]
+    if matches and matches[0].own:
+        raise DeviceError(
+            f"'{wanted}' is rtden's own: choose a real {kind} device with 'rtden devices'."
+        )
+    if matches:
+        return matches[0]
+    usable = [device for device in devices if device.channels(kind) and not device.own]
     if not usable:
         raise DeviceError(
             f"this machine has no {kind} device: connect one, or start the sound server "
             "(PipeWire or PulseAudio), and look with 'rtden devices'."
         )
-    shown = [device for device in usable if device.server and not _is_monitor(device)] or usable
+    shown = [device for device in usable if device.server and not device.is_monitor] or usable
     raise DeviceError(
         f"no {kind} device matches '{wanted}'; there are {_join(shown)}; "
         "'rtden devices --all' lists all."
@@ -182,52 +177,30 @@ def find_device(
 
 
 def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) -> list[Device]:
-    usable, lower = _usable(kind, devices), wanted.lower()
+    usable = [device for device in devices if device.channels(kind)]
+    lower = wanted.lower()
     if lower == DEFAULT_NAMES[kind]:
-        return _default(kind, usable, before)
+        # If the default is rtden's own: the one before, or the first real one.
+        others = [device for device in usable if not device.own]
+        default = [device for device in others if device.is_default(kind)]
+        former = [device for device in others if device.server and device.server.name == before]
+        real = [device for device in others if not device.is_monitor]
+        return (default or former or real)[:1]
     if wanted.isdecimal():
         return [device for device in usable if device.index == int(wanted)]
     whole = [device for device in usable if lower in map(str.lower, device.names)]
     part = [device for device in usable if lower in f"{device.name} ({device.host})".lower()]
     named = [device for device in usable if any(lower in name.lower() for name in device.names)]
     found = whole or named or part
-    others = [device for device in found if not _is_own(device) and not _is_monitor(device)]
-    return others or found
-
-
-def _default(kind: Kind, usable: list[Device], before: str) -> list[Device]:
-    """Return the default device; if that is rtden's own, the one before or the first real one."""
-    others = [device for device in usable if not _is_own(device)]
-    default = [device for device in others if device.is_default(kind)]
-    former = [device for device in others if device.server and device.server.name == before]
-    real = [device for device in others if not _is_monitor(device)]
-    return (default or former or real)[:1]
-
-
-def _usable(kind: Kind, devices: Sequence[Device]) -> list[Device]:
-    return [device for device in devices if device.channels(kind) > 0]
-
-
-def _is_own(device: Device) -> bool:
-    return device.server is not None and device.server.own
-
-
-def _is_monitor(device: Device) -> bool:
-    return device.server is not None and bool(device.server.monitor_of)
+    return [device for device in found if not (device.own or device.is_monitor)] or found
 
 
 def _join(devices: Sequence[Device]) -> str:
-    return ", ".join(str(device) for device in devices)
+    return ", ".join(map(str, devices))
 
 
 def load_portaudio() -> ModuleType:
-    """Import and return sounddevice.
-
-    Raises
-    ------
-    DeviceError
-        If it or PortAudio is missing.
-    """
+    """Import and return sounddevice; raises DeviceError if it or PortAudio is missing."""
     with quiet_stderr():  # sound systems that PortAudio looks for report that they are not there
         try:
             import sounddevice

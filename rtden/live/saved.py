@@ -81,24 +81,15 @@ class Choices:
 
     def open(self, *, record: Path | None = None) -> LiveEngine:
         """Return an engine for these choices, not started; `record` is the folder to write."""
-        return open_live(
-            self.input,
-            self.output,
-            model=self.model,
-            settings=self.settings(),
-            latency_ms=self.latency_ms,
-            stereo=self.stereo,
-            record=record,
-        )
+        names = ("input", "output", "model", "latency_ms", "stereo")
+        chosen = {name: getattr(self, name) for name in names}
+        return open_live(**chosen, settings=self.settings(), record=record)
 
 
 def settings_folder() -> Path:
     """Return the folder for rtden's settings by the platform's conventions; it may not exist yet.
 
-    Raises
-    ------
-    MissingPackageError
-        If platformdirs is not installed.
+    Raises MissingPackageError if platformdirs is not installed.
     """
     try:
         from platformdirs import user_config_path
@@ -113,10 +104,7 @@ def settings_folder() -> Path:
 def load_saved() -> Choices:
     """Return the choices in the settings file, or the defaults if there is none.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or holds something else.
+    Raises SettingsError if the file cannot be read or holds something else.
     """
     path = settings_folder() / "live.json"
     try:
@@ -130,13 +118,7 @@ def load_saved() -> Choices:
 
 
 def save(choices: Choices) -> None:
-    """Write the choices into the settings file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Write the choices into the settings file; raises OSError if it cannot be written."""
     write_private(settings_folder() / "live.json", json.dumps(choices.to_dict(), indent=1))
 
 

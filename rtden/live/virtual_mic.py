@@ -19,8 +19,7 @@ from rtden.live.device_endpoints import DeviceSink
 from rtden.live.devices import Device, server_devices
 from rtden.live.pulse import OWNER_PROPERTY, Connection, Module
 
-SINK_NAME = "rtden_sink"
-SOURCE_NAME = "rtden"
+SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"
 """Names and, for the source, also what other programs show."""
 RATE_HZ = 48000
 _OWNER = re.compile(rf"\b{OWNER_PROPERTY}=(\d+)-(\d+)")
@@ -35,13 +34,8 @@ class VirtualMicrophone:
     """A sink and the source `name`, from :meth:`open` to :meth:`close`; a context manager.
 
     What a process that was killed left behind is removed by the next one. The default sink stays
-    what it was. The default source is the user's and the server's affair: it may be this one, for
-    rtden's own recording is fixed to a real microphone.
-
-    Parameters
-    ----------
-    name : str
-        What other programs list.
+    what it was. The default source may be this one: rtden's own recording is fixed to a real
+    microphone.
 
     Raises
     ------
@@ -57,6 +51,17 @@ class VirtualMicrophone:
         self.name = name
         self.sink_name = SINK_NAME if name == SOURCE_NAME else f"{SINK_NAME}.{name}"
         self._is_open = False
+        self._identity = os.getpid(), _start_ticks(os.getpid()) or 0
+        # Two programs' quotes: the outer are the module's, the inner those of its properties.
+        mark = "{}={}-{}".format(OWNER_PROPERTY, *self._identity)
+        sink = f"device.description='{name} output' {mark}"
+        source = f"device.description={name} device.icon_name=audio-input-microphone {mark}"
+        self._arguments = {
+            "module-null-sink": f"sink_name={self.sink_name} rate={RATE_HZ} {_STEREO} "
+            f'sink_properties="{sink}"',
+            "module-remap-source": f"source_name={name} master={self.sink_name}.monitor {_LEFT} "
+            f'source_properties="{source}"',
+        }
 
     def __enter__(self) -> VirtualMicrophone:
         self.open()
@@ -83,7 +88,8 @@ class VirtualMicrophone:
             self._clear_away(connection)
             self._is_open = True
             try:
-                self._make(connection)
+                for module, arguments in self._arguments.items():
+                    _load(connection, module, arguments)
                 # A server that switches to what is new would let other programs play into it.
                 if connection.server().default_sink == self.sink_name != default_sink:
                     connection.number("set_default_sink", default_sink.encode())
@@ -91,36 +97,16 @@ class VirtualMicrophone:
                 self._remove(connection)
                 raise
 
-    def _make(self, connection: Connection) -> None:
-        mark = "{}={}-{}".format(OWNER_PROPERTY, *_own_identity())
-        # Two programs' quotes: the outer are the module's, the inner those of its list of
-        # properties.
-        sink = f"device.description='{self.name} output' {mark}"
-        source = f"device.description={self.name} device.icon_name=audio-input-microphone {mark}"
-        _load(
-            connection,
-            "module-null-sink",
-            f'sink_name={self.sink_name} rate={RATE_HZ} {_STEREO} sink_properties="{sink}"',
-        )
-        _load(
-            connection,
-            "module-remap-source",
-            f"master={self.sink_name}.monitor source_name={self.name} {_LEFT} "
-            f'source_properties="{source}"',
-        )
-
     def close(self) -> None:
         """Remove both; what cannot be removed now is removed by the next :meth:`open`."""
-        if not self._is_open:
-            return
-        with contextlib.suppress(DeviceError), Connection() as connection:
-            self._remove(connection)  # a server that has gone took them along
+        if self._is_open:
+            with contextlib.suppress(DeviceError), Connection() as connection:
+                self._remove(connection)  # a server that has gone took them along
 
     def _remove(self, connection: Connection) -> None:
         self._is_open = False
         # What to unload is asked of the server, not remembered: an interrupt may come between.
-        ours = _own_identity()
-        _unload(connection, [module for module in self._modules(connection) if module[1] == ours])
+        _unload(connection, self._modules(connection, own=True))
 
     def is_there(self) -> bool:
         """Return whether the server still has it: one that starts anew has not.
@@ -131,52 +117,46 @@ class VirtualMicrophone:
             If no server answers.
         """
         with Connection() as connection:
-            return any(owner == _own_identity() for _, owner in self._modules(connection))
+            return bool(self._modules(connection, own=True))
 
     def device(self) -> Device:
-        """Return the sink.
-
-        Raises
-        ------
-        DeviceError
-            If it is not there.
-        """
+        """Return the sink; raises DeviceError if it is not there."""
         for device in server_devices():
             if device.server and device.outputs and device.server.name == self.sink_name:
                 return device
         raise DeviceError(f"the microphone '{self.name}' is gone from the sound server.")
 
-    def _modules(self, connection: Connection) -> list[tuple[Module, tuple[int, int]]]:
+    def _modules(
+        self, connection: Connection, *, own: bool = False
+    ) -> dict[Module, tuple[int, int]]:
         """Return the modules of any process for this name, in loading order, and their owners."""
-        wanted = {
-            "module-null-sink": f"sink_name={self.sink_name} ",
-            "module-remap-source": f"source_name={self.name} ",
-        }
-        return [
-            (module, (int(owner[1]), int(owner[2])))
-            for module in connection.modules()
-            if module.name in wanted
-            and wanted[module.name] in module.argument
-            and (owner := _OWNER.search(module.argument))
-        ]
+        found = {}
+        for module in connection.modules():
+            made, owner = self._arguments.get(module.name), _OWNER.search(module.argument)
+            if made and owner and f"{made.split(' ')[0]} " in module.argument:
+                found[module] = int(owner[1]), int(owner[2])
+        return {at: owner for at, owner in found.items() if not own or owner == self._identity}
 
     def _clear_away(self, connection: Connection) -> None:
         """Remove what a dead rtden left; raise if something alive has the names."""
         found = self._modules(connection)
-        for _, (pid, began) in found:
+        for pid, began in found.values():
             if _start_ticks(pid) == began:
                 raise DeviceError(
                     f"another rtden (process {pid}) already gives the microphone '{self.name}': "
                     "end that one first, or give this one another name with --name."
                 )
         _unload(connection, found)
-        names = {kind: {d.name for d in connection.devices(kind)} for kind in ("input", "output")}
-        for kind, word, name in (
-            ("output", "sink", self.sink_name),
-            ("input", "source", self.name),
-            ("output", "sink", self.name),  # all share one space of names
+        sinks, sources = (
+            {device.name for device in connection.devices(kind)} for kind in ("output", "input")
+        )
+        # All share one space of names.
+        for word, names, name in (
+            ("sink", sinks, self.sink_name),
+            ("source", sources, self.name),
+            ("sink", sinks, self.name),
         ):
-            if name in names[kind]:
+            if name in names:
                 raise DeviceError(
                     f"the sound server already has a {word} '{name}' that rtden did not make: "
                     f"find it in 'pactl list {word}s' and unload its module."
@@ -238,9 +218,9 @@ def _alone() -> Iterator[None]:
         os.close(lock)
 
 
-def _unload(connection: Connection, modules: list[tuple[Module, tuple[int, int]]]) -> None:
+def _unload(connection: Connection, modules: dict[Module, tuple[int, int]]) -> None:
     """Unload modules, the last one first: the source hangs on the sink."""
-    for module, _ in reversed(modules):
+    for module in reversed(modules):
         with contextlib.suppress(DeviceError):  # whatever befalls another
             connection.number("unload_module", module.index)
 
@@ -253,10 +233,6 @@ def _load(connection: Connection, module: str, arguments: str) -> None:
             f"the sound server refused {module} ({error}): see that it may load modules, "
             "or restart it, and try again."
         ) from None
-
-
-def _own_identity() -> tuple[int, int]:
-    return os.getpid(), _start_ticks(os.getpid()) or 0
 
 
 def _start_ticks(pid: int) -> int | None:
