@@ -1,29 +1,34 @@
 """How late live sound is, from one program to another, through a real sound server.
 
-    python bench/live.py [--clicks 100] [--json OUT] [--plot PICTURE] [-- OPTIONS OF rtden live]
+    python bench/live.py [--clicks 100] [--json OUT] [-- OPTIONS OF rtden live]
+    python bench/live.py --compare [--rounds 3] [--clicks 100] [--json OUT]
 
-Starts a PulseAudio of its own with two null sinks, runs `rtden live` from the monitor of the one to
-the other, plays clicks into the first and records both monitors. Each click is a burst of noise of
-its own, 300 to 4000 Hz and 30 ms long, and is looked for in both recordings by correlation; the
+Starts a sound server of its own with two null sinks, runs `rtden live` from the monitor of the one
+to the other, plays clicks into the first and records both monitors. Each click is a burst of noise
+of its own, 300 to 4000 Hz and 30 ms long, and is looked for in both recordings by correlation; the
 difference is its delay. The command gets `--limit-db 0`: the gain is one, every click passes, and
 only the delay is measured. That is from mouth to ear but for the converters: null sinks have none.
 
 The two recordings are two programs, put on one clock by when their sound arrives. How good that is,
 is measured in the same run: the first monitor is recorded twice, and the same clicks are compared
 in the two recordings, where they have no delay.
+
+`--compare` measures rtden's own streams beside PortAudio's (through ALSA's plugin for the server),
+on PulseAudio and on PipeWire, in turn, as many rounds as are asked for.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +36,11 @@ import numpy as np
 import soundfile
 import typer
 from numpy.typing import NDArray
+from pipewire import PipeWireServer, unpacked
 from pulse import RATE_HZ, PulseServer
 from rich.console import Console
-from rich.progress import track
+from rich.table import Table
+from rounds import processor_name
 
 from rtden.errors import DeviceError, RtdenError
 from rtden.files.audio_file import check_target, write_whole
@@ -44,13 +51,27 @@ SPACING_SECONDS = (0.35, 0.45)
 """Drawn anew for each click, or all of them would meet the devices' blocks at the same point."""
 LEAD_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 1.5
-START_SECONDS = 30.0
 SETTLE_SECONDS = 2.5
 """A null sink wakes every two seconds until somebody listens."""
 HEARD = 0.5
 """Correlation from which on a click counts as found; one that is torn in two by a gap has less."""
-ALGORITHM, BUFFERS = ("resampling", "denoiser", "full band"), ("buffer",)
+PARTS = {"input": "source", "resampling": "", "denoiser": "", "buffer": "", "output": "sink"}
+"""Parts of the planned delay, and their names in the status."""
+STREAMS = {
+    "rtden": ("--in", "mouth.monitor", "--out", "ear"),
+    "PortAudio": ("--in", "mouth-monitor", "--out", "ear (ALSA"),
+}
 Samples = NDArray[np.float32]
+Makes = Callable[[Path], PulseServer]
+
+
+def servers() -> dict[str, Makes]:
+    """Return how to start each sound server with the sinks "mouth" and "ear"."""
+    sinks, top = ("mouth", "ear"), unpacked()
+    found: dict[str, Makes] = {"PulseAudio": lambda folder: PulseServer(folder, sinks)}
+    if top is not None:
+        found["PipeWire"] = lambda folder: PipeWireServer(folder, sinks, top=top)
+    return found
 
 
 @dataclass(frozen=True)
@@ -60,19 +81,6 @@ class Clicks:
     sound: Samples
     starts: list[int]
     shapes: list[Samples]
-
-
-@dataclass
-class Live:
-    """`rtden live` as a process whose lines are kept."""
-
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-
-    def follow(self) -> None:
-        """Collect its lines until it ends."""
-        for line in self.process.stdout or ():
-            self.lines.append(line.rstrip("\n"))
 
 
 def make_clicks(count: int, rng: np.random.Generator) -> Clicks:
@@ -94,150 +102,117 @@ def make_clicks(count: int, rng: np.random.Generator) -> Clicks:
     return Clicks(sound, starts, shapes)
 
 
+def correlated(recording: Samples, shape: Samples) -> NDArray[np.float64]:
+    """Return the products of a shape with a recording at each of its samples."""
+    size = 1 << (len(recording) + len(shape)).bit_length()
+    spectra = np.fft.rfft(recording, size) * np.conj(np.fft.rfft(shape, size))
+    products: NDArray[np.float64] = np.fft.irfft(spectra, size)[: len(recording)]
+    return products
+
+
 def find_click(recording: Samples, shape: Samples, first: int, last: int) -> tuple[float, float]:
     """Return the start of a click in samples, fractions included, and its correlation, 0 to 1.
 
     It is searched for from `first` to `last`.
     """
-    first = max(0, first)
-    heard = recording[first : max(first, last) + len(shape)].astype(np.float64)
-    if len(heard) < len(shape) + 2:
+    first, length = max(0, first), len(shape)
+    heard = recording[first : max(first, last) + length].astype(np.float64)
+    if len(heard) < length + 2:
         return np.nan, 0.0
-    size = 1 << (len(heard) + len(shape)).bit_length()
-    products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(shape, size)), size)[
-        : len(heard) - len(shape) + 1
-    ]
     total = np.concatenate([[0.0], np.cumsum(np.square(heard))])
-    energy = np.maximum(total[len(shape) :] - total[: -len(shape)], 1e-9) * float(
-        np.dot(shape, shape)
-    )
-    likeness = products / np.sqrt(energy)
+    energy = np.maximum(total[length:] - total[:-length], 1e-9) * float(np.dot(shape, shape))
+    likeness = correlated(heard, shape)[: len(energy)] / np.sqrt(energy)
     at = int(np.argmax(likeness[1:-1])) + 1
     before, peak, after = likeness[at - 1 : at + 2]
     bend = before - 2 * peak + after
-    part = (
-        0.5 * (before - after) / bend if bend < 0 else 0.0
-    )  # the top of the parabola through the three
+    # The top of the parabola through the three.
+    part = 0.5 * (before - after) / bend if bend < 0 else 0.0
     return first + at + float(part), float(peak)
 
 
-def train_start(recording: Samples, clicks: Clicks) -> int:
-    """Return where the train begins in a recording of what it was played into."""
-    size = 1 << (len(recording) + len(clicks.sound)).bit_length()
-    products = np.fft.irfft(
-        np.fft.rfft(recording, size) * np.conj(np.fft.rfft(clicks.sound, size)), size
-    )
-    return int(np.argmax(products[: len(recording)]))
-
-
-def planned_parts(lines: list[str]) -> dict[str, float]:
-    """Return the parts of the delay, in ms, that `rtden live` printed; empty if it has not yet."""
-    for line in lines:
-        if line.startswith("{"):
-            said: dict[str, float] = json.loads(line).get("planned_latency", {})
-            names = {"source": "input", "sink": "output"}
-            return {
-                names.get(stem, stem.replace("_", " ")): value
-                for name, value in said.items()
-                if (stem := name.removesuffix("_ms")) != "total"
-            }
-        if line.startswith("total latency") and "=" in line:
-            return {
-                name: float(number)
-                for name, number in re.findall(
-                    r"([a-z][a-z -]*?) +(\d+(?:\.\d+)?)", line.partition("=")[2]
-                )
-            }
-    return {}
-
-
-def last_words(lines: list[str]) -> str:
-    """Return what `rtden live` said about xruns at its end."""
-    if lines and lines[-1].startswith("{"):
-        said = json.loads(lines[-1])
-        return f"xruns {said['xruns']}, load {said['mean_load']:.1%} of one core"
-    return next((line for line in reversed(lines) if re.search(r"\d xruns?$", line)), "")
-
-
-def start_live(server: PulseServer, options: list[str]) -> Live:
-    """Start `rtden live` between the server's sinks and wait until it says how late it plans to be.
+class Live:
+    """`rtden live --json` between the server's sinks, from when its first status is there.
 
     Raises
     ------
     DeviceError
         If it does not get so far.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "rtden",
-        "live",
-        "--in",
-        "mouth-monitor",
-        "--out",
-        "ear",
-        "--limit-db",
-        "0",
-        *options,
-    ]
-    process = subprocess.Popen(
-        command,
-        env=server.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
-    live = Live(process)
-    threading.Thread(target=live.follow, daemon=True).start()
-    ends_at = time.monotonic() + START_SECONDS
-    while not planned_parts(live.lines):
-        if process.poll() is not None or time.monotonic() > ends_at:
-            process.kill()
-            raise DeviceError(
-                f"'rtden live' did not start: {process.communicate()[1].strip() or live.lines}"
-            )
-        time.sleep(0.05)
-    return live
 
+    def __init__(self, server: PulseServer, options: list[str]) -> None:
+        self.statuses: list[dict[str, Any]] = []
+        command = [sys.executable, "-m", "rtden", "live", "--limit-db", "0", "--json", *options]
+        self._process = subprocess.Popen(
+            [*command, "--status-seconds", "0.5"],
+            env=server.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._started = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._started.wait(30.0)
+        if not self.statuses:
+            self._process.kill()
+            said = (self._process.stderr.read() if self._process.stderr else "").strip()
+            raise DeviceError(f"'rtden live' did not start: {said}")
 
-def measure(clicks: Clicks, options: list[str], screen: Console) -> dict[str, Any]:
-    """Play the clicks through `rtden live` and return what was measured, all in ms."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = PulseServer(Path(folder), ("mouth", "ear"))
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self.statuses.append(json.loads(line))
+            self._started.set()
+        self._started.set()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it took so far."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
+        return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End it, and read its last status."""
+        self._process.send_signal(signal.SIGINT)
         try:
-            live = start_live(server, options)
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._reader.join(5)
+
+
+def measure(make: Makes, clicks: Clicks, options: list[str]) -> dict[str, Any]:
+    """Play the clicks through `rtden live` and return what was measured, times in ms."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        soundfile.write(folder / "clicks.wav", clicks.sound, RATE_HZ, subtype="FLOAT")
+        server = make(folder)
+        try:
+            live = Live(server, options)
             try:
-                recordings = [server.record("mouth"), server.record("mouth"), server.record("ear")]
+                recordings = [server.record(sink) for sink in ("mouth", "mouth", "ear")]
                 time.sleep(SETTLE_SECONDS)
-                path = Path(folder) / "clicks.wav"
-                soundfile.write(path, clicks.sound, RATE_HZ, subtype="FLOAT")
-                player = server.play(path, "mouth")
-                seconds = len(clicks.sound) / RATE_HZ
-                for _ in track(
-                    range(round(10 * (seconds + LONGEST_DELAY_SECONDS))),
-                    "playing",
-                    console=screen,
-                    transient=True,
-                    disable=not screen.is_terminal,
-                ):
-                    time.sleep(0.1)
-                player.wait(30)
+                cpu_seconds, began = live.cpu_seconds(), time.monotonic()
+                server.play(folder / "clicks.wav", "mouth").wait(60 + len(clicks.sound) / RATE_HZ)
+                time.sleep(LONGEST_DELAY_SECONDS)
+                cpu = (live.cpu_seconds() - cpu_seconds) / (time.monotonic() - began)
                 heard = [(recording.stop(), recording.started_at) for recording in recordings]
             finally:
-                live.process.send_signal(signal.SIGINT)
-                try:
-                    live.process.wait(20)
-                except subprocess.TimeoutExpired:
-                    live.process.kill()
+                live.stop()
         finally:
             server.stop()
-    time.sleep(0.1)  # for its last line
-    return {
-        "planned_ms": planned_parts(live.lines),
-        "said": last_words(live.lines),
+    last = live.statuses[-1]
+    planned = last["planned_latency"]
+    measured = {
+        "planned_ms": {part: planned[f"{name or part}_ms"] for part, name in PARTS.items()},
+        **{name: last[name] for name in ("dropouts", "flagged_blocks", "mean_load")},
+        "cpu": cpu,
         **delays(clicks, *heard),
     }
+    if not measured["delays_ms"] or not measured["same_monitor_ms"]:
+        raise DeviceError(
+            "none of the clicks came through: see what 'rtden live' says with these options."
+        )
+    return {**summary(measured), **measured}
 
 
 def delays(
@@ -247,44 +222,24 @@ def delays(
     ear: tuple[Samples, float],
 ) -> dict[str, Any]:
     """Return each click's delay, and the offset between the two recordings of the same monitor."""
-    begins = train_start(mouth[0], clicks)
-    found, twice = [], []
+    begins = int(np.argmax(correlated(mouth[0], clicks.sound)))
+    found: dict[str, list[float]] = {"delays_ms": [], "same_monitor_ms": []}
     slack = round(0.05 * RATE_HZ)
     for start, shape in zip(clicks.starts, clicks.shapes, strict=True):
         at, sure = find_click(mouth[0], shape, begins + start - slack, begins + start + slack)
+        if sure < HEARD:
+            continue
         spoken_at = mouth[1] + at / RATE_HZ
-        times = []
-        for (recording, started_at), longest in ((again, 0.1), (ear, LONGEST_DELAY_SECONDS)):
-            first = round((spoken_at - started_at - 0.1) * RATE_HZ) if sure >= HEARD else 0
-            at, likeness = (
-                find_click(recording, shape, first, first + round((0.1 + longest) * RATE_HZ))
-                if sure >= HEARD
-                else (np.nan, 0.0)
-            )
-            times.append(
-                1000.0 * (started_at + at / RATE_HZ - spoken_at) if likeness >= HEARD else np.nan
-            )
-        twice.append(times[0])
-        found.append(times[1])
-    heard = [delay for delay in found if np.isfinite(delay)]
-    return {
-        "delays_ms": heard,
-        "lost_clicks": len(found) - len(heard),
-        "same_monitor_ms": [offset for offset in twice if np.isfinite(offset)],
-    }
-
-
-def split(planned_ms: dict[str, float], measured_ms: float) -> dict[str, tuple[float, float]]:
-    """Return the planned and the measured delay of each part."""
-    algorithm, buffers = (
-        sum(planned_ms.get(name, 0.0) for name in names) for names in (ALGORITHM, BUFFERS)
-    )
-    others = sum(planned_ms.values()) - algorithm - buffers
-    return {
-        "algorithm": (algorithm, algorithm),
-        "buffers": (buffers, buffers),
-        "devices and server": (others, measured_ms - algorithm - buffers),
-    }
+        for name, (recording, started_at), longest in (
+            ("same_monitor_ms", again, 0.1),
+            ("delays_ms", ear, LONGEST_DELAY_SECONDS),
+        ):
+            first = round((spoken_at - started_at - 0.1) * RATE_HZ)
+            last = first + round((0.1 + longest) * RATE_HZ)
+            at, likeness = find_click(recording, shape, first, last)
+            if likeness >= HEARD:
+                found[name].append(1000.0 * (started_at + at / RATE_HZ - spoken_at))
+    return {**found, "lost_clicks": len(clicks.starts) - len(found["delays_ms"])}
 
 
 def summary(measured: dict[str, Any]) -> dict[str, float]:
@@ -298,37 +253,69 @@ def summary(measured: dict[str, Any]) -> dict[str, float]:
         "p99_ms": np.percentile(found, 99),
         "min_ms": found.min(),
         "max_ms": found.max(),
+        "clock_median_ms": np.median(offsets),
+        "clock_max_ms": offsets.max(),
     }
-    return {
-        name: round(float(value), 3)
-        for name, value in {
-            **figures,
-            "clock_median_ms": np.median(offsets),
-            "clock_max_ms": offsets.max(),
-        }.items()
+    return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def report(measured: dict[str, Any], screen: Console) -> None:
+    """Print one measurement: the delay, and how much of it lies where."""
+    planned = measured["planned_ms"]
+    screen.print(
+        f"delay of {len(measured['delays_ms'])} clicks: median {measured['median_ms']:.1f} ms, "
+        f"p99 {measured['p99_ms']:.1f}, min {measured['min_ms']:.1f}, max "
+        f"{measured['max_ms']:.1f}; {measured['lost_clicks']} not heard"
+    )
+    parts = " + ".join(f"{name} {value:.0f}" for name, value in planned.items())
+    screen.print(f"planned: {sum(planned.values()):.0f} ms = {parts}", markup=False)
+    certain = {
+        "algorithm": planned["resampling"] + planned["denoiser"],
+        "buffers": planned["buffer"],
     }
+    others = planned["input"] + planned["output"], measured["median_ms"] - sum(certain.values())
+    rows = {**{name: (value, value) for name, value in certain.items()}, "devices, server": others}
+    for name, (plan_ms, left_ms) in rows.items():
+        screen.print(f"  {name:<20}planned {plan_ms:5.1f} ms, of the median {left_ms:5.1f} ms")
+    screen.print(
+        f"two recordings of the same monitor are apart by {measured['clock_median_ms']:.2f} ms "
+        f"(median), {measured['clock_max_ms']:.2f} ms at most\n"
+        f"drop-outs {measured['dropouts']}, blocks late or lost {measured['flagged_blocks']}, "
+        f"{measured['cpu']:.1%} of one core"
+    )
 
 
-def draw(measured: dict[str, Any], figures: dict[str, float], path: Path) -> None:
-    """Draw a histogram of the delays."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axis = figure.subplots()
-    axis.hist(measured["delays_ms"], bins=40, color="tab:blue")
-    planned = sum(measured["planned_ms"].values())
-    for value, name, style in (
-        (figures["median_ms"], "median", "-"),
-        (figures["p99_ms"], "p99", "--"),
-        (planned, "planned", ":"),
-    ):
-        axis.axvline(
-            value, color="black", linestyle=style, linewidth=1, label=f"{name} {value:.1f} ms"
+def compare(clicks: Clicks, rounds: int, options: list[str], screen: Console) -> dict[str, Any]:
+    """Measure each stream on each server, in turn; print a table and return all measurements."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for number in range(rounds):
+        for server, make in servers().items():
+            for stream, ends in STREAMS.items():
+                measured = measure(make, clicks, [*ends, *options])
+                rows.setdefault(f"{server}, {stream}", []).append(measured)
+                screen.print(f"round {number + 1}, {server}, {stream}: {measured['median_ms']} ms")
+    heads = ("Streams", "Median (ms)", "p99 (ms)", "Planned (ms)", "Drop-outs", "Late blocks")
+    table = Table(*heads, "Not heard", "CPU (% of a core)", box=None)
+    for name, found in rows.items():
+        median, p99 = (
+            " ".join(f"{one[key]:.1f}" for one in found) for key in ("median_ms", "p99_ms")
         )
-    axis.set(xlabel="Delay (ms)", ylabel="Clicks")
-    axis.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+        planned = " ".join(f"{sum(one['planned_ms'].values()):.0f}" for one in found)
+        counts = (
+            " ".join(str(one[key]) for one in found)
+            for key in ("dropouts", "flagged_blocks", "lost_clicks")
+        )
+        table.add_row(
+            name,
+            median,
+            p99,
+            planned,
+            *counts,
+            " ".join(f"{100 * one['cpu']:.1f}" for one in found),
+        )
+    screen.print(f"{processor_name()}; one value a round of {len(clicks.starts)} clicks")
+    screen.print(table)
+    return rows
 
 
 def main(
@@ -337,65 +324,33 @@ def main(
         typer.Argument(help="Options for 'rtden live', after '--'.", show_default=False),
     ] = None,
     clicks: Annotated[int, typer.Option(min=2, help="How many to play; each takes 0.4 s.")] = 100,
+    both: Annotated[
+        bool, typer.Option("--compare", help="rtden's streams beside PortAudio's, on both servers.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Of a comparison.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the clicks.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw a histogram into this picture.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Measure the delay of `rtden live`."""
-    screen, messages = (
-        Console(soft_wrap=True, highlight=False),
-        Console(stderr=True, soft_wrap=True, highlight=False),
-    )
+    screen = Console(width=160, highlight=False)
+    options = options or []
     try:
-        for path in (out, plot):
-            if path is not None:
-                check_target(path, force=force)
-        measured = measure(
-            make_clicks(clicks, np.random.default_rng(seed)), options or [], messages
-        )
-        if not measured["delays_ms"] or not measured["same_monitor_ms"]:
-            raise DeviceError(
-                "none of the clicks came through: see what 'rtden live' says with these options."
-            )
-        figures = summary(measured)
-        planned = measured["planned_ms"]
-        screen.print(
-            f"delay of {len(measured['delays_ms'])} clicks: median "
-            f"{figures['median_ms']:.1f} ms, p99 {figures['p99_ms']:.1f}, "
-            f"min {figures['min_ms']:.1f}, max {figures['max_ms']:.1f}; "
-            f"{measured['lost_clicks']} not heard"
-        )
-        screen.print(
-            f"planned: {sum(planned.values()):.0f} ms = "
-            f"{' + '.join(f'{name} {value:.0f}' for name, value in planned.items())}",
-            markup=False,
-        )
-        for share, (plan_ms, left_ms) in split(planned, figures["median_ms"]).items():
-            screen.print(f"  {share:<20}planned {plan_ms:5.1f} ms, of the median {left_ms:5.1f} ms")
-        screen.print(
-            f"two recordings of the same monitor are apart by "
-            f"{figures['clock_median_ms']:.2f} ms (median), {figures['clock_max_ms']:.2f} "
-            "ms at most"
-        )
-        screen.print(measured["said"], markup=False)
         if out is not None:
-            write_whole(
-                out,
-                json.dumps(
-                    {
-                        "command": " ".join(["rtden live --limit-db 0", *(options or [])]),
-                        **figures,
-                        **measured,
-                    },
-                    indent=1,
-                ).encode(),
-                force=force,
-            )
-        if plot is not None:
-            draw(measured, figures, plot)
+            check_target(out, force=force)
+        train = make_clicks(clicks, np.random.default_rng(seed))
+        if both:
+            measured = compare(train, rounds, options, screen)
+        else:
+            measured = measure(servers()["PulseAudio"], train, [*STREAMS["rtden"], *options])
+            report(measured, screen)
+        if out is not None:
+            figures = {"processor": processor_name(), "options": options, **measured}
+            write_whole(out, json.dumps(figures, indent=1).encode(), force=force)
     except (RtdenError, RuntimeError) as error:
-        messages.print(f"bench/live.py: {error}", markup=False)
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"bench/live.py: {error}", markup=False
+        )
         sys.exit(2)
 
 

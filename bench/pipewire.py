@@ -1,5 +1,4 @@
-"""PipeWire with WirePlumber and pipewire-pulse for tests, from Debian's packages unpacked into a
-cache folder.
+"""A private PipeWire server, from Debian's packages unpacked into a cache folder.
 
 Installed, pipewire-pulse would displace pulseaudio; unpacked, both are there.
 """
