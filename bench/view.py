@@ -35,15 +35,13 @@ def main(
             open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz),
             settings=live_settings(),
         )
-        view = LiveView(
-            f"from {recording.name} ({source.rate_hz} Hz) to heard.wav", engine.band_centres_hz
-        )
+        view = LiveView(engine, f"from {recording.name} ({source.rate_hz} Hz) to heard.wav")
         engine.start()
         try:
             ends_at = time.monotonic() + seconds
             while engine.running and time.monotonic() < ends_at:
                 time.sleep(DRAW_SECONDS)
-                view.look(engine)
+                view.look()
         finally:
             engine.stop()
     console = Console(

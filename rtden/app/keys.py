@@ -9,8 +9,10 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtden.live import LiveEngine
 
 QUIT_KEYS = ("q", "Q", "\x03")
 HELP_KEYS = ("?", "h", "H")
@@ -24,20 +26,11 @@ KEYS = (
 """Key, name and effect; the most important first."""
 
 _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z]|.?)|[^\x1b]", re.DOTALL)
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-9;]*|O)?\Z")
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;]*|O)?)?\Z")
 _ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
 
 
-class Controls(Protocol):
-    """The part of a live engine that keys change."""
-
-    strength: float
-    """0 to 1."""
-    bypassed: bool
-    muted: bool
-
-
-def obey(key: str, engine: Controls) -> None:
+def obey(key: str, engine: LiveEngine) -> None:
     """Change the engine as the key says; other keys do nothing."""
     if key in {"b", "B"}:
         engine.bypassed = not engine.bypassed
@@ -49,54 +42,34 @@ def obey(key: str, engine: Controls) -> None:
         engine.strength = max(0.0, round(engine.strength - 0.1, 1))
 
 
-class Keyboard:
-    """Keys of a terminal, without Enter; a context manager that restores the terminal's settings.
+@contextlib.contextmanager
+def open_keys(descriptor: int | None = None, wait_seconds: float = 0.1) -> Iterator[Iterator[str]]:
+    """Yield the keys of a terminal, by default standard input's, and restore its settings.
 
-    Without a terminal, and in the background of one, it reads and changes nothing.
-
-    Parameters
-    ----------
-    descriptor : int, optional
-        The terminal's file descriptor; None is standard input's.
+    A key comes as it is pressed, and "" after `wait_seconds` without one; the arrows are "up",
+    "down", "left" and "right". Without a terminal, and in the background of one, nothing is read
+    or changed, and no key comes.
     """
+    if descriptor is None and sys.stdin is not None:
+        with contextlib.suppress(OSError, ValueError):  # closed, or not a file
+            descriptor = sys.stdin.fileno()
+    if descriptor is None or not os.isatty(descriptor):
+        yield _no_keys(wait_seconds)
+    elif sys.platform == "win32":
+        yield _windows_keys(wait_seconds)
+    elif _in_background(descriptor):
+        yield _no_keys(wait_seconds)
+    else:
+        import termios  # POSIX only
+        import tty
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        self._descriptor = descriptor
-        self._reader: _PosixKeys | _WindowsKeys | None = None
-
-    def __enter__(self) -> Keyboard:
-        descriptor = self._descriptor
-        if descriptor is None and sys.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed, or not a file
-                descriptor = sys.stdin.fileno()
-        if descriptor is not None and os.isatty(descriptor):
-            if sys.platform == "win32":
-                self._reader = _WindowsKeys()
-            elif not _in_background(descriptor):
-                self._reader = _PosixKeys(descriptor)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._reader is not None:
-            self._reader.restore()
-            self._reader = None
-
-    @property
-    def reads(self) -> bool:
-        """Whether there is a terminal to read from."""
-        return self._reader is not None
-
-    def keys(self, wait_seconds: float = 0.1) -> Iterator[str]:
-        """Yield keys as they are pressed, and "" after `wait_seconds` without one.
-
-        The arrows are "up", "down", "left" and "right".
-        """
-        while True:
-            if self._reader is None:
-                time.sleep(wait_seconds)
-                yield ""
-            else:
-                yield from self._reader.read(wait_seconds) or [""]
+        settings = termios.tcgetattr(descriptor)
+        try:
+            tty.setcbreak(descriptor)  # not raw: Ctrl-C and Ctrl-Z keep their meaning
+            yield _posix_keys(descriptor, wait_seconds)
+        finally:
+            with contextlib.suppress(termios.error):  # the window may have been closed
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
 
 
 def _in_background(descriptor: int) -> bool:
@@ -107,58 +80,41 @@ def _in_background(descriptor: int) -> bool:
         return False
 
 
-class _PosixKeys:
-    def __init__(self, descriptor: int) -> None:
-        import termios  # POSIX only
-        import tty
+def _no_keys(wait_seconds: float) -> Iterator[str]:
+    while True:
+        time.sleep(wait_seconds)
+        yield ""
 
-        self._descriptor, self._unfinished, self._ended = descriptor, "", False
-        self._termios: ModuleType = termios
-        self._settings = termios.tcgetattr(descriptor)
+
+def _posix_keys(descriptor: int, wait_seconds: float) -> Iterator[str]:
+    unfinished = ""
+    while True:
+        if not select.select([descriptor], [], [], wait_seconds)[0]:
+            unfinished = ""  # it was Escape alone
+            yield ""
+            continue
         try:
-            tty.setcbreak(descriptor)  # not raw: Ctrl-C and Ctrl-Z keep their meaning
-        except BaseException:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        with contextlib.suppress(self._termios.error):  # the window may have been closed
-            self._termios.tcsetattr(self._descriptor, self._termios.TCSADRAIN, self._settings)
-
-    def read(self, wait_seconds: float) -> list[str]:
-        if self._ended:
-            time.sleep(wait_seconds)
-            return []
-        if not select.select([self._descriptor], [], [], wait_seconds)[0]:
-            self._unfinished = ""  # it was Escape alone
-            return []
-        try:
-            new = os.read(self._descriptor, 256)
+            new = os.read(descriptor, 256)
         except OSError:
             new = b""
-        self._ended = not new  # the terminal is gone
-        text = self._unfinished + new.decode("utf-8", errors="replace")
-        unfinished = _UNFINISHED.search(text)
-        self._unfinished = unfinished[0] if unfinished else ""
-        found = _KEY.findall(text.removesuffix(self._unfinished))
-        keys = (_ARROWS.get(key[2:], "") if key.startswith("\x1b") else key for key in found)
-        return [key for key in keys if key]
+        if not new:  # the terminal is gone
+            yield from _no_keys(wait_seconds)
+        text = unfinished + new.decode("utf-8", errors="replace")
+        unfinished = _UNFINISHED.findall(text)[0]
+        text = text.removesuffix(unfinished)
+        keys = (_ARROWS.get(k[2:], "") if k[0] == "\x1b" else k for k in _KEY.findall(text))
+        yield from [key for key in keys if key] or [""]
 
 
-class _WindowsKeys:
-    def restore(self) -> None:
-        """Do nothing: a Windows console needs no settings."""
+def _windows_keys(wait_seconds: float) -> Iterator[str]:
+    import msvcrt  # Windows only
 
-    def read(self, wait_seconds: float) -> list[str]:
-        import msvcrt  # Windows only
-
-        console: Any = msvcrt
+    console: Any = msvcrt
+    while True:
         ends_at = time.monotonic() + wait_seconds
-        while not console.kbhit():
-            if time.monotonic() >= ends_at:
-                return []
+        while not console.kbhit() and time.monotonic() < ends_at:
             time.sleep(0.01)
-        key: str = console.getwch()
+        key = console.getwch() if console.kbhit() else ""
         if key in {"\x00", "\xe0"}:  # first of the two codes of an arrow
-            return [name] if (name := {"H": "up", "P": "down"}.get(console.getwch(), "")) else []
-        return [key]
+            key = {"H": "up", "P": "down"}.get(console.getwch(), "")
+        yield key

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from typer import Option
 
 from rtden.app.options import (
-    VIRTUAL_MICROPHONE,
     ForceOption,
     FullBandOption,
     JsonOption,
@@ -29,31 +31,32 @@ from rtden.app.options import (
     pauses,
     screen,
 )
+from rtden.errors import ControlError, SettingsError
+from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.status import counted
 
 if TYPE_CHECKING:
     from rtden.live import LatencyParts, LiveEngine, LiveStatus
-    from rtden.live.realtime import Supervisor
     from rtden.settings import Settings
 
 SETTLING_SECONDS = 0.3
 """Time in which the first blocks show how long the devices' blocks are."""
 LOOK_SECONDS = 0.05
-SAVED = {"source": "input", "target": "output"}
-"""Parameters of the command whose names differ from those in the settings file."""
+CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
+"""Parameters of the command that the page saves, too."""
 
 
 @one_sentence
 def live(
     context: typer.Context,
-    source: Annotated[
+    input: Annotated[
         str,
         Option(
             *("--in", "-i"),
             help="'mic', a device's number or part of its name, or a file, played in real time.",
         ),
     ] = "mic",
-    target: Annotated[
+    output: Annotated[
         str,
         Option(
             *("--out", "-o"),
@@ -66,22 +69,19 @@ def live(
     hops_per_step: Annotated[
         int | None,
         Option(
-            help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU and add 23 ms each.",
-            show_default="by the preset",
+            help="Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More cost less CPU "
+            "and add 23 ms each."
         ),
     ] = None,
     latency_ms: Annotated[
         float | None,
-        Option(
-            help="Total delay to aim at; chooses windows, hops per step and buffer.",
-            show_default="by the preset",
-        ),
+        Option(help="Total delay to aim at; chooses windows, hops per step and buffer."),
     ] = None,
     buffer_ms: Annotated[
         float | None,
         Option(
-            help="Fixed output buffer; a larger one survives a busier machine.",
-            show_default="by the preset, growing after drop-outs",
+            help="Fixed output buffer; a larger one survives a busier machine. By default the "
+            "preset's, growing after drop-outs."
         ),
     ] = None,
     preset: Annotated[
@@ -106,7 +106,7 @@ def live(
     ] = False,
     name: Annotated[
         str | None,
-        Option(help="Name of the virtual microphone and for 'rtden ctl'.", show_default="rtden"),
+        Option(help="Name of the virtual microphone and for 'rtden ctl', by default rtden."),
     ] = None,
     status_seconds: Annotated[
         float, Option(help="Seconds between two status lines; 0 for none.")
@@ -119,11 +119,10 @@ def live(
     The exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an
     error.
     """
-    from rtden.errors import SettingsError
     from rtden.live import open_live
     from rtden.settings import Settings
 
-    if "-" in (source, target):
+    if "-" in (input, output):
         raise SettingsError("'-' is no device; between two programs use 'rtden pipe --rate 16000'.")
     if not duration > 0:
         raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
@@ -131,18 +130,13 @@ def live(
         raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
     if latency_ms is not None and hops_per_step is not None:
         raise SettingsError("--latency-ms chooses the hops per step; give one of the two.")
-    wanted: dict[str, Any] = {
-        **{"source": source, "target": target, "model": model, "latency_ms": latency_ms},
-        **{"stereo": stereo, "strength": strength, "limit_db": limit_db},
-        **(_saved_choices(context) if saved else {}),
-    }
-    wished = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
-    settings, first_buffer_ms = _apply_preset(preset, wanted, wished, hops_per_step)
-    source, target = wanted.pop("source"), wanted.pop("target")
+    wanted = {choice: context.params[choice] for choice in CHOICES}
+    if saved:
+        wanted |= _saved_choices(context)
+    settings = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
+    settings, first_buffer_ms = _apply_preset(preset, wanted, settings, hops_per_step)
     load_quietly(wanted["model"])
     engine = open_live(
-        source,
-        target,
         settings=settings,
         buffer_ms=buffer_ms,
         first_buffer_ms=first_buffer_ms,
@@ -153,25 +147,34 @@ def live(
         name=name,
         **wanted,
     )
-    _offer_control(engine, name, quiet=as_json)
-    _run(engine, target, record, duration, status_seconds or math.inf, as_json)
-
-
-def _offer_control(engine: LiveEngine, name: str | None, *, quiet: bool) -> None:
-    """Let `rtden ctl` switch the engine, until that stops."""
-    from rtden.errors import ControlError
-    from rtden.live.control import DEFAULT_NAME, ControlServer
-
-    try:
-        server = engine.resources.enter_context(ControlServer(engine, name))
-    except ControlError as error:
-        if name is not None:
+    say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
+    _offer_control(engine, name, say)
+    say(_title(engine))
+    if wanted["output"] == VIRTUAL_MICROPHONE:
+        microphone = engine.output_name.split(" ")[0]
+        say(f"choose '{microphone}' as the microphone in the other program")
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            _run(engine, say, duration, status_seconds or math.inf, as_json)
+        finally:
             engine.stop()
-            raise
-        messages.print(f"rtden: no 'rtden ctl': {error}", markup=False)  # the sound matters more
-    else:
-        if server.name != DEFAULT_NAME and not quiet:
-            screen.print(f"control it with 'rtden ctl --name {server.name}'", markup=False)
+    _sum_up(engine, wanted["output"], record, say)
+
+
+def _saved_choices(context: typer.Context) -> dict[str, Any]:
+    """Return the saved choices for all options that were not given."""
+    from rtden.live.saved import load_saved
+
+    def is_open(name: str) -> bool:
+        given = context.get_parameter_source(name)
+        return given is None or given.name == "DEFAULT"
+
+    choices = load_saved().to_dict()
+    if choices["limit_db"] is None:
+        choices["limit_db"] = math.inf
+    if not is_open("hops_per_step"):  # a latency would choose them
+        del choices["latency_ms"]
+    return {name: value for name, value in choices.items() if name in CHOICES and is_open(name)}
 
 
 def _apply_preset(
@@ -190,116 +193,85 @@ def _apply_preset(
     return settings, chosen.buffer_ms
 
 
-def _saved_choices(context: typer.Context) -> dict[str, Any]:
-    """Return the saved choices for all options that were not given."""
-    from rtden.live.saved import load_saved
+def _offer_control(engine: LiveEngine, name: str | None, say: Callable[..., None]) -> None:
+    """Let `rtden ctl` switch the engine, until that stops."""
+    from rtden.live.control import DEFAULT_NAME, ControlServer
 
-    choices = load_saved()
-    found = {
-        name: getattr(choices, SAVED.get(name, name))
-        for name in ("source", "target", "model", "latency_ms", "stereo", "strength", "limit_db")
-        if (given := context.get_parameter_source(name)) is None or given.name == "DEFAULT"
-    }
-    if found.get("limit_db", 0.0) is None:
-        found["limit_db"] = math.inf
-    return found
+    try:
+        server = engine.resources.enter_context(ControlServer(engine, name))
+    except ControlError as error:
+        if name is not None:
+            engine.stop()
+            raise
+        messages.print(f"rtden: no 'rtden ctl': {error}", markup=False)  # the sound matters more
+    else:
+        if server.name != DEFAULT_NAME:
+            say(f"control it with 'rtden ctl --name {server.name}'")
+
+
+def _title(engine: LiveEngine) -> str:
+    sides = (engine.source, engine.sink)
+    return "from {} to {}".format(*(f"{s.name} ({s.rate_hz} Hz, {s.channels} ch)" for s in sides))
 
 
 def _run(
     engine: LiveEngine,
-    target: str,
-    record: Path | None,
+    say: Callable[..., None],
     duration: float,
     status_seconds: float,
     as_json: bool,
 ) -> None:
-    """Run an engine until it ends, a key or a signal stops it, or `duration` is over."""
-    from rtden.live.endpoints import is_audio_file
-
-    sides = ((side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink))
-    title = "from {} to {}".format(*(f"{name} ({hz} Hz, {ch} ch)" for name, hz, ch in sides))
-    if not as_json:
-        screen.print(title, markup=False)
-        if target == VIRTUAL_MICROPHONE:
-            name = engine.output_name.split(" ")[0]
-            screen.print(f"choose '{name}' as the microphone in the other program", markup=False)
-    with contextlib.suppress(KeyboardInterrupt):
-        try:
-            # What lives until the end need not be searched by every garbage collection.
-            gc.collect()
-            gc.freeze()
-            engine.start()
-            _watch(engine, title, duration, status_seconds, as_json=as_json)
-        finally:
-            engine.stop()
-    if as_json:
-        return
-    _print_summary(engine)
-    if is_audio_file(target):
-        screen.print(f"cleaned sound: {target}", markup=False)
-    if record is not None:
-        screen.print(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}", markup=False)
-
-
-def _watch(
-    engine: LiveEngine, title: str, duration: float, status_seconds: float, *, as_json: bool
-) -> None:
-    """Show the engine's state, on a terminal as a view, else as lines; keep systemd informed."""
-    from rtden.app.keys import Keyboard
+    """Run an engine until it ends, or `duration` is over; keep systemd informed."""
     from rtden.live.realtime import Supervisor
 
     supervisor = Supervisor()
+    # What lives until the end need not be searched by every garbage collection.
+    gc.collect()
+    gc.freeze()
+    engine.start()
     time.sleep(SETTLING_SECONDS)
     duration -= SETTLING_SECONDS
-    if not as_json:
-        parts = engine.latency
-        screen.print(
-            f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f}"
-            f" + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
-            f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
-        )
+    parts = engine.latency
+    say(
+        f"total latency {parts.total_ms:.0f} ms = input {parts.source_ms:.0f}"
+        f" + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
+        f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
+    )
     supervisor.ready()
-    if not as_json and screen.is_terminal:
-        from rtden.app.view import watch
-
-        with Keyboard() as keyboard:
-            centres_hz = engine.band_centres_hz
-            watch(
-                engine,
-                screen,
-                keyboard.keys(),
-                title=title,
-                duration=duration,
-                centres_hz=centres_hz,
-            )
-        return
     try:
-        _print_lines(engine, supervisor, time.monotonic() + duration, status_seconds, as_json)
+        if screen.is_terminal and not as_json:
+            from rtden.app.keys import open_keys
+            from rtden.app.view import watch
+
+            with open_keys() as keys:
+                watch(engine, screen, keys, title=_title(engine), duration=duration)
+        else:
+            _print_lines(engine, supervisor.alive, duration, status_seconds, as_json)
     finally:
         supervisor.stopping()
 
 
 def _print_lines(
     engine: LiveEngine,
-    supervisor: Supervisor,
-    ends_at: float,
+    alive: Callable[[], None],
+    duration: float,
     status_seconds: float,
     as_json: bool,
 ) -> None:
-    due_at = time.monotonic() + status_seconds
+    ends_at, due_at = (time.monotonic() + seconds for seconds in (duration, status_seconds))
     shown: tuple[str, ...] = ()
     while engine.running and time.monotonic() < ends_at:
-        supervisor.alive()
+        alive()
         time.sleep(LOOK_SECONDS)
         if time.monotonic() < due_at:
             continue
         due_at += status_seconds
         status = engine.status()
-        lines = [status_json(status, engine.latency)] if as_json else [status_line(status)]
-        if not as_json and status.warnings != shown:
-            lines += [f"! {warning}" for warning in status.warnings if warning not in shown]
-            shown = status.warnings
-        print(*lines, sep="\n", flush=True)
+        print(status_json(status, engine.latency) if as_json else status_line(status), flush=True)
+        for warning in () if as_json else status.warnings:
+            if warning not in shown:
+                print(f"! {warning}", flush=True)
+        shown = status.warnings
 
 
 def status_json(status: LiveStatus, latency: LatencyParts) -> str:
@@ -319,21 +291,28 @@ def status_line(status: LiveStatus) -> str:
     return line if status.state == "running" else f"{line}  {status.state}"
 
 
-def _print_summary(engine: LiveEngine) -> None:
+def _sum_up(
+    engine: LiveEngine, output: str | None, record: Path | None, say: Callable[..., None]
+) -> None:
+    from rtden.live.endpoints import is_audio_file
+
     status, parts = engine.status(), engine.latency
-    screen.print(
+    say(
         f"{status.seconds:.1f} s: pauses {pauses(status.noise_removed_db)},"
         f" total latency {parts.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
         f" {counted(status.xruns, 'xrun')}"
     )
     if status.flagged_blocks:
-        blocks = counted(status.flagged_blocks, "block")
-        screen.print(f"The sound system reported {blocks} late or lost.")
+        say(f"The sound system reported {counted(status.flagged_blocks, 'block')} late or lost.")
     if status.disconnects:
-        screen.print(f"A device was lost and found again {counted(status.disconnects, 'time')}.")
+        say(f"A device was lost and found again {counted(status.disconnects, 'time')}.")
     if status.dropouts:
-        screen.print(
+        say(
             f"{counted(status.dropouts, 'drop-out')}: {status.lost_ms:.0f} ms of sound were lost,"
             f" and the buffer grew to {status.buffer_ms:.0f} ms. If that happens often, try"
             " --buffer-ms 60 or --hops-per-step 2."
         )
+    if is_audio_file(output or ""):
+        say(f"cleaned sound: {output}")
+    if record is not None:
+        say(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}")

@@ -24,7 +24,6 @@ screen = Console(
     width=None if sys.stdout is not None and sys.stdout.isatty() else 200,
 )
 INTERRUPTED = 130
-VIRTUAL_MICROPHONE = "virtual-mic"
 
 ModelOption = Annotated[
     str | None,

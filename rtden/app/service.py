@@ -211,7 +211,7 @@ def _live_options(options: tuple[str, ...]) -> tuple[str, ...]:
     hops_per_step = given["hops_per_step"] or 1
     Settings(strength=given["strength"], limit_db=given["limit_db"], hops_per_step=hops_per_step)
     check_name(given["preset"])
-    paths = [given["record"], *filter(is_audio_file, (given["source"], given["target"]))]
+    paths = [given["record"], *filter(is_audio_file, (given["input"], given["output"]))]
     if find_model(given["model"]).stem != given["model"]:
         paths.append(given["model"])
     return _absolute(options, paths)

@@ -7,8 +7,8 @@ import math
 import textwrap
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -17,10 +17,12 @@ from rich.segment import Segment
 from rich.style import Style
 
 from rtden.app.gain_picture import AXIS_COLUMNS, GainPicture, Line
-from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, Controls, obey
+from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, obey
 from rtden.app.options import in_db, pauses
-from rtden.live.status import LatencyParts, LiveStatus, counted, xruns_in_words
-from rtden.types import Array
+from rtden.live.status import LiveStatus, counted, xruns_in_words
+
+if TYPE_CHECKING:
+    from rtden.live import LiveEngine
 
 DRAW_SECONDS = 0.1
 SMOOTHING_LOOKS = 10
@@ -36,61 +38,26 @@ _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="r
 _ALARM = Style(color="bright_white", bgcolor="red", bold=True)
 _NOTICE = Style(reverse=True, bold=True)
 _EXPLAINED = (
+    *((key, effect) for key, _, effect in KEYS),
     ("pauses", "how much quieter the background is"),
     ("latency now", "measured delay, microphone to output"),
     ("xruns", "blocks late or lost at a device, and drop-outs"),
 )
 
 
-class Engine(Controls, Protocol):
-    """The part of :class:`rtden.live.LiveEngine` that the view needs."""
-
-    def status(self) -> LiveStatus:
-        """Return the state and what happened since the last call."""
-
-    @property
-    def latency(self) -> LatencyParts:
-        """The planned delay."""
-
-    @property
-    def band_gains(self) -> Array:
-        """The newest gain of each mel band, linear."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the stream goes on; raises the error that ended it."""
-
-
 def watch(
-    engine: Engine,
+    engine: LiveEngine,
     console: Console,
     keys: Iterator[str],
     *,
     title: str = "",
     duration: float = math.inf,
-    centres_hz: Sequence[float] | None = None,
 ) -> None:
-    """Draw an engine on the alternate screen and obey the keys until it ends or a key quits.
+    """Draw a started engine on the alternate screen until it ends, or a key or `duration` ends it.
 
-    Parameters
-    ----------
-    engine : Engine
-        Started.
-    keys : iterator of str
-        :meth:`Keyboard.keys`: it waits for a key, and so sets the pace; "" is no key.
-    title : str
-        Names of the two sides.
-    duration : float
-        Seconds after which to return.
-    centres_hz : sequence of float, optional
-        Centre frequency of each band, for the scale.
-
-    Raises
-    ------
-    RtdenError
-        The error that ended the engine.
+    The keys, of :func:`open_keys`, set the pace. An error that ended the engine is raised.
     """
-    view = LiveView(title, centres_hz)
+    view = LiveView(engine, title)
     ends_at, draws_at = time.monotonic() + duration, -math.inf
     with console.screen(hide_cursor=True):
         for key in keys:
@@ -101,7 +68,7 @@ def watch(
                 view.shows_help, draws_at = not view.shows_help, -math.inf
             if time.monotonic() >= draws_at:
                 draws_at = time.monotonic() + 0.8 * DRAW_SECONDS  # keys wait about that long
-                view.look(engine)
+                view.look()
                 # The screen's own update would measure and cut each line again, at twice the cost.
                 console.print(Control.home(), view, sep="", end="", crop=False)
 
@@ -112,40 +79,35 @@ class LiveView:
     It is made of segments, not of rich's tables, which cost five times as much.
     """
 
-    def __init__(self, title: str = "", centres_hz: Sequence[float] | None = None) -> None:
-        self.title = title
+    def __init__(self, engine: LiveEngine, title: str = "") -> None:
         self.shows_help = False
-        self._picture = GainPicture(centres_hz, DRAW_SECONDS)
+        self._engine, self._title = engine, title
+        self._picture = GainPicture(engine.band_centres_hz, DRAW_SECONDS)
         self._looks: deque[LiveStatus] = deque(maxlen=SMOOTHING_LOOKS)
-        self._peaks = _PeakHold(), _PeakHold()
-        self._latency: LatencyParts | None = None
-        self._strength, self._bypassed, self._muted = 1.0, False, False
+        self._peaks = {"input": _PeakHold(), "output": _PeakHold()}
 
-    def look(self, engine: Engine) -> None:
+    def look(self) -> None:
         """Take the engine's state; each look is one column of the picture."""
-        status = engine.status()
+        status = self._engine.status()
         self._looks.append(status)
-        self._picture.feed(engine.band_gains)
-        self._peaks[0].feed(status.input_peak_db, status.seconds)
-        self._peaks[1].feed(status.output_peak_db, status.seconds)
-        self._latency = engine.latency
-        self._strength, self._bypassed, self._muted = engine.strength, engine.bypassed, engine.muted
+        self._picture.feed(self._engine.band_gains)
+        self._peaks["input"].feed(status.input_peak_db, status.seconds)
+        self._peaks["output"].feed(status.output_peak_db, status.seconds)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        lines = self._lines(width, height, console, ascii_only=options.ascii_only)
+        ascii_only = options.ascii_only
+        colour = console.color_system is not None and not console.no_color and not ascii_only
+        lines = self._lines(width, height, colour=colour, ascii_only=ascii_only)
         for number, line in enumerate(lines[:height]):
             if number:
                 yield Segment.line()
             yield from Segment.adjust_line_length(line, width)
 
-    def _lines(self, width: int, height: int, console: Console, *, ascii_only: bool) -> list[Line]:
-        if not self._looks or self._latency is None:
-            return []
+    def _lines(self, width: int, height: int, *, colour: bool, ascii_only: bool) -> list[Line]:
         status = self._looks[-1]
-        head = [self._title(status, width), self._state(status)]
-        for name, peak in zip(("input", "output"), self._peaks, strict=True):
-            head.append(self._meter(name, status, peak.held_db, width, ascii_only=ascii_only))
+        head = [self._top_line(status, width), self._state(status)]
+        head += [self._meter(name, status, width, ascii_only=ascii_only) for name in self._peaks]
         if height >= LEAST_ROWS_WITH_SCALE:
             head.append(_scale(width))
         warnings = [
@@ -155,27 +117,20 @@ class LiveView:
         ]
         foot = [*warnings[: max(0, height - len(head) - 1)], _keys(width)]
         rows = max(0, height - len(head) - len(foot))
-        body = self._body(status, self._latency, width, rows, console, ascii_only=ascii_only)
+        body = self._body(status, width, rows, colour=colour, ascii_only=ascii_only)
         body += [[] for _ in range(rows - len(body))]
         return [*head[: height - 1], *body[:rows], *foot]
 
     def _body(
-        self,
-        status: LiveStatus,
-        latency: LatencyParts,
-        width: int,
-        rows: int,
-        console: Console,
-        *,
-        ascii_only: bool,
+        self, status: LiveStatus, width: int, rows: int, *, colour: bool, ascii_only: bool
     ) -> list[Line]:
         """Return the figures, beside the picture of gains if both fit, else below it or alone."""
         if self.shows_help:
             return _explanations(width)
-        figures = self._figures(status, latency, min(width, SIDE_COLUMNS))
-        if width >= SIDE_COLUMNS + 2 + AXIS_COLUMNS + PICTURE_COLUMNS and rows >= 6:
-            left = width - SIDE_COLUMNS - 2
-            picture = self._picture.lines(rows - 2, left, console, ascii_only=ascii_only)
+        figures = self._figures(status, min(width, SIDE_COLUMNS))
+        left, looks = width - SIDE_COLUMNS - 2, {"colour": colour, "ascii_only": ascii_only}
+        if left >= AXIS_COLUMNS + PICTURE_COLUMNS and rows >= 6:
+            picture = self._picture.lines(rows - 2, left, **looks)
             figures = [*figures[:rows], *([] for _ in range(rows - len(figures)))]
             return [
                 [*Segment.adjust_line_length(line, left), Segment("  "), *figure]
@@ -183,31 +138,29 @@ class LiveView:
             ]
         room = rows - len(figures) - 2
         if width >= AXIS_COLUMNS + PICTURE_COLUMNS and room >= 4:
-            return [*self._picture.lines(room, width, console, ascii_only=ascii_only), *figures]
-        # Where not all fit, the parts of the plan and the blank lines are left out.
-        needed = [line for line in figures if line and not line[0].text.startswith(" ")]
+            return [*self._picture.lines(room, width, **looks), *figures]
+        # Where not all fit, the parts of the plan are left out.
+        needed = [line for line in figures if not line[0].text.startswith(" ")]
         return figures if rows >= len(figures) else needed
 
-    def _title(self, status: LiveStatus, width: int) -> Line:
+    def _top_line(self, status: LiveStatus, width: int) -> Line:
         seconds = int(status.seconds)
         clock = f" {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         room = max(0, width - len(clock) - 7)
-        title = Segment.adjust_line_length([Segment(self.title)], room)
+        title = Segment.adjust_line_length([Segment(self._title)], room)
         return [Segment("rtden  ", _BOLD), *title, Segment(clock, _DIM)]
 
     def _state(self, status: LiveStatus) -> Line:
         if status.state != "running":
             return [Segment(f" {status.state} ", _ALARM)]
-        if self._muted:
+        if self._engine.muted:
             return [Segment(" MUTED ", _NOTICE), Segment("  press m to be heard")]
-        if self._bypassed:
+        if self._engine.bypassed:
             return [Segment(" BYPASS ", _NOTICE), Segment("  unprocessed; b denoises again")]
-        return [Segment("denoising", _GOOD), Segment(f", strength {self._strength:.1f}")]
+        return [Segment("denoising", _GOOD), Segment(f", strength {self._engine.strength:.1f}")]
 
-    def _meter(
-        self, name: str, status: LiveStatus, peak_db: float, width: int, *, ascii_only: bool
-    ) -> Line:
-        columns = _meter_columns(width)
+    def _meter(self, name: str, status: LiveStatus, width: int, *, ascii_only: bool) -> Line:
+        peak_db, columns = self._peaks[name].held_db, _meter_columns(width)
         full, half = divmod(round(2 * columns * _fraction(getattr(status, f"{name}_db"))), 2)
         bar = "#" * full if ascii_only else "━" * full + "╸" * half
         text = list(bar.ljust(columns, "." if ascii_only else "─"))
@@ -227,10 +180,12 @@ class LiveView:
             line.append(Segment(f"  peak {in_db(peak_db):>9}", _HOT if peak_db > -0.5 else _DIM))
         return line
 
-    def _figures(self, status: LiveStatus, latency: LatencyParts, width: int) -> list[Line]:
-        load = float(np.mean([look.load for look in self._looks]))
+    def _figures(self, status: LiveStatus, width: int) -> list[Line]:
+        latency, load = self._engine.latency, float(np.mean([look.load for look in self._looks]))
         drift = f"{status.drift_ppm:+.0f} ppm" if math.isfinite(status.drift_ppm) else "-"
         heat = _HOT if load > 0.8 else _WARM if load > 0.5 else _PLAIN
+        words = xruns_in_words(status)
+        xruns = [("xruns", words, _PLAIN)] if words == "none" else []
         entries = (
             ("pauses", pauses(status.noise_removed_db), _BOLD),
             ("latency now", _ms(status.latency_ms), _BOLD),
@@ -243,6 +198,7 @@ class LiveView:
             ("buffer now", _ms(status.buffer_ms), _PLAIN),
             ("load of one core", f"{100 * load:.1f} %", heat),
             ("clock drift", drift, _PLAIN),
+            *xruns,
         )
         lines: list[Line] = [
             [
@@ -251,10 +207,7 @@ class LiveView:
             ]
             for name, value, style in entries
         ]
-        words = xruns_in_words(status)
-        if words == "none":
-            return [*lines, [Segment("xruns"), Segment(f"{words:>{width - 5}}")]]
-        said = f"{counted(status.xruns, 'xrun')}: {words}"
+        said = "" if xruns else f"{counted(status.xruns, 'xrun')}: {words}"
         return [*lines, *([Segment(part, _WARM)] for part in textwrap.wrap(said, width))]
 
     def _mean_db(self, name: str) -> float:
@@ -290,7 +243,7 @@ def _keys(width: int) -> Line:
 
 def _explanations(width: int) -> list[Line]:
     lines: list[Line] = []
-    for name, text in (*((key, effect) for key, _, effect in KEYS), *_EXPLAINED):
+    for name, text in _EXPLAINED:
         for number, part in enumerate(textwrap.wrap(text, max(10, width - 13))):
             lines.append([Segment(f"{'' if number else name:<13}", _BOLD), Segment(part)])
     return lines

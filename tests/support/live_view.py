@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from rtden.live.status import LatencyParts, LiveStatus
 from rtden.mel import band_edges_hz
 
-CENTRES_HZ = band_edges_hz(128, 0.0, 11025.0)[1:-1].tolist()
+CENTRES_HZ = tuple(band_edges_hz(128, 0.0, 11025.0)[1:-1].tolist())
 STATUS = LiveStatus(
     seconds=83.4,
     input_db=-25.7,
@@ -34,7 +35,7 @@ LATENCY = LatencyParts(
 
 
 @dataclass
-class FakeEngine:
+class _Engine:
     """Returns the same status again and again; the gain is one below band 64 and zero above."""
 
     said: LiveStatus = STATUS
@@ -45,6 +46,7 @@ class FakeEngine:
     ends_after: int = 1 << 30
     error: Exception | None = None
     latency: LatencyParts = LATENCY
+    band_centres_hz: tuple[float, ...] = CENTRES_HZ
     band_gains: np.ndarray = field(default_factory=lambda: (np.arange(128) < 64).astype(np.float32))
 
     def status(self) -> LiveStatus:
@@ -56,3 +58,6 @@ class FakeEngine:
         if self.error is not None and self.looks >= self.ends_after:
             raise self.error
         return self.looks < self.ends_after
+
+
+FakeEngine: Any = _Engine

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rtden.app.keys import Keyboard
+from rtden.app.keys import open_keys
 
 SUPPORT = str(Path(__file__).parents[1] / "support")
 
@@ -44,10 +44,8 @@ def terminal() -> Iterator[Terminal]:
 
 def test_keys_come_without_enter_and_the_settings_come_back(terminal: Terminal) -> None:
     before = terminal.settings()
-    with Keyboard(terminal.descriptor) as keyboard:
-        assert keyboard.reads
+    with open_keys(terminal.descriptor, 0.05) as keys:
         assert terminal.settings() != before
-        keys = keyboard.keys(0.05)
         assert next(keys) == ""
         terminal.press("b+\x1b[A\x1b[B\x1bOAm\x1b[15~é")
         assert [next(keys) for _ in range(8)] == ["b", "+", "up", "down", "up", "m", "é", ""]
@@ -71,16 +69,16 @@ def _fail_unless(changed: bool) -> None:
 
 def test_the_settings_come_back_after_an_exception(terminal: Terminal) -> None:
     before = terminal.settings()
-    with pytest.raises(ZeroDivisionError), Keyboard(terminal.descriptor):
+    with pytest.raises(ZeroDivisionError), open_keys(terminal.descriptor):
         _fail_unless(terminal.settings() != before)
     assert terminal.settings() == before
 
 
 def test_a_terminal_that_is_closed_ends_the_keys_and_nothing_else() -> None:
     typist, descriptor = pty.openpty()
-    with Keyboard(descriptor) as keyboard:
+    with open_keys(descriptor) as keys:
         os.close(typist)
-        keys, began = keyboard.keys(0.1), time.monotonic()
+        began = time.monotonic()
         assert [next(keys) for _ in range(5)] == [""] * 5
         assert time.monotonic() - began > 0.35  # it waits, and does not spin
     os.close(descriptor)
@@ -88,10 +86,9 @@ def test_a_terminal_that_is_closed_ends_the_keys_and_nothing_else() -> None:
 
 def test_without_a_terminal_there_are_no_keys() -> None:
     reading, writing = os.pipe()
-    with Keyboard(reading) as keyboard:
-        assert not keyboard.reads
+    with open_keys(reading) as keys:
         began = time.monotonic()
-        assert next(keyboard.keys(0.1)) == ""
+        assert next(keys) == ""
         assert time.monotonic() - began >= 0.09
     os.close(reading)
     os.close(writing)
@@ -101,13 +98,13 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from rich.console import Console
-from live_view import CENTRES_HZ, FakeEngine
-from rtden.app.keys import Keyboard
+from live_view import FakeEngine
+from rtden.app.keys import open_keys
 from rtden.app.view import watch
 engine = FakeEngine()
 try:
-    with Keyboard() as keyboard:
-        watch(engine, Console(), keyboard.keys(), title="here to there", centres_hz=CENTRES_HZ)
+    with open_keys() as keys:
+        watch(engine, Console(), keys, title="here to there")
     print("ended", engine.strength, engine.bypassed)
 except KeyboardInterrupt:
     print("interrupted", engine.strength, engine.bypassed)
@@ -118,8 +115,8 @@ TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
 IN_BACKGROUND = """
 import subprocess, sys
 code = (
-    "from rtden.app.keys import Keyboard\\n"
-    "with Keyboard() as keyboard: print('reads', keyboard.reads)"
+    "from rtden.app.keys import open_keys\\n"
+    "with open_keys() as keys: print('key', repr(next(keys)))"
 )
 own_group = __import__("os").setpgrp
 subprocess.run([sys.executable, "-c", code], preexec_fn=own_group, check=True, timeout=10)
@@ -213,7 +210,7 @@ def test_no_color_is_respected_in_a_real_terminal() -> None:
 def test_in_the_background_of_a_terminal_it_is_not_touched() -> None:
     program = Program(IN_BACKGROUND)
     try:
-        program.wait_for("reads False")  # a program that touched it would have been stopped
+        program.wait_for("key ''")  # a program that touched it would have been stopped
         assert termios.tcgetattr(program.descriptor) == program.before
     finally:
         program.end()
@@ -223,7 +220,7 @@ MEASURE = """
 import io, itertools, sys, time
 sys.path.insert(0, sys.argv[1])
 from rich.console import Console
-from live_view import CENTRES_HZ, FakeEngine
+from live_view import FakeEngine
 from rtden.app.view import watch
 console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True,
                   color_system="truecolor", legacy_windows=False)
@@ -242,11 +239,11 @@ def keys():
         time.sleep(0.1)
         yield ""
 
-watch(engine, console, keys(), centres_hz=CENTRES_HZ)  # what is done once
+watch(engine, console, keys())  # what is done once
 shares = []
 for _ in range(3):
     began, cpu = time.monotonic(), time.process_time()
-    watch(engine, console, keys(), centres_hz=CENTRES_HZ)
+    watch(engine, console, keys())
     shares.append((time.process_time() - cpu) / (time.monotonic() - began))
 print(min(shares))  # what others do on a shared machine only adds
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_view import CENTRES_HZ, LATENCY, STATUS, FakeEngine
+from live_view import LATENCY, STATUS, FakeEngine
 from rich.console import Console
 
 from rtden.app.keys import KEYS, obey
@@ -38,7 +38,7 @@ def console(
 
 
 def drawn(
-    engine: FakeEngine,
+    engine: Any,
     width: int = 80,
     height: int = 24,
     *,
@@ -49,10 +49,10 @@ def drawn(
 ) -> list[str]:
     """Return the lines of the screen."""
     on = console(width, height, encoding=encoding, color_system=color_system)
-    view = LiveView("from usb mic to rtden", CENTRES_HZ)
+    view = LiveView(engine, "from usb mic to rtden")
     view.shows_help = shows_help
     for _ in range(looks):
-        view.look(engine)
+        view.look()
     on.print(view, end="", height=height)
     on.file.flush()  # a character that the encoding lacks would raise here
     lines = on.export_text(clear=False).split("\n")
@@ -131,9 +131,9 @@ def test_without_colour_shades_show_the_gains() -> None:
 def cells(gains: np.ndarray) -> list[tuple[str, str]]:
     """Return style and text of the first cell of each row of the picture, in colour."""
     on = console(color_system="truecolor")
-    view = LiveView("", CENTRES_HZ)
+    view = LiveView(FakeEngine(band_gains=gains))
     for _ in range(60):
-        view.look(FakeEngine(band_gains=gains))
+        view.look()
     rows = on.render_lines(view, on.options.update(height=24), pad=False)[6:22]
     return [(str(row[1].style), row[1].text) for row in rows]
 
@@ -155,14 +155,11 @@ def test_a_terminal_without_unicode() -> None:
 
 
 def test_the_meter_follows_the_level_and_the_peak_is_held() -> None:
-    engine, on, view = (
-        FakeEngine(replace(STATUS, input_db=-30.0, input_peak_db=-6.0)),
-        console(107),
-        LiveView(),
-    )
+    engine = FakeEngine(replace(STATUS, input_db=-30.0, input_peak_db=-6.0))
+    on, view = console(107), LiveView(engine)
 
     def meter() -> str:
-        view.look(engine)
+        view.look()
         on.print(view, end="", height=24)
         return on.export_text().split("\n")[2][7:81]
 
