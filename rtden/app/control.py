@@ -42,7 +42,7 @@ def ctl(
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
-    """Switch a running 'rtden live', from a hotkey, a button or a script."""
+    """Switch a running 'rtden live', from a hotkey or a script."""
     from rtden.live.control import ask
 
     status = ask(_request(action, value), name)

@@ -19,7 +19,10 @@ def devices(
         bool, Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too.")
     ] = False,
 ) -> None:
-    """List microphones and outputs; --in and --out accept a part of a name, * is the default."""
+    """List microphones and outputs; * is the default.
+
+    'rtden live --in' and '--out' accept a number, or a part of a name.
+    """
     from rtden.live.devices import DEFAULT_NAMES, list_devices
 
     found = list_devices(all_hosts=all_hosts)
@@ -75,7 +78,10 @@ def doctor(
         bool, Option("--benchmark/--no-benchmark", help="Measure for 1 s what denoising costs.")
     ] = True,
 ) -> None:
-    """Check this machine, for a bug report; the exit code is 2 if something fails."""
+    """Check this machine, for a bug report.
+
+    The exit code is 2 if something fails.
+    """
     from rtden.app.doctor import examine, to_report
 
     findings = []

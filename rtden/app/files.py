@@ -115,12 +115,12 @@ def file(
     ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Denoise files: same length, rate, channels, format and tags; the originals stay as they are.
+    """Denoise sound and video files, and folders of them.
 
-    A video comes back as a video, its picture untouched. For a folder, or several files,
-    rtden-manifest.jsonl says what was done: in the folder of --output, or else in each folder and
-    beside each file that is named. The same command resumes: what is finished
-    is recognised by its content and skipped.
+    The length, rate, channels, format and tags stay, and so do the originals. A video comes back
+    as a video, its picture untouched. For a folder, or several files, rtden-manifest.jsonl says
+    what was done: in the folder of --output, or else in each folder and beside each file that is
+    named. The same command resumes: what is finished is recognised by its content and skipped.
     """
     from rtden.errors import SettingsError
     from rtden.files.audio_file import open_recording

@@ -72,7 +72,7 @@ def plot(
     out: Annotated[Path, Argument(help="The picture to write.", show_default=False)],
     force: ForceOption = False,
 ) -> None:
-    """Draw the mel spectrograms of two files side by side (extra "plot")."""
+    """Draw the mel spectrograms of two files (extra "plot")."""
     from rtden.measure.plots import plot_mels
 
     plot_mels(noisy, denoised, out, force=force)

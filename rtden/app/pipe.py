@@ -34,8 +34,9 @@ def pipe(
     limit_db: LimitOption = math.inf,
     full_band: FullBandOption = True,
 ) -> None:
-    """Denoise standard input to standard output, 30 ms late: arecord | rtden pipe | aplay.
+    """Denoise standard input to standard output, 30 ms late.
 
+    For instance: arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000.
     Each block is written at once. The output is as long as the input, and aligned with it.
     """
     from rtden.errors import AudioFileError, SettingsError

@@ -59,7 +59,7 @@ WantedBy=default.target
 """
 
 service = typer.Typer(
-    help="Run 'rtden live', or the page, as a systemd user service, from boot on.",
+    help="Run 'rtden live', or the page, as a systemd service.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

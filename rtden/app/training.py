@@ -59,7 +59,10 @@ def train(
     data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Train a network on your own voice and room (extra "train"); the same command resumes."""
+    """Train a network on your own voice and room (extra "train").
+
+    The same command resumes an interrupted run.
+    """
     from rtden.training import require_packages
 
     if speech is None or (noise is None and recipe != "seed"):
@@ -104,7 +107,10 @@ def export(
     data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Quantise the best network of a training run to int8, and compare (extra "train")."""
+    """Quantise the best network of a training run to int8.
+
+    It is compared with its start on held-out mixtures, and refused if it is worse.
+    """
     from rtden.measure import scores, tables
     from rtden.measure.pairs import find_pairs
     from rtden.training import require_packages

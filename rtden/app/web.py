@@ -38,7 +38,10 @@ def ui(
     certificate: Annotated[Path | None, CERTIFICATE] = None,
     browser: Annotated[bool, BROWSER] = True,
 ) -> None:
-    """Open a page for live sound and recordings: here or, with a token, on the network."""
+    """Open a page for live sound and recordings (extra "web").
+
+    It serves this machine or, with --host and a token, the network.
+    """
     try:
         import uvicorn
 
