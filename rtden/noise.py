@@ -40,8 +40,7 @@ class NoiseMeter:
 
     def __init__(self, before_hz: int, after_hz: int) -> None:
         self._block_samples = [round(self.BLOCK_SECONDS * hz) for hz in (before_hz, after_hz)]
-        self._parts: tuple[list[Array], list[Array]] = [], []  # less than a block
-        self._held = [0, 0]
+        self._held, self._energies = [0, 0], [0.0, 0.0]  # of less than a block
         bins = round((self.HIGHEST_DB - self.LOWEST_DB) / self.STEP_DB)
         self._counts = np.zeros((2, bins), np.int64)
         self._active: deque[bool] = deque()  # of input blocks whose output has not come yet
@@ -75,20 +74,18 @@ class NoiseMeter:
 
     def _levels_db(self, side: int, samples: Array) -> list[float]:
         """Return the levels of the blocks that are complete with these samples."""
-        parts, block = self._parts[side], self._block_samples[side]
-        parts.append(samples)
-        self._held[side] += len(samples)
-        if self._held[side] < block:
-            return []
-        joined = np.concatenate(parts)
-        whole = len(joined) // block * block
-        parts[:] = [joined[whole:]]
-        self._held[side] = len(joined) - whole
-        floor = 10.0 ** (self.LOWEST_DB / 10.0)
-        blocks = joined[:whole].reshape(-1, block)
-        energies = [float(np.dot(one, one)) / block for one in blocks]
-        return [10.0 * math.log10(max(energy, floor)) for energy in energies]
+        block, levels_db, at = self._block_samples[side], [], 0
+        while (end := at + block - self._held[side]) <= len(samples):
+            part = samples[at:end]
+            energy = (self._energies[side] + float(np.dot(part, part))) / block
+            levels_db.append(10.0 * math.log10(energy) if energy > 0.0 else -math.inf)
+            self._held[side], self._energies[side], at = 0, 0.0, end
+        rest = samples[at:]
+        self._held[side] += len(rest)
+        self._energies[side] += float(np.dot(rest, rest))
+        return levels_db
 
     def _count(self, side: int, level_db: float) -> None:
-        number = int((min(level_db, self.HIGHEST_DB) - self.LOWEST_DB) / self.STEP_DB)
+        level_db = min(max(level_db, self.LOWEST_DB), self.HIGHEST_DB)
+        number = int((level_db - self.LOWEST_DB) / self.STEP_DB)
         self._counts[side, min(number, self._counts.shape[1] - 1)] += 1
