@@ -96,6 +96,14 @@ class Ring:
         self._read += samples
         self.lost_samples += samples
 
+    def view(self, start: int, stop: int) -> Array:
+        """Return a copy of held samples by their numbers since the beginning, (samples, channels).
+
+        For any thread: what is written meanwhile may be mixed in.
+        """
+        copied: Array = self._memory[np.arange(start, stop) % self.capacity_samples]
+        return copied
+
     def clear(self) -> None:
         """Empty the ring and its counters; neither side may be at work."""
         self._memory[...] = 0.0

@@ -35,13 +35,12 @@ def devices(
     for kind, name in DEFAULT_NAMES.items():
         table.add_row("", "", f"{kind}s ({name}):")
         for device in found:
-            server = device.server
-            if device.channels(kind) and (all_hosts or not (server and server.hidden)):
+            if device.channels(kind) and (all_hosts or not device.hidden):
                 table.add_row(
                     "*" if device.is_default(kind) else "",
-                    "" if server else str(device.index),
-                    f"{device.name} (muted)" if server and server.muted else device.name,
-                    server.name if server else "",
+                    "" if device.stable_name else str(device.index),
+                    f"{device.name} (muted)" if device.muted else device.name,
+                    device.stable_name,
                     device.host,
                     str(device.channels(kind)),
                     str(device.rate_hz),

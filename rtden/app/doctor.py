@@ -16,10 +16,10 @@ import numpy as np
 
 from rtden.autoencoder import Autoencoder, find_runtime
 from rtden.errors import DeviceError, ModelError
+from rtden.live.device import Device, Kind
 from rtden.live.devices import (
     DEFAULT_NAMES,
     FALLBACK_RATES_HZ,
-    Device,
     find_device,
     list_devices,
     load_portaudio,
@@ -27,7 +27,7 @@ from rtden.live.devices import (
 )
 from rtden.live.libpulse import load_libpulse
 from rtden.live.presets import HIGHEST_LOAD, load, time_steps
-from rtden.live.pulse import Connection, Kind
+from rtden.live.pulse import Connection
 from rtden.model import find_model, list_models, load_spec
 from rtden.quiet import quiet_stderr
 from rtden.settings import HOPS_PER_STEP
@@ -189,12 +189,13 @@ def _default_device(kind: Kind, devices: list[Device]) -> Finding:
         device = find_device(name, kind, devices)
     except DeviceError as error:
         return Finding(name, "none", str(error))
-    if server := device.server:
+    if device.stable_name:
         found = f"{device}, {device.rate_hz} Hz, {device.channels(kind)} channels"
-        if not server.muted:
+        if not device.muted:
             return Finding(name, found)
         what = "source" if kind == "input" else "sink"
-        return Finding(name, f"{found}, muted", f"run 'pactl set-{what}-mute {server.name} 0'.")
+        advice = f"run 'pactl set-{what}-mute {device.stable_name} 0'."
+        return Finding(name, f"{found}, muted", advice)
     rates_hz, reason = _rates_hz(device, kind)
     if rates_hz:
         return Finding(name, f"{device}, opens at {', '.join(map(str, rates_hz))} Hz")

@@ -6,18 +6,16 @@ import math
 from typing import Any
 
 from rtden.errors import DeviceError
+from rtden.live.device import Device, Kind
 from rtden.live.devices import (
     DEFAULT_NAMES,
     FALLBACK_RATES_HZ,
-    Device,
-    devices_of,
     find_device,
     load_portaudio,
     look_anew,
     server_devices,
 )
 from rtden.live.endpoint import Endpoint
-from rtden.live.pulse import Kind
 from rtden.live.pulse_stream import PulseStream
 from rtden.quiet import quiet_stderr
 
@@ -62,7 +60,7 @@ class _DeviceEndpoint(Endpoint):
             self._wanted = device.name  # numbers change when devices come and go
         before = self.rate_hz, self.channels
         self._stream = (
-            self._open_on_server(device) if device.server else self._open_portaudio(device)
+            self._open_on_server(device) if device.stable_name else self._open_portaudio(device)
         )
         self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
         self._use(device)
@@ -72,8 +70,7 @@ class _DeviceEndpoint(Endpoint):
 
     def _use(self, device: Device) -> None:
         self.device, self.name = device, str(device)
-        self.server_name = device.server.name if device.server else ""
-        self.monitor_of = device.server.monitor_of if device.server else ""
+        self.server_name, self.monitor_of = device.stable_name, device.monitor_of
 
     def _find(self) -> Device:
         """Return the device to open: the one that was open, else what the user's words mean."""
@@ -87,11 +84,10 @@ class _DeviceEndpoint(Endpoint):
         return find_device(self._wanted, self.kind, there, before=self.server_name)
 
     def _open_on_server(self, device: Device) -> PulseStream:
-        assert device.server is not None
         follow = self.kind == "output" and self._by_default and device.is_default("output")
         try:
             return PulseStream(
-                *(device.server, self.kind, self._callback),
+                *(device, self.kind, self._callback),
                 channels=min(2, device.channels(self.kind)),
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 fixed=self.fixed,
@@ -161,7 +157,7 @@ class _DeviceEndpoint(Endpoint):
         if isinstance(stream, PulseStream) and stream.connection.changed.is_set():
             stream.connection.changed.clear()
             try:
-                return self._look(stream, devices_of(stream.connection))
+                return self._look(stream, stream.connection.devices())
             except DeviceError:  # the server goes
                 return bool(stream.active)
         return True
@@ -205,7 +201,7 @@ class DeviceSource(_DeviceEndpoint):
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         own = [device for device in there if device.inputs and self.server_name in device.names]
-        self.muted = bool(own and own[0].server and own[0].server.muted)
+        self.muted = bool(own and own[0].muted)
         if not self._by_default:
             return True
         try:  # the user may have chosen another default microphone
@@ -236,7 +232,7 @@ class DeviceSink(_DeviceEndpoint):
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""
         index = stream.sink_index
-        now = [d for d in there if d.server and d.outputs and d.server.index == index]
+        now = [device for device in there if device.outputs and device.index == index]
         if not now:  # it is being moved: no event tells when that is done
             stream.connection.changed.set()
             return True

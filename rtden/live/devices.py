@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 from rtden.errors import DeviceError
-from rtden.live.pulse import Connection, Kind, PulseDevice
+from rtden.live.device import Device, Kind
+from rtden.live.pulse import Connection
 from rtden.quiet import quiet_stderr, silence_alsa
 
 DEFAULT_NAMES: dict[Kind, str] = {"input": "mic", "output": "speakers"}
 FALLBACK_RATES_HZ = (48000, 44100, 32000, 16000, 22050, 8000)
-
-
-@dataclass(frozen=True)
-class Device:
-    """A sound device, of the sound server or of PortAudio."""
-
-    index: int
-    """PortAudio's number; -1 for a device of the sound server."""
-    name: str
-    host: str
-    inputs: int
-    outputs: int
-    rate_hz: int
-    is_default_input: bool
-    is_default_output: bool
-    server: PulseDevice | None = None
-
-    def channels(self, kind: Kind) -> int:
-        """Return how many channels it has in a direction."""
-        return self.inputs if kind == "input" else self.outputs
-
-    def is_default(self, kind: Kind) -> bool:
-        """Return whether the system uses it where no device is named."""
-        return self.is_default_input if kind == "input" else self.is_default_output
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names that a user may give: the description and, of the server's, the stable name."""
-        return (self.name, self.server.name) if self.server else (self.name,)
-
-    @property
-    def own(self) -> bool:
-        """Whether an rtden made it."""
-        return bool(self.server and self.server.own)
-
-    @property
-    def is_monitor(self) -> bool:
-        """Whether it records what an output plays."""
-        return bool(self.server and self.server.monitor_of)
-
-    def __str__(self) -> str:
-        if self.server:
-            return f"{self.name} [{self.server.name}]"
-        return f"[{self.index}] {self.name} ({self.host})"
 
 
 def list_devices(*, all_hosts: bool = False) -> list[Device]:
@@ -70,33 +27,11 @@ def list_devices(*, all_hosts: bool = False) -> list[Device]:
 
 def server_devices() -> list[Device]:
     """Return the devices of PulseAudio or PipeWire; empty without a sound server."""
-    if sys.platform != "linux":
-        return []
-    try:
-        with Connection() as connection:
-            return devices_of(connection)
-    except DeviceError:
-        return []
-
-
-def devices_of(connection: Connection) -> list[Device]:
-    """Return the devices of a sound server; raises DeviceError if it no longer answers."""
-    server = connection.server()
-    return [
-        Device(
-            index=-1,
-            name=device.description,
-            host=server.name,
-            inputs=device.channels if kind == "input" else 0,
-            outputs=device.channels if kind == "output" else 0,
-            rate_hz=device.rate_hz,
-            is_default_input=kind == "input" and device.name == server.default_source,
-            is_default_output=kind == "output" and device.name == server.default_sink,
-            server=device,
-        )
-        for kind in DEFAULT_NAMES
-        for device in connection.devices(kind)
-    ]
+    with contextlib.suppress(DeviceError):
+        if sys.platform == "linux":
+            with Connection() as connection:
+                return connection.devices()
+    return []
 
 
 def portaudio_devices() -> list[Device]:
@@ -169,7 +104,7 @@ def find_device(
             f"this machine has no {kind} device: connect one, or start the sound server "
             "(PipeWire or PulseAudio), and look with 'rtden devices'."
         )
-    shown = [device for device in usable if device.server and not device.is_monitor] or usable
+    shown = [device for device in usable if device.stable_name and not device.hidden] or usable
     raise DeviceError(
         f"no {kind} device matches '{wanted}'; there are {_join(shown)}; "
         "'rtden devices --all' lists all."
@@ -183,16 +118,16 @@ def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) ->
         # If the default is rtden's own: the one before, or the first real one.
         others = [device for device in usable if not device.own]
         default = [device for device in others if device.is_default(kind)]
-        former = [device for device in others if device.server and device.server.name == before]
-        real = [device for device in others if not device.is_monitor]
+        former = [device for device in others if device.stable_name == before != ""]
+        real = [device for device in usable if not device.hidden]
         return (default or former or real)[:1]
     if wanted.isdecimal():
-        return [device for device in usable if device.index == int(wanted)]
+        return [d for d in usable if d.index == int(wanted) and not d.stable_name]
     whole = [device for device in usable if lower in map(str.lower, device.names)]
     part = [device for device in usable if lower in f"{device.name} ({device.host})".lower()]
     named = [device for device in usable if any(lower in name.lower() for name in device.names)]
     found = whole or named or part
-    return [device for device in found if not (device.own or device.is_monitor)] or found
+    return [device for device in found if not device.hidden] or found
 
 
 def _join(devices: Sequence[Device]) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from ctypes import POINTER
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from rtden.errors import DeviceError
+from rtden.live.device import Device
 from rtden.live.libpulse import (
     EVENT,
     INFO,
@@ -26,36 +28,12 @@ from rtden.live.libpulse import (
     load_libpulse,
 )
 
-Kind = Literal["input", "output"]
 ANSWER_SECONDS = 5.0
 OWNER_PROPERTY = "rtden.owner"
 """Marks the sink and the source of a virtual microphone."""
 _CONTEXT_READY, _CONTEXT_FAILED = 4, 5
 _INVALID_INDEX = 0xFFFFFFFF
 _EVENTS = 0x0001 | 0x0002 | 0x0080  # sinks, sources, the server's defaults
-
-
-@dataclass(frozen=True)
-class PulseDevice:
-    """A sink or source of the sound server."""
-
-    index: int
-    """Number, another after it was unplugged."""
-    name: str
-    """Stable name, the same after it was unplugged."""
-    description: str
-    rate_hz: int
-    channels: int
-    muted: bool
-    monitor_of: str
-    """Sink that this source is the monitor of, or empty."""
-    own: bool
-    """Whether an rtden made it."""
-
-    @property
-    def hidden(self) -> bool:
-        """Whether lists leave it out: monitors, and what an rtden made."""
-        return self.own or bool(self.monitor_of)
 
 
 @dataclass(frozen=True)
@@ -162,26 +140,33 @@ class Connection:
         found: list[Server] = self._ask(INFO, "get_server_info", read=_read_server)
         return found[0]
 
-    def devices(self, kind: Kind) -> list[PulseDevice]:
-        """Return the server's sources or sinks."""
+    def devices(self) -> list[Device]:
+        """Return the server's sources and then its sinks."""
+        server, found = self.server(), []
+        for what in ("source", "sink"):
+            read = functools.partial(self._read_device, server, what)
+            found += self._ask(LIST, f"get_{what}_info_list", read=read)
+        return found
 
-        def read(address: Any) -> PulseDevice:
-            info = ctypes.cast(address, POINTER(DeviceInfo)).contents
-            monitor_of = _text(info.monitor_name) if kind == "input" else ""
-            owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
-            return PulseDevice(
-                index=info.index,
-                name=_text(info.name),
-                description=_text(info.description) or _text(info.name),
-                rate_hz=info.spec.rate,
-                channels=info.spec.channels,
-                muted=bool(info.mute) or not any(info.volume.values[: info.volume.channels]),
-                monitor_of=monitor_of,
-                own=owner is not None or monitor_of.startswith("rtden_sink"),
-            )
-
-        what = "source" if kind == "input" else "sink"
-        return self._ask(LIST, f"get_{what}_info_list", read=read)
+    def _read_device(self, server: Server, what: str, address: Any) -> Device:
+        info = ctypes.cast(address, POINTER(DeviceInfo)).contents
+        name, source = _text(info.name), what == "source"
+        monitor_of = _text(info.monitor_name) if source else ""
+        owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
+        return Device(
+            index=info.index,
+            name=_text(info.description) or name,
+            host=server.name,
+            inputs=info.spec.channels if source else 0,
+            outputs=0 if source else info.spec.channels,
+            rate_hz=info.spec.rate,
+            is_default_input=source and name == server.default_source,
+            is_default_output=not source and name == server.default_sink,
+            stable_name=name,
+            muted=bool(info.mute) or not any(info.volume.values[: info.volume.channels]),
+            monitor_of=monitor_of,
+            own=owner is not None or monitor_of.startswith("rtden_sink"),
+        )
 
     def sink_of(self, stream_index: int) -> int:
         """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import DeviceError
+from rtden.live.device import Device, Kind
 from rtden.live.libpulse import REQUEST, STATE, BufferAttributes, SampleSpec, load_quick_libpulse
-from rtden.live.pulse import ANSWER_SECONDS, Connection, Kind, PulseDevice
+from rtden.live.pulse import ANSWER_SECONDS, Connection
 
 BLOCK_SECONDS = 0.005
 _FLOAT32, _ANY = 5, 0xFFFFFFFF
@@ -35,7 +36,7 @@ class PulseStream:
 
     Parameters
     ----------
-    device : PulseDevice
+    device : Device
         A recording stays with it: the server may not move it, so that choosing another default
         source cannot make rtden record itself. It ends if the device goes.
     kind : {"input", "output"}
@@ -57,7 +58,7 @@ class PulseStream:
 
     def __init__(
         self,
-        device: PulseDevice,
+        device: Device,
         kind: Kind,
         callback: Callable[[Any, int, Any, Any], None],
         *,
@@ -88,7 +89,7 @@ class PulseStream:
                 self._stream = self._new_stream()
                 target_bytes = round(latency_seconds * self.samplerate) * self._frame_bytes
                 failed = self._connect(
-                    None if follow else device.name.encode(),
+                    None if follow else device.stable_name.encode(),
                     target_bytes,
                     _DONT_MOVE if fixed or kind == "input" else 0,
                 )
@@ -103,7 +104,7 @@ class PulseStream:
         lib, (on_state, on_move, on_fault, _) = self._lib, self._callbacks
         properties = lib.pa_proplist_new()
         # A volume that the server remembers for the loudspeakers must not reach the microphone.
-        own = f"rtden-{self._kind}-{self._device.name}".encode()
+        own = f"rtden-{self._kind}-{self._device.stable_name}".encode()
         lib.pa_proplist_sets(properties, b"module-stream-restore.id", own)
         lib.pa_proplist_sets(properties, b"media.name", b"rtden " + self._kind.encode())
         spec = SampleSpec(_FLOAT32, self.samplerate, self.channels)

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rtden.errors import DeviceError, SettingsError
+from rtden.live.device import Device
 from rtden.live.device_endpoints import DeviceSink
-from rtden.live.devices import Device, server_devices
+from rtden.live.devices import server_devices
 from rtden.live.pulse import OWNER_PROPERTY, Connection, Module
 
 SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"
@@ -122,7 +123,7 @@ class VirtualMicrophone:
     def device(self) -> Device:
         """Return the sink; raises DeviceError if it is not there."""
         for device in server_devices():
-            if device.server and device.outputs and device.server.name == self.sink_name:
+            if device.outputs and device.stable_name == self.sink_name:
                 return device
         raise DeviceError(f"the microphone '{self.name}' is gone from the sound server.")
 
@@ -147,9 +148,9 @@ class VirtualMicrophone:
                     "end that one first, or give this one another name with --name."
                 )
         _unload(connection, found)
-        sinks, sources = (
-            {device.name for device in connection.devices(kind)} for kind in ("output", "input")
-        )
+        devices = connection.devices()
+        sinks = {device.stable_name for device in devices if device.outputs}
+        sources = {device.stable_name for device in devices if device.inputs}
         # All share one space of names.
         for word, names, name in (
             ("sink", sinks, self.sink_name),

@@ -12,10 +12,10 @@ from typing import Any
 from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.control import ControlServer
-from rtden.live.devices import DEFAULT_NAMES, Device, look_anew, portaudio_devices, server_devices
+from rtden.live.device import Device, Kind
+from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
-from rtden.live.pulse import Kind
 from rtden.live.saved import Choices, load_saved, save
 from rtden.live.status import xruns_in_words
 from rtden.model import list_models
@@ -174,10 +174,10 @@ class LiveControl:
                 if self._engine is None:
                     look_anew()
                 found = portaudio_devices()
-        shown = [device for device in found if not (device.server and device.server.hidden)]
+        shown = [device for device in found if not device.hidden]
 
         def described(device: Device, kind: Kind) -> dict[str, Any]:
-            name = device.server.name if device.server else device.name
+            name = device.stable_name or device.name
             return {"name": name, "label": device.name, "default": device.is_default(kind)}
 
         return {

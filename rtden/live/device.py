@@ -1,0 +1,53 @@
+"""A sound device, of the sound server or of PortAudio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["input", "output"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A sound device. The fields after `is_default_output` are the sound server's alone."""
+
+    index: int
+    """PortAudio's or the server's number, another after it was unplugged."""
+    name: str
+    host: str
+    inputs: int = 0
+    outputs: int = 0
+    rate_hz: int
+    is_default_input: bool = False
+    is_default_output: bool = False
+    stable_name: str = ""
+    """The same after it was unplugged; empty for PortAudio's."""
+    muted: bool = False
+    monitor_of: str = ""
+    """Stable name of the sink that this source is the monitor of, or empty."""
+    own: bool = False
+    """Whether an rtden made it."""
+
+    @property
+    def hidden(self) -> bool:
+        """Whether lists leave it out: monitors, and what an rtden made."""
+        return self.own or bool(self.monitor_of)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that a user may give: the description and the stable name."""
+        return (self.name, self.stable_name) if self.stable_name else (self.name,)
+
+    def channels(self, kind: Kind) -> int:
+        """Return how many channels it has in a direction."""
+        return self.inputs if kind == "input" else self.outputs
+
+    def is_default(self, kind: Kind) -> bool:
+        """Return whether the system uses it where no device is named."""
+        return self.is_default_input if kind == "input" else self.is_default_output
+
+    def __str__(self) -> str:
+        if self.stable_name:
+            return f"{self.name} [{self.stable_name}]"
+        return f"[{self.index}] {self.name} ({self.host})"
