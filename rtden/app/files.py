@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,90 +30,51 @@ from rtden.app.options import (
     show_progress,
 )
 
-RawFormatOption = Annotated[
-    str | None,
-    Option(
-        "--format",
-        help="Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ...",
-        show_default="s16le",
-    ),
-]
+SOURCES_HELP = (
+    "Sound and video files, and folders of them; '-' is standard input, read to its end first "
+    "(block by block: rtden pipe)."
+)
+OUTPUT_HELP = "File to write, folder for several, or '-' for standard output."
+BESIDE = "NAME.denoised.SUFFIX beside each"
+LOUDNESS_HELP = 'Loudness of the results in LUFS, for instance -16 (extra "loudness").'
+FORMAT_HELP = "Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ..."
+PLOT_HELP = (
+    "Draw noisy and denoised mel spectrograms: into this picture, or this folder for several files."
+)
+REFERENCE_HELP = "Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed."
+DASK_HELP = (
+    "Scheduler of a dask cluster that does the work; it sees the same files under the same paths "
+    '(extra "dask").'
+)
 
 
 @one_sentence
 def file(
-    sources: Annotated[
-        list[str],
-        Argument(
-            help="Sound and video files, and folders of them; '-' is standard input, read to its "
-            "end first (block by block: rtden pipe).",
-            show_default=False,
-        ),
-    ],
+    sources: Annotated[list[str], Argument(help=SOURCES_HELP, show_default=False)],
     output: Annotated[
-        str | None,
-        Option(
-            *("--output", "-o"),
-            help="File to write, folder for several, or '-' for standard output.",
-            show_default="NAME.denoised.SUFFIX beside each",
-        ),
+        str | None, Option("-o", "--output", help=OUTPUT_HELP, show_default=BESIDE)
     ] = None,
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
     hops_per_step: AdvanceOption = 1,
     full_band: FullBandOption = True,
-    loudness: Annotated[
-        float | None,
-        Option(
-            "--loudness",
-            help='Loudness of the results in LUFS, for instance -16 (extra "loudness").',
-            show_default="unchanged",
-        ),
-    ] = None,
+    loudness: Annotated[float | None, Option(help=LOUDNESS_HELP, show_default="unchanged")] = None,
     track: Annotated[
-        int | None,
-        Option("--track", help="Sound track of a video to denoise, from 1.", show_default="all"),
+        int | None, Option(help="Sound track of a video, from 1.", show_default="all")
     ] = None,
-    rate: Annotated[
-        int | None, Option("--rate", help="Sample rate in Hz of PCM without a header.")
+    rate: Annotated[int | None, Option(help="Sample rate in Hz of PCM without a header.")] = None,
+    channels: Annotated[int, Option(help="Channels of PCM without a header.")] = 1,
+    raw_format: Annotated[
+        str | None, Option("--format", help=FORMAT_HELP, show_default="s16le")
     ] = None,
-    channels: Annotated[int, Option("--channels", help="Channels of PCM without a header.")] = 1,
-    raw_format: RawFormatOption = None,
-    picture: Annotated[
-        Path | None,
-        Option(
-            "--plot",
-            help="Draw noisy and denoised mel spectrograms: into this picture, or this folder "
-            "for several files.",
-        ),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        Option(
-            "--reference",
-            help="Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed.",
-        ),
-    ] = None,
+    picture: Annotated[Path | None, Option("--plot", help=PLOT_HELP)] = None,
+    reference: Annotated[Path | None, Option(help=REFERENCE_HELP)] = None,
     jobs: Annotated[
-        int | None,
-        Option(
-            *("--jobs", "-j"),
-            help="Files to denoise at the same time.",
-            show_default="one for each core",
-        ),
+        int | None, Option("-j", "--jobs", help="Files at a time.", show_default="one per core")
     ] = None,
-    dask: Annotated[
-        str | None,
-        Option(
-            "--dask",
-            help="Scheduler of a dask cluster that does the work; it sees the same files under the "
-            'same paths (extra "dask").',
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
+    dask: Annotated[str | None, Option(help=DASK_HELP)] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Denoise sound and video files, and folders of them.
@@ -122,14 +84,10 @@ def file(
     what was done: in the folder of --output, or else in each folder and beside each file that is
     named. The same command resumes: what is finished is recognised by its content and skipped.
     """
-    from rtden.errors import SettingsError
-    from rtden.files.audio_file import open_recording
     from rtden.files.listing import Raw, plan
     from rtden.settings import Settings
 
-    if rate is None and raw_format is not None:
-        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
-    _check_jobs(jobs, dask)
+    _check_numbers(rate, raw_format, jobs, dask)
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,
@@ -138,21 +96,19 @@ def file(
         "raw": Raw(rate, channels, raw_format or "s16le") if rate is not None else None,
         "track": track,
         "loudness": loudness,
+        "force": force,
     }
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     _check_extras(found.pairs, reference, picture, single=single, dask=dask, force=force)
-    if reference is not None:
-        with open_recording(reference):  # a wrong name is to be known before the work
-            pass
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.", markup=False)
     if dry_run and single:
         _print_planned(*found.pairs[0])
     elif single:
-        _denoise_one(*found.pairs[0], force=force, **options)
+        _denoise_one(*found.pairs[0], **options)
     else:
         folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
-        options |= {"jobs": jobs, "dask": dask, "force": force, "dry_run": dry_run}
+        options |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
         _denoise_many(found, folders, options)
     if reference is not None:
         _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
@@ -162,10 +118,14 @@ def file(
         raise typer.Exit(2)
 
 
-def _check_jobs(jobs: int | None, dask: str | None) -> None:
-    """Raise SettingsError unless the number of jobs is one that can be."""
+def _check_numbers(
+    rate: int | None, raw_format: str | None, jobs: int | None, dask: str | None
+) -> None:
+    """Raise SettingsError if options contradict each other."""
     from rtden.errors import SettingsError
 
+    if rate is None and raw_format is not None:
+        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
     if jobs is not None and jobs < 1:
         raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
     if jobs is not None and dask is not None:
@@ -183,17 +143,20 @@ def _check_extras(
 ) -> None:
     """Raise AudioFileError if an option does not go with these files."""
     from rtden.errors import AudioFileError
-    from rtden.files.atomic import check_target
+    from rtden.files.audio_file import check_target, open_recording
 
     piped = any("-" in pair for pair in pairs)
     if reference and (len(pairs) != 1 or piped):
         raise AudioFileError("--reference goes with exactly one file, and no pipe.")
     if picture and piped:
         raise AudioFileError("--plot goes with files, not with pipes.")
-    if picture and single:
-        check_target(picture, force=force)
     if single and dask is not None:
         raise AudioFileError("--dask goes with a folder, or with several files.")
+    if picture and single:
+        check_target(picture, force=force)
+    if reference:
+        with open_recording(reference):  # a wrong name is to be known before the work
+            pass
 
 
 def _denoise_one(source: str, target: str, **options: Any) -> None:
@@ -220,16 +183,14 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
 
     if not options["dry_run"]:
         load_quietly(options["model"], for_files=True)
-    counts = dict.fromkeys(("denoised", "copied", "skipped", "failed", "planned"), 0)
+    counts: Counter[str] = Counter()
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    outcomes = contextlib.closing(denoise_files(found.pairs, folders, **options))
     try:
-        with (
-            progress_bar(*columns) as bar,
-            contextlib.closing(denoise_files(found.pairs, folders, **options)) as outcomes,
-        ):
+        with progress_bar(*columns) as bar, outcomes as each:
             task = bar.add_task("files", total=len(found.pairs), rate="")
-            for outcome in outcomes:
+            for outcome in each:
                 counts[outcome.state] += 1
                 if outcome.report and outcome.state == "denoised":
                     seconds += outcome.report.seconds
@@ -245,26 +206,21 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
             "rtden: stopped; unfinished results were not written, and the same command goes on."
         )
         raise typer.Exit(INTERRUPTED) from None
-    _print_counts(counts, found)
-
-
-def _print_counts(counts: dict[str, int], found: Any) -> None:
-    """Sum up a run, and leave with 2 if a file failed."""
-    if counts["planned"]:
-        messages.print(f"{counts['planned']} to be denoised.")
-    if counts["skipped"]:
-        messages.print(f"{counts['skipped']} skipped, they were finished before.")
-    if counts["copied"]:
-        messages.print(f"{counts['copied']} copied from equal files that were finished before.")
-    if found.results:
-        messages.print(f"{found.results} left out, they are results of rtden.")
-    if found.left_out:
-        messages.print(f"rtden: {len(found.left_out)} left out, the sentences above say why.")
+    for count, words in (
+        (counts["planned"], "{} to be denoised."),
+        (counts["skipped"], "{} skipped, they were finished before."),
+        (counts["copied"], "{} copied from equal files that were finished before."),
+        (found.results, "{} left out, they are results of rtden."),
+        (len(found.left_out), "rtden: {} left out, the sentences above say why."),
+        (
+            counts["failed"],
+            f"rtden: {{}} of {len(found.pairs)} files failed, the sentences above say why; "
+            "the others were written.",
+        ),
+    ):
+        if count:
+            messages.print(words.format(count))
     if counts["failed"]:
-        messages.print(
-            f"rtden: {counts['failed']} of {len(found.pairs)} files failed, the sentences above "
-            "say why; the others were written."
-        )
         raise typer.Exit(2)
 
 
@@ -275,17 +231,12 @@ def _print_planned(source: str, target: str) -> None:
 
 def _print_report(report: Any) -> None:
     noise_db = report.noise_removed_db
-    if math.isnan(noise_db):
-        said = "too short to measure its noise"
-    elif noise_db < 1.0:
-        said = "background hardly changed"
-    else:
-        said = f"background {noise_db:.0f} dB softer"
-    messages.print(
-        f"{report.source} -> {report.target}: {said}, {report.seconds:.1f} s in "
-        f"{report.processing_seconds:.1f} s",
-        markup=False,
-    )
+    said = f"background {noise_db:.0f} dB softer"
+    if not noise_db >= 1.0:  # not a number is not more
+        unmeasured = math.isnan(noise_db)
+        said = "too short to measure its noise" if unmeasured else "background hardly changed"
+    took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
+    messages.print(f"{report.source} -> {report.target}: {said}, {took}", markup=False)
     for note in report.notes:
         messages.print(f"  {note}", markup=False)
 
@@ -293,19 +244,14 @@ def _print_report(report: Any) -> None:
 def _plot(
     pairs: list[tuple[str, str]], picture: Path, model: str | None, *, single: bool, force: bool
 ) -> None:
-    """Draw a picture of each file."""
-    from rtden.files.atomic import make_folder
+    """Draw a picture of each file that was written."""
     from rtden.measure.plots import plot_mels
 
     for source, target in pairs:
-        if not os.path.exists(target):  # it failed, which was said
-            continue
-        out = picture
-        if not single:
-            make_folder(picture)
-            out = picture / f"{Path(target).name}.png"
-        plot_mels(Path(source), Path(target), out, model=model, force=force)
-        messages.print(f"picture: {out}", markup=False)
+        if os.path.exists(target):
+            out = picture if single else picture / f"{Path(target).name}.png"
+            plot_mels(Path(source), Path(target), out, model=model, force=force)
+            messages.print(f"picture: {out}", markup=False)
 
 
 def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:

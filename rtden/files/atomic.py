@@ -12,7 +12,7 @@ import soundfile
 
 from rtden.errors import AudioFileError
 
-ROOM = "make room on the disk or choose another place."
+PLACE = "choose another place."
 
 
 def reason_of(error: Exception) -> str:
@@ -22,30 +22,24 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def write_errors(path: Path) -> Iterator[None]:
+def write_errors(
+    path: Path | str,
+    problem: str = "could not be written to its end",
+    advice: str = "make room on the disk or choose another place.",
+) -> Iterator[None]:
     """Turn what the system or libsndfile refuses into a sentence about `path`."""
     try:
         yield
     except BrokenPipeError:
         raise
     except (OSError, soundfile.LibsndfileError, AssertionError) as error:
-        sentence = f"{path} could not be written to its end ({reason_of(error)}); {ROOM}"
-        raise AudioFileError(sentence) from None
+        raise AudioFileError(f"{path} {problem} ({reason_of(error)}); {advice}") from None
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents where they are missing.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot be made.
-    """
-    try:
+    """Make a folder and its parents where they are missing."""
+    with write_errors(f"the folder {path}", "cannot be made", PLACE):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sentence = f"the folder {path} cannot be made ({error.strerror}); choose another place."
-        raise AudioFileError(sentence) from None
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -73,23 +67,15 @@ def new_file(path: Path, *, force: bool, leave_at: Path | None = None) -> Iterat
         Replace an existing file.
     leave_at : Path, optional
         Make the file here, and leave it to the caller to move it.
-
-    Raises
-    ------
-    AudioFileError
-        If there is a file already, or the folder cannot be made or written.
     """
     check_target(path, force=force)
     partial = leave_at or path.with_name(f".rtden-{secrets.token_hex(6)}.part")
     try:
-        try:
+        with write_errors(path, "cannot be written", PLACE):
             path.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
                 path.lstat()  # a name that is too long is refused before the work
             partial.open("xb").close()
-        except OSError as error:
-            sentence = f"{path} cannot be written ({error.strerror}); choose another place."
-            raise AudioFileError(sentence) from None
         yield partial
         if leave_at is None:
             with write_errors(path):
@@ -105,22 +91,15 @@ def _move(partial: Path, path: Path, *, force: bool) -> None:
     if not force:
         try:
             os.link(partial, path)
+        except (OSError, AttributeError, NotImplementedError):  # it exists, or no hard links here
+            check_target(path, force=False)
+        else:
             partial.unlink()
             return
-        except FileExistsError:
-            check_target(path, force=False)
-        except (OSError, AttributeError, NotImplementedError):  # no hard links here
-            check_target(path, force=False)
     partial.replace(path)
 
 
 def write_whole(path: Path, content: bytes, *, force: bool) -> None:
-    """Write a file, and the folders above it, that appears only when it is complete.
-
-    Raises
-    ------
-    AudioFileError
-        If the file exists already or cannot be written.
-    """
+    """Write a file, and the folders above it, that appears only when it is complete."""
     with new_file(path, force=force) as partial, write_errors(path):
         partial.write_bytes(content)

@@ -84,11 +84,6 @@ def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES)
 
     The array is used again for the next block. Samples that are no sound (not finite, or beyond
     1e6 times full scale) are silence.
-
-    Raises
-    ------
-    AudioFileError
-        If the file is damaged, or ends before its header says.
     """
     silenced = 0
     for block in recording.blocks(frames):
@@ -101,13 +96,7 @@ def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES)
 
 
 def read_aligned(*paths: Path) -> tuple[list[Array], int]:
-    """Return files as mono at the first one's rate, as long as the shortest, and the rate.
-
-    Raises
-    ------
-    AudioFileError
-        If one cannot be read.
-    """
+    """Return files as mono at the first one's rate, as long as the shortest, and the rate."""
     signals, rates_hz = [], []
     for path in paths:
         with open_recording(path) as recording:

@@ -11,7 +11,7 @@ import dataclasses
 import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,12 @@ def denoise_files(
         todo: list[Job] = []
         with ThreadPoolExecutor(min(8, cores())) as threads:  # to hash is to wait for the disk
             for pair, found in zip(pairs, threads.map(run.decide, pairs), strict=True):
-                if isinstance(found, Job) and not dry_run:
-                    todo.append(found)
-                elif isinstance(found, (Job, Part)) and dry_run:
+                if dry_run and isinstance(found, (Job, Part)):
                     yield Outcome(*pair, "planned")
+                elif isinstance(found, Job):
+                    todo.append(found)
                 else:
-                    yield run.settle(*pair, found)  # type: ignore[arg-type]
+                    yield run.settle(*pair, found)
         processes = min(cores() if jobs is None else jobs, len(todo))
         with closing(_results(todo, client, processes)) as results:
             for job, part in results:
@@ -109,17 +109,16 @@ def denoise_files(
 def _results(
     todo: list[Job], client: Any, processes: int
 ) -> Generator[tuple[Job, Part | str | None], None, None]:
-    if client is not None or processes > 1:
-        todo.sort(key=_size, reverse=True)  # a long one begun last would be waited for
-    if client is not None:
-        asked = {_absolute(job).target: job for job in todo}
-        for job, part in on_cluster(client, denoise_part, [_absolute(job) for job in todo]):
-            yield asked[job.target], part
-    elif processes > 1:
+    if client is None and processes <= 1:
+        yield from ((job, denoise_part(job)) for job in todo)
+        return
+    todo.sort(key=_size, reverse=True)  # a long one begun last would be waited for
+    if client is None:
         yield from in_processes(denoise_part, todo, processes)
-    else:
-        for job in todo:
-            yield job, denoise_part(job)
+        return
+    asked = {os.path.abspath(job.target): job for job in todo}
+    for job, part in on_cluster(client, denoise_part, [_absolute(job) for job in todo]):
+        yield asked[job.target], part
 
 
 def _absolute(job: Job) -> Job:
@@ -130,8 +129,7 @@ def _absolute(job: Job) -> Job:
 def _died(job: Job) -> str:
     return (
         f"{job.source} could not be denoised: its process was killed twice, most likely for "
-        "lack of "
-        "memory; split the file, or free memory."
+        "lack of memory; split the file, or free memory."
     )
 
 
@@ -152,20 +150,18 @@ def denoise_part(job: Job) -> Part | str:
         before = _state(job.source)
         options = {**job.options, "model": job.model, "progress": still_wanted, "leave_at": part}
         report = denoise_file(job.source, job.target, force=True, **options)
-        source_sha256 = sha256_of(job.source)
-        try:
-            still_wanted()
-            if _state(job.source) != before:
-                raise AudioFileError(
-                    f"{job.source} was changed while it was read; denoise it when it is finished."
-                )
-        except AudioFileError:
-            part.unlink(missing_ok=True)
-            raise
-        return Part(str(part), source_sha256, sha256_of(part), report, job.replaces_sha256)
-    except RtdenError as error:
-        return str(error)
+        shas = sha256_of(job.source), sha256_of(part)
+        still_wanted()
+        if _state(job.source) != before:
+            raise AudioFileError(
+                f"{job.source} was changed while it was read; denoise it when it is finished."
+            )
+        return Part(str(part), *shas, report, job.replaces_sha256)
     except Exception as error:  # whatever is wrong with one file, the others are to be done
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, RtdenError):
+            return str(error)
         return f"{job.source} could not be denoised ({type(error).__name__}: {error})."
 
 

@@ -22,15 +22,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def connect(address: str) -> Iterator[Any]:
-    """Connect to the scheduler at an address.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package is not installed.
-    RtdenError
-        If no scheduler answers there.
-    """
+    """Connect to the scheduler at an address."""
     try:
         import distributed
     except ImportError:
@@ -94,28 +86,23 @@ def _as_completed(
         return
     futures = client.map(work, jobs, pure=False, retries=ATTEMPTS_AGAIN, key="rtden")
     try:
-        try:
-            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
-        except distributed.TimeoutError:
-            raise RtdenError(
-                f"the dask cluster has had no worker for {WORKERS_SECONDS:.0f} s; start some with "
-                "'dask worker ADDRESS'."
-            ) from None
+        client.wait_for_workers(1, timeout=WORKERS_SECONDS)
         job_of = {future.key: job for future, job in zip(futures, jobs, strict=True)}
         for future in distributed.as_completed(futures, loop=client.loop):
             yield job_of[future.key], _result(client, future)
             future.release()  # the cluster need not remember it
+    except distributed.TimeoutError:
+        raise RtdenError(
+            f"the dask cluster has had no worker for {WORKERS_SECONDS:.0f} s; start some with "
+            "'dask worker ADDRESS'."
+        ) from None
     finally:
         with suppress(Exception):
             client.cancel(futures, force=True)
 
 
 def _result(client: Any, future: Any) -> Any:
-    """Return what became of a job.
-
-    A result lies in the memory of the worker that made it until it is fetched; when that worker
-    dies first (by another job, for instance), the job is not to blame.
-    """
+    """Return what became of a job; None if a worker died, which may be another job's fault."""
     import distributed
 
     try:

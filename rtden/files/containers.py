@@ -11,6 +11,17 @@ from typing import Any, BinaryIO, NamedTuple
 PIPE_SIZES = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 """Programs that write a WAV to a pipe, where its length is unknown, promise about this much."""
 PIPE_SLACK = 8192
+LARGEST_PROMISE = min(PIPE_SIZES) - PIPE_SLACK
+WAV_SUBTYPES = {
+    **{(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32"},
+    **{(3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW"},
+}
+"""libsndfile's names of a WAV's sample formats, by format tag and bits; codecs have none."""
+
+
+def is_endless(size: int) -> bool:
+    """Return whether a WAV's stated length is what programs write that do not know it."""
+    return not size or any(abs(size - pipe) <= PIPE_SLACK for pipe in PIPE_SIZES)
 
 
 class Chunk(NamedTuple):
@@ -26,7 +37,9 @@ class Chunks(NamedTuple):
     """The chunks of a file, in order."""
 
     magic: bytes
-    found: list[Chunk]
+    found: dict[bytes, Chunk]
+    """The first of each name."""
+    every: list[Chunk]
     end: int
     """Where they end; what follows is none."""
 
@@ -34,11 +47,6 @@ class Chunks(NamedTuple):
     def order(self) -> str:
         """The byte order, as :mod:`struct` writes it."""
         return "<" if self.magic in (b"RIFF", b"RF64", b"BW64") else ">"
-
-    @property
-    def sound(self) -> Chunk | None:
-        """The chunk that holds the samples."""
-        return next((c for c in self.found if c.name in (b"data", b"SSND")), None)
 
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
@@ -48,19 +56,34 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") or len(head) < 12:
         return None
-    chunks, at, data_size = Chunks(head[:4], [], 0), 12, 0
+    chunks, at, data_size = Chunks(head[:4], {}, [], 0), 12, 0
     while at + 8 <= length:
         file.seek(at)
         name, size = struct.unpack(f"{chunks.order}4sI", file.read(8))
         if not all(0x20 <= letter < 0x7F for letter in name):
             break
         if name == b"ds64":
-            data_size = struct.unpack("<QQ", file.read(16))[1]
+            data_size = int.from_bytes(file.read(16)[8:], "little")
         elif name == b"data" and size == 0xFFFFFFFF and data_size:
             size = data_size
-        chunks.found.append(Chunk(name, at + 8, size))
+        chunks.every.append(Chunk(name, at + 8, size))
+        chunks.found.setdefault(name, chunks.every[-1])
         at += 8 + size + size % 2
     return chunks._replace(end=at)
+
+
+def wav_format(content: bytes, order: str) -> tuple[int, int, str] | None:
+    """Return rate, channels and libsndfile's sample format, by the content of a chunk "fmt ".
+
+    None for codecs with blocks, and for what no file can have.
+    """
+    if len(content) < 16:
+        return None
+    tag, channels, rate_hz, _, _, bits = struct.unpack(f"{order}HHIIHH", content[:16])
+    if tag == 0xFFFE and len(content) >= 26:
+        (tag,) = struct.unpack(f"{order}H", content[24:26])
+    subtype = WAV_SUBTYPES.get((tag, bits))
+    return (rate_hz, channels, subtype) if subtype and rate_hz and channels else None
 
 
 class Window(io.RawIOBase):
@@ -108,51 +131,15 @@ class Window(io.RawIOBase):
         super().close()
 
 
-class WavFormat(NamedTuple):
-    """How a WAV's samples lie, of the kinds that need no more than this to be read."""
-
-    rate_hz: int
-    channels: int
-    subtype: str
-    """The name in libsndfile."""
-
-
-def wav_format(file: BinaryIO, chunks: Chunks) -> WavFormat | None:
-    """Return how a WAV's samples lie; None for codecs with blocks."""
-    at = next((chunk.start for chunk in chunks.found if chunk.name == b"fmt "), None)
-    if at is None:
-        return None
-    file.seek(at)
-    content = file.read(26)
-    tag, channels, rate_hz, _, _, bits = struct.unpack(f"{chunks.order}HHIIHH", content[:16])
-    if tag == 0xFFFE:
-        (tag,) = struct.unpack(f"{chunks.order}H", content[24:26])
-    plain = {
-        **{(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32"},
-        **{(3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW"},
-    }
-    subtype = plain.get((tag, bits))
-    return WavFormat(rate_hz, channels, subtype) if subtype else None
-
-
 class Page(NamedTuple):
     """A page of an Ogg file."""
 
     start: int
     flags: int
+    """2 in the first page of a stream, 4 in its last."""
     head: bytes
     """All before the body, the table of segments included."""
     body_size: int
-
-    @property
-    def first(self) -> bool:
-        """Whether a stream begins with it."""
-        return bool(self.flags & 2)
-
-    @property
-    def last(self) -> bool:
-        """Whether a stream ends with it."""
-        return bool(self.flags & 4)
 
 
 def ogg_pages(file: BinaryIO) -> Iterator[Page]:
@@ -174,13 +161,13 @@ def ogg_pages(file: BinaryIO) -> Iterator[Page]:
 
 def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
     """Return the byte ranges of the streams that follow each other, and whether the last ended."""
-    starts, before, ended = [], False, False
+    starts, flags = [], 0
     for page in ogg_pages(file):
-        if page.first and not before:
+        if page.flags & 2 and not flags & 2:
             starts.append(page.start)
-        before, ended = page.first, page.last
+        flags = page.flags
     ends = [*starts[1:], file.seek(0, os.SEEK_END)]
-    return list(zip(starts, ends, strict=False)), ended
+    return list(zip(starts, ends, strict=False)), bool(flags & 4)
 
 
 def id3_size(file: BinaryIO) -> int:

@@ -10,18 +10,16 @@ import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from rtden.errors import AudioFileError, RtdenError
-from rtden.files.atomic import check_target, make_folder
+from rtden.files.atomic import PLACE, check_target, make_folder, write_errors
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.denoise import FileReport
-from rtden.files.manifest import Entry, Manifest, key_of, sha256_of
+from rtden.files.manifest import Manifest, key_of, sha256_of
 from rtden.model import find_model, load_spec
 
 
@@ -78,15 +76,19 @@ class Run:
         force: bool,
     ) -> None:
         self._asked, self._force = asked, force
-        self._model = load_spec(find_model(asked.model)).name
         plain = {key: value for key, value in asked.options.items() if value is not None}
         self._settings = {**plain.pop("settings").to_dict(), **plain}
         if "raw" in plain:
             self._settings["raw"] = dataclasses.asdict(plain["raw"])
+        self._made_by = {
+            "model": load_spec(find_model(asked.model)).name,
+            "model_sha256": asked.model_sha256,
+            "settings": self._settings,
+            "rtden": importlib.metadata.version("rtden"),
+        }
         self._manifests: dict[str, Manifest] = {}
         self._folders: defaultdict[str, set[Path]] = defaultdict(set)
         self._of_target: dict[str, Manifest] = {}
-        self._version = importlib.metadata.version("rtden")
         tops = [Path(folder) for folder in folders]
         try:
             for _, target in pairs:
@@ -129,21 +131,19 @@ class Run:
             key = key_of(sha256, self._asked.model_sha256, self._settings, target)
             if present is not None and key in written.get(present, ()):
                 return None
-        if not self._force:
-            if present is None:
-                # After a killed run, what is there may be what is to be there: that will be seen.
-                check_target(path, force=manifest.was_killed)
-            elif present not in written and path.stat().st_size and not _is_cut_short(path):
-                raise AudioFileError(
-                    f"{target} exists already and was changed since rtden wrote it; keep it under "
-                    "another name, or overwrite it with --force."
-                )
+        if present is None:
+            check_target(path, force=self._force)
+        elif not (self._force or present in written or _is_cut_short(path)):
+            raise AudioFileError(
+                f"{target} exists already and was changed since rtden wrote it; keep it under "
+                "another name, or overwrite it with --force."
+            )
         job = dataclasses.replace(
             self._asked, source=source, target=target, run=manifest.run, replaces_sha256=present
         )
         if key is not None and not (path.exists() and path.samefile(source)):
-            for entry in manifest.by_key.get(key, ()):
-                if (part := _copy(entry, manifest.folder / entry.target, job)) is not None:
+            for line in manifest.by_key.get(key, ()):
+                if (part := _copy(line, manifest.folder / line["target"], job)) is not None:
                     return part
         return job
 
@@ -152,53 +152,44 @@ class Run:
         if found is None:
             return Outcome(source, target, "skipped")
         manifest = self._of_target[target]
-        entry = Entry(
-            source=manifest.relative(source),
-            target=manifest.relative(target),
-            status="failed",
-            model=self._model,
-            model_sha256=self._asked.model_sha256,
-            settings=self._settings,
-            rtden=self._version,
-        )
+        line = {
+            **{"source": manifest.relative(source), "target": manifest.relative(target)},
+            **{"status": "failed", "error": None, **self._made_by},
+        }
         if isinstance(found, Part):
             try:
-                self._move(manifest, entry, found, Path(target))
+                self._move(manifest, line, found, Path(target))
             except AudioFileError as error:
                 found = str(error)
             else:
                 report = dataclasses.replace(found.report, source=source, target=target)
                 return Outcome(source, target, found.state, report)
-        manifest.append(dataclasses.replace(entry, error=found))
+        manifest.append({**line, "error": found})
         return Outcome(source, target, "failed", error=found)
 
-    def _move(self, manifest: Manifest, entry: Entry, part: Part, target: Path) -> None:
-        ours = self._force or (
-            target.is_file()
-            and (
-                sha256_of(target) == part.replaces_sha256
-                or (manifest.was_killed and _same_sound(target, Path(part.path)))
-            )
-        )
-        check_target(target, force=ours)
+    def _move(self, manifest: Manifest, line: dict[str, Any], part: Part, target: Path) -> None:
+        ours = target.is_file() and sha256_of(target) == part.replaces_sha256
+        check_target(target, force=self._force or ours)
+        report = part.report
+        figures = {
+            "seconds": report.seconds,
+            "real_time_factor": report.real_time_factor,
+            "noise_removed_db": report.noise_removed_db,
+        }
         # The line first: what is written down and not there is done again, what is there and not
         # written down would be in the way.
         manifest.append(
-            dataclasses.replace(
-                entry,
-                status="ok",
-                source_sha256=part.source_sha256,
-                target_sha256=part.target_sha256,
-                seconds=part.report.seconds,
-                real_time_factor=_figure(part.report.real_time_factor),
-                noise_removed_db=_figure(part.report.noise_removed_db),
-            )
+            {
+                **line,
+                "status": "ok",
+                "source_sha256": part.source_sha256,
+                "target_sha256": part.target_sha256,
+                # JSON knows only finite figures.
+                **{k: round(v, 6) if math.isfinite(v) else None for k, v in figures.items()},
+            }
         )
-        try:
+        with write_errors(target, "cannot be written", PLACE):
             os.replace(part.path, target)
-        except OSError as error:
-            sentence = f"{target} cannot be written ({error.strerror}); choose another place."
-            raise AudioFileError(sentence) from None
 
 
 def part_path(run: str, target: str) -> Path:
@@ -206,51 +197,33 @@ def part_path(run: str, target: str) -> Path:
     return Path(target).with_name(f"{Path(run).name}-{secrets.token_hex(8)}.part")
 
 
-def _copy(entry: Entry, finished: Path, job: Job) -> Part | None:
+def _copy(line: dict[str, Any], finished: Path, job: Job) -> Part | None:
     """Return a part that is a copy of a finished file; None if that is no longer what it was."""
     if not finished.is_file():
         return None
     part = part_path(job.run, job.target)
     make_folder(part.parent)
-    try:
+    with write_errors(job.target, "cannot be written", "make room on the disk."):
         shutil.copyfile(finished, part)
-        if sha256_of(part) != entry.target_sha256:
+        if sha256_of(part) != line["target_sha256"]:
             part.unlink()
             return None
-    except OSError as error:
-        sentence = f"{job.target} cannot be written ({error.strerror}); make room on the disk."
-        raise AudioFileError(sentence) from None
-    noise_db = math.nan if entry.noise_removed_db is None else entry.noise_removed_db
-    report = FileReport(job.source, job.target, entry.seconds or 0.0, 0.0, noise_db)
-    shas = str(entry.source_sha256), str(entry.target_sha256)
+    noise_db = line.get("noise_removed_db")
+    figures = line.get("seconds") or 0.0, 0.0, math.nan if noise_db is None else noise_db
+    report = FileReport(job.source, job.target, *figures)
+    shas = line["source_sha256"], line["target_sha256"]
     return Part(str(part), *shas, report, job.replaces_sha256, "copied")
 
 
 def _is_cut_short(path: Path) -> bool:
-    """Return whether a sound file is cut short, as after a loss of power; it is done again."""
-    try:
-        with open_recording(path) as recording:
-            for _ in read_blocks(recording, path):
-                pass
-    except AudioFileError as error:
-        return "truncated" in str(error) or "damaged" in str(error)
-    except RtdenError:
-        return False
+    """Return whether a file is empty or cut short, as after a loss of power; it is done again."""
+    if not path.stat().st_size:
+        return True
+    with suppress(RtdenError):
+        try:
+            with open_recording(path) as recording:
+                for _ in read_blocks(recording, path):
+                    pass
+        except AudioFileError as error:
+            return "truncated" in str(error) or "damaged" in str(error)
     return False
-
-
-def _same_sound(first: Path, second: Path) -> bool:
-    """Return whether two files hold the same samples; some containers differ by a random number."""
-    try:
-        with open_recording(first) as one, open_recording(second) as other:
-            if (one.samplerate, one.subtype) != (other.samplerate, other.subtype):
-                return False
-            blocks = zip_longest(read_blocks(one, first), read_blocks(other, second))
-            return all(a is not None and b is not None and np.array_equal(a, b) for a, b in blocks)
-    except RtdenError:
-        return False
-
-
-def _figure(value: float) -> float | None:
-    """Return a figure for JSON, which knows only finite ones."""
-    return round(value, 6) if math.isfinite(value) else None

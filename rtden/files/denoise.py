@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import shutil
 import sys
@@ -11,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,19 @@ import numpy as np
 
 from rtden.denoiser import default_model
 from rtden.errors import AudioFileError
+from rtden.files import audio_file
 from rtden.files.atomic import new_file, write_errors
-from rtden.files.audio_file import (
-    Progress,
-    Recording,
-    format_of,
-    open_recording,
-    read_blocks,
-    write_recording,
-)
+from rtden.files.audio_file import Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import Raw, default_target, is_stream
-from rtden.files.tags import kind_of, read_tags, write_tags
+from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.noise import NoiseMeter
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 BATCH_STEPS = 64
+CODECS = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
+"""FFmpeg's names of what libsndfile writes; of FLAC it names the container."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +54,10 @@ class FileReport:
 
 
 class _Stream:
-    """A StreamDenoiser that measures the noise it removes, and may raise the level after it."""
+    """A stream that measures the noise it removes, and may raise the level after it."""
 
-    def __init__(
-        self, rate_hz: int, channels: int, *, gain: float, options: dict[str, Any]
-    ) -> None:
-        make = options.get("streams")
-        self._stream = (
-            make(rate_hz, channels)
-            if make
-            else StreamDenoiser(
-                rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS, **options
-            )
-        )
-        self._gain = np.float32(gain)
+    def __init__(self, stream: Any, rate_hz: int, gain: float) -> None:
+        self._stream, self._gain = stream, np.float32(gain)
         self.noise = NoiseMeter(rate_hz, rate_hz)
         self.clipped = 0
 
@@ -143,29 +128,31 @@ def denoise_file(
     MissingPackageError
         If the file takes a package that is not installed.
     """
+
+    def make(rate_hz: int, channels: int) -> Any:
+        options: dict[str, Any] = {"rate_hz": rate_hz, "channels": channels}
+        options |= {"batch_steps": BATCH_STEPS, "full_band": full_band}
+        return StreamDenoiser(default_model() if model is None else model, settings, **options)
+
     source = str(source)
     if target is None:
         target = "-" if is_stream(source) else default_target(Path(source))
     read_from, write_to = Path(source), Path(target)
     with ExitStack() as temporary:
-        folder = Path()
+        folder = ""
         if is_stream(source) or target == "-":  # a header is written last, and read again
             with write_errors(Path("a temporary file")):
-                folder = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-")))
+                folder = temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-"))
         if is_stream(source):
-            read_from = folder / ("standard input" if source == "-" else Path(source).name)
+            read_from = Path(folder, "standard input" if source == "-" else Path(source).name)
             _spool(source, read_from)
         if target == "-":
-            write_to = folder / f"standard output{'.raw' if raw else ''}"
-        work = _Work(read_from, write_to, force, progress, raw, track, leave_at)
-        options: dict[str, Any] = {"streams": streams}
-        if streams is None:
-            options = {"model": default_model() if model is None else model}
-            options |= {"settings": settings, "full_band": full_band}
+            write_to = Path(folder, f"standard output{'.raw' if raw else ''}")
+        work = _Work(read_from, write_to, force, progress, raw, track, leave_at, streams or make)
         try:
-            report = work.run(options, loudness)
+            report = work.run(loudness)
         except AudioFileError as error:
-            sentence = str(error).replace(f"{folder}{os.sep}", "") if folder.parts else str(error)
+            sentence = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
             raise AudioFileError(sentence) from None
         if target == "-":
             with write_to.open("rb") as written, write_errors(Path("standard output")):
@@ -175,25 +162,17 @@ def denoise_file(
 
 
 def _spool(source: str, path: Path) -> None:
-    """Copy standard input, a pipe or a device into a file.
-
-    Raises
-    ------
-    AudioFileError
-        If there is no standard input, or nothing comes.
-    """
-    if source == "-" and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
+    """Copy standard input, a pipe or a device into a file."""
+    piped = source == "-"
+    if piped and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
         raise AudioFileError(
             "standard input is closed or a terminal; pipe a sound file into rtden, or name one."
         )
-    with write_errors(Path("a temporary file")), path.open("wb") as file:
-        if source == "-":
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        else:
-            with open(source, "rb") as pipe:
-                shutil.copyfileobj(pipe, file)
+    with write_errors(Path("a temporary file")), path.open("wb") as file, ExitStack() as opened:
+        pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
+        shutil.copyfileobj(pipe, file)
     if not path.stat().st_size:
-        name = "standard input" if source == "-" else source
+        name = "standard input" if piped else source
         raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")
 
 
@@ -208,70 +187,70 @@ class _Work:
     raw: Raw | None
     track: int | None
     leave_at: Path | None
+    make: Callable[[int, int], Any]
+    gain: float = 1.0
+    notes: list[str] = field(default_factory=list)
+    made: list[_Stream] = field(default_factory=list)
 
-    def run(self, options: dict[str, Any], loudness: float | None) -> FileReport:
+    def run(self, loudness: float | None) -> FileReport:
         """Do the work and return what was done."""
+        from rtden.files.muxers import MUXERS
+
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
             sentence = "would overwrite the original; choose another file with -o."
             raise AudioFileError(f"{self.target} {sentence}")
-        gain, notes = 1.0, list[str]()
         if loudness is not None:
-            gain = self._gain(loudness, options, notes)
-        made: list[_Stream] = []
-
-        def streams(rate_hz: int, channels: int) -> Any:
-            made.append(_Stream(rate_hz, channels, gain=gain, options=options))
-            return made[-1]
-
-        from rtden.files.muxers import MUXERS
-
-        write = self._write_media if self.target.suffix.lower() in MUXERS else self._write_sound
-        seconds = write(streams, notes)
+            self.gain = self._gain(loudness)
+        muxer = MUXERS.get(self.target.suffix.lower())
+        seconds = self._write_media(muxer) if muxer else self._write_sound()
         return FileReport(
             str(self.source),
             str(self.target),
             seconds,
             time.perf_counter() - started,
-            made[0].noise.removed_db,
-            tuple(notes),
+            self.made[0].noise.removed_db,
+            tuple(self.notes),
         )
 
-    def _gain(self, loudness: float, options: dict[str, Any], notes: list[str]) -> float:
+    def _stream(self, rate_hz: int, channels: int) -> _Stream:
+        self.made.append(_Stream(self.make(rate_hz, channels), rate_hz, self.gain))
+        return self.made[-1]
+
+    def _gain(self, loudness: float) -> float:
         from rtden.files.loudness import LoudnessMeter, gain_for
 
         with open_recording(self.source, self.raw, track=self.track) as recording:
             meter = LoudnessMeter(recording.samplerate, recording.channels)
-            stream = _Stream(recording.samplerate, recording.channels, gain=1.0, options=options)
+            stream = self.make(recording.samplerate, recording.channels)
             for block in read_blocks(recording, self.source):
                 meter.add(stream.feed(block))
             meter.add(stream.flush())
-        return gain_for(meter, loudness, notes)
+        return gain_for(meter, loudness, self.notes)
 
-    def _write_media(self, streams: Any, notes: list[str]) -> float:
+    def _write_media(self, muxer: Any) -> float:
         from rtden.files.remux import denoise_media
 
+        suffix = self.target.suffix.lower()
+        options: dict[str, Any] = {"notes": self.notes, "raw": self.raw, "track": self.track}
+        options["progress"] = self.progress
         with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
-            done = denoise_media(
-                self.source,
-                partial,
-                self.target.suffix.lower(),
-                streams,
-                raw=self.raw,
-                track=self.track,
-                progress=self.progress,
-            )
-        notes += done.notes
-        return done.seconds
+            return denoise_media(self.source, partial, muxer, suffix, self._stream, **options)
 
-    def _write_sound(self, streams: Any, notes: list[str]) -> float:
+    def _write_sound(self) -> float:
+        from rtden.files.muxers import LOSSLESS_MUXERS
+
         with open_recording(self.source, self.raw, track=self.track) as recording:
-            container, subtype = format_of(self.target, recording)
-            stream = streams(recording.samplerate, recording.channels)
-            tags = read_tags(self.source) if not self.raw else read_tags(Path(os.devnull))
+            same = self.target.suffix.lower() == self.source.suffix.lower()
+            muxer = LOSSLESS_MUXERS.get(self.target.suffix.lower())
+            if same and muxer and recording.codec == muxer.codec:
+                return self._write_media(muxer)
+            container, subtype = audio_file.format_of(self.target, recording)
+            tags = NOTHING if self.raw else read_tags(self.source)
+            stream = self._stream(recording.samplerate, recording.channels)
             done = 0
-            with write_recording(
+            with audio_file.write_recording(
                 self.target,
                 recording.samplerate,
                 recording.channels,
@@ -279,10 +258,11 @@ class _Work:
                 subtype=subtype,
                 endian=recording.endian if container == recording.format else "FILE",
                 strings={} if kind_of(container) == tags.kind else recording.strings,
-                bit_rate=max(0.0, recording.bit_rate),
+                bit_rate=recording.bit_rate,
+                variable=recording.variable,
                 force=self.force,
                 leave_at=self.leave_at,
-                finish=functools.partial(_finish, tags=tags, recording=recording, notes=notes),
+                finish=lambda path: self._finish(path, tags, recording),
             ) as write:
                 for block in read_blocks(recording, self.source):
                     write(stream.feed(block))
@@ -290,31 +270,29 @@ class _Work:
                     if self.progress is not None:
                         self.progress(done, max(done, recording.frames))
                 write(stream.flush())
-            notes += recording.notes
-            if not recording.format and not self.target.suffix:
-                notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
-            same = self.target.suffix.lower() == self.source.suffix.lower()
-            codecs = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
-            codec = "flac" if container == "FLAC" else codecs.get(subtype, "pcm")
-            changed = recording.format == container and subtype != recording.subtype
-            if changed or (same and recording.codec and not recording.codec.startswith(codec)):
-                notes.append(f"written as {subtype}, for its own codec cannot be written")
-            if stream.clipped and subtype not in ("FLOAT", "DOUBLE"):
-                notes.append(
-                    f"{stream.clipped} samples above full scale were clipped; a float WAV "
-                    "keeps them"
-                )
+            self._note(recording, container, subtype, same)
             return done / recording.samplerate
 
-
-def _finish(path: Path, *, tags: Any, recording: Recording, notes: list[str]) -> None:
-    """Give a finished file the tags of its source."""
-    with path.open("r+b") as file:
-        head = file.read(4)
-        with recording.path.open("rb") as source:
-            if head == b"RF64" and source.read(4) == b"BW64":
+    def _finish(self, path: Path, tags: Tags, recording: Recording) -> None:
+        """Give a finished file the tags of its source."""
+        with path.open("r+b") as file, recording.path.open("rb") as source:
+            if source.read(4) == b"BW64" and file.read(4) == b"RF64":
                 file.seek(0)
                 file.write(b"BW64")
-    if tags.parts and (left_out := write_tags(tags, path)):
-        kept = ", ".join(sorted(recording.strings)) or "none"
-        notes.append(f"of its tags the new format takes {kept}; left out: {left_out}")
+        if tags.parts and (left_out := write_tags(tags, path)):
+            kept = ", ".join(sorted(recording.strings)) or "none"
+            self.notes.append(f"of its tags the new format takes {kept}; left out: {left_out}")
+
+    def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:
+        """Note what could not be kept."""
+        self.notes += recording.notes
+        if not recording.format and not self.target.suffix:
+            self.notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
+        codec = "flac" if container == "FLAC" else CODECS.get(subtype, "pcm")
+        changed = recording.format == container and subtype != recording.subtype
+        if changed or (same and recording.codec and not recording.codec.startswith(codec)):
+            self.notes.append(f"written as {subtype}, for its own codec cannot be written")
+        if (clipped := self.made[-1].clipped) and subtype not in ("FLOAT", "DOUBLE"):
+            self.notes.append(
+                f"{clipped} samples above full scale were clipped; a float WAV keeps them"
+            )

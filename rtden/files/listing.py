@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,66 +13,21 @@ from rtden.errors import AudioFileError, InputError
 from rtden.extras import install_command
 
 DENOISED = ".denoised"
-SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ]
-)
+SUFFIXES = frozenset((
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
+    ".snd", ".caf", ".w64", ".rf64",
+))  # fmt: skip
 """Sound files that libsndfile reads and writes."""
-MEDIA_SUFFIXES = frozenset(
-    [
-        ".m4a",
-        ".m4b",
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".mka",
-        ".webm",
-        ".aac",
-        ".ac3",
-        ".eac3",
-        ".amr",
-        ".awb",
-        ".wma",
-        ".wmv",
-        ".asf",
-        ".3gp",
-        ".3g2",
-        ".avi",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mpg",
-        ".mpeg",
-        ".vob",
-        ".ogv",
-        ".wv",
-        ".tta",
-        ".ape",
-        ".mp2",
-        ".spx",
-    ]
-)
+MEDIA_SUFFIXES = frozenset((
+    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".aac", ".ac3", ".eac3",
+    ".amr", ".awb", ".wma", ".wmv", ".asf", ".3gp", ".3g2", ".avi", ".flv", ".ts", ".mts", ".m2ts",
+    ".mpg", ".mpeg", ".vob", ".ogv", ".wv", ".tta", ".ape", ".mp2", ".spx",
+))  # fmt: skip
 """Sound and video files that take PyAV (extra "av")."""
-READ_ONLY_SUFFIXES = frozenset(
-    [".ape", ".awb", ".dts", ".mpc", ".ra", ".shn", ".spx", ".tak", ".vob", ".vox"]
-)
+READ_ONLY_SUFFIXES = frozenset((
+    "", ".ape", ".awb", ".dts", ".g722", ".mpc", ".ra", ".sbc", ".shn", ".spx", ".tak", ".vob",
+    ".vox",
+))  # fmt: skip
 """Of those what cannot be written: the sound goes into a WAV."""
 RAW_FORMATS = {
     "s16le": ("PCM_16", "LITTLE"), "s16be": ("PCM_16", "BIG"), "s24le": ("PCM_24", "LITTLE"),
@@ -202,48 +158,36 @@ def plan(sources: list[str], output: str | None) -> Plan:
     if not all(source.strip() for source in sources):
         raise AudioFileError("one of the names given is empty; name a file, a folder, or '-'.")
     output = "-" if output in STANDARD_OUTPUT else output
-    found = Plan()
     many = len(sources) > 1 or any(map(os.path.isdir, sources))
-    into_folder = _is_folder(output, many)
-    names = set(sources)
+    top = output if _is_folder(output, many) else None
+    found, names = Plan(), {str(Path(source)) for source in sources}
     for source in sources:
         path = Path(source)
+        original = f"{str(path).removesuffix(DENOISED + path.suffix)}{path.suffix}"
         if is_stream(source):
             found.pairs.append((source, output or "-"))
-        elif many and is_result(path) and _original(path) in names:
+        elif many and is_result(path) and original in names:
             found.results += 1
         else:
-            for file, relative in _below(path, output if into_folder else None, found.left_out):
+            for file, relative in _below(path, top, found.left_out):
                 target = default_target(file)
                 if output is not None:
-                    named = relative.with_suffix(target.suffix)
-                    target = Path(output) / named if into_folder else Path(output)
+                    target = Path(top, relative.with_suffix(target.suffix)) if top else Path(output)
                 found.pairs.append((str(file), str(target)))
-    _check_apart(found)
+    _check_apart(found.pairs)
     return found
 
 
-def _original(result: Path) -> str:
-    return str(result.with_name(result.stem[: -len(DENOISED)] + result.suffix))
-
-
 def _is_folder(output: str | None, many: bool) -> bool:
-    """Return whether `-o` names a folder.
-
-    Raises
-    ------
-    AudioFileError
-        If it names a file, for several.
-    """
-    if output is None or output == "-":
-        folder = False
-    else:
-        known = Path(output).suffix.lower() in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES
-        folder = os.path.isdir(output) or output.endswith(("/", os.sep)) or (many and not known)
-    if output is not None and many and (not folder or os.path.isfile(output)):
+    """Return whether `-o` names a folder; raise AudioFileError if it names a file, for several."""
+    if output is None:
+        return False
+    known = Path(output).suffix.lower() in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES
+    folder = os.path.isdir(output) or output.endswith(("/", os.sep)) or (many and not known)
+    if many and (output == "-" or not folder or os.path.isfile(output)):
         sentence = f"several files cannot go into the one file {output}; give a folder with -o."
         raise AudioFileError(sentence)
-    return folder
+    return folder and output != "-"
 
 
 def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tuple[Path, Path]]:
@@ -258,21 +202,19 @@ def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tupl
     if not found and not left_out:
         kinds = ", ".join(sorted(SUFFIXES | MEDIA_SUFFIXES))
         raise AudioFileError(f"the folder {path} holds no sound files ({kinds}); name the files.")
-    for file in found:
-        yield file, file.relative_to(path)
+    yield from ((file, file.relative_to(path)) for file in found)
 
 
-def _check_apart(found: Plan) -> None:
+def _check_apart(pairs: list[tuple[str, str]]) -> None:
     """Raise AudioFileError if a file would be overwritten that is to be read, or written before."""
-    targets = [os.path.realpath(target) for _, target in found.pairs if target != "-"]
-    sources = {os.path.realpath(source) for source, _ in found.pairs if source != "-"}
-    if len(found.pairs) > 1 and (overwritten := sorted(sources.intersection(targets))):
+    targets = [os.path.realpath(target) for _, target in pairs if target != "-"]
+    sources = {os.path.realpath(source) for source, _ in pairs if source != "-"}
+    if len(pairs) > 1 and (overwritten := sorted(sources.intersection(targets))):
         raise AudioFileError(
             f"{overwritten[0]} would be overwritten, yet it is one of the files to read; "
             "denoise them one by one."
         )
-    if len(set(targets)) < len(targets):
-        twice = next(target for target in targets if targets.count(target) > 1)
+    if twice := next((target for target, times in Counter(targets).items() if times > 1), None):
         raise AudioFileError(
             f"two files would be written to {twice}; give their folders instead of the files, "
             "or denoise them one by one."

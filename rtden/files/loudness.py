@@ -17,13 +17,7 @@ HIGHEST_PEAK = 10.0 ** (-1.0 / 20.0)
 
 
 class LoudnessMeter:
-    """The loudness of a signal of any length.
-
-    Raises
-    ------
-    MissingPackageError
-        If pyloudnorm is not installed.
-    """
+    """The loudness of a signal of any length."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
         try:

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rtden.errors import AudioFileError
-from rtden.files.atomic import make_folder, write_whole
+from rtden.files.atomic import PLACE, make_folder, write_errors, write_whole
 
 MANIFEST = "rtden-manifest.jsonl"
 Key = tuple[str, str, str, str]
 """SHA-256 of source and model, settings as JSON, and the suffix that chose the container."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A line of a manifest; the paths are relative to its folder."""
-
-    source: str
-    target: str
-    status: Literal["ok", "failed"]
-    error: str | None = None
-    source_sha256: str | None = None
-    target_sha256: str | None = None
-    model: str
-    model_sha256: str
-    settings: dict[str, Any]
-    rtden: str
-    seconds: float | None = None
-    real_time_factor: float | None = None
-    noise_removed_db: float | None = None
-
-    @property
-    def key(self) -> Key:
-        """What the result was made from."""
-        return key_of(str(self.source_sha256), self.model_sha256, self.settings, self.target)
 
 
 def key_of(source_sha256: str, model_sha256: str, settings: dict[str, Any], target: str) -> Key:
@@ -64,11 +38,6 @@ class Manifest:
     """A manifest that is open; where the system has locks, nobody else can open it meanwhile.
 
     Lines are only ever added.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot be read or written, or another run has it open.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,15 +46,12 @@ class Manifest:
         self._prefix = f".rtden-{place}-"
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")
         """A file that exists during the run; names of its unfinished results begin with it."""
-        self.by_key: dict[Key, list[Entry]] = {}
+        self.by_key: dict[Key, list[dict[str, Any]]] = {}
         self.by_target: dict[str, dict[str, set[Key]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""
         make_folder(folder)
-        try:
+        with write_errors(self.path, "cannot be written", PLACE):
             self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            sentence = f"{self.path} cannot be written ({error.strerror}); choose another place."
-            raise AudioFileError(sentence) from None
         if not _lock(self._file.fileno()):
             self._file.close()
             raise AudioFileError(
@@ -94,13 +60,11 @@ class Manifest:
             )
         self._file.seek(0)
         content = self._file.read()
-        for entry in map(_entry, content.splitlines()):
-            if entry is not None:
-                self._learn(entry)
+        for line in content.splitlines():
+            with suppress(ValueError, TypeError, KeyError):  # torn, or of another version
+                self._learn(json.loads(line))
         # A line that was torn by the end of its run stays alone on its line, and is no entry.
         self._torn = bool(content) and not content.endswith(b"\n")
-        self.was_killed = self._torn
-        """Whether the last run was killed: then its last lines may be missing."""
 
     def relative(self, path: str) -> str:
         """Return a path as the manifest writes it."""
@@ -109,30 +73,22 @@ class Manifest:
         except ValueError:  # on another drive of Windows
             return Path(path).absolute().as_posix()
 
-    def append(self, entry: Entry) -> None:
-        """Write a line.
-
-        Raises
-        ------
-        AudioFileError
-            If it cannot be written.
-        """
-        line = json.dumps(dataclasses.asdict(entry), allow_nan=False).encode() + b"\n"
-        line = b"\n" + line if self._torn else line
-        try:
-            self._torn = self._file.write(line) != len(line)
+    def append(self, line: dict[str, Any]) -> None:
+        """Write a line to the disk itself, before the result goes to its place."""
+        content = json.dumps(line, allow_nan=False).encode() + b"\n"
+        content = b"\n" + content if self._torn else content
+        again = "make room on the disk, and run the same command again."
+        with write_errors(self.path, "could not be written", again):
+            self._torn = self._file.write(content) != len(content)
             if self._torn:
                 raise OSError(None, "no space left")
-        except OSError as error:
-            raise AudioFileError(
-                f"{self.path} could not be written ({error.strerror}); make room on the disk, and "
-                "run the same command again."
-            ) from None
-        self._learn(entry)
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+        self._learn(line)
 
     def begin(self, folders: Iterable[Path]) -> None:
         """Begin a run that writes into these folders: remove what a killed one left there."""
-        self.was_killed |= self._remove_hidden(folders)
+        self._remove_hidden(folders)
         write_whole(Path(self.run), b"", force=True)
 
     def close(self, folders: Iterable[Path] = ()) -> None:
@@ -140,35 +96,18 @@ class Manifest:
         self._remove_hidden(folders)
         self._file.close()
 
-    def _remove_hidden(self, folders: Iterable[Path]) -> bool:
-        """Remove the hidden files of this manifest's runs; return whether there were any."""
-        found = False
+    def _remove_hidden(self, folders: Iterable[Path]) -> None:
         for folder in (self.folder, *folders):
-            with suppress(OSError):
-                for name in os.listdir(folder):
-                    if name.startswith(self._prefix):
-                        found = True
-                        with suppress(OSError):
-                            (folder / name).unlink()
-        return found
+            for path in folder.glob(f"{self._prefix}*"):
+                with suppress(OSError):
+                    path.unlink()
 
-    def _learn(self, entry: Entry) -> None:
-        if entry.status == "ok" and entry.target_sha256:
-            self.by_key.setdefault(entry.key, []).append(entry)
-            written = self.by_target.setdefault(entry.target, {})
-            written.setdefault(entry.target_sha256, set()).add(entry.key)
-
-
-def _entry(line: bytes) -> Entry | None:
-    """Return the entry of a line; None if it is torn, or none that this version reads."""
-    try:
-        content = json.loads(line)
-        known = {field.name for field in dataclasses.fields(Entry)}
-        entry = Entry(**{name: value for name, value in content.items() if name in known})
-        hash((entry.key, entry.target, entry.target_sha256))
-    except (ValueError, TypeError, AttributeError):
-        return None
-    return entry
+    def _learn(self, line: dict[str, Any]) -> None:
+        if line["status"] == "ok":
+            sources = line["source_sha256"], line["model_sha256"], line["settings"]
+            key, sha256 = key_of(*sources, line["target"]), str(line["target_sha256"])
+            self.by_key.setdefault(key, []).append(line)
+            self.by_target.setdefault(line["target"], {}).setdefault(sha256, set()).add(key)
 
 
 def _lock(descriptor: int) -> bool:

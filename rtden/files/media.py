@@ -13,7 +13,8 @@ from rtden.errors import AudioFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
 from rtden.files.listing import Raw
-from rtden.files.sndfile import Recording, truncated
+from rtden.files.sndfile import Recording, changed, truncated
+from rtden.samples import to_float
 from rtden.types import Array
 
 STRINGS = {
@@ -23,24 +24,26 @@ STRINGS = {
 SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
+STATES_LENGTH = ("mov", "matroska", "avi", "caf", "wav", "w64", "aiff")
+"""FFmpeg's formats with a length in the header; it guesses others from the size."""
 
 
-def _load_av(path: Path) -> Any:
-    try:
-        import av
-    except ImportError:
-        sentence = f"{path} takes the package av (PyAV): run '{install_command('av')}'."
-        raise MissingPackageError(sentence) from None
-    return av
+def url_of(path: Path) -> str:
+    """Return a path as FFmpeg takes it, which reads 12:30.m4a as a protocol otherwise."""
+    return f"file:{path}"
 
 
 @contextmanager
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
-    av = _load_av(path)
+    try:
+        import av
+    except ImportError:
+        sentence = f"{path} takes the package av (PyAV): run '{install_command('av')}'."
+        raise MissingPackageError(sentence) from None
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:
-        container = av.open(str(path), format=raw.format if raw else None, options=options)
+        container = av.open(url_of(path), format=raw.format if raw else None, options=options)
     except av.error.FFmpegError as error:
         raise AudioFileError(
             f"{path} is not sound that can be read ({reason_of(error)}); "
@@ -52,7 +55,11 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
 
 def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
     """Return the sound tracks to denoise: all, or the one that `track` counts, from 1."""
-    found = [s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate]
+    found = [
+        stream
+        for stream in container.streams.audio
+        if (context := stream.codec_context) and context.sample_rate and context.channels
+    ]
     if not found:
         raise AudioFileError(f"{path} has no sound track; there is nothing to denoise.")
     if track is None:
@@ -64,15 +71,7 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
 
 @contextmanager
 def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
-    """Open a file for reading by PyAV, as :func:`rtden.files.audio_file.open_recording` does.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot be read, or has no such sound track.
-    MissingPackageError
-        If PyAV is not installed.
-    """
+    """Open a file for reading by PyAV, as :func:`rtden.files.audio_file.open_recording` does."""
     with opened(path) as (av, container):
         stream = tracks_of(container, path, track)[0]
         context, notes = stream.codec_context, list[str]()
@@ -105,10 +104,11 @@ def seconds_of(container: Any, stream: Any) -> float:
     return (container.duration or 0) / 1e6
 
 
-def states_length(container: Any) -> bool:
-    """Return whether a file's length is in its header, not guessed from its size."""
-    exact = ("mov", "matroska", "avi", "caf", "wav", "w64", "aiff")
-    return container.format.name.split(",")[0] in exact
+def check_whole(container: Any, path: Path, seconds: float, promised: float) -> None:
+    """Raise AudioFileError if a header promises more than there was."""
+    states = container.format.name.split(",")[0] in STATES_LENGTH
+    if states and seconds < 0.98 * promised - 0.5:
+        raise truncated(path, seconds / promised)
 
 
 def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
@@ -123,29 +123,25 @@ def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
         notes.append(f"{int(before.split()[0]) + 1} {sentence}")
 
 
-def samples_of(frame: Any, channels: int, rate_hz: int, path: Path) -> Array:
+def samples_of(frame: Any, stream: Any, path: Path) -> Array:
     """Return a decoded frame as float32, shape (samples, channels)."""
-    if frame.layout.nb_channels != channels or frame.sample_rate != rate_hz:
-        raise AudioFileError(
-            f"{path} changes to {frame.sample_rate} Hz and {frame.layout.nb_channels} channels "
-            "on the way; split it there, for instance with ffmpeg."
-        )
+    channels, rate_hz = stream.codec_context.channels, stream.codec_context.sample_rate
+    if (frame.layout.nb_channels, frame.sample_rate) != (channels, rate_hz):
+        raise changed(path, frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0)
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(-1, channels)
     if values.dtype == np.uint8:
-        return np.asarray((values.astype(np.float32) - 128.0) / 128.0, np.float32)
-    scale = float(np.iinfo(values.dtype).max) + 1.0 if values.dtype.kind == "i" else 1.0
-    return np.ascontiguousarray(values / scale, np.float32)
+        values = (values.astype(np.float32) - 128.0) / 128.0
+    return np.ascontiguousarray(to_float(values), np.float32)
 
 
 def _blocks(
     av: Any, container: Any, stream: Any, path: Path, frames: int, notes: list[str]
 ) -> Iterator[Array]:
-    channels, rate_hz = stream.codec_context.channels, stream.codec_context.sample_rate
     held, count, done = list[Array](), 0, 0
     for packet in container.demux(stream):
         for frame in frames_of(av, packet, notes):
-            held.append(samples_of(frame, channels, rate_hz, path))
+            held.append(samples_of(frame, stream, path))
             count += len(held[-1])
         if count >= frames:
             joined = np.concatenate(held)
@@ -157,8 +153,7 @@ def _blocks(
         yield np.concatenate(held)
     alone = stream.duration or len(container.streams) == 1
     promised = seconds_of(container, stream) if alone else 0.0
-    if states_length(container) and (done + count) / rate_hz < 0.98 * promised - 0.5:
-        raise truncated(path, (done + count) / rate_hz / promised)
+    check_whole(container, path, (done + count) / stream.codec_context.sample_rate, promised)
 
 
 def bit_rate_of(stream: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtden.files.media import LOSSLESS, bit_rate_of
+from rtden.types import Array
 
 
 class Muxer(NamedTuple):
@@ -17,11 +18,6 @@ class Muxer(NamedTuple):
     codec: str
     """The encoder of sound whose own codec cannot be written."""
     sound_only: bool = False
-
-    @property
-    def primes(self) -> bool:
-        """Whether players leave out what an encoder puts before the sound."""
-        return self.name not in ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
 
 
 MUXERS = {
@@ -38,6 +34,13 @@ MUXERS = {
     ".m2ts": Muxer("mpegts", "aac"), ".mpg": Muxer("mpeg", "mp2"), ".mpeg": Muxer("mpeg", "mp2"),
     ".ogv": Muxer("ogv", "libopus"),
 }  # fmt: skip
+LOSSLESS_MUXERS = {
+    ".ogg": Muxer("ogg", "flac", True), ".oga": Muxer("ogg", "flac", True),
+    ".caf": Muxer("caf", "alac", True),
+}  # fmt: skip
+"""For a source of that suffix and codec, which libsndfile does not write."""
+UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
+"""Where players do not leave out what an encoder puts before the sound."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
 """FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
 LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
@@ -60,7 +63,7 @@ def padding_of(target: Any, muxer: Muxer) -> int:
     """Return how many samples a track's encoder puts before the sound; 0 where players know."""
     import av
 
-    if muxer.primes:
+    if muxer.name not in UNPRIMED:
         return 0
     context = target.codec_context
     trial = av.CodecContext.create(context.codec.name, "w")
@@ -68,12 +71,20 @@ def padding_of(target: Any, muxer: Muxer) -> int:
         if getattr(context, name):
             setattr(trial, name, getattr(context, name))
     trial.time_base = Fraction(1, context.sample_rate)
-    silence = np.zeros((context.layout.nb_channels, 8192), np.float32)
-    frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout=context.layout)
-    frame.sample_rate, frame.time_base, frame.pts = context.sample_rate, trial.time_base, 0
-    packets = [*trial.encode(frame), *trial.encode(None)]
-    first = packets[0]
+    silence = np.zeros((8192, context.layout.nb_channels), np.float32)
+    frame = frame_of(silence, context.layout, context.sample_rate, 0)
+    first = [*trial.encode(frame), *trial.encode(None)][0]
     return max(0, int(-first.pts * first.time_base * context.sample_rate))
+
+
+def frame_of(samples: Array, layout: Any, rate_hz: int, at: int) -> Any:
+    """Return samples, shape (samples, channels), as FFmpeg's frame that begins at sample `at`."""
+    import av
+
+    planes = np.ascontiguousarray(samples.T)
+    frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+    frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), at
+    return frame
 
 
 def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: bool) -> Any:
@@ -90,6 +101,8 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
         wanted = muxer.codec
         if same:
             notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")
+    elif codec == "aac" and _is_high_efficiency(context):
+        notes.append("its sound is written as AAC-LC, not HE-AAC")
     encoder = Codec(wanted, "w")
     rate_hz = context.sample_rate
     if rates := encoder.audio_rates:
@@ -105,6 +118,12 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
         lowest = LOWEST_BIT_RATE * context.channels if wanted == "aac" else 0
         made.codec_context.bit_rate = max(rate, lowest)
     return made
+
+
+def _is_high_efficiency(context: Any) -> bool:
+    """Return whether AAC has spectral band replication, by its decoder or its header."""
+    header = bytes(context.extradata or b"\0")
+    return (context.profile or "").startswith("HE") or header[0] >> 3 in (5, 29)
 
 
 def layout_of(context: Any) -> str:

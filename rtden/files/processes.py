@@ -45,10 +45,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _nothing() -> None:
-    """Do nothing; a process that has done it can work."""
-
-
 @contextmanager
 def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of processes of one thread each, started afresh; at the end they are ended."""
@@ -57,7 +53,7 @@ def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(min(processes, MOST_PROCESSES), context, initializer=_ready)
     try:
         with without_interrupts():
-            pool.submit(_nothing).result()
+            pool.submit(os.getpid).result()  # it can work
         yield pool
     except BrokenExecutor:
         raise RtdenError(
@@ -85,11 +81,6 @@ def in_processes(
         guard its own call by ``__name__ == "__main__"``.
     processes : int
         How many at the most.
-
-    Raises
-    ------
-    RtdenError
-        If no process can be started.
     """
     waiting = deque(tasks)
     while waiting:
@@ -108,34 +99,24 @@ def _until_one_dies(
     """Yield tasks and results; if a process dies, put the tasks in work into `suspects`."""
     running: dict[Future[Result], Task] = {}
     with process_pool(min(processes, len(waiting))) as pool:
-        while waiting or running:
+        while (waiting or running) and not suspects:
             done: set[Future[Result]] = set()
             try:
                 if running:
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    done = wait(running, return_when=FIRST_COMPLETED).done
                 while waiting and len(running) - len(done) < processes:
                     with without_interrupts():
                         running[pool.submit(work, waiting[0])] = waiting[0]
                     waiting.popleft()
+                died = any(future.exception() for future in done)
             except BrokenExecutor:
-                done = set(running)
-            yield from _results({future: running.pop(future) for future in done}, suspects)
-            if suspects:
-                break
-        if suspects:
-            wait(running)
-            yield from _results(running, suspects)
-
-
-def _results(
-    futures: dict[Future[Result], Task], suspects: list[Task]
-) -> Generator[tuple[Task, Result], None, None]:
-    """Yield tasks and their results; put those without a result into `suspects`."""
-    for future, task in futures.items():
-        if future.done() and future.exception() is None:
-            yield task, future.result()
-        else:
-            suspects.append(task)
+                died = True
+            for future in wait(running).done if died else done:
+                task = running.pop(future)
+                if future.exception() is None:
+                    yield task, future.result()
+                else:
+                    suspects.append(task)
 
 
 @contextmanager

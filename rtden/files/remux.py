@@ -6,28 +6,18 @@ PyAV (extra "av") does it; its wheel has FFmpeg.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from fractions import Fraction
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rtden.errors import AudioFileError
+from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import LOUDEST, Progress
 from rtden.files.listing import Raw
-from rtden.files.media import (
-    frames_of,
-    opened,
-    samples_of,
-    seconds_of,
-    states_length,
-    tracks_of,
-)
-from rtden.files.muxers import MUXERS, Muxer, add_encoder, layout_of, muxer_options, padding_of
-from rtden.files.sndfile import truncated
-from rtden.stream import StreamDenoiser
+from rtden.files.muxers import Muxer, add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.types import Array
 
 ATTACHED_PICTURE = 0x400
@@ -36,38 +26,102 @@ STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in the sound's time stamps become silence, so that lips stay in step."""
-Streams = Callable[[int, int], StreamDenoiser]
-"""Takes a rate in Hz and a number of channels."""
+LEFT_OUT = ((), ("data",), ("data", "attachment"), ("data", "attachment", "subtitle"))
+"""Kinds of streams to do without, in turn, where a container does not take them."""
+
+
+def denoise_media(
+    source: Path,
+    partial: Path,
+    muxer: Muxer,
+    suffix: str,
+    streams: Callable[[int, int], Any],
+    *,
+    notes: list[str],
+    raw: Raw | None = None,
+    track: int | None = None,
+    progress: Progress | None = None,
+) -> float:
+    """Write a file with its sound denoised and all other streams copied, in constant memory.
+
+    Return the length of its (first) sound in seconds.
+
+    Parameters
+    ----------
+    partial : Path
+        Where to write what will be named with `suffix`.
+    streams : callable
+        Takes a rate in Hz and a number of channels; gives the stream that denoises a track.
+    """
+    with media.opened(source, raw) as (av, container):
+        tracks = media.tracks_of(container, source, track)
+        out = None
+        try:
+            out = _Out(av, container, tracks, partial, muxer, suffix)
+            notes += out.notes
+            sounds = {s.index: _Sound(s, out.targets[s.index], muxer, streams) for s in tracks}
+            first = sounds[tracks[0].index]
+            total = round(media.seconds_of(container, first.source) * first.rate_hz)
+            last = 0.0
+            for packet in container.demux([s for s in container.streams if s.index in out.targets]):
+                if sound := sounds.get(packet.stream.index):
+                    for frame in media.frames_of(av, packet, notes):
+                        out.mux(sound.feed(media.samples_of(frame, sound.source, source), frame))
+                    if progress is not None:
+                        progress(first.fed, total)
+                elif packet.dts is not None or packet.size:
+                    ended = (packet.pts or 0) + (packet.duration or 0)
+                    last = max(last, float(ended * packet.time_base))
+                    packet.stream = out.targets[packet.stream.index]
+                    out.mux([packet])
+            for sound in sounds.values():
+                out.mux(sound.flush())
+            out.file.close()
+        except av.error.FFmpegError as error:
+            raise AudioFileError(
+                f"{source} could not be made into a {suffix} ({reason_of(error)}); make room on "
+                "the disk, or choose another format, for instance NAME.mkv or NAME.wav."
+            ) from None
+        finally:
+            if out is not None:
+                out.close()
+        last = max(last, *(sound.ended for sound in sounds.values()))
+        whole = all(stream.index in out.targets for stream in container.streams.video)
+        stated = media.seconds_of(container, tracks[0]) if tracks[0].duration else 0.0
+        promised = (container.duration or 0) / 1e6 if whole else stated
+        media.check_whole(container, source, last, promised)
+    return float(first.fed / first.rate_hz)
 
 
 class _Sound:
     """A sound track between its decoder and its encoder."""
 
     def __init__(
-        self, source: Any, target: Any, streams: Streams, path: Path, padding: int
+        self, source: Any, target: Any, muxer: Muxer, streams: Callable[[int, int], Any]
     ) -> None:
-        context = source.codec_context
-        self.source, self._target, self._path = source, target, path
+        self.source, self._target, context = source, target, source.codec_context
         self.rate_hz, self._channels = context.sample_rate, context.channels
         self._layout = layout_of(context)
         self._stream = streams(self.rate_hz, self._channels)
         self._start: int | None = None
         self.fed = self._written = 0
-        self._dropped = padding  # in place of what the encoder puts before the sound
+        if target.codec_context.name.startswith("wma"):  # its decoder leaves out a frame
+            self._written = -target.codec_context.frame_size
+        self._dropped = padding_of(target, muxer)  # in place of what the encoder puts first
 
-    def feed(self, frame: Any) -> Iterator[Any]:
-        """Take in a decoded frame; yield encoded packets."""
-        samples = samples_of(frame, self._channels, self.rate_hz, self._path)
-        samples = np.where(np.abs(samples) < LOUDEST, samples, np.float32(0.0))
+    def feed(self, samples: Array, frame: Any) -> Iterator[Any]:
+        """Take in a decoded frame's samples; yield encoded packets."""
         if frame.pts is not None:
             at = round(frame.pts * frame.time_base * self.rate_hz)
             self._start = at if self._start is None else self._start
+            if self._written < 0:
+                yield from self._encode(np.zeros((-self._written, self._channels), np.float32))
             gap = at - self._start - self.fed
             while gap > MOST_GAP_SECONDS * self.rate_hz:
                 silence = np.zeros((min(gap, self.rate_hz), self._channels), np.float32)
                 yield from self._feed(silence)
                 gap -= len(silence)
-        yield from self._feed(samples)
+        yield from self._feed(np.where(np.abs(samples) < LOUDEST, samples, np.float32(0.0)))
 
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
@@ -84,199 +138,85 @@ class _Sound:
         yield from self._encode(self._stream.feed(samples))
 
     def _encode(self, samples: Array) -> Iterator[Any]:
-        import av
-
-        dropped = min(max(0, self._dropped - self._written), len(samples))
-        self._written, samples = self._written + dropped, samples[dropped:]
-        if len(samples):
-            planes = np.ascontiguousarray(samples.T)
-            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout)
-            frame.sample_rate, frame.time_base = self.rate_hz, Fraction(1, self.rate_hz)
-            frame.pts = (self._start or 0) + self._written
-            self._written += len(samples)
+        dropped = min(max(0, self._dropped - max(0, self._written)), len(samples))
+        at = (self._start or 0) + self._written + dropped
+        self._written += len(samples)
+        if len(samples) > dropped:
+            frame = frame_of(samples[dropped:], self._layout, self.rate_hz, at)
             yield from self._target.encode(frame)
 
 
-class MediaReport(NamedTuple):
-    """What was done to a file."""
+class _Out:
+    """A file to write, with its header; what its container does not take is left out."""
 
-    seconds: float
-    notes: list[str]
+    def __init__(
+        self, av: Any, source: Any, tracks: list[Any], path: Path, muxer: Muxer, suffix: str
+    ) -> None:
+        self._source, self._tracks, self._muxer, self._suffix = source, tracks, muxer, suffix
+        options = muxer_options(source, muxer, suffix, tracks[0].codec_context.sample_rate)
+        for left_out in LEFT_OUT:
+            self.file = av.open(media.url_of(path), "w", format=muxer.name, options=options)
+            self.targets: dict[int, Any] = {}
+            """Streams by the source's index."""
+            self.notes: list[str] = []
+            try:
+                self._add_streams(left_out)
+                self.file.metadata.update(source.metadata)
+                with suppress(Exception):
+                    self.file.set_chapters(source.chapters())
+                self.file.start_encoding()
+            except (av.error.FFmpegError, ValueError, TypeError, RuntimeError) as failure:
+                error = failure
+                self.close()
+            else:
+                return
+        raise AudioFileError(
+            f"a {suffix} does not take this sound ({error}); choose another format, "
+            "for instance NAME.m4a or NAME.wav."
+        )
 
+    def mux(self, packets: Any) -> None:
+        """Write packets."""
+        for packet in packets:
+            self.file.mux(packet)
 
-def denoise_media(
-    source: Path,
-    partial: Path,
-    suffix: str,
-    streams: Streams,
-    *,
-    raw: Raw | None = None,
-    track: int | None = None,
-    progress: Progress | None = None,
-) -> MediaReport:
-    """Write a file with its sound denoised and all other streams copied, in constant memory.
-
-    Parameters
-    ----------
-    partial : Path
-        Where to write.
-    suffix : str
-        Chooses the container, a key of MUXERS.
-    streams : callable
-        Gives the stream that denoises a track.
-    track : int, optional
-        The sound track to denoise, from 1, the others copied; the default is all.
-
-    Raises
-    ------
-    AudioFileError
-        If the file cannot be read, has no sound, or cannot be written.
-    """
-    notes: list[str] = []
-    with opened(source, raw) as (av, container), ExitStack() as stack:
-        tracks = tracks_of(container, source, track)
-        total = round(seconds_of(container, tracks[0]) * tracks[0].codec_context.sample_rate)
-        try:
-            out, targets = _start(av, container, tracks, partial, suffix, notes)
-            stack.enter_context(_closed_at_last(out))
-            sounds = {
-                s.index: _Sound(s, target, streams, source, padding_of(target, MUXERS[suffix]))
-                for s in tracks
-                if (target := targets.get(s.index))
-            }
-            first = next(iter(sounds.values()))
-            _pump(av, container, out, targets, sounds, notes, progress, total)
-            out.close()
-        except av.error.FFmpegError as error:
-            raise AudioFileError(
-                f"{source} could not be made into a {suffix} ({reason_of(error)}); make room on "
-                "the disk, or choose another format, for instance NAME.mkv or NAME.wav."
-            ) from None
-    return MediaReport(first.fed / first.rate_hz, notes)
-
-
-def _pump(
-    av: Any,
-    container: Any,
-    out: Any,
-    targets: dict[int, Any],
-    sounds: dict[int, _Sound],
-    notes: list[str],
-    progress: Progress | None,
-    total: int,
-) -> None:
-    """Copy packets, and denoise those of the sounds, until the source ends.
-
-    Raises
-    ------
-    AudioFileError
-        If it ends before it says.
-    """
-    last = 0.0
-    for packet in container.demux([s for s in container.streams if s.index in targets]):
-        index = packet.stream.index
-        if index in sounds:
-            for frame in frames_of(av, packet, notes):
-                for encoded in sounds[index].feed(frame):
-                    out.mux(encoded)
-            if progress is not None:
-                progress(next(iter(sounds.values())).fed, total)
-        elif packet.dts is not None or packet.size:
-            last = max(last, float((packet.pts or 0) * packet.time_base))
-            packet.stream = targets[index]
-            out.mux(packet)
-    for sound in sounds.values():
-        for encoded in sound.flush():
-            out.mux(encoded)
-        last = max(last, sound.ended)
-    promised = (container.duration or 0) / 1e6
-    whole = all(stream.index in targets for stream in container.streams.video)
-    if whole and states_length(container) and last < 0.97 * promised - 1.0:
-        raise truncated(Path(container.name), last / promised)
-
-
-@contextmanager
-def _closed_at_last(container: Any) -> Iterator[None]:
-    """Close a container whatever happens; after an error its own does not matter."""
-    try:
-        yield
-    finally:
+    def close(self) -> None:
+        """Close the file; after an error its own does not matter."""
         with suppress(Exception):
-            container.close()
+            self.file.close()
 
+    def _add_streams(self, kinds: tuple[str, ...]) -> None:
+        """Add the streams to write, in order, without some `kinds`."""
+        left_out: list[str] = []
+        muxer = self._muxer
+        family = muxer.name in self._source.format.name.split(",")
+        for stream in self._source.streams:
+            cover = bool(stream.disposition & ATTACHED_PICTURE)
+            made_anew = self._source.chapters() or "timecode" in stream.metadata
+            if stream.type == "data" and family and muxer.name in ("mp4", "mov") and made_anew:
+                continue  # chapters and time codes, which are written from their lists
+            unfit = muxer.sound_only and not (cover and muxer.name == "mp4")
+            if stream.type in kinds or (unfit and stream.type != "audio"):
+                left_out.append("picture" if stream.type == "video" else stream.type)
+                continue
+            target = self._add_stream(stream, family)
+            target.disposition = stream.disposition
+            self.targets[stream.index] = target
+        if left_out:
+            self.notes.append(f"left out: {', '.join(dict.fromkeys(left_out))}")
 
-def _start(
-    av: Any, container: Any, tracks: list[Any], partial: Path, suffix: str, notes: list[str]
-) -> tuple[Any, dict[int, Any]]:
-    """Open the file to write, with its header; return it and its streams by the source's index.
-
-    What the container does not take is left out, the least important kind of stream first.
-    """
-    muxer = MUXERS[suffix]
-    kinds = ("data", "attachment", "subtitle")
-    error: Exception | None = None
-    for dropped in range(len(kinds) + 1):
-        skipped = {*kinds[:dropped]}
-        options = muxer_options(container, muxer, suffix, tracks[0].codec_context.sample_rate)
-        out = av.open(str(partial), "w", format=muxer.name, options=options)
-        try:
-            said: list[str] = []
-            same = Path(container.name).suffix.lower() == suffix
-            targets = _add_streams(container, out, tracks, muxer, skipped, said, same)
-            out.metadata.update(container.metadata)
-            with suppress(Exception):
-                out.set_chapters(container.chapters())
-            out.start_encoding()
-        except (av.error.FFmpegError, ValueError, TypeError, RuntimeError) as failure:
-            error = failure
-            with suppress(Exception):
-                out.close()
-            continue
-        notes += said
-        return out, targets
-    raise AudioFileError(
-        f"a {suffix} does not take this sound ({error}); choose another format, "
-        "for instance NAME.m4a or NAME.wav."
-    )
-
-
-def _add_streams(
-    container: Any,
-    out: Any,
-    tracks: list[Any],
-    muxer: Muxer,
-    skipped: set[str],
-    notes: list[str],
-    same: bool,
-) -> dict[int, Any]:
-    """Add the streams to write, in order, and return them by the source's index."""
-    targets: dict[int, Any] = {}
-    left_out: list[str] = []
-    family = muxer.name in container.format.name.split(",")
-    for stream in container.streams:
-        cover = bool(stream.disposition & ATTACHED_PICTURE)
-        made_anew = container.chapters() or "timecode" in stream.metadata
-        if stream.type == "data" and family and muxer.name in ("mp4", "mov") and made_anew:
-            continue  # chapters and time codes, which are written from their lists
-        if stream.type in skipped or (
-            muxer.sound_only and stream.type != "audio" and not (cover and muxer.name == "mp4")
-        ):
-            left_out.append("picture" if stream.type == "video" else stream.type)
-            continue
+    def _add_stream(self, stream: Any, family: bool) -> Any:
         metadata = dict(stream.metadata)
-        if stream in tracks:
-            target = add_encoder(out, stream, muxer, notes, same)
+        if stream in self._tracks:
+            same = Path(self._source.name).suffix.lower() == self._suffix
+            target = add_encoder(self.file, stream, self._muxer, self.notes, same)
             metadata = {k: v for k, v in metadata.items() if not k.upper().startswith(STALE)}
         else:
             try:
-                target = out.add_stream_from_template(stream)
+                target = self.file.add_stream_from_template(stream)
             except ValueError:  # FFmpeg has no encoder of that codec, and needs none
-                target = out.add_stream_from_template(stream, opaque=True)
+                target = self.file.add_stream_from_template(stream, opaque=True)
             if family and stream.codec_context:
                 target.codec_context.codec_tag = stream.codec_context.codec_tag
         target.metadata.update(metadata)
-        target.disposition = stream.disposition
-        targets[stream.index] = target
-    if left_out:
-        notes.append(f"left out: {', '.join(dict.fromkeys(left_out))}")
-    return targets
+        return target

@@ -35,11 +35,6 @@ class Tags(NamedTuple):
     """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
 
     @property
-    def size(self) -> int:
-        """Bytes that they take."""
-        return sum(len(content) for _, content in self.parts)
-
-    @property
     def names(self) -> str:
         """What there is, for a sentence."""
         if self.kind.startswith("chunks"):
@@ -67,10 +62,12 @@ def kind_of(container: str) -> str:
 def read_tags(path: Path) -> Tags:
     """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
+        size = id3_size(file)
+        file.seek(size)
         head = file.read(4)
         if (chunks := read_chunks(file)) is not None:
             parts = []
-            for name, start, size in chunks.found:
+            for name, start, size in chunks.every:
                 if name not in OF_THE_SOUND:
                     file.seek(start)
                     parts.append((name, file.read(size)))
@@ -84,7 +81,6 @@ def read_tags(path: Path) -> Tags:
                 comments = _split_comments(packet[start + (6 if start else 8) :])
                 return Tags("comments", [(b"", comment) for comment in comments])
             return NOTHING
-        size = id3_size(file)
         file.seek(0)
         found = [(b"head", file.read(size))] if size else []
         file.seek(max(0, path.stat().st_size - 128))
@@ -150,7 +146,7 @@ def _append_chunks(file: BinaryIO, tags: Tags) -> None:
 
 def _flac_blocks(file: BinaryIO) -> list[tuple[int, bytes]]:
     """Return type and content of FLAC's metadata blocks; the next byte is the first frame's."""
-    file.seek(4)
+    file.seek(id3_size(file) + 4)
     blocks, last = [], False
     while not last and len(head := file.read(4)) == 4:
         last = bool(head[0] & 0x80)

@@ -24,6 +24,11 @@ COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
+CONTAINERS = {
+    **{"WAVE": "WAV", "AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "SND": "AU"},
+    **{"PCM": "RAW", "GSM": "RAW", "VOX": "RAW"},
+}
+"""libsndfile's names where the suffix is another."""
 
 
 @contextmanager
@@ -37,6 +42,7 @@ def write_recording(
     endian: str = "FILE",
     strings: dict[str, str] | None = None,
     bit_rate: float = 0.0,
+    variable: bool = False,
     force: bool = False,
     leave_at: Path | None = None,
     finish: Callable[[Path], None] = lambda _: None,
@@ -51,6 +57,8 @@ def write_recording(
         Title and the like, as far as the container has a place for them.
     bit_rate : float
         Bits a second of a lossy codec; 0 for libsndfile's choice.
+    variable : bool
+        Whether an MP3 may spend them where the sound needs them.
     leave_at : Path, optional
         Leave it here when it is whole, for a caller that moves it to `path` itself.
     finish : callable
@@ -62,10 +70,9 @@ def write_recording(
         If the file exists already or cannot be written.
     """
     with new_file(path, force=force, leave_at=leave_at) as partial:
-        level = _compression(subtype, bit_rate, rate_hz, channels)
-        mode = None
+        level, mode = _compression(subtype, bit_rate, rate_hz, channels), None
         if level is not None and subtype.startswith("MPEG"):
-            mode = "CONSTANT" if bit_rate >= COUNTED_BIT_RATE else "AVERAGE"
+            mode = "AVERAGE" if variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
         try:
             file = soundfile.SoundFile(
                 os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,
@@ -91,13 +98,14 @@ def write_recording(
                     with suppress(soundfile.LibsndfileError):
                         setattr(file, name, value)
                 yield append
-            _check_written(partial, written, container, bit_rate * written / rate_hz / 8.0)
+            if not _is_whole(partial, written, container, bit_rate * written / rate_hz / 8.0):
+                raise OSError(5, "its end is missing")
             finish(partial)
 
 
 def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> float | None:
     """Return libsndfile's level of compression (0 to 1) for a bit rate; None for its own choice."""
-    if not bit_rate or subtype not in PERCEPTUAL:
+    if bit_rate <= 0.0 or subtype not in PERCEPTUAL:
         return None
     if subtype == "OPUS":
         level = 1.0 - (bit_rate / channels - 6000.0) / 250000.0
@@ -110,24 +118,23 @@ def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> 
     return min(1.0, max(0.0, level))
 
 
-def _check_written(path: Path, frames: int, container: str, size: float) -> None:
-    """Raise OSError if a file's end is missing: a codec may fail without a word when it closes."""
-    whole = True
+def _is_whole(path: Path, frames: int, container: str, size: float) -> bool:
+    """Return whether a file has its end: a codec may fail without a word when it closes."""
     if container == "MP3":  # frames of few bits a second have no room for a count
         with path.open("rb") as file:
             held = mp3_held(file)
-        whole = held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
-    elif frames and container != "RAW":
-        try:
-            with soundfile.SoundFile(os.fsencode(path)) as file:
-                if file.seekable() and file.subtype != "GSM610":
-                    file.seek(frames - min(frames, 8192))
-                    whole = file.frames >= frames
-                    whole &= len(file.read(min(frames, 8192), dtype="float32")) == min(frames, 8192)
-        except soundfile.LibsndfileError:
-            whole = False
-    if not whole:
-        raise OSError(5, "its end is missing")
+        return held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
+    if not frames or container == "RAW":
+        return True
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as written:
+            if not written.seekable() or written.subtype == "GSM610":
+                return True
+            tail = min(frames, 8192)
+            written.seek(frames - tail)
+            return written.frames >= frames and len(written.read(tail, dtype="float32")) == tail
+    except soundfile.LibsndfileError:
+        return False
 
 
 def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]:
@@ -136,41 +143,28 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
     The suffix chooses the container, and the recording, if there is one, the sample format, as far
     as the container has it. Without a suffix, or with the recording's own, the container is the
     recording's. A large WAV is an RF64.
-
-    Raises
-    ------
-    AudioFileError
-        If nothing can be written under that suffix.
     """
-    suffix = path.suffix[1:].upper()
-    wanted = {
-        "WAVE": "WAV",
-        **dict.fromkeys(("AIF", "AIFC"), "AIFF"),
-        **dict.fromkeys(("OGA", "OPUS"), "OGG"),
-        **dict.fromkeys(("PCM", "GSM", "VOX"), "RAW"),
-        "SND": "AU",
-    }.get(suffix, suffix)
+    suffix, known = path.suffix[1:].upper(), soundfile.available_formats()
+    wanted = CONTAINERS.get(suffix, suffix)
     own = recording.format if recording else "WAV"
-    known = wanted in soundfile.available_formats()
     same = recording and path.suffix.lower() == recording.path.suffix.lower()
-    if not suffix or (same and own and not known):
+    if not suffix or (same and own and wanted not in known):
         wanted = own or "WAV"
-    if wanted not in soundfile.available_formats():
+    if wanted not in known:
         raise AudioFileError(
             f"{path} cannot be written, for nothing writes {path.suffix} files; choose another "
             "format, for instance .wav, .flac, .mp3, .opus, .m4a, .mp4 or .mkv."
         )
+    usual = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
     if recording is None:
-        return wanted, "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
-    if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):
-        wanted = recording.format
+        return wanted, usual
+    if wanted == "WAV" and own in ("WAVEX", "RF64"):
+        wanted = own
     subtype = recording.subtype
-    if not soundfile.check_format(wanted, subtype) or subtype in PERCEPTUAL:
+    kept = subtype in PERCEPTUAL and wanted == own in ("OGG", "MP3")
+    if not kept and (not soundfile.check_format(wanted, subtype) or subtype in PERCEPTUAL):
         subtype = GENTLE_SUBTYPES.get(subtype, "")
-        if not soundfile.check_format(wanted, subtype):
-            subtype = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
-    if wanted == recording.format in ("OGG", "MP3"):
-        subtype = recording.subtype
+        subtype = subtype if soundfile.check_format(wanted, subtype) else usual
     width = {"DOUBLE": 8, "FLOAT": 4, "PCM_32": 4, "PCM_24": 3}.get(subtype, 2)
     if wanted in ("WAV", "WAVEX") and recording.frames * recording.channels * width > LARGEST_WAV:
         wanted = "RF64"

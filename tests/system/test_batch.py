@@ -366,19 +366,6 @@ def test_a_whole_line_without_its_end_counts(finished: Path) -> None:
     assert len(entries(finished / "out")) == 5
 
 
-def test_results_whose_lines_were_lost_are_known_by_their_content(finished: Path) -> None:
-    path = finished / "out" / MANIFEST
-    before = contents(finished / "out")
-    path.write_bytes(path.read_bytes()[:100])  # what a machine leaves that loses its power
-    assert set(states(run("in")).values()) == {"denoised"}
-    assert contents(finished / "out") == before
-    path.write_bytes(path.read_bytes()[:-1][: 2 * len(path.read_bytes()) // 3])
-    (finished / "out" / "deep" / "er" / "c.ogg").write_bytes(b"something dear")
-    found = {outcome.target: outcome.state for outcome in run("in")}
-    assert found["out/deep/er/c.ogg"] == "failed"
-    assert (finished / "out" / "deep" / "er" / "c.ogg").read_bytes() == b"something dear"
-
-
 @pytest.mark.parametrize(
     "line",
     [

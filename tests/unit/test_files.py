@@ -533,6 +533,31 @@ def test_a_wav_whose_header_promises_nothing_does_not_pass_for_an_empty_recordin
         assert soundfile.info(report.target).frames == 20011
 
 
+@pytest.mark.parametrize("tag", [b"", b"TAG".ljust(128, b"x")])
+@pytest.mark.parametrize("before", [b"", b"ID3\4\0\0\0\0\0\x0a" + bytes(10)])
+def test_id3_tags_around_a_flac_do_no_harm(tmp_path: Path, before: bytes, tag: bytes) -> None:
+    source = tmp_path / "a.flac"
+    with soundfile.SoundFile(source, "w", 22050, 1) as file:
+        file.title = "Title"
+        file.write(tune(22050, channels=1))
+    source.write_bytes(before + source.read_bytes() + tag)
+    report = denoise_file(source, settings=UNTOUCHED)
+    assert (soundfile.info(report.target).frames, report.notes) == (20011, ())
+    with soundfile.SoundFile(report.target) as file:
+        assert file.title == "Title"
+
+
+def test_a_vbr_mp3_stays_one(tmp_path: Path) -> None:
+    for mode, mark in (("VARIABLE", b"Xing"), ("CONSTANT", b"Info")):
+        with soundfile.SoundFile(
+            tmp_path / "a.mp3", "w", 44100, 1, compression_level=0.5, bitrate_mode=mode
+        ) as file:
+            file.write(tune(44100, frames=90000, channels=1))
+        source, target = tmp_path / "a.mp3", denoise_file(tmp_path / "a.mp3", force=True).target
+        assert mark in source.read_bytes()[:300]
+        assert mark in Path(target).read_bytes()[:300]
+
+
 # What is no recording
 
 
@@ -542,8 +567,15 @@ def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "loop.wav").symlink_to("loop.wav")
     (tmp_path / "dangling.wav").symlink_to("nowhere.wav")
+    whole = write(tmp_path / "whole.wav", tune(22050)).read_bytes()
+    (tmp_path / "cut in its header.wav").write_bytes(whole[:30])
+    (tmp_path / "no channels.wav").write_bytes(whole[:22] + bytes(2) + whole[24:])
+    (tmp_path / "no rate.wav").write_bytes(whole[:24] + bytes(8) + whole[32:])
     reasons = {
         "text.wav": "is not sound",
+        "cut in its header.wav": "is not sound",
+        "no channels.wav": "no sound track",
+        "no rate.wav": "is not sound",
         "empty.flac": "is empty",
         "missing.wav": "there is no file",
         "dangling.wav": "there is no file",
@@ -747,6 +779,8 @@ def test_a_plan_leaves_out_results_whose_originals_are_given_too(
     assert (found.pairs, found.results) == ([("a.wav", "a.denoised.wav")], 1)
     found = listing.plan(["a.wav", "b.denoised.wav"], "out")
     assert [source for source, _ in found.pairs] == ["a.wav", "b.denoised.wav"]
+    assert listing.plan(["./a.wav", "./a.denoised.wav"], None).results == 1
+    assert plan(["a"], None) == [("a", "a.denoised.wav")]
     assert listing.plan(["a.denoised.wav"], None).pairs == [
         ("a.denoised.wav", "a.denoised.denoised.wav")
     ]

@@ -165,6 +165,59 @@ def test_all_sound_tracks_are_denoised_or_the_one_that_is_asked_for(tmp_path: Pa
         denoise_file(source, tmp_path / "third.mkv", track=3)
 
 
+@pytest.mark.parametrize("name", ["12:30.m4a", "http:x.m4a", "%03d.m4a", "a b.m4a", "concat:a.m4a"])
+def test_a_name_that_ffmpeg_takes_for_a_protocol_is_a_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("in.wav", voice(0.5), RATE_HZ)
+    denoise_file("in.wav", name)
+    (tmp_path / "12:00").mkdir()
+    report = denoise_file(name, f"12:00/{name}")
+    assert report.seconds == pytest.approx(0.5, abs=0.05)
+    assert len(sound(tmp_path / "12:00" / name)) > 0.5 * RATE_HZ
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("flac", "ogg"), ("flac", "oga"), ("alac", "caf")])
+def test_a_lossless_codec_stays_where_libsndfile_does_not_write_it(
+    tmp_path: Path, codec: str, suffix: str
+) -> None:
+    source = tmp_path / f"in.{suffix}"
+    with av.open(str(source), "w", format="caf" if suffix == "caf" else "ogg") as out:
+        stream = out.add_stream(codec, rate=RATE_HZ, layout="stereo")
+        stream.codec_context.format = "s16" if codec == "flac" else "s16p"
+        encode(out, stream, voice())
+    report = denoise_file(source, settings=UNTOUCHED)
+    assert described(Path(report.target)) == described(source) == [("audio", codec, None)]
+    with open_recording(source) as before, open_recording(Path(report.target)) as after:
+        one, two = ([b.copy() for b in read_blocks(r, r.path)] for r in (before, after))
+    np.testing.assert_allclose(np.concatenate(two), np.concatenate(one), atol=2**-14)
+
+
+def test_high_efficiency_aac_becomes_low_complexity_and_is_said(tmp_path: Path) -> None:
+    source = tmp_path / "in.m4a"
+    with av.open(str(source), "w", format="mp4") as out:
+        encode(out, out.add_stream("aac", rate=RATE_HZ, layout="stereo"), voice())
+    with av.open(str(source)) as container:
+        header = bytes(container.streams.audio[0].codec_context.extradata)
+    # ISO 14496-3, 1.6.2.1: object type 5 (SBR), 44.1 kHz, 2 channels, 44.1 kHz, object type 2.
+    bits = f"{5:05b}{4:04b}{2:04b}{4:04b}{2:05b}".ljust(8 * len(header), "0")
+    changed = int(bits, 2).to_bytes(len(header), "big")
+    source.write_bytes(source.read_bytes().replace(header, changed))
+    assert "its sound is written as AAC-LC, not HE-AAC" in denoise_file(source).notes
+
+
+def test_wma_keeps_the_first_and_the_last_samples(tmp_path: Path) -> None:
+    click = np.zeros((RATE_HZ, 2), np.float32)
+    click[:300] = click[-300:] = 0.5
+    soundfile.write(tmp_path / "in.wav", click, RATE_HZ, "FLOAT")
+    target = denoise_file(tmp_path / "in.wav", tmp_path / "out.wma", settings=UNTOUCHED).target
+    with av.open(target) as container:
+        left = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    heard = np.flatnonzero(np.abs(left) > 0.2)
+    assert RATE_HZ - 600 < heard[-1] - heard[0] < RATE_HZ + 600
+
+
 def test_a_film_without_sound_is_refused_in_a_sentence(tmp_path: Path) -> None:
     film(tmp_path / "mute.mp4", codecs=())
     with pytest.raises(AudioFileError, match="has no sound track"):
