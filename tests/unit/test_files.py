@@ -142,7 +142,7 @@ def test_frames_rate_channels_and_sample_format_are_kept_and_the_original_is_unt
     rate_hz=st.sampled_from([8000, 22050, 44100, 192000]),
 )
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_a_recording_of_any_length_comes_back_with_that_length(
     tmp_path: Path, frames: int, channels: int, rate_hz: int
@@ -221,8 +221,10 @@ def test_the_suffix_of_the_target_chooses_the_container(
     )
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff", "caf"])
-@pytest.mark.parametrize("lossy", ["mp3", "ogg", "opus"])
+@pytest.mark.parametrize(
+    ("lossy", "suffix"),
+    [("mp3", "wav"), ("mp3", "ogg"), ("ogg", "flac"), ("ogg", "aiff"), ("opus", "caf")],
+)
 def test_a_lossy_recording_may_go_into_another_container(
     tmp_path: Path, lossy: str, suffix: str
 ) -> None:
@@ -258,47 +260,25 @@ def test_samples_beyond_full_scale_are_limited_and_do_not_wrap_around(tmp_path: 
     )
 
 
-@pytest.mark.parametrize(
-    ("suffix", "container", "subtype", "rate_hz"),
-    [
-        entry
-        for entry in SUFFIXES_AND_FORMATS
-        if entry[2] not in ("OPUS", "MPEG_LAYER_III") and entry[1] != "FLAC"
-    ],
-)
-def test_a_recording_without_a_sample_stays_one(
-    tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int
-) -> None:
-    source = write(
-        tmp_path / f"empty.{suffix}",
-        np.zeros((0, 2), np.float32),
-        rate_hz,
-        format=container,
-        subtype=subtype,
-    )
-    report = denoise_file(source)
-    info = soundfile.info(report.target)
-    assert (info.frames, info.channels, info.subtype) == (0, 2, subtype)
-    assert report.seconds == report.real_time_factor == 0.0
-    assert np.isnan(report.noise_removed_db)
-
-
 @pytest.mark.parametrize(("suffix", "container", "subtype", "rate_hz"), SUFFIXES_AND_FORMATS)
-def test_a_recording_of_one_sample_stays_one(
+def test_a_recording_of_one_sample_or_none_stays_one(
     tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int
 ) -> None:
-    source = write(
-        tmp_path / f"one.{suffix}",
-        np.full((1, 2), 0.25, np.float32),
-        rate_hz,
-        format=container,
-        subtype=subtype,
-    )
+    source, kind = tmp_path / f"short.{suffix}", {"format": container, "subtype": subtype}
+    write(source, np.full((1, 2), 0.25, np.float32), rate_hz, **kind)
     target = denoise_file(source, settings=UNTOUCHED).target
     samples = soundfile.read(target)[0]
     assert samples.shape == (1, 2)
     if rate_hz == 22050:
         np.testing.assert_allclose(samples, soundfile.read(source)[0], atol=1e-2)
+    if subtype in ("OPUS", "MPEG_LAYER_III") or container == "FLAC":
+        return  # libsndfile writes no such file without a sample
+    write(source, np.zeros((0, 2), np.float32), rate_hz, **kind)
+    report = denoise_file(source, force=True)
+    info = soundfile.info(report.target)
+    assert (info.frames, info.channels, info.subtype) == (0, 2, subtype)
+    assert report.seconds == report.real_time_factor == 0.0
+    assert np.isnan(report.noise_removed_db)
 
 
 def test_progress_tells_the_frames_done_and_ends_at_all_of_them(tmp_path: Path) -> None:
@@ -338,9 +318,8 @@ def test_a_forced_target_is_kept_when_the_work_fails(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.denoised.wav", "a.wav"]
 
 
-@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("alias", ["the name", "a longer way", "a symbolic link", "a hard link"])
-def test_the_original_cannot_be_its_own_target(tmp_path: Path, alias: str, force: bool) -> None:
+def test_the_original_cannot_be_its_own_target(tmp_path: Path, alias: str) -> None:
     source = write(tmp_path / "a.wav", tune(22050))
     (tmp_path / "folder").mkdir()
     target = {"the name": source, "a longer way": tmp_path / "folder" / ".." / "a.wav"}.get(
@@ -351,14 +330,17 @@ def test_the_original_cannot_be_its_own_target(tmp_path: Path, alias: str, force
     elif alias == "a hard link":
         target.hardlink_to(source)
     before, listed = source.read_bytes(), names(tmp_path)
-    with pytest.raises(AudioFileError, match="would overwrite the original"):
-        denoise_file(source, target, force=force)
+    for force in (False, True):
+        with pytest.raises(AudioFileError, match="would overwrite the original"):
+            denoise_file(source, target, force=force)
     assert source.read_bytes() == before
     assert names(tmp_path) == listed
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [("wav", RuntimeError), ("flac", KeyboardInterrupt), ("ogg", KeyboardInterrupt)],
+)
 def test_nothing_is_left_when_the_work_is_broken_off(
     tmp_path: Path, suffix: str, kind: type[BaseException]
 ) -> None:
@@ -442,10 +424,13 @@ def test_nothing_is_written_when_the_work_cannot_begin(tmp_path: Path, error: st
 # Recordings that are not whole
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
 @pytest.mark.parametrize(
-    ("suffix", "container", "subtype", "rate_hz"),
-    [entry for entry in SUFFIXES_AND_FORMATS if entry[1] in ("WAV", "WAVEX", "FLAC", "MP3", "CAF")],
+    ("share", "suffix", "container", "subtype", "rate_hz"),
+    [
+        ((0.3, 0.7, 0.99)[number % 3], *entry)
+        for number, entry in enumerate(SUFFIXES_AND_FORMATS)
+        if entry[1] not in ("OGG", "AIFF")
+    ],
 )
 def test_a_truncated_recording_is_refused_and_nothing_written(
     tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int, share: float
@@ -494,9 +479,7 @@ def test_a_flac_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == ["damaged.flac"]
 
 
-@pytest.mark.parametrize(
-    "size", [0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x7FFFF000]
-)
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000, 0x7FFFF000])
 def test_a_wav_whose_header_was_written_to_a_pipe_is_read_to_its_end(
     tmp_path: Path, size: int
 ) -> None:
@@ -638,8 +621,15 @@ def test_a_format_that_cannot_hold_the_recording_is_told_by_the_name_of_the_targ
 # A full disk
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-@pytest.mark.parametrize("left", ["a header", "half", "all but the last bytes"])
+@pytest.mark.parametrize(
+    ("suffix", "left"),
+    [
+        ("wav", "half"),
+        ("flac", "a header"),
+        ("ogg", "all but the last bytes"),
+        ("mp3", "all but the last bytes"),
+    ],
+)
 def test_a_full_disk_is_told_in_one_sentence_and_nothing_kept(
     tmp_path: Path, suffix: str, left: str
 ) -> None:
@@ -873,7 +863,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
         "Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
     peak_mb = []
-    for minutes in (1, 20):
+    for minutes in (1, 8):
         source = tmp_path / f"{minutes}.wav"
         with soundfile.SoundFile(source, "w", 16000, 1) as file:
             for _ in range(minutes):
@@ -883,7 +873,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
             env=ENV,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=True,
         )
         assert soundfile.info(default_target(source)).frames == minutes * 60 * 16000
@@ -891,7 +881,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
         source.unlink()
         default_target(source).unlink()
     assert peak_mb[0] > 20
-    assert peak_mb[1] - peak_mb[0] < 30
+    assert peak_mb[1] - peak_mb[0] < 15  # a copy of the longer one takes 30
 
 
 @pytest.mark.parametrize("full_band", [True, False])
@@ -921,7 +911,7 @@ def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(
     )
 
 
-@pytest.mark.parametrize("seconds", [0.8, 1.4, 30.0])
+@pytest.mark.parametrize("seconds", [0.8, 1.4, 10.0])
 def test_the_noise_of_all_that_comes_out_is_measured(
     seconds: float, tmp_path: Path, rng: np.random.Generator
 ) -> None:
