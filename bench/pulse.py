@@ -125,7 +125,7 @@ class PulseServer:
 
     def plug_in(self, name: str, label: str, sink: str) -> None:
         """Add a microphone that hears what a sink plays."""
-        described = f"source_properties=device.description=\"'{label}'\""
+        described = f"source_properties=\"device.description='{label}'\""
         where = (f"master={sink}.monitor", f"source_name={name}")
         self.pactl("load-module", "module-remap-source", *where, described)
 

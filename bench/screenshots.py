@@ -76,7 +76,7 @@ def _recordings(driver: Any, folder: Path, talk: Path) -> None:
     while not driver.find_element("id", "playing").text:
         time.sleep(0.2)
     time.sleep(1)
-    driver.find_element("id", "play").click()
+    driver.execute_script("document.getElementById('audio').play()")
     time.sleep(3)
     _save(driver, folder / "page-recordings.png")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import socket
+import ssl
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -49,27 +51,37 @@ def ui(
     except ModuleNotFoundError as error:
         sentence = f"the page needs {error.name}: run {install_command('web')}."
         raise MissingPackageError(sentence) from None
-    if certificate is not None and not certificate.is_file():
-        raise InputError(f"there is no file {certificate}.")
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        raise SettingsError(f"--token must have {SHORTEST_TOKEN} characters or more.")
+    if token is not None and not (len(token) >= SHORTEST_TOKEN and token.isascii()):
+        least = f"{SHORTEST_TOKEN} characters or more"
+        raise SettingsError(f"--token must have {least}, without accents or other scripts.")
     listening, ending = _listen(host, port), ""
     if needs_token(host, token):
         token, ending = kept_token()
-    https, shown = certificate is not None, host
-    if host in {"0.0.0.0", "::"}:
-        shown = f"{socket.gethostname().partition('.')[0]}.local"
+    app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb)
+    config = uvicorn.Config(
+        app,
+        ssl_certfile=certificate,
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        ws_max_size=1 << 16,
+        ws_per_message_deflate=False,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        reason = f"{certificate} cannot be used ({error.strerror or error})"
+        raise InputError(f"{reason}; it must hold a certificate and its key as PEM.") from None
+    shown = f"{socket.gethostname().partition('.')[0]}.local" if host in {"0.0.0.0", "::"} else host
     shown = f"[{shown}]" if ":" in shown else shown
-    address = f"http{'s' * https}://{shown}:{listening.getsockname()[1]}/"
-    app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb, https=https)
-    web: dict[str, Any] = {"ssl_certfile": certificate, "server_header": False}
-    sockets = {"ws_max_size": 1 << 16, "ws_per_message_deflate": False}
-    web |= {"log_level": "warning", "timeout_graceful_shutdown": 2, **sockets}
+    address = f"http{'s' * config.is_ssl}://{shown}:{listening.getsockname()[1]}/"
     screen.print(f"rtden's page: {address}{ending}", markup=False)
     if browser and host in LOOPBACK:
         webbrowser.open(address)
+    gc.collect()
+    gc.freeze()  # what lives until the end need not be searched while live sound runs
     with contextlib.suppress(KeyboardInterrupt):  # so it ends by Ctrl-C, and by systemd
-        uvicorn.Server(uvicorn.Config(app, **web)).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -79,7 +91,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         told = f"port {port} of {host} cannot be used ({getattr(error, 'strerror', 0) or error})"
-        raise InputError(f"{told}; choose another with --port.") from None
+        advice = "is 'rtden ui' running already? Else choose another with --port"
+        raise InputError(f"{told}; {advice}.") from None
 
 
 def needs_token(host: str, token: str | None) -> bool:

@@ -1,5 +1,8 @@
 """Cleaning an uploaded recording: the denoised sound, a preview of before and after, a picture.
 
+    python -m rtden.web.cleaning SOURCE TARGET              # denoises, and keeps what it found
+    python -m rtden.web.cleaning SOURCE TARGET STRENGTH     # mixes that with the original
+
 The server runs this module as a process of its own for each recording: a damaged upload cannot end
 the server, and live sound keeps its interpreter to itself.
 """
@@ -12,7 +15,6 @@ import itertools
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,52 +25,36 @@ import soundfile
 from rtden.denoiser import default_model
 from rtden.errors import RtdenError
 from rtden.files.denoise import BATCH_STEPS, denoise_file
+from rtden.mel import shared_mel_bank, to_db
+from rtden.spectral import hann, power, stft
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 BANDS, COLUMNS = 96, 600
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
-FLOOR_DB, RANGE_DB = -110.0, 90.0
-"""Power of the darkest shade, and from there to the brightest, in dB."""
+FLOOR_DB, RANGE_DB = -65.0, 90.0
+"""Level of the darkest shade, and from there to the brightest, in dB."""
 PREVIEW, PICTURE = "preview.flac", "picture.bin"
 KEPT = "cleaned-{}.caf".format
 """Name of the denoised sound of each track."""
-PROGRESS_SECONDS = 0.2
 
 
-class Spectrum:
-    """Power in `BANDS` bands of equal width in pitch, as shades from 0 to 255."""
-
-    def __init__(self, rate_hz: int) -> None:
-        edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 1)[:-1] * WINDOW / rate_hz
-        self._starts = np.minimum(edges.astype(int), WINDOW // 2)
-        self._below_half = edges <= WINDOW // 2  # above half the rate there is nothing
-        window = np.hanning(WINDOW)
-        self._window = (window / window.sum()).astype(np.float32)
-
-    def shades(self, samples: Array) -> bytes:
-        """Return a byte per band, from the lowest: the mean power of one channel's samples."""
-        samples = np.pad(samples, (max(0, WINDOW - len(samples)), 0))
-        windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
-        bins = (np.abs(np.fft.rfft(windows * self._window)) ** 2).mean(axis=0)
-        power = np.maximum.reduceat(bins, self._starts) * self._below_half
-        level = (10.0 * np.log10(power + 1e-12) - FLOOR_DB) * (255.0 / RANGE_DB)
-        return bytes(np.clip(level, 0.0, 255.0).astype(np.uint8))
+def shades(samples: Array, rate_hz: int) -> bytes:
+    """Return the mean power of one channel's samples as a byte per mel band, from the lowest."""
+    padded = np.pad(samples, (max(0, WINDOW - len(samples)), 0))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    bank = shared_mel_bank(rate_hz, WINDOW, BANDS, LOWEST_HZ, HIGHEST_HZ)
+    level_db = to_db(bank(power(stft(windows, hann(WINDOW)))).mean(axis=0), FLOOR_DB)
+    return bytes(np.clip((level_db - FLOOR_DB) * (255.0 / RANGE_DB), 0.0, 255.0).astype(np.uint8))
 
 
-def _draw(folder: Path) -> None:
-    """Write the spectrograms of both channels of the preview, column after column."""
-    with soundfile.SoundFile(folder / PREVIEW) as preview:
-        spectrum = Spectrum(preview.samplerate)
-        step = max(HOP // 2, -(-preview.frames // COLUMNS))
-        blocks = preview.blocks(step + WINDOW, overlap=WINDOW, dtype="float32", always_2d=True)
-        columns = [[spectrum.shades(side) for side in block.T] for block in blocks]
-    (folder / PICTURE).write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
+class _Cleaned:
+    """A stream that keeps what comes out of it and, of the first sound track, a preview.
 
-
-class _Watched:
-    """A stream that keeps what comes out of it and, of the first sound track, a preview."""
+    The preview has before on the left and after on the right: a browser plays both at the same
+    sample, and every browser plays two channels. Each is therefore mono.
+    """
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
         self._inner = StreamDenoiser(
@@ -98,7 +84,7 @@ class _Watched:
 class _Mixed:
     """A stream that returns the mix of what is fed and of the denoised sound that was kept."""
 
-    def __init__(self, folder: Path, strength: float, numbers: Iterator[int], *_: int) -> None:
+    def __init__(self, folder: Path, numbers: Iterator[int], strength: float, *_: int) -> None:
         self._kept = soundfile.SoundFile(folder / KEPT(next(numbers)))
         self._strength = np.float32(strength)
 
@@ -112,40 +98,44 @@ class _Mixed:
             return np.empty((0, self._kept.channels), np.float32)
 
 
-def remix(source: Path, target: Path, strength: float) -> None:
-    """Write a recording that :func:`main` cleaned at another strength, without denoising again.
+def _draw(folder: Path) -> None:
+    """Write the spectrograms of both channels of the preview, column after column."""
+    with soundfile.SoundFile(folder / PREVIEW) as preview:
+        step = max(HOP // 2, -(-preview.frames // COLUMNS))
+        blocks = preview.blocks(step + WINDOW, overlap=WINDOW, dtype="float32", always_2d=True)
+        columns = [[shades(side, preview.samplerate) for side in block.T] for block in blocks]
+    (folder / PICTURE).write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
 
-    Raises what :func:`rtden.denoise_file` raises.
-    """
-    streams = functools.partial(_Mixed, source.parent, strength, itertools.count())
-    denoise_file(source, target, streams=streams)
+
+def _tell(**news: Any) -> None:
+    print(json.dumps(news), flush=True)  # noqa: T201
 
 
-def main(source: Path, target: Path) -> None:
-    """Clean a recording; write what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
+def main(source: Path, target: Path, strength: float | None = None) -> None:
+    """Clean or mix; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
-    told_at = 0.0
-
-    def tell(**news: Any) -> None:
-        print(json.dumps(news), flush=True)  # noqa: T201
 
     def progress(done: int, total: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= PROGRESS_SECONDS:
-            told_at = time.monotonic()
-            tell(progress=round(min(1.0, done / max(total, 1)), 3))
+        _tell(progress=round(min(1.0, done / max(total, 1)), 3))
 
+    folder, numbers = source.parent, itertools.count()
     try:
-        streams = functools.partial(_Watched, source.parent, itertools.count())
-        report = denoise_file(source, target, progress=progress, streams=streams)
-        _draw(source.parent)
+        if strength is not None:
+            mixed = functools.partial(_Mixed, folder, numbers, strength)
+            denoise_file(source, target, streams=mixed)
+            return None
+        cleaned = functools.partial(_Cleaned, folder, numbers)
+        report = denoise_file(source, target, progress=progress, streams=cleaned)
+        _draw(folder)
     except RtdenError as error:
-        return tell(error=str(error), state="failed")
+        return _tell(error=str(error))
+    except (OSError, soundfile.LibsndfileError) as error:
+        return _tell(error=f"the temporary folder cannot be written ({error}).")
     removed_db = round(report.noise_removed_db, 1)
     known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
-    return tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
+    return _tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:]))

@@ -1,7 +1,7 @@
 """Who may talk to the page's server: checks of Host, Origin and token, headers of every answer.
 
 Host: no other site reaches this server under a name of its own (DNS rebinding).
-Origin: no other site's page changes anything or opens a WebSocket here.
+Origin: no other site's page uses the API, or opens a WebSocket, here.
 Token: whoever is not on this machine must know it.
 """
 
@@ -23,9 +23,7 @@ HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; media-src 'self'; connect-src 'self'; worker-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -68,10 +66,10 @@ class Guard:
         scope, host = connection.scope, connection.headers.get("host", "").lower()
         if not self._is_ours(host):
             return 403, "this server does not answer to that host name; see 'rtden ui --name'."
-        writes = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
-        if writes and not _same_origin(connection, host):
-            return 403, "another site's page may not do this."
+        reads = scope["type"] == "http" and scope["method"] in {"GET", "HEAD", "OPTIONS"}
         is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
+        if not (reads and is_open) and not _same_origin(connection, host):
+            return 403, "another site's page may not do this."
         if is_open or self._knows_token(connection):
             return None
         return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."

@@ -1,9 +1,10 @@
-"""Recordings that the page is given: a temporary folder, and a queue that one process works on."""
+"""Recordings that the page is given: a temporary folder, and one process at a time that cleans."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -11,15 +12,16 @@ import secrets
 import shutil
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rtden.errors import InputError
+from rtden.files.listing import default_target
 
-MOST_FILES = 50
+MOST_FILES, SPARE_BYTES = 50, 200_000_000
 FOLDER_PREFIX = "rtden-ui-"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 SHOWN = ("id", "name", "bytes", "state", "progress", "error", "seconds", "noise_removed_db")
@@ -43,40 +45,57 @@ class Job:
     error: str | None = None
     seconds: float | None = None
     noise_removed_db: float | None = None
+    task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         suffix = Path(self.name).suffix
-        self.suffix = suffix if SUFFIX.fullmatch(suffix) else ""
-        self.source = self.folder / f"source{self.suffix}"
-        self.result = self.folder / f"result{self.suffix}"
+        self.source = self.folder / f"source{suffix if SUFFIX.fullmatch(suffix) else ''}"
+        self.result = default_target(self.source)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a visitor may know, for JSON."""
         return {name: getattr(self, name) for name in SHOWN}
 
+    async def run(self, target: Path, *strength: str) -> None:
+        """Run :mod:`rtden.web.cleaning` in a process of its own; take over what it tells."""
+        command = ["-m", "rtden.web.cleaning", str(self.source), str(target), *strength]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=PIPE, start_new_session=True
+        )  # in a session of its own: the terminal's Ctrl-C is for the server
+        assert process.stdout is not None
+        try:
+            async for line in process.stdout:
+                for name, value in json.loads(line).items():
+                    setattr(self, name, value)
+        finally:
+            if process.returncode is None and not process.stdout.at_eof():
+                process.kill()
+            await process.wait()
+        if self.error or not target.exists():
+            self.state, error = "failed", self.error or "the program that reads recordings ended."
+            self.error = error.replace(str(self.source), self.name)
+
 
 class Jobs:
-    """The queue of recordings, for the event loop's thread; :meth:`close` removes its folder."""
+    """All recordings, for the event loop's thread; :meth:`close` removes their folder."""
 
     def __init__(self, *, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         _remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
         self.all: dict[str, Job] = {}
-        self._process: Process | None = None
-        self._worker: asyncio.Task[None] | None = None
+        self._cleaning, self._mixing = asyncio.Lock(), asyncio.Lock()
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
         """Store an upload of the announced size, and queue it.
 
-        Raises
-        ------
-        InputError
-            If it is empty, or the disk is full; TooMuchError if it or their number is too large.
+        Raises InputError if it is empty or cannot be stored, TooMuchError beyond a limit.
         """
         self._check_size(announced)
         if len(self.all) >= MOST_FILES:
             raise TooMuchError(f"there are {MOST_FILES} recordings already; remove some first.")
+        if shutil.disk_usage(self._folder).free < announced + SPARE_BYTES:
+            raise TooMuchError("the disk of the temporary folder is full; remove recordings first.")
         job_id = secrets.token_hex(8)
         self.all[job_id] = job = Job(job_id, shown_name(name), self._folder / job_id)
         try:
@@ -93,10 +112,23 @@ class Jobs:
             if not isinstance(error, OSError):
                 raise
             raise InputError(f"the upload cannot be stored ({error.strerror}).") from None
-        job.state = "waiting"
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        job.state, job.task = "waiting", asyncio.create_task(self._clean(job))
         return job
+
+    async def _clean(self, job: Job) -> None:
+        async with self._cleaning:
+            job.state = "working"
+            await job.run(job.result)
+
+    async def mix(self, job: Job, strength: str) -> Path:
+        """Return a new file with a recording that is ready, at another strength, or raise."""
+        target = job.folder / f"mix-{secrets.token_hex(4)}{job.result.suffix}"
+        async with self._mixing:
+            mixed = dataclasses.replace(job)
+            await mixed.run(target, strength)
+        if mixed.error:
+            raise InputError(mixed.error)
+        return target
 
     def _check_size(self, size: int) -> None:
         if size > self.most_bytes:
@@ -104,37 +136,19 @@ class Jobs:
             raise TooMuchError(f"{most}; 'rtden file' takes larger ones.")
 
     def remove(self, job: Job) -> None:
-        """Forget a recording and its files."""
+        """Forget a recording and its files, and end the work on it."""
         self.all.pop(job.id, None)
-        if job.state == "working" and self._process is not None:
-            self._process.kill()
+        if job.task is not None:
+            job.task.cancel()
         shutil.rmtree(job.folder, ignore_errors=True)
 
     async def close(self) -> None:
         """Forget all recordings and remove the folder."""
-        for job in [*self.all.values()]:
+        jobs = [*self.all.values()]
+        for job in jobs:
             self.remove(job)
-        if self._worker is not None:
-            await self._worker
+        await asyncio.gather(*(job.task for job in jobs if job.task), return_exceptions=True)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    async def _work(self) -> None:
-        """Clean one recording after another in a process of its own, until none waits."""
-        while job := next((job for job in self.all.values() if job.state == "waiting"), None):
-            job.state = "working"
-            command = sys.executable, "-m", "rtden.web.cleaning", job.source, job.result
-            self._process = process = await asyncio.create_subprocess_exec(
-                *command, stdout=PIPE, start_new_session=True
-            )  # in a session of its own: the terminal's Ctrl-C is for the server
-            assert process.stdout is not None
-            async for line in process.stdout:
-                for name, value in json.loads(line).items():
-                    shown = value.replace(str(job.source), job.name) if name == "error" else value
-                    setattr(job, name, shown)
-            await process.wait()
-            if job.state == "working":
-                job.error = "the program that reads recordings ended; this one may be damaged."
-                job.state = "failed"
 
 
 def shown_name(name: str) -> str:

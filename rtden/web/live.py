@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.control import ControlServer
 from rtden.live.device import Device, Kind
-from rtden.live.devices import DEFAULT_NAMES, look_anew, portaudio_devices, server_devices
+from rtden.live.devices import DEFAULT_NAMES, list_devices, look_anew
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
 from rtden.live.saved import Choices, load_saved, save
-from rtden.live.status import xruns_in_words
+from rtden.live.status import LiveStatus, xruns_in_words
 from rtden.model import list_models
-from rtden.web.cleaning import WINDOW, Spectrum
+from rtden.web.cleaning import WINDOW, shades
 
 SWITCHES = ("bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}
 """These two change while the sound runs; any other choice takes a new start."""
-_spectrum = functools.lru_cache(8)(Spectrum)
+FRESH_SECONDS = 0.4
+"""Age up to which a status is shown again: its levels and load are those since the last one."""
+LOWEST_DB = -60.0
 
 
 class BusyError(RtdenError):
@@ -44,6 +48,8 @@ class LiveControl:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._engine: LiveEngine | None = None
+        self._status: LiveStatus | None = None
+        self._read_at = 0.0
         self.recording: Path | None = None
         try:
             self._choices, self._error = load_saved(), ""
@@ -54,13 +60,8 @@ class LiveControl:
         """Switch live sound, the bypass or the mute, and change choices, which are saved.
 
         `changes` has names and values of :class:`rtden.live.saved.Choices`; `on`, `bypassed`,
-        `muted`; and `restart`: whether sound that runs may start anew.
-
-        Raises
-        ------
-        RtdenError
-            If a value is wrong, or live sound cannot start; BusyError if it runs, and would have
-            to start anew, without `restart`.
+        `muted`; and `restart`: whether sound that runs may start anew, if it has to. Without that,
+        raises BusyError; RtdenError if a value is wrong, or live sound cannot start.
         """
         flags = {name: changes.pop(name, None) for name in ("on", "restart", *SWITCHES)}
         if any(not (value is None or isinstance(value, bool)) for value in flags.values()):
@@ -106,7 +107,7 @@ class LiveControl:
             engine.stop()
             raise
         self.recording = record or self.recording
-        self._engine = engine
+        self._engine, self._status = engine, None
 
     def _notice_end(self) -> None:
         try:
@@ -124,10 +125,7 @@ class LiveControl:
                 engine.stop()
 
     def state(self) -> dict[str, Any]:
-        """Return whether it runs, the choices and the engine's status, for JSON.
-
-        Levels and load are those since the last call, whoever made it.
-        """
+        """Return whether it runs, the choices and the engine's status, for JSON."""
         with self._lock:
             self._notice_end()
             engine = self._engine
@@ -139,7 +137,9 @@ class LiveControl:
             }
             if engine is None:
                 return known
-            status = engine.status()
+            if self._status is None or time.monotonic() > self._read_at + FRESH_SECONDS:
+                self._read_at, self._status = time.monotonic(), engine.status()
+            status = self._status
             return known | {
                 "input": engine.input_name,
                 "output": engine.output_name,
@@ -150,30 +150,33 @@ class LiveControl:
                 "latency": engine.latency.to_dict(),
             }
 
-    def spectra(self) -> bytes | None:
-        """Return the newest spectrum of the input and of the output, a byte per band, or None.
+    def look(self) -> bytes | None:
+        """Return the newest level and spectrum of the input, then of the output, or None.
 
-        They are read from the engine's rings, whose memory keeps what has been played: the
-        engine's threads do nothing for it. A block that is written meanwhile blurs a column.
+        Each is a byte for the level, -60 to 0 dBFS, and one per band. They come from the engine's
+        rings, whose memory keeps what has been played: the engine's threads do nothing for it. A
+        block that is written meanwhile blurs a column.
         """
         engine = self._engine
         if engine is None:
             return None
-        shades = b""
+        seen = b""
         for side in (engine.source, engine.sink):
             end = side.ring.written_samples
-            newest = side.ring.view(max(0, end - WINDOW), end).mean(axis=1)
-            shades += _spectrum(side.rate_hz).shades(newest)
-        return shades
+            newest = side.ring.view(max(0, end - WINDOW), end)
+            power = float(np.square(newest).mean()) if len(newest) else 0.0
+            level_db = max(LOWEST_DB, 10.0 * math.log10(power + 1e-12))
+            level = round(255.0 * min(1.0, 1.0 - level_db / LOWEST_DB))
+            seen += bytes([level]) + shades(newest.mean(axis=1), side.rate_hz)
+        return seen
 
     def devices(self) -> dict[str, Any]:
         """Return the inputs and outputs that there are now, for JSON."""
-        found = server_devices()
         with self._lock:
-            if not found:
-                if self._engine is None:
-                    look_anew()
-                found = portaudio_devices()
+            found = list_devices()
+            if self._engine is None and not any(device.stable_name for device in found):
+                look_anew()
+                found = list_devices()
         shown = [device for device in found if not device.hidden]
 
         def described(device: Device, kind: Kind) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
-import secrets
 from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
@@ -21,21 +21,21 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtden.errors import DeviceError, InputError, ModelError, RtdenError, SettingsError
+from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, default_target
 from rtden.frames import FrameDenoiser
 from rtden.live.realtime import Supervisor
 from rtden.model import list_models
-from rtden.web.cleaning import BANDS, PICTURE, PREVIEW, remix
+from rtden.web.cleaning import BANDS, PICTURE, PREVIEW
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
 from rtden.web.live import BusyError, LiveControl, UnknownError
 
 STATIC, BYTES = Path(__file__).parent / "static", "application/octet-stream"
 MOST_BODY_BYTES, LONGEST_BLOCK_BYTES = 10_000, 16_384
-SPECTRA_PER_SECOND, SPECTRA_PER_STATE = 15, 3
+LOOKS_PER_SECOND, LOOKS_PER_STATE = 12, 6
 MOST_TRIALS = 2
 """Visitors who may try their browser's microphone at a time."""
 STRENGTH = re.compile(r"0(\.\d{1,4})?|1(\.0{1,4})?")
@@ -48,32 +48,24 @@ def make_app(
     token: str | None = None,
     names: tuple[str, ...] = (),
     most_mb: int = 500,
-    https: bool = False,
 ) -> Starlette:
     """Return the server as an ASGI application.
 
-    Parameters
-    ----------
-    token, names : str or None, tuple of str
-        What visitors must know, if others than this machine reach the server; and the host names
-        under which they may call it besides addresses and this machine's own.
-    most_mb, https : int, bool
-        Largest upload, and whether the server is reached over HTTPS.
+    `token` is what visitors must know, if others than this machine reach the server; `names` are
+    host names under which they may call it besides addresses and this machine's own; `most_mb` is
+    the largest upload.
     """
-    page, guards = _Page(token, most_mb, https), [Middleware(Guard, token=token, names=names)]
+    page, guards = _Page(token, most_mb), [Middleware(Guard, token=token, names=names)]
     told: Any = {RtdenError: _in_one_sentence}
     return Starlette(False, page.routes(), guards, told, lifespan=page.lifespan)
 
 
 class _Page:
-    """What the routes share: live sound, the recordings, the visitors who look on."""
+    """What the routes share."""
 
-    def __init__(self, token: str | None, most_mb: int, https: bool) -> None:
-        self._token, self._https = token, https
+    def __init__(self, token: str | None, most_mb: int) -> None:
+        self._token, self._trials = token, 0
         self._live, self._jobs = LiveControl(), Jobs(most_bytes=most_mb * 1_000_000)
-        self._watchers: set[WebSocket] = set()
-        self._sender: asyncio.Task[None] | None = None
-        self._trials = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -118,14 +110,15 @@ class _Page:
         if not same_text(given.strip(), self._token):
             await asyncio.sleep(1.0)  # guessing is slow
             return JSONResponse({"error": "this is not the token."}, 401)
-        value, year = cookie_value(self._token), 365 * 86400
-        answer.set_cookie(COOKIE, value, year, secure=self._https, httponly=True, samesite="strict")
+        value, year, secure = cookie_value(self._token), 365 * 86400, request.url.scheme == "https"
+        answer.set_cookie(COOKIE, value, year, secure=secure, httponly=True, samesite="strict")
         return answer
 
     async def _status(self, _request: Request) -> Response:
         known = {
             **{"version": version("rtden"), "models": list_models(), "bands": BANDS},
             **{"most_mb": self._jobs.most_bytes // 1_000_000, "recordings": len(self._jobs.all)},
+            "suffixes": sorted(SUFFIXES | MEDIA_SUFFIXES),
         }
         return JSONResponse(known | {"live": await run_in_threadpool(self._live.state)})
 
@@ -145,33 +138,21 @@ class _Page:
         return FileResponse(path, filename=f"{path.parent.name} {path.name}")
 
     async def _levels(self, socket: WebSocket) -> None:
-        """Send spectra (bytes) and states (JSON) for as long as somebody looks."""
+        """Send looks (bytes) and states (JSON) for as long as somebody looks on."""
         await socket.accept()
-        self._watchers.add(socket)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_levels())
+        sender = asyncio.create_task(self._send_levels(socket))
         while (await socket.receive())["type"] == "websocket.receive":
             pass  # visitors only look
-        self._watchers.discard(socket)
+        sender.cancel()
 
-    async def _send_levels(self) -> None:
-        """Look once for all who watch."""
-        looks = 0
-        while self._watchers:
-            spectra, messages = self._live.spectra(), list[Message]()
-            if looks % SPECTRA_PER_STATE == 0:
-                state = await run_in_threadpool(self._live.state)
-                messages += [{"type": "websocket.send", "text": json.dumps(state)}]
-            if spectra:
-                messages += [{"type": "websocket.send", "bytes": spectra}]
-            looks += 1
-            for socket in [*self._watchers]:
-                try:  # who does not keep up must not delay the others
-                    for message in messages:
-                        await asyncio.wait_for(socket.send(message), 1.0)
-                except (WebSocketDisconnect, RuntimeError, asyncio.TimeoutError):
-                    self._watchers.discard(socket)
-            await asyncio.sleep(1.0 / SPECTRA_PER_SECOND)
+    async def _send_levels(self, socket: WebSocket) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone
+            for number in itertools.count():
+                if number % LOOKS_PER_STATE == 0:
+                    await socket.send_json(await run_in_threadpool(self._live.state))
+                if look := self._live.look():
+                    await socket.send_bytes(look)
+                await asyncio.sleep(1.0 / LOOKS_PER_SECOND)
 
     async def _files(self, request: Request) -> Response:
         if request.method == "POST":
@@ -203,10 +184,9 @@ class _Page:
             raise InputError("strength must be a number from 0 to 1.")
         path, later = job.result, None
         if float(text) < 1.0:
-            path = job.folder / f"mix-{secrets.token_hex(4)}{job.suffix}"
+            path = await self._jobs.mix(job, text)
             later = BackgroundTask(path.unlink, missing_ok=True)
-            await run_in_threadpool(remix, job.source, path, float(text))
-        name = f"{Path(job.name).stem}.denoised{job.suffix}"
+        name = default_target(Path(job.name)).name
         return FileResponse(path, media_type=BYTES, filename=name, background=later)
 
     def _job(self, request: Request, *, ready: bool = False) -> Job:
@@ -218,25 +198,23 @@ class _Page:
         return job
 
     async def _trial(self, socket: WebSocket) -> None:
-        """Denoise the browser's microphone: JSON with rate and strength, then 16-bit PCM."""
+        """Denoise the browser's microphone, 16-bit PCM; the delay is told first."""
         await socket.accept()
         if self._trials >= MOST_TRIALS:
             await socket.close(4409, f"{MOST_TRIALS} others are trying it now; wait a little.")
             return
         self._trials += 1
         try:
-            rate_hz = int(json.loads(await socket.receive_text())["rate_hz"])
+            rate_hz = int(socket.query_params["rate_hz"])
             with await run_in_threadpool(FrameDenoiser, rate_hz) as frames:
                 await socket.send_json({"latency_ms": frames.latency_ms})
                 while (message := await socket.receive())["type"] == "websocket.receive":
-                    if text := message.get("text"):
-                        frames.strength = float(json.loads(text)["strength"])
-                    elif len(pcm := message["bytes"]) <= LONGEST_BLOCK_BYTES:
+                    if len(pcm := message.get("bytes") or b"") <= LONGEST_BLOCK_BYTES:
                         await socket.send_bytes(await run_in_threadpool(frames.process, pcm))
-        except WebSocketDisconnect:
-            return
-        except (RtdenError, ValueError, KeyError, TypeError, OverflowError) as error:
+        except (RtdenError, ValueError, KeyError) as error:
             await socket.close(4400, str(error)[:120])
+        except WebSocketDisconnect:
+            pass
         finally:
             self._trials -= 1
 
@@ -259,7 +237,7 @@ async def _object(request: Request) -> dict[str, Any]:
         if len(body) > MOST_BODY_BYTES:
             raise TooMuchError("the request is too long.")
     try:
-        found = json.loads(body)
+        found = json.loads(body, parse_int=float)  # a number of any length
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -7,6 +7,7 @@ import http.server
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ class Page:
         """Return what the page says of a recording once it is ready or has failed."""
         script = """return [...document.querySelectorAll('#queue .ready, #queue .failed')]
             .map((row) => row.innerText).filter((text) => text.includes(arguments[0])).join()"""
-        return str(self.until(lambda: self.driver.execute_script(script, name), 60.0))
+        return str(self.until(lambda: self.driver.execute_script(script, name), 300.0))
 
     def log(self) -> list[str]:
         """Return what went wrong in the page, but for requests that were refused."""
@@ -159,11 +161,14 @@ def page(chromium: Any, server: Server) -> Iterator[Page]:
     assert not opened.log()
 
 
-def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_file: Path) -> None:
+def test_the_switch_cleans_a_microphone(
+    page: Page, pulse: PulseServer, noisy_file: Path, tmp_path: Path
+) -> None:
     page.select("input", "desk")
     page.select("output", "speaker")
     page.driver.find_element(By.TAG_NAME, "summary").click()
     page.select("latency_ms", "250")
+    page.click("record")
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is on")
     recording = pulse.record("speaker")
@@ -171,17 +176,39 @@ def test_the_switch_cleans_a_microphone(page: Page, pulse: PulseServer, noisy_fi
     pulse.play(noisy_file, "cable")
     time.sleep(5.5)
     before, after = (picture(page, name) for name in ("before", "after"))
-    assert "ms" in page.text("latency-now")
+    assert before.mean() > after.mean() + 5
+    assert page.find("before-meter").get_property("value") > -50
+    assert "ms" in page.text("latency")
     assert "denoiser" in page.text("parts")
     assert "%" in page.text("load")
     heard = recording.stop()
     page.click("switch")
     page.until(lambda: page.text("switch-label") == "Live sound is off")
-    pieces = [CLEAN[start : start + RATE_HZ] for start in range(RATE_HZ, 5 * RATE_HZ, RATE_HZ)]
-    gains = [aligned_si_sdr_db(piece, heard) - aligned_si_sdr_db(piece, NOISY) for piece in pieces]
-    assert sorted(gains)[-2] > 3  # drop-outs of a busy machine spoil some pieces, not all
+    page.until(lambda: "before, after" in page.text("recorded"))
+    page.click("record")
     page.select("latency_ms", "")
-    assert before.mean() > after.mean() + 5
+    links = page.find("recorded").find_elements(By.TAG_NAME, "a")
+    noisy, cleaned = (fetched(link.get_attribute("href"), tmp_path) for link in links)
+    gains, arrived = [], []
+    for start in range(RATE_HZ, 5 * RATE_HZ, RATE_HZ // 2):
+        piece = slice(start, start + RATE_HZ // 2)
+        at = delay_samples(noisy, NOISY[piece])
+        same = slice(at, at + RATE_HZ // 2)
+        if aligned_si_sdr_db(NOISY[piece], noisy[same]) > 15:  # it reached rtden as it was played
+            was, became = (aligned_si_sdr_db(CLEAN[piece], side[same]) for side in (noisy, cleaned))
+            gains.append(became - was)
+            arrived.append(aligned_si_sdr_db(cleaned[same], heard) > 15)
+    assert np.median(gains) > 3
+    assert any(arrived)  # drop-outs of a busy machine spoil some, not all
+
+
+def fetched(address: str, folder: Path) -> np.ndarray:
+    """Return the sound that a link of the page gives."""
+    with urllib.request.urlopen(address) as answer:
+        (folder / "fetched.wav").write_bytes(answer.read())
+    samples, rate_hz = soundfile.read(folder / "fetched.wav", dtype="float32")
+    assert rate_hz == RATE_HZ
+    return np.asarray(samples)
 
 
 def picture(page: Page, name: str) -> np.ndarray:
@@ -211,25 +238,6 @@ def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) 
     page.until(lambda: page.text("switch-label") == "Live sound is off")
     assert "\trtden\t" not in pulse.pactl("list", "short", "sources")
     page.select("output", "")
-
-
-def test_both_sides_are_recorded_for_download(page: Page, tmp_path: Path) -> None:
-    page.select("input", "desk")
-    page.driver.find_element(By.TAG_NAME, "summary").click()
-    page.click("record")
-    page.click("switch")
-    page.until(lambda: page.text("switch-label") == "Live sound is on")
-    time.sleep(4)
-    page.click("switch")
-    page.until(lambda: "before, after" in page.text("recorded"))
-    page.click("record")
-    lengths = []
-    for link in page.find("recorded").find_elements(By.TAG_NAME, "a"):
-        with urllib.request.urlopen(link.get_attribute("href")) as answer:
-            (tmp_path / "side.wav").write_bytes(answer.read())
-        lengths.append(soundfile.info(tmp_path / "side.wav").frames)
-    assert min(lengths) > RATE_HZ // 2
-    assert max(lengths) - min(lengths) < RATE_HZ // 4  # the delay at the end
 
 
 def test_choices_survive_the_server_and_serve_the_command_line(
@@ -293,53 +301,62 @@ def test_dropped_recordings_come_back_clean(page: Page, noisy_file: Path, tmp_pa
     assert before.mean() > after.mean() + 5
     got = {}
     for strength in ("1", "0"):
-        address = page.driver.execute_script("return document.getElementById('download').href")
-        address = address.replace("strength=1", f"strength={strength}")
-        with urllib.request.urlopen(address) as answer:
-            got[strength] = answer.read()
-    (tmp_path / "got.wav").write_bytes(got["1"])
-    cleaned, rate_hz = soundfile.read(tmp_path / "got.wav")
-    assert (len(cleaned), rate_hz) == (len(NOISY), RATE_HZ)
-    assert aligned_si_sdr_db(CLEAN, cleaned) > aligned_si_sdr_db(CLEAN, NOISY) + 3
-    (tmp_path / "original.wav").write_bytes(got["0"])
-    original = soundfile.read(tmp_path / "original.wav")[0]
-    np.testing.assert_allclose(original, NOISY, atol=2**-14)
+        address = page.find("download").get_attribute("href")
+        got[strength] = fetched(address.replace("strength=1", f"strength={strength}"), tmp_path)
+    assert len(got["1"]) == len(NOISY)
+    assert aligned_si_sdr_db(CLEAN, got["1"]) > aligned_si_sdr_db(CLEAN, NOISY) + 3
+    np.testing.assert_allclose(got["0"], NOISY, atol=2**-14)
+
+
+TAP = """
+const connect = AudioNode.prototype.connect;
+const create = AudioContext.prototype.createMediaElementSource;
+AudioContext.prototype.createMediaElementSource = function (element) {
+  const source = create.call(this, element), splitter = this.createChannelSplitter(2);
+  const tap = this.createScriptProcessor(1024, 3, 1);
+  this.tapped = this.createChannelMerger(3);
+  window.heard = [];
+  tap.onaudioprocess = ({ inputBuffer }) =>
+    heard.push([0, 1, 2].map((channel) => [...inputBuffer.getChannelData(channel)]));
+  connect.call(source, splitter);
+  for (const side of [0, 1]) connect.call(splitter, this.tapped, side, side);
+  connect.call(connect.call(this.tapped, tap), this.destination);
+  return source;
+};
+AudioNode.prototype.connect = function (target, ...rest) {
+  if (target === this.context.destination) connect.call(this, this.context.tapped, 0, 2);
+  return connect.call(this, target, ...rest);
+};
+"""
+"""Collects before, after and what the page plays, of the same samples."""
 
 
 def test_before_and_after_switch_without_a_gap(
     page: Page, pulse: PulseServer, noisy_file: Path
 ) -> None:
+    command = "Page.addScriptToEvaluateOnNewDocument"
+    script = page.driver.execute_cdp_cmd(command, {"source": TAP})
+    page.driver.get(page.address)
+    recording = pulse.record("speaker")
     page.drop(noisy_file)
     page.job("a talk.wav")
-    for last in (False, False, True):  # on a busy machine Chromium's own sound may stumble
-        try:
-            switched_without_a_gap(page, pulse)
-            break
-        except AssertionError:
-            if last:
-                raise
-
-
-def switched_without_a_gap(page: Page, pulse: PulseServer) -> None:
-    page.driver.execute_script("document.all.audio.currentTime = 0")
-    page.click("hear-after")
-    recording = pulse.record("speaker")
-    page.click("play")
-    page.until(lambda: position(page) > 2.5)
+    page.driver.execute_script("document.all.audio.play()")
+    page.until(lambda: position(page) > 2)
     page.click("hear-before")
-    switch = round(position(page) * RATE_HZ)
-    page.until(lambda: position(page) > 6)
-    page.click("play")
-    heard = recording.stop()
-    heard = heard[delay_samples(heard, NOISY) :]
-    noise = NOISY - CLEAN  # what A has, and B has not
-    for start, least, most in ((RATE_HZ // 2, -0.4, 0.4), (switch + RATE_HZ, 0.95, 1.05)):
-        piece = slice(start, start + RATE_HZ)
-        assert least < heard[piece] @ noise[piece] / (noise[piece] @ noise[piece]) < most
-        around = heard[start - 1000 : start + RATE_HZ + 1000]
-        assert delay_samples(around, NOISY[piece]) == 1000  # both stand at the same sample
-    fives = heard[switch - RATE_HZ // 2 : switch + RATE_HZ].reshape(-1, RATE_HZ // 200)
-    assert np.abs(fives).max(axis=1).min() > 1e-4  # never 5 ms of silence
+    page.until(lambda: position(page) > 4)
+    page.driver.execute_script("document.all.audio.pause()")
+    before, after, played = np.concatenate(
+        page.driver.execute_script("return heard"), axis=1, dtype=np.float32
+    )
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    sounding = np.flatnonzero(np.abs(before) > 1e-4)
+    first, last = sounding[0] + RATE_HZ // 2, sounding[-1] - RATE_HZ // 2
+    np.testing.assert_allclose(played[sounding[0] : first], after[sounding[0] : first], atol=1e-4)
+    np.testing.assert_allclose(played[last : sounding[-1]], before[last : sounding[-1]], atol=1e-4)
+    assert (played >= np.minimum(before, after) - 1e-4).all()  # it is always a mix of the two,
+    assert (played <= np.maximum(before, after) + 1e-4).all()  # never silence or another sample
+    assert np.abs(before - after).max() > 0.01
+    assert np.abs(recording.stop()).max() > 0.01
 
 
 def position(page: Page) -> float:
@@ -445,31 +462,97 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("tab", ["tab-live", "tab-recordings", "tab-trial"])
-def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, tab: str) -> None:
+@pytest.mark.parametrize("view", ["live", "recordings", "trial"])
+def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, view: str) -> None:
     page.driver.set_window_size(500, 800)  # Chromium's least; the frame below is narrower
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True},
     )
     try:
-        page.click(tab)
+        page.find("tab-trial").send_keys(Keys.ENTER)
+        page.find(f"tab-{view}").send_keys(Keys.ENTER)
+        page.until(lambda: page.find(f"view-{view}").is_displayed())
         wide = page.driver.execute_script("return document.documentElement.scrollWidth")
         assert wide <= 360
         unnamed = page.driver.execute_script("""
-            const controls = 'button, input, select, canvas, audio, [role=meter]';
+            const controls = 'button, input, select, canvas, audio, meter';
             return [...document.querySelectorAll(controls)]
               .filter((e) => e.checkVisibility() && !e.textContent.trim() && !e.labels?.length
                 && !e.getAttribute('aria-label') && !e.getAttribute('aria-labelledby'))
               .map((e) => e.id)""")
         assert unnamed == []
-        page.find(tab).send_keys(Keys.ARROW_RIGHT)
-        focused = page.driver.switch_to.active_element
-        assert focused.get_attribute("aria-selected") == "true"
-        assert focused.get_attribute("id") != tab
+        if view != "trial":
+            page.driver.back()
+            page.until(lambda: page.find("view-trial").is_displayed())
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         page.driver.set_window_size(1280, 900)
+
+
+def test_a_page_survives_a_restart_of_the_server(
+    page: Page, pulse: PulseServer, noisy_file: Path
+) -> None:
+    first = Server(pulse.env)
+    port = str(urlsplit(first.address).port)
+    opened = Page(page.driver, first.address)
+    opened.drop(noisy_file)
+    opened.job("a talk.wav")
+    opened.click("tab-live")
+    first.stop()
+    opened.until(lambda: opened.find("offline").is_displayed())
+    again = Server(pulse.env, "--port", port)
+    try:
+        opened.until(lambda: not opened.find("offline").is_displayed())
+        opened.click("tab-recordings")
+        opened.until(lambda: not opened.text("queue"))
+        assert not opened.find("player").is_displayed()
+    finally:
+        assert opened.log()  # of the time without a server
+        page.driver.get(page.address)
+        again.stop()
+
+
+def test_a_page_that_is_left_lets_go_of_the_bypass(page: Page) -> None:
+    page.select("input", "desk")
+    page.click("switch")
+    page.until(lambda: page.find("compare").is_enabled())
+    webdriver.ActionChains(page.driver).click_and_hold(page.find("compare")).perform()
+    page.until(lambda: '"bypassed":true' in page.call("GET", "/api/live")[1])
+    page.driver.get(page.address)
+    page.until(lambda: '"bypassed":false' in page.call("GET", "/api/live")[1])
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    webdriver.ActionChains(page.driver).release().perform()
+
+
+def test_a_certificate_of_one_s_own_serves_https(pulse: PulseServer, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    both, name = tmp_path / "own.pem", socket.gethostname()
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
+    parts = [tmp_path / "key.pem", tmp_path / "certificate.pem"]
+    command += ["-keyout", str(parts[0]), "-out", str(parts[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    both.write_text("".join(part.read_text() for part in parts), encoding="utf-8")
+    options = ("--host", "0.0.0.0", "--token", TOKEN, "--certificate", str(both))
+    secured = Server(pulse.env, *options)
+    driver = open_browser(tmp_path, "--ignore-certificate-errors", env=pulse.env)
+    try:
+        port = urlsplit(secured.address).port
+        context = ssl.create_default_context(cafile=both)
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/", context=context) as answer:
+            assert b"rtden" in answer.read()
+        address = f"https://127.0.0.1:{port}/"
+        driver.get(f"{address}#token={TOKEN}")
+        page = Page(driver, address)  # with the cookie alone
+        assert driver.get_cookie("rtden")["secure"]
+        page.until(lambda: page.call("PATCH", "/api/live", '{"strength": 0.5}')[0] == 200)
+        page.until(lambda: page.text("strength-text") == "50 %")  # by the WebSocket
+        page.call("PATCH", "/api/live", '{"strength": 1}')
+    finally:
+        driver.quit()
+        secured.stop()
 
 
 def test_the_description_holds(server: Server, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_another_site_changes_nothing(client: TestClient, headers: dict[str, str
     assert client.patch("/api/live", json=changes, headers=headers).status_code == 403
     assert client.post("/api/files?name=a.wav", content=b"x", headers=headers).status_code == 403
     assert client.delete("/api/files", headers=headers).status_code == 403
+    assert client.get("/api/devices", headers=headers).status_code == 403
+    assert client.get("/", headers=headers).status_code == 200  # a link to the page is no harm
     for path in ("/api/live/levels", "/api/trial"):
         with (
             pytest.raises(WebSocketDisconnect),
@@ -140,7 +142,9 @@ def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[s
     ("arguments", "words"),
     [
         (["--token", "short"], "16 characters"),
-        (["--certificate", "/no/such.pem"], "no file"),
+        (["--token", "sixteen letters, ä"], "without accents"),
+        (["--certificate", "/no/such.pem"], "No such file"),
+        (["--certificate", __file__], "a certificate and its key"),
         (["--host", "203.0.113.1"], "cannot be used"),
         (["--port", "99999"], "cannot be used"),
     ],
@@ -195,6 +199,7 @@ def test_static_files_alone_are_given(client: TestClient, path: str) -> None:
         {"limit_db": -1},
         {"limit_db": "3"},
         {"latency_ms": 0},
+        {"latency_ms": 10**400},
         {"on": 1},
         {"bypassed": "yes"},
         {"stereo": None},
@@ -345,6 +350,11 @@ def test_uploads_are_limited_in_size_and_number(
     assert client.post("/api/files?name=none.wav", content=b"").status_code == 422
     assert client.get("/api/files").json() == {"files": []}
     assert not list(tmp_path.glob("rtden-ui-*/*"))
+    with monkeypatch.context() as full:
+        full.setattr(jobs, "SPARE_BYTES", 1 << 62)
+        answer = client.post("/api/files?name=a.wav", content=b"x")
+        assert answer.status_code == 413
+        assert "disk" in answer.json()["error"]
     monkeypatch.setattr(jobs, "MOST_FILES", 2)
     codes = [client.post("/api/files?name=a.wav", content=b"x").status_code for _ in range(3)]
     assert codes == [201, 201, 413]
@@ -378,8 +388,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> None:
     noisy, rate_hz = soundfile.read(DATA / "noisy.flac", dtype="int16")
     size = rate_hz // 50
-    with client.websocket_connect(TRIAL) as socket:
-        socket.send_json({"rate_hz": rate_hz})
+    with client.websocket_connect(f"{TRIAL}?rate_hz={rate_hz}") as socket:
         assert 10 < socket.receive_json()["latency_ms"] < 100
         got = b""
         for start in range(0, 100 * size, size):
@@ -392,18 +401,20 @@ def test_a_microphone_of_the_browser_comes_back_clean(client: TestClient) -> Non
     assert np.median(np.abs(cleaned)) < 0.5 * np.median(quiet_before)
 
 
-@pytest.mark.parametrize("said", ["{}", "[]", "x", '{"rate_hz": 1}', '{"rate_hz": 1e99}'])
-def test_a_wrong_first_message_ends_the_trial(client: TestClient, said: str) -> None:
-    with client.websocket_connect(TRIAL) as socket:
-        socket.send_text(said)
-        with pytest.raises(WebSocketDisconnect) as ended:
-            socket.receive_json()
+@pytest.mark.parametrize(
+    "query", ["", "?rate_hz=", "?rate_hz=x", "?rate_hz=1", f"?rate_hz={9**99}"]
+)
+def test_a_wrong_rate_ends_the_trial(client: TestClient, query: str) -> None:
+    connecting = client.websocket_connect(f"{TRIAL}{query}")
+    with connecting as socket, pytest.raises(WebSocketDisconnect) as ended:
+        socket.receive_json()
     assert ended.value.code == 4400
 
 
 def test_trials_are_limited_in_number(client: TestClient) -> None:
     connect = client.websocket_connect
-    with connect(TRIAL), connect(TRIAL), connect(TRIAL) as third:
+    trial = f"{TRIAL}?rate_hz=16000"
+    with connect(trial), connect(trial), connect(trial) as third:
         with pytest.raises(WebSocketDisconnect) as ended:
             third.receive_json()
         assert ended.value.code == 4409
