@@ -9,7 +9,7 @@ import socket
 import ssl
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -19,7 +19,6 @@ from rtden.extras import install_command
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_TOKEN = 16
-
 MADE = "made once and kept, where --host is not this machine"
 HOST = Option(help="Address to listen on; 0.0.0.0 is the whole network, with a token.")
 PORT = Option(help="Port to listen on.")
@@ -58,14 +57,10 @@ def ui(
     if needs_token(host, token):
         token, ending = kept_token()
     app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb)
+    quiet: dict[str, Any] = {"log_level": "warning", "server_header": False}
+    brief: dict[str, Any] = {"timeout_graceful_shutdown": 2, "ws_max_size": 1 << 16}
     config = uvicorn.Config(
-        app,
-        ssl_certfile=certificate,
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-        ws_max_size=1 << 16,
-        ws_per_message_deflate=False,
+        app, ssl_certfile=certificate, ws_per_message_deflate=False, **quiet, **brief
     )
     try:
         config.load()
@@ -85,7 +80,6 @@ def ui(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -108,11 +102,9 @@ def kept_token() -> tuple[str, str]:
     from rtden.live.saved import settings_folder, write_private
 
     path = settings_folder() / "ui-token"
-    with contextlib.suppress(FileNotFoundError):
-        token = path.read_text(encoding="utf-8").strip()
-        if len(token) >= SHORTEST_TOKEN:
-            screen.print(f"The token is in {path}.", markup=False)
-            return token, ""
+    if path.exists() and len(token := path.read_text(encoding="utf-8").strip()) >= SHORTEST_TOKEN:
+        screen.print(f"The token is in {path}.", markup=False)
+        return token, ""
     token = secrets.token_urlsafe(18)
     write_private(path, f"{token}\n")
     screen.print(f"A new token, shown once and kept in {path}: {token}", markup=False)

@@ -10,12 +10,12 @@ the server, and live sound keeps its interpreter to itself.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def shades(samples: Array, rate_hz: int) -> bytes:
 class _Cleaned:
     """A stream that keeps what comes out of it and, of the first sound track, a preview.
 
-    The preview has before on the left and after on the right: a browser plays both at the same
-    sample, and every browser plays two channels. Each is therefore mono.
+    The preview is before on the left and after on the right, which any browser plays at the same
+    sample; each is therefore mono.
     """
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
@@ -111,30 +111,28 @@ def _tell(**news: Any) -> None:
     print(json.dumps(news), flush=True)  # noqa: T201
 
 
+def _tell_progress(done: int, total: int) -> None:
+    _tell(progress=round(min(1.0, done / max(total, 1)), 3))
+
+
 def main(source: Path, target: Path, strength: float | None = None) -> None:
     """Clean or mix; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
-
-    def progress(done: int, total: int) -> None:
-        _tell(progress=round(min(1.0, done / max(total, 1)), 3))
-
     folder, numbers = source.parent, itertools.count()
     try:
         if strength is not None:
-            mixed = functools.partial(_Mixed, folder, numbers, strength)
-            denoise_file(source, target, streams=mixed)
-            return None
-        cleaned = functools.partial(_Cleaned, folder, numbers)
-        report = denoise_file(source, target, progress=progress, streams=cleaned)
+            denoise_file(source, target, streams=partial(_Mixed, folder, numbers, strength))
+            return
+        streams = partial(_Cleaned, folder, numbers)
+        report = denoise_file(source, target, progress=_tell_progress, streams=streams)
         _draw(folder)
+        known = report.noise_removed_db if abs(report.noise_removed_db) < 200 else None  # nor NaN
+        _tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
     except RtdenError as error:
-        return _tell(error=str(error))
+        _tell(error=str(error))
     except (OSError, soundfile.LibsndfileError) as error:
-        return _tell(error=f"the temporary folder cannot be written ({error}).")
-    removed_db = round(report.noise_removed_db, 1)
-    known = removed_db if abs(removed_db) < 200 else None  # neither NaN nor infinity
-    return _tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
+        _tell(error=f"the temporary folder cannot be written ({error}).")
 
 
 if __name__ == "__main__":

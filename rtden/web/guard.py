@@ -34,32 +34,30 @@ class Guard:
     """ASGI middleware that refuses strangers and adds :data:`HEADERS`; see `make_app`."""
 
     def __init__(self, app: ASGIApp, *, token: str | None, names: tuple[str, ...]) -> None:
+        own = socket.gethostname().lower()
+        owns = () if token is None else (own, f"{own.partition('.')[0]}.local")
         self._app, self._token = app, token
-        self._names = {"localhost", *map(str.lower, names)}
-        if token is not None:
-            own = socket.gethostname().lower()
-            self._names |= {own, f"{own.partition('.')[0]}.local"}
+        self._names = {"localhost", *map(str.lower, names), *owns}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refused connection, or pass it on."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                    MutableHeaders(scope=message).setdefault(name, value)
             await send(message)
 
-        kind = scope["type"]
-        refusal = None if kind == "lifespan" else self._refusal(HTTPConnection(scope))
+        refusal = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
         if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-        elif kind == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
-        else:
-            headers = {"www-authenticate": "Bearer"} if refusal[0] == 401 else None
-            answer = JSONResponse({"error": refusal[1]}, refusal[0], headers)
-            await answer(scope, receive, send_with_headers)
+            return await self._app(scope, receive, send_with_headers)
+        code, sentence = refusal
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008, "reason": sentence})
+        asked = {"www-authenticate": "Bearer"} if code == 401 else None
+        return await JSONResponse({"error": sentence}, code, asked)(
+            scope, receive, send_with_headers
+        )
 
     def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """Return the status code and the sentence with which a connection is refused, or None."""
@@ -70,7 +68,7 @@ class Guard:
         is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
         if not (reads and is_open) and not _same_origin(connection, host):
             return 403, "another site's page may not do this."
-        if is_open or self._knows_token(connection):
+        if is_open or self._token is None or _knows(connection, self._token):
             return None
         return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."
 
@@ -83,13 +81,12 @@ class Guard:
         except ValueError:
             return False
 
-    def _knows_token(self, connection: HTTPConnection) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and same_text(given.strip(), self._token):
-            return True
-        return same_text(connection.cookies.get(COOKIE, ""), cookie_value(self._token))
+
+def _knows(connection: HTTPConnection, token: str) -> bool:
+    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and same_text(given.strip(), token):
+        return True
+    return same_text(connection.cookies.get(COOKIE, ""), cookie_value(token))
 
 
 def cookie_value(token: str) -> str:
@@ -103,12 +100,8 @@ def same_text(given: str, wanted: str) -> bool:
 
 
 def _same_origin(connection: HTTPConnection, host: str) -> bool:
-    """Return whether a request comes from this server's own page, or from no page at all.
-
-    Browsers send Origin with every request that writes, and with every WebSocket; scripts do not.
-    """
-    if connection.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-        return False
+    """Return whether a request comes from the own page, or from a program that is no browser."""
+    site, origin = (connection.headers.get(name) for name in ("sec-fetch-site", "origin"))
     secure = connection.scope["scheme"] in {"https", "wss"}
-    origin = connection.headers.get("origin")
-    return origin is None or origin.lower() == f"http{'s' * secure}://{host}"
+    own = (None, f"http{'s' * secure}://{host}")
+    return site in (None, "same-origin", "none") and (origin and origin.lower()) in own

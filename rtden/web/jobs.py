@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,7 +11,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, create_subprocess_exec
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from rtden.files.listing import default_target
 MOST_FILES, SPARE_BYTES = 50, 200_000_000
 FOLDER_PREFIX = "rtden-ui-"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+DIED = "the program that reads recordings ended; this one may be damaged."
 SHOWN = ("id", "name", "bytes", "state", "progress", "error", "seconds", "noise_removed_db")
 
 
@@ -59,9 +59,8 @@ class Job:
     async def run(self, target: Path, *strength: str) -> None:
         """Run :mod:`rtden.web.cleaning` in a process of its own; take over what it tells."""
         command = ["-m", "rtden.web.cleaning", str(self.source), str(target), *strength]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=PIPE, start_new_session=True
-        )  # in a session of its own: the terminal's Ctrl-C is for the server
+        alone: dict[str, Any] = {"start_new_session": True}  # Ctrl-C is for the server
+        process = await create_subprocess_exec(sys.executable, *command, stdout=PIPE, **alone)
         assert process.stdout is not None
         try:
             async for line in process.stdout:
@@ -72,8 +71,8 @@ class Job:
                 process.kill()
             await process.wait()
         if self.error or not target.exists():
-            self.state, error = "failed", self.error or "the program that reads recordings ended."
-            self.error = error.replace(str(self.source), self.name)
+            self.state = "failed"
+            self.error = (self.error or DIED).replace(str(self.source), self.name)
 
 
 class Jobs:
@@ -104,6 +103,7 @@ class Jobs:
                 async for block in blocks:
                     job.bytes += len(block)
                     self._check_size(job.bytes)
+                    job.progress = min(1.0, job.bytes / max(announced, 1))
                     file.write(block)
             if not job.bytes:
                 raise InputError("the upload is empty; choose a recording.")
@@ -112,7 +112,8 @@ class Jobs:
             if not isinstance(error, OSError):
                 raise
             raise InputError(f"the upload cannot be stored ({error.strerror}).") from None
-        job.state, job.task = "waiting", asyncio.create_task(self._clean(job))
+        job.state, job.progress = "waiting", 0.0
+        job.task = asyncio.create_task(self._clean(job))
         return job
 
     async def _clean(self, job: Job) -> None:
@@ -159,11 +160,8 @@ def shown_name(name: str) -> str:
 
 
 def _remove_leftovers() -> None:
-    """Remove the folders of servers that were killed."""
+    """Remove the folders of servers that were killed, on Linux."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        owner = folder.name[len(FOLDER_PREFIX) :].partition("-")[0]
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            try:
-                os.kill(int(owner), 0)
-            except ProcessLookupError:
-                shutil.rmtree(folder, ignore_errors=True)
+        owner = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if owner.isdecimal() and Path("/proc/self").exists() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -23,12 +23,11 @@ from rtden.live.status import LiveStatus, xruns_in_words
 from rtden.model import list_models
 from rtden.web.cleaning import WINDOW, shades
 
-SWITCHES = ("bypassed", "muted")
+FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}
 """These two change while the sound runs; any other choice takes a new start."""
 FRESH_SECONDS = 0.4
 """Age up to which a status is shown again: its levels and load are those since the last one."""
-LOWEST_DB = -60.0
 
 
 class BusyError(RtdenError):
@@ -40,40 +39,36 @@ class UnknownError(RtdenError):
 
 
 class LiveControl:
-    """Live sound for all visitors together. Any thread may call.
-
-    `recording` is the folder of the last recording of both sides, or None.
-    """
+    """Live sound for all visitors together; any thread may call."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._engine: LiveEngine | None = None
         self._status: LiveStatus | None = None
         self._read_at = 0.0
-        self.recording: Path | None = None
+        self.recording: Path | None = None  # the folder of the last one
         try:
             self._choices, self._error = load_saved(), ""
         except SettingsError as error:
             self._choices, self._error = Choices(), str(error)
 
     def change(self, changes: dict[str, Any]) -> None:
-        """Switch live sound, the bypass or the mute, and change choices, which are saved.
+        """Change :class:`rtden.live.saved.Choices`, which are saved, or set one of `FLAGS`.
 
-        `changes` has names and values of :class:`rtden.live.saved.Choices`; `on`, `bypassed`,
-        `muted`; and `restart`: whether sound that runs may start anew, if it has to. Without that,
-        raises BusyError; RtdenError if a value is wrong, or live sound cannot start.
+        Raises RtdenError if a value is wrong, or live sound cannot start; BusyError if it runs, and
+        would have to start anew, without the flag `restart`.
         """
-        flags = {name: changes.pop(name, None) for name in ("on", "restart", *SWITCHES)}
-        if any(not (value is None or isinstance(value, bool)) for value in flags.values()):
-            raise SettingsError(f"{', '.join(flags)} must be true or false.")
+        flags = {name: changes.pop(name) for name in FLAGS if name in changes}
+        if not all(isinstance(value, bool) for value in flags.values()):
+            raise SettingsError(f"{', '.join(FLAGS)} must be true or false.")
         with self._lock:
             self._notice_end()
             before, engine = self._choices.to_dict(), self._engine
             choices = self._choices.replaced(changes)
             _check_names(choices)
-            on, new = flags["on"], {k for k in changes if changes[k] != before[k]} - SETTINGS
+            on, new = flags.get("on"), {k for k in changes if changes[k] != before[k]} - SETTINGS
             anew = on or new
-            if engine and anew and not flags["restart"] and on is not False:
+            if engine and anew and not flags.get("restart") and on is not False:
                 route = f"from {engine.input_name} to {engine.output_name}"
                 raise BusyError(f"live sound runs already, {route}; switch it off first.")
             self._choices = choices
@@ -87,11 +82,10 @@ class LiveControl:
             if on or (engine and new and on is None):
                 self._start()
             if self._engine is not None:
-                settings = choices.settings()
-                now = {"strength": settings.strength, "limit_db": settings.limit_db}
-                for name, value in (now | {name: flags[name] for name in SWITCHES}).items():
-                    if value is not None:
-                        setattr(self._engine, name, value)
+                self._engine.strength = choices.settings().strength
+                self._engine.limit_db = choices.settings().limit_db
+                self._engine.bypassed = flags.get("bypassed", self._engine.bypassed)
+                self._engine.muted = flags.get("muted", self._engine.muted)
 
     def _start(self) -> None:
         from platformdirs import user_music_path
@@ -130,8 +124,7 @@ class LiveControl:
             self._notice_end()
             engine = self._engine
             known: dict[str, Any] = {
-                "on": engine is not None,
-                "error": self._error or None,
+                **{"on": engine is not None, "error": self._error or None},
                 "choices": self._choices.to_dict(),
                 "recording": self.recording and str(self.recording),
             }
@@ -141,21 +134,18 @@ class LiveControl:
                 self._read_at, self._status = time.monotonic(), engine.status()
             status = self._status
             return known | {
-                "input": engine.input_name,
-                "output": engine.output_name,
+                **{"input": engine.input_name, "output": engine.output_name},
                 "virtual": self._choices.output == VIRTUAL_MICROPHONE,
-                "bypassed": engine.bypassed,
-                "muted": engine.muted,
+                **{"bypassed": engine.bypassed, "muted": engine.muted},
                 "status": status.to_dict() | {"xruns_in_words": xruns_in_words(status)},
                 "latency": engine.latency.to_dict(),
             }
 
     def look(self) -> bytes | None:
-        """Return the newest level and spectrum of the input, then of the output, or None.
+        """Return a byte for the newest level and one per band, of the input, then of the output.
 
-        Each is a byte for the level, -60 to 0 dBFS, and one per band. They come from the engine's
-        rings, whose memory keeps what has been played: the engine's threads do nothing for it. A
-        block that is written meanwhile blurs a column.
+        They come from the engine's rings, which keep what has been played: its threads do nothing
+        for it. A block that is written meanwhile blurs a column. None without live sound.
         """
         engine = self._engine
         if engine is None:
@@ -165,8 +155,7 @@ class LiveControl:
             end = side.ring.written_samples
             newest = side.ring.view(max(0, end - WINDOW), end)
             power = float(np.square(newest).mean()) if len(newest) else 0.0
-            level_db = max(LOWEST_DB, 10.0 * math.log10(power + 1e-12))
-            level = round(255.0 * min(1.0, 1.0 - level_db / LOWEST_DB))
+            level = round(255.0 * min(1.0, max(0.0, 1.0 + math.log10(power + 1e-12) / 6.0)))
             seen += bytes([level]) + shades(newest.mean(axis=1), side.rate_hz)
         return seen
 

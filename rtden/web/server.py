@@ -44,16 +44,12 @@ CODES = {UnknownError: 404, BusyError: 409, DeviceError: 409, ModelError: 409, T
 
 
 def make_app(
-    *,
-    token: str | None = None,
-    names: tuple[str, ...] = (),
-    most_mb: int = 500,
+    *, token: str | None = None, names: tuple[str, ...] = (), most_mb: int = 500
 ) -> Starlette:
     """Return the server as an ASGI application.
 
-    `token` is what visitors must know, if others than this machine reach the server; `names` are
-    host names under which they may call it besides addresses and this machine's own; `most_mb` is
-    the largest upload.
+    `token` is what visitors must know, if others than this machine reach it; `names` are further
+    host names, besides addresses and this machine's own; `most_mb` is the largest upload.
     """
     page, guards = _Page(token, most_mb), [Middleware(Guard, token=token, names=names)]
     told: Any = {RtdenError: _in_one_sentence}
@@ -138,15 +134,9 @@ class _Page:
         return FileResponse(path, filename=f"{path.parent.name} {path.name}")
 
     async def _levels(self, socket: WebSocket) -> None:
-        """Send looks (bytes) and states (JSON) for as long as somebody looks on."""
+        """Send looks (bytes) and states (JSON) to a page that is seen."""
         await socket.accept()
-        sender = asyncio.create_task(self._send_levels(socket))
-        while (await socket.receive())["type"] == "websocket.receive":
-            pass  # visitors only look
-        sender.cancel()
-
-    async def _send_levels(self, socket: WebSocket) -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # gone
+        with contextlib.suppress(WebSocketDisconnect):
             for number in itertools.count():
                 if number % LOOKS_PER_STATE == 0:
                     await socket.send_json(await run_in_threadpool(self._live.state))
@@ -169,11 +159,10 @@ class _Page:
         return JSONResponse({"files": [job.to_dict() for job in self._jobs.all.values()]})
 
     async def _file(self, request: Request) -> Response:
-        job = self._job(request)
-        if request.method == "DELETE":
-            self._jobs.remove(job)
-            return Response(status_code=204)
-        return JSONResponse(job.to_dict())
+        if request.method == "GET":
+            return JSONResponse(self._job(request).to_dict())
+        self._jobs.remove(self._job(request))
+        return Response(status_code=204)
 
     async def _part(self, name: str, kind: str, request: Request) -> Response:
         return FileResponse(self._job(request, ready=True).folder / name, media_type=kind)

@@ -9,8 +9,8 @@ const link = (path) => Object.assign(
 let server = { bands: 96, most_mb: 500, suffixes: [] };
 
 async function api(path, method = "GET", value = undefined) {
-  const options = { method, body: value && JSON.stringify(value), keepalive: method === "PATCH" };
-  const answer = await quietly(fetch(path, options));
+  const body = value instanceof Blob ? value : value && JSON.stringify(value);
+  const answer = await quietly(fetch(path, { method, body, keepalive: method === "PATCH" }));
   $("offline").hidden = Boolean(answer);
   if (!answer) throw new Error("rtden does not answer.");
   if (answer.status === 204) return null;
@@ -44,18 +44,12 @@ const say = ({ id, value, dataset }) => {
 addEventListener("input", ({ target }) => target.dataset.unit && say(target));
 
 // -- spectrograms: shades 0 to 255, from dark blue over violet and orange to yellow
-const palette = document.createElement("canvas").getContext("2d");
-const ramp = palette.createLinearGradient(0, 0, 256, 0);
-["#07101c", "#2c115f", "#721f81", "#b73779", "#f1605d", "#fe9f6d", "#fcfdbf"]
-  .forEach((colour, index) => ramp.addColorStop(index / 6, colour));
-palette.fillStyle = ramp;
-palette.fillRect(0, 0, 256, 1);
-const colours = new Uint32Array(palette.getImageData(0, 0, 256, 1).data.buffer);
 function draw(canvas, shades, columns, x = 0) {
   const { bands } = server, image = new ImageData(columns, bands);
-  const pixels = new Uint32Array(image.data.buffer);
   shades.forEach((shade, n) => {
-    pixels[(bands - 1 - n % bands) * columns + Math.floor(n / bands)] = colours[shade];
+    const at = shade / 255, place = (bands - 1 - n % bands) * columns + Math.floor(n / bands);
+    const parts = [1.5 * at, 1.7 * at * at - 0.2 * at, at < 0.5 ? 0.1 + at : 1.2 - 1.2 * at, 1];
+    image.data.set(parts.map((part) => 255 * part), 4 * place);
   });
   canvas.getContext("2d").putImageData(image, x, 0);
 }
@@ -66,7 +60,7 @@ function scroll(side, [level, ...shades]) {
 }
 
 // -- live sound
-let state = null, socket = null, changing = false, failure = "", noDevices = "", holding = false;
+let state = null, socket = null, failure = "", noDevices = "", holding = false;
 let startedHere = Boolean(sessionStorage.started);
 const started = (here) => { startedHere = here; sessionStorage.started = here ? "yes" : ""; };
 
@@ -75,7 +69,7 @@ function watch() {
   else if (!socket) {
     const opened = socket = link("/api/live/levels");
     opened.onmessage = ({ data }) => {
-      if (typeof data === "string") return changing || render(JSON.parse(data));
+      if (typeof data === "string") return render(JSON.parse(data));
       scroll("before", new Uint8Array(data, 0, server.bands + 1));
       scroll("after", new Uint8Array(data, server.bands + 1));
     };
@@ -90,7 +84,7 @@ document.addEventListener("visibilitychange", watch);
 
 let earlier = Promise.resolve(); // one after the other: a slider makes many
 const change = (changes) => earlier = earlier.then(async () => {
-  [changing, failure, $("switch").ariaBusy] = [true, "", true];
+  [failure, $("switch").ariaBusy] = ["", true];
   if (changes.on) started(true);
   const asked = { ...changes, restart: startedHere };
   const now = await api("/api/live", "PATCH", asked).catch(async (error) => {
@@ -99,7 +93,7 @@ const change = (changes) => earlier = earlier.then(async () => {
     if (changes.on && found?.on) startedHere = false; // another window was faster
     return found;
   });
-  [changing, $("switch").ariaBusy] = [false, null];
+  $("switch").ariaBusy = null;
   if (now) render(now);
 });
 
@@ -146,7 +140,6 @@ function slide(slider, value) {
 }
 function select(box, value) {
   const wanted = String(value ?? "");
-  if (document.activeElement === box && box.value !== wanted && !changing) return;
   if (![...box.options].some((option) => option.value === wanted))
     box.append(new Option(`${value} (not there now)`, wanted));
   box.value = wanted;
@@ -194,31 +187,23 @@ for (const kind of ["pointerup", "pointercancel", "pagehide"])
   addEventListener(kind, () => hold(false));
 
 // -- recordings
-let jobs = [], current = null, uploading = null;
-const uploads = [], audio = $("audio");
+let jobs = [], current = null, sending = 0, sent = Promise.resolve();
+const audio = $("audio");
 
-async function takeIn(files) {
+async function upload(file) {
+  const most = server.most_mb;
+  if (file.size > most * 1e6) throw new Error(`a recording may have up to ${most} MB here.`);
+  await api(`/api/files?name=${encodeURIComponent(file.name)}`, "POST", file);
+}
+function takeIn(files) { // one after the other
   show("files-error", "");
-  uploads.push(...files);
-  while (uploads.length && !uploading) {
-    uploading = uploads.shift();
-    await upload(uploading)
-      .catch((error) => show("files-error", `${uploading.name}: ${error.message}`));
-    uploading = null;
-    await quietly(refreshJobs());
+  for (const file of files) {
+    sending++;
+    sent = sent.then(() => upload(file))
+      .catch((error) => show("files-error", `${file.name}: ${error.message}`))
+      .then(() => { sending--; return quietly(refreshJobs()); });
   }
 }
-const upload = (file) => new Promise((resolve, reject) => {
-  const refuse = (reason) => reject(new Error(reason)), most = server.most_mb;
-  if (file.size > most * 1e6) return refuse(`a recording may have up to ${most} MB here.`);
-  const request = new XMLHttpRequest(); // unlike fetch, it tells how far it is
-  request.open("POST", `/api/files?name=${encodeURIComponent(file.name)}`);
-  request.upload.onprogress = ({ loaded, total }) => { file.sent = loaded / total; renderJobs(); };
-  request.onload = () =>
-    request.status === 201 ? resolve() : refuse(JSON.parse(request.responseText).error);
-  request.onerror = () => refuse("it could not be sent.");
-  request.send(file);
-});
 async function refreshJobs() {
   jobs = (await api("/api/files")).files;
   if (!jobs.some(({ id }) => id === current?.id)) {
@@ -228,30 +213,28 @@ async function refreshJobs() {
   renderJobs();
 }
 const isPending = ({ state }) => ["uploading", "waiting", "working"].includes(state);
-setInterval(() => (uploading || jobs.some(isPending)) && quietly(refreshJobs()), 500);
+setInterval(() => (sending || jobs.some(isPending)) && quietly(refreshJobs()), 500);
 
 const quieter = (removed) => removed > 0.5 ? `pauses ${Math.round(removed)} dB quieter` : "ready";
-const words = (job) => ({
-  sending: "being sent", waiting: "waiting", working: `${(100 * job.progress).toFixed()} %`,
-  failed: sentence(job.error ?? ""), ready: quieter(job.noise_removed_db),
-})[job.state];
 function renderJobs() {
-  const sent = [uploading, ...uploads].filter(Boolean)
-    .map((file) => ({ name: file.name, state: "sending", progress: file.sent ?? 0 }));
-  const rows = [...jobs.filter((job) => job.state !== "uploading"), ...sent], list = $("queue");
-  while (list.children.length > rows.length) list.lastChild.remove();
-  while (list.children.length < rows.length) list.append($("row").content.cloneNode(true));
-  rows.forEach((job, index) => {
+  const list = $("queue"), percent = (job) => `${(100 * job.progress).toFixed()} %`;
+  while (list.children.length > jobs.length) list.lastChild.remove();
+  while (list.children.length < jobs.length) list.append($("row").content.cloneNode(true));
+  jobs.forEach((job, index) => {
     const row = list.children[index], [name, bar, said, away] = row.children;
-    row.className = job.id && job.id === current?.id ? `${job.state} current` : job.state;
-    const disabled = job.state !== "ready", hidden = !["working", "sending"].includes(job.state);
+    row.className = job.id === current?.id ? `${job.state} current` : job.state;
     const pick = () => { current = job; open(); renderJobs(); };
-    Object.assign(name, { textContent: job.name, disabled, onclick: pick });
+    Object.assign(name, { textContent: job.name, disabled: job.state !== "ready", onclick: pick });
+    const hidden = !["uploading", "working"].includes(job.state);
     Object.assign(bar, { ariaLabel: job.name, hidden, value: job.progress });
-    said.textContent = words(job);
+    said.textContent = { uploading: `sending, ${percent(job)}`, waiting: "waiting",
+      working: percent(job), failed: sentence(job.error ?? ""),
+      ready: quieter(job.noise_removed_db) }[job.state];
     const onclick = () => quietly(api(`/api/files/${job.id}`, "DELETE").finally(refreshJobs));
-    Object.assign(away, { ariaLabel: `Remove ${job.name}`, hidden: !job.id, onclick });
+    Object.assign(away, { ariaLabel: `Remove ${job.name}`, onclick });
   });
+  const uploading = jobs.some(({ state }) => state === "uploading");
+  show("more", sending > 1 && `${sending - uploading} more to be sent.`);
 }
 const isSound = ({ name }) => !name.startsWith(".") // in a folder; a file that is chosen is tried
   && server.suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
