@@ -125,18 +125,7 @@ def reference_level(mixture: Mixture) -> float:
 
 
 class BatchSource:
-    """Returns batch number n of a seed, which does not depend on the batches drawn before.
-
-    Parameters
-    ----------
-    speech, noise : Clips
-    spec : ModelSpec
-    mixtures : int
-        Mixtures a batch.
-    seconds : float
-        Length of a mixture.
-    seed : int
-    """
+    """Returns batch number n of a seed, which does not depend on the batches drawn before."""
 
     def __init__(
         self,
@@ -148,9 +137,8 @@ class BatchSource:
         seconds: float,
         seed: int,
     ) -> None:
-        self._mixer = Mixer(
-            speech, noise, rate_hz=spec.rate_hz, samples=mixture_samples(spec, seconds)
-        )
+        samples = mixture_samples(spec, seconds)
+        self._mixer = Mixer(speech, noise, rate_hz=spec.rate_hz, samples=samples)
         self._spec, self._mixtures, self._seed = spec, mixtures, seed
 
     def __call__(self, number: int) -> Batch:
@@ -183,12 +171,8 @@ def draw_ahead(
 ) -> Generator[Batch, None, None]:
     """Yield batches in order, computed ahead by other processes."""
     # A forked process would inherit the threads of the network's library.
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_adopt,
-        initargs=(source,),
-    ) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _adopt, (source,)) as pool:
         waiting: deque[Future[Batch]] = deque()
         for number in numbers:
             waiting.append(pool.submit(_draw, number))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import logging
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from rtden.errors import TrainingError
+from rtden.files.atomic import new_file, write_whole
 from rtden.model import ModelSpec
 from rtden.training.recipe import Recipe
 from rtden.types import Array
@@ -23,6 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 
 BEST = "best.npz"
 """Weights of the best validation so far, keyed by layer."""
+COLUMNS = ("step", "loss", "validation_loss", "seconds")
+"""Of log.csv, which has a row for each validation."""
 
 
 class Average:
@@ -36,13 +38,13 @@ class Average:
     """
 
     def __init__(self, network: keras.Model, decay: float) -> None:
-        self._network, self._decay, self._steps = network, decay, 0
+        self._network, self._decay, self.steps = network, decay, 0
         self.weights: list[Array] = [np.array(w, np.float32) for w in network.get_weights()]
 
     def update(self) -> None:
         """Take in the weights after a step."""
-        self._steps += 1
-        decay = np.float32(min(self._decay, self._steps / (10.0 + self._steps)))
+        self.steps += 1
+        decay = np.float32(min(self._decay, self.steps / (10.0 + self.steps)))
         now = self._network.get_weights()
         self.weights = [
             decay * mean + (np.float32(1.0) - decay) * weight
@@ -54,17 +56,6 @@ class Average:
         now = [np.array(w, np.float32) for w in self._network.get_weights()]
         self._network.set_weights(self.weights)
         self.weights = now
-
-    def save(self, path: Path) -> None:
-        """Write the mean."""
-        arrays = {f"{number:03d}": weight for number, weight in enumerate(self.weights)}
-        save_arrays(path, {**arrays, "steps": np.array(self._steps)})
-
-    def load(self, path: Path) -> None:
-        """Read the mean."""
-        with np.load(path) as arrays:
-            self._steps = int(arrays["steps"])
-            self.weights = [arrays[name] for name in sorted(arrays.files) if name != "steps"]
 
 
 @dataclasses.dataclass
@@ -80,6 +71,8 @@ class State:
     best_loss: float = math.inf
     best_step: int = 0
     validations_since_best: int = 0
+    rows: list[list[float]] = dataclasses.field(default_factory=list)
+    """What log.csv holds."""
 
     @classmethod
     def load(cls, work: Path, trainer: keras.Model, average: Average, features: Any) -> State:
@@ -92,18 +85,22 @@ class State:
         trainer(features)
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.load_weights(work / f"state-{state.step}.weights.h5")
-        average.load(work / f"state-{state.step}.average.npz")
+        with np.load(work / f"state-{state.step}.average.npz") as mean:
+            average.weights = [mean[f"arr_{number}"] for number in range(len(mean.files))]
+        average.steps = state.step
         _LOGGER.info("continuing after step %d", state.step)
         return state
 
     def save(self, work: Path, trainer: keras.Model, average: Average) -> None:
-        """Write the state and remove the one before."""
+        """Write the state and the log; remove the state before."""
         name = f"state-{self.step}."
         beside = work / "new.weights.h5"
         trainer.save_weights(beside)
         os.replace(beside, work / f"{name}weights.h5")
-        average.save(work / f"{name}average.npz")
+        save_arrays(work / f"{name}average.npz", *average.weights)
         write_text(work / "state.json", json.dumps(dataclasses.asdict(self)))
+        lines = [",".join(map(str, row)) for row in (COLUMNS, *self.rows)]
+        write_text(work / "log.csv", "\n".join(lines) + "\n")
         for path in [*work.glob("state-*.weights.h5"), *work.glob("state-*.average.npz")]:
             if not path.name.startswith(name):
                 path.unlink()
@@ -127,45 +124,12 @@ def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+def save_arrays(path: Path, *numbered: Array, **named: Any) -> None:
     """Write an .npz file; an interrupt leaves the old file or the new one, never half of one."""
-    beside = path.with_name(f"new-{path.name}")
-    np.savez(beside, **arrays)
-    os.replace(beside, path)
+    with new_file(path, force=True) as partial, partial.open("wb") as file:
+        np.savez(file, *numbered, **named)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in the same way."""
-    beside = path.with_name(f"new-{path.name}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
-
-
-class Log:
-    """A CSV file with a row for each validation.
-
-    A run that continues drops the rows of steps that it repeats.
-    """
-
-    COLUMNS = ("step", "loss", "validation_loss", "seconds")
-
-    def __init__(self, path: Path, *, upto: int) -> None:
-        kept = []
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= upto]
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._file, self.COLUMNS)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, **row: float) -> None:
-        """Add a row."""
-        self._writer.writerow(row)
-        self._file.flush()
+    write_whole(path, text.encode(), force=True)

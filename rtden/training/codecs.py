@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-from rtden.errors import MissingPackageError
-from rtden.extras import install_command
+from rtden.training import training_package
 from rtden.types import Array
 
 PEAK = 0.5
@@ -96,21 +94,13 @@ def _decoded(av: Any, encoder: Any, packets: list[Any]) -> Array:
     decoder.sample_rate, decoder.layout = encoder.sample_rate, "mono"
     if encoder.extradata:
         decoder.extradata = encoder.extradata
-    frames = [frame for packet in packets for frame in decoder.decode(packet)]
-    frames += decoder.decode(None)
-    rate = frames[0].sample_rate
-    samples = np.concatenate([_floats(frame.to_ndarray()) for frame in frames])
-    if rate != encoder.sample_rate:
-        samples = soxr.resample(samples, rate, encoder.sample_rate)
-    return samples
-
-
-def _floats(samples: NDArray[Any]) -> Array:
-    mono = samples.reshape(-1) if samples.shape[0] == 1 else samples[0]
-    if mono.dtype.kind == "i":
-        mono = mono / np.float32(32768.0)
-    floats: Array = mono.astype(np.float32)
-    return floats
+    frames = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+    samples: Array = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    if samples.dtype.kind == "i":
+        samples = samples / np.float32(32768.0)
+    if frames[0].sample_rate != encoder.sample_rate:
+        samples = soxr.resample(samples, frames[0].sample_rate, encoder.sample_rate)
+    return samples.astype(np.float32)
 
 
 @functools.cache
@@ -126,11 +116,6 @@ def _delay(codec: Codec, bit_rate: int) -> int:
 
 @functools.cache
 def _av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise MissingPackageError(
-            f"the package av is not installed: run '{install_command('train')}'."
-        ) from None
+    av = training_package("av")
     av.logging.set_level(None)
     return av

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ import soxr
 from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError
+from rtden.files.atomic import new_file
 from rtden.types import Array
-
-_LOGGER = logging.getLogger(__name__)
 
 StageReport = Callable[[str, int, int], None]
 """Called with the name of a stage, the number of finished items and the number of all items."""
@@ -59,13 +58,8 @@ class Clips:
 
     def select(self, chosen: NDArray[np.bool_]) -> Clips:
         """Return the chosen recordings; the samples are shared."""
-        return Clips(
-            self.samples,
-            self.start[chosen],
-            self.length[chosen],
-            self.bandwidth_hz[chosen],
-            self.group[chosen],
-        )
+        columns: Any = (self.start, self.length, self.bandwidth_hz, self.group)
+        return Clips(self.samples, *(column[chosen] for column in columns))
 
     def split(self) -> tuple[Clips, Clips]:
         """Return a training and a validation part that share no group.
@@ -107,7 +101,7 @@ def load_clips(
     rate_hz: int,
     group_depth: int | None,
     copies: int = 0,
-    leave_out: Iterable[str] = (),
+    leave_out: Container[str] = (),
     seed: int = 0,
     report: StageReport | None = None,
 ) -> Clips:
@@ -121,7 +115,7 @@ def load_clips(
     copies : int
         Further copies of every recording, each at a random speed from :data:`SPEEDS`. They give
         speech recorded at 16 kHz content above 8 kHz, and more varied voices.
-    leave_out : iterable of str
+    leave_out : container of str
         Names of folders directly below `folder` that are skipped.
     report : callable, optional
         Called after each decoded recording.
@@ -131,22 +125,26 @@ def load_clips(
     AudioFileError
         If the folder holds no recording, or one that cannot be read.
     """
-    paths = find_recordings(folder, set(leave_out))
+    paths = find_recordings(folder, leave_out)
     named = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
     speeds_key = (copies, SPEEDS, seed) if copies else ()
     key = hashlib.sha256(repr((rate_hz, speeds_key, group_depth, named)).encode())
     stem = cache / f"{folder.name}-{key.hexdigest()[:12]}"
     index_path, samples_path = stem.with_suffix(".index.npz"), stem.with_suffix(".npy")
     if not index_path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         further = np.random.default_rng(seed).uniform(*SPEEDS, (len(paths), copies))
         speeds = np.concatenate([np.ones((len(paths), 1)), further], axis=1)
-        decoded = _decode_all(folder, paths, speeds, rate_hz, report)
+        decoded = []
+        # Decoding and resampling release the interpreter lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for number, found in enumerate(pool.map(_decode, paths, speeds, repeat(rate_hz))):
+                decoded += found
+                if report is not None:
+                    report(f"decoding {folder.name}", number + 1, len(paths))
         lengths = np.array([len(samples) for samples, _ in decoded], np.int64)
-        # Renamed when complete: an interrupt leaves no half corpus that looks like a whole one.
-        partial_path = samples_path.with_suffix(".partial.npy")
-        np.save(partial_path, np.concatenate([samples for samples, _ in decoded]))
-        os.replace(partial_path, samples_path)
+        # An interrupt leaves no half corpus that looks like a whole one.
+        with new_file(samples_path, force=True) as partial, partial.open("wb") as file:
+            np.save(file, np.concatenate([samples for samples, _ in decoded]))
         relative = [path.relative_to(folder) for path in paths for _ in range(1 + copies)]
         np.savez(
             index_path,
@@ -155,10 +153,8 @@ def load_clips(
             bandwidth_hz=np.array([bandwidth for _, bandwidth in decoded], np.float32),
             group=np.array([_group(path, group_depth) for path in relative]),
         )
-        hours = lengths.sum() / rate_hz / 3600
-        _LOGGER.info("%s: %d recordings, %.2f h", folder, len(paths), hours)
-    index = np.load(index_path)
-    columns = (index[name] for name in ("start", "length", "bandwidth_hz", "group"))
+    with np.load(index_path) as index:
+        columns = [index[name] for name in ("start", "length", "bandwidth_hz", "group")]
     return Clips(np.load(samples_path, mmap_mode="r"), *columns)
 
 
@@ -180,37 +176,17 @@ def _group(path: Path, depth: int | None) -> str:
     return "/".join(folders) if depth is not None and folders else str(path)
 
 
-Decoded = tuple[NDArray[np.int16], float]
-"""Samples and the upper end of their band in Hz."""
-
-
-def _decode_all(
-    folder: Path,
-    paths: list[Path],
-    speeds: NDArray[np.float64],
-    rate_hz: int,
-    report: StageReport | None,
-) -> list[Decoded]:
-    decoded: list[Decoded] = []
-    # Decoding and resampling release the interpreter lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rates = [rate_hz] * len(paths)
-        for number, copies in enumerate(pool.map(_decode, paths, speeds, rates)):
-            decoded += copies
-            if report is not None:
-                report(f"decoding {folder.name}", number + 1, len(paths))
-    return decoded
-
-
-def _decode(path: Path, speeds: NDArray[np.float64], rate_hz: int) -> list[Decoded]:
+def _decode(
+    path: Path, speeds: Sequence[float], rate_hz: int
+) -> list[tuple[NDArray[np.int16], float]]:
+    """Return a recording at each speed, and the upper end of its band in Hz."""
     try:
         samples, source_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioFileError(
             f"{path} cannot be read ({error}); take it out of the folder or repair it."
         ) from None
-    mono = samples.mean(axis=1)
-    copies = []
+    mono, copies = samples.mean(axis=1), []
     for speed in speeds:
         resampled = soxr.resample(mono, float(round(source_hz * speed)), rate_hz)
         clipped = np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16)

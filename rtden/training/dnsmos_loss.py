@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from rtden.errors import MissingPackageError
-from rtden.extras import install_command
 from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
+from rtden.training import training_package
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
@@ -39,12 +38,7 @@ class DnsmosLoss:
     """
 
     def __init__(self, rate_hz: int) -> None:
-        try:
-            import onnx
-        except ImportError:
-            raise MissingPackageError(
-                f"the package onnx is not installed: run '{install_command('train')}'."
-            ) from None
+        onnx = training_package("onnx")
         weights = {
             tensor.name: onnx.numpy_helper.to_array(tensor)
             for tensor in onnx.load(dnsmos_path()).graph.initializer
@@ -64,6 +58,8 @@ class DnsmosLoss:
             tuple(weights[prefix.format(name, part)] for part in ("MatMul", "BiasAdd"))
             for name in ("dense", "dense_1", "dense_3")
         ]
+        polynomials = np.array(DNSMOS_POLYNOMIALS, np.float32).T
+        self._polynomials = [ops.convert_to_tensor(row) for row in polynomials]
 
     def __call__(self, signal: Any) -> Any:
         """Return SIG, BAK and OVRL, 1 to 5, of signals with full scale +-1.
@@ -75,14 +71,14 @@ class DnsmosLoss:
         power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
         x = ops.log(ops.maximum(power, 1e-12))[..., None] / math.log(10.0)
         for number, (kernel, bias) in enumerate(self._convolutions):
-            x = ops.relu(ops.conv(x, kernel, padding="same") + bias)
+            x = ops.relu(ops.add(ops.conv(x, kernel, padding="same"), bias))
             if number in POOLED_AFTER:
                 x = ops.max_pool(x, 2, strides=2, padding="valid")
         x = ops.max(x, axis=(1, 2))
         for number, (kernel, bias) in enumerate(self._dense):
-            x = ops.matmul(x, kernel) + bias
+            x = ops.add(ops.matmul(x, kernel), bias)
             x = ops.relu(x) if number < len(self._dense) - 1 else x
-        square, slope, constant = np.array(DNSMOS_POLYNOMIALS, np.float32).T
+        square, slope, constant = self._polynomials
         return (square * x + slope) * x + constant
 
     def _resampled(self, signal: Any) -> Any:
@@ -92,7 +88,6 @@ class DnsmosLoss:
         length = padded // self._from * self._to
         spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
         bins = min(length, padded) // 2 + 1
-        resampled = ops.irfft(tuple(part[:, :bins] for part in spectrum), fft_length=length) * (
-            self._to / self._from
-        )
+        kept = tuple(part[:, :bins] for part in spectrum)
+        resampled = ops.irfft(kept, fft_length=length) * (self._to / self._from)
         return resampled[:, : length // HOP_SAMPLES * HOP_SAMPLES]

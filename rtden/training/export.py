@@ -54,18 +54,12 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
             }
             archive.add_endpoint("serve", network, input_signature=[signature])
             archive.write_out(saved_model, verbose=False)
-            converter = tf.lite.TFLiteConverter.from_saved_model(
-                saved_model, signature_keys=["serve"]
-            )
+            keys = ["serve"]
         else:
-            network.export(
-                saved_model,
-                verbose=False,
-                input_signature=[
-                    keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")
-                ],
-            )
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+            window = keras.InputSpec(shape=(1, *network.input_shape[1:]), dtype="float32")
+            network.export(saved_model, verbose=False, input_signature=[window])
+            keys = None
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=keys)
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: _pieces(network, calibration)
@@ -167,30 +161,29 @@ def export(
         save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
     save_weights(network, model_path)
 
-    precise, quantised = (Autoencoder(path) for path in (float_path, model_path))
-    difference = np.array(
-        [np.abs(_newest(precise, sequence) - _newest(quantised, sequence)) for sequence in check]
+    precise, quantised = (
+        np.stack([_newest(Autoencoder(path), sequence) for sequence in check])
+        for path in (float_path, model_path)
     )
+    difference = np.abs(precise - quantised)
     parity = {
         "sequences": len(check),
-        "share_difference_mean": _rounded(difference.mean()),
-        "share_difference_p99": _rounded(np.quantile(difference, 0.99)),
+        "share_difference_mean": round(float(difference.mean()), 5),
+        "share_difference_p99": round(float(np.quantile(difference, 0.99)), 5),
     }
     written = load_spec(model_path)
-    save_spec(
-        dataclasses.replace(written, metrics={**written.metrics, "int8_against_float": parity}),
-        model_path,
-    )
+    metrics = {**written.metrics, "int8_against_float": parity}
+    save_spec(dataclasses.replace(written, metrics=metrics), model_path)
     return parity
 
 
 def _newest(network: Autoencoder, sequence: Array) -> Array:
     """Return the mask of a sequence's newest frame that is used."""
-    network.reset()
     spec = network.spec
     for start in range(0, sequence.shape[1], spec.frames):
         mask = network.infer(sequence[:, start : start + spec.frames])
-    newest: Array = mask[:, (spec.frames - spec.lookahead) * spec.frames_per_column - 1].copy()
+    late = 0 if network.stateful else spec.lookahead
+    newest: Array = mask[:, (spec.frames - late) * spec.frames_per_column - 1].copy()
     return newest
 
 
@@ -218,11 +211,7 @@ def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
         )
     network = find_network(spec.training["network"]).build(spec, None)
     with np.load(path) as weights:
-        keys = sorted(weights.files)
-        if "/" in keys[0]:
-            load_weights(network, dict(weights))
-        else:  # numbered, by earlier versions
-            network.set_weights([weights[key].astype(np.float32) for key in keys])
+        load_weights(network, dict(weights))
     return network, spec
 
 
@@ -236,9 +225,8 @@ class Outcome(NamedTuple):
 
     def to_dict(self) -> dict[str, float]:
         """Return everything, for the sidecar."""
-        return {
-            name: round(value, 5) for name, value in {"loss": self.loss, **self.parts}.items()
-        } | {"si_sdr_db": round(self.si_sdr_db, 2)}
+        figures = {"loss": self.loss, **self.parts, "si_sdr_db": self.si_sdr_db}
+        return {name: round(value, 5) for name, value in figures.items()}
 
 
 def judge(
@@ -253,37 +241,19 @@ def judge(
     for mixture in mixtures:
         if not mixture.clean.any():
             continue
-        output = (
-            mixture.noisy
-            if denoiser is None
-            else np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
-        )
-        level = reference_level(mixture)
-        parts.append(
-            loss.parts(
-                output[None] / level, mixture.clean[None] / level, valid_bins(mixture, spec)[None]
-            )
-        )
-        ratio_db = si_sdr_db(mixture.clean, output)
-        ratios_db.append(
-            min(max(ratio_db, -30.0), 60.0)
-        )  # digital silence and untouched clean speech are not infinitely far
+        output = mixture.noisy
+        if denoiser is not None:
+            output = np.concatenate([denoiser.feed(mixture.noisy), denoiser.flush()])
+        level, valid = reference_level(mixture), valid_bins(mixture, spec)
+        parts.append(loss.parts(output[None] / level, mixture.clean[None] / level, valid[None]))
+        # Digital silence and untouched clean speech are not infinitely far.
+        ratios_db.append(np.clip(si_sdr_db(mixture.clean, output), -30.0, 60.0))
     means = {name: float(np.mean([float(found[name]) for found in parts])) for name in loss.weights}
-    return Outcome(
-        sum(weight * means[name] for name, weight in loss.weights.items()),
-        means,
-        float(np.mean(ratios_db)),
-    )
+    total = sum(weight * means[name] for name, weight in loss.weights.items())
+    return Outcome(total, means, float(np.mean(ratios_db)))
 
 
 def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
     """Return mixtures of a :class:`rtden.training.batches.BatchSource`."""
-    return list(
-        itertools.islice(
-            (mixture for number in itertools.count() for mixture in source.mixtures(number)), count
-        )
-    )
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 5)
+    drawn = itertools.chain.from_iterable(map(source.mixtures, itertools.count()))
+    return list(itertools.islice(drawn, count))

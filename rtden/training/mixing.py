@@ -48,17 +48,10 @@ class Mixture:
 
 
 class Mixer:
-    """Draws mixtures of speech and noise; the same generator state gives the same mixture.
+    """Draws mixtures of a length; the same generator state gives the same mixture.
 
     Microphone, codec, band limit and overload act on the target as well: the network removes noise
     and does not repair. Of a room, the early reflections are the target; the tail is lowered.
-
-    Parameters
-    ----------
-    speech, noise : Clips
-    rate_hz : int
-    samples : int
-        Length of a mixture.
     """
 
     def __init__(self, speech: Clips, noise: Clips, *, rate_hz: int, samples: int) -> None:
@@ -90,10 +83,8 @@ class Mixer:
         if rng.random() < 0.15:  # recordings have a faint floor of their own, which may stay
             floor = self._synthesis.filter(self._synthesis.coloured(rng, 4.0), microphone)
             level = active_rms(clean) * 10.0 ** (rng.uniform(-55.0, -40.0) / 20.0)
-            clean, reverberant = (
-                clean + floor * np.float32(level),
-                reverberant + floor * np.float32(level),
-            )
+            floor *= np.float32(level)
+            clean, reverberant = clean + floor, reverberant + floor
         noisy = reverberant + noise
         alone = CLEAN_CHANCE <= kind < CLEAN_CHANCE + NOISE_CHANCE
         if rng.random() < (CODED_NOISE_CHANCE if alone else CODEC_CHANCE):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import keras
 import numpy as np
@@ -35,11 +34,8 @@ AHEAD_ALL_TAPS, AHEAD_ALL_WIDTH = (2, 4, 8), 128
 class _Past:
     """Supplies the frames before the first one of a call, and behind the last one.
 
-    Parameters
-    ----------
-    stateful : bool
-        Whether they come in as input tensors "past_NAME" and leave, followed by the new columns, as
-        output tensors "seen_NAME"; otherwise they are zeros.
+    `stateful`: they come in as input tensors "past_NAME" and leave, followed by the new columns, as
+    output tensors "seen_NAME"; otherwise they are zeros.
     """
 
     def __init__(self, *, stateful: bool) -> None:
@@ -89,21 +85,18 @@ def rtden_network(
     columns : int, optional
         Length of the input; any length if None. Before the first column lies silence.
     stateful : bool
-        Whether the state is passed in and out. The network then maps a dictionary of "mel" and
-        "past_NAME" to "share" and "seen_NAME"; the newest columns of the latter are the next
-        call's "past_NAME". Any division of a sequence into calls gives the same output. With a
-        lookahead, it returns the mask of the column so many before the newest.
+        Whether the state is passed in and out: a dictionary of "mel" and "past_NAME" to "share"
+        and "seen_NAME", whose newest columns are the next call's "past_NAME". With a lookahead,
+        the masks are those of the columns so many before the newest ones.
     gated : bool
-        Whether the block that looks ahead has, besides "mel", an input "gate" of shape (1, 1, 1),
-        which is zero for a sequence that is to be processed without it.
+        Whether there is a second input, "gate", (1, 1, 1): zero for no lookahead, else one.
 
     Returns
     -------
     Model
         (n_mels, columns, channels) to the mask, (n_mels, columns, frames_per_column).
     """
-    past = _Past(stateful=stateful)
-    finer = spec.frames_per_column
+    past, finer = _Past(stateful=stateful), spec.frames_per_column
     mel = keras.Input((spec.n_mels, columns, spec.input_channels), name="mel")
     x = mel
     if finer > 1:
@@ -113,9 +106,8 @@ def rtden_network(
     x, skips, over_all = _encode(past, x, finer, spec.lookahead, gate)
     x = _mix_bands(past, x, finer, over_all)
     x = _decode(x, skips)
-    mask = layers.Conv2D(
-        1, (1, 3), padding="same", activation="sigmoid", dtype="float32", name="share"
-    )(x)
+    last = {"padding": "same", "activation": "sigmoid", "dtype": "float32"}
+    mask = layers.Conv2D(1, (1, 3), **last, name="share")(x)
     mask = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(mask)
     if finer > 1:
         mask = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(mask)
@@ -135,7 +127,8 @@ def _encode(
 ) -> tuple[keras.KerasTensor, list[keras.KerasTensor], keras.KerasTensor | None]:
     """Return x at 8 bands, what each level holds before that, and what is ahead over all bands."""
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
-    skips, over_all = [], None
+    skips: list[keras.KerasTensor] = []
+    over_all = None
     for level, width in enumerate(WIDTHS[1:]):
         if level == BAND_LEVEL:
             if lookahead:
@@ -304,6 +297,7 @@ def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
     """
     # Weights are stored by the names of the layers.
     same = {"padding": "same", "activation": "relu"}
+    last = {"padding": "same", "activation": "sigmoid", "dtype": "float32"}
     return keras.Sequential(
         [
             keras.Input((spec.n_mels, columns or spec.frames, len(spec.channels)), name="mel"),
@@ -313,9 +307,7 @@ def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
             layers.MaxPooling2D(2, padding="same", name="pool1"),
             layers.Conv2DTranspose(64, 3, strides=2, **same, name="widen0"),
             layers.Conv2DTranspose(32, 3, strides=2, **same, name="widen1"),
-            layers.Conv2D(
-                1, 3, padding="same", activation="sigmoid", dtype="float32", name="share"
-            ),
+            layers.Conv2D(1, 3, **last, name="share"),
         ],
         name="seed",
     )
@@ -325,45 +317,21 @@ def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
 class Network:
     """How a network is built."""
 
-    build: Callable[[ModelSpec, int | None], keras.Model]
+    build: Callable[..., keras.Model]
     """For windows or sequences of this number of columns, or of any if None."""
-    build_stateful: Callable[[ModelSpec], keras.Model] | None = None
-    """With its state as inputs and outputs; only a causal network has such a form."""
-    build_gated: Callable[[ModelSpec], keras.Model] | None = None
-    """With and without a lookahead in one, as it trains."""
-
-    @property
-    def causal(self) -> bool:
-        """Whether it may train on sequences."""
-        return self.build_stateful is not None
+    causal: bool
+    """Whether it trains on sequences and has a stateful and a gated form."""
 
     def for_export(self, spec: ModelSpec) -> keras.Model:
         """Return the form for inference: stateful where there is one, else for whole windows."""
-        return (
-            self.build(spec, spec.frames)
-            if self.build_stateful is None
-            else self.build_stateful(spec)
-        )
+        return self.build(spec, stateful=True) if self.causal else self.build(spec, spec.frames)
 
 
-NETWORKS = {
-    "rtden": Network(
-        rtden_network,
-        partial(rtden_network, stateful=True),
-        partial(rtden_network, gated=True),
-    ),
-    "seed": Network(seed_network),
-}
+NETWORKS = {"rtden": Network(rtden_network, True), "seed": Network(seed_network, False)}
 
 
 def find_network(name: str) -> Network:
-    """Return a network by name.
-
-    Raises
-    ------
-    SettingsError
-        If there is none of that name.
-    """
+    """Return a network by name; an unknown one raises SettingsError."""
     if name not in NETWORKS:
         raise SettingsError(f"there is no network '{name}'; choose one of {', '.join(NETWORKS)}.")
     return NETWORKS[name]

@@ -30,9 +30,8 @@ MOST_DISTURBANCE = 45.0
 
 def bark(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Return the critical-band rate (Zwicker and Terhardt, 1980)."""
-    rate: NDArray[np.floating[Any]] = 13.0 * np.arctan(0.00076 * frequency_hz) + 3.5 * np.arctan(
-        (frequency_hz / 7500.0) ** 2
-    )
+    low, high = np.arctan(0.00076 * frequency_hz), np.arctan((frequency_hz / 7500.0) ** 2)
+    rate: NDArray[np.floating[Any]] = 13.0 * low + 3.5 * high
     return rate
 
 
@@ -55,28 +54,25 @@ class PesqLoss:
     """
 
     def __init__(self, rate_hz: int, n_fft: int) -> None:
+        self.n_fft = n_fft
         bins_hz = np.arange(n_fft // 2 + 1, dtype=np.float64) * (rate_hz / n_fft)
         bins_bark = bark(bins_hz)
         edges = np.arange(int(bins_bark[-1] * BANDS_PER_BARK) + 1) / BANDS_PER_BARK
         edges[-1] = bins_bark[-1]
         # A bin reaches half-way to its neighbours; each band gets its part of the bin.
-        bin_edges = np.concatenate(
-            [bins_bark[:1], (bins_bark[1:] + bins_bark[:-1]) / 2.0, bins_bark[-1:]]
-        )
-        low, high = (
-            np.maximum(bin_edges[:-1, None], edges[None, :-1]),
-            np.minimum(bin_edges[1:, None], edges[None, 1:]),
-        )
-        self.to_bands = (np.maximum(high - low, 0.0) / np.diff(bin_edges)[:, None]).astype(
-            np.float32
-        )
-        self._width = np.diff(edges).astype(np.float32)
+        between = (bins_bark[1:] + bins_bark[:-1]) / 2.0
+        bin_edges = np.concatenate([bins_bark[:1], between, bins_bark[-1:]])
+        low = np.maximum(bin_edges[:-1, None], edges[None, :-1])
+        high = np.minimum(bin_edges[1:, None], edges[None, 1:])
+        parts = np.maximum(high - low, 0.0) / np.diff(bin_edges)[:, None]
+        self.to_bands = parts.astype(np.float32)
+        self._width = ops.convert_to_tensor(np.diff(edges).astype(np.float32))
         centres_bark = (edges[1:] + edges[:-1]) / 2.0
         centres_hz = np.interp(centres_bark, bins_bark, bins_hz)
-        self._threshold = (10.0 ** (threshold_db_spl(centres_hz) / 10.0)).astype(np.float32)
-        self._gamma = (GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15).astype(
-            np.float32
-        )
+        threshold = 10.0 ** (threshold_db_spl(centres_hz) / 10.0)
+        self._threshold = ops.convert_to_tensor(threshold.astype(np.float32))
+        gamma = GAMMA * np.clip(6.0 / (centres_bark + 2.0), 1.0, 2.0) ** 0.15
+        self._gamma = ops.convert_to_tensor(gamma.astype(np.float32))
         # Bins of a Hann window to mean power: both halves of the spectrum, the window's energy.
         self._scale = float(2.0 / (0.375 * n_fft**2) * 10.0 ** (SPEECH_DB_SPL / 10.0))
 
@@ -93,42 +89,30 @@ class PesqLoss:
             ops.matmul(power * valid_bins[:, None, :], self.to_bands) * self._scale
             for power in (ours, theirs)
         )
-        counted = (
-            ops.cast(ops.matmul(valid_bins, self.to_bands) > 0, "float32")[:, None, :] * self._width
-        )
+        valid_bands = ops.cast(ops.matmul(valid_bins, self.to_bands) > 0, "float32")
+        counted = valid_bands[:, None, :] * self._width
         first, second = self._equalise(first, second)
         loudness, clean_loudness = self._loudness(first), self._loudness(second)
-        difference = loudness - clean_loudness
-        audible = ops.maximum(
-            ops.abs(difference) - 0.25 * ops.minimum(loudness, clean_loudness), 0.0
-        )
+        masked = 0.25 * ops.minimum(loudness, clean_loudness)
+        audible = ops.maximum(ops.abs(loudness - clean_loudness) - masked, 0.0)
         asymmetry = ops.power((first + 50.0) / (second + 50.0), 1.2)
-        asymmetry = ops.where(
-            asymmetry < 3.0, ops.zeros_like(asymmetry), ops.minimum(asymmetry, 12.0)
-        )
+        asymmetry = ops.where(asymmetry < 3.0, 0.0, ops.minimum(asymmetry, 12.0))
         total = ops.sum(counted, axis=-1)
         symmetric = ops.sqrt(ops.sum(counted * ops.square(audible), axis=-1) * total + 1e-6)
         added = ops.sum(counted * audible * asymmetry, axis=-1)
         quiet = ops.power((ops.sum(second, axis=-1) + 1e5) / 1e7, 0.04)
         symmetric, added = (
-            ops.minimum(part / quiet, MOST_DISTURBANCE) for part in (symmetric, added)
+            ops.sqrt(ops.mean(ops.square(ops.minimum(part / quiet, MOST_DISTURBANCE)), 1) + 1e-6)
+            for part in (symmetric, added)
         )
-        return sum(
-            weight * _over_time(part)
-            for weight, part in ((SYMMETRIC_WEIGHT, symmetric), (ASYMMETRIC_WEIGHT, added))
-        )
+        return SYMMETRIC_WEIGHT * symmetric + ASYMMETRIC_WEIGHT * added
 
     def _equalise(self, first: Any, second: Any) -> tuple[Any, Any]:
         """Remove differences that hardly disturb: of the mean response and of slow gain."""
         speech = ops.cast(ops.sum(second, axis=-1, keepdims=True) > 1e5, "float32")
+        counted = speech * ops.cast(second > 100 * self._threshold, "float32")
         mean_first, mean_second = (
-            ops.sum(
-                power * speech * ops.cast(second > 100 * self._threshold, "float32"),
-                axis=1,
-                keepdims=True,
-            )
-            + 1e3
-            for power in (first, second)
+            ops.sum(power * counted, axis=1, keepdims=True) + 1e3 for power in (first, second)
         )
         second = second * ops.clip(mean_first / mean_second, 0.01, 100.0)
         audible_first, audible_second = (
@@ -136,16 +120,11 @@ class PesqLoss:
             for power in (first, second)
         )
         gain = audible_second / audible_first
-        smooth = (
-            0.8 * gain + 0.2 * ops.pad(gain, ((0, 0), (1, 0), (0, 0)), constant_values=1.0)[:, :-1]
-        )
+        before = ops.pad(gain, ((0, 0), (1, 0), (0, 0)), constant_values=1.0)[:, :-1]
+        smooth = 0.8 * gain + 0.2 * before
         return first * ops.clip(smooth, 3e-4, 5.0), second
 
     def _loudness(self, power: Any) -> Any:
         base = ONE_SONE * (self._threshold / 0.5) ** self._gamma
         loudness = base * (ops.power(0.5 + 0.5 * power / self._threshold, self._gamma) - 1.0)
         return ops.where(power > self._threshold, loudness, 0.0)
-
-
-def _over_time(disturbance: Any) -> Any:
-    return ops.sqrt(ops.mean(ops.square(disturbance), axis=1) + 1e-6)

@@ -13,15 +13,7 @@ from rtden.training.batches import BatchSource
 from rtden.training.corpus import Clips, StageReport, load_clips
 from rtden.training.loss import Loss
 
-LOSS_SETTINGS = (
-    "iterations",
-    "complex_share",
-    "distortion",
-    "resolutions",
-    "pesq",
-    "stoi",
-    "dnsmos",
-)
+LOSS_SETTINGS = ("distortion", "pesq", "stoi", "dnsmos")
 PRECISIONS = ("float32", "mixed_bfloat16")
 WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
 
@@ -49,14 +41,8 @@ class Recipe:
     weight_decay: float = 1e-4
     average: float = 0.998
     """Decay per step of the exponential mean of the weights; the mean is what a run returns."""
-    iterations: int = 0
-    """Griffin-Lim iterations in the signal path."""
-    complex_share: float = 0.0
-    """Share of complex spectra in the spectral distance."""
     distortion: float = 0.015
     """Weight of the logarithm of the distortion."""
-    resolutions: tuple[int, ...] = ()
-    """Further frame lengths, in samples, of the spectral distance."""
     pesq: float = 0.025
     """Weight of the PESQ-style loss."""
     stoi: float = 0.35
@@ -80,29 +66,19 @@ class Recipe:
 
     def __post_init__(self) -> None:
         counts = ("steps", "mixtures", "dnsmos_every", "validate_every", "validation_batches")
-        for name in (*counts, "patience"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be 1 or more, not {getattr(self, name)}.")
-        if not self.hours > 0:
-            raise TrainingError(f"hours must be more than 0, not {self.hours:g}.")
-        if not 0 <= self.average < 1:
-            raise TrainingError(f"average must lie between 0 and 1, not {self.average:g}.")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(
-                f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'."
-            )
+        for name, wanted, valid in (
+            *((name, "be 1 or more", getattr(self, name) >= 1) for name in (*counts, "patience")),
+            ("hours", "be more than 0", self.hours > 0),
+            ("average", "lie between 0 and 1", 0 <= self.average < 1),
+            ("precision", f"be one of {', '.join(PRECISIONS)}", self.precision in PRECISIONS),
+        ):
+            if not valid:
+                raise TrainingError(f"{name} must {wanted}, not {getattr(self, name)!r}.")
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> Recipe:
-        """Return the recipe of settings read from JSON or TOML; unknown names are refused.
-
-        Raises
-        ------
-        TrainingError
-            If a name or a value is not that of a recipe.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(settings) - names)
+        """Return the recipe of settings read from JSON; names and values are checked."""
+        unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise TrainingError(f"a recipe has no setting {', '.join(unknown)}; remove it.")
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
@@ -149,20 +125,10 @@ class Corpus:
         report: StageReport | None = None,
     ) -> Corpus:
         """Decode two folders, or map the cached result; see :func:`load_clips` for errors."""
-        talkers = load_clips(
-            speech,
-            cache,
-            rate_hz=rate_hz,
-            group_depth=2,
-            copies=recipe.copies,
-            leave_out=recipe.leave_out,
-            seed=recipe.seed,
-            report=report,
-        )
-        noises = load_clips(
-            noise, cache, rate_hz=rate_hz, group_depth=None, seed=recipe.seed, report=report
-        )
-        return cls(talkers.split(), noises.split())
+        options: dict[str, Any] = {"rate_hz": rate_hz, "seed": recipe.seed, "report": report}
+        varied: dict[str, Any] = {"copies": recipe.copies, "leave_out": recipe.leave_out}
+        talkers = load_clips(speech, cache, group_depth=2, **varied, **options)
+        return cls(talkers.split(), load_clips(noise, cache, group_depth=None, **options).split())
 
     def source(self, spec: ModelSpec, recipe: Recipe, *, validation: bool = False) -> BatchSource:
         """Return the batches of one part.
@@ -170,11 +136,5 @@ class Corpus:
         Validation batches do not depend on the recipe's seed, so that runs compare.
         """
         part, seed = int(validation), 1 if validation else recipe.seed + 2
-        return BatchSource(
-            self.speech[part],
-            self.noise[part],
-            spec,
-            mixtures=recipe.mixtures,
-            seconds=recipe.seconds,
-            seed=seed,
-        )
+        sizes: dict[str, Any] = {"mixtures": recipe.mixtures, "seconds": recipe.seconds}
+        return BatchSource(self.speech[part], self.noise[part], spec, seed=seed, **sizes)

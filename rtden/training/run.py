@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 import keras
 
 from rtden.errors import AudioFileError, TrainingError
+from rtden.files.atomic import check_target, write_whole
 from rtden.model import ModelSpec, find_model, load_spec, save_spec
+from rtden.training.checkpoint import write_text
 from rtden.training.corpus import StageReport
 from rtden.training.export import (
     WEIGHTS_SUFFIX,
@@ -136,21 +139,17 @@ def train_model(
     ModelError
         If `start` cannot be trained on.
     """
-    check_out(out, force=force)
+    _check_out(out, force=force)
     network, spec, start_path = None, new_spec(recipe), None
     if start is not None:
         start_path = find_model(start)
         network, spec = load_network(start_path)
         recipe = dataclasses.replace(recipe, network=spec.training["network"])
-    work.mkdir(parents=True, exist_ok=True)
-    folders = {
-        "speech": str(speech.resolve()),
-        "noise": str(noise.resolve()),
-        "start": None if start_path is None else str(start_path.resolve()),
-    }
     run = _Run(work, spec, recipe, start_path, stage)
     corpus = run.corpus(speech, noise)
-    (work / "folders.json").write_text(json.dumps(folders, indent=2) + "\n", encoding="utf-8")
+    folders = {"speech": speech, "noise": noise, "start": start_path}
+    named = {name: path and str(path.resolve()) for name, path in folders.items()}
+    write_text(work / "folders.json", json.dumps(named, indent=2) + "\n")
     trained = train(spec, corpus, recipe, work, start=network, report=report)
     return run.finish(trained, corpus, out, data)
 
@@ -172,7 +171,7 @@ def export_run(
     AudioFileError
         If the run's recordings have gone, or `out` exists or cannot be written.
     """
-    check_out(out, force=force)
+    _check_out(out, force=force)
     try:
         settings = json.loads((work / "recipe.json").read_text(encoding="utf-8"))["recipe"]
         folders = json.loads((work / "folders.json").read_text(encoding="utf-8"))
@@ -188,22 +187,13 @@ def export_run(
     return run.finish(load_best(spec, recipe, work), corpus, out, data)
 
 
-def check_out(out: Path, *, force: bool) -> None:
-    """Check before hours of work that the model can be written after them.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot.
-    """
+def _check_out(out: Path, *, force: bool) -> None:
+    """Raise AudioFileError, before hours of work, if the model cannot be written after them."""
     if out.suffix != ".tflite":
         raise AudioFileError(
             f"a model's name ends in .tflite; call it {out.with_suffix('.tflite')}."
         )
-    if not force and out.exists():
-        raise AudioFileError(
-            f"{out} exists already; choose another name, or overwrite it with --force."
-        )
+    check_target(out, force=force)
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise AudioFileError(
             f"the folder {out.parent} does not exist or cannot be written to; choose another."
@@ -217,15 +207,13 @@ class _Run:
     work: Path
     spec: ModelSpec
     recipe: Recipe
-    start_path: Path | None
+    start: Path | None
     stage: StageReport | None
 
     def corpus(self, speech: Path, noise: Path) -> Corpus:
-        cache = self.work / "cache"
-        rate_hz = self.spec.rate_hz
-        return Corpus.load(
-            speech, noise, cache, rate_hz=rate_hz, recipe=self.recipe, report=self.stage
-        )
+        cache, rate_hz = self.work / "cache", self.spec.rate_hz
+        options: dict[str, Any] = {"rate_hz": rate_hz, "recipe": self.recipe, "report": self.stage}
+        return Corpus.load(speech, noise, cache, **options)
 
     def finish(
         self, network: keras.Model, corpus: Corpus, out: Path, data: list[dict[str, Any]] | None
@@ -233,54 +221,53 @@ class _Run:
         """Quantise a network, judge it, and write it to `out` if it is better than its start."""
         made = self.work / "export" / out.name
         made.parent.mkdir(exist_ok=True)
-        parity = self._export(network, corpus, made, data)
+        parity = self._export(network, corpus, made, data or [])
         before, outcome = self._judge(corpus, made)
-        self._check(before, outcome, made, out)
+        # The loss decides. By it alone, a network that mutes everything can win where speech is
+        # sparse; SI-SDR rules that out.
+        if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
+            origin = f"model '{self.start.stem}'" if self.start else "the noisy sound itself"
+            raise TrainingError(
+                f"the new network is worse than {origin} on held-out recordings (loss "
+                f"{outcome.loss:.4f} against {before.loss:.4f}, SI-SDR {outcome.si_sdr_db:.1f} "
+                f"against {before.si_sdr_db:.1f} dB) and was not written to {out}; it is kept in "
+                f"{made.parent}: give more recordings, or more steps at a lower learning rate."
+            )
         for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
-            beside = out.with_name(f".new-{out.stem}{suffix}")
-            beside.write_bytes(made.with_suffix(suffix).read_bytes())
-            os.replace(beside, out.with_suffix(suffix))
+            content = made.with_suffix(suffix).read_bytes()
+            write_whole(out.with_suffix(suffix), content, force=True)
         return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
 
     def _export(
-        self,
-        network: keras.Model,
-        corpus: Corpus,
-        made: Path,
-        data: list[dict[str, Any]] | None,
+        self, network: keras.Model, corpus: Corpus, made: Path, data: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        recipe, spec, start = self.recipe, self.spec, self.start_path
-        self._say("preparing the quantisation", 0, 2)
+        recipe, spec, start = self.recipe, self.spec, self.start
+        self._say("preparing the quantisation", 0)
         columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
-        numbers = range(CALIBRATION_COLUMNS)  # more than enough
-        batches = map(corpus.source(spec, recipe), numbers)
-        calibration = sequences_of(batches, columns, CALIBRATION_COLUMNS // columns)
-        held_out = map(corpus.source(spec, recipe, validation=True), numbers)
-        check = sequences_of(held_out, columns, CHECK_COLUMNS // columns)
-        self._say("quantising to int8", 1, 2)
-        written = dataclasses.replace(
-            spec,
-            description=f"Trained by 'rtden train' ({recipe.network})"
-            + (f" from {start.stem}." if start else "."),
-            metrics={},
-            training={
-                "recipe": recipe.to_dict(),
-                "start": start and start.stem,
-                "data": (data or []) + (spec.training.get("data", []) if start else []),
-            },
+        calibration, check = (
+            sequences_of(
+                map(corpus.source(spec, recipe, validation=validation), itertools.count()),
+                columns,
+                count // columns,
+            )
+            for validation, count in ((False, CALIBRATION_COLUMNS), (True, CHECK_COLUMNS))
         )
-        name = recipe.network
-        return export(network, name, written, made, calibration=calibration, check=check)
+        self._say("quantising to int8", 1)
+        data = data + (spec.training.get("data", []) if start else [])
+        training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": data}
+        origin = f" from {start.stem}" if start else ""
+        description = f"Trained by 'rtden train' ({recipe.network}){origin}."
+        written = dataclasses.replace(spec, description=description, metrics={}, training=training)
+        return export(network, recipe.network, written, made, calibration=calibration, check=check)
 
     def _judge(self, corpus: Corpus, made: Path) -> tuple[Outcome, Outcome]:
         """Return the outcome of the start and of the made model on held-out mixtures."""
         source = corpus.source(self.spec, self.recipe, validation=True)
         mixtures = held_out_mixtures(source, JUDGED_MIXTURES)
-        loss = self.recipe.loss(self.spec)
         outcomes = []
-        for number, path in enumerate((self.start_path, made)):
-            self._say("comparing with the start on held-out mixtures", number, 2)
-            outcomes.append(judge(mixtures, self.spec, loss, path))
+        for number, path in enumerate((self.start, made)):
+            self._say("comparing with the start on held-out mixtures", number)
+            outcomes.append(judge(mixtures, self.spec, self.recipe.loss(self.spec), path))
         before, outcome = outcomes
         spec, compared = load_spec(made), {"before": before, "after": outcome}
         figures = {name: found.to_dict() for name, found in compared.items()}
@@ -288,20 +275,6 @@ class _Run:
         save_spec(dataclasses.replace(spec, metrics=metrics), made)
         return before, outcome
 
-    def _check(self, before: Outcome, outcome: Outcome, made: Path, out: Path) -> None:
-        # The loss decides. By it alone, a network that mutes everything can win where speech is
-        # sparse; SI-SDR rules that out.
-        if outcome.loss <= before.loss and outcome.si_sdr_db >= before.si_sdr_db - MOST_LOSS_DB:
-            return
-        start = self.start_path
-        origin = "the noisy sound itself" if start is None else f"model '{start.stem}'"
-        raise TrainingError(
-            f"the new network is worse than {origin} on held-out recordings (loss "
-            f"{outcome.loss:.4f} against {before.loss:.4f}, SI-SDR {outcome.si_sdr_db:.1f} against "
-            f"{before.si_sdr_db:.1f} dB) and was not written to {out}; it is kept in "
-            f"{made.parent}: give more recordings, or more steps at a lower learning rate."
-        )
-
-    def _say(self, name: str, done: int, total: int) -> None:
+    def _say(self, name: str, done: int) -> None:
         if self.stage is not None:
-            self.stage(name, done, total)
+            self.stage(name, done, 2)

@@ -19,11 +19,11 @@ import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError
-from rtden.extras import install_command
 from rtden.files.atomic import make_folder, new_file, write_errors, write_whole
 from rtden.measure.metrics import pesq_wb, si_sdr_db
 from rtden.measure.plots import figure_class
 from rtden.model import ModelSpec
+from rtden.training import training_package
 from rtden.training.corpus import find_recordings
 from rtden.types import Array
 
@@ -134,14 +134,8 @@ def reproduce(
 def _require_packages() -> None:
     """Name a missing package before the work."""
     figure_class()
-    try:
-        import keras  # noqa: F401
-        import librosa  # noqa: F401
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the package {error.name}, which the notebook needs, is not installed: "
-            f"run '{install_command('train')}'."
-        ) from None
+    for name in ("keras", "librosa"):
+        training_package(name)
 
 
 def load(path: Path) -> Array:

@@ -1,8 +1,8 @@
 """The signal path behind the network in Keras operations, through which gradients flow.
 
-Masks of mel bands become gains of bins, gains are applied to the noisy spectra, Griffin-Lim makes
-them consistent, and frames are overlap-added. The result equals that of :class:`rtden.Denoiser`,
-except that Griffin-Lim runs over the whole signal; a test shows it.
+Masks of mel bands become gains of bins, gains are applied to the noisy spectra, and frames are
+overlap-added. The result equals that of :class:`rtden.Denoiser` without Griffin-Lim; a test shows
+it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,13 @@ from rtden.model import ModelSpec
 Spectra = tuple[Any, Any]
 """Real and imaginary parts, shape (mixtures, frames, bins) each."""
 
-SILENT_POWER = 1e-6
-"""Magnitude below which a bin has no phase; it keeps gradients finite."""
-
 
 class SignalPath:
-    """Spectra and masks to a signal.
+    """Spectra and masks to a signal."""
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    iterations : int
-        Griffin-Lim iterations over the whole signal, from the noisy phase.
-    """
-
-    def __init__(self, spec: ModelSpec, *, iterations: int) -> None:
-        self._hop, self._iterations = spec.frame_hop, iterations
-        self._parts, self._finer = spec.n_fft // spec.frame_hop, spec.frames_per_column
+    def __init__(self, spec: ModelSpec) -> None:
+        self._hop, self._finer = spec.frame_hop, spec.frames_per_column
+        self._parts = spec.n_fft // spec.frame_hop
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
         bands = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         bands(np.eye(spec.n_mels, dtype=np.float32), spread)
@@ -54,18 +44,9 @@ class SignalPath:
         gains = ops.matmul(ops.transpose(mask, (0, 2, 1)), self._spread)
         # The last frames reach beyond the end: into the following sound in use, here into silence.
         rest = (self._parts - 1) * self._hop
-        window = analysis[:, None, :]
-        real, imaginary = spectra(ops.pad(noisy, ((0, 0), (0, rest))), window, self._hop)
-        real, imaginary = real * gains, imaginary * gains
-        if self._iterations:
-            magnitude = ops.sqrt(ops.square(real) + ops.square(imaginary) + SILENT_POWER**2)
-        for _ in range(self._iterations):
-            signal = self._overlap_add((real, imaginary), analysis, synthesis)
-            real, imaginary = spectra(signal, window, self._hop)
-            power = ops.square(real) + ops.square(imaginary)
-            scale = magnitude / ops.sqrt(power + SILENT_POWER**2)
-            real, imaginary = real * scale, imaginary * scale
-        signal = self._overlap_add((real, imaginary), analysis, synthesis)
+        padded = ops.pad(noisy, ((0, 0), (0, rest)))
+        real, imaginary = spectra(padded, analysis[:, None, :], self._hop)
+        signal = self._overlap_add((real * gains, imaginary * gains), analysis, synthesis)
         return signal[:, : noisy.shape[1]]
 
     def _overlap_add(self, frames: Spectra, analysis: Any, synthesis: Any) -> Any:
@@ -105,5 +86,5 @@ def spectra(signal: Any, window: Any, hop: int) -> Spectra:
     count = blocks.shape[1] - parts + 1
     frames = ops.concatenate([blocks[:, part : part + count] for part in range(parts)], axis=-1)
     # Real, imaginary: complex tensors have no gradient on some backends.
-    real, imaginary = ops.rfft(frames * window)
+    real, imaginary = ops.rfft(frames * ops.convert_to_tensor(window))
     return real, imaginary

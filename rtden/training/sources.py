@@ -172,11 +172,9 @@ def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
 
 def _speech_weights(clips: Clips) -> NDArray[np.float64]:
     """Weigh recordings by length, and categories by the root of their total length."""
-    category = clips.categories()
-    weight: NDArray[np.float64] = clips.length.astype(np.float64)
+    category, weight = clips.categories(), clips.length.astype(np.float64)
     for name in np.unique(category):
         weight[category == name] /= np.sqrt(weight[category == name].sum())
-    weight /= weight.sum()
     return weight
 
 
@@ -185,8 +183,7 @@ def _noise_weights(clips: Clips) -> tuple[NDArray[np.float64], NDArray[np.str_]]
 
     Weighing by length would draw a clip of 3 s a thirtieth as often as a loop of 90 s.
     """
-    category = clips.categories()
-    longest = LONGEST_SECONDS * 22050
+    category, longest = clips.categories(), LONGEST_SECONDS * 22050
     weight = np.minimum(clips.length, longest).astype(np.float64) ** LENGTH_POWER
     for name in np.unique(category):
         of = category == name

@@ -34,12 +34,12 @@ class StoiLoss:
     """
 
     def __init__(self, rate_hz: int, n_fft: int) -> None:
+        self.n_fft = n_fft
         bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
         centres_hz = LOWEST_HZ * 2.0 ** (np.arange(BANDS) / 3.0)
         low_hz, high_hz = centres_hz * 2.0 ** (-1.0 / 6.0), centres_hz * 2.0 ** (1.0 / 6.0)
-        self.to_bands = ((bins_hz[:, None] >= low_hz) & (bins_hz[:, None] < high_hz)).astype(
-            np.float32
-        )
+        within = (bins_hz[:, None] >= low_hz) & (bins_hz[:, None] < high_hz)
+        self.to_bands = within.astype(np.float32)
         self._scale = float(1.0 / (0.375 * n_fft))
 
     def __call__(self, ours: Any, theirs: Any, valid_bins: Any) -> Any:
@@ -55,14 +55,12 @@ class StoiLoss:
         """
         frames = theirs.shape[1]
         energy = ops.sum(theirs, axis=-1)
-        speech = ops.cast(
-            energy > 10.0 ** (-PAUSE_DB / 10.0) * ops.max(energy, axis=1, keepdims=True), "float32"
-        )
+        loudest = ops.max(energy, axis=1, keepdims=True)
+        speech = ops.cast(energy > 10.0 ** (-PAUSE_DB / 10.0) * loudest, "float32")
         # Those with speech first, in their order.
-        order = ops.argsort(np.arange(frames, dtype=np.float32) + frames * (1.0 - speech), axis=1)
-        counted = ops.cast(ops.matmul(1.0 - valid_bins, self.to_bands) < 0.5, "float32")[
-            :, None, None
-        ]
+        order = ops.argsort(ops.arange(frames, dtype="float32") + frames * (1.0 - speech), axis=1)
+        counted = ops.cast(ops.matmul(1.0 - valid_bins, self.to_bands) < 0.5, "float32")
+        counted = counted[:, None, None]
         starts = np.arange(0, frames - SEGMENT_FRAMES + 1, SEGMENT_STRIDE)
         within = starts[:, None] + np.arange(SEGMENT_FRAMES)
         first, second = (
@@ -70,13 +68,11 @@ class StoiLoss:
             for power in (ours, theirs)
         )
         correlation = ops.sum(first * second, axis=(2, 3)) / SEGMENT_FRAMES
-        full = ops.cast(
-            starts + SEGMENT_FRAMES <= ops.sum(speech, axis=1, keepdims=True), "float32"
-        )
+        held = ops.sum(speech, axis=1, keepdims=True)
+        full = ops.cast(ops.greater_equal(held, starts + SEGMENT_FRAMES), "float32")
         segments = ops.sum(full, axis=1)
-        return ops.sum(full * correlation, axis=1) / ops.maximum(segments, 1.0), ops.cast(
-            segments > 0, "float32"
-        )
+        score = ops.sum(full * correlation, axis=1) / ops.maximum(segments, 1.0)
+        return score, ops.cast(segments > 0, "float32")
 
     def _segments(self, power: Any, order: Any, within: Any) -> Any:
         envelopes = ops.sqrt(ops.matmul(power, self.to_bands) * self._scale + EPSILON**2)
@@ -85,17 +81,11 @@ class StoiLoss:
 
     @staticmethod
     def _normalised(segments: Any, counted: Any) -> Any:
-        segments = segments - ops.mean(segments, axis=2, keepdims=True)
-        segments = (
-            counted
-            * segments
-            * ops.rsqrt(ops.sum(ops.square(segments), axis=2, keepdims=True) + EPSILON**2)
-        )
-        segments = counted * (
-            segments
-            - ops.sum(segments, axis=3, keepdims=True)
-            / ops.maximum(ops.sum(counted, axis=3, keepdims=True), 1.0)
-        )
-        return segments * ops.rsqrt(
-            ops.sum(ops.square(segments), axis=3, keepdims=True) + EPSILON**2
-        )
+        def unit(values: Any, axis: int) -> Any:
+            power = ops.sum(ops.square(values), axis=axis, keepdims=True)
+            return values * ops.rsqrt(power + EPSILON**2)
+
+        segments = counted * unit(segments - ops.mean(segments, axis=2, keepdims=True), 2)
+        bands = ops.maximum(ops.sum(counted, axis=3, keepdims=True), 1.0)
+        mean = ops.sum(segments, axis=3, keepdims=True) / bands
+        return unit(counted * (segments - mean), 3)

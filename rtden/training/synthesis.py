@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rtden.errors import MissingPackageError
-from rtden.extras import install_command
+from rtden.training import training_package
 from rtden.types import Array
 
 ROOM_SECONDS = 0.5
@@ -225,12 +224,7 @@ def decaying_noise(
 
 def _image_sources(rng: np.random.Generator, rate_hz: int) -> tuple[Array, Array]:
     """Return the responses of a talker and of a noise in a shoebox room, direct sound first."""
-    try:
-        import pyroomacoustics
-    except ImportError:
-        raise MissingPackageError(
-            f"the package pyroomacoustics is not installed: run '{install_command('train')}'."
-        ) from None
+    pyroomacoustics = training_package("pyroomacoustics")
     size = rng.uniform((2.0, 2.0, 2.2), (8.0, 6.0, 3.5))
     absorption = rng.uniform(0.15, 0.7)
     room = pyroomacoustics.ShoeBox(

@@ -18,7 +18,7 @@ from keras import ops
 from rtden.errors import TrainingError
 from rtden.model import ModelSpec
 from rtden.training.batches import Batch, draw_ahead
-from rtden.training.checkpoint import BEST, Average, Log, State, check_recipe, save_arrays
+from rtden.training.checkpoint import BEST, Average, State, check_recipe, save_arrays
 from rtden.training.loss import Loss
 from rtden.training.network import find_network, load_weights, named_weights
 from rtden.training.recipe import Corpus, Recipe
@@ -45,16 +45,8 @@ class Progress:
 class Trainer(keras.Model):  # type: ignore[misc]
     """A network, the signal path behind it and the loss at its end.
 
-    Parameters
-    ----------
-    network : Model
-    spec : ModelSpec
-    causal : bool
-        Whether the network runs on sequences; otherwise on windows. A gated network also takes
-        which mixtures may look ahead.
-    loss : Loss
-    costly : bool
-        Whether the loss includes its costly parts.
+    A `causal` network runs on sequences, any other on windows; a gated one also takes which
+    mixtures may look ahead. With `costly`, the loss includes its costly parts.
     """
 
     def __init__(
@@ -87,14 +79,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         gated = len(self.network.inputs) > 1
         return {"mel": batch.features, "gate": batch.ahead} if gated else batch.features
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
         """Return the loss of a batch's masks."""
         return self._path_loss(y, y_pred, costly=self._costly)
 
@@ -111,7 +96,10 @@ class _Run:
         self, spec: ModelSpec, recipe: Recipe, work: Path, start: keras.Model | None
     ) -> None:
         self._recipe, self._work = recipe, work
-        self.network = _with_precision(recipe, spec)
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(recipe.precision)
+        self.network = _network(recipe, spec)
+        keras.config.set_dtype_policy(policy)
         if start is not None:
             load_weights(self.network, named_weights(start))
         causal, loss = find_network(recipe.network).causal, recipe.loss(spec)
@@ -149,7 +137,7 @@ class _Run:
         state.validations_since_best += 1
         if loss < state.best_loss:
             state.best_loss, state.best_step, state.validations_since_best = loss, state.step, 0
-            save_arrays(self._work / BEST, named_weights(self.network))
+            save_arrays(self._work / BEST, **named_weights(self.network))
         self.average.swap()
         return loss
 
@@ -190,7 +178,7 @@ def train(
     began = time.monotonic() - state.seconds
     batches = draw_ahead(corpus.source(spec, recipe), range(state.step, recipe.steps))
     losses: list[float] = []
-    with Log(work / "log.csv", upto=state.step) as log, contextlib.closing(batches):
+    with contextlib.closing(batches):
         for batch in batches:
             state.seconds = time.monotonic() - began
             progress = max(state.step / recipe.steps, state.seconds / 3600.0 / recipe.hours)
@@ -202,7 +190,7 @@ def train(
             if state.step % recipe.validate_every == 0 or last:
                 found = run.validate(validation, state)
                 mean, seconds = float(np.mean(losses)), round(state.seconds)
-                log.write(step=state.step, loss=mean, validation_loss=found, seconds=seconds)
+                state.rows.append([state.step, mean, found, seconds])
                 losses.clear()
                 state.save(work, run.costly, run.average)
             if report is not None:
@@ -233,18 +221,10 @@ def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
     return network
 
 
-def _with_precision(recipe: Recipe, spec: ModelSpec) -> keras.Model:
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
-    try:
-        return _network(recipe, spec)
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
 def _network(recipe: Recipe, spec: ModelSpec) -> keras.Model:
     """Return the network that trains: with a lookahead, both of its forms in one."""
     network = find_network(recipe.network)
-    if recipe.lookahead and network.build_gated is not None:
-        return network.build_gated(dataclasses.replace(spec, lookahead=recipe.lookahead))
+    if recipe.lookahead and network.causal:
+        ahead = dataclasses.replace(spec, lookahead=recipe.lookahead)
+        return network.build(ahead, gated=True)
     return network.build(spec, None)

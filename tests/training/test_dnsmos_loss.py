@@ -66,5 +66,5 @@ def test_a_gradient_runs_through_it(recordings: tuple[Array, Array]) -> None:
 
 def test_without_onnx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackageError, match="onnx is not installed"):
+    with pytest.raises(MissingPackageError, match="needs onnx, which is not installed"):
         DnsmosLoss(22050)

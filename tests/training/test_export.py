@@ -110,19 +110,6 @@ def test_the_weights_come_back_in_half_precision(
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
-def test_weights_that_earlier_versions_numbered_are_read(
-    exported: tuple[Path, keras.Model, dict[str, Any]], tmp_path: Path
-) -> None:
-    path, network, _ = exported
-    for suffix in (".tflite", ".json"):
-        (tmp_path / f"old{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
-    numbered = {f"{number:03d}": w for number, w in enumerate(network.get_weights())}
-    np.savez(tmp_path / "old.weights.npz", **numbered)
-    loaded, _ = load_network(tmp_path / "old.tflite")
-    for ours, theirs in zip(loaded.get_weights(), network.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
 def test_a_model_without_weights_is_named(
     exported: tuple[Path, keras.Model, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -135,7 +122,7 @@ def test_a_model_without_weights_is_named(
 
 def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
     features = rng.standard_normal((2, 128, 20, 1)).astype(np.float32)
-    batch = Batch(features, *[np.empty(0, np.float32)] * 5)
+    batch = Batch(features, *[np.empty(0, np.float32)] * 6)
     windows = sequences_of([batch, batch], 16, 10)
     assert windows.shape == (10, 128, 16, 1)
     assert any(np.array_equal(windows[0], features[0, :, start : start + 16]) for start in range(5))
@@ -145,7 +132,7 @@ def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
     clean, noisy = recordings
-    loss = Loss(SEED, iterations=0, pesq=0.02, stoi=0.2, dnsmos=0.05)
+    loss = Loss(SEED, pesq=0.02, stoi=0.2, dnsmos=0.05)
     mixtures = [
         Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0)
         for at in (0, 66150, 132300)

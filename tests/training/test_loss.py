@@ -3,7 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from conftest import frames_of, shares_of
+from conftest import shares_of
 from training_target import target
 
 from rtden import Denoiser, Settings
@@ -22,12 +22,10 @@ by_spec = pytest.mark.parametrize(
 )
 
 
-def invert(
-    spec: ModelSpec, noisy: np.ndarray, mask: np.ndarray, *, iterations: int = 0
-) -> np.ndarray:
+def invert(spec: ModelSpec, noisy: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return denoised signals with the longest overlap."""
     given = target(spec, noisy, noisy)
-    path = SignalPath(spec, iterations=iterations)
+    path = SignalPath(spec)
     return np.asarray(path(noisy, mask, given["analysis"], given["synthesis"]))
 
 
@@ -57,7 +55,7 @@ def test_with_a_short_overlap_it_inverts_the_newest_frames(
     noisy[:, :lead_in] = 0.0
     mask = rng.uniform(0.1, 1.0, (1, FINER.n_mels, columns, 2)).astype(np.float32)
     given = target(FINER, noisy, noisy, overlap=overlap)
-    path = SignalPath(FINER, iterations=0)
+    path = SignalPath(FINER)
     ours = np.asarray(path(noisy, mask, given["analysis"], given["synthesis"]))[0]
     inverter = Inverter(
         n_fft=FINER.n_fft,
@@ -81,58 +79,15 @@ def test_with_a_short_overlap_it_inverts_the_newest_frames(
 
 
 @by_spec
-def test_its_griffin_lim_is_the_products(rng: np.random.Generator, spec: ModelSpec) -> None:
-    columns, frames, lead_in = 20, 20 * spec.frames_per_column, spec.n_fft - spec.frame_hop
-    noisy = rng.standard_normal((1, columns * spec.hop)).astype(np.float32)
-    noisy[:, :lead_in] = 0.0  # the silence that precedes every stream
-    share = rng.uniform(0.05, 1.0, (1, spec.n_mels, columns, spec.frames_per_column)).astype(
-        np.float32
-    )
-    ours = invert(spec, noisy, share, iterations=3)[0]
-    overlap = spec.n_fft - spec.hop
-    inverter = Inverter(
-        n_fft=spec.n_fft,
-        hop=spec.frame_hop,
-        new_frames=frames,
-        iterations=3,
-        frames=frames,
-        overlap=overlap,
-    )
-    gains = np.empty((frames, spec.n_fft // 2 + 1), np.float32)
-    BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)(
-        share[0].reshape(spec.n_mels, -1).T, gains
-    )
-    expected = np.empty(columns * spec.hop, np.float32)
-    inverter.push(
-        frames_of(spec, np.concatenate([noisy[0], np.zeros(lead_in, np.float32)])), gains, expected
-    )
-    # A push completes samples up to `overlap` before its last frame's end: with two frames a column
-    # they start and end later than the signal here.
-    late = lead_in - overlap
-    ours, expected = ours[late:], expected[: len(ours) - late]
-    np.testing.assert_allclose(
-        ours, expected, atol=5e-3
-    )  # at the very end the product divides by windows nearer to zero
-    np.testing.assert_allclose(ours[: -2 * spec.hop], expected[: -2 * spec.hop], atol=1e-4)
-
-
-@by_spec
-@pytest.mark.parametrize("iterations", [0, 2])
-def test_a_share_of_one_gives_the_input(
-    rng: np.random.Generator, iterations: int, spec: ModelSpec
-) -> None:
+def test_a_share_of_one_gives_the_input(rng: np.random.Generator, spec: ModelSpec) -> None:
     noisy = rng.standard_normal((2, 20 * spec.hop)).astype(np.float32)
     noisy[:, : spec.n_fft - spec.frame_hop] = 0.0
     ones = np.ones((2, spec.n_mels, 20, spec.frames_per_column), np.float32)
-    ours = invert(spec, noisy, ones, iterations=iterations)
-    np.testing.assert_allclose(ours, noisy, atol=1e-4)
+    np.testing.assert_allclose(invert(spec, noisy, ones), noisy, atol=1e-4)
 
 
-@pytest.mark.parametrize(("iterations", "resolutions"), [(0, ()), (1, ()), (0, (512, 2048))])
-def test_the_clean_signal_has_the_least_loss(
-    rng: np.random.Generator, iterations: int, resolutions: tuple[int, ...]
-) -> None:
-    loss = Loss(SPEC, iterations=iterations, resolutions=resolutions)
+def test_the_clean_signal_has_the_least_loss(rng: np.random.Generator) -> None:
+    loss = Loss(SPEC)
     clean = rng.standard_normal((2, 20 * SPEC.hop)).astype(np.float32)
     clean[:, :LEAD_IN] = 0.0
     given = target(SPEC, clean, clean)
@@ -145,7 +100,7 @@ def test_the_clean_signal_has_the_least_loss(
 
 
 def test_invalid_bins_do_not_count(rng: np.random.Generator) -> None:
-    loss = Loss(SPEC, iterations=0)
+    loss = Loss(SPEC)
     clean = rng.standard_normal((1, 20 * SPEC.hop)).astype(np.float32)
     nothing = np.zeros((1, SPEC.n_fft // 2 + 1), np.float32)
     given = target(SPEC, clean, clean, valid_bins=nothing)
@@ -162,9 +117,9 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
         np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32),
     )
     given = target(SPEC, noisy, clean)
-    plain = float(Loss(SPEC, iterations=0)(given, share))
+    plain = float(Loss(SPEC)(given, share))
     for name in ("distortion", "pesq", "stoi", "dnsmos"):
-        loss = Loss(SPEC, iterations=0, **{name: 0.1})  # type: ignore[arg-type]
+        loss = Loss(SPEC, **{name: 0.1})
         parts = loss.parts(invert(SPEC, noisy, share), clean, given["valid_bins"])
         assert set(parts) == {"spectral_distance", name}
         weighted = 0.1 * float(parts[name])
@@ -175,15 +130,15 @@ def test_without_its_costly_parts_it_leaves_dnsmos_out(rng: np.random.Generator)
     signal = rng.standard_normal((1, 40 * SPEC.hop)).astype(np.float32)
     half = np.full((1, SPEC.n_mels, 40, 1), 0.5, np.float32)
     given = target(SPEC, signal, signal)
-    plain = float(Loss(SPEC, iterations=0)(given, half))
-    loss = Loss(SPEC, iterations=0, dnsmos=0.1)
+    plain = float(Loss(SPEC)(given, half))
+    loss = Loss(SPEC, dnsmos=0.1)
     assert float(loss(given, half, costly=False)) == pytest.approx(plain, rel=1e-5)
     assert float(loss(given, half)) > plain + 0.05
 
 
 def test_mixtures_without_speech_have_no_score(rng: np.random.Generator) -> None:
     noise = 0.1 * rng.standard_normal((2, 120 * SPEC.hop)).astype(np.float32)
-    parts = Loss(SPEC, iterations=0, stoi=1.0, dnsmos=1.0).parts(
+    parts = Loss(SPEC, stoi=1.0, dnsmos=1.0).parts(
         noise, np.zeros_like(noise), np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
     )
     assert float(parts["stoi"]) == float(parts["dnsmos"]) == 0.0
@@ -201,7 +156,7 @@ def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
     model = keras.Model(
         inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="zeros")(inputs)
     )
-    loss = Loss(SPEC, iterations=1)
+    loss = Loss(SPEC)
     given = target(SPEC, noisy, clean)
     model.compile(keras.optimizers.Adam(0.3), lambda _, share: loss(given, share))
     low = np.where(np.arange(SPEC.n_mels) < 75, 1.0, -1.0).astype(

@@ -149,7 +149,7 @@ def test_the_form_that_looks_ahead_shares_the_rest_of_the_network(
     network: keras.Model, rng: np.random.Generator
 ) -> None:
     kind, spec = find_network("rtden"), dataclasses.replace(SPEC, lookahead=2)
-    gated = kind.build_gated(spec)
+    gated = kind.build(spec, gated=True)
     assert set(load_weights(gated, named_weights(network))) == {
         f"ahead{part}_{layer}" for part in ("", "_all") for layer in ("squeeze", "future", "mix")
     }
@@ -172,7 +172,7 @@ def test_the_form_that_looks_ahead_shares_the_rest_of_the_network(
 
     # Column by column, it answers two columns later. Until then, only the layers before the delay
     # keep what they saw.
-    stateful = kind.build_stateful(spec)
+    stateful = kind.build(spec, stateful=True)
     load_weights(stateful, named_weights(gated))
     state = {
         name: np.zeros((1, *tensor.shape[1:]), np.float32)

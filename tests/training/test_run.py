@@ -242,7 +242,7 @@ def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Pa
 
 def test_fine_tuning_is_a_short_and_gentle_recipe() -> None:
     tuned, whole = load_recipe("fine-tune"), load_recipe("rtden")
-    gentle = {"steps": 600, "learning_rate": 3e-4, "validate_every": 100}
+    gentle: dict[str, Any] = {"steps": 600, "learning_rate": 3e-4, "validate_every": 100}
     assert tuned == replace(whole, **gentle)
     brief = load_recipe("fine-tune", {"steps": 12, "hours": None})
     assert brief == replace(tuned, steps=12, validate_every=12)
