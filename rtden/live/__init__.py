@@ -61,23 +61,18 @@ def open_live(
     input, output : str or int, optional
         A device's number or part of its name, or the path of an audio file; None is the default
         device. The output "virtual-mic" makes a virtual microphone (Linux).
-    model :
-        As for :class:`rtden.Denoiser`; if None, `latency_ms` chooses among the default models.
-    settings : Settings, optional
-        Without `overlap_samples` and at one hop per step, the algorithm delays the sound by 30 ms.
+    model, settings :
+        As for :class:`rtden.Denoiser`. Without `overlap_samples` and at one hop per step, the
+        algorithm delays the sound by 30 ms.
     latency_ms : float, optional
         Total latency to aim at; chooses hops per step, overlap and buffer.
-    buffer_ms : float, optional
-        Sound kept ready for the output beyond its blocks, fixed. If None, it starts with
-        `first_buffer_ms` (15 ms), grows after drop-outs and shrinks again.
-    stereo : bool
-        Keep two channels, if both sides have them.
-    full_band : bool
-        Keep the band above the model's, at the gain of its topmost bands.
-    record : path, optional
-        Folder for noisy.wav and cleaned.wav.
-    force : bool
-        Overwrite existing files.
+    buffer_ms, first_buffer_ms : float, optional
+        Sound kept ready for the output beyond its blocks: fixed, or (15 ms) to begin with; that
+        grows after drop-outs and shrinks again.
+    stereo, full_band : bool
+        Keep two channels, if both sides have them; keep the band above the model's.
+    record, force : path, optional, and bool
+        Folder for noisy.wav and cleaned.wav; overwrite existing files.
     realtime : bool
         Ask for real-time priority for the engine's worker thread.
     name : str, optional

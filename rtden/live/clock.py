@@ -25,9 +25,8 @@ SHRINK_SECONDS = 0.002
 class DriftControl:
     """Finds by how many ppm one clock runs faster than the other, from the delay between them.
 
-    A proportional-integral controller of second order, critically damped, on the smoothed delay
-    (Adriaensen, "Using a DLL to filter time", 2005, uses the same filter on timestamps). What it
-    has learned, the integral, survives drop-outs.
+    A critically damped proportional-integral controller on the smoothed delay (Adriaensen, "Using a
+    DLL to filter time", 2005). What it has learned, the integral, survives drop-outs.
     """
 
     def __init__(self) -> None:
@@ -74,14 +73,9 @@ class DriftControl:
 
 
 class BufferControl:
-    """Sound kept ready for the sink beyond its blocks: more after a drop-out, less after minutes.
+    """Sound kept ready beyond the sink's blocks: more after a drop-out, less after quiet minutes.
 
-    Parameters
-    ----------
-    seconds : float
-        To begin with.
-    pinned : bool
-        Whether it stays so.
+    `pinned` says that it stays as it is.
     """
 
     def __init__(self, seconds: float, *, pinned: bool) -> None:

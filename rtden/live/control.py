@@ -33,19 +33,8 @@ class ControlServer:
     """Answers requests to a live stream until it is closed; a context manager closes it.
 
     Each connection has a thread of its own. The socket lies in the user's runtime folder and is
-    readable by nobody else.
-
-    Parameters
-    ----------
-    engine : LiveEngine
-    name : str, optional
-        Name of the stream, for when several run; if None, "live", or "live-2" and so on if that
-        runs.
-
-    Raises
-    ------
-    ControlError
-        If a stream of that name runs already, or the system has no Unix sockets.
+    readable by nobody else. Without a `name` it is "live", or "live-2" and so on if that runs.
+    Raises ControlError if a stream of that name runs already, or the system has no Unix sockets.
     """
 
     def __init__(self, engine: LiveEngine, name: str | None = None) -> None:
@@ -134,10 +123,9 @@ class ControlServer:
 
 
 def ask(request: dict[str, Any], name: str | None = None) -> dict[str, Any]:
-    """Send a request to a live stream and return its status.
+    """Send a request to a live stream, the only one if unnamed, and return its status.
 
-    `name` may be left out if only one stream runs. Raises ControlError if none runs, several do, or
-    it refuses.
+    Raises ControlError if none runs, several do, or it refuses.
     """
     running = running_names()
     if name is None and len(running) > 1:

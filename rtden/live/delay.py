@@ -36,20 +36,9 @@ NOTHING = Decision()
 class DelayPolicy:
     """Decides what keeps the delay at its plan.
 
-    Parameters
-    ----------
-    buffer_seconds : float
-        Sound to keep ready for the sink beyond its blocks, at first.
-    pinned : bool
-        Whether the buffer stays so; otherwise it grows after drop-outs and shrinks when all is
-        well.
-
-    Attributes
-    ----------
-    dropouts : int
-        Times that the sink ran dry or the worker fell behind.
-    restarting : bool
-        Whether the next block begins a stream: at the start and after the sink was lost.
+    It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
+    that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
+    ran dry or the worker fell behind. `restarting` says that the next block begins a stream.
     """
 
     def __init__(self, buffer_seconds: float, *, pinned: bool) -> None:
@@ -62,8 +51,8 @@ class DelayPolicy:
     ) -> None:
         """Begin with new rings; buffer, drift and counts stay.
 
-        `step_seconds` lie between two steps of the denoiser, and `path_seconds` are the delay of
-        the denoiser and of the resamplers around it.
+        `step_seconds` lie between two steps; `path_seconds` are the delay of denoiser and
+        resamplers.
         """
         self._source, self._sink = source, sink
         self._source_hz, self._sink_hz = source.rate_hz, sink.rate_hz
@@ -132,8 +121,8 @@ class DelayPolicy:
     def after(self, *, inside: int, left: int, block: int, now: float) -> int | None:
         """Return how many waiting samples to keep after a block was written, or None for all.
 
-        `inside` counts the samples in the denoiser, `left` is the least that any block of the sink
-        left in the ring since the last call.
+        `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
+        since.
         """
         elapsed_seconds = block / self._sink_hz
         was_locked = self.drift.held_seconds is not None
@@ -151,8 +140,7 @@ class DelayPolicy:
     def delay_seconds(self, inside: int, now: float) -> float:
         """Return how long ago the sample was captured that the sink plays now, devices apart.
 
-        Blocks come and go at once, time does not: a source's block grows, a sink's shrinks, while
-        they wait for the next one.
+        While they wait for the next one, a source's block grows and a sink's shrinks.
         """
         source, sink = self._source, self._sink
         waiting = source.ring.fill_samples / self._source_hz

@@ -28,8 +28,7 @@ SERVER_LATENCY_SECONDS = 0.025
 class _DeviceEndpoint(Endpoint):
     """A device by the user's name for it, and its stream.
 
-    The device may go away and come back: :meth:`stop` closes what is left of the stream,
-    :meth:`open` finds the device again, by its stable name first.
+    It may go away: :meth:`open` finds it again, by its stable name first.
     """
 
     kind: Kind
@@ -50,10 +49,7 @@ class _DeviceEndpoint(Endpoint):
     def open(self) -> None:
         """Find the device and open it; the ring is kept if rate and channels are what they were.
 
-        Raises
-        ------
-        DeviceError
-            If it is not there or cannot be opened.
+        Raises DeviceError if it is not there or cannot be opened.
         """
         device = self._find()
         if self._wanted.isdecimal():
@@ -167,13 +163,7 @@ class _DeviceEndpoint(Endpoint):
         raise NotImplementedError
 
     def start(self) -> None:
-        """Begin; the callback runs from now on.
-
-        Raises
-        ------
-        DeviceError
-            If the device refuses.
-        """
+        """Begin; the callback runs from now on. Raises DeviceError if the device refuses."""
         refusal = DeviceError if self.server_name else load_portaudio().PortAudioError
         try:
             with quiet_stderr():

@@ -67,20 +67,11 @@ def find_device(
 ) -> Device:
     """Return the device that a user means.
 
-    Parameters
-    ----------
-    wanted : str
-        "mic" or "speakers" for the default, a number of PortAudio's, or a part of a name in either
-        case; the whole name wins over a part. What rtden made itself is never found.
-    devices : sequence of Device, optional
-        If None, the sound server's and then, if none of them matches, PortAudio's.
-    before : str
-        Stable name of the device to prefer while the default is rtden's own.
-
-    Raises
-    ------
-    DeviceError
-        If there is none, or several; the message lists the candidates.
+    `wanted` is "mic" or "speakers" for the default, a number of PortAudio's, or a part of a name in
+    either case; the whole name wins over a part. What rtden made itself is never found: while the
+    default is rtden's own, the device with the stable name `before` is preferred. Without `devices`
+    it looks among the sound server's and, if none matches, PortAudio's. Raises DeviceError if there
+    is none, or several; the message lists the candidates.
     """
     if devices is None:
         devices = server_devices()

@@ -16,23 +16,11 @@ RING_SECONDS = 2.0
 class Endpoint:
     """What the engine needs of a side; device and file endpoints extend it.
 
-    Attributes
-    ----------
-    block_samples, flagged_blocks : int
-        Length of the blocks; how many of them were reported as late or lost.
-    called_at : float
-        When the ring was last filled or emptied; NaN before the first time.
-    latency_seconds : float
-        Delay between the ring and the air.
-    may_return : bool
-        Whether it is a device, which may go away and come back.
-    exhausted : bool
-        Whether a source has ended.
-    muted, monitor_of, server_name, playing_on, warning :
-        What a sound server reports of a device: whether it is muted, the sink whose monitor it is,
-        stable names of the device and of the sink that plays now, and a sentence for the user.
-    notify : callable
-        Called after each captured block, in the callback: it must be short and not allocate.
+    `called_at` is when the ring was last filled or emptied; NaN before. `latency_seconds` lie
+    between the ring and the air. `may_return` marks a device, which may go away and come back, and
+    `exhausted` a source that has ended. A sound server reports `muted`, the stable names of the
+    device, of the sink whose monitor it is and of the sink that plays now, and a `warning` for the
+    user.
     """
 
     may_return = exhausted = muted = False

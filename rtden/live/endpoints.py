@@ -19,10 +19,7 @@ def is_audio_file(name: str) -> bool:
 def open_source(name: str) -> Endpoint:
     """Open an audio file, or an input device by :func:`rtden.live.devices.find_device`.
 
-    Raises
-    ------
-    AudioFileError, DeviceError
-        If it cannot be opened.
+    Raises AudioFileError or DeviceError if it cannot be opened.
     """
     return FileSource(Path(name)) if is_audio_file(name) else DeviceSource(name)
 
@@ -30,10 +27,7 @@ def open_source(name: str) -> Endpoint:
 def open_sink(name: str, *, rate_hz: int, channels: int = 1, force: bool = False) -> Endpoint:
     """Open an output; `rate_hz` and `force` are for a file to be written.
 
-    Raises
-    ------
-    AudioFileError, DeviceError
-        If it cannot be opened.
+    Raises AudioFileError or DeviceError if it cannot be opened.
     """
     if is_audio_file(name):
         return FileSink(Path(name), rate_hz, channels=channels, force=force)

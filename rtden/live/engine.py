@@ -38,36 +38,13 @@ DRAIN_SECONDS = 0.01
 class LiveEngine(Controls):
     """Denoises from a source to a sink until the source ends or :meth:`stop` is called.
 
-    :func:`rtden.open_live` makes one. In a `with` statement it starts and stops. Its methods and
-    attributes may be used from any thread.
-
-    Parameters
-    ----------
-    source, sink : Endpoint
-        Not yet started.
-    model, settings :
-        As for :class:`rtden.Denoiser`.
-    buffer_ms : float, optional
-        Sound kept ready for the sink beyond its blocks, fixed. If None, it begins with
-        `first_buffer_ms`, grows after drop-outs and shrinks back after quiet minutes.
-    first_buffer_ms : float
-    stereo : bool
-        Keep two channels, if both sides have them; otherwise the input's are mixed to one.
-    full_band : bool
-        Keep the band above the model's, at the gain of its topmost bands.
-    record : Path, optional
-        Folder for noisy.wav and cleaned.wav, aligned with each other.
-    force : bool
-        Overwrite these.
-    realtime : bool
-        Ask the system for real-time priority for the worker thread.
-    clock : callable
-        Returns the time in seconds.
+    :func:`rtden.open_live` makes one and explains the parameters. In a `with` statement it starts
+    and stops. Its methods and attributes may be used from any thread.
 
     Raises
     ------
     RtdenError
-        If the model, the rates or the folder cannot be used.
+        If the model, the rates or the folder to record into cannot be used.
     """
 
     def __init__(
@@ -153,13 +130,7 @@ class LiveEngine(Controls):
 
     @property
     def running(self) -> bool:
-        """Whether there is more to come.
-
-        Raises
-        ------
-        RtdenError
-            What ended the worker or a side.
-        """
+        """Whether there is more to come; raises what ended the worker or a side, an RtdenError."""
         recorder = self.worker.recorder
         if error := self._error or (recorder and recorder.error):
             raise error

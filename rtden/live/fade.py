@@ -34,15 +34,8 @@ class SmoothReader:
 
     It runs in the player's callback: it neither allocates arrays nor takes a lock. Where the ring
     runs dry, the last sample's value decays to zero. Where sound begins again, or jumps because
-    some was dropped, the step between two samples decays within 4 ms.
-
-    Parameters
-    ----------
-    ring : Ring
-    channels : int
-        Of the player. A ring of one channel goes to all of them; one with more goes channel for
-        channel, and the rest are silent.
-    rate_hz : int
+    some was dropped, the step between two samples decays within 4 ms. A ring of one channel goes to
+    all of the player's; one with more goes channel for channel, and the rest are silent.
     """
 
     def __init__(self, ring: Ring, channels: int, rate_hz: int) -> None:

@@ -88,11 +88,7 @@ class FileSource(PacedEndpoint):
 class FileSink(PacedEndpoint):
     """A file as loudspeakers: it contains what one would have heard, with delay and drop-outs.
 
-    Raises
-    ------
-    AudioFileError
-        If it exists already and `force` is not set; :meth:`start` raises it if the file cannot be
-        written.
+    Raises AudioFileError if it exists already and `force` is not set, or cannot be written.
     """
 
     def __init__(self, path: Path, rate_hz: int, *, channels: int = 1, force: bool = False) -> None:

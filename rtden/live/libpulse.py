@@ -94,13 +94,7 @@ _RETURN_HANDLES = (
 
 @cache
 def load_libpulse() -> Any:
-    """Load and return libpulse.
-
-    Raises
-    ------
-    DeviceError
-        If it is missing.
-    """
+    """Load and return libpulse; raises DeviceError if it is missing."""
     try:
         lib = ctypes.CDLL("libpulse.so.0")
     except OSError:
@@ -116,7 +110,6 @@ def load_libpulse() -> Any:
 def load_quick_libpulse() -> Any:
     """Load and return libpulse for calls in its own callbacks that never wait.
 
-    They keep the interpreter's lock: a busy Python thread makes who lets go of it wait for 5 ms, at
-    each call, to have it back.
+    They keep the interpreter's lock: beside a busy Python thread each call would wait 5 ms for it.
     """
     return ctypes.PyDLL("libpulse.so.0")

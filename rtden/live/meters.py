@@ -56,10 +56,7 @@ class LevelMeter:
 class InputWatch:
     """Notices an input that is silent, or that clips.
 
-    Attributes
-    ----------
-    quiet_seconds, zero_seconds : float
-        How long the level has been below `SILENT_DB`, and exactly zero.
+    `quiet_seconds` and `zero_seconds`: how long it has been below `SILENT_DB`, and exactly zero.
     """
 
     def __init__(self) -> None:

@@ -22,12 +22,7 @@ IDLE_SECONDS = 5.0
 class Controls:
     """What may be changed while sound runs, from any thread; it holds from the next step on.
 
-    Attributes
-    ----------
-    bypassed : bool
-        Whether the sound passes unchanged, as late as otherwise.
-    muted : bool
-        Whether the output is silent.
+    `bypassed` sound passes unchanged, as late as otherwise; `muted` sound is silent.
     """
 
     def __init__(self, strength: float = 1.0, limit_db: float = math.inf) -> None:
@@ -90,27 +85,10 @@ class _DirectStream(StreamDenoiser):
 class SoundPath:
     """Brings sound to the sink's rate and clock, and denoises it.
 
-    Parameters
-    ----------
-    source, sink : Endpoint
-        As they are now.
-    controls : Controls
-    channels : int
-        What is denoised and returned: one channel, the mean of the input's, or its first ones.
-    model, settings, full_band :
-        As for :class:`rtden.StreamDenoiser`.
-
-    Attributes
-    ----------
-    idle : bool
-        Whether the input has been digital silence for so long that nothing is computed.
-    ppm : float
-        How much faster to play.
-    step_seconds, path_seconds : float
-        Time between two steps; delay of the denoiser and of the resamplers around it.
-    bridge_seconds, resampling_seconds : float
-        Delay of the way to the denoiser's rate and to the sink's clock, and of all that changes
-        rates.
+    `channels` are denoised and returned: one, the mean of the input's, or its first ones. While the
+    input has been digital silence for long, the path is `idle` and nothing is computed. `ppm` is
+    how much faster to play. `path_seconds` are the delay of the denoiser and of the resamplers
+    around it, `bridge_seconds` that of the way to its rate and to the sink's clock.
     """
 
     def __init__(

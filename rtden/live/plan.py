@@ -25,8 +25,7 @@ def live_settings(
 ) -> Settings:
     """Return settings for a live stream: `LIVE_LATENCY_MS` of algorithmic latency.
 
-    Explicit `overlap_samples` are kept, and so are settings with several hops per step, which take
-    longer by themselves.
+    Explicit `overlap_samples` are kept, and settings with several hops per step, which take longer.
     """
     settings = settings or Settings()
     if settings.hops_per_step > 1 or settings.overlap_samples is not None:
@@ -43,15 +42,11 @@ def settings_for_total_latency(
     settings: Settings | None = None,
     buffer_ms: float | None = None,
 ) -> tuple[str | Path | Model, Settings, float]:
-    """Return the model, the settings and the buffer in ms for a total delay of up to `total_ms`.
+    """Return settings and buffer in ms for a total delay close to `total_ms`, from below.
 
     Devices and resamplers take their part first. Of the rest the buffer gets `buffer_ms` or 15 ms,
-    and the denoiser what remains. What the denoiser cannot use goes to the buffer, too.
-
-    Raises
-    ------
-    SettingsError
-        If `total_ms` is not a positive number.
+    and the denoiser what remains; what it cannot use goes to the buffer. Raises SettingsError if
+    `total_ms` is not positive.
     """
     if not total_ms > 0:
         raise SettingsError(f"a latency must be more than 0 ms, not {total_ms:g}.")

@@ -46,12 +46,7 @@ NAMES = (*PRESETS, AUTO)
 def find_preset(name: str, model: str | Path | None = None) -> Preset:
     """Return a preset by its name; "auto" is found by :func:`self_test`.
 
-    Raises
-    ------
-    SettingsError
-        If there is no such preset.
-    ModelError
-        If the model of the self-test cannot be used.
+    Raises SettingsError if there is no such preset, ModelError if the model cannot be used.
     """
     check_name(name)
     return self_test(model) if name == AUTO else PRESETS[name]
@@ -64,16 +59,10 @@ def check_name(name: str) -> None:
 
 
 def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SECONDS) -> Preset:
-    """Return the preset of least delay whose load here is at most `HIGHEST_LOAD`.
+    """Return the preset of least delay whose load here is at most `HIGHEST_LOAD`, or the lightest.
 
-    The measurement takes `seconds` in all. If every number of hops per step costs more, the largest
-    is returned. Slower machines are also less even, so the buffer grows with the load, from the
-    desktop's to the weakest machine's.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be used.
+    The measurement takes `seconds` in all. Slower machines are also less even, so the buffer grows
+    with the load, from the desktop's to the weakest machine's.
     """
     least_ms, most_ms = PRESETS["desktop"].buffer_ms, PRESETS["zero2"].buffer_ms
     found, buffer_ms = HOPS_PER_STEP[-1], most_ms
@@ -95,13 +84,7 @@ def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> flo
 
 
 def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) -> list[float]:
-    """Return the times of the steps that `seconds` allow, in seconds; three at the least.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be used.
-    """
+    """Return the times of the steps that `seconds` allow, in seconds; three at the least."""
     denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
     signal = babble(denoiser.rate_hz, denoiser.rate_hz)
     step = denoiser.step_samples

@@ -54,20 +54,12 @@ class Server(NamedTuple):
 
 
 class Connection:
-    """A connection to the sound server, with a thread of libpulse's; a context manager closes it.
+    """A connection to the sound server, with a thread of libpulse's; a context manager.
 
     Methods may be called from any thread but libpulse's own. What answers is the server of
-    PULSE_SERVER, or that of the user's session.
-
-    Attributes
-    ----------
-    changed : threading.Event
-        Set when a device came, went or changed, and when the defaults did; after :meth:`subscribe`.
-
-    Raises
-    ------
-    DeviceError
-        If libpulse is missing or no server answers.
+    PULSE_SERVER, or that of the user's session. `changed` is set when a device or the defaults
+    changed, after :meth:`subscribe`. Raises DeviceError if libpulse is missing or no server
+    answers.
     """
 
     def __init__(self) -> None:
@@ -180,10 +172,7 @@ class Connection:
     def number(self, function: str, *arguments: Any) -> int:
         """Call a pa_context function whose answer is a number, and return it; 0 or more is success.
 
-        Raises
-        ------
-        DeviceError
-            If the server refuses; the message is the library's reason alone.
+        Raises DeviceError if the server refuses; the message is the library's reason alone.
         """
         answer = int(self._ask(NUMBER, function, *arguments)[0])
         if answer == _INVALID_INDEX or (function != "load_module" and answer == 0):

@@ -34,26 +34,12 @@ _SMOOTHING = 0.2
 class PulseStream:
     """A stream from or to one device of the sound server.
 
-    Parameters
-    ----------
-    device : Device
-        A recording stays with it: the server may not move it, so that choosing another default
-        source cannot make rtden record itself. It ends if the device goes.
-    kind : {"input", "output"}
-    callback : callable
-        Called as ``callback(block, samples, None, flagged)`` in libpulse's thread; the block is
-        float32 of shape (samples, channels), to be read or filled.
-    latency_seconds : float
-        Asked of the server, device included.
-    fixed : bool
-        Whether an output, too, stays with its device.
-    follow : bool
-        Whether an output follows the server's default sink; `device` is that now.
-
-    Raises
-    ------
-    DeviceError
-        If the server refuses.
+    A recording stays with its device, and so does a `fixed` output: the server may not move it, so
+    that choosing another default source cannot make rtden record itself. It ends if the device
+    goes. With `follow` an output follows the server's default sink. ``callback(block, samples,
+    None, flagged)`` is called in libpulse's thread; the block is float32 of shape (samples,
+    channels), to be read or filled. `latency_seconds` are asked of the server, device included.
+    Raises DeviceError if the server refuses.
     """
 
     def __init__(

@@ -29,15 +29,9 @@ class _Side:
 class Reconnector:
     """Watches the two sides of a live engine and reopens lost ones by name, with growing pauses.
 
-    :meth:`check` is called a few times a second, from one thread. To see a device that has come
-    back, PortAudio must be loaded anew, for which all streams must be closed: that is done only
-    where opening alone did not help, and the side that still ran is opened again with it.
-
-    Parameters
-    ----------
-    source, sink : Endpoint
-    clock : callable
-        Gives the time in seconds.
+    To see a device that has come back, PortAudio must be loaded anew, for which all streams must be
+    closed: that is done only where opening alone did not help, and the side that still ran is
+    opened again with it.
     """
 
     def __init__(
@@ -69,10 +63,7 @@ class Reconnector:
     def check(self) -> None:
         """Look whether both sides are alive, and whether it is time to try one again.
 
-        Raises
-        ------
-        DeviceError
-            If a side that cannot return has ended.
+        One thread calls it a few times a second. Raises what ended a side that cannot return.
         """
         now = self._clock()
         for side in (self.source, self.sink):

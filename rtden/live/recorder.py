@@ -15,10 +15,7 @@ from rtden.types import Array
 class Recorder:
     """Writes noisy.wav and cleaned.wav, aligned, in a thread: a slow disk must not stop the worker.
 
-    Raises
-    ------
-    AudioFileError
-        If the folder or the files cannot be made.
+    Raises AudioFileError if the folder or the files cannot be made.
     """
 
     def __init__(

@@ -29,10 +29,7 @@ TEXTS, NUMBERS, FLAGS = (
 class Choices:
     """Choices for live sound, named as in :func:`rtden.open_live`; None is the default.
 
-    Raises
-    ------
-    SettingsError
-        If a value has the wrong type or lies outside its range.
+    Raises SettingsError if a value has the wrong type or lies outside its range.
     """
 
     input: str | None = None

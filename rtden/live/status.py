@@ -129,14 +129,7 @@ class SampleCounts:
 
 
 class StatusReader:
-    """Makes a status of what the worker counts; the worker does nothing for it.
-
-    Parameters
-    ----------
-    worker : Worker
-    clock : callable
-        Returns the time in seconds.
-    """
+    """Makes a status of what the worker counts; the worker does nothing for it."""
 
     def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
         self._worker, self._clock = worker, clock

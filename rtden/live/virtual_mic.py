@@ -36,12 +36,8 @@ class VirtualMicrophone:
 
     What a process that was killed left behind is removed by the next one. The default sink stays
     what it was. The default source may be this one: rtden's own recording is fixed to a real
-    microphone.
-
-    Raises
-    ------
-    SettingsError
-        If the name has other characters than letters, digits, "_" and "-".
+    microphone. Raises SettingsError if the name has other characters than letters, digits, "_" and
+    "-".
     """
 
     def __init__(self, name: str = SOURCE_NAME) -> None:
@@ -74,10 +70,8 @@ class VirtualMicrophone:
     def open(self) -> None:
         """Make the sink and the source.
 
-        Raises
-        ------
-        DeviceError
-            If no server answers, it refuses, or another rtden or program has the names.
+        Raises DeviceError if no server answers, it refuses, or another rtden or program has the
+        names.
         """
         if sys.platform != "linux":
             raise DeviceError(
@@ -110,13 +104,7 @@ class VirtualMicrophone:
         _unload(connection, self._modules(connection, own=True))
 
     def is_there(self) -> bool:
-        """Return whether the server still has it: one that starts anew has not.
-
-        Raises
-        ------
-        DeviceError
-            If no server answers.
-        """
+        """Return whether the server still has it: one that starts anew has not."""
         with Connection() as connection:
             return bool(self._modules(connection, own=True))
 
@@ -165,11 +153,7 @@ class VirtualMicrophone:
 
 
 class VirtualSink(DeviceSink):
-    """The virtual microphone as the live engine's sink.
-
-    A server that starts anew has lost the microphone: it is made again when the sink is opened
-    again.
-    """
+    """The virtual microphone as a sink; made again where a server that starts anew lost it."""
 
     fixed = True
 
@@ -196,10 +180,9 @@ class VirtualSink(DeviceSink):
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Keep other rtdens of this user from opening at the same time.
+    """Keep other rtdens of this user from opening at the same time, or both would load the source.
 
-    Between looking and loading another one would load, and the server would call the second source
-    "rtden.2". The system takes the lock from a process that dies.
+    The system takes the lock from a process that dies.
     """
     import fcntl  # not on Windows
 

@@ -27,27 +27,9 @@ MOST_SECONDS = 0.1
 class Worker:
     """Takes captured sound in steps of the denoiser and delivers it at the planned delay.
 
-    Parameters
-    ----------
-    devices : Reconnector
-        Knows the two sides, and which of them is lost.
-    delay : DelayPolicy
-    controls : Controls
-    make_path : callable
-        Returns the sound path between the two sides as they are now.
-    clock : callable
-        Returns the time in seconds.
-
-    Attributes
-    ----------
-    recorder : Recorder or None
-        Takes what comes in and what goes out.
-    wake_at : int
-        Written samples of the source with which the next step can be completed.
-    busy_seconds : float
-        Time that all turns took.
-    wakes : int
-        Times that its thread was woken.
+    `devices` knows the two sides and which is lost; `make_path` returns the sound path between them
+    as they are now. `wake_at` counts the written samples of the source with which the next step can
+    be completed, `wakes` how often the thread was woken, and `busy_seconds` the time of all turns.
     """
 
     def __init__(
