@@ -30,11 +30,7 @@ COLUMNS = ("step", "loss", "validation_loss", "seconds")
 class Average:
     """The exponential mean of a network's weights.
 
-    Parameters
-    ----------
-    network : Model
-    decay : float
-        Per step; at the beginning it is lower, so that the first weights are soon forgotten.
+    `decay` is per step; at the beginning it is lower, so that the first weights are soon forgotten.
     """
 
     def __init__(self, network: keras.Model, decay: float) -> None:
@@ -107,13 +103,7 @@ class State:
 
 
 def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
-    """Write a run's recipe, or compare it with the one of the run that the folder holds.
-
-    Raises
-    ------
-    TrainingError
-        If they differ.
-    """
+    """Write a run's recipe; that of another run in the folder raises TrainingError."""
     constants = {k: v for k, v in spec.to_dict().items() if k in ("signal", "mel", "network")}
     content = json.loads(json.dumps({"recipe": recipe.to_dict(), **constants}))
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:

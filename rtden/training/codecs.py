@@ -45,13 +45,7 @@ CHANCES = (0.35, 0.35, 0.15, 0.15)
 
 
 def code(signals: list[Array], codec: Codec, rate_hz: int, rng: np.random.Generator) -> list[Array]:
-    """Return signals, shape (samples,) each, as a codec returns them, aligned with the originals.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package `av` is not installed.
-    """
+    """Return signals, shape (samples,) each, as a codec returns them, aligned with the input."""
     bit_rate = int(rng.choice(codec.bit_rates)) if codec.bit_rates else 0
     peak = max(float(np.abs(signal).max()) for signal in signals)
     scale = np.float32(PEAK / max(peak, 1e-9))

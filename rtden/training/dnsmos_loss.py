@@ -24,18 +24,7 @@ POOLED_AFTER = (3, 4, 5)
 
 
 class DnsmosLoss:
-    """Predicts the scores of listeners: speech, background, overall.
-
-    Parameters
-    ----------
-    rate_hz : int
-        Of the signals.
-
-    Raises
-    ------
-    MissingPackageError
-        If `onnx` or `speechmos` is not installed.
-    """
+    """Predicts the scores of listeners: speech, background, overall; signals at `rate_hz`."""
 
     def __init__(self, rate_hz: int) -> None:
         onnx = training_package("onnx")

@@ -129,22 +129,10 @@ def export(
 ) -> dict[str, Any]:
     """Write the int8 file with sidecar and weights, and ``NAME.float.tflite`` to compare it with.
 
-    Parameters
-    ----------
-    network : Model
-        Trained network.
-    name : str
-        Which one it is, as :func:`rtden.training.network.find_network` knows it.
-    spec : ModelSpec
-        Constants for the sidecar; the file's name and checksum are filled in.
-    calibration, check : array, shape (sequences, n_mels, columns, channels)
-        Sequences for :func:`to_tflite`, and others on which both files are compared.
-
-    Returns
-    -------
-    dict
-        Mean and 99th percentile of the difference of the masks of both, in the newest frame of
-        the sequences `check`.
+    `name` is the network's, as :func:`rtden.training.network.find_network` knows it; the sidecar
+    gets the constants of `spec`. `calibration` are sequences for :func:`to_tflite`, `check` others,
+    shape (sequences, n_mels, columns, channels). Returns mean and 99th percentile of the difference
+    of both files' masks in the newest frame of each sequence of `check`.
     """
     fixed = find_network(name).for_export(spec)
     load_weights(fixed, named_weights(network))
@@ -196,13 +184,7 @@ def save_weights(network: keras.Model, model_path: Path) -> None:
 
 
 def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
-    """Return the network of a model with its weights, and its specification.
-
-    Raises
-    ------
-    ModelError
-        If the model has no sidecar, or no weights beside it.
-    """
+    """Return the network of a model with its weights, and its specification."""
     spec, path = load_spec(model_path), model_path.with_suffix(WEIGHTS_SUFFIX)
     if not path.exists() or "network" not in spec.training:
         raise ModelError(

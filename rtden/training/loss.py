@@ -43,11 +43,6 @@ class Loss:
         Weight of one minus extended STOI (:mod:`rtden.training.stoi_loss`).
     dnsmos : float
         Weight of five minus DNSMOS OVRL, of a few mixtures (:mod:`rtden.training.dnsmos_loss`).
-
-    Raises
-    ------
-    MissingPackageError
-        If DNSMOS is wanted and not installed.
     """
 
     def __init__(

@@ -47,10 +47,7 @@ def threshold_db_spl(frequency_hz: NDArray[np.floating[Any]]) -> NDArray[np.floa
 class PesqLoss:
     """Points of raw PESQ score that differences between two power spectra cost.
 
-    Parameters
-    ----------
-    rate_hz, n_fft : int
-        Of the spectra, whose frames are Hann windows half overlapped.
+    The frames of the spectra are Hann windows of `n_fft` samples, half overlapped.
     """
 
     def __init__(self, rate_hz: int, n_fft: int) -> None:

@@ -56,12 +56,7 @@ def new_spec(recipe: Recipe) -> ModelSpec:
 def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Recipe:
     """Return a recipe that comes with rtden, by its name, or one of your own, by its path.
 
-    Of `changes`, settings that take the place of the recipe's, those that are None are left out.
-
-    Raises
-    ------
-    TrainingError
-        If there is none, or it is no recipe.
+    `changes` take the place of the recipe's settings, except those that are None.
     """
     path = RECIPES / f"{name}.json"
     if not path.is_file():
@@ -162,15 +157,7 @@ def export_run(
     force: bool = False,
     stage: StageReport | None = None,
 ) -> Made:
-    """Write the best network so far of a run, finished or not, as :func:`train_model` does.
-
-    Raises
-    ------
-    TrainingError
-        If `work` holds no run, or its best network is worse than its start.
-    AudioFileError
-        If the run's recordings have gone, or `out` exists or cannot be written.
-    """
+    """Write the best network so far of a run, finished or not, as :func:`train_model` does."""
     _check_out(out, force=force)
     try:
         settings = json.loads((work / "recipe.json").read_text(encoding="utf-8"))["recipe"]
@@ -219,6 +206,11 @@ class _Run:
         self, network: keras.Model, corpus: Corpus, out: Path, data: list[dict[str, Any]] | None
     ) -> Made:
         """Quantise a network, judge it, and write it to `out` if it is better than its start."""
+        if keras.backend.backend() != "tensorflow":
+            raise TrainingError(
+                "the network is trained, and only TensorFlow can export it: run 'rtden export "
+                f"--work {self.work} --out {out}' with KERAS_BACKEND=tensorflow."
+            )
         made = self.work / "export" / out.name
         made.parent.mkdir(exist_ok=True)
         parity = self._export(network, corpus, made, data or [])

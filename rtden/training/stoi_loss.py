@@ -25,13 +25,7 @@ EPSILON = 1e-4
 
 
 class StoiLoss:
-    """Extended STOI of power spectra.
-
-    Parameters
-    ----------
-    rate_hz, n_fft : int
-        Of the spectra, whose frames are Hann windows half overlapped.
-    """
+    """Extended STOI of power spectra of Hann windows of `n_fft` samples, half overlapped."""
 
     def __init__(self, rate_hz: int, n_fft: int) -> None:
         self.n_fft = n_fft

@@ -18,14 +18,7 @@ MADE_ROOMS, MODELLED_ROOMS = 48, 80
 
 
 class Synthesis:
-    """Synthesises signals of one length; the same generator state gives the same signal.
-
-    Parameters
-    ----------
-    rate_hz : int
-    samples : int
-        Length of all signals.
-    """
+    """Synthesises signals of one length; the same generator state gives the same signal."""
 
     def __init__(self, rate_hz: int, samples: int) -> None:
         self.rate_hz, self.samples = rate_hz, samples
@@ -81,9 +74,8 @@ class Synthesis:
     def clicks(self, rng: np.random.Generator) -> Array:
         """Return runs of short bursts over a faint noise: keyboards, mice, cutlery."""
         floor_db = rng.uniform(-75.0, -35.0)
-        noise = np.float32(10.0 ** (floor_db / 20.0)) * rng.standard_normal(
-            self.samples, np.float32
-        )
+        noise: Array = rng.standard_normal(self.samples, np.float32)
+        noise *= np.float32(10.0 ** (floor_db / 20.0))
         bursts = [self._burst(rng) for _ in range(4)]
         for seconds in self.click_seconds(rng):
             start = int(seconds * self.rate_hz)
@@ -183,20 +175,13 @@ def low_pass(bins_hz: NDArray[np.float64], edge_hz: float, width_hz: float) -> N
 
 @functools.cache
 def room_responses(rate_hz: int, seed: int = 0) -> list[tuple[Array, Array]]:
-    """Return pairs of responses, shape (samples,) each: of a talker, and of a noise in the room.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package `pyroomacoustics` is not installed.
-    """
+    """Return pairs of responses, shape (samples,) each: of a talker, and of a noise in the room."""
     rng = np.random.default_rng(seed)
     rooms = []
     for _ in range(MADE_ROOMS):
-        seconds, pair = rng.uniform(0.1, 0.8), []
-        for direct_db in (rng.uniform(-3.0, 15.0), rng.uniform(-9.0, 6.0)):
-            pair.append(decaying_noise(rng, rate_hz, seconds, direct_db))
-        rooms.append((pair[0], pair[1]))
+        seconds, near, far = rng.uniform(0.1, 0.8), rng.uniform(-3.0, 15.0), rng.uniform(-9.0, 6.0)
+        talker = decaying_noise(rng, rate_hz, seconds, near)
+        rooms.append((talker, decaying_noise(rng, rate_hz, seconds, far)))
     return rooms + [_image_sources(rng, rate_hz) for _ in range(MODELLED_ROOMS)]
 
 

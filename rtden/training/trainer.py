@@ -203,13 +203,7 @@ def train(
 
 
 def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
-    """Return the best network of a run, finished or not, in float32.
-
-    Raises
-    ------
-    TrainingError
-        If the run has not reached its first validation.
-    """
+    """Return the best network of a run, finished or not, in float32."""
     path = work / BEST
     if not path.exists():
         raise TrainingError(
