@@ -236,7 +236,7 @@ def _read(path: Path) -> Model:
             f"model {path} has no sidecar {sidecar.name} beside it; "
             "copy it from where the model came from."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"the sidecar {sidecar} cannot be read ({error}); "
             "copy it again from where the model came from."
@@ -248,7 +248,7 @@ def _read(path: Path) -> Model:
         )
     try:
         spec = ModelSpec.from_dict(sections)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         missing = isinstance(error, KeyError)
         reason = f"has no {error}" if missing else f"holds a value of the wrong kind ({error})"
         raise ModelError(f"the sidecar {sidecar} {reason}; export the model again.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def check_rate(rate_hz: float) -> int:
     InputError
         If it is not a whole number of Hz that rtden takes.
     """
-    if rate_hz != int(rate_hz):
+    if not math.isfinite(rate_hz) or rate_hz != int(rate_hz):
         raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz:g}.")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise InputError(

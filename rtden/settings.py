@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -57,15 +58,15 @@ class Settings:
     def __post_init__(self) -> None:
         check_strength(self.strength)
         check_limit_db(self.limit_db)
-        hops, overlap, phase = self.hops_per_step, self.overlap_samples, self.phase
-        shortest = SHORTEST_OVERLAP_SAMPLES
+        hops, phase, shortest = self.hops_per_step, self.phase, SHORTEST_OVERLAP_SAMPLES
         for name, wanted, valid in (
-            ("hops_per_step", f"be one of {HOPS_PER_STEP}", hops in HOPS_PER_STEP),
-            ("overlap_samples", f"be {shortest} or more", overlap is None or overlap >= shortest),
-            ("iterations", "lie between 0 and 100", 0 <= (self.iterations or 0) <= 100),
-            ("frames", "lie between 1 and 64", self.frames is None or 1 <= self.frames <= 64),
+            ("hops_per_step", f"be one of {HOPS_PER_STEP}", _whole(hops) and hops in HOPS_PER_STEP),
+            ("overlap_samples", f"be {shortest} or more", _whole(self.overlap_samples, shortest)),
+            ("iterations", "lie between 0 and 100", _whole(self.iterations, 0, 100)),
+            ("frames", "lie between 1 and 64", _whole(self.frames, 1, 64)),
             ("phase", "be 'warm' or 'random'", phase is None or phase in get_args(Phase)),
-            ("threads", "be 1 or more", self.threads >= 1),
+            ("seed", "be 0 or more", self.seed is not None and _whole(self.seed)),
+            ("threads", "be 1 or more", _whole(self.threads or 0, 1)),
         ):
             _require(valid, name, wanted, getattr(self, name))
 
@@ -89,12 +90,25 @@ def gain_floor(limit_db: float) -> float:
 
 def check_strength(strength: float) -> None:
     """Raise SettingsError if a wet share lies outside 0 to 1."""
-    _require(0 <= strength <= 1, "strength", "lie between 0 and 1", strength)
+    _require(0 <= _number(strength) <= 1, "strength", "lie between 0 and 1", strength)
 
 
 def check_limit_db(limit_db: float) -> None:
     """Raise SettingsError if a limit is negative."""
-    _require(limit_db >= 0, "limit_db", "be 0 or more", limit_db)
+    _require(_number(limit_db) >= 0, "limit_db", "be 0 or more", limit_db)
+
+
+def _number(value: object) -> float:
+    """Return a number as float, and NaN, which no comparison holds for, for anything else."""
+    try:
+        return float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def _whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
+    """Return whether a value is None or a whole number in a range."""
+    return value is None or (isinstance(value, numbers.Integral) and lowest <= value <= highest)
 
 
 def _require(valid: bool, name: str, wanted: str, value: object) -> None:
