@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
+# Where fixtures of a file are dear: each file in one process.
+BY_FILE := --numprocesses auto --dist loadfile
 SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium chromium-driver
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
@@ -40,12 +42,12 @@ unit: $(VENV)/.dev
 	$(PRIORITY) $(PYTEST) tests/unit $(PARALLEL)
 
 training: $(VENV)/.dev
-	$(PRIORITY) $(PYTEST) tests/training $(PARALLEL)
+	$(PRIORITY) $(PYTEST) tests/training $(BY_FILE)
 
 system: parallel real-time alone
 
 parallel: packages $(VENV)/.dev
-	$(PRIORITY) $(PYTEST) tests/system $(PARALLEL) -m "not real_time and not alone"
+	$(PRIORITY) $(PYTEST) tests/system $(BY_FILE) -m "not real_time and not alone"
 
 real-time: packages $(VENV)/.dev
 	$(PYTEST) tests/system -m real_time
@@ -112,7 +114,8 @@ $(VENV)-tflite/.run: pyproject.toml
 $(VENV)-integrations/.run: pyproject.toml
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
 	$(PYTHON) -m venv $(VENV)-integrations
-	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[pipecat,livekit,examples,test]"
+	$(VENV)-integrations/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--editable ".[pipecat,livekit,examples,test]"
 	@touch $@
 
 clean:

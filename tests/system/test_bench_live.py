@@ -77,7 +77,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.alone
 @pytest.mark.real_time
 def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
     ended = run("--clicks", "10", "--json", str(tmp_path / "delay.json"))
@@ -107,7 +106,6 @@ def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
             assert f"{server}, {stream}" in ended.stdout
 
 
-@pytest.mark.real_time
 def test_options_go_to_rtden_live() -> None:
     ended = run("--clicks", "10", "--", "--nonesuch")
     assert ended.returncode == 2
