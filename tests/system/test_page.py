@@ -32,8 +32,6 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
-pytestmark = pytest.mark.real_time
-
 TOKEN = "token-of-the-living-room"
 
 
@@ -161,6 +159,7 @@ def page(chromium: Any, server: Server) -> Iterator[Page]:
     assert not opened.log()
 
 
+@pytest.mark.real_time
 def test_the_switch_cleans_a_microphone(
     page: Page, pulse: PulseServer, noisy_file: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +217,7 @@ def picture(page: Page, name: str) -> np.ndarray:
     return np.array(page.driver.execute_script(script, page.find(name)))
 
 
+@pytest.mark.real_time
 def test_hold_to_compare_lets_the_original_through(page: Page) -> None:
     page.select("input", "desk")
     page.click("switch")
@@ -229,6 +229,7 @@ def test_hold_to_compare_lets_the_original_through(page: Page) -> None:
     page.until(lambda: '"bypassed":false' in page.call("GET", "/api/live")[1])
 
 
+@pytest.mark.real_time
 def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) -> None:
     page.select("input", "desk")
     page.click("calls")
@@ -240,6 +241,7 @@ def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) 
     page.select("output", "")
 
 
+@pytest.mark.real_time
 def test_choices_survive_the_server_and_serve_the_command_line(
     page: Page, pulse: PulseServer
 ) -> None:
@@ -260,6 +262,7 @@ def test_choices_survive_the_server_and_serve_the_command_line(
         again.stop()
 
 
+@pytest.mark.real_time
 def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: PulseServer) -> None:
     page.select("input", "desk")
     page.click("switch")
@@ -272,6 +275,7 @@ def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: Pulse
     page.until(lambda: "not there now" not in page.text("input"))
 
 
+@pytest.mark.real_time
 def test_a_second_window_sees_the_same_sound(page: Page, server: Server) -> None:
     page.select("input", "desk")
     page.select("output", "")
@@ -331,6 +335,7 @@ AudioNode.prototype.connect = function (target, ...rest) {
 """Collects before, after and what the page plays, of the same samples."""
 
 
+@pytest.mark.real_time
 def test_before_and_after_switch_without_a_gap(
     page: Page, pulse: PulseServer, noisy_file: Path
 ) -> None:
@@ -383,6 +388,7 @@ def test_a_folder_is_taken_with_what_is_in_it(page: Page, noisy_file: Path, tmp_
         assert page.job(name)
 
 
+@pytest.mark.real_time
 def test_the_browser_s_microphone_comes_back_clean(page: Page, pulse: PulseServer) -> None:
     page.click("tab-trial")
     recording = pulse.record("speaker")
@@ -490,6 +496,7 @@ def test_the_page_fits_a_small_phone_and_works_by_keyboard(page: Page, view: str
         page.driver.set_window_size(1280, 900)
 
 
+@pytest.mark.real_time
 def test_a_page_survives_a_restart_of_the_server(
     page: Page, pulse: PulseServer, noisy_file: Path
 ) -> None:
@@ -513,6 +520,7 @@ def test_a_page_survives_a_restart_of_the_server(
         again.stop()
 
 
+@pytest.mark.real_time
 def test_a_page_that_is_left_lets_go_of_the_bypass(page: Page) -> None:
     page.select("input", "desk")
     page.click("switch")
