@@ -8,6 +8,8 @@ which is close, or from a random one.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from rtden.settings import Phase
@@ -52,56 +54,81 @@ class Inverter:
         seed: int = 0,
         overlap: int | None = None,
     ) -> None:
-        self._hop, self._iterations, self._phase, self._seed = hop, iterations, phase, seed
-        parts = n_fft // hop
-        self._context = parts - 1  # older frames that reach into the refined ones
+        self._iterations, self._phase, self._seed = iterations, phase, seed
+        self._context = n_fft // hop - 1  # older frames that reach into the refined ones
         refined = max(frames, new_frames) if iterations else new_frames
         self._spectra = np.zeros((refined, n_fft // 2 + 1), np.complex64)
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
-        # Windowed frames by hop, between empty ones, and their sum: block b of `_sum` is the sum of
-        # part j of frame b - j.
-        total = self._context + refined
-        padded = np.zeros((total + 2 * self._context, parts, hop), np.float32)
-        self._parts = padded[self._context :]
-        self._refined_parts = self._parts.reshape(-1, n_fft)[self._context :]
-        frame, part, sample = padded.strides
-        self._meeting = np.lib.stride_tricks.as_strided(
-            self._parts, (total + self._context, parts, hop), (frame, part - frame, sample)
-        )
         self._frames = np.zeros((refined, n_fft), np.float32)
-        self._sum = np.zeros((total + self._context, hop), np.float32)
         self._older = self._context + refined - new_frames
-        self._refined_frames = np.lib.stride_tricks.sliding_window_view(
-            self._sum.reshape(-1), n_fft
-        )[self._context * hop :: hop][:refined]
-
-        self._weigh(n_fft, n_fft - hop if overlap is None else overlap, new_frames)
+        self._lay_out(n_fft, hop)
+        self._weigh(n_fft, hop, n_fft - hop if overlap is None else overlap, new_frames)
+        self._views = {new_frames: self._view(new_frames)}
         self.reset()
 
-    def _weigh(self, n_fft: int, overlap: int, new_frames: int) -> None:
+    def _lay_out(self, n_fft: int, hop: int) -> None:
+        """Make the memory of the windowed frames and of their sum.
+
+        The frames lie hop by hop between empty ones, so that block b of the sum is the sum of part
+        j of frame b - j.
+        """
+        parts, context, total = n_fft // hop, self._context, self._context + len(self._spectra)
+        padded = np.zeros((total + 2 * context, parts, hop), np.float32)
+        self._parts = padded[context:]
+        self._refined_parts = self._parts.reshape(-1, n_fft)[context:]
+        frame, part, sample = padded.strides
+        self._meeting = np.lib.stride_tricks.as_strided(
+            self._parts, (total + context, parts, hop), (frame, part - frame, sample)
+        )
+        self._sum = np.zeros((total + context, hop), np.float32)
+        self._flat_sum = self._sum.reshape(-1)
+        self._refined_frames = np.lib.stride_tricks.sliding_window_view(self._flat_sum, n_fft)[
+            context * hop :: hop
+        ][: len(self._spectra)]
+
+    def _weigh(self, n_fft: int, hop: int, overlap: int, new_frames: int) -> None:
         """Compute what sums of windowed frames are divided by."""
-        hop, parts = self._hop, self._context + 1
-        total, refined = self._context + len(self._spectra), len(self._spectra)
+        refined, context = len(self._spectra), self._context
         analysis, self._synthesis = window_pair(n_fft, hop, overlap)
-        product = (analysis * self._synthesis).reshape(parts, hop)
+        product = (analysis * self._synthesis).reshape(-1, hop)
         weight = np.zeros(self._sum.shape, np.float32)
-        for at in range(parts):
-            weight[at : at + total] += product[at]
-        weight[: self._context] = product.sum(axis=0)
+        for at, part in enumerate(product):
+            weight[at : at + context + refined] += part
+        weight[:context] = product.sum(axis=0)
         # The sum is divided by the weight, which is smaller at the newest end, where frames are
         # still to come. Samples that a call completes have the same weights at every call.
-        self._flat_sum, self._flat_weight = self._sum.reshape(-1), weight.reshape(-1)
+        self._flat_weight = weight.reshape(-1)
         # New frames complete samples that begin this far behind their own first one.
         self._done_after_samples = n_fft - hop - overlap
         self._done_weight = np.roll(
             np.tile(product.sum(axis=0), new_frames), -(self._done_after_samples % hop)
         )
-        positions = np.lib.stride_tricks.sliding_window_view(weight.reshape(-1), n_fft)[
-            self._context * hop :: hop
+        positions = np.lib.stride_tricks.sliding_window_view(self._flat_weight, n_fft)[
+            context * hop :: hop
         ][:refined]
         self._reframe = np.divide(
             analysis, positions, out=np.zeros(positions.shape, np.float32), where=positions > 1e-12
+        )
+
+    def _view(self, new: int) -> _View:
+        """Return the parts of the memory that a push of this number of frames works on."""
+        refined, context, hop = len(self._spectra), self._context, self._sum.shape[1]
+        refined = refined if self._iterations else new
+        end = (context + refined) * hop + self._done_after_samples
+        first, last = (end - new * hop) // hop, -(-end // hop)
+        return _View(
+            self._spectra[refined - new : refined],
+            self._magnitude[refined - new : refined],
+            self._spectra[:refined],
+            self._frames[:refined],
+            self._refined_parts[:refined],
+            self._refined_parts[refined : refined + context],
+            self._parts[new : new + context],
+            self._meeting[first:last],
+            self._sum[first:last],
+            self._flat_sum[end - new * hop : end],
+            self._done_weight[: new * hop],
         )
 
     @property
@@ -116,7 +143,7 @@ class Inverter:
 
     def skip(self, frames: int) -> None:
         """Reset to the all-silence state and advance the random generator by `frames` frames."""
-        if not self._cleared:
+        if self._before is not None:
             self._clear()
         if self._phase == "random":
             self._rng.random((frames, self._spectra.shape[1]))
@@ -124,10 +151,9 @@ class Inverter:
     def _clear(self) -> None:
         for array in (self._spectra, self._magnitude, self._parts, self._sum):
             array[...] = 0.0
-        self._cleared = True
-        self._pushed = 0  # frames of the last push, which still lie behind their context
+        self._before: _View | None = None  # of the last push
 
-    def push(self, spectra: Spectra, gains: Array, out: Array) -> None:
+    def push(self, spectra: Spectra, gains: Array | Spectra, out: Array) -> None:
         """Take in new frames and write the samples that they complete.
 
         Parameters
@@ -136,58 +162,72 @@ class Inverter:
             Spectra of the noisy frames, under the analysis window: `new_frames`, or fewer without
             iterations.
         gains : array, same shape
-            Linear gains: the target magnitude is gain x noisy magnitude.
+            Linear gains: the target magnitude is gain x noisy magnitude. Real numbers of a complex
+            type save a conversion.
         out : array, shape (frames * hop,)
             The next samples, which end `overlap` samples before the last new frame does.
         """
-        self._parts[: self._context] = self._parts[self._pushed : self._pushed + self._context]
-        self._pushed, self._cleared = len(spectra), False
-        new = self._pushed
-        refined = len(self._spectra) if self._iterations else new
-        if new < refined:
+        new = len(spectra)
+        view = self._views.get(new) or self._views.setdefault(new, self._view(new))
+        if self._before is not None:
+            self._parts[: self._context] = self._before.context
+        self._before = view
+        if self._iterations:
             self._spectra[:-new] = self._spectra[new:]
             self._magnitude[:-new] = self._magnitude[new:]
-        newest = self._spectra[refined - new : refined]
-        np.multiply(spectra, gains, out=newest)
+        np.multiply(spectra, gains, view.newest)
         if self._iterations or self._phase == "random":
-            np.abs(newest, out=self._magnitude[refined - new : refined])
+            np.abs(view.newest, view.magnitude)
         if self._phase == "random":
-            newest[...] = self._magnitude[refined - new : refined] * np.exp(
-                2j * np.pi * self._rng.random(newest.shape)
+            view.newest[...] = view.magnitude * np.exp(
+                2j * np.pi * self._rng.random(view.newest.shape)
             )
         for _ in range(self._iterations):
-            self._window_frames(refined)
-            self._add_up(self._context, self._context + refined + self._context)
+            self._window_frames(view)
+            np.add.reduce(self._meeting, 1, None, self._sum)
             self._make_consistent()
-        self._window_frames(refined)
-        end = (self._context + refined) * self._hop + self._done_after_samples
-        self._add_up((end - len(out)) // self._hop, -(-end // self._hop))
-        np.divide(self._flat_sum[end - len(out) : end], self._done_weight[: len(out)], out=out)
+        self._window_frames(view)
+        np.add.reduce(view.meeting, 1, None, view.sum)
+        np.divide(view.done, view.weight, out)
 
     def tail(self) -> Array:
         """Return the samples beyond the last one written by :meth:`push`, shape (overlap,).
 
         That push must have had `new_frames` frames.
         """
-        self._add_up(self._context, len(self._sum))
-        end = (len(self._sum) - self._context) * self._hop + self._done_after_samples
+        np.add.reduce(self._meeting, 1, None, self._sum)
+        end = (len(self._sum) - self._context) * self._sum.shape[1] + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
         return rest
 
-    def _window_frames(self, refined: int) -> None:
-        irfft_into(self._spectra[:refined], self._frames[:refined])
-        np.multiply(self._frames[:refined], self._synthesis, out=self._refined_parts[:refined])
-        if refined < len(self._spectra):  # remains of an earlier push with more frames
-            self._refined_parts[refined : refined + self._context] = 0.0
-
-    def _add_up(self, first: int, last: int) -> None:
-        """Overlap-add a range of hops."""
-        np.add.reduce(self._meeting[first:last], axis=1, out=self._sum[first:last])
+    def _window_frames(self, view: _View) -> None:
+        irfft_into(view.spectra, view.frames)
+        np.multiply(view.frames, self._synthesis, view.parts)
+        if len(view.parts) < len(self._spectra):  # remains of an earlier push with more frames
+            view.behind[...] = 0.0
 
     def _make_consistent(self) -> None:
-        np.multiply(self._refined_frames, self._reframe, out=self._frames)
+        np.multiply(self._refined_frames, self._reframe, self._frames)
         rfft_into(self._frames, self._spectra)
-        np.abs(self._spectra, out=self._scale)
+        np.abs(self._spectra, self._scale)
         np.maximum(self._scale, SMALLEST, out=self._scale)
-        np.divide(self._magnitude, self._scale, out=self._scale)
-        np.multiply(self._spectra, self._scale, out=self._spectra)
+        np.divide(self._magnitude, self._scale, self._scale)
+        np.multiply(self._spectra, self._scale, self._spectra)
+
+
+class _View(NamedTuple):
+    """Parts of an inverter's memory; slicing at every push would take longer than its sums."""
+
+    newest: Spectra
+    magnitude: Array
+    spectra: Spectra
+    """Of the refined frames, and so on."""
+    frames: Array
+    parts: Array
+    behind: Array
+    context: Array
+    """The frames that are the context of the next push."""
+    meeting: Array
+    sum: Array
+    done: Array
+    weight: Array

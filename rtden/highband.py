@@ -37,39 +37,40 @@ class HighBandGain:
         bands = (centres_hz >= BANDS_HZ[0]) & (centres_hz <= BANDS_HZ[1])
         bands[-1] |= not bands.any()
         self._weights: Array = bands.astype(np.float32) / np.float32(bands.sum())
-        self._meeting = max(1, overlap // hop)  # frames that overlap at any sample
-        # Of the frames before a block that overlap with it, and of its own.
-        self._levels = np.empty(self._meeting + frames, np.float32)
+        self._meeting, self._frames = max(1, overlap // hop), frames  # that overlap at any sample
         ramp = np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop))
         self._fade = np.minimum(ramp, np.float32(1.0))
         self._block_samples = frames * hop
-        self._gains: Array | None
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._levels[-self._meeting :] = 1.0  # fades before the first sample is returned
-        self.begin(0)
+        # The bands of the frames before the call that overlap with its own, and of its own. Before
+        # a stream there are none: the gain is one, and fades before the first sample is returned.
+        self._bands = np.ones((self._meeting, len(self._weights)), np.float32)
+        self._missing = self._meeting  # frames that the stream did not have before the call
+        self._strengths: list[tuple[float, float]] = []
+        self.gains = np.empty(0, np.float32)
 
     def begin(self, blocks: int) -> None:
         """Begin a call with this number of blocks."""
-        self._course = np.empty((blocks, len(self._levels)), np.float32)
-        self._strengths = np.empty((blocks, 2), np.float32)
-        self._start = self._stop = 0
-        self._mixed = False
-        self._gains = None
+        self._gains, self._start, self._stop = None, 0, 0
+        self._missing = max(0, self._missing - self._frames * len(self._strengths))
+        self._strengths.clear()
+        older = self._bands[-self._meeting :]
+        if len(self._bands) != self._meeting + blocks * self._frames:
+            shape = (self._meeting + blocks * self._frames, len(self._weights))
+            self._bands = np.empty(shape, np.float32)
+        self._bands[: self._meeting] = older
 
-    def push(self, block: int, band_gains: Array, strengths: tuple[float, float]) -> None:
-        """Take in the gains of a block's frames, shape (frames, n_mels).
+    def push(self, band_gains: Array, strengths: tuple[float, float]) -> None:
+        """Take in the gains of the next block's frames, shape (frames, n_mels).
 
         `strengths` are those at the beginning and at the end of the block.
         """
-        levels, meeting = self._levels, self._meeting
-        levels[:meeting] = levels[-meeting:]
-        # A product of a matrix and a vector would sum in another order where there are more rows.
-        np.add.reduce(band_gains * self._weights, axis=-1, out=levels[meeting:])
-        self._course[block], self._strengths[block] = levels, strengths
-        self._mixed = self._mixed or strengths != (1.0, 1.0)
+        at = self._meeting + len(self._strengths) * self._frames
+        self._bands[at : at + self._frames] = band_gains
+        self._strengths.append(strengths)
 
     def keep(self, start: int, stop: int) -> None:
         """Say which samples of the call's blocks are returned."""
@@ -78,30 +79,35 @@ class HighBandGain:
     @property
     def gains(self) -> Array:
         """One gain for each sample that the last call returned, linear, shape (samples,)."""
-        if self._gains is None and not self._stop:
-            self.gains = np.empty(0, np.float32)
         if self._gains is None:
-            count = self._course.shape[1] - self._meeting + 1
-            met = self._course[:, :count]
-            for later in range(1, self._meeting):
-                met = met + self._course[:, later : later + count]
-            met = met / np.float32(self._meeting)
-            lines = (met[:, 1:] - met[:, :-1])[:, :, None] * self._fade
-            lines += met[:, :-1, None]
-            gains = lines.reshape(-1, self._block_samples)
-            if self._mixed:
-                glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
-                glide /= np.float32(self._block_samples)
-                old, new = self._strengths[:, :1], self._strengths[:, 1:]
-                wet = old + (new - old) * glide
-                gains *= wet
-                gains += np.float32(1.0) - wet
-            self._gains = gains.reshape(-1)
+            self._gains = self._compute() if self._stop else np.empty(0, np.float32)
         return self._gains[self._start : self._stop]
 
     @gains.setter
     def gains(self, gains: Array) -> None:
-        self._gains, self._start, self._stop = gains, 0, len(gains)
+        self._gains: Array | None = gains
+        self._start, self._stop = 0, len(gains)
+
+    def _compute(self) -> Array:
+        # A product of a matrix and a vector would sum in another order where there are more rows.
+        levels = np.add.reduce(self._bands * self._weights, axis=-1)
+        levels[: self._missing] = 1.0
+        count = len(levels) - self._meeting + 1
+        met = levels[:count]
+        for later in range(1, self._meeting):
+            met = met + levels[later : later + count]
+        met = met / np.float32(self._meeting)
+        gains: Array = (met[1:] - met[:-1])[:, None] * self._fade
+        gains += met[:-1, None]
+        if any(strengths != (1.0, 1.0) for strengths in self._strengths):
+            glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
+            glide /= np.float32(self._block_samples)
+            gains = gains.reshape(-1, self._block_samples)
+            old, new = np.array(self._strengths, np.float32).T[..., None]
+            wet = old + (new - old) * glide
+            gains *= wet
+            gains += np.float32(1.0) - wet
+        return gains.reshape(-1)
 
 
 class BypassPath:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -183,7 +182,7 @@ class Model:
     spec: ModelSpec
     content: bytes = field(repr=False)
     """The ``.tflite`` file."""
-    interpreters: dict[Any, deque[Any]] = field(default_factory=dict, repr=False)
+    interpreters: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Interpreters of the network that no stream uses at the moment; :mod:`rtden.autoencoder`
     makes them and lends them to streams."""
 

@@ -157,7 +157,7 @@ class SignalPath:
         else:
             self._process(0, len(silent))
         strengths = self.mix.apply(out, frames.delayed_input(0, len(out)))
-        self.high_band.push(number, self._inverted(self._band_gains), strengths)
+        self.high_band.push(self._inverted(self._band_gains), strengths)
 
     def _process(self, step: int, count: int) -> None:
         """Let some steps of the block through the network and the inverter."""

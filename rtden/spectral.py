@@ -7,7 +7,7 @@ trip is tested where its constants are.
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,25 +64,37 @@ def _rise(samples: int) -> NDArray[np.float64]:
     return 0.5 - 0.5 * np.cos(np.pi * np.arange(samples) / samples)
 
 
-if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+def rfft_into(frames: Array, out: Spectra) -> None:
+    """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1); n_fft is even."""
+    _kernels.rfft_n_even(frames, 1, out)  # in double precision: 1 is an integer
 
-    def rfft_into(frames: Array, out: Spectra) -> None:
-        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
-        np.fft.rfft(frames, axis=-1, out=cast(Any, out))
 
-    def irfft_into(spectra: Spectra, out: Array) -> None:
-        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
-        np.fft.irfft(spectra, axis=-1, out=cast(Any, out))
+def irfft_into(spectra: Spectra, out: Array) -> None:
+    """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
+    _kernels.irfft(spectra, _reciprocal(out.shape[-1]), out)
 
-else:  # numpy 1 transforms in double precision and has no `out`
 
-    def rfft_into(frames: Array, out: Spectra) -> None:
-        """Write the spectra of frames, shapes (..., n_fft) to (..., n_fft // 2 + 1)."""
+@functools.cache
+def _reciprocal(n_fft: int) -> Array:
+    return np.reciprocal(np.array(n_fft, np.float32))
+
+
+class _Transforms:
+    """What numpy 1 has of `_kernels`: it transforms in double precision and has no `out`."""
+
+    @staticmethod
+    def rfft_n_even(frames: Array, _: int, out: Spectra) -> None:
         out[...] = np.fft.rfft(frames, axis=-1)
 
-    def irfft_into(spectra: Spectra, out: Array) -> None:
-        """Write the frames of spectra, shapes (..., n_fft // 2 + 1) to (..., n_fft)."""
+    @staticmethod
+    def irfft(spectra: Spectra, _: Array, out: Array) -> None:
         out[...] = np.fft.irfft(spectra, axis=-1)
+
+
+try:  # what np.fft calls: its checks and conversions take half as long as a transform
+    from numpy.fft import _pocketfft_umath as _kernels  # type: ignore[attr-defined]
+except ImportError:
+    _kernels = _Transforms
 
 
 def stft(frames: Array, window: Array) -> Spectra:

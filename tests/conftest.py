@@ -15,8 +15,9 @@ import pytest
 import soundfile
 
 from rtden import list_models
-from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.autoencoder import Autoencoder
 from rtden.errors import MissingPackageError
+from rtden.interpreter import find_runtime
 from rtden.mel import Features
 from rtden.model import ModelSpec, find_model
 from rtden.spectral import power, stft, window_pair

@@ -22,6 +22,8 @@ import numpy as np
 
 from rtden import Settings
 from rtden.autoencoder import Autoencoder
+from rtden.interpreter import find_runtime
+from rtden.model import find_model, load_spec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from callgrind import end_counting, instructions, wait_for_counting
@@ -85,10 +87,9 @@ def multiply_accumulates(model: str | None = None) -> float:
 
     Of a network without state: at one hop per step, where it takes a window for each.
     """
-    network = Autoencoder(model)
-    spec = network.spec
-    # The shapes of inner tensors are those of the file, of one frame.
-    interpreter = network._borrow(1)._interpreter
+    spec = load_spec(model)
+    interpreter = find_runtime().Interpreter(model_path=str(find_model(model)))
+    interpreter.allocate_tensors()
     shapes = {tensor["index"]: tensor["shape"] for tensor in interpreter.get_tensor_details()}
     total = 0
     for operation in interpreter._get_ops_details():
@@ -104,7 +105,11 @@ def multiply_accumulates(model: str | None = None) -> float:
             total += int(np.prod(shapes[inputs[2]])) * int(np.prod(shapes[inputs[1]][:3]))
         elif kind == "BATCH_MATMUL":
             raise SystemExit(f"{kind} is not counted here: add it")
-    calls_per_second = spec.rate_hz / spec.hop * (spec.frames_per_column if network.stateful else 1)
+    calls_per_second = (
+        spec.rate_hz
+        / spec.hop
+        * (spec.frames_per_column if len(interpreter.get_input_details()) > 1 else 1)
+    )
     return calls_per_second * total / 1e6
 
 
@@ -143,7 +148,7 @@ def count_rest(hops_per_step: int) -> float:
     """Return the millions of instructions of a second of live sound beside the network."""
     whole = counted("live", hops_per_step, SECONDS)
     call = counted("network", hops_per_step, CALLS)
-    spec = Autoencoder().spec
+    spec = load_spec()
     network = call * spec.rate_hz / spec.hop / hops_per_step
     rest = whole - network
     print(

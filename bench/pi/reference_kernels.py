@@ -13,7 +13,7 @@ import runpy
 import sys
 from typing import Any
 
-from rtden.autoencoder import find_runtime
+from rtden.interpreter import find_runtime
 
 runtime = find_runtime()
 own_kernels = runtime.Interpreter

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.autoencoder import Autoencoder
 from rtden.errors import DeviceError, ModelError
+from rtden.interpreter import find_runtime
 from rtden.live.device import Device, Kind
 from rtden.live.devices import (
     DEFAULT_NAMES,

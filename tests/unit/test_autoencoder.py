@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import DATA, MODELS, SMALL_MODELS, shares_of
 
-from rtden.autoencoder import Autoencoder, find_runtime
+from rtden.autoencoder import Autoencoder
 from rtden.errors import ModelError
+from rtden.interpreter import find_runtime
 from rtden.model import find_model, load_spec, sidecar_path
 
 REFERENCE = json.loads((DATA / "shares.json").read_text())
@@ -136,7 +137,7 @@ def test_streams_that_share_interpreters_do_not_mix(path: Path) -> None:
 
 def test_a_further_stream_makes_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Autoencoder(columns=(1, 4))
-    monkeypatch.setattr("rtden.autoencoder.find_runtime", lambda: pytest.fail("makes one"))
+    monkeypatch.setattr("rtden.interpreter.find_runtime", lambda: pytest.fail("makes one"))
     assert Autoencoder(columns=(1, 4)).memory_columns == first.memory_columns
 
 

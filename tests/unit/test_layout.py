@@ -16,7 +16,17 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
-    *("offset", "ring", "spectral", "trackers", "mel", "autoencoder", "griffinlim", "resting"),
+    *(
+        "offset",
+        "ring",
+        "spectral",
+        "trackers",
+        "mel",
+        "interpreter",
+        "autoencoder",
+        "griffinlim",
+        "resting",
+    ),
     *("highband", "path", "denoiser", "resample", "stream", "frames"),
 )
 """The modules at the top: each may import those before it."""
