@@ -21,15 +21,18 @@ import soundfile
 from browser import open_browser
 from conftest import DATA
 from pipewire import PipeWireServer, unpacked
-from pulse import PulseServer
-
-pytestmark = pytest.mark.real_time
+from pulse import RATE_HZ, PulseServer
 
 RTDEN = [sys.executable, "-m", "rtden"]
 YETI = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.yeti")
 YETI_NAME = "source_properties=\"device.description='Blue Yeti'\""
 HEADSET = ("module-null-sink", "sink_name=alsa_output.headset", "rate=48000", "channels=2")
 HEADSET_NAME = "sink_properties=\"device.description='USB headset'\""
+
+
+STRETCH_SECONDS, PERIOD_SECONDS = 2.8, 2.0
+"""Begin and length of what somebody says again and again: three quarters speech, then a pause.
+Levels are measured over whole periods, so that it does not matter when one begins."""
 
 
 class Live:
@@ -91,7 +94,8 @@ def server(
             pytest.skip("Debian's packages of PipeWire cannot be downloaded")
         started = PipeWireServer(folder, ("cable", "speaker"), top=top)
     speech, rate_hz = soundfile.read(DATA / "noisy.flac")
-    soundfile.write(folder / "speech.wav", np.tile(speech, 60), rate_hz)
+    begin, period = round(STRETCH_SECONDS * rate_hz), round(PERIOD_SECONDS * rate_hz)
+    soundfile.write(folder / "speech.wav", np.tile(speech[begin : begin + period], 500), rate_hz)
     started.pactl("load-module", *YETI, YETI_NAME)
     started.pactl("set-default-source", "alsa_input.yeti")
     started.pactl("set-default-sink", "speaker")
@@ -117,10 +121,10 @@ def live(server: PulseServer) -> Iterator[Callable[..., Live]]:
 
 
 def level_db(samples: np.ndarray) -> float:
-    """Return the level of the loudest half second in the second half of a recording."""
-    late = samples[len(samples) // 2 :]
-    pieces = late[: len(late) // 24000 * 24000].reshape(-1, 24000)
-    return float(10 * np.log10(np.max(np.mean(pieces**2, axis=1)) + 1e-12))
+    """Return the level of a recording over the last period of what is said."""
+    period = round(PERIOD_SECONDS * RATE_HZ)
+    assert len(samples) >= period
+    return float(10 * np.log10(np.mean(samples[-period:] ** 2) + 1e-12))
 
 
 def loud(status: dict[str, Any]) -> bool:
@@ -137,6 +141,7 @@ def recorded_from(server: PulseServer) -> set[str]:
     return {known.get(row.split(": ")[1], "?") for row in rows if row.startswith("\tSource: ")}
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("options", [(), ("--in", "yeti")], ids=["default", "by name"])
 def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
     server: PulseServer, live: Callable[..., Live], tmp_path: Path, options: tuple[str, ...]
@@ -151,18 +156,20 @@ def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
     before_db = level_db(call.stop())
     call = server.record_source("rtden")
     server.pactl("set-default-source", "rtden")
-    running.run(5.0)
+    running.run(4.0)
     after_db = level_db(call.stop())
     sources = recorded_from(server)
     running.stop()
     server.pactl("set-default-source", "alsa_input.yeti")
-    # Speech at either time; an rtden that records itself falls below -90 dB.
-    assert min(before_db, after_db) > -40.0
+    # An rtden that records itself falls below -90 dB.
+    assert before_db > -40.0
+    assert after_db == pytest.approx(before_db, abs=6.0)
     assert loud(running.status)
     assert running.status["state"] == "running"
     assert "alsa_input.yeti" in sources
 
 
+@pytest.mark.real_time
 def test_the_microphone_stays_the_default_over_a_restart(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
@@ -215,6 +222,7 @@ def test_a_monitor_of_the_output_is_refused_as_microphone(server: PulseServer) -
     assert "rtden would record what it plays" in ended.stderr
 
 
+@pytest.mark.real_time
 def test_an_output_that_is_unplugged_is_followed_and_returned_to(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
@@ -232,6 +240,7 @@ def test_an_output_that_is_unplugged_is_followed_and_returned_to(
     server.pactl("unload-module", module)
 
 
+@pytest.mark.real_time
 def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
@@ -248,6 +257,7 @@ def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
     server.pactl("unload-module", module)
 
 
+@pytest.mark.real_time
 def test_a_muted_and_a_silent_microphone_are_told_with_what_helps(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
@@ -270,6 +280,7 @@ def test_a_muted_and_a_silent_microphone_are_told_with_what_helps(
         server.pactl("unload-module", loaded)
 
 
+@pytest.mark.real_time
 def test_another_default_output_is_followed(server: PulseServer, live: Callable[..., Live]) -> None:
     module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
     running = live("--in", "yeti")
@@ -284,6 +295,7 @@ def test_another_default_output_is_followed(server: PulseServer, live: Callable[
     server.pactl("unload-module", module)
 
 
+@pytest.mark.real_time
 def test_another_default_microphone_is_followed(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
@@ -318,11 +330,12 @@ const [label, done] = arguments;
   };
   source.connect(tap);
   tap.connect(context.destination);
-  setTimeout(() => { context.close(); done({levels}); }, 6000);
+  setTimeout(() => { context.close(); done({levels, rate: context.sampleRate}); }, 5500);
 })().catch(error => done({error: String(error)}));
 """
 
 
+@pytest.mark.real_time
 def test_a_call_in_chromium_hears_the_cleaned_voice(
     server: PulseServer, live: Callable[..., Live], tmp_path: Path
 ) -> None:
@@ -344,8 +357,8 @@ def test_a_call_in_chromium_hears_the_cleaned_voice(
     running.stop()
     server.pactl("set-default-source", "alsa_input.yeti")
     assert not [found["error"] for found in heard.values() if "error" in found]
-    # From the second second on: the first one is a call's beginning.
-    cleaned, noisy = (np.array(heard[name]["levels"][12:]) for name in ("rtden", "Blue Yeti"))
+    blocks = round(2 * PERIOD_SECONDS * heard["rtden"]["rate"] / 4096)
+    cleaned, noisy = (np.array(heard[name]["levels"])[-blocks:] for name in ("rtden", "Blue Yeti"))
     pauses_db, voice_db = (np.percentile(noisy, at) - np.percentile(cleaned, at) for at in (10, 90))
-    assert abs(voice_db) < 9.0
-    assert pauses_db > voice_db + 8.0
+    assert abs(voice_db) < 6.0
+    assert pauses_db > 10.0, (pauses_db, voice_db)
