@@ -149,7 +149,8 @@ def live(
     )
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
     _offer_control(engine, name, say)
-    say(_title(engine))
+    sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
+    say("from {} to {}".format(*("{} ({} Hz, {} ch)".format(*side) for side in sides)))
     if wanted["output"] == VIRTUAL_MICROPHONE:
         microphone = engine.output_name.split(" ")[0]
         say(f"choose '{microphone}' as the microphone in the other program")
@@ -209,11 +210,6 @@ def _offer_control(engine: LiveEngine, name: str | None, say: Callable[..., None
             say(f"control it with 'rtden ctl --name {server.name}'")
 
 
-def _title(engine: LiveEngine) -> str:
-    sides = (engine.source, engine.sink)
-    return "from {} to {}".format(*(f"{s.name} ({s.rate_hz} Hz, {s.channels} ch)" for s in sides))
-
-
 def _run(
     engine: LiveEngine,
     say: Callable[..., None],
@@ -243,8 +239,9 @@ def _run(
             from rtden.app.keys import open_keys
             from rtden.app.view import watch
 
+            title = f"{engine.source.name} to {engine.sink.name}"
             with open_keys() as keys:
-                watch(engine, screen, keys, title=_title(engine), duration=duration)
+                watch(engine, screen, keys, title=title, duration=duration)
         else:
             _print_lines(engine, supervisor.alive, duration, status_seconds, as_json)
     finally:

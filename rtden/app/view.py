@@ -32,7 +32,7 @@ PEAK_HOLD_SECONDS, PEAK_FALL_DB_PER_SECOND = 1.5, 20.0
 SIDE_COLUMNS = 30
 PICTURE_COLUMNS = 30
 """The picture is drawn if it has at least this many columns and four rows."""
-LEAST_ROWS_WITH_SCALE = 14
+LEAST_ROWS_WITH_SCALE, LEAST_COLUMNS_WITH_PEAK = 14, 60
 _PLAIN, _DIM, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="red", bold=True)
 _ALARM = Style(color="bright_white", bgcolor="red", bold=True)
@@ -176,7 +176,7 @@ class LiveView:
             colour = _GOOD if start < warm else _WARM if start < hot else _HOT
             line.append(Segment("".join(text[start:stop]), colour if lit else _DIM))
         line.append(Segment(f" {in_db(self._mean_db(name)):>9}"))
-        if width >= AXIS_COLUMNS + 10 + 26:
+        if width >= LEAST_COLUMNS_WITH_PEAK:
             line.append(Segment(f"  peak {in_db(peak_db):>9}", _HOT if peak_db > -0.5 else _DIM))
         return line
 
@@ -250,7 +250,7 @@ def _explanations(width: int) -> list[Line]:
 
 
 def _meter_columns(width: int) -> int:
-    return max(10, width - AXIS_COLUMNS - 26)
+    return max(10, width - AXIS_COLUMNS - (26 if width >= LEAST_COLUMNS_WITH_PEAK else 10))
 
 
 def _scale(width: int) -> Line:
