@@ -31,20 +31,22 @@ def devices(
             "this machine has no sound devices: connect one, or start the sound server "
             "(PipeWire or PulseAudio)."
         )
-    table = Table("", "Number", "Name", "Stable name", "Host", "Channels", "Rate (Hz)", box=None)
+    table = Table("", "Name", "Number or id", "Host", "Channels", "Rate (Hz)", box=None)
     for kind, name in DEFAULT_NAMES.items():
-        table.add_row("", "", f"{kind}s ({name}):")
+        table.add_row("", f"{kind}s ({name}):")
+        rows = table.row_count
         for device in found:
             if device.channels(kind) and (all_hosts or not device.hidden):
                 table.add_row(
                     "*" if device.is_default(kind) else "",
-                    "" if device.stable_name else str(device.index),
                     f"{device.name} (muted)" if device.muted else device.name,
-                    device.stable_name,
+                    device.stable_name or str(device.index),
                     device.host,
                     str(device.channels(kind)),
                     str(device.rate_hz),
                 )
+        if table.row_count == rows:
+            table.add_row("", "none")
     screen.print(table)
 
 
