@@ -46,6 +46,15 @@ DASK_HELP = (
     "Scheduler of a dask cluster that does the work; it sees the same files under the same paths "
     '(extra "dask").'
 )
+SUMS = {
+    "planned": "{} to be denoised.",
+    "skipped": "{} skipped, they were finished before.",
+    "copied": "{} copied from equal files that were finished before.",
+    "results": "{} left out, they are results of rtden.",
+    "left_out": "rtden: {} left out, the sentences above say why.",
+    "failed": "rtden: {} of {} files failed, the sentences above say why; the others were written.",
+}
+"""What is said of a run, by what became of its files."""
 
 
 @one_sentence
@@ -84,10 +93,15 @@ def file(
     what was done: in the folder of --output, or else in each folder and beside each file that is
     named. The same command resumes: what is finished is recognised by its content and skipped.
     """
+    from rtden.errors import SettingsError
     from rtden.files.listing import Raw, plan
     from rtden.settings import Settings
 
-    _check_numbers(rate, raw_format, jobs, dask)
+    if rate is None and raw_format is not None:
+        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
+    if jobs is not None and (jobs < 1 or dask is not None):
+        reason = "the cluster decides on its jobs; give one of --jobs and --dask."
+        raise SettingsError(reason if dask else f"--jobs must be 1 or more, not {jobs}.")
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,
@@ -116,20 +130,6 @@ def file(
         _plot(found.pairs, picture, model, single=single, force=force)
     if found.left_out:
         raise typer.Exit(2)
-
-
-def _check_numbers(
-    rate: int | None, raw_format: str | None, jobs: int | None, dask: str | None
-) -> None:
-    """Raise SettingsError if options contradict each other."""
-    from rtden.errors import SettingsError
-
-    if rate is None and raw_format is not None:
-        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
-    if jobs is not None and jobs < 1:
-        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
-    if jobs is not None and dask is not None:
-        raise SettingsError("the cluster decides on its jobs; give one of --jobs and --dask.")
 
 
 def _check_extras(
@@ -206,20 +206,10 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
             "rtden: stopped; unfinished results were not written, and the same command goes on."
         )
         raise typer.Exit(INTERRUPTED) from None
-    for count, words in (
-        (counts["planned"], "{} to be denoised."),
-        (counts["skipped"], "{} skipped, they were finished before."),
-        (counts["copied"], "{} copied from equal files that were finished before."),
-        (found.results, "{} left out, they are results of rtden."),
-        (len(found.left_out), "rtden: {} left out, the sentences above say why."),
-        (
-            counts["failed"],
-            f"rtden: {{}} of {len(found.pairs)} files failed, the sentences above say why; "
-            "the others were written.",
-        ),
-    ):
-        if count:
-            messages.print(words.format(count))
+    numbers = {**counts, "results": found.results, "left_out": len(found.left_out)}
+    for name, words in SUMS.items():
+        if numbers.get(name):
+            messages.print(words.format(numbers[name], len(found.pairs)))
     if counts["failed"]:
         raise typer.Exit(2)
 
@@ -267,3 +257,42 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
             screen.print(f"{name} {scores[0]:.3f} -> {scores[1]:.3f}")
         except MissingPackageError as error:
             messages.print(f"{name}: {error}", markup=False)
+
+
+@one_sentence
+def pipe(
+    rate: Annotated[int | None, Option(help="Sample rate in Hz.", show_default="the WAV's")] = None,
+    channels: Annotated[int, Option(help="Channels, interleaved.")] = 1,
+    raw_format: Annotated[
+        str, Option("--format", help="s16le, s32le, f32le, or wav, whose header says the rest.")
+    ] = "s16le",
+    model: ModelOption = None,
+    strength: StrengthOption = 1.0,
+    limit_db: LimitOption = math.inf,
+    full_band: FullBandOption = True,
+) -> None:
+    """Denoise standard input to standard output, 30 ms late.
+
+    For instance: arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000.
+    Each block is written at once. The output is as long as the input, and aligned with it.
+    """
+    from rtden.errors import AudioFileError, SettingsError
+    from rtden.files.pipe import Pcm, denoise_pipe
+    from rtden.settings import Settings
+
+    if raw_format != "wav" and rate is None:
+        raise SettingsError("give the --rate of the PCM in Hz, or --format wav.")
+    for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
+        if stream is None or stream.closed or stream.isatty():
+            raise AudioFileError(
+                f"standard {name} is a terminal or closed; use it between two programs: "
+                "arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000"
+            )
+    load_quietly(model)
+    pcm = None if raw_format == "wav" or rate is None else Pcm(rate, channels, raw_format)
+    settings = Settings(strength=strength, limit_db=limit_db)
+    wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        denoise_pipe(sys.stdin.fileno(), sys.stdout.fileno(), pcm, **wish)
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rtden.app import control, devices, files, live, measure, pipe, service, training, web
+from rtden.app import control, devices, files, live, measure, service, training, web
 from rtden.app.options import screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
@@ -50,7 +50,7 @@ def _main(
 
 for command in (
     files.file,
-    pipe.pipe,
+    files.pipe,
     live.live,
     control.ctl,
     web.ui,

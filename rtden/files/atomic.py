@@ -58,15 +58,9 @@ def check_target(path: Path, *, force: bool) -> None:
 def new_file(path: Path, *, force: bool, leave_at: Path | None = None) -> Iterator[Path]:
     """Yield the hidden path at which to make a file; without an error it then moves to `path`.
 
-    Of two writers of one new file the second fails. The hidden name is short, so that any name
-    that the file system takes may be the target's.
-
-    Parameters
-    ----------
-    force : bool
-        Replace an existing file.
-    leave_at : Path, optional
-        Make the file here, and leave it to the caller to move it.
+    Of two writers of one new file the second fails; `force` replaces an existing one. The hidden
+    name is short, so that any name that the file system takes may be the target's. With `leave_at`
+    the file is made there, and left to the caller to move.
     """
     check_target(path, force=force)
     partial = leave_at or path.with_name(f".rtden-{secrets.token_hex(6)}.part")

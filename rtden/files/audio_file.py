@@ -66,7 +66,7 @@ def open_recording(
     with ExitStack() as opened:
         try:
             file = opened.enter_context(path.open("rb"))
-            recording = open_sndfile(path, file, raw, opened) if not track else None
+            recording = open_sndfile(path, file, raw, opened) if track is None else None
         except FileNotFoundError:
             raise AudioFileError(f"there is no file {path}; check the name.") from None
         except OSError as error:

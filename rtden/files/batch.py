@@ -18,9 +18,8 @@ from typing import Any
 from rtden.denoiser import default_model
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.files.cluster import connect, on_cluster
-from rtden.files.decide import Job, Outcome, Part, Run, part_path
 from rtden.files.denoise import denoise_file
-from rtden.files.manifest import MANIFEST, sha256_of
+from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, Part, part_path, sha256_of
 from rtden.files.processes import cores, in_processes
 from rtden.model import find_model, list_models, load_spec
 from rtden.settings import Settings
@@ -45,19 +44,16 @@ def denoise_files(
 
     Parameters
     ----------
-    pairs : sequence of (str, str)
-        Sources and targets, as :func:`rtden.files.listing.plan` gives them.
-    folders : sequence of str
-        Each has the manifest of the targets below it; that of any other target lies beside it.
+    pairs, folders : sequences
+        Sources and targets, as :func:`rtden.files.plan` gives them, and folders that each have the
+        manifest of the targets below it; that of any other target lies beside it.
     force : bool
         Overwrite what is in the way, too, whoever wrote it.
     jobs : int, optional
-        Files to work on at a time; the default is one for each core. With 1 the work is done in
-        this process; others are started afresh, so that a script must guard its own call by
-        ``__name__ == "__main__"``.
+        Files at a time; the default is one for each core. With 1 the work is done in this process;
+        others are started afresh: a script guards its call by ``__name__ == "__main__"``.
     dask : str, optional
-        Address of the scheduler of a dask cluster that works in place of this machine. It must
-        reach the files and the model under the same paths.
+        Address of a dask scheduler whose workers reach files and model under the same paths.
     dry_run : bool
         Only say what would be done.
     **options
@@ -90,20 +86,45 @@ def denoise_files(
     with ExitStack() as opened:
         # A wrong address is to be known before anything is written.
         client = opened.enter_context(connect(dask)) if dask is not None else None
-        run = opened.enter_context(closing(Run(pairs, folders, asked, force=force)))
+        manifests = _manifests(pairs, folders, asked, force, opened)
         todo: list[Job] = []
         with ThreadPoolExecutor(min(8, cores())) as threads:  # to hash is to wait for the disk
-            for pair, found in zip(pairs, threads.map(run.decide, pairs), strict=True):
+            decided = threads.map(lambda pair: manifests[pair[1]].decide(*pair), pairs)
+            for pair, found in zip(pairs, decided, strict=True):
                 if dry_run and isinstance(found, (Job, Part)):
                     yield Outcome(*pair, "planned")
                 elif isinstance(found, Job):
                     todo.append(found)
                 else:
-                    yield run.settle(*pair, found)
+                    yield manifests[pair[1]].settle(*pair, found)
         processes = min(cores() if jobs is None else jobs, len(todo))
         with closing(_results(todo, client, processes)) as results:
             for job, part in results:
-                yield run.settle(job.source, job.target, part or _died(job))
+                yield manifests[job.target].settle(job.source, job.target, part or _died(job))
+
+
+def _manifests(
+    pairs: Sequence[tuple[str, str]],
+    folders: Sequence[str],
+    asked: Job,
+    force: bool,
+    opened: ExitStack,
+) -> dict[str, Manifest]:
+    """Open the manifests of all targets; return them by target."""
+    tops, by_place = [Path(folder) for folder in folders], dict[str, Manifest]()
+    by_target = {}
+    for _, target in pairs:
+        parent = Path(target).parent
+        top = next((top for top in tops if parent.is_relative_to(top)), parent)
+        place = os.path.realpath(top)
+        if place not in by_place:
+            by_place[place] = Manifest(top, asked, force=force)
+            opened.callback(by_place[place].close)
+        by_target[target] = by_place[place]
+        by_target[target].folders.add(parent)
+    for manifest in by_place.values():
+        manifest.begin()
+    return by_target
 
 
 def _results(

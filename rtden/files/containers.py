@@ -28,8 +28,7 @@ class Chunk(NamedTuple):
     """A chunk of RIFF, RF64, BW64 or AIFF."""
 
     name: bytes
-    start: int
-    """Offset of its content."""
+    start: int  # offset of its content
     size: int
 
 
@@ -37,11 +36,9 @@ class Chunks(NamedTuple):
     """The chunks of a file, in order."""
 
     magic: bytes
-    found: dict[bytes, Chunk]
-    """The first of each name."""
+    found: dict[bytes, Chunk]  # the first of each name
     every: list[Chunk]
-    end: int
-    """Where they end; what follows is none."""
+    end: int  # where they end; what follows is none
 
     @property
     def order(self) -> str:
@@ -87,15 +84,7 @@ def wav_format(content: bytes, order: str) -> tuple[int, int, str] | None:
 
 
 class Window(io.RawIOBase):
-    """A part of a file as a file of its own, for libsndfile.
-
-    Parameters
-    ----------
-    file : binary file
-        Closed with the window.
-    start, end : int
-        Offsets of the part.
-    """
+    """The part of a file from `start` to `end` as a file of its own, which libsndfile reads."""
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file, self._start, self._size = file, start, end - start
@@ -135,10 +124,8 @@ class Page(NamedTuple):
     """A page of an Ogg file."""
 
     start: int
-    flags: int
-    """2 in the first page of a stream, 4 in its last."""
-    head: bytes
-    """All before the body, the table of segments included."""
+    flags: int  # 2 in the first page of a stream, 4 in its last
+    head: bytes  # all before the body, the table of segments included
     body_size: int
 
 

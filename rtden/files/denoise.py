@@ -199,20 +199,16 @@ class _Work:
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
-            sentence = "would overwrite the original; choose another file with -o."
-            raise AudioFileError(f"{self.target} {sentence}")
+            raise AudioFileError(
+                f"{self.target} would overwrite the original; choose another file with -o."
+            )
         if loudness is not None:
             self.gain = self._gain(loudness)
         muxer = MUXERS.get(self.target.suffix.lower())
         seconds = self._write_media(muxer) if muxer else self._write_sound()
-        return FileReport(
-            str(self.source),
-            str(self.target),
-            seconds,
-            time.perf_counter() - started,
-            self.made[0].noise.removed_db,
-            tuple(self.notes),
-        )
+        took, removed_db = time.perf_counter() - started, self.made[0].noise.removed_db
+        names = str(self.source), str(self.target)
+        return FileReport(*names, seconds, took, removed_db, tuple(self.notes))
 
     def _stream(self, rate_hz: int, channels: int) -> _Stream:
         self.made.append(_Stream(self.make(rate_hz, channels), rate_hz, self.gain))
@@ -256,10 +252,8 @@ class _Work:
                 recording.channels,
                 container=container,
                 subtype=subtype,
-                endian=recording.endian if container == recording.format else "FILE",
+                like=recording,
                 strings={} if kind_of(container) == tags.kind else recording.strings,
-                bit_rate=recording.bit_rate,
-                variable=recording.variable,
                 force=self.force,
                 leave_at=self.leave_at,
                 finish=lambda path: self._finish(path, tags, recording),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rtden.errors import AudioFileError, InputError
 from rtden.extras import install_command
+from rtden.samples import check_rate
+from rtden.stream import MOST_CHANNELS
 
 DENOISED = ".denoised"
 SUFFIXES = frozenset((
@@ -47,7 +49,7 @@ class Raw:
     Raises
     ------
     InputError
-        If the format has no such name.
+        If the format has no such name, or the rate or the channels cannot be.
     """
 
     rate_hz: int
@@ -55,6 +57,9 @@ class Raw:
     format: str = "s16le"
 
     def __post_init__(self) -> None:
+        check_rate(self.rate_hz)
+        if not 1 <= self.channels <= MOST_CHANNELS:
+            raise InputError(f"PCM has 1 to {MOST_CHANNELS} channels, not {self.channels}.")
         if self.format not in RAW_FORMATS:
             raise InputError(
                 f"there is no raw format '{self.format}'; choose one of {', '.join(RAW_FORMATS)}."

@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterable
+import shutil
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rtden.errors import AudioFileError
-from rtden.files.atomic import PLACE, make_folder, write_errors, write_whole
+from rtden.errors import AudioFileError, RtdenError
+from rtden.files.atomic import PLACE, check_target, make_folder, write_errors, write_whole
+from rtden.files.audio_file import open_recording, read_blocks
+from rtden.files.denoise import FileReport
+from rtden.model import find_model, load_spec
 
 MANIFEST = "rtden-manifest.jsonl"
 Key = tuple[str, str, str, str]
 """SHA-256 of source and model, settings as JSON, and the suffix that chose the container."""
 
 
-def key_of(source_sha256: str, model_sha256: str, settings: dict[str, Any], target: str) -> Key:
-    """Return what a result is made from."""
-    wish = json.dumps(settings, sort_keys=True)
-    return source_sha256, model_sha256, wish, Path(target).suffix.lower()
+@dataclass(frozen=True)
+class Job:
+    """A file to be denoised, as a worker gets it."""
+
+    source: str
+    target: str
+    run: str  # a file that exists while the run goes on; names of its parts begin with it
+    model: str
+    model_sha256: str
+    options: dict[str, Any]  # more of denoise_file's
+    replaces_sha256: str | None = None  # of what lies at the target and may be overwritten
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file that is done but not yet at its place."""
+
+    path: str
+    source_sha256: str
+    target_sha256: str
+    report: FileReport
+    replaces_sha256: str | None
+    state: Literal["denoised", "copied"] = "denoised"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file."""
+
+    source: str
+    target: str
+    state: Literal["denoised", "copied", "skipped", "failed", "planned"]
+    report: FileReport | None = None  # of what was denoised or copied
+    error: str = ""  # of what failed, a sentence
 
 
 def sha256_of(path: str | Path) -> str:
@@ -34,18 +71,39 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def part_path(run: str, target: str) -> Path:
+    """Return where to make a part: a name for this attempt, for an older one may go on."""
+    return Path(target).with_name(f"{Path(run).name}-{secrets.token_hex(8)}.part")
+
+
+def settings_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return :func:`rtden.denoise_file`'s options as a manifest writes them."""
+    plain = {key: value for key, value in options.items() if value is not None}
+    settings = {**plain.pop("settings").to_dict(), **plain}
+    if "raw" in plain:
+        settings["raw"] = dataclasses.asdict(plain["raw"])
+    return settings
+
+
 class Manifest:
     """A manifest that is open; where the system has locks, nobody else can open it meanwhile.
 
     Lines are only ever added.
+
+    Parameters
+    ----------
+    asked : Job
+        The wish, without a file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, asked: Job, *, force: bool = False) -> None:
         self.folder, self.path = folder, folder / MANIFEST
+        self._asked, self._force, self._settings = asked, force, settings_of(asked.options)
         place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:12]
         self._prefix = f".rtden-{place}-"
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")
         """A file that exists during the run; names of its unfinished results begin with it."""
+        self.folders = {folder}  # that get results
         self.by_key: dict[Key, list[dict[str, Any]]] = {}
         self.by_target: dict[str, dict[str, set[Key]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""
@@ -66,15 +124,89 @@ class Manifest:
         # A line that was torn by the end of its run stays alone on its line, and is no entry.
         self._torn = bool(content) and not content.endswith(b"\n")
 
-    def relative(self, path: str) -> str:
-        """Return a path as the manifest writes it."""
-        try:
-            return Path(os.path.relpath(path, self.folder)).as_posix()
-        except ValueError:  # on another drive of Windows
-            return Path(path).absolute().as_posix()
+    def begin(self) -> None:
+        """Begin a run that writes into `folders`: remove what a killed one left there."""
+        self._remove_hidden()
+        write_whole(Path(self.run), b"", force=True)
 
-    def append(self, line: dict[str, Any]) -> None:
-        """Write a line to the disk itself, before the result goes to its place."""
+    def close(self) -> None:
+        """End the run: remove what is unfinished, and release the manifest."""
+        self._remove_hidden()
+        self._file.close()
+
+    def decide(self, source: str, target: str) -> Job | Part | str | None:
+        """Return a Job to run, a Part to move, an error sentence, or None if it is finished."""
+        try:
+            return self._decide(source, target)
+        except RtdenError as error:
+            return str(error)
+        except OSError as error:
+            place = error.filename or source
+            return f"{place} cannot be read ({error.strerror}); check its permissions."
+
+    def settle(self, source: str, target: str, found: Part | str | None) -> Outcome:
+        """Write down what became of a file, and move it to its place."""
+        if found is None:
+            return Outcome(source, target, "skipped")
+        line = {
+            **{"source": self._relative(source), "target": self._relative(target)},
+            **{"status": "failed", "error": None},
+            **{"model": load_spec(find_model(self._asked.model)).name, "rtden": version("rtden")},
+            **{"model_sha256": self._asked.model_sha256, "settings": self._settings},
+        }
+        if isinstance(found, Part):
+            try:
+                self._move(line, found, Path(target))
+            except AudioFileError as error:
+                found = str(error)
+            else:
+                report = dataclasses.replace(found.report, source=source, target=target)
+                return Outcome(source, target, found.state, report)
+        self._append({**line, "error": found})
+        return Outcome(source, target, "failed", error=found)
+
+    def _decide(self, source: str, target: str) -> Job | Part | None:
+        path = Path(target)
+        check_target(path, force=True)
+        written = self.by_target.get(self._relative(target), {})
+        present = sha256_of(target) if written and path.exists() else None
+        key = None
+        if self.by_key and os.path.isfile(source):
+            key = _key(sha256_of(source), self._asked.model_sha256, self._settings, target)
+            if present is not None and key in written.get(present, ()):
+                return None
+        if present is None:
+            check_target(path, force=self._force)
+        elif not (self._force or present in written or _is_cut_short(path)):
+            raise AudioFileError(
+                f"{target} exists already and was changed since rtden wrote it; keep it under "
+                "another name, or overwrite it with --force."
+            )
+        job = dataclasses.replace(
+            self._asked, source=source, target=target, run=self.run, replaces_sha256=present
+        )
+        if key is not None and not (path.exists() and path.samefile(source)):
+            for line in self.by_key.get(key, ()):
+                if (part := _copy(line, self.folder / line["target"], job)) is not None:
+                    return part
+        return job
+
+    def _move(self, line: dict[str, Any], part: Part, target: Path) -> None:
+        ours = target.is_file() and sha256_of(target) == part.replaces_sha256
+        check_target(target, force=self._force or ours)
+        done: dict[str, Any] = {"source_sha256": part.source_sha256}
+        done["target_sha256"] = part.target_sha256
+        for name in ("seconds", "real_time_factor", "noise_removed_db"):
+            figure = getattr(part.report, name)
+            done[name] = round(figure, 6) if math.isfinite(figure) else None  # as JSON has it
+        # The line first: what is written down and not there is done again, what is there and not
+        # written down would be in the way.
+        self._append({**line, "status": "ok", **done})
+        with write_errors(target, "cannot be written", PLACE):
+            os.replace(part.path, target)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        """Write a line to the disk itself."""
         content = json.dumps(line, allow_nan=False).encode() + b"\n"
         content = b"\n" + content if self._torn else content
         again = "make room on the disk, and run the same command again."
@@ -86,28 +218,63 @@ class Manifest:
                 os.fsync(self._file.fileno())
         self._learn(line)
 
-    def begin(self, folders: Iterable[Path]) -> None:
-        """Begin a run that writes into these folders: remove what a killed one left there."""
-        self._remove_hidden(folders)
-        write_whole(Path(self.run), b"", force=True)
+    def _learn(self, line: dict[str, Any]) -> None:
+        if line["status"] == "ok":
+            sources = line["source_sha256"], line["model_sha256"], line["settings"]
+            key, sha256 = _key(*sources, line["target"]), str(line["target_sha256"])
+            self.by_key.setdefault(key, []).append(line)
+            self.by_target.setdefault(line["target"], {}).setdefault(sha256, set()).add(key)
 
-    def close(self, folders: Iterable[Path] = ()) -> None:
-        """End the run: remove what is unfinished in these folders, and release the manifest."""
-        self._remove_hidden(folders)
-        self._file.close()
+    def _relative(self, path: str) -> str:
+        """Return a path as the manifest writes it."""
+        try:
+            return Path(os.path.relpath(path, self.folder)).as_posix()
+        except ValueError:  # on another drive of Windows
+            return Path(path).absolute().as_posix()
 
-    def _remove_hidden(self, folders: Iterable[Path]) -> None:
-        for folder in (self.folder, *folders):
+    def _remove_hidden(self) -> None:
+        for folder in self.folders:
             for path in folder.glob(f"{self._prefix}*"):
                 with suppress(OSError):
                     path.unlink()
 
-    def _learn(self, line: dict[str, Any]) -> None:
-        if line["status"] == "ok":
-            sources = line["source_sha256"], line["model_sha256"], line["settings"]
-            key, sha256 = key_of(*sources, line["target"]), str(line["target_sha256"])
-            self.by_key.setdefault(key, []).append(line)
-            self.by_target.setdefault(line["target"], {}).setdefault(sha256, set()).add(key)
+
+def _key(source_sha256: str, model_sha256: str, settings: dict[str, Any], target: str) -> Key:
+    """Return what a result is made from."""
+    wish = json.dumps(settings, sort_keys=True)
+    return source_sha256, model_sha256, wish, Path(target).suffix.lower()
+
+
+def _copy(line: dict[str, Any], finished: Path, job: Job) -> Part | None:
+    """Return a part that is a copy of a finished file; None if that is no longer what it was."""
+    if not finished.is_file():
+        return None
+    part = part_path(job.run, job.target)
+    make_folder(part.parent)
+    with write_errors(job.target, "cannot be written", "make room on the disk."):
+        shutil.copyfile(finished, part)
+        if sha256_of(part) != line["target_sha256"]:
+            part.unlink()
+            return None
+    noise_db = line.get("noise_removed_db")
+    figures = line.get("seconds") or 0.0, 0.0, math.nan if noise_db is None else noise_db
+    report = FileReport(job.source, job.target, *figures)
+    shas = line["source_sha256"], line["target_sha256"]
+    return Part(str(part), *shas, report, job.replaces_sha256, "copied")
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Return whether a file is empty or cut short, as after a loss of power; it is done again."""
+    if not path.stat().st_size:
+        return True
+    with suppress(RtdenError):
+        try:
+            with open_recording(path) as recording:
+                for _ in read_blocks(recording, path):
+                    pass
+        except AudioFileError as error:
+            return "truncated" in str(error) or "damaged" in str(error)
+    return False
 
 
 def _lock(descriptor: int) -> bool:

@@ -15,8 +15,7 @@ class Muxer(NamedTuple):
     """How FFmpeg writes the files of a suffix."""
 
     name: str
-    codec: str
-    """The encoder of sound whose own codec cannot be written."""
+    codec: str  # the encoder of sound whose own codec cannot be written
     sound_only: bool = False
 
 

@@ -72,15 +72,8 @@ def in_processes(
 
     If a process dies, the tasks that were being worked on are each done once more, alone; the one
     whose process dies then, too, has the result None. When the generator is closed or interrupted,
-    the processes are ended at once.
-
-    Parameters
-    ----------
-    work : callable
-        A function of a module, which other processes can import; it must not raise. A script must
-        guard its own call by ``__name__ == "__main__"``.
-    processes : int
-        How many at the most.
+    the processes are ended at once. `work` is a function of a module that other processes can
+    import; it must not raise.
     """
     waiting = deque(tasks)
     while waiting:

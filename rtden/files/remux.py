@@ -44,14 +44,9 @@ def denoise_media(
 ) -> float:
     """Write a file with its sound denoised and all other streams copied, in constant memory.
 
-    Return the length of its (first) sound in seconds.
-
-    Parameters
-    ----------
-    partial : Path
-        Where to write what will be named with `suffix`.
-    streams : callable
-        Takes a rate in Hz and a number of channels; gives the stream that denoises a track.
+    Return the length of its (first) sound in seconds. What is written at `partial` will be named
+    with `suffix`; `streams` takes a rate in Hz and a number of channels, and gives the stream that
+    denoises a track.
     """
     with media.opened(source, raw) as (av, container):
         tracks = media.tracks_of(container, source, track)

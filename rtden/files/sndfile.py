@@ -35,34 +35,26 @@ class Recording:
     channels: int
     frames: int
     """How many there are to be; 0 where that is not known, an estimate where the codec has none."""
-    format: str
-    """libsndfile's name of the container; "" where PyAV reads."""
-    subtype: str
-    """libsndfile's name of the sample format, or the nearest that it has."""
+    format: str  # libsndfile's name of the container; "" where PyAV reads
+    subtype: str  # libsndfile's name of the sample format, or the nearest that it has
     blocks: Callable[[int], Iterator[Array]]
     """Takes a block's length; yields blocks (frames, channels), the last one shorter."""
     endian: str = "FILE"
     strings: dict[str, str] = field(default_factory=dict)
     """Title, artist and the like, as libsndfile names them."""
-    bit_rate: float = 0.0
-    """Bits a second of a lossy codec; 0 where unknown."""
-    variable: bool = False
-    """Whether an MP3 spends them where the sound needs them."""
-    codec: str = ""
-    """FFmpeg's name of the codec, where PyAV reads."""
-    notes: list[str] = field(default_factory=list)
-    """What a user should know of it."""
+    bit_rate: float = 0.0  # bits a second of a lossy codec; 0 where unknown
+    variable: bool = False  # whether an MP3 spends them where the sound needs them
+    codec: str = ""  # FFmpeg's name of the codec, where PyAV reads
+    notes: list[str] = field(default_factory=list)  # what a user should know of it
 
 
 class _Layout(NamedTuple):
     """Where the sound of a file lies."""
 
-    parts: list[tuple[int, int]]
-    """Byte ranges, each a stream to libsndfile."""
+    parts: list[tuple[int, int]]  # byte ranges, each a stream to libsndfile
     known: tuple[Any, ...] = ()
     """Rate, channels, sample format, byte order and container, if no header is trustworthy."""
-    container: str = ""
-    """libsndfile's name of the container, if `known` says otherwise."""
+    container: str = ""  # libsndfile's name of the container, if `known` says otherwise
 
 
 def open_sndfile(
@@ -121,12 +113,14 @@ def _layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> _Layout:
         return _Layout(parts)
     if head == b"fLaC":
         return _Layout(_flac_parts(file, start, size))
-    if head[:1] == b"\xff" and head[1] >= 0xE0 and head[1] & 6:  # MPEG audio, layer I to III
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
         held = containers.mp3_held(file)
         if held is not None and held < 1.0:
             raise truncated(path, held)
         return _Layout([(0, size)] if held else [])
-    return _wav_layout(path, file, size, notes) or _Layout([(0, size)])
+    # Of another file with that name libmpg123 would complain on file descriptor 2.
+    named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
+    return _wav_layout(path, file, size, notes) or _Layout([] if named_mp3 else [(0, size)])
 
 
 def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
@@ -186,24 +180,22 @@ class _Reader:
 
     def __init__(self, path: Path, layout: _Layout, opened: ExitStack) -> None:
         self._path, self._layout, self._opened = path, layout, opened
+        self._window: containers.Window | None = None
         self.first = self._open(layout.parts[0])
         promise = re.search(  # of containers other than WAV
             r"^ *(?:SSND|Data Size|data|riff|Riff size) *: (\d+) \(should be (\d+)\)",
             self.first.extra_info,
             re.MULTILINE,
         )
-        if (
-            promise
-            and int(promise[2])
-            < int(promise[1])
-            < min(containers.PIPE_SIZES) - containers.PIPE_SLACK
-        ):
+        if promise and int(promise[2]) < int(promise[1]) < containers.LARGEST_PROMISE:
             raise truncated(path, int(promise[2]) / int(promise[1]))
 
     def _open(self, part: tuple[int, int]) -> soundfile.SoundFile:
-        self._window = self._opened.enter_context(containers.Window(self._path.open("rb"), *part))
-        file = soundfile.SoundFile(self._window, "r", *self._layout.known)
-        return self._opened.enter_context(file)
+        place: Any = os.fsencode(self._path)
+        if self._layout.known or part != (0, os.path.getsize(place)):
+            self._window = containers.Window(self._path.open("rb"), *part)
+            place = self._opened.enter_context(self._window)
+        return self._opened.enter_context(soundfile.SoundFile(place, "r", *self._layout.known))
 
     def blocks(self, frames: int) -> Iterator[Array]:
         """Yield blocks of that many frames, the last one shorter."""
@@ -214,15 +206,14 @@ class _Reader:
             for part in self._layout.parts:
                 file = first if part == self._layout.parts[0] else self._open(part)
                 if (file.samplerate, file.channels) != (first.samplerate, first.channels):
-                    raise changed(
-                        self._path, file.samplerate, file.channels, done / first.samplerate
-                    )
+                    now = file.samplerate, file.channels, done / first.samplerate
+                    raise changed(self._path, *now)
                 while count := len(file.read(out=buffer[filled:])):
                     done, filled = done + count, filled + count
                     if filled == frames:
                         yield buffer
                         filled = 0
-                if self._window.error is not None:
+                if self._window is not None and self._window.error is not None:
                     raise self._window.error
         except soundfile.LibsndfileError as error:
             raise AudioFileError(

@@ -29,24 +29,22 @@ PAGE_SEGMENTS = 255
 class Tags(NamedTuple):
     """What a file holds beside its sound."""
 
-    kind: str
-    """'chunks' with its magic, 'comments', 'id3', or '' where nothing was found."""
+    kind: str  # 'chunks' with the byte order, 'comments', 'id3', or '' where nothing was found
     parts: list[tuple[bytes, bytes]]
     """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
 
     @property
     def names(self) -> str:
         """What there is, for a sentence."""
+        if self.kind == "id3":
+            return "ID3 tags"
+        found = [
+            "pictures" if text.startswith(PICTURE) else text.split(b"=")[0].decode("latin-1")
+            for name, text in self.parts
+            if not name and not text.upper().startswith(b"ENCODER")
+        ]
         if self.kind.startswith("chunks"):
             found = [name.decode("latin-1").strip() for name, _ in self.parts]
-        elif self.kind == "id3":
-            found = ["ID3 tags"]
-        else:
-            found = [
-                "pictures" if text.startswith(PICTURE) else text.split(b"=")[0].decode("latin-1")
-                for name, text in self.parts
-                if not name and not text.upper().startswith(b"ENCODER")
-            ]
         return ", ".join(dict.fromkeys(found))
 
 
@@ -62,31 +60,29 @@ def kind_of(container: str) -> str:
 def read_tags(path: Path) -> Tags:
     """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
-        size = id3_size(file)
-        file.seek(size)
+        start = id3_size(file)
+        file.seek(start)
         head = file.read(4)
         if (chunks := read_chunks(file)) is not None:
-            parts = []
-            for name, start, size in chunks.every:
-                if name not in OF_THE_SOUND:
-                    file.seek(start)
-                    parts.append((name, file.read(size)))
-            return Tags(f"chunks {chunks.order}", parts)
+            found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
+            return Tags(f"chunks {chunks.order}", [(c.name, _read(file, *c[1:])) for c in found])
         if head == b"fLaC":
-            return _flac_tags(file)
+            return Tags("comments", list(_flac_tags(file)))
         if head == b"OggS":
             packet = b"".join(_packets(file, 2)[1:])
-            start = packet.find(b"vorbis" if packet[:1] == b"\3" else b"OpusTags")
-            if start in (0, 1):
-                comments = _split_comments(packet[start + (6 if start else 8) :])
-                return Tags("comments", [(b"", comment) for comment in comments])
+            for name in (b"\3vorbis", b"OpusTags"):
+                if packet.startswith(name):
+                    return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
             return NOTHING
-        file.seek(0)
-        found = [(b"head", file.read(size))] if size else []
-        file.seek(max(0, path.stat().st_size - 128))
-        tail = file.read(128)
-        found += [(b"tail", tail)] if tail[:3] == b"TAG" else []
-        return Tags("id3", found) if found else NOTHING
+        tail = _read(file, max(0, path.stat().st_size - 128), 128)
+        parts = [(b"head", _read(file, 0, start)), (b"tail", tail if tail[:3] == b"TAG" else b"")]
+        parts = [(name, content) for name, content in parts if content]
+        return Tags("id3", parts) if parts else NOTHING
+
+
+def _read(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)
 
 
 def write_tags(tags: Tags, path: Path) -> str:
@@ -154,32 +150,29 @@ def _flac_blocks(file: BinaryIO) -> list[tuple[int, bytes]]:
     return blocks
 
 
-def _flac_tags(file: BinaryIO) -> Tags:
-    parts = []
+def _flac_tags(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     for kind, content in _flac_blocks(file):
         if kind == 4:
-            parts += [(b"", comment) for comment in _split_comments(content)]
+            yield from ((b"", comment) for comment in _split(content))
         elif kind == 6:
-            parts.append((b"", PICTURE + base64.b64encode(content)))
+            yield b"", PICTURE + base64.b64encode(content)
         elif kind in (2, 5):
-            parts.append((bytes([kind]), content))
-    return Tags("comments", parts)
+            yield bytes([kind]), content
 
 
-def _as_flac(tags: Tags) -> Iterator[bytes]:
-    """Yield FLAC blocks: the comments, then pictures and whatever else was a block."""
+def _as_flac(tags: Tags) -> list[bytes]:
+    """Return FLAC blocks: the comments, then pictures and whatever else was a block."""
     comments = [text for name, text in tags.parts if not name and not text.startswith(PICTURE)]
-    blocks = [(b"\4", _join_comments(comments))]
+    blocks = [(b"\4", _join(comments))]
     for name, content in tags.parts:
-        if name:
-            blocks.append((name, content))
-        elif content.startswith(PICTURE):
+        if not name and content.startswith(PICTURE):
             blocks.append((b"\6", base64.b64decode(content[len(PICTURE) :])))
-    for name, content in blocks:
-        yield name + len(content).to_bytes(3, "big") + content
+        elif name:
+            blocks.append((name, content))
+    return [name + len(content).to_bytes(3, "big") + content for name, content in blocks]
 
 
-def _split_comments(content: bytes) -> list[bytes]:
+def _split(content: bytes) -> list[bytes]:
     """Return the comments of a Vorbis comment header (xiph.org, vorbis-spec, section 5)."""
     fields, at = [], 4 + int.from_bytes(content[:4], "little") + 4
     for _ in range(int.from_bytes(content[at - 4 : at], "little")):
@@ -189,13 +182,9 @@ def _split_comments(content: bytes) -> list[bytes]:
     return fields
 
 
-def _join_comments(comments: list[bytes]) -> bytes:
-    fields = [b"rtden", len(comments).to_bytes(4, "little"), *comments]
-    sized = [
-        field if number == 1 else len(field).to_bytes(4, "little") + field
-        for number, field in enumerate(fields)
-    ]
-    return b"".join(sized)
+def _join(comments: list[bytes]) -> bytes:
+    sized = b"".join(len(text).to_bytes(4, "little") + text for text in comments)
+    return b"\5\0\0\0rtden" + len(comments).to_bytes(4, "little") + sized
 
 
 def _packets(file: BinaryIO, count: int) -> list[bytes]:
@@ -218,7 +207,7 @@ def _write_ogg(file: BinaryIO, out: BinaryIO, tags: Tags) -> None:
     vorbis = _packets(file, 1)[0][:7] == b"\1vorbis"
     ident, _, *setup = _packets(file, 3 if vorbis else 2)
     sound_from = file.tell()
-    comments = _join_comments([text for name, text in tags.parts if not name])
+    comments = _join([text for name, text in tags.parts if not name])
     packet = b"\3vorbis" + comments + b"\1" if vorbis else b"OpusTags" + comments
     pages = ogg_pages(file)
     serial = next(pages).head[14:18]

@@ -39,30 +39,18 @@ def write_recording(
     *,
     container: str = "WAV",
     subtype: str = "PCM_16",
-    endian: str = "FILE",
+    like: Recording | None = None,
     strings: dict[str, str] | None = None,
-    bit_rate: float = 0.0,
-    variable: bool = False,
     force: bool = False,
     leave_at: Path | None = None,
     finish: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Callable[[Array], None]]:
     """Yield the function that appends a block to a file, which appears when all went well, whole.
 
-    Parameters
-    ----------
-    container, subtype, endian : str
-        libsndfile's names.
-    strings : dict, optional
-        Title and the like, as far as the container has a place for them.
-    bit_rate : float
-        Bits a second of a lossy codec; 0 for libsndfile's choice.
-    variable : bool
-        Whether an MP3 may spend them where the sound needs them.
-    leave_at : Path, optional
-        Leave it here when it is whole, for a caller that moves it to `path` itself.
-    finish : callable
-        Gets the path of the complete file before it is moved to its place.
+    Container and sample format have libsndfile's names; byte order and bit rate are as in the
+    recording that it is `like`. Of `strings` (title and so on) the container takes what it has a
+    place for. `leave_at` is as in :func:`rtden.files.atomic.new_file`; `finish` gets the complete
+    file before it is moved.
 
     Raises
     ------
@@ -70,9 +58,11 @@ def write_recording(
         If the file exists already or cannot be written.
     """
     with new_file(path, force=force, leave_at=leave_at) as partial:
+        bit_rate = like.bit_rate if like else 0.0
         level, mode = _compression(subtype, bit_rate, rate_hz, channels), None
-        if level is not None and subtype.startswith("MPEG"):
-            mode = "AVERAGE" if variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
+        if like and level is not None and subtype.startswith("MPEG"):
+            mode = "AVERAGE" if like.variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
+        endian = like.endian if like and like.format == container else "FILE"
         try:
             file = soundfile.SoundFile(
                 os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,

@@ -23,8 +23,7 @@ from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelE
 from rtden.files import cluster as dask_cluster
 from rtden.files import listing
 from rtden.files.batch import denoise_files, denoise_part
-from rtden.files.decide import Job, Outcome
-from rtden.files.manifest import MANIFEST, Manifest, sha256_of
+from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, sha256_of
 from rtden.model import find_model, load_spec
 
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -230,37 +229,35 @@ def test_another_wish_does_everything_again(finished: Path, options: dict[str, A
     assert len(entries(finished / "out")) == 8
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut short"])
-def test_a_damaged_result_is_made_again(finished: Path, damage: str) -> None:
-    target = finished / "out" / "a.wav"
-    whole = target.read_bytes()
-    if damage == "missing":
-        target.unlink()
-    else:
-        target.write_bytes(whole[: 0 if damage == "empty" else len(whole) // 2])
-    assert [source for source, state in states(run("in")).items() if state == "denoised"] == [
-        "in/a.wav"
-    ]
-    assert target.read_bytes() == whole
+def test_damaged_results_are_made_again(finished: Path) -> None:
+    missing, empty, cut = (finished / "out" / name for name in ("a.wav", "b.flac", "deep/a.wav"))
+    before = contents(finished / "out")
+    missing.unlink()
+    empty.write_bytes(b"")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    assert {source for source, state in states(run("in")).items() if state == "denoised"} == {
+        "in/a.wav",
+        "in/b.flac",
+        "in/deep/a.wav",
+    }
+    assert contents(finished / "out") == before
 
 
-@pytest.mark.parametrize("changed", ["another recording", "no recording"])
-def test_a_result_that_somebody_has_changed_is_kept_unless_forced(
-    finished: Path, changed: str
-) -> None:
-    target = finished / "out" / "a.wav"
-    whole = target.read_bytes()
-    if changed == "another recording":
-        record(target, 1.0)
-    else:
-        target.write_bytes(b"something dear")
-    dear = target.read_bytes()
-    outcome = next(outcome for outcome in run("in") if outcome.state != "skipped")
-    assert outcome.state == "failed"
-    assert "out/a.wav exists already and was changed" in outcome.error
-    assert target.read_bytes() == dear
-    assert states(run("in", force=True))["in/a.wav"] == "denoised"
-    assert target.read_bytes() == whole
+def test_results_that_somebody_has_changed_are_kept_unless_forced(finished: Path) -> None:
+    before = contents(finished / "out")
+    record(finished / "out" / "a.wav", 1.0)
+    (finished / "out" / "b.flac").write_bytes(b"something dear")
+    dear = contents(finished / "out")
+    failed = [outcome for outcome in run("in") if outcome.state != "skipped"]
+    assert {(o.source, o.state) for o in failed} == {
+        ("in/a.wav", "failed"),
+        ("in/b.flac", "failed"),
+    }
+    for outcome in failed:
+        assert f"{outcome.target} exists already and was changed" in outcome.error
+    assert contents(finished / "out") == dear
+    assert list(states(run("in", force=True)).values()).count("denoised") == 2
+    assert contents(finished / "out") == before
 
 
 def test_a_foreign_file_in_the_way_is_kept_unless_forced(folder: Path) -> None:
@@ -366,37 +363,20 @@ def test_a_whole_line_without_its_end_counts(finished: Path) -> None:
     assert len(entries(finished / "out")) == 5
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"status": "ok"}',
-        b"\xff\xfe",
-        b'{"source": [], "target": {}, "status": "ok"}',
-    ],
-)
-def test_lines_that_are_no_entries_do_no_harm(finished: Path, line: bytes) -> None:
+def test_lines_that_are_no_entries_do_no_harm(finished: Path) -> None:
     path = finished / "out" / MANIFEST
     first, *others = path.read_bytes().splitlines()
-    path.write_bytes(
-        b"\n".join(
-            [
-                line,
-                json.dumps({**json.loads(first), "of a later version": 1}).encode(),
-                *others,
-                b"",
-            ]
-        )
-    )
+    wrong = [b"[]", b"null", b"{}", b'{"status": "ok"}', b"\xff\xfe"]
+    wrong.append(b'{"source": [], "target": {}, "status": "ok"}')
+    later = json.dumps({**json.loads(first), "of a later version": 1}).encode()
+    path.write_bytes(b"\n".join([*wrong, later, *others, b""]))
     assert set(states(run("in")).values()) == {"skipped"}
 
 
 def test_parts_of_a_run_that_was_killed_are_removed_and_those_of_others_kept(
     finished: Path,
 ) -> None:
-    manifest = Manifest(finished / "out")
+    manifest = Manifest(finished / "out", Job("", "", "", "rtden", "", {"settings": Settings()}))
     manifest.close()
     left = finished / "out" / "deep" / f"{Path(manifest.run).name}-0123456789abcdef.part"
     left.write_bytes(b"half a recording")
@@ -408,8 +388,8 @@ def test_parts_of_a_run_that_was_killed_are_removed_and_those_of_others_kept(
 
 
 def test_two_runs_at_a_time_do_not_meet(finished: Path) -> None:
-    manifest = Manifest(finished / "out")
-    manifest.begin([])
+    manifest = Manifest(finished / "out", Job("", "", "", "rtden", "", {"settings": Settings()}))
+    manifest.begin()
     with pytest.raises(AudioFileError, match="in use by another rtden"):
         run("in")
     assert Path(manifest.run).exists()

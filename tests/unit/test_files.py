@@ -544,8 +544,12 @@ def test_a_vbr_mp3_stays_one(tmp_path: Path) -> None:
 # What is no recording
 
 
-def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "text.wav").write_text("not audio\n" * 100, encoding="utf-8")
+def test_what_is_no_recording_is_refused_with_its_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("text.wav", "text.mp3"):
+        (tmp_path / name).write_text("not audio\n" * 100, encoding="utf-8")
+    (tmp_path / "one byte.mp3").write_bytes(b"\xff")
     (tmp_path / "empty.flac").touch()
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "loop.wav").symlink_to("loop.wav")
@@ -556,6 +560,8 @@ def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "no rate.wav").write_bytes(whole[:24] + bytes(8) + whole[32:])
     reasons = {
         "text.wav": "is not sound",
+        "text.mp3": "is not sound",
+        "one byte.mp3": "is not sound",
         "cut in its header.wav": "is not sound",
         "no channels.wav": "no sound track",
         "no rate.wav": "is not sound",
@@ -573,6 +579,7 @@ def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path) -> None:
         assert reason in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
         assert names(tmp_path) == listed
+    assert capfd.readouterr().err == ""  # nor do the libraries complain there
 
 
 def test_a_name_that_the_file_system_refuses_is_an_audio_file_error(tmp_path: Path) -> None:

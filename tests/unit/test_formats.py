@@ -266,8 +266,13 @@ def test_raw_pcm_is_read_and_written_as_it_is_described(tmp_path: Path) -> None:
     report = denoise_file(tmp_path / "in.raw", raw=Raw(22050, 2), settings=UNTOUCHED)
     written = np.frombuffer(Path(report.target).read_bytes(), "<i2").reshape(-1, 2)
     assert np.abs(written.astype(int) - samples).max() <= 1
-    with pytest.raises(InputError, match="no raw format"):
-        Raw(16000, 1, "s17le")
+    for wrong, words in (
+        ((16000, 1, "s17le"), "no raw format"),
+        ((0,), "sample rate of 0 Hz"),
+        ((16000, 0), "1 to 64 channels, not 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Raw(*wrong)
 
 
 @pytest.mark.parametrize("wav", [False, True])

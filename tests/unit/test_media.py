@@ -161,8 +161,11 @@ def test_all_sound_tracks_are_denoised_or_the_one_that_is_asked_for(tmp_path: Pa
     report = denoise_file(source, tmp_path / "out.wav", track=2)
     assert soundfile.info(report.target).samplerate == RATE_HZ
     assert "its picture was left out" in report.notes
-    with pytest.raises(AudioFileError, match="has no sound track 3; it has 2"):
-        denoise_file(source, tmp_path / "third.mkv", track=3)
+    for track in (0, 3):
+        with pytest.raises(AudioFileError, match=f"has no sound track {track}; it has 2"):
+            denoise_file(source, tmp_path / "other.mkv", track=track)
+    with pytest.raises(AudioFileError, match="has no sound track 0; it has 1"):
+        denoise_file(tmp_path / "out.wav", track=0)
 
 
 @pytest.mark.parametrize("name", ["12:30.m4a", "http:x.m4a", "%03d.m4a", "a b.m4a", "concat:a.m4a"])
