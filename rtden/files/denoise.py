@@ -94,11 +94,10 @@ def denoise_file(
 
     Parameters
     ----------
-    source : path
-        Sound or video; "-" is standard input. Other pipes and devices are read as that is.
-    target : path, optional
-        Where to; its suffix chooses the container. The default is NAME.denoised.SUFFIX beside the
-        source, and standard output ("-") for a pipe.
+    source, target : path
+        Sound or video, and where to; the suffix chooses the container. "-" is standard input and
+        output; other pipes and devices are read as that is. The default target is
+        NAME.denoised.SUFFIX beside the source, and standard output for a pipe.
     model : str or Path, optional
         The default model for files if None (:func:`rtden.denoiser.default_model`).
     full_band : bool
@@ -107,10 +106,9 @@ def denoise_file(
         Overwrite an existing target.
     progress : callable, optional
         Called with the frames done and in all.
-    raw : Raw, optional
-        What the source holds, if it has no header.
-    track : int, optional
-        Which of a video's sound tracks, from 1; the default is all.
+    raw, track : optional
+        What a source without a header holds, and which of a video's sound tracks to denoise, from
+        1; the default is all.
     loudness : float, optional
         Integrated loudness of the result in LUFS (extra "loudness"); the work is done twice.
     leave_at : Path, optional

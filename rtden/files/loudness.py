@@ -11,7 +11,8 @@ from rtden.extras import install_command
 from rtden.types import Array
 
 BLOCK_SECONDS, HOPS = 0.4, 4
-ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
+ABSOLUTE_GATE = 10.0 ** ((-70.0 + 0.691) / 10.0)
+RELATIVE_GATE = 10.0 ** (-10.0 / 10.0)
 CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)
 HIGHEST_PEAK = 10.0 ** (-1.0 / 20.0)
 
@@ -58,14 +59,10 @@ class LoudnessMeter:
         blocks = hops[:0]
         if len(hops) >= HOPS:
             blocks = np.convolve(hops, np.full(HOPS, 1.0 / HOPS), "valid")
-        blocks = blocks[blocks > _energy(ABSOLUTE_GATE_LUFS)]
+        blocks = blocks[blocks > ABSOLUTE_GATE]
         if len(blocks):
-            blocks = blocks[blocks > blocks.mean() * 10.0 ** (RELATIVE_GATE_LU / 10.0)]
+            blocks = blocks[blocks > blocks.mean() * RELATIVE_GATE]
         return -0.691 + 10.0 * math.log10(blocks.mean()) if len(blocks) else -math.inf
-
-
-def _energy(lufs: float) -> float:
-    return float(10.0 ** ((lufs + 0.691) / 10.0))
 
 
 def gain_for(meter: LoudnessMeter, lufs: float, notes: list[str]) -> float:
