@@ -220,10 +220,6 @@ def rtden_file(source: Path, target: Path) -> None:
     denoise_file(source, target, force=True)
 
 
-FILE_PATHS: dict[str, Callable[[Path, Path], object]] = {"rtden file": rtden_file}
-"""What denoises a recording into another one, on one core."""
-
-
 def delay_samples(late: Array, reference: Array, longest: int) -> int:
     """Return the lag of a signal behind another, 0 to `longest`: their cross-correlation's peak."""
     size = 1 << (len(late) + len(reference)).bit_length()

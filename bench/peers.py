@@ -2,7 +2,7 @@
 
     pip install .[eval,peers,noisereduce]
     python bench/peers.py --pairs FOLDER [--model seed] [--results FOLDER]
-    python bench/peers.py --cost-only [--quality peers-dev.json] [--results FOLDER]
+    python bench/peers.py --cost-only [--results FOLDER]
 
 FOLDER of pairs holds `clean/` and `noisy/` with the same file names. `peer_drivers.py` lists the
 others; one that is not installed is left out.
@@ -15,7 +15,7 @@ First as live: blocks of 10 ms at 48 kHz, each with its own resampling; these ra
 headline. Then alone, at its own rate; then with whole files. noisereduce cannot take a stream.
 
 With `--results`, FOLDER gets peers-NAME.json (quality, file by file; NAME is that of the folder of
-pairs), peers-cost.json, peers-cost.txt and, if quality is known, peers.png (extra "plot").
+pairs), peers-cost.json and peers-cost.txt.
 """
 
 from __future__ import annotations
@@ -31,34 +31,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from drivers import (
-    FILE_PATHS,
-    LIVE_LATENCY_MS,
-    AsLive,
-    Copy,
-    Driver,
-    FilePath,
-    Rtden,
-    RtdenLive,
-)
+from drivers import LIVE_LATENCY_MS, AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
-from peer_tables import cost_text
 from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
 from rtden.denoiser import settings_for_latency
-from rtden.errors import AudioFileError, InputError, RtdenError
+from rtden.errors import InputError, RtdenError
 from rtden.files.audio_file import check_target, write_whole
 from rtden.measure.evaluation import Evaluation
 from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
-from rtden.measure.tables import tables, to_dict, to_json, versions
+from rtden.measure.tables import tables, to_json, versions
 from rtden.model import find_model
 
 Drivers = dict[str, Callable[[], Driver]]
-QUALITY = "PESQ-WB"
-"""The picture shows this against cost."""
 RTDEN, NOTHING = "rtden", "nothing"
 
 screen = Console(soft_wrap=True, highlight=False, width=400)  # a column for each denoiser
@@ -99,15 +87,10 @@ def streams(models: list[str]) -> Drivers:
 
 def whole_files(rate_hz: int) -> Drivers:
     """Return the drivers of whole files, rtden's first."""
-    ours: Drivers = {
-        name: functools.partial(FilePath, denoise, rate_hz) for name, denoise in FILE_PATHS.items()
-    }
-    others: Drivers = {
-        "DTLN": PEERS["DTLN"].driver if "DTLN" in PEERS else Copy,
-        "noisereduce": functools.partial(NoiseReduce, rate_hz),
-    }
+    found: Drivers = {"rtden file": functools.partial(FilePath, rtden_file, rate_hz)}
+    others = {"DTLN": (), "noisereduce": (rate_hz,)}
     installed = [name for name in others if name in PEERS and PEERS[name].is_installed()]
-    return {**ours, **{name: others[name] for name in installed}}
+    return found | {n: functools.partial(PEERS[n].driver, *others[n]) for n in installed}
 
 
 def model_kb(system: str, models: list[str]) -> float:
@@ -185,65 +168,62 @@ def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> d
     return {**found, "notes": notes}
 
 
-def draw(found: dict[str, Any], quality: dict[str, Any], out: Path, *, force: bool) -> None:
-    """Draw quality against the cost of live sound and against delay."""
-    from pictures import Point, plot_quality
-
-    systems = quality["systems"]
-    points = []
-    for name, cost in found["live"].items():
-        # rtden's live sound has other windows than its files.
-        system = f"{name} live" if f"{name} live" in systems else name
-        if system in systems:
-            value = systems[system]["scores"][QUALITY]
-            delay_ms = found["streams"][name]["delay_ms"]
-            point = Point(
-                name=system,
-                quality=value["mean"],
-                half_width=value["gain_ci95"] or 0.0,
-                cpu_per_second=cost["cpu_per_second"]["median"],
-                delay_ms=LIVE_LATENCY_MS if system != name else delay_ms,
-                ours=name.startswith(RTDEN),
-            )
-            points.append(point)
-    noisy = systems["noisy"]["scores"][QUALITY]["mean"]
-    plot_quality(points, noisy, QUALITY, quality["pairs"], out, force=force)
+CONDITIONS = """{processor}; one thread each; {seconds:g} s of noisy speech, {rounds} rounds in
+turns, medians; in brackets the quartiles of the ratio, round by round. CPU: time on all cores."""
+TITLES = {
+    "live": """As live: 48 kHz in and out in blocks of 10 ms, each with its own resampling, and with
+the conversions to its format. Without threads and devices, which are the same for all.""",
+    "streams": """Alone: at its own rate, resampled beforehand, frames in its own format. Delay: of
+the algorithm, a frame's length included. Start: of a fresh process, until sound has come out.
+Memory: the peak of that process. Nothing: Python, numpy and the same loop, around a copy.""",
+    "files": "Whole files, on one core; rtden from file to file, the others from memory to memory.",
+}
+COLUMNS = {
+    "live": ("CPU per second", "times", "memory"),
+    "streams": (
+        *("rate", "frame", "CPU per second", "times", "delay", "start", "memory", "model (KiB)"),
+    ),
+    "files": ("rate", "CPU per second", "times real time", "times"),
+}
 
 
-def targets(
-    results: Path, pairs: Path | None, *, costs: bool, drawn: bool, force: bool
-) -> dict[str, Path]:
-    """Return the files to write, checked before the work whose results they are to hold."""
-    out = {"json": results / "peers-cost.json", "text": results / "peers-cost.txt"} if costs else {}
-    if pairs is not None:
-        out["quality"] = results / f"peers-{pairs.resolve().name}.json"
-    if drawn:
-        from rtden.measure.plots import check_picture
+def cell(column: str, cost: dict[str, Any]) -> str:
+    """Return a cost as a table shows it; "times" is how many times the first row's it is."""
+    cpu, times = cost["cpu_per_second"]["median"], cost["times_the_first"]
+    spread = f"{times['median']:.3g} ({times['low']:.3g}–{times['high']:.3g})"
+    return {
+        "CPU per second": f"{1000.0 * cpu:.1f} ms",
+        "times": "1" if times["least"] == times["most"] == 1.0 else spread,
+        "times real time": f"{1.0 / cpu:.0f} x",
+        "memory": f"{cost['peak_mb']:.0f} MiB",
+        "rate": f"{cost['rate_hz'] / 1000:g} kHz",
+        "frame": f"{cost['frame_ms']:.1f} ms" if cost["frame_ms"] else "whole",
+        "delay": "offline" if cost["delay_ms"] is None else f"{cost['delay_ms']:.1f} ms",
+        "start": f"{cost.get('start_seconds_median', 0.0):.2f} s",
+        "model (KiB)": f"{cost['model_kb']:.0f}" if cost.get("model_kb") else "–",
+    }[column]
 
-        out["picture"] = results / "peers.png"
-        check_picture(out["picture"], force=force)
-    for path in out.values():
-        check_target(path, force=force)
-    return out
+
+def cost_text(found: dict[str, Any]) -> str:
+    """Return the costs as text, with tables in Markdown."""
+    parts = [CONDITIONS.format(**found)]
+    for kind, title in TITLES.items():
+        names, first = COLUMNS[kind], next(iter(found[kind]))
+        rows = [[name, *(cell(c, cost) for c in names)] for name, cost in found[kind].items()]
+        header = [kind, *(f"times {first}'s" if name == "times" else name for name in names)]
+        parts += [title, markdown([header, *rows])]
+    return "\n\n".join([*parts, *found["notes"]])
 
 
-def read_quality(path: Path) -> dict[str, Any]:
-    """Return quality figures that an earlier run wrote.
-
-    Raises
-    ------
-    AudioFileError
-        If they cannot be read.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        found["systems"]["noisy"]["scores"][QUALITY]["mean"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise AudioFileError(
-            f"{path} holds no quality figures with {QUALITY}; give a file that "
-            "'bench/peers.py --pairs ... --results ...' wrote."
-        ) from None
-    return found
+def markdown(rows: list[list[str]]) -> str:
+    """Return a table in Markdown whose columns are also lined up for reading as they are."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append(f"| {' | '.join([first.ljust(widths[0]), *cells])} |")
+    rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 @contextmanager
@@ -268,9 +248,6 @@ def main(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric, as for 'rtden eval'.", show_default="all")
     ] = None,
-    quality: Annotated[
-        Path | None, typer.Option(help="Quality figures of an earlier run, for the picture.")
-    ] = None,
     seconds: Annotated[
         float, typer.Option(help="Length of the sound that costs are measured with.")
     ] = 20.0,
@@ -280,9 +257,7 @@ def main(
         int | None,
         typer.Option(help="Files to score at a time.", show_default="one for each core"),
     ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder to write figures and picture into.")
-    ] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder to write figures into.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Score rtden and others on pairs, and measure what they cost."""
@@ -291,39 +266,29 @@ def main(
             raise InputError("give a folder of pairs with --pairs, or --cost-only, and not both.")
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
             raise InputError("--seconds, --rounds and --starts must be 1 or more.")
-        models = model or list_models()
-        known = read_quality(quality) if quality is not None else None
-        drawn = results is not None and not quality_only and (pairs or known) is not None
-        out: dict[str, Path] = {}
-        if results is not None:
-            out = targets(results, pairs, costs=not quality_only, drawn=drawn, force=force)
+        names = [] if quality_only else ["peers-cost.json", "peers-cost.txt"]
+        names += [] if pairs is None else [f"peers-{pairs.resolve().name}.json"]
+        out = [] if results is None else [results / name for name in names]
+        for path in out:
+            check_target(path, force=force)
         for name, peer in PEERS.items():
             if not peer.is_installed():
                 messages.print(peer.left_out(name), markup=False)
+        models, written = model or list_models(), []
         if pairs is not None:
-            evaluation = score(pairs, models, metric or [], processes)
-            known = to_dict(evaluation)
-            if out:
-                write_whole(out["quality"], to_json(evaluation), force=force)
+            quality = to_json(score(pairs, models, metric or [], processes))
         if not quality_only:
             found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
-            _write_costs(found, known if drawn else None, out, force=force)
+            text = cost_text(found)
+            screen.print(text, markup=False)
+            content = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+            written += [f"{content}\n".encode(), f"{text}\n".encode()]
+        written += [] if pairs is None else [quality]
+        for path, content_ in zip(out, written, strict=False):
+            write_whole(path, content_, force=force)
     except RtdenError as error:
         messages.print(f"bench/peers.py: {error}", markup=False)
         sys.exit(2)
-
-
-def _write_costs(
-    found: dict[str, Any], quality: dict[str, Any] | None, out: dict[str, Path], *, force: bool
-) -> None:
-    text = cost_text(found)
-    screen.print(text, markup=False)
-    if out:
-        content = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-        write_whole(out["json"], f"{content}\n".encode(), force=force)
-        write_whole(out["text"], f"{text}\n".encode(), force=force)
-    if quality is not None:
-        draw(found, quality, out["picture"], force=force)
 
 
 if __name__ == "__main__":
