@@ -8,10 +8,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from rtden.types import Array
 WARM_UP_STEPS = 20
 SILENCE_SECONDS = 5
 """After this much silence the network is skipped."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What one model costs at one `hops_per_step`."""
+    """What one model costs at one `hops_per_step`.
+
+    The time of a whole step was measured without the stages' clocks, those of the stages in a run
+    of their own; `idle` is a step in silence, where the network is skipped. `rss_mb` is the memory
+    of a process that does nothing else, in MiB; NaN where the system has no figure.
+    """
 
     model: str
     runtime: str
@@ -50,17 +56,11 @@ class BenchResult:
     audio_seconds: float
     steps: int
     stages: dict[str, Percentiles]
-    """Time of each stage in a step, measured in a run of its own."""
     step: Percentiles
-    """Time of a whole step, without the stages' clocks."""
     idle: Percentiles
-    """Time of a step in silence, where the network is skipped."""
     real_time_factor: float
-    """Processing time over audio time."""
     latency_ms: float
-    """Algorithmic latency."""
     rss_mb: float
-    """Memory of a process that does nothing else, in MiB; NaN where the system has no figure."""
     model_kb: float
 
     @property
@@ -74,31 +74,32 @@ class BenchResult:
         return {**dataclasses.asdict(self), "rss_mb": rss_mb, "headroom": self.headroom}
 
 
-class TimedStage:
-    """A stage of a :class:`Denoiser` whose one method is timed; all else passes through.
+class Stopwatch:
+    """Sums the time of an object's method in `seconds`, as a clock gives it; changes no result.
+
+    `calls` has the time of each call that did not return False.
 
     >>> denoiser = Denoiser()
-    >>> denoiser.network = timed = TimedStage(denoiser.network, "infer")
+    >>> watch = Stopwatch(denoiser.network, "infer")
     >>> _ = denoiser.feed(np.ones(denoiser.step_samples, np.float32))
-    >>> timed.seconds > 0.0
+    >>> watch.seconds > 0.0
     True
     """
 
-    def __init__(self, stage: Any, method: str) -> None:
-        self.__dict__.update(_stage=stage, _method=method, seconds=0.0)
+    def __init__(
+        self, owner: Any, method: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.seconds, self.calls, call = 0.0, list[float](), getattr(owner, method)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return the stage's attribute, its method with a clock around it."""
-        return self._timed if name == self._method else getattr(self._stage, name)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = clock()
+            result = call(*arguments, **options)
+            self.seconds += (took := clock() - began)
+            if result is not False:
+                self.calls.append(took)
+            return result
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._stage, name, value)
-
-    def _timed(self, *arguments: Any, **options: Any) -> Any:
-        began = time.perf_counter()
-        result = getattr(self._stage, self._method)(*arguments, **options)
-        self.__dict__["seconds"] += time.perf_counter() - began
-        return result
+        setattr(owner, method, timed)
 
 
 def measure(
@@ -106,10 +107,7 @@ def measure(
 ) -> BenchResult:
     """Run a model over `seconds` of made-up noisy speech in this process; return what it cost.
 
-    Raises
-    ------
-    ModelError, SettingsError, InputError
-        If the model or `hops_per_step` cannot be used.
+    Raises ModelError, SettingsError or InputError if the model or a setting cannot be used.
     """
     path = find_model(model)
     denoiser = Denoiser(path, Settings(hops_per_step=hops_per_step, threads=threads))
@@ -120,7 +118,6 @@ def measure(
     rss_mb = resident_mb()
     denoiser.feed(np.zeros(SILENCE_SECONDS * rate_hz, np.float32))
     idle_seconds = _time_steps(denoiser, [np.zeros(size, np.float32)] * len(blocks))
-    stages = _time_stages(denoiser, blocks)
     audio_seconds = len(step_seconds) * size / rate_hz
     return BenchResult(
         model=path.stem,
@@ -128,7 +125,7 @@ def measure(
         hops_per_step=hops_per_step,
         audio_seconds=audio_seconds,
         steps=len(step_seconds),
-        stages=stages,
+        stages=_time_stages(denoiser, blocks),
         step=Percentiles.of(step_seconds),
         idle=Percentiles.of(idle_seconds),
         real_time_factor=sum(step_seconds) / audio_seconds,
@@ -142,10 +139,17 @@ def measure_apart(
     model: str | Path, hops_per_step: int, *, seconds: float = 60.0, threads: int = 1
 ) -> BenchResult:
     """Do as :func:`measure` does, in a process of its own, so that its memory is its own."""
-    # numpy's linear algebra reads this once, when it is loaded.
-    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    options = {"seconds": seconds, "threads": threads}
+    return in_own_process(measure, model, hops_per_step, threads=threads, options=options)
+
+
+def in_own_process(
+    function: Callable[..., T], *arguments: Any, threads: int = 1, options: dict[str, Any]
+) -> T:
+    """Call a function in a fresh process whose linear algebra has so many threads."""
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)  # read when the process loads numpy
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (model, hops_per_step), {"seconds": seconds, "threads": threads})
+        return pool.apply(function, arguments, options)
 
 
 def resident_mb() -> float:
@@ -167,15 +171,12 @@ def _time_steps(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
 
 
 def _time_stages(denoiser: Denoiser, blocks: list[Array]) -> dict[str, Percentiles]:
-    stages = {
-        name: TimedStage(getattr(denoiser, name), method)
-        for name, method in Denoiser.STAGES.items()
-    }
-    for name, stage in stages.items():
-        setattr(denoiser, name, stage)
+    """Return the time of each stage in a step; its clocks stay."""
+    stages = Denoiser.STAGES.items()
+    watches = [Stopwatch(getattr(denoiser, name), method) for name, method in stages]
     clocks = []
     for block in blocks:
         denoiser.feed(block)
-        clocks.append([stage.seconds for stage in stages.values()])
+        clocks.append([watch.seconds for watch in watches])
     times = np.diff(clocks, axis=0)[WARM_UP_STEPS:]
-    return {name: Percentiles.of(times[:, column]) for column, name in enumerate(stages)}
+    return {name: Percentiles.of(of) for name, of in zip(Denoiser.STAGES, times.T, strict=True)}

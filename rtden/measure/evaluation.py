@@ -19,54 +19,57 @@ IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
 """rtden's training loss has a model of these: they are no independent judges of its networks."""
 RESAMPLINGS = 2000
 CONFIDENCE_PERCENT = 95.0
+Floats = NDArray[np.float64]
+Chosen = NDArray[np.bool_]
+"""Which of the files to use."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The scores of several systems on the same pairs."""
+    """The scores of several systems, the noisy input first, on the same pairs.
+
+    `scores` has shape (files, systems, metrics) and is not finite where a metric has no value;
+    `snr_db` is to the nearest 5 dB, not finite for silence; `noises` are from the files' names;
+    `details` is what the JSON says of a system beside its figures; `words`, said in each file, are
+    its weight in the word error rate, None without transcripts.
+    """
 
     folder: str
     files: tuple[str, ...]
     systems: tuple[str, ...]
-    """The first one is the noisy input."""
     metrics: tuple[str, ...]
-    scores: NDArray[np.float64]
-    """Shape (files, systems, metrics); not finite where a metric has no value for a file."""
-    snr_db: NDArray[np.float64]
-    """Of each file, to the nearest 5 dB; not finite for silence."""
+    scores: Floats
+    snr_db: Floats
     noises: tuple[str, ...]
-    """The noise of each file, from its name."""
     details: dict[str, dict[str, Any]]
-    """What the JSON says of a system beside its figures."""
-    words: NDArray[np.float64] | None = None
-    """Words said in each file: its weight in the word error rate. None without transcripts."""
+    words: Floats | None = None
 
-    def means(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    def means(self, chosen: Chosen | None = None) -> Floats:
         """Return the means over all files or the chosen ones, shape (systems, metrics)."""
         return self._over_files(mean, self.scores, chosen)
 
-    def intervals(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    def intervals(self, chosen: Chosen | None = None) -> Floats:
         """Return half widths of the means' 95 % confidence intervals, shape (systems, metrics)."""
         return self._over_files(interval, self.scores, chosen)
 
-    def gains(self) -> NDArray[np.float64]:
+    def gains(self) -> Floats:
         """Return mean changes against the noisy input, file by file, shape (systems, metrics)."""
         return self._over_files(mean, self._changes())
 
-    def gain_intervals(self) -> NDArray[np.float64]:
+    def gain_intervals(self) -> Floats:
         """Return half widths of the changes' 95 % confidence intervals, as :meth:`gains`."""
         return self._over_files(interval, self._changes())
 
-    def by_snr(self) -> dict[str, NDArray[np.bool_]]:
-        """Return a mask of the files for each SNR, the lowest first."""
+    def by_snr(self) -> dict[str, Chosen]:
+        """Return the files of each SNR, the lowest first."""
         known = sorted({value for value in self.snr_db.tolist() if math.isfinite(value)})
         groups = {f"{value:g} dB": self.snr_db == value for value in known}
         if not np.isfinite(self.snr_db).all():
             groups["none"] = ~np.isfinite(self.snr_db)
         return groups
 
-    def by_noise(self) -> dict[str, NDArray[np.bool_]]:
-        """Return a mask of the files for each noise, in alphabetical order."""
+    def by_noise(self) -> dict[str, Chosen]:
+        """Return the files of each noise, in alphabetical order."""
         return {noise: np.array(self.noises) == noise for noise in sorted(set(self.noises))}
 
     @property
@@ -85,40 +88,29 @@ class Evaluation:
         where = "left out of the means, where the metric has no value"
         return f"{where}: {found} of {len(self.files)} files." if found else None
 
-    def _changes(self) -> NDArray[np.float64]:
+    def _changes(self) -> Floats:
         finite = np.where(np.isfinite(self.scores), self.scores, np.nan)
         return finite - finite[:, :1]
 
     def _over_files(
-        self,
-        statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
-        values: NDArray[np.float64],
-        chosen: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float64]:
+        self, statistic: Callable[..., float], values: Floats, chosen: Chosen | None = None
+    ) -> Floats:
         """Return a statistic of each system and metric over the chosen files."""
         rows = np.ones(len(self.files), bool) if chosen is None else chosen
-        alike = np.ones(rows.sum())
-        words = alike if self.words is None else self.words[rows]
-        weights = [words if metric == WER else alike for metric in self.metrics]
-        return np.array(
-            [
-                [
-                    statistic(column, weight)
-                    for column, weight in zip(system.T, weights, strict=True)
-                ]
-                for system in values[rows].transpose(1, 0, 2)
-            ]
-        )
+        words = None if self.words is None else self.words[rows]
+        weights = [words if metric == WER else None for metric in self.metrics]
+        systems = values[rows].transpose(1, 2, 0)
+        return np.array([[*map(statistic, system, weights)] for system in systems])
 
 
-def mean(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
+def mean(values: Floats, weights: Floats | None = None) -> float:
     """Return the weighted mean of the finite values, NaN without any."""
     known = np.isfinite(values)
     weights = known * (1.0 if weights is None else weights)
     return float(np.average(values[known], weights=weights[known])) if weights.any() else math.nan
 
 
-def interval(values: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> float:
+def interval(values: Floats, weights: Floats | None = None) -> float:
     """Return half the width of the 95 % confidence interval of the mean of the finite values.
 
     By bootstrap over the files; NaN for fewer than two values.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import multiprocessing
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import PacedEndpoint
 from rtden.live.plan import live_settings
-from rtden.measure.cost import Percentiles
+from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
 from rtden.noise import babble
 from rtden.types import Array
 
@@ -54,29 +53,26 @@ class PacedDevice(PacedEndpoint):
 
 @dataclass(frozen=True)
 class LiveCost:
-    """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms."""
+    """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms.
+
+    `cpu` and `parts` are CPU time, user and system, over the time of the sound; switches are
+    voluntary context switches of the process, and of the worker: its wakes, and its waits for the
+    interpreter's lock. `turn` is the time of a turn of the worker. Opening took `start_seconds`,
+    which are not part of the rest.
+    """
 
     model: str
     silent: bool
-    """Whether the input was digital silence."""
     seconds: float
     start_seconds: float
-    """Time to open the engine; not part of the rest."""
     cpu: float
-    """User and system CPU time of the process over the time of the sound."""
     switches_per_second: float
-    """Voluntary context switches of the process."""
     worker_switches_per_second: float
-    """The same of the worker alone: its wakes, and its waits for the interpreter's lock."""
     wakes_per_second: float
-    """Times that the worker was woken."""
     turn: Percentiles
-    """Time of a turn of the worker."""
     parts: dict[str, float]
-    """CPU time by part, over the time of the sound."""
     dropouts: int
     latency_ms: float
-    """Total delay as measured."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures for JSON."""
@@ -87,9 +83,7 @@ def measure_live(
     model: str | Path | None = None, *, seconds: float = 20.0, silent: bool = False
 ) -> LiveCost:
     """Run live sound in a process of its own for `seconds` and return what it cost."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when the process loads numpy
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure_here, (model,), {"seconds": seconds, "silent": silent})
+    return in_own_process(_measure_here, model, options={"seconds": seconds, "silent": silent})
 
 
 def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> LiveCost:
@@ -101,18 +95,21 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     )
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
-    times = _Stopwatches(engine)
+    watched = [engine.worker, engine.worker.path, *engine.worker.path.denoisers]
+    methods = ["work", *["feed"] * (len(watched) - 1)]
+    turns = Stopwatch(engine.worker, "work")
+    watches = [Stopwatch(*each, time.thread_time) for each in zip(watched, methods, strict=True)]
     with engine:
         time.sleep(SETTLE_SECONDS)
-        times.begin()
-        before, wakes = _counters(), engine.worker.wakes
+        turns.calls.clear()
+        before, wakes = _counters(watches), engine.worker.wakes
         engine.status()
         ends_at = time.perf_counter() + seconds
         while engine.running and time.perf_counter() < ends_at:
             time.sleep(VIEW_SECONDS)
             status = engine.status()
             _ = engine.latency, engine.band_gains
-        after = _counters()
+        after = _counters(watches)
     elapsed = after["elapsed"] - before["elapsed"]
     rates = {name: (after[name] - before[name]) / elapsed for name in before}
     return LiveCost(
@@ -124,67 +121,35 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
         switches_per_second=rates["switches"],
         worker_switches_per_second=rates["switches rtden worker"],
         wakes_per_second=(engine.worker.wakes - wakes) / elapsed,
-        turn=Percentiles.of(times.turns),
-        parts=_parts(rates, times, elapsed),
+        turn=Percentiles.of(turns.calls),
+        parts=_parts(rates),
         dropouts=status.dropouts,
         latency_ms=status.latency_ms,
     )
 
 
-def _parts(rates: dict[str, float], times: _Stopwatches, elapsed: float) -> dict[str, float]:
+def _parts(rates: dict[str, float]) -> dict[str, float]:
     """Return the CPU time of each part over the time of the sound."""
-    work, path, step = times.work / elapsed, times.path / elapsed, times.step / elapsed
     return {
         "callbacks": rates["cpu rtden input"] + rates["cpu rtden output"],
-        "resampling and high band": path - step,
-        "step": step,
-        "meters, delay, rings": work - path,
-        "waking": rates["cpu rtden worker"] - work,
+        "resampling and high band": rates["path"] - rates["steps"],
+        "step": rates["steps"],
+        "meters, delay, rings": rates["work"] - rates["path"],
+        "waking": rates["cpu rtden worker"] - rates["work"],
         "devices": rates["cpu rtden devices"],
         "status": rates["cpu MainThread"],
     }
 
 
-class _Stopwatches:
-    """CPU time of the worker's thread in a turn, in the sound path, and in the denoiser's steps."""
-
-    def __init__(self, engine: LiveEngine) -> None:
-        self.work = self.path = self.step = 0.0
-        self.turns: list[float] = []
-        worker = engine.worker
-        self._wrap(worker, "work", "work", self.turns)
-        self._wrap(worker.path, "feed", "path")
-        for denoiser in worker.path.denoisers:
-            self._wrap(denoiser, "feed", "step")
-
-    def begin(self) -> None:
-        """Forget what was measured so far."""
-        self.work = self.path = self.step = 0.0
-        self.turns.clear()
-
-    def _wrap(self, owner: Any, method: str, name: str, turns: list[float] | None = None) -> None:
-        call = getattr(owner, method)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            wall, cpu = time.perf_counter(), time.thread_time()
-            result = call(*arguments, **options)
-            setattr(self, name, getattr(self, name) + time.thread_time() - cpu)
-            if turns is not None and result:
-                turns.append(time.perf_counter() - wall)
-            return result
-
-        setattr(owner, method, timed)
-
-
-def _counters() -> dict[str, float]:
-    """Return CPU time and voluntary context switches of the process and of its threads."""
+def _counters(watches: list[Stopwatch]) -> dict[str, float]:
+    """Return CPU time and voluntary context switches of the process, its threads and its parts."""
+    work, path, *steps = (watch.seconds for watch in watches)
     counters = {"elapsed": time.perf_counter(), "cpu": time.process_time(), "switches": math.nan}
-    try:
+    counters |= {"work": work, "path": path, "steps": sum(steps)}
+    with contextlib.suppress(ImportError):  # Windows
         import resource
 
         counters["switches"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
-    except ImportError:  # Windows
-        pass
     for thread in threading.enumerate():
         cpu = switches = math.nan
         if hasattr(time, "pthread_getcpuclockid") and thread.ident is not None:
@@ -193,6 +158,5 @@ def _counters() -> dict[str, float]:
         if status.exists():
             lines = dict(line.split(":", 1) for line in status.read_text("ascii").splitlines())
             switches = float(lines["voluntary_ctxt_switches"])
-        counters[f"cpu {thread.name}"] = cpu
-        counters[f"switches {thread.name}"] = switches
+        counters |= {f"cpu {thread.name}": cpu, f"switches {thread.name}": switches}
     return counters

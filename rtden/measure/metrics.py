@@ -1,9 +1,13 @@
-"""Metrics: how good a denoised signal is, against the clean one or to a judge of it alone."""
+"""Metrics: how good a denoised signal is, against the clean one or to a judge of it alone.
+
+A metric whose package is not installed raises MissingPackageError.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import io
 import math
@@ -39,15 +43,8 @@ P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019).
 
-    Parameters
-    ----------
-    clean, estimate : array_like, shape (samples,)
-        Of one length and aligned; their means are subtracted.
-
-    Raises
-    ------
-    InputError
-        If the lengths differ or the clean signal is silent.
+    Both signals have shape (samples,) and are aligned; their means are subtracted. Raises
+    InputError if the lengths differ or the clean signal is silent.
     """
     target, signal = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
     if target.shape != signal.shape or target.ndim != 1:
@@ -67,17 +64,8 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
 
 
 def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
-    """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN without an utterance.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package is not installed.
-    """
-    try:
-        import pesq
-    except ImportError:
-        raise missing("pesq") from None
+    """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN without speech."""
+    pesq = _imported("pesq")
     reference, degraded = (at_speech_rate(signal, rate_hz) for signal in (clean, estimate))
     long_enough = len(reference) >= SHORTEST_SECONDS * SPEECH_RATE_HZ
     if not (long_enough and reference.any() and degraded.any()):
@@ -89,17 +77,8 @@ def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
 
 
 def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
-    """Return extended STOI (Jensen and Taal, 2016; 0 to 1); NaN for too little speech.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package `pystoi` is not installed.
-    """
-    try:
-        import pystoi
-    except ImportError:
-        raise missing("pystoi") from None
+    """Return extended STOI (Jensen and Taal, 2016; 0 to 1); NaN for too little speech."""
+    pystoi = _imported("pystoi")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -113,20 +92,13 @@ def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
 
     It judges speech, background and overall quality without the clean signal. The network comes
     with the package `speechmos`, whose own function takes all cores for a file and needs librosa.
-
-    Raises
-    ------
-    MissingPackageError
-        If `speechmos` or `onnxruntime` is not installed.
     """
     session = _dnsmos_session("sig_bak_ovr.onnx")
     raw = [session.run(None, {"input_1": part[None]})[0][0] for part in _parts(estimate, rate_hz)]
     if not raw:
         return math.nan, math.nan, math.nan
-    sig, bak, ovrl = (
-        float(np.mean(np.polyval(polynomial, values)))
-        for polynomial, values in zip(DNSMOS_POLYNOMIALS, np.transpose(raw), strict=True)
-    )
+    fits = map(np.polyval, DNSMOS_POLYNOMIALS, np.transpose(raw))
+    sig, bak, ovrl = (float(np.mean(values)) for values in fits)
     return sig, bak, ovrl
 
 
@@ -134,11 +106,6 @@ def dnsmos_p808(estimate: Array, rate_hz: int) -> float:
     """Return DNSMOS P.808 (Reddy et al., 2021; 1 to 5), overall quality; NaN for too short sound.
 
     It is another network than :func:`dnsmos`, trained on other ratings, in the same package.
-
-    Raises
-    ------
-    MissingPackageError
-        If `speechmos` or `onnxruntime` is not installed.
     """
     session = _dnsmos_session("model_v8.onnx")
     mels = [_p808_mels(part[:-P808_HOP])[None] for part in _parts(estimate, rate_hz)]
@@ -173,10 +140,7 @@ def _parts(estimate: Array, rate_hz: int) -> list[Array]:
 @functools.lru_cache(maxsize=2)
 def _dnsmos_session(name: str) -> Any:
     """Return a network of DNSMOS on one thread: scoring runs a process on every core."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing("onnxruntime") from None
+    onnxruntime = _imported("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -185,13 +149,7 @@ def _dnsmos_session(name: str) -> Any:
 
 
 def dnsmos_path() -> Path:
-    """Return the file of DNSMOS P.835's network.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package `speechmos` is not installed.
-    """
+    """Return the file of DNSMOS P.835's network."""
     package = importlib.util.find_spec("speechmos")  # importing it would import librosa
     if package is None or package.origin is None:
         raise missing("speechmos")
@@ -203,11 +161,6 @@ def distill_mos(estimate: Array, rate_hz: int) -> float:
 
     Its network, distilled from XLS-R on other ratings than DNSMOS's, comes with the package
     `distillmos`, which needs torch.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package is not installed.
     """
     network, torch = _distill_mos_network()
     samples = at_speech_rate(estimate, rate_hz)
@@ -224,11 +177,7 @@ def distill_mos(estimate: Array, rate_hz: int) -> float:
 
 @functools.lru_cache(maxsize=1)
 def _distill_mos_network() -> tuple[Any, Any]:
-    try:
-        import distillmos
-        import torch
-    except ImportError:
-        raise missing("distillmos", "judge") from None
+    distillmos, torch = (_imported(name, "judge") for name in ("distillmos", "torch"))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
         network = distillmos.ConvTransformerSQAModel()
     return network.eval(), torch
@@ -240,8 +189,14 @@ def at_speech_rate(samples: Array, rate_hz: int) -> Array:
     return resampled
 
 
+def _imported(package: str, extra: str = "eval") -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise missing(package, extra) from None
+
+
 def missing(package: str, extra: str = "eval") -> MissingPackageError:
     """Return the error for a package that is not installed."""
-    return MissingPackageError(
-        f"the package {package} is not installed: run {install_command(extra)}"
-    )
+    advice = install_command(extra)
+    return MissingPackageError(f"the package {package} is not installed: run {advice}")

@@ -21,10 +21,7 @@ ACTIVE_RANGE_DB = 20.0
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Return the clean and noisy files of a folder's `clean/` and `noisy/`, in the order of names.
 
-    Raises
-    ------
-    AudioFileError
-        If it holds none, or the names differ.
+    Raises AudioFileError if it holds none, or the names differ.
     """
     if not os.path.isdir(folder):
         raise AudioFileError(f"there is no folder {folder}; name one that holds clean/ and noisy/.")
@@ -32,26 +29,18 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     for side in ("clean", "noisy"):
         if not os.path.isdir(folder / side):
             raise AudioFileError(f"{folder} has no folder {side}/; it must hold clean/ and noisy/.")
-        names[side] = {
-            path.name
-            for path in (folder / side).iterdir()
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-        }
-    clean, noisy = (names[side] for side in ("clean", "noisy"))
-    alone = [f"clean/{name}" for name in sorted(clean - noisy)]
-    alone += [f"noisy/{name}" for name in sorted(noisy - clean)]
+        files = [path for path in (folder / side).glob("[!.]*") if path.is_file()]
+        names[side] = {path.name for path in files if path.suffix.lower() in SUFFIXES}
+    sides = ("clean", "noisy"), ("noisy", "clean")
+    alone = [f"{a}/{name}" for a, b in sides for name in sorted(names[a] - names[b])]
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        raise AudioFileError(
-            f"{alone[0]}{more} of {folder} stands alone; give both files of a pair one name."
-        )
-    if not noisy:
-        endings = ", ".join(sorted(SUFFIXES))
-        raise AudioFileError(
-            f"{folder} holds no pairs: put files ({endings}) of the same names "
-            "into clean/ and noisy/."
-        )
-    return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(noisy)]
+        told = f"{alone[0]}{more} of {folder} stands alone"
+        raise AudioFileError(f"{told}; give both files of a pair one name.")
+    if not names["noisy"]:
+        told = f"put files ({', '.join(sorted(SUFFIXES))}) of the same names into clean/ and noisy/"
+        raise AudioFileError(f"{folder} holds no pairs: {told}.")
+    return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(names["noisy"])]
 
 
 def noise_of(stem: str) -> str:

@@ -27,18 +27,13 @@ PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
 NOISY_COLOUR = "#8a8a8a"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well."""
-MARKERS = "osD^vPX"
+STYLES = [{"color": c, "marker": m} for c, m in zip(COLOURS, "osD^vPX", strict=True)]
 
 
 def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
     """Return a file's mel spectrogram in dB, shape (n_mels, columns), and its length in seconds.
 
-    In constant memory.
-
-    Raises
-    ------
-    AudioFileError
-        If it cannot be read or is too short.
+    In constant memory. Raises AudioFileError if it cannot be read or is too short.
     """
     basis = mel_filterbank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz).T
     window = hann(spec.n_fft)
@@ -62,10 +57,8 @@ def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
 
 def _resampled(recording: Any, path: Path, spec: ModelSpec) -> Iterator[Array]:
     """Yield a file's mono sound at the model's rate, half a frame of silence before and behind."""
-    resampler, edge = (
-        Resampler(recording.samplerate, spec.rate_hz),
-        np.zeros(spec.n_fft // 2, np.float32),
-    )
+    edge = np.zeros(spec.n_fft // 2, np.float32)
+    resampler = Resampler(recording.samplerate, spec.rate_hz)
     yield edge
     for block in read_blocks(recording, path):
         yield resampler.feed(block.mean(axis=1, keepdims=True))[:, 0]
@@ -78,12 +71,8 @@ def plot_mels(
 ) -> None:
     """Draw the mel spectrograms of a noisy and a denoised file side by side, on one scale.
 
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib is not installed.
-    AudioFileError
-        If a file cannot be read, or the picture exists (without `force`) or cannot be written.
+    Raises MissingPackageError without matplotlib; AudioFileError if a file cannot be read, or the
+    picture exists (without `force`) or cannot be written.
     """
     check_picture(out, force=force)
     spec = load_spec(find_model(model))
@@ -108,12 +97,7 @@ def plot_mels(
 def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> None:
     """Draw the mean of each headline metric by SNR, with bars of 95 % confidence.
 
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib is not installed.
-    AudioFileError
-        If the picture exists (without `force`) or cannot be written.
+    Raises as :func:`plot_mels` does.
     """
     check_picture(out, force=force)
     groups, shown = evaluation.by_snr(), evaluation.headline
@@ -147,27 +131,17 @@ def _lines(axis: Any, systems: tuple[str, ...], means: Any, halves: Any) -> list
     shifts = np.linspace(-0.5, 0.5, len(systems)) * min(0.36, 0.08 * len(systems))
     lines = []
     for row, system in enumerate(systems):
-        style: dict[str, Any] = {
-            "color": COLOURS[(row - 1) % len(COLOURS)],
-            "marker": MARKERS[(row - 1) % len(MARKERS)],
-        }
+        at, style = np.arange(len(means)) + shifts[row], STYLES[(row - 1) % len(STYLES)]
         if system == NOISY:
-            style = {"color": NOISY_COLOUR, "linestyle": (0, (4, 2)), "marker": "o"}
-        at = np.arange(len(means)) + shifts[row]
-        line = axis.errorbar(at, means[:, row], halves[:, row], elinewidth=1.0, **style)
-        lines.append(line)
+            style = {"color": NOISY_COLOUR, "linestyle": "dashed", "marker": "o"}
+        lines.append(axis.errorbar(at, means[:, row], halves[:, row], elinewidth=1.0, **style))
     return lines
 
 
 def check_picture(out: Path, *, force: bool) -> None:
     """Raise what would prevent a picture from being drawn, before the work that it is to show.
 
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib is not installed.
-    AudioFileError
-        If the picture exists (without `force`), or its name ends in no format of a picture.
+    That is: no matplotlib, a picture that exists (without `force`), a name without a known format.
     """
     formats = figure_class()().canvas.get_supported_filetypes()
     check_target(out, force=force)
@@ -183,13 +157,7 @@ def save(figure: Any, out: Path, *, force: bool, dpi: int) -> None:
 
 
 def figure_class() -> Any:
-    """Return matplotlib's Figure, which needs no display.
-
-    Raises
-    ------
-    MissingPackageError
-        If matplotlib is not installed.
-    """
+    """Return matplotlib's Figure, which needs no display; MissingPackageError without it."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,35 +33,38 @@ Processor = Callable[[Array, int], Array]
 """Takes a noisy mono signal and its rate; returns the denoised one, as long and aligned.
 
 It must survive pickling. Its method `details`, if it has one, returns what the JSON says of it."""
+References = dict[str, list[str]]
+"""Words of each file by its stem; empty for those that the recogniser finds in clean speech."""
+ONNX = ("speechmos", "onnxruntime")
 
 
 class Meter(NamedTuple):
-    """One or more metrics that are measured together."""
+    """One or more metrics that are measured together, and the packages that they need.
+
+    `measure` takes the clean and the denoised signal and their rate.
+    """
 
     metrics: tuple[str, ...]
     packages: tuple[str, ...]
-    """What it needs beyond rtden's own."""
-    extra: str
     measure: Callable[[Array, Array, int], tuple[float, ...]]
-    """Takes the clean and the denoised signal and their rate."""
+    extra: str = "eval"
 
 
-def _si_sdr_db(clean: Array, estimate: Array) -> float:
+def _si_sdr_db(clean: Array, estimate: Array, _: int) -> tuple[float]:
     try:
-        return measures.si_sdr_db(clean, estimate) if len(clean) else math.nan
+        return (measures.si_sdr_db(clean, estimate) if len(clean) else math.nan,)
     except InputError:  # a silent reference
-        return math.nan
+        return (math.nan,)
 
 
-ONNX = ("speechmos", "onnxruntime")
 METERS = (
-    Meter(("PESQ-WB",), ("pesq",), "eval", lambda *signals: (measures.pesq_wb(*signals),)),
-    Meter(("ESTOI",), ("pystoi",), "eval", lambda *signals: (measures.estoi(*signals),)),
-    Meter(("SI-SDR (dB)",), (), "eval", lambda clean, made, _: (_si_sdr_db(clean, made),)),
-    Meter(("SIG", "BAK", "OVRL"), ONNX, "eval", lambda _, *made: measures.dnsmos(*made)),
-    Meter(("P.808",), ONNX, "eval", lambda _, *made: (measures.dnsmos_p808(*made),)),
+    Meter(("PESQ-WB",), ("pesq",), lambda *signals: (measures.pesq_wb(*signals),)),
+    Meter(("ESTOI",), ("pystoi",), lambda *signals: (measures.estoi(*signals),)),
+    Meter(("SI-SDR (dB)",), (), _si_sdr_db),
+    Meter(("SIG", "BAK", "OVRL"), ONNX, lambda _, *made: measures.dnsmos(*made)),
+    Meter(("P.808",), ONNX, lambda _, *made: (measures.dnsmos_p808(*made),)),
     Meter(
-        ("DistillMOS",), ("distillmos",), "judge", lambda _, *made: (measures.distill_mos(*made),)
+        ("DistillMOS",), ("distillmos",), lambda _, *made: (measures.distill_mos(*made),), "judge"
     ),
 )
 
@@ -92,25 +96,9 @@ def evaluate(
     limits_db: Sequence[float] = (),
     **options: Any,
 ) -> Evaluation:
-    """Score models on pairs of files.
+    """Score models, by name or path, on pairs of files, as :func:`score_pairs` does; see there.
 
-    Parameters
-    ----------
-    pairs : Path
-        Folder that holds `clean/` and `noisy/` with the same file names.
-    models : sequence of str or Path
-        Names of shipped models, or paths. The noisy input is always scored.
-    limits_db : sequence of float
-        Limits of the attenuation to compare, in place of the settings'.
-    **options
-        See :func:`score_pairs`.
-
-    Raises
-    ------
-    AudioFileError
-        If the folder does not hold pairs, or a file cannot be read.
-    ModelError, InputError, MissingPackageError
-        If a model, a file's rate, the transcripts or the recogniser cannot be used.
+    `limits_db` are limits of the attenuation to compare, in place of the settings'.
     """
     settings = settings or Settings()
     variants = {"": settings}
@@ -135,46 +123,53 @@ def score_pairs(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score processors on pairs of files, as :func:`evaluate` does with models.
+    """Score processors, by the names under which they are listed, on pairs of files.
 
     Parameters
     ----------
-    processors : mapping of str to Processor
-        By the names under which they are listed.
+    pairs : Path
+        Folder that holds `clean/` and `noisy/` with the same file names; noisy is always scored.
     metrics : sequence of str
-        What to measure, such as "PESQ-WB" or "si-sdr"; everything by default. DNSMOS P.835 takes
-        the most time by far.
+        What to measure, such as "PESQ-WB" or "si-sdr"; everything by default.
     transcripts : Path or str, optional
-        A file as :func:`~rtden.measure.recognition.read_transcripts` takes it, or "clean" for what
-        the recogniser finds in the clean files. Adds the word error rate, and clean speech as a
-        system.
+        A file for :func:`~rtden.measure.recognition.read_transcripts`, or "clean" for what the
+        recogniser finds in the clean files. Adds the word error rate, and clean speech as a system.
     processes : int, optional
-        How many files to work on at a time; the default is one for each core. With 1, the work is
-        done in this process; a script that wants more must guard its call by ``__name__``.
+        How many files to work on at a time; the default is one for each core. With more than one a
+        script must guard its call by ``__name__``.
     progress : callable, optional
         Called with the number of pairs done and the number of all.
+
+    Raises
+    ------
+    AudioFileError
+        If the folder does not hold pairs, or a file cannot be read.
+    ModelError, InputError, MissingPackageError
+        If a model, a file's rate, the transcripts or the recogniser cannot be used.
     """
     found = _checked(pairs, processors, processes)
     details: dict[str, dict[str, Any]] = {
         name: getattr(made, "details", dict)() for name, made in processors.items()
     }
     references = None if transcripts is None else _references(transcripts, found)
-    meters = tuple(_chosen_meters(metrics))
-    work = _Work(dict(processors), meters, references)
-    if not work.metrics:
+    words_too = [] if references is None else [WER]
+    numbers = _chosen_meters(metrics)
+    names = (*(name for n in numbers for name in METERS[n].metrics), *words_too)
+    if not names:
         raise InputError("nothing is left to measure; the metric wer needs --transcripts.")
+    systems: dict[str, Processor | None] = dict.fromkeys([NOISY, *([CLEAN] if words_too else [])])
+    work = functools.partial(_score, systems | dict(processors), numbers, references)
     results = []
-    with contextlib.closing(_spread(work, found, processes)) as ready:
-        for result in ready:
-            results.append(result)
-            if progress is not None:
-                progress(len(results), len(found))
+    for result in _spread(work, found, processes):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(found))
     scores, snr_db, words = zip(*results, strict=True)
     return Evaluation(
         folder=pairs.resolve().name,
         files=tuple(noisy.name for _, noisy in found),
-        systems=work.systems,
-        metrics=work.metrics,
+        systems=(*systems, *processors),
+        metrics=names,
         scores=np.array(scores),
         snr_db=np.array(snr_db),
         noises=tuple(noise_of(noisy.stem) for _, noisy in found),
@@ -198,65 +193,50 @@ def _checked(
     return found
 
 
-def _chosen_meters(metrics: Sequence[str]) -> Iterator[int]:
-    """Yield the places in METERS of what is to be measured and can be."""
+def _chosen_meters(metrics: Sequence[str]) -> list[int]:
+    """Return the places in METERS, whose functions cannot be pickled, of what can be measured."""
     known = {_key(metric) for meter in METERS for metric in meter.metrics} | {_key(WER)}
     if unknown := [metric for metric in metrics if _key(metric) not in known]:
-        raise InputError(
-            f"there is no metric '{unknown[0]}'; choose of {', '.join(sorted(known))}."
-        )
+        names = ", ".join(sorted(known))
+        raise InputError(f"there is no metric '{unknown[0]}'; choose of {names}.")
     chosen = {_key(metric) for metric in metrics} or known
-    for number, meter in enumerate(METERS):
-        if chosen & {_key(metric) for metric in meter.metrics} and not _missing(meter.packages):
-            yield number
+    return [
+        number
+        for number, meter in enumerate(METERS)
+        if chosen & set(map(_key, meter.metrics)) and not _missing(meter.packages)
+    ]
 
 
 def _key(metric: str) -> str:
     return metric.split(maxsplit=1)[0].lower()
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What a process does with a pair."""
-
-    processors: dict[str, Processor]
-    meters: tuple[int, ...]
-    """Places in METERS, whose functions cannot be pickled."""
-    references: dict[str, list[str]] | None
-    """Words of each file by its stem; empty for those that the recogniser finds in clean speech."""
-
-    @property
-    def systems(self) -> tuple[str, ...]:
-        return (NOISY, *([] if self.references is None else [CLEAN]), *self.processors)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        measured = [metric for number in self.meters for metric in METERS[number].metrics]
-        return (*measured, *([] if self.references is None else [WER]))
-
-    def __call__(self, pair: tuple[Path, Path]) -> tuple[list[list[float]], float, int]:
-        """Return the metrics of one pair, a row per system, its SNR and its number of words."""
-        (clean, noisy), rate_hz = read_aligned(*pair)
-        words: list[str] = []
-        if self.references is not None:
-            words = self.references.get(pair[1].stem) or recognise(clean, rate_hz)
-        rows = []
-        for name in self.systems:
-            made = {NOISY: noisy, CLEAN: clean}.get(name)
-            made = self.processors[name](noisy, rate_hz) if made is None else made
-            if made.shape != noisy.shape:
-                shapes = f"shape {made.shape} for {pair[1]}, not {noisy.shape}"
-                raise InputError(f"{name} returned {shapes}; it must return as much as it gets.")
-            meters = [METERS[number].measure(clean, made, rate_hz) for number in self.meters]
-            row = [value for values in meters for value in values]
-            if self.references is not None:
-                errors = word_errors(words, recognise(made, rate_hz))
-                row.append(100.0 * errors / len(words) if words else math.nan)
-            rows.append(row)
-        return rows, rounded_snr_db(clean, noisy, rate_hz), len(words)
+def _score(
+    systems: dict[str, Processor | None],
+    meters: list[int],
+    references: References | None,
+    pair: tuple[Path, Path],
+) -> tuple[list[list[float]], float, int]:
+    """Return the metrics of one pair, a row per system, its SNR and its number of words."""
+    (clean, noisy), rate_hz = read_aligned(*pair)
+    words: list[str] = []
+    if references is not None:
+        words = references.get(pair[1].stem) or recognise(clean, rate_hz)
+    rows = []
+    for name, process in systems.items():
+        made = process(noisy, rate_hz) if process else clean if name == CLEAN else noisy
+        if made.shape != noisy.shape:
+            shapes = f"shape {made.shape} for {pair[1]}, not {noisy.shape}"
+            raise InputError(f"{name} returned {shapes}; it must return as much as it gets.")
+        row = [value for n in meters for value in METERS[n].measure(clean, made, rate_hz)]
+        if references is not None:
+            errors = word_errors(words, recognise(made, rate_hz))
+            row.append(100.0 * errors / len(words) if words else math.nan)
+        rows.append(row)
+    return rows, rounded_snr_db(clean, noisy, rate_hz), len(words)
 
 
-def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> dict[str, list[str]]:
+def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> References:
     if absent := _missing(PACKAGES):
         raise measures.missing(absent[0].replace("_", "-"), "recognition")
     if source == CLEAN:
@@ -279,20 +259,13 @@ def missing_packages() -> str | None:
 def record_metrics(model: str | Path, evaluation: Evaluation) -> None:
     """Write a model's figures into its sidecar, under the name of the folder of pairs.
 
-    Raises
-    ------
-    ModelError
-        If the model or its sidecar cannot be used.
-    InputError
-        If the evaluation has no such model, or was made with another version of it.
+    Raises ModelError if the model cannot be used, InputError if the figures are not its own.
     """
     path, label = find_model(model), str(model)
-    spec = load_spec(path)
-    details = evaluation.details.get(label)
+    spec, details = load_spec(path), evaluation.details.get(label)
     if details is None or details.get("sha256") != spec.sha256:
-        raise InputError(
-            f"these figures are not those of the model {model} as it is now; evaluate it again."
-        )
+        whose = f"these figures are not those of the model {model} as it is now"
+        raise InputError(f"{whose}; evaluate it again.")
     figures = {
         "pairs": len(evaluation.files),
         "settings": details["settings"],
@@ -304,24 +277,15 @@ def record_metrics(model: str | Path, evaluation: Evaluation) -> None:
 
 def _spread(
     work: Callable[[tuple[Path, Path]], Any], pairs: list[tuple[Path, Path]], processes: int | None
-) -> Generator[Any, None, None]:
+) -> Iterator[Any]:
     """Yield the results in order, from several processes."""
-    processes = min(cores() if processes is None else processes, len(pairs))
-    if processes == 1:
-        yield from map(work, pairs)
-        return
-    with process_pool(processes) as pool:
-        yield from _results(pool.map(work, pairs))
-
-
-def _results(found: Iterable[Any]) -> Iterator[Any]:
-    try:
-        yield from found
-    except BrokenProcessPool:
-        raise RtdenError(
-            "a process that measured ended early, most likely for lack of memory; "
-            "let fewer work at a time."
-        ) from None
+    processes = min(processes or cores(), len(pairs))
+    with contextlib.nullcontext() if processes == 1 else process_pool(processes) as pool:
+        try:
+            yield from (pool.map if pool else map)(work, pairs)
+        except BrokenProcessPool:
+            why = "a process that measured ended early, most likely for lack of memory"
+            raise RtdenError(f"{why}; let fewer work at a time.") from None
 
 
 def _missing(packages: Sequence[str]) -> list[str]:

@@ -6,12 +6,17 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rtden.measure.evaluation import CONFIDENCE_PERCENT, IN_THE_LOSS, RESAMPLINGS, Evaluation
+from rtden.measure.evaluation import (
+    CONFIDENCE_PERCENT,
+    IN_THE_LOSS,
+    RESAMPLINGS,
+    Chosen,
+    Evaluation,
+    Floats,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,40 +47,37 @@ def marked(metric: str) -> str:
 
 def tables(evaluation: Evaluation) -> list[Table]:
     """Return the figures as tables for a screen: all means, those by SNR and those by noise."""
-    groups = (("SNR", evaluation.by_snr()), ("Noise", evaluation.by_noise()))
-    return [_overall(evaluation), *(_by_group(evaluation, title, found) for title, found in groups)]
+    groups = {"SNR": evaluation.by_snr(), "Noise": evaluation.by_noise()}
+    return [_overall(evaluation), *(_grouped(evaluation, *group) for group in groups.items())]
 
 
-def _overall(evaluation: Evaluation) -> Table:
-    from rich.table import Column, Table
-
-    means, gains, halves = evaluation.means(), evaluation.gains(), evaluation.gain_intervals()
-    columns = [Column(system, justify="right") for system in evaluation.systems]
-    table = Table("", *columns, box=None, caption=LOSS_NOTE, caption_justify="left")
-    for column, metric in enumerate(evaluation.metrics):
-        cells = [_cell(metric, means[0, column])]
-        for row in range(1, len(evaluation.systems)):
-            gain = (
-                f"{_cell(metric, gains[row, column], '+')} ± {_cell(metric, halves[row, column])}"
-            )
-            cells.append(f"{_cell(metric, means[row, column])} ({gain})")
-        table.add_row(marked(metric), *cells)
+def _overall(of: Evaluation) -> Table:
+    means, gains, halves = of.means(), of.gains(), of.gain_intervals()
+    table = _table([""], of.systems)
+    for column, metric in enumerate(of.metrics):
+        row = [_cell(metric, means[0, column])]
+        for mean, gain, half in zip(*(x[1:, column] for x in (means, gains, halves)), strict=True):
+            change = f"{_cell(metric, gain, '+')} ± {_cell(metric, half)}"
+            row.append(f"{_cell(metric, mean)} ({change})")
+        table.add_row(marked(metric), *row)
     return table
 
 
-def _by_group(evaluation: Evaluation, title: str, groups: dict[str, NDArray[np.bool_]]) -> Table:
-    from rich.table import Column, Table
-
-    shown = {column: evaluation.metrics[column] for column in evaluation.headline}
-    columns = [Column(marked(metric), justify="right") for metric in shown.values()]
-    table = Table(title, Column("Pairs", justify="right"), "", *columns, box=None)
-    table.caption, table.caption_justify = LOSS_NOTE, "left"
+def _grouped(of: Evaluation, title: str, groups: dict[str, Chosen]) -> Table:
+    metrics = [of.metrics[column] for column in of.headline]
+    table = _table([title, "Pairs", ""], [*map(marked, metrics)])
     for name, chosen in groups.items():
-        for row, values in enumerate(evaluation.means(chosen)):
+        for row, values in enumerate(of.means(chosen)[:, of.headline]):
             first = (name, str(chosen.sum())) if row == 0 else ("", "")
-            cells = [_cell(metric, values[column]) for column, metric in shown.items()]
-            table.add_row(*first, evaluation.systems[row], *cells)
+            table.add_row(*first, of.systems[row], *map(_cell, metrics, values))
     return table
+
+
+def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
+    from rich.table import Column, Table
+
+    columns = [Column(name, justify="right") for name in figures]
+    return Table(*names, *columns, box=None, caption=LOSS_NOTE, caption_justify="left")
 
 
 def to_json(evaluation: Evaluation) -> bytes:
@@ -87,6 +89,7 @@ def to_json(evaluation: Evaluation) -> bytes:
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """Return everything that an evaluation holds, for JSON."""
     confidence = f"{CONFIDENCE_PERCENT:g} %, half the width of the interval"
+    groups = {"by_snr": evaluation.by_snr(), "by_noise": evaluation.by_noise()}
     files = [
         {
             "name": name,
@@ -111,8 +114,7 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
             system: {
                 **evaluation.details.get(system, {}),
                 "scores": summary(evaluation, system),
-                "by_snr": _groups(evaluation, evaluation.by_snr(), row),
-                "by_noise": _groups(evaluation, evaluation.by_noise(), row),
+                **{name: _groups(evaluation, group, row) for name, group in groups.items()},
             }
             for row, system in enumerate(evaluation.systems)
         },
@@ -120,34 +122,27 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def summary(evaluation: Evaluation, system: str) -> dict[str, dict[str, float | None]]:
+def summary(of: Evaluation, system: str) -> dict[str, dict[str, float | None]]:
     """Return mean, interval, change against noisy and its interval of each metric of a system."""
-    row = evaluation.systems.index(system)
-    of = evaluation
-    figures = [
-        values[row] for values in (of.means(), of.intervals(), of.gains(), of.gain_intervals())
-    ]
+    row = of.systems.index(system)
+    figures = (of.means(), of.intervals(), of.gains(), of.gain_intervals())
+    named = [_named(of, values[row]) for values in figures]
     names = ("mean", "mean_ci95", "gain", "gain_ci95")
-    return {
-        metric: dict(zip(names, map(figure, values), strict=True))
-        for metric, *values in zip(of.metrics, *figures, strict=True)
-    }
+    return {m: {n: figures[m] for n, figures in zip(names, named, strict=True)} for m in of.metrics}
 
 
-def _groups(
-    evaluation: Evaluation, found: dict[str, NDArray[np.bool_]], row: int
-) -> dict[str, Any]:
+def _groups(of: Evaluation, groups: dict[str, Chosen], row: int) -> dict[str, Any]:
     return {
         name: {
             "pairs": int(chosen.sum()),
-            "mean": _named(evaluation, evaluation.means(chosen)[row]),
-            "mean_ci95": _named(evaluation, evaluation.intervals(chosen)[row]),
+            "mean": _named(of, of.means(chosen)[row]),
+            "mean_ci95": _named(of, of.intervals(chosen)[row]),
         }
-        for name, chosen in found.items()
+        for name, chosen in groups.items()
     }
 
 
-def _named(evaluation: Evaluation, values: NDArray[np.float64]) -> dict[str, float | None]:
+def _named(evaluation: Evaluation, values: Floats) -> dict[str, float | None]:
     return dict(zip(evaluation.metrics, map(figure, values), strict=True))
 
 

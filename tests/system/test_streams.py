@@ -45,7 +45,7 @@ def test_streams_are_spread_over_processes_and_threads() -> None:
         assert (five.streams, five.jobs, five.threads) == (5, 2, 2)
         with pytest.raises(SettingsError, match="3 streams cannot be spread over 4 threads"):
             carried.run(3, seconds=1.0)
-        carried._processes[1].kill()
+        next(iter(carried.pools[1]._processes.values())).kill()
         with pytest.raises(RtdenError, match="ended early with 5 streams"):
             carried.run(5, seconds=1.0)
 
@@ -64,8 +64,8 @@ def test_the_largest_number_of_streams_is_found(most: int, monkeypatch: pytest.M
         return made_up(streams, 10.0 if streams <= most else 30.0)
 
     monkeypatch.setattr(Streams, "run", run)
-    monkeypatch.setattr(Streams, "fewest", 1)
     carried = Streams.__new__(Streams)
+    carried.fewest = 1
     found = carried.most(seconds=5.0)
     assert found.holds
     assert 0.98 * most <= found.streams <= most

@@ -382,7 +382,7 @@ def test_a_damaged_recording_is_told_before_the_work(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pairs / "noisy" / "002_fan_+15dB.flac").write_bytes(b"no audio")
-    monkeypatch.setattr(scoring._Work, "__call__", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr(scoring, "_score", lambda *_: pytest.fail("the work began"))
     with pytest.raises(AudioFileError, match=r"002_fan_\+15dB\.flac"):
         score_pairs(pairs, {}, processes=1)
 
