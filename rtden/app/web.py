@@ -17,27 +17,21 @@ from rtden.app.options import one_sentence, screen
 from rtden.errors import InputError, MissingPackageError, SettingsError
 from rtden.extras import install_command
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = "127.0.0.1"
+HERE = (LOOPBACK, "localhost", "::1")
 SHORTEST_TOKEN = 16
 MADE = "made once and kept, where --host is not this machine"
-HOST = Option(help="Address to listen on; 0.0.0.0 is the whole network, with a token.")
-PORT = Option(help="Port to listen on.")
-TOKEN = Option(help="What visitors must know, 16 characters or more.", show_default=MADE)
-NAME = Option(help="A further host name, for instance a proxy's.")
-MOST_MB = Option("--max-mb", min=1, help="Largest recording, in MB.")
-CERTIFICATE = Option(help="PEM file with certificate and key, for HTTPS.")
-BROWSER = Option(help="Open the page in a browser.")
 
 
 @one_sentence
 def ui(
-    host: Annotated[str, HOST] = LOOPBACK[0],
-    port: Annotated[int, PORT] = 8765,
-    token: Annotated[str | None, TOKEN] = None,
-    name: Annotated[list[str] | None, NAME] = None,
-    most_mb: Annotated[int, MOST_MB] = 500,
-    certificate: Annotated[Path | None, CERTIFICATE] = None,
-    browser: Annotated[bool, BROWSER] = True,
+    host: Annotated[str, Option(help="Address; 0.0.0.0 is the network, with a token.")] = LOOPBACK,
+    port: Annotated[int, Option(help="Port to listen on.")] = 8765,
+    token: Annotated[str | None, Option(help="16 characters or more.", show_default=MADE)] = None,
+    name: Annotated[list[str] | None, Option(help="A further host name, as a proxy's.")] = None,
+    most_mb: Annotated[int, Option("--max-mb", min=1, help="Largest recording, in MB.")] = 500,
+    certificate: Annotated[Path | None, Option(help="PEM with certificate and key: HTTPS.")] = None,
+    browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:
     """Open a page for live sound and recordings (extra "web").
 
@@ -71,7 +65,7 @@ def ui(
     shown = f"[{shown}]" if ":" in shown else shown
     address = f"http{'s' * config.is_ssl}://{shown}:{listening.getsockname()[1]}/"
     screen.print(f"rtden's page: {address}{ending}", markup=False)
-    if browser and host in LOOPBACK:
+    if browser and host in HERE:
         webbrowser.open(address)
     gc.collect()
     gc.freeze()  # what lives until the end need not be searched while live sound runs
@@ -91,7 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def needs_token(host: str, token: str | None) -> bool:
     """Return whether a token must be made or taken from its file."""
-    return token is None and host not in LOOPBACK
+    return token is None and host not in HERE
 
 
 def kept_token() -> tuple[str, str]:

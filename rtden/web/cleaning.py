@@ -1,10 +1,8 @@
 """Cleaning an uploaded recording: the denoised sound, a preview of before and after, a picture.
 
-    python -m rtden.web.cleaning SOURCE TARGET              # denoises, and keeps what it found
-    python -m rtden.web.cleaning SOURCE TARGET STRENGTH     # mixes that with the original
+    python -m rtden.web.cleaning SOURCE TARGET [STRENGTH]    # with a strength: mixes what was kept
 
-The server runs this module as a process of its own for each recording: a damaged upload cannot end
-the server, and live sound keeps its interpreter to itself.
+A process of its own for each: a damaged upload cannot end the server, nor slow live sound down.
 """
 
 from __future__ import annotations
@@ -111,21 +109,21 @@ def _tell(**news: Any) -> None:
     print(json.dumps(news), flush=True)  # noqa: T201
 
 
-def _tell_progress(done: int, total: int) -> None:
-    _tell(progress=round(min(1.0, done / max(total, 1)), 3))
-
-
 def main(source: Path, target: Path, strength: float | None = None) -> None:
     """Clean or mix; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
+
+    def progress(done: int, total: int) -> None:
+        _tell(progress=round(min(1.0, done / max(total, 1)), 3))
+
     folder, numbers = source.parent, itertools.count()
     try:
         if strength is not None:
             denoise_file(source, target, streams=partial(_Mixed, folder, numbers, strength))
             return
         streams = partial(_Cleaned, folder, numbers)
-        report = denoise_file(source, target, progress=_tell_progress, streams=streams)
+        report = denoise_file(source, target, progress=progress, streams=streams)
         _draw(folder)
         known = report.noise_removed_db if abs(report.noise_removed_db) < 200 else None  # nor NaN
         _tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")

@@ -187,7 +187,7 @@ class _Page:
         return job
 
     async def _trial(self, socket: WebSocket) -> None:
-        """Denoise the browser's microphone, 16-bit PCM; the delay is told first."""
+        """Denoise the browser's microphone, 16-bit PCM; report the delay first."""
         await socket.accept()
         if self._trials >= MOST_TRIALS:
             await socket.close(4409, f"{MOST_TRIALS} others are trying it now; wait a little.")

@@ -1,7 +1,8 @@
 // The page of rtden. It holds no rule of its own: the server says what is allowed.
 const $ = (id) => document.getElementById(id);
 const on = (id, kinds, act) => kinds.split(" ").map((kind) => $(id).addEventListener(kind, act));
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const sentence = (text) => // a file's name stays as it is
+  text.replace(/^[a-z](?=[a-z'-]*(?:[ ,;]|$))/, (letter) => letter.toUpperCase());
 const show = (id, text) => { $(id).hidden = !text; $(id).textContent = sentence(text || ""); };
 const quietly = (promise) => promise.catch(() => {}); // the notice at the top tells
 const link = (path) => Object.assign(
@@ -97,8 +98,8 @@ const change = (changes) => earlier = earlier.then(async () => {
   if (now) render(now);
 });
 
-const causes = { source_ms: "microphone", resampling_ms: "resampling", denoiser_ms: "denoiser",
-  buffer_ms: "buffer", sink_ms: "output" };
+const causes = { microphone: "source_ms", resampling: "resampling_ms", denoiser: "denoiser_ms",
+  buffer: "buffer_ms", output: "sink_ms" };
 function render(now) {
   const { on: live, status, latency, choices } = state = now;
   if (!live) started(false);
@@ -113,7 +114,6 @@ function render(now) {
   $("elsewhere").hidden = !live || startedHere;
   $("calls").hidden = live && now.virtual;
   $("calls-help").hidden = !$("calls").hidden;
-  $("feedback").hidden = choices.output === "virtual-mic";
   $("recorded").hidden = !now.recording || (live && choices.record);
   $("recorded-in").textContent = `in ${now.recording}`;
   for (const name of ["input", "output", "model", "latency_ms"]) select($(name), choices[name]);
@@ -130,7 +130,7 @@ function render(now) {
   figure("removed", status?.noise_removed_db, "dB");
   figure("latency", status?.latency_ms ?? latency?.total_ms, "ms");
   figure("load", 100 * status?.load, "%", 1);
-  const parts = Object.keys(causes).map((name) => `${causes[name]} ${latency?.[name].toFixed()}`);
+  const parts = Object.keys(causes).map((name) => `${name} ${latency?.[causes[name]].toFixed()}`);
   show("parts", live && `latency in ms: ${parts.join(", ")}.`);
   show("dropouts", live && `${status.xruns ? status.xruns_in_words : "no drop-outs"}.`);
 }
@@ -147,7 +147,7 @@ function select(box, value) {
 function fill(box, found, ...first) {
   const text = (each) => each.label + (each.default ? " (default)" : "");
   const options = [...first, ...found.map((each) => [each.name, text(each)])], { value } = box;
-  if (box.dataset.key === String(options)) return;
+  if (box.dataset.key === String(options)) return; // the list may be open
   box.dataset.key = options;
   box.replaceChildren(...options.map(([name, text]) => new Option(text, name)));
   select(box, value);
@@ -163,10 +163,10 @@ setInterval(() => socket && refreshDevices(), 5000);
 
 on("switch", "click", () => change({ on: !state?.on }));
 on("calls", "click", () => change({ on: true, output: "virtual-mic" }));
-const chosen = ({ value }) => value || null, checked = (box) => box.checked;
-const read = { input: chosen, output: chosen, model: chosen, stereo: checked, record: checked,
-  latency_ms: ({ value }) => Number(value) || null, strength: ({ value }) => value / 100,
-  limit_db: ({ value, dataset }) => value === dataset.none ? null : Number(value) };
+const text = ({ value }) => value || null, flag = ({ checked }) => checked;
+const number = ({ value, dataset }) => value === (dataset.none ?? "") ? null : Number(value);
+const read = { input: text, output: text, model: text, stereo: flag, record: flag,
+  latency_ms: number, limit_db: number, strength: ({ value }) => value / 100 };
 for (const name in read) on(name, "change", () => change({ [name]: read[name]($(name)) }));
 
 function sayCompare(original) {
@@ -327,14 +327,12 @@ function stopTrial(reason) {
   show("trial-state", "off");
   show("trial-error", reason);
 }
-const refusals = { NotAllowedError: "the browser was not allowed to use the microphone.",
-  NotFoundError: "this device has no microphone." };
 on("trial-switch", "click", async () => {
   show("trial-error", "");
   if (trial) return stopTrial("");
   $("trial-switch").disabled = true;
-  await startTrial().catch(({ name, message }) => show("trial-error", refusals[name] ?? message));
-  $("trial-switch").textContent = trial ? "Stop" : "Start";
+  await startTrial().catch(({ message }) => show("trial-error", `no microphone: ${message}.`));
+  if (trial) $("trial-switch").textContent = "Stop";
   $("trial-switch").disabled = false;
 });
 $("trial-help").hidden = Boolean(navigator.mediaDevices);

@@ -2,12 +2,10 @@
 class ThroughRtden extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.block = new Int16Array(Math.round(sampleRate / 100));
-    this.filled = this.held = this.at = 0;
+    [this.block, this.filled] = [new Int16Array(Math.round(sampleRate / 100)), 0];
     [this.waiting, this.playing] = [[], false];
     this.port.onmessage = ({ data }) => {
-      this.waiting.push(new Int16Array(data));
-      this.held += data.byteLength / 2;
+      for (const sample of new Int16Array(data)) this.waiting.push(sample / 32768);
     };
   }
 
@@ -18,20 +16,15 @@ class ThroughRtden extends AudioWorkletProcessor {
       this.port.postMessage(this.block.slice().buffer);
       this.filled = 0;
     }
-    const wanted = output[0].length;
-    if (this.held >= sampleRate * 0.04) this.playing = true; // bridges the network's unevenness
-    if (this.held < wanted) this.playing = false;
-    while (this.held > sampleRate * 0.3) this.drop(); // never later and later
-    for (let n = 0; this.playing && n < wanted; n++, this.held--) {
-      for (const channel of output) channel[n] = this.waiting[0][this.at] / 32768;
-      if (++this.at === this.waiting[0].length) this.drop();
+    const held = this.waiting.length / sampleRate;
+    if (held > 0.3) this.waiting.splice(0, (held - 0.1) * sampleRate); // never later and later
+    if (held >= 0.04) this.playing = true; // bridges the network's unevenness
+    if (this.waiting.length < output[0].length) this.playing = false;
+    if (this.playing) {
+      const ready = this.waiting.splice(0, output[0].length);
+      for (const channel of output) channel.set(ready);
     }
     return true;
-  }
-
-  drop() {
-    this.held -= this.waiting.shift().length - this.at;
-    this.at = 0;
   }
 }
 registerProcessor("through-rtden", ThroughRtden);
