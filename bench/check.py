@@ -26,7 +26,6 @@ import typer
 from drivers import AsLive, Driver, FilePath, NumpyWork, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 from rounds import Spread, measure_costs, noisy_speech, processor_name, ratios
 
@@ -54,9 +53,8 @@ def compare(recorded: Mapping[str, Spread], measured: Mapping[str, Spread]) -> l
 
 def limit(recorded: Spread, found: Spread) -> float:
     """Return up to where a ratio is not worse than the recorded one."""
-    return recorded.median + max(
-        MOST_MADS * max(recorded.mad, found.mad), LEAST_CHANGE * recorded.median
-    )
+    noise = MOST_MADS * max(recorded.mad, found.mad)
+    return recorded.median + max(noise, LEAST_CHANGE * recorded.median)
 
 
 def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
@@ -73,38 +71,22 @@ def measure(*, seconds: float, rounds: int) -> dict[str, Spread]:
         for name in PEERS_BESIDE
         if PEERS[name].is_installed()
     }
-    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("rounds", total=rounds)
-        costs = measure_costs(
-            {**ours, NUMPY: NumpyWork, **beside},
-            noisy,
-            rate_hz,
-            rounds=rounds,
-            starts=0,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
+    drivers = {**ours, NUMPY: NumpyWork, **beside}
+    costs = measure_costs(drivers, noisy, rate_hz, rounds=rounds, starts=0)
     times = {name: cost.cpu_per_second for name, cost in costs.items()}
     pairs = [(name, NUMPY) for name in ours] + [("rtden live", name) for name in beside]
     return {f"{above} / {below}": ratios(times[above], times[below]) for above, below in pairs}
 
 
 def read_recorded(path: Path) -> tuple[dict[str, Spread], str]:
-    """Return the recorded ratios and the processor that they are of.
-
-    Raises
-    ------
-    AudioFileError
-        If they cannot be read.
-    """
+    """Return the recorded ratios and the processor that they are of."""
     try:
         content = json.loads(path.read_bytes())
-        return {name: Spread(**known) for name, known in content["ratios"].items()}, content[
-            "processor"
-        ]
+        ratios = {name: Spread(**known) for name, known in content["ratios"].items()}
+        return ratios, content["processor"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise AudioFileError(
-            f"{path} holds no recorded ratios; make it with 'python bench/check.py --record'."
-        ) from None
+        advice = "make it with 'python bench/check.py --record'"
+        raise AudioFileError(f"{path} holds no recorded ratios; {advice}.") from None
 
 
 screen = Console(soft_wrap=True, highlight=False, width=200)

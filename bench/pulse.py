@@ -20,23 +20,11 @@ ADVICE = "run 'sudo apt install pulseaudio pulseaudio-utils libasound2-plugins'"
 
 
 class PulseServer:
-    """PulseAudio with one null sink per name.
+    """PulseAudio with one null sink per name; the first is the default.
 
-    `env` makes PortAudio list NAME-monitor as an input and NAME as an output.
-
-    Parameters
-    ----------
-    folder : Path
-        For the server's files; empty.
-    sinks : tuple of str
-        Names; the first is the default.
-    arguments : tuple of str
-        More of the server's own options.
-
-    Raises
-    ------
-    RuntimeError
-        If a program is missing or the server does not start.
+    `env` makes PortAudio list NAME-monitor as an input and NAME as an output. `folder` is for the
+    server's files; `arguments` are more of its own options. Raises RuntimeError if a program is
+    missing or the server does not start.
     """
 
     def __init__(
@@ -46,8 +34,7 @@ class PulseServer:
             raise RuntimeError(f"{', '.join(missing)} missing: {ADVICE}.")
         if not list(Path("/usr/lib").glob("**/alsa-lib/libasound_module_pcm_pulse.so")):
             raise RuntimeError(f"ALSA's plugin for PulseAudio is missing: {ADVICE}.")
-        home = folder / "home"
-        runtime = folder / "runtime"
+        home, runtime = folder / "home", folder / "runtime"
         home.mkdir()
         runtime.mkdir(mode=0o700)
         self.env = {
@@ -66,47 +53,28 @@ class PulseServer:
             encoding="utf-8",
         )
         modules = ["module-native-protocol-unix"] + [NULL_SINK.format(sink) for sink in sinks]
-        self._options = [
-            "-n",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "--disallow-exit",
-            "--log-target=stderr",
-            "--realtime=no",
-            *arguments,
-        ]
+        self._options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit"]
+        self._options += ["--log-target=stderr", "--realtime=no", *arguments]
         self._options += [word for module in modules for word in ("-L", module)]
         self._log = folder / "pulseaudio.log"
         self.start()
 
     def start(self) -> None:
-        """Start the server, or start it again after :meth:`stop`.
-
-        Raises
-        ------
-        RuntimeError
-            If it does not start.
-        """
+        """Start the server, or start it again after :meth:`stop`; RuntimeError if it does not."""
+        command = ["pulseaudio", *self._options]
         with self._log.open("ab") as log:
-            self._server = subprocess.Popen(
-                ["pulseaudio", *self._options],
-                env=self.env,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
+            self._server = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         self._wait()
 
     def _wait(self) -> None:
+        ask = ["pactl", "info"]
         for _ in range(100):
-            asked = subprocess.run(
-                ["pactl", "info"], env=self.env, capture_output=True, check=False
-            )
-            if asked.returncode == 0:
+            if not subprocess.run(ask, env=self.env, capture_output=True, check=False).returncode:
                 return
             time.sleep(0.1)
         self.stop()
-        log = self._log.read_text(encoding="utf-8", errors="replace")
-        raise RuntimeError(f"the sound server did not start: {log}")
+        said = self._log.read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"the sound server did not start: {said}")
 
     def stop(self) -> None:
         """End the server."""
@@ -115,13 +83,9 @@ class PulseServer:
 
     def pactl(self, *arguments: str) -> str:
         """Return what pactl says to a command."""
-        return subprocess.run(
-            ["pactl", *arguments],
-            env={**self.env, "LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        env = {**self.env, "LC_ALL": "C"}
+        command = ["pactl", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
 
     def plug_in(self, name: str, label: str, sink: str) -> None:
         """Add a microphone that hears what a sink plays."""
@@ -131,9 +95,8 @@ class PulseServer:
 
     def play(self, path: Path, sink: str) -> subprocess.Popen[bytes]:
         """Begin to play a recording into a sink."""
-        return subprocess.Popen(
-            ["paplay", f"--device={sink}", "--latency-msec=20", str(path)], env=self.env
-        )
+        command = ["paplay", f"--device={sink}", "--latency-msec=20", str(path)]
+        return subprocess.Popen(command, env=self.env)
 
     def record(self, sink: str, *, channels: int = 1) -> Recording:
         """Begin to record what a sink plays."""
@@ -152,19 +115,9 @@ class Recording:
 
     def __init__(self, source: str, env: dict[str, str], *, channels: int = 1) -> None:
         self._bytes_per_second = 4 * channels * RATE_HZ
-        self._parec = subprocess.Popen(
-            [
-                "parec",
-                f"--device={source}",
-                "--format=float32le",
-                f"--rate={RATE_HZ}",
-                f"--channels={channels}",
-                "--latency-msec=5",
-                "--raw",
-            ],
-            env=env,
-            stdout=subprocess.PIPE,
-        )
+        command = ["parec", f"--device={source}", "--format=float32le", f"--rate={RATE_HZ}"]
+        command += [f"--channels={channels}", "--latency-msec=5", "--raw"]
+        self._parec = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
         self._chunks: list[bytes] = []
         self.started_at = np.inf
         self._thread = threading.Thread(target=self._read, daemon=True)

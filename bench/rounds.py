@@ -57,9 +57,8 @@ class Spread:
         least, low, median, high, most = (
             float(p) for p in np.percentile(values, (0, 25, 50, 75, 100))
         )
-        return cls(
-            median, low, high, least, most, float(np.median(np.abs(np.array(values) - median)))
-        )
+        mad = float(np.median(np.abs(np.array(values) - median)))
+        return cls(median, low, high, least, most, mad)
 
 
 @dataclass(frozen=True)
@@ -131,17 +130,12 @@ class Worker:
             kind, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError):
             self.close()
-            raise RtdenError(
-                f"the process of {self._name} ended early (code {self._process.returncode}); "
-                "run it alone to see why."
-            ) from None
+            early = f"the process of {self._name} ended early (code {self._process.returncode})"
+            raise RtdenError(f"{early}; run it alone to see why.") from None
         if kind == "error":
             self.close()
-            raise (
-                answer
-                if isinstance(answer, RtdenError)
-                else RtdenError(f"{self._name} does not run: {answer}.")
-            )
+            ours = isinstance(answer, RtdenError)
+            raise answer if ours else RtdenError(f"{self._name} does not run: {answer}.")
         return answer
 
     def close(self) -> None:
@@ -179,12 +173,8 @@ def noisy_speech(seconds: float) -> tuple[Array, int]:
 def processor_name() -> str:
     """Return the processor's name, or its architecture where the system tells no more."""
     with contextlib.suppress(OSError):
-        told = re.search(
-            r"^model name\s*:\s*(.+)$",
-            Path("/proc/cpuinfo").read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
-        if told:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if told := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
             return told[1]
     return platform.machine()
 
@@ -200,21 +190,9 @@ def measure_costs(
 ) -> dict[str, Cost]:
     """Run denoisers over the same sound, in turns, each in a process of its own.
 
-    Parameters
-    ----------
-    drivers : mapping of str to callable
-        Each makes a driver in its process, to which it is sent by its name.
-    noisy : array, shape (samples,)
-        Resampled for each denoiser beforehand.
-    rounds : int
-        How often each one processes all of it, beside a first time to warm up.
-    starts : int
-        How many fresh processes of each are started, in turns too.
-
-    Raises
-    ------
-    RtdenError
-        If one does not run.
+    Each of `drivers` makes a driver in its process; `noisy` is resampled for it beforehand. It
+    processes all of that `rounds` times, beside a first time to warm up, and is started `starts`
+    times. Raises RtdenError if one does not run.
     """
     first = noisy[: round(FIRST_SECONDS * rate_hz)]
 
@@ -272,14 +250,7 @@ def total_delay_samples(
     """Return the delay with which a stream can be played without ever running dry.
 
     It is the lag of the sound in the output, found by correlation, and the output that had not come
-    yet when it was due. The time to compute is not included.
-
-    Parameters
-    ----------
-    samples, out : array
-        What went in and what came out.
-    given_samples : list of int
-        How much came out after each frame.
+    yet when it was due; `given_samples` came out after each frame. Computing takes no time.
     """
     lag = delay_samples(out, samples, round(LONGEST_DELAY_SECONDS * rate_hz))
     given_before = itertools.accumulate(given_samples[:-1], initial=0)

@@ -146,7 +146,7 @@ def measure_apart(
 def in_own_process(
     function: Callable[..., T], *arguments: Any, threads: int = 1, options: dict[str, Any]
 ) -> T:
-    """Call a function in a fresh process whose linear algebra has so many threads."""
+    """Call a function in a fresh process with this number of threads of linear algebra."""
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads)  # read when the process loads numpy
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments, options)
