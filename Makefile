@@ -1,10 +1,10 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
-# make test          lint, and all tests (unit, training, system, second-runtime, integrations), three jobs at a
-#                    time; installs what they need
+# make test          lint, and all tests (unit, training, system, second-runtime, integrations),
+#                    three jobs at a time; installs what they need
 # make unit          the fast tests: no TensorFlow, no system packages
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/
-# make bench-check   has rtden become slower? Ratios of times to the recorded ones; not part of make test
+# make bench-check   has rtden become slower? Ratios of times to the recorded ones; not in make test
 # make pi-test       follow docs/pi.md in emulated systems (root, the network, 2 GB, half an hour)
 
 PYTHON ?= python3
