@@ -102,7 +102,7 @@ def make_clicks(count: int, rng: np.random.Generator) -> Clicks:
     return Clicks(sound, starts, shapes)
 
 
-def correlated(recording: Samples, shape: Samples) -> NDArray[np.float64]:
+def correlated(recording: NDArray[Any], shape: Samples) -> NDArray[np.float64]:
     """Return the products of a shape with a recording at each of its samples."""
     size = 1 << (len(recording) + len(shape)).bit_length()
     spectra = np.fft.rfft(recording, size) * np.conj(np.fft.rfft(shape, size))

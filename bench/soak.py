@@ -52,24 +52,18 @@ class Span:
 
 def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
     """Return the sums that do not hold; `inside` bounds the samples inside the engine."""
-    said = []
-    if counts.captured != counts.skipped + counts.taken + counts.waiting:
-        said.append(
-            f"captured {counts.captured} is not skipped {counts.skipped} + taken "
-            f"{counts.taken} + waiting {counts.waiting}"
-        )
-    if (
-        counts.returned - counts.discarded + counts.padding_samples
-        != counts.played + counts.dropped + counts.ready
-    ):
-        said.append(f"given and padded are not what was played, dropped and is ready: {counts}")
+    given = counts.returned - counts.discarded + counts.padding_samples
     stretch = counts.taken * 500e-6
-    if not -stretch <= counts.taken - counts.returned <= stretch + inside:
-        said.append(
-            f"taken {counts.taken} and given {counts.returned} differ by more than what is "
-            "inside and 500 ppm"
-        )
-    return said
+    holds = {
+        "captured = skipped + taken + waiting": counts.captured
+        == counts.skipped + counts.taken + counts.waiting,
+        "returned - discarded + padding = played + dropped + ready": given
+        == counts.played + counts.dropped + counts.ready,
+        "taken and returned differ by what is inside and 500 ppm at most": -stretch
+        <= counts.taken - counts.returned
+        <= stretch + inside,
+    }
+    return [f"not so: {rule}, in {counts}" for rule, true in holds.items() if not true]
 
 
 def rss_mb() -> float:
@@ -172,54 +166,29 @@ def main(
         hops_per_step=hops_per_step,
         report=lambda span: progress.print(f"{span.hours:.1f} h", end=" "),
     )
-    table = Table(
-        "Hours",
-        "Faults",
-        "Delay (ms)",
-        "Drop-outs",
-        "Losses",
-        "Lost (s)",
-        "Drift (ppm)",
-        "RSS (MB)",
-        box=None,
-    )
+    columns = ("Hours", "Faults", "Delay (ms)", "Drop-outs", "Losses", "Lost (s)", "Drift (ppm)")
+    table = Table(*columns, "RSS (MB)", box=None)
     for span in spans:
-        table.add_row(
-            f"{span.hours:.1f}",
-            str(span.faults),
-            f"{span.least_delay_ms:.1f} to {span.most_delay_ms:.1f}",
-            str(span.dropouts),
-            str(span.disconnects),
-            f"{span.lost_ms / 1000:.1f}",
-            f"{span.drift_ppm:.0f}",
-            f"{span.rss_mb:.1f}",
-        )
+        delays = f"{span.least_delay_ms:.1f} to {span.most_delay_ms:.1f}"
+        figures = (span.dropouts, span.disconnects, round(span.lost_ms / 1000, 1))
+        last = f"{span.drift_ppm:.0f}", f"{span.rss_mb:.1f}"
+        table.add_row(f"{span.hours:.1f}", str(span.faults), delays, *map(str, figures), *last)
     screen.print(table)
     counts = rig.engine.counts
     wrong = imbalance(counts, inside=rig.source.rate_hz)
-    slope = float(
-        np.polyfit([span.hours for span in spans[4:]], [span.rss_mb for span in spans[4:]], 1)[0]
-    )
+    later = spans[4:]
+    slope = float(np.polyfit([at.hours for at in later], [at.rss_mb for at in later], 1)[0])
     minutes = (time.monotonic() - began) / 60
     screen.print(
         f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; "
         f"{asdict(counts)}",
         soft_wrap=True,
     )
-    screen.print("every sample is accounted for" if not wrong else "; ".join(wrong), soft_wrap=True)
+    screen.print("; ".join(wrong) or "every sample is accounted for", soft_wrap=True)
     if out is not None:
-        out.write_text(
-            json.dumps(
-                {
-                    "spans": [asdict(span) for span in spans],
-                    "counts": asdict(counts),
-                    "rss_mb_per_hour": slope,
-                },
-                indent=1,
-            )
-            + "\n",
-            encoding="utf-8",
-        )
+        seen = {"spans": [asdict(span) for span in spans], "counts": asdict(counts)}
+        text = json.dumps({**seen, "rss_mb_per_hour": slope}, indent=1)
+        out.write_text(f"{text}\n", encoding="utf-8")
     if wrong:
         sys.exit(1)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,14 +22,11 @@ HIGHEST_LOAD = 0.4
 FEWEST_STEPS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """What to run on a kind of machine."""
+class Preset(NamedTuple):
+    """What to run on a kind of machine: new columns per step, and sound kept ready."""
 
     hops_per_step: int
-    """New columns per step."""
     buffer_ms: float
-    """Sound kept ready for the output beyond its blocks."""
 
 
 # bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller
@@ -65,15 +62,14 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
     with the load, from the desktop's to the weakest machine's.
     """
     least_ms, most_ms = PRESETS["desktop"].buffer_ms, PRESETS["zero2"].buffer_ms
-    found, buffer_ms = HOPS_PER_STEP[-1], most_ms
     for hops_per_step in HOPS_PER_STEP:
         carried = load(model, hops_per_step, seconds=seconds / len(HOPS_PER_STEP))
+        if carried <= HIGHEST_LOAD and hops_per_step == 1:
+            more_ms = carried / HIGHEST_LOAD * (most_ms - least_ms)
+            return Preset(1, float(round(least_ms + more_ms)))
         if carried <= HIGHEST_LOAD:
-            found = hops_per_step
-            if hops_per_step == 1:
-                buffer_ms = round(least_ms + carried / HIGHEST_LOAD * (most_ms - least_ms))
             break
-    return Preset(hops_per_step=found, buffer_ms=float(buffer_ms))
+    return Preset(hops_per_step, most_ms)
 
 
 def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:

@@ -6,6 +6,7 @@ import queue
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 from rtden.files.atomic import make_folder
 from rtden.files.audio_file import write_recording
@@ -22,24 +23,22 @@ class Recorder:
         self, folder: Path, source_hz: int, sink_hz: int, *, channels: int = 1, force: bool = False
     ) -> None:
         make_folder(folder)
-        self._queue: queue.SimpleQueue[tuple[int, Array] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, Array] | None] = queue.SimpleQueue()
         with ExitStack() as opened:
-            self._writers = [
-                opened.enter_context(write_recording(folder / name, rate_hz, channels, force=force))
-                for name, rate_hz in (("noisy.wav", source_hz), ("cleaned.wav", sink_hz))
-            ]
+            self._writers = {
+                name: opened.enter_context(
+                    write_recording(folder / f"{name}.wav", rate_hz, channels, force=force)
+                )
+                for name, rate_hz in (("noisy", source_hz), ("cleaned", sink_hz))
+            }
             self._opened = opened.pop_all()
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rtden recorder", daemon=True)
         self._thread.start()
 
-    def noisy(self, block: Array) -> None:
-        """Take in what came in, shape (samples, channels)."""
-        self._queue.put((0, block))
-
-    def cleaned(self, block: Array) -> None:
-        """Take in what goes out, shape (samples, channels)."""
-        self._queue.put((1, block))
+    def put(self, side: Literal["noisy", "cleaned"], block: Array) -> None:
+        """Take a block of what came in or of what goes out, shape (samples, channels)."""
+        self._queue.put((side, block))
 
     def stop(self) -> None:
         """Write what waits, and keep the files."""

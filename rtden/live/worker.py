@@ -127,7 +127,7 @@ class Worker:
         self._last_in = mixed[-1]
         self.meters[0].feed(mixed, peak)
         if self.recorder is not None:
-            self.recorder.noisy(mixed)
+            self.recorder.put("noisy", mixed)
         path.ppm = self.delay.ppm
         cleaned = path.feed(mixed, silent=not peak)
         if not path.idle:  # nor does digital silence say anything about the background
@@ -143,7 +143,7 @@ class Worker:
         if not self.path.idle:
             self.noise.after(_mono(cleaned))
         if self.recorder is not None:
-            self.recorder.cleaned(cleaned)
+            self.recorder.put("cleaned", cleaned)
         if self._controls.muted or self._volume != 1.0:
             cleaned = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
             peak = peak_of(cleaned)
