@@ -1,4 +1,4 @@
-"""The signal path, end to end: ring, frames, mels, autoencoder, Griffin-Lim, overlap-add.
+"""The signal path, end to end: frames, mels, autoencoder, Griffin-Lim, overlap-add.
 
 :class:`Denoiser` is pure (arrays in, arrays out) and the only implementation: the live engine,
 files, benchmarks, evaluation and tests all run it.
@@ -7,25 +7,36 @@ files, benchmarks, evaluation and tests all run it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError
-from rtden.geometry import Latency, algorithmic_latency, default_model, settings_for_latency
-from rtden.model import Model
-from rtden.path import SignalPath
-from rtden.resting import PENDING_STEPS
+from rtden.gains import PENDING_STEPS, BandGains, Mix, SilenceDetector
+from rtden.geometry import (
+    Geometry,
+    Latency,
+    algorithmic_latency,
+    default_model,
+    geometry,
+    settings_for_latency,
+)
+from rtden.griffinlim import Inverter
+from rtden.highband import HighBandGain
+from rtden.mel import Features, shared_band_spread
+from rtden.model import Model, ModelSpec
+from rtden.offset import OffsetBlocker
 from rtden.samples import check_floating, finite
 from rtden.settings import Settings, check_limit_db, check_strength, gain_floor
+from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array
 
 __all__ = ["Denoiser", "Latency", "algorithmic_latency", "default_model", "settings_for_latency"]
 
 
-class Denoiser(SignalPath):
+class Denoiser:
     """A denoiser of one stream of mono audio at the model's rate.
 
     Streams of one model share what is loaded. A further one takes 1 ms and less than 1 MiB. One
@@ -62,10 +73,14 @@ class Denoiser(SignalPath):
     ----------
     frames, features, network, inverter, mix
         The stages of a step, in order; any may be replaced by an object with the same methods.
+    gains : BandGains
+        The gains of the newest frames, from the network's masks.
     silence : SilenceDetector
         Finds the steps for which the network is skipped.
     high_band : HighBandGain
         The gain for sound above the model's band.
+    rate_hz : int
+        The sample rate of input and output.
     latency : Latency
         Of the algorithm and of the steps that are computed together.
     """
@@ -89,31 +104,40 @@ class Denoiser(SignalPath):
     ) -> None:
         self.settings = settings = settings or Settings()
         if network is None:
-            hops, pending = (
-                settings.hops_per_step,
-                batch_steps if batch_steps > 1 else PENDING_STEPS,
-            )
-            network = Autoencoder(model, threads=settings.threads, columns=(hops, pending * hops))
-        super().__init__(network, settings, batch_steps)
-        samples = self.geometry.delay_samples + self.geometry.block_samples
-        self.latency = Latency(samples, samples / self.spec.rate_hz)
-        self._limit_db = settings.limit_db
+            hops = settings.hops_per_step
+            calls = hops, hops * (batch_steps if batch_steps > 1 else PENDING_STEPS)
+            network = Autoencoder(model, threads=settings.threads, columns=calls)
+        self.network, self.spec, self.runtime = network, network.spec, network.runtime
+        self.geometry = geometry(self.spec, settings, batch_steps, network.stateful)
+        spec, sizes = self.spec, self.geometry
+        self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
+        samples = sizes.delay_samples + sizes.block_samples
+        self.latency = Latency(samples, samples / spec.rate_hz)
+        self.frames = _frames(spec, sizes)
+        columns = sizes.seen_columns + (batch_steps - 1) * sizes.hops_per_step
+        self.features = Features(spec, columns)
+        # The features do not change any more when all their columns are digital silence.
+        self._settled_samples = spec.n_fft + (columns + 2) * spec.hop + sizes.block_samples
+        self._limit_db, self.gains = settings.limit_db, BandGains(spec, sizes, settings.gain_floor)
+        self._spread = shared_band_spread(
+            spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
+        )
+        self.inverter, self._inverted_steps = _inverter(spec, sizes, settings)
+        inverted = sizes.block_frames // sizes.inverted_every
+        self._bin_gains = np.zeros((inverted, spec.n_fft // 2 + 1), np.complex64)
+        self.silence = SilenceDetector(_silence_samples(spec, sizes, self.inverter.older_frames))
+        self.mix = Mix(settings.strength, sizes.block_samples)
+        self.high_band = HighBandGain(
+            spec, overlap=sizes.overlap, hop=sizes.inverted_hop, frames=inverted
+        )
         self._fed_samples = self._returned_samples = 0
 
-    @property
-    def runtime(self) -> str:
-        """The package that runs the network."""
-        return self.network.runtime
-
-    @property
-    def rate_hz(self) -> int:
-        """The sample rate of input and output."""
-        return self.spec.rate_hz
-
-    @property
-    def step_samples(self) -> int:
-        """Samples that one step takes and returns."""
-        return self.geometry.step_samples
+    def __reduce_ex__(self, _: object) -> Any:
+        """Refuse a copy, which would share half of the state, and pickling."""
+        raise TypeError(
+            "a Denoiser cannot be copied or pickled; make another one of the same model, which "
+            "takes 1 ms."
+        )
 
     @property
     def strength(self) -> float:
@@ -145,22 +169,18 @@ class Denoiser(SignalPath):
     @limit_db.setter
     def limit_db(self, limit_db: float) -> None:
         check_limit_db(limit_db)
-        self._limit_db, self._gain_floor = limit_db, np.float32(gain_floor(limit_db))
+        self._limit_db, self.gains.floor = limit_db, gain_floor(limit_db)
 
     @property
     def band_gains(self) -> Array:
         """The newest frame's gains, linear, shape (n_mels,); a copy."""
-        newest: Array = self._band_gains[-1].copy()
+        newest: Array = self.gains.values[-1].copy()
         return newest
-
-    @property
-    def high_band_gains(self) -> Array:
-        """The gain for sound above the model's band, at each sample that the last call returned."""
-        return self.high_band.gains
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
-        self._reset_stages()
+        for stage in (*self.STAGES, "gains", "silence", "high_band"):
+            getattr(self, stage).reset()
         self._fed_samples = self._returned_samples = 0
 
     def feed(self, samples: ArrayLike) -> Array:
@@ -201,7 +221,7 @@ class Denoiser(SignalPath):
         rest = self._fed_samples - self._returned_samples
         size = self.latency.samples + self.geometry.block_samples if rest else 0
         tail = self._run(np.zeros(size, np.float32))[:rest]
-        gains = self.high_band_gains[:rest]
+        gains = self.high_band.gains[:rest]
         self.reset()
         self.high_band.gains = gains
         return tail
@@ -211,16 +231,102 @@ class Denoiser(SignalPath):
         blocks = max(0, (len(samples) - frames.missing_samples) // size + 1)
         self.high_band.begin(blocks)
         out = np.empty(blocks * size, np.float32)
-        position = 0
-        for number in range(blocks):
-            end = position + frames.missing_samples
-            frames.feed(samples[position:end])
-            position = end
-            self._run_block(out[number * size : (number + 1) * size], number)
-        frames.feed(samples[position:])
+        fed = 0
+        for at in range(0, len(out), size):
+            missing = frames.missing_samples
+            frames.feed(samples[fed : fed + missing])
+            fed += missing
+            self._run_block(out[at : at + size])
+        frames.feed(samples[fed:])
         # The first blocks stand for the silence before the stream.
-        before = max(0, self.geometry.delay_samples - frames.delayed_samples + len(out))
-        start = min(before, len(out))
+        before = self.geometry.delay_samples - frames.delayed_samples + len(out)
+        start = min(max(0, before), len(out))
         self._returned_samples += len(out) - start
         self.high_band.keep(start, len(out))
         return out[start:]
+
+    def _run_block(self, out: Array) -> None:
+        """Write the next block of samples."""
+        sizes, frames, size = self.geometry, self.frames, self.step_samples
+        spectra = frames.transform()
+        if frames.zero_samples < self._settled_samples:
+            self.features.push(power(spectra))
+        silent = [
+            self.silence.push(frames.newest_input(at, at + size)) for at in range(0, len(out), size)
+        ]
+        if True in silent:
+            for step, skipped in enumerate(silent):
+                self._skip(step, out) if skipped else self._process(step, 1, out)
+        else:
+            self._process(0, sizes.steps, out)
+        strengths = self.mix.apply(out, frames.delayed_input(0, len(out)))
+        every = sizes.inverted_every
+        self.high_band.push(self.gains.values[every - 1 :: every], strengths)
+
+    def _process(self, step: int, count: int, out: Array) -> None:
+        """Let some steps of the block through the network and the inverter."""
+        self.gains.estimate(self.features.columns, step, count, self.network)
+        sizes, size, every = self.geometry, self.step_samples, self.geometry.inverted_every
+        at_once = min(count, self._inverted_steps)
+        gains = self._bin_gains[: at_once * sizes.step_frames // every]
+        for first in range(step, step + count, at_once):
+            last = first + at_once
+            rows = slice(first * sizes.step_frames + every - 1, last * sizes.step_frames, every)
+            self._spread(self.gains.values[rows], gains.real)
+            spectra = self.frames.spectra[rows]
+            self.inverter.push(spectra, gains, out[first * size : last * size])
+
+    def _skip(self, step: int, out: Array) -> None:
+        """Pass a silent step on without a mask and without inversion.
+
+        The inverter begins anew: after digital silence that is the state that it would have;
+        otherwise what it lacks is as quiet as the silence was. The gain stays the last one, so that
+        a file that is quiet throughout is not muted.
+        """
+        self.inverter.skip(self.geometry.step_frames // self.geometry.inverted_every)
+        gain = np.float32(self.gains.keep(self.features.columns, step, self.network))
+        start, stop = step * self.step_samples, (step + 1) * self.step_samples
+        np.multiply(self.frames.delayed_input(start, stop), gain, out=out[start:stop])
+
+
+def _frames(spec: ModelSpec, sizes: Geometry) -> Frames:
+    # The features are of the same spectra: under an asymmetric window they weight the newest
+    # samples more, as a short overlap needs it.
+    return Frames(
+        window_pair(spec.n_fft, sizes.inverted_hop, sizes.overlap)[0],
+        hop=spec.frame_hop,
+        frames=sizes.block_frames,
+        lookahead_frames=spec.lookahead * spec.frames_per_column,
+        delay_samples=sizes.delay_samples,
+        filter_samples=spec.hop,
+        prefilter=OffsetBlocker(),
+    )
+
+
+def _inverter(spec: ModelSpec, sizes: Geometry, settings: Settings) -> tuple[Inverter, int]:
+    """Return the inverter and the number of steps that it takes at once."""
+    iterations = settings.iterations
+    if iterations is None:
+        # The model's were chosen with the whole overlap. With a shorter one they do harm: the
+        # newest frame has too little beside it.
+        iterations = spec.iterations if sizes.whole_overlap else 0
+    steps = 1 if iterations else sizes.steps
+    inverter = Inverter(
+        n_fft=spec.n_fft,
+        hop=sizes.inverted_hop,
+        new_frames=steps * sizes.step_frames // sizes.inverted_every,
+        iterations=iterations,
+        frames=spec.frames_inverted if settings.frames is None else settings.frames,
+        phase=settings.phase or spec.phase,
+        seed=settings.seed,
+        overlap=sizes.overlap,
+    )
+    return inverter, steps
+
+
+def _silence_samples(spec: ModelSpec, sizes: Geometry, older_frames: int) -> int:
+    """Return the samples that fill the network's window and the inverter, and a step's."""
+    finer = spec.frames_per_column
+    inverted = older_frames * sizes.inverted_every + sizes.step_frames
+    frames = max(spec.frames * finer, inverted + spec.lookahead * finer)
+    return spec.n_fft + (frames + sizes.step_frames - 1) * spec.frame_hop

@@ -219,7 +219,7 @@ class StreamDenoiser:
         denoised = _side_by_side(signals)
         if self._bypass is None:
             return denoised
-        gains = _side_by_side([denoiser.high_band_gains for denoiser in self.denoisers])
+        gains = _side_by_side([denoiser.high_band.gains for denoiser in self.denoisers])
         return self._bypass.reduce(denoised, gains)
 
 

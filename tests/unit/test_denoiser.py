@@ -54,12 +54,12 @@ def test_any_chunking_gives_the_same_samples_to_the_bit(
     parts, gains = [], []
     for start, end in itertools.pairwise(itertools.accumulate(chunks, initial=0)):
         parts.append(denoiser.feed(signal[start:end]))
-        gains.append(denoiser.high_band_gains)
+        gains.append(denoiser.high_band.gains)
     parts.append(denoiser.flush())
-    gains.append(denoiser.high_band_gains)
+    gains.append(denoiser.high_band.gains)
     assert [len(part) for part in parts] == [len(gain) for gain in gains]
-    once = denoiser.feed(signal), denoiser.high_band_gains
-    rest = denoiser.flush(), denoiser.high_band_gains
+    once = denoiser.feed(signal), denoiser.high_band.gains
+    rest = denoiser.flush(), denoiser.high_band.gains
     assert np.array_equal(np.concatenate(parts), np.concatenate([once[0], rest[0]]))
     assert np.array_equal(np.concatenate(gains), np.concatenate([once[1], rest[1]]))
 

@@ -27,14 +27,14 @@ def test_high_band_gains_are_the_gains_of_the_samples_returned(
     network = MadeUpNetwork(spec, lambda frames: 0.2 + 0.002 * frames / spec.frames_per_column)
     denoiser = Denoiser(settings=options, network=network)
     out = denoiser.feed(noise)
-    gains = denoiser.high_band_gains
+    gains = denoiser.high_band.gains
     assert gains.shape == out.shape
     assert gains.dtype == np.float32
     np.testing.assert_allclose(out, gains * noise[: len(out)], atol=0.004)
     rest = denoiser.flush()
-    assert denoiser.high_band_gains.shape == rest.shape
+    assert denoiser.high_band.gains.shape == rest.shape
     denoiser.reset()
-    assert denoiser.high_band_gains.shape == (0,)
+    assert denoiser.high_band.gains.shape == (0,)
 
 
 @by_model
@@ -45,7 +45,7 @@ def test_high_band_gains_know_the_limit_and_the_strength(
     def gains(**changes: Any) -> np.ndarray:
         denoiser = Denoiser(model, Settings(overlap_samples=overlap, **changes))
         denoiser.feed(noise)
-        return denoiser.high_band_gains
+        return denoiser.high_band.gains
 
     unlimited = gains()
     assert (gains(limit_db=0.0) == 1.0).all()
@@ -62,7 +62,7 @@ def test_high_band_gains_let_fricatives_through_and_noise_not(
     def gains(signal: np.ndarray) -> np.ndarray:
         denoiser = Denoiser(settings=Settings(overlap_samples=overlap))
         denoiser.feed(signal)
-        return denoiser.high_band_gains
+        return denoiser.high_band.gains
 
     clean, noisy = recordings
     spectrum = np.fft.rfft(clean)

@@ -16,18 +16,8 @@ from rtden import list_models
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
-    *(
-        "offset",
-        "ring",
-        "spectral",
-        "trackers",
-        "mel",
-        "interpreter",
-        "autoencoder",
-        "griffinlim",
-        "resting",
-    ),
-    *("highband", "path", "denoiser", "resample", "stream", "frames"),
+    *("offset", "ring", "spectral", "trackers", "mel", "interpreter", "autoencoder"),
+    *("griffinlim", "gains", "highband", "denoiser", "resample", "stream", "frames"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")

@@ -14,7 +14,7 @@ from streams import SAMPLED, by_hops, in_chunks, sampled, whole, with_a_pause
 
 from rtden import Denoiser, Settings
 from rtden.model import CHANNELS, ModelSpec, load_spec
-from rtden.resting import PENDING_STEPS
+from rtden.gains import PENDING_STEPS
 
 
 def never_skipping(model: Path | None = None, settings: Settings | None = None) -> Denoiser:

@@ -1,0 +1,188 @@
+"""Gains: those of the mel bands, from the masks of the network, and the shares of wet and dry.
+
+The network is skipped in silence. That changes no later sample: a stateful network still takes every column, later and several in
+one call, and its masks afterwards are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtden.autoencoder import Network
+from rtden.geometry import Geometry
+from rtden.model import ModelSpec
+from rtden.types import Array
+
+SILENCE_DB = -80.0
+"""Input whose peaks stay below this, in dB of full scale, is silence."""
+SILENCE = 10.0 ** (SILENCE_DB / 20.0)
+PENDING_STEPS = 4
+"""Steps of silence that a stateful network takes in one call. More would be a little cheaper, but
+the step that makes the call, or the first step after silence, would take longer than two others."""
+
+
+class SilenceDetector:
+    """Says for each step whether everything that the network and the inverter hold is silence.
+
+    Parameters
+    ----------
+    needed_samples : int
+        Silence has to last as long; it is counted in whole steps, so that the answer does not
+        depend on how the stream is cut.
+    """
+
+    def __init__(self, needed_samples: int) -> None:
+        self.needed_samples: float = needed_samples
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._silent_samples = 0
+
+    def push(self, samples: Array) -> bool:
+        """Take in the new samples of a step; return whether it is a silent one."""
+        count = len(samples)
+        # The mean square is below the square of the peak, and cheaper.
+        silent = float(np.dot(samples, samples)) < SILENCE**2 * count and (
+            max(float(samples.max()), -float(samples.min())) < SILENCE
+        )
+        self._silent_samples = self._silent_samples + count if silent else 0
+        return self._silent_samples >= self.needed_samples
+
+
+class BandGains:
+    """The gains of a block's frames, and the columns that the network has not taken yet.
+
+    In silence nobody needs the mask of a stateful network: its columns stay pending, and it takes
+    `PENDING_STEPS` steps of them in one call.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    sizes : Geometry
+    floor : float
+        The smallest gain (linear); may be set at any time.
+
+    Attributes
+    ----------
+    values : array, shape (block_frames, n_mels)
+        Linear gains.
+    """
+
+    def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
+        self.floor, self._sizes = floor, sizes
+        self.values = np.ones((sizes.block_frames, spec.n_mels), np.float32)
+        steps = sizes.steps if sizes.steps > 1 else PENDING_STEPS
+        shape = (spec.n_mels, steps * sizes.hops_per_step, spec.input_channels)
+        self._pending = np.empty(shape, np.float32)
+        self._newest = np.empty((spec.n_mels, 1, spec.input_channels), np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self.values[...] = 1.0
+        self._count = self._equal_columns = 0
+
+    def estimate(self, columns: Array, step: int, count: int, network: Network) -> None:
+        """Let the network estimate the gains of some steps; `columns` are those of the block."""
+        if network.stateful and count > 1:
+            self._flush(network)
+            self._set(network.infer(self._window(columns, step, count)), step, count)
+            return
+        for at in range(step, step + count):
+            window = self._window(columns, at, 1)
+            mask = self._infer(window, network) if network.stateful else network.infer(window)
+            self._set(mask[:, self._sizes.mask_frames], at, 1)
+
+    def keep(self, columns: Array, step: int, network: Network) -> float:
+        """Let a silent step have the gains of the frame before; return their mean."""
+        if network.stateful:
+            self._hold(self._window(columns, step, 1), network)
+        frames = self._sizes.step_frames
+        before = self.values[step * frames - 1]  # may be the last block's newest
+        self.values[step * frames : (step + 1) * frames] = before
+        return float(before.mean())
+
+    def _window(self, columns: Array, step: int, count: int) -> Array:
+        """Return the columns that the network takes at some steps."""
+        hops = self._sizes.hops_per_step
+        seen = self._sizes.seen_columns + (count - 1) * hops
+        return columns[:, step * hops : step * hops + seen]
+
+    def _set(self, mask: Array, step: int, count: int) -> None:
+        frames = self._sizes.step_frames
+        rows = self.values[step * frames : (step + count) * frames]
+        np.maximum(mask.T, np.float32(self.floor), out=rows)
+
+    def _hold(self, columns: Array, network: Network) -> None:
+        """Take in the columns of a silent step, shape (n_mels, step_columns, input_channels)."""
+        if self._settled(columns, network.memory_columns):
+            return
+        end = self._count + columns.shape[1]
+        self._pending[:, self._count : end] = columns
+        self._count = end
+        if end == self._pending.shape[1]:
+            network.infer(self._pending)
+            self._count = 0
+
+    def _settled(self, columns: Array, memory_columns: int) -> bool:
+        """Return whether columns leave the network's state as it is.
+
+        They do where they equal all on which the state depends, as in digital silence.
+        """
+        if self._equal_columns and (columns == self._newest).all():
+            self._equal_columns += columns.shape[1]
+            return self._equal_columns > memory_columns + columns.shape[1]
+        self._newest[...] = columns[:, -1:]
+        self._equal_columns = int((columns == self._newest).all())
+        return False
+
+    def _flush(self, network: Network) -> None:
+        """Let the network take what is pending."""
+        hops = self._sizes.hops_per_step
+        for start in range(0, self._count, hops):
+            network.infer(self._pending[:, start : start + hops])
+        self._count = self._equal_columns = 0
+
+    def _infer(self, columns: Array, network: Network) -> Array:
+        """Return the mask of a step's columns, after what is pending, shape (n_mels, frames)."""
+        if self._count + columns.shape[1] == self._pending.shape[1]:
+            self._pending[:, self._count :] = columns
+            self._count = self._equal_columns = 0
+            return network.infer(self._pending)[:, -self._sizes.step_frames :]
+        self._flush(network)
+        return network.infer(columns)
+
+
+class Mix:
+    """The last stage: the denoised signal and the input, in the shares that `strength` sets.
+
+    Parameters
+    ----------
+    strength : float
+        Wet share, 0 to 1. A new one is reached within a block, in a straight line.
+    block_samples : int
+    """
+
+    def __init__(self, strength: float, block_samples: int) -> None:
+        self.strength, self._dry = strength, np.empty(block_samples, np.float32)
+        ramp = np.arange(1, block_samples + 1, dtype=np.float32)
+        self._glide = ramp / np.float32(block_samples)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a stream with the strength that is set."""
+        self._reached = self.strength
+
+    def apply(self, wet: Array, dry: Array) -> tuple[float, float]:
+        """Mix a block in place; return the strengths at its beginning and at its end."""
+        old, new = self._reached, self.strength  # read once: another thread may set it
+        if not old == new == 1.0:
+            self._reached = new
+            share: Array | np.float32 = np.float32(new)
+            if old != new:
+                share = np.float32(old) + np.float32(new - old) * self._glide
+            np.multiply(dry, np.float32(1.0) - share, out=self._dry)
+            wet *= share
+            wet += self._dry
+        return old, new
