@@ -277,12 +277,8 @@ class Denoiser:
             self.inverter.push(spectra, gains, out[first * size : last * size])
 
     def _skip(self, step: int, out: Array) -> None:
-        """Pass a silent step on without a mask and without inversion.
-
-        The inverter begins anew: after digital silence that is the state that it would have;
-        otherwise what it lacks is as quiet as the silence was. The gain stays the last one, so that
-        a file that is quiet throughout is not muted.
-        """
+        """Pass a silent step on at the last gain, so that a file of silence alone is not muted."""
+        # After digital silence that is the inverter's state; after any other it lacks as little.
         self.inverter.skip(self.geometry.step_frames // self.geometry.inverted_every)
         gain = np.float32(self.gains.keep(self.features.columns, step, self.network))
         start, stop = step * self.step_samples, (step + 1) * self.step_samples

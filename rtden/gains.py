@@ -1,7 +1,7 @@
 """Gains: those of the mel bands, from the masks of the network, and the shares of wet and dry.
 
-The network is skipped in silence. That changes no later sample: a stateful network still takes every column, later and several in
-one call, and its masks afterwards are the same to the bit.
+The network is skipped in silence. That changes no later sample: a stateful network still takes
+every column, later and several in one call, and its masks afterwards are the same to the bit.
 """
 
 from __future__ import annotations

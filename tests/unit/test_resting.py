@@ -13,8 +13,8 @@ from networks import MadeUpNetwork
 from streams import SAMPLED, by_hops, in_chunks, sampled, whole, with_a_pause
 
 from rtden import Denoiser, Settings
-from rtden.model import CHANNELS, ModelSpec, load_spec
 from rtden.gains import PENDING_STEPS
+from rtden.model import CHANNELS, ModelSpec, load_spec
 
 
 def never_skipping(model: Path | None = None, settings: Settings | None = None) -> Denoiser:
