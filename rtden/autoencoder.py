@@ -95,7 +95,8 @@ class Autoencoder:
         state = self._state
         with self._pool().lock:
             if state.holder is not None:
-                state.holder.guest = state.holder = None
+                state.holder.guest = None
+                state.holder = None
         for value, start in zip(state.values, self._start, strict=True):
             value[...] = start
 

@@ -132,7 +132,7 @@ class BandGains:
         """
         if self._equal_columns and (columns == self._newest).all():
             self._equal_columns += columns.shape[1]
-            return self._equal_columns > memory_columns + columns.shape[1]
+            return bool(self._equal_columns > memory_columns + columns.shape[1])
         self._newest[...] = columns[:, -1:]
         self._equal_columns = int((columns == self._newest).all())
         return False

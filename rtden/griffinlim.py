@@ -184,10 +184,10 @@ class Inverter:
             )
         for _ in range(self._iterations):
             self._window_frames(view)
-            np.add.reduce(self._meeting, 1, None, self._sum)
+            np.add.reduce(self._meeting, 1, out=self._sum)
             self._make_consistent()
         self._window_frames(view)
-        np.add.reduce(view.meeting, 1, None, view.sum)
+        np.add.reduce(view.meeting, 1, out=view.sum)
         np.divide(view.done, view.weight, out)
 
     def tail(self) -> Array:
@@ -195,7 +195,7 @@ class Inverter:
 
         That push must have had `new_frames` frames.
         """
-        np.add.reduce(self._meeting, 1, None, self._sum)
+        np.add.reduce(self._meeting, 1, out=self._sum)
         end = (len(self._sum) - self._context) * self._sum.shape[1] + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
         return rest

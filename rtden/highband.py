@@ -54,7 +54,8 @@ class HighBandGain:
 
     def begin(self, blocks: int) -> None:
         """Begin a call with this number of blocks."""
-        self._gains, self._start, self._stop = None, 0, 0
+        self._gains: Array | None = None
+        self._start = self._stop = 0
         self._missing = max(0, self._missing - self._frames * len(self._strengths))
         self._strengths.clear()
         older = self._bands[-self._meeting :]
@@ -85,7 +86,7 @@ class HighBandGain:
 
     @gains.setter
     def gains(self, gains: Array) -> None:
-        self._gains: Array | None = gains
+        self._gains = gains
         self._start, self._stop = 0, len(gains)
 
     def _compute(self) -> Array:

@@ -132,7 +132,8 @@ class Interpreter:
         if self.guest is not None:
             for value, seen in zip(self.guest.values, self._seen_values, strict=True):
                 value[...] = seen
-            self.guest.holder = self.guest = None
+            self.guest.holder = None
+            self.guest = None
 
     def run(self, columns: Array, state: State, mask: Array) -> None:
         """Write the mask of a stream's columns; its next state stays here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ _TEN, _DECIBEL = np.float32(10.0), np.float32(np.log(10.0) / 10.0)
 
 def _weight(seconds: float, frames_per_second: float) -> np.float32:
     """Return the weight of a new value in a running mean with this time constant."""
-    return np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
+    return np.float32(1.0 - math.exp(-1.0 / (seconds * frames_per_second)))
 
 
 class BandTrackers:
@@ -201,7 +202,7 @@ class LevelFollower:
         return levels_db
 
     def _update(self, stream: int, now_db: np.float32) -> np.float32:
-        level_db = self._levels_db[stream]
+        level_db: np.float32 = self._levels_db[stream]
         if now_db > LEVEL_SILENCE_DB:
             relative_db = min(max(now_db - LEVEL_REFERENCE_DB, LEVEL_LOWEST_DB), LEVEL_HIGHEST_DB)
             if not self._started[stream]:
