@@ -17,11 +17,10 @@ import pytest
 import soundfile
 from conftest import DATA
 
-import rtden.files.batch as batch
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
+from rtden.files import batch, listing
 from rtden.files import cluster as dask_cluster
-from rtden.files import listing
 from rtden.files.batch import denoise_files, denoise_part
 from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, sha256_of
 from rtden.model import find_model, load_spec

@@ -46,6 +46,15 @@ def _read(name: str) -> tuple[np.ndarray, int]:
     return samples, rate_hz
 
 
+@pytest.fixture(scope="module")
+def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of a minute and a half of a tone of 440 Hz, at half of full scale."""
+    path = tmp_path_factory.mktemp("tone") / "tone.wav"
+    seconds = np.arange(90 * RATE_HZ) / RATE_HZ
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * seconds), RATE_HZ, subtype="FLOAT")
+    return path
+
+
 def test_devices_are_listed_by_name(server: PulseServer) -> None:
     said = subprocess.run(
         [*RTDEN, "devices", "--all"], env=server.env, capture_output=True, text=True, check=True
@@ -222,33 +231,18 @@ def tone_level(recording: np.ndarray) -> float:
 @pytest.mark.real_time
 @pytest.mark.parametrize("what", ["the sink", "the server"])
 def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
-    tmp_path: Path, what: str
+    tmp_path: Path, tone: Path, what: str
 ) -> None:
     """The only sink is unloaded and loaded, or the server stopped and started, without a word to
     rtden.
     """
-    tone = tmp_path / "tone.wav"
-    soundfile.write(
-        tone,
-        (0.5 * np.sin(2 * np.pi * 440 * np.arange(90 * RATE_HZ) / RATE_HZ)).astype(np.float32),
-        RATE_HZ,
-    )
     alone = what == "the sink"  # with another sink beside it, the server would move the sound there
     server = PulseServer(tmp_path, ("speaker",) if alone else ("speaker", "cable"))
     players = [] if alone else [server.play(tone, "cable")]
     process = live(
         server,
-        "--in",
-        str(tone) if alone else "cable.monitor",
-        "--out",
-        "speaker",
-        "--limit-db",
-        "0",
-        "--buffer-ms",
-        "40",
-        "--json",
-        "--status-seconds",
-        "0.5",
+        *("--in", str(tone) if alone else "cable.monitor", "--out", "speaker"),
+        *("--limit-db", "0", "--buffer-ms", "40", "--json", "--status-seconds", "0.5"),
     )
     try:
         before = settled(process)
@@ -288,28 +282,13 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
 
 @pytest.mark.real_time
 def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind(
-    server: PulseServer, tmp_path: Path
+    server: PulseServer, tone: Path
 ) -> None:
-    tone = tmp_path / "tone.wav"
-    soundfile.write(
-        tone,
-        (0.5 * np.sin(2 * np.pi * 440 * np.arange(80 * RATE_HZ) / RATE_HZ)).astype(np.float32),
-        RATE_HZ,
-    )
     player = server.play(tone, "cable")
     process = live(
         server,
-        "--in",
-        "cable.monitor",
-        "--out",
-        "speaker",
-        "--limit-db",
-        "0",
-        "--buffer-ms",
-        "20",
-        "--json",
-        "--status-seconds",
-        "0.5",
+        *("--in", "cable.monitor", "--out", "speaker"),
+        *("--limit-db", "0", "--buffer-ms", "20", "--json", "--status-seconds", "0.5"),
     )
     try:
         before = settled(process)
@@ -358,14 +337,8 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
 
 @pytest.mark.real_time
 def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(
-    tmp_path: Path,
+    tmp_path: Path, tone: Path
 ) -> None:
-    tone = tmp_path / "tone.wav"
-    soundfile.write(
-        tone,
-        (0.5 * np.sin(2 * np.pi * 440 * np.arange(60 * RATE_HZ) / RATE_HZ)).astype(np.float32),
-        RATE_HZ,
-    )
     server = PulseServer(tmp_path, ("speaker",))
     process = live(
         server, "--in", str(tone), "--out", "virtual-mic", "--limit-db", "0", "--buffer-ms", "40"
@@ -396,15 +369,8 @@ def test_stereo_keeps_two_channels(server: PulseServer, tmp_path: Path) -> None:
     recording = server.record("speaker", channels=2)
     process = live(
         server,
-        "--in",
-        str(tmp_path / "both.wav"),
-        "--out",
-        "speaker",
-        "--stereo",
-        "--limit-db",
-        "0",
-        "--duration",
-        "6",
+        *("--in", str(tmp_path / "both.wav"), "--out", "speaker"),
+        *("--stereo", "--limit-db", "0", "--duration", "6"),
     )
     _, complained = process.communicate(timeout=30)
     samples = recording.stop()

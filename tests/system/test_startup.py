@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -97,63 +96,45 @@ def test_a_command_loads_no_library_that_it_does_not_use(
     assert not loaded & unused
 
 
-def loud(recording: Recording) -> bool:
-    """Whether something has been heard in the newest chunks."""
-    newest = b"".join(recording._chunks[-2:])
-    samples = np.frombuffer(newest[: len(newest) // 4 * 4], np.float32)
-    return samples.size > 0 and float(np.abs(samples).max()) > 1e-3
+def wait_for_sound(recording: Recording, *, seconds: float) -> None:
+    """Wait until something is heard in the newest chunks."""
+    ends_at = time.monotonic() + seconds
+    while True:
+        newest = b"".join(recording._chunks[-2:])
+        samples = np.frombuffer(newest[: len(newest) // 4 * 4], np.float32)
+        if np.abs(samples).max(initial=0.0) > 1e-3:
+            return
+        assert time.monotonic() < ends_at, "nothing was heard"
+        time.sleep(0.01)
 
 
 @pytest.mark.alone
 def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> None:
     """From a cold start to sound at the loudspeakers' device, with PortAudio and a sound server."""
     server = PulseServer(tmp_path, ("cable", "speaker"))
+    tone = tmp_path / "tone.wav"
+    sound = 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(20 * 22050) / 22050)
+    soundfile.write(tone, sound, 22050)
+    playing, recordings = server.play(tone, "cable"), [server.record("cable")]
     try:
-        tone = tmp_path / "tone.wav"
-        soundfile.write(
-            tone, 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(20 * 22050) / 22050), 22050
-        )
-        playing = server.play(tone, "cable")
-        heard_at: list[float] = []
-        recording = server.record("speaker")
-        cable = server.record("cable")
-        while not loud(
-            cable
-        ):  # a null sink takes up to two seconds to give its first block: that is the server's time
-            time.sleep(0.01)
+        # A null sink takes up to two seconds to give its first block: that is the server's time.
+        wait_for_sound(recordings[0], seconds=10.0)
+        recordings.append(server.record("speaker"))
         began = time.monotonic()
-        live = subprocess.Popen(
-            [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--limit-db", "6"],
-            env=server.env,
-            stdout=subprocess.DEVNULL,
-        )
-
-        def listen() -> None:
-            while live.poll() is None and not heard_at:
-                if loud(recording):
-                    heard_at.append(time.monotonic())
-                time.sleep(0.01)
-
-        listener = threading.Thread(target=listen)
-        listener.start()
-        listener.join(10)
+        command = [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--limit-db", "6"]
+        live = subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL)
+        wait_for_sound(recordings[1], seconds=10.0)
+        first_seconds = time.monotonic() - began
         time.sleep(1.0)
-        resident_mb = (
-            int(Path(f"/proc/{live.pid}/statm").read_text(encoding="ascii").split()[1])
-            * os.sysconf("SC_PAGE_SIZE")
-            / 2**20
-        )
-        live.terminate()
-        live.wait(10)
-        playing.terminate()
-        playing.wait(10)
-        recording.stop()
-        cable.stop()
+        pages = Path(f"/proc/{live.pid}/statm").read_text(encoding="ascii").split()[1]
+        resident_mb = int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        for process in (live, playing):
+            process.terminate()
+            process.wait(10)
+        for recording in recordings:
+            recording.stop()
     finally:
         server.stop()
-    assert heard_at, "nothing was heard"
-    sys.stdout.write(
-        f"first sample after {heard_at[0] - began:.2f} s, {resident_mb:.0f} MiB resident\n"
-    )
-    assert heard_at[0] - began < FIRST_SAMPLE_SECONDS
+    sys.stdout.write(f"first sample after {first_seconds:.2f} s, {resident_mb:.0f} MiB resident\n")
+    assert first_seconds < FIRST_SAMPLE_SECONDS
     assert resident_mb < RESIDENT_MB
