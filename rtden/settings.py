@@ -108,7 +108,9 @@ def _number(value: object) -> float:
 
 def _whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
     """Return whether a value is None or a whole number in a range."""
-    return value is None or (isinstance(value, numbers.Integral) and lowest <= value <= highest)
+    return value is None or (
+        isinstance(value, numbers.Integral) and lowest <= int(value) <= highest
+    )
 
 
 def _require(valid: bool, name: str, wanted: str, value: object) -> None:

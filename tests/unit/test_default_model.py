@@ -73,8 +73,8 @@ def test_files_and_arrays_get_it_and_a_named_model_overrides(ahead: Path, tmp_pa
     assert np.array_equal(denoise(noisy, RATE_HZ), outputs["rtden-files"])
     assert np.array_equal(denoise(noisy, RATE_HZ, model="rtden"), outputs["rtden"])
     soundfile.write("in.wav", noisy, RATE_HZ, "FLOAT")
-    stream = cleaning._Cleaned(tmp_path, iter([0]), RATE_HZ, 1)
-    page = np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
+    cleaned = cleaning._Cleaned(tmp_path, iter([0]), RATE_HZ, 1)
+    page = np.concatenate([cleaned.feed(noisy[:, None]), cleaned.flush()])[:, 0]
     denoise_file("in.wav", "file.wav")
     denoise_file("in.wav", "named.wav", model="rtden")
     assert next(denoise_files([("in.wav", "many.wav")], ["."], jobs=1)).state == "denoised"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rtden.errors import DeviceError
+from rtden.live.device import Device
 from rtden.live.device_endpoints import DeviceSink, DeviceSource
-from rtden.live.devices import Device, find_device
+from rtden.live.devices import find_device
 
 
 def device(

@@ -43,13 +43,13 @@ def sounds(draw: st.DrawFn) -> np.ndarray:
     """Draw noise of any level with absurd samples in it, shape (samples,)."""
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     sound = 10.0 ** draw(st.floats(-9.0, 1.0)) * rng.uniform(-1.0, 1.0, draw(st.integers(0, 9000)))
-    sound = sound.astype(np.float32)
+    single: np.ndarray = sound.astype(np.float32)
     for place, value, length in draw(
         st.lists(st.tuples(st.floats(0, 1), st.sampled_from(ABSURD), st.integers(1, 2000)))
     ):
-        at = int(place * len(sound))
-        sound[at : at + length] = value
-    return sound
+        at = int(place * len(single))
+        single[at : at + length] = value
+    return single
 
 
 def parts(sound: np.ndarray, lengths: list[int]) -> list[np.ndarray]:

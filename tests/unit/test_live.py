@@ -146,8 +146,9 @@ def test_a_wished_latency_is_what_one_gets(wish_ms: float) -> None:
     model, settings, buffer_ms = settings_for_total_latency(
         wish_ms, rig.source, rig.sink, settings=UNITY
     )
-    options = {"model": model, "settings": settings, "buffer_ms": buffer_ms}
-    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, **options)
+    rig = Rig(
+        source_hz=RATE_HZ, sink_hz=RATE_HZ, model=model, settings=settings, buffer_ms=buffer_ms
+    )
     rig.run(6.0)
     assert rig.engine.latency.total_ms == pytest.approx(wish_ms, abs=2.0)
     # The plan is for blocks and steps that meet at their worst; at their best a step and a block

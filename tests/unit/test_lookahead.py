@@ -36,6 +36,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self.spec, self.calls = AHEAD, 0
+        self._before: np.ndarray
         self.reset()
 
     def infer(self, columns: np.ndarray) -> np.ndarray:
@@ -95,10 +96,10 @@ def test_lookahead_delays_by_its_hops_and_an_impulse_proves_it(
     at, impulse = 5000, np.zeros(5000 + 2 * denoiser.latency.samples, np.float32)
     impulse[at] = 1.0
     waiting, played, least = [0.0] * denoiser.latency.samples, [], denoiser.latency.samples
-    for sample in impulse:
+    for sample in impulse[:, None]:
         least = min(least, len(waiting))
         played.append(waiting.pop(0))
-        waiting.extend(denoiser.feed(sample[None]))
+        waiting.extend(denoiser.feed(sample))
     assert least == 1  # never dry, and one sample less would have been too few
     assert int(np.argmax(np.abs(played))) == at + denoiser.latency.samples
     assert max(played) == pytest.approx(1.0, abs=1e-4)
@@ -137,9 +138,9 @@ def test_silence_without_the_network_changes_nothing_that_is_heard(
 def test_no_strength_is_the_input_and_no_limit_lets_it_through(
     hops_per_step: int, overlap: int | None, noise: np.ndarray
 ) -> None:
-    geometry = {"hops_per_step": hops_per_step, "overlap_samples": overlap}
-    dry = Denoiser(settings=Settings(**geometry, strength=0.0), network=Ahead())
+    settings = Settings(hops_per_step=hops_per_step, overlap_samples=overlap)
+    dry = Denoiser(settings=dataclasses.replace(settings, strength=0.0), network=Ahead())
     assert np.array_equal(whole(dry, noise), noise)
-    unity = Denoiser(settings=Settings(**geometry, limit_db=0.0), network=Ahead())
+    unity = Denoiser(settings=dataclasses.replace(settings, limit_db=0.0), network=Ahead())
     error = whole(unity, noise) - noise
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
