@@ -9,9 +9,8 @@ of its own, 300 to 4000 Hz and 30 ms long, and is looked for in both recordings 
 difference is its delay. The command gets `--limit-db 0`: the gain is one, every click passes, and
 only the delay is measured. That is from mouth to ear but for the converters: null sinks have none.
 
-The two recordings are two programs, put on one clock by when their sound arrives. How good that is,
-is measured in the same run: the first monitor is recorded twice, and the same clicks are compared
-in the two recordings, where they have no delay.
+The two recordings are two programs, put on one clock by when their sound arrives. The first monitor
+is recorded twice: the same clicks in both, which have no delay, show how good that clock is.
 
 `--compare` measures rtden's own streams beside PortAudio's (through ALSA's plugin for the server),
 on PulseAudio and on PipeWire, in turn, as many rounds as are asked for.
@@ -243,41 +242,27 @@ def delays(
 
 
 def summary(measured: dict[str, Any]) -> dict[str, float]:
-    """Return median, 99th percentile, least and most of the delays, and the clock's accuracy.
-
-    The accuracy is the median and the largest of the same monitor's offsets.
-    """
+    """Return percentiles of the delays, and the clock's accuracy by the same monitor's offsets."""
     found, offsets = np.array(measured["delays_ms"]), np.abs(measured["same_monitor_ms"])
-    figures = {
-        "median_ms": np.median(found),
-        "p99_ms": np.percentile(found, 99),
-        "min_ms": found.min(),
-        "max_ms": found.max(),
-        "clock_median_ms": np.median(offsets),
-        "clock_max_ms": offsets.max(),
-    }
-    return {name: round(float(value), 3) for name, value in figures.items()}
+    shares = {"median": 50, "p99": 99, "min": 0, "max": 100}
+    figures = {f"{name}_ms": np.percentile(found, share) for name, share in shares.items()}
+    clock = {"clock_median_ms": np.median(offsets), "clock_max_ms": offsets.max()}
+    return {name: round(float(value), 3) for name, value in {**figures, **clock}.items()}
 
 
 def report(measured: dict[str, Any], screen: Console) -> None:
     """Print one measurement: the delay, and how much of it lies where."""
     planned = measured["planned_ms"]
+    algorithm_ms = planned["resampling"] + planned["denoiser"]
+    others_ms = measured["median_ms"] - algorithm_ms - planned["buffer"]
+    parts = " + ".join(f"{name} {value:.0f}" for name, value in planned.items())
     screen.print(
         f"delay of {len(measured['delays_ms'])} clicks: median {measured['median_ms']:.1f} ms, "
         f"p99 {measured['p99_ms']:.1f}, min {measured['min_ms']:.1f}, max "
-        f"{measured['max_ms']:.1f}; {measured['lost_clicks']} not heard"
-    )
-    parts = " + ".join(f"{name} {value:.0f}" for name, value in planned.items())
-    screen.print(f"planned: {sum(planned.values()):.0f} ms = {parts}", markup=False)
-    certain = {
-        "algorithm": planned["resampling"] + planned["denoiser"],
-        "buffers": planned["buffer"],
-    }
-    others = planned["input"] + planned["output"], measured["median_ms"] - sum(certain.values())
-    rows = {**{name: (value, value) for name, value in certain.items()}, "devices, server": others}
-    for name, (plan_ms, left_ms) in rows.items():
-        screen.print(f"  {name:<20}planned {plan_ms:5.1f} ms, of the median {left_ms:5.1f} ms")
-    screen.print(
+        f"{measured['max_ms']:.1f}; {measured['lost_clicks']} not heard\n"
+        f"planned: {sum(planned.values()):.0f} ms = {parts}\n"
+        f"of the median: algorithm and resampling {algorithm_ms:.1f} ms, buffers "
+        f"{planned['buffer']:.1f}, devices and server {others_ms:.1f}\n"
         f"two recordings of the same monitor are apart by {measured['clock_median_ms']:.2f} ms "
         f"(median), {measured['clock_max_ms']:.2f} ms at most\n"
         f"drop-outs {measured['dropouts']}, blocks late or lost {measured['flagged_blocks']}, "
@@ -294,25 +279,18 @@ def compare(clicks: Clicks, rounds: int, options: list[str], screen: Console) ->
                 measured = measure(make, clicks, [*ends, *options])
                 rows.setdefault(f"{server}, {stream}", []).append(measured)
                 screen.print(f"round {number + 1}, {server}, {stream}: {measured['median_ms']} ms")
-    heads = ("Streams", "Median (ms)", "p99 (ms)", "Planned (ms)", "Drop-outs", "Late blocks")
-    table = Table(*heads, "Not heard", "CPU (% of a core)", box=None)
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "Median (ms)": lambda one: f"{one['median_ms']:.1f}",
+        "p99 (ms)": lambda one: f"{one['p99_ms']:.1f}",
+        "Planned (ms)": lambda one: f"{sum(one['planned_ms'].values()):.0f}",
+        "Drop-outs": lambda one: str(one["dropouts"]),
+        "Late blocks": lambda one: str(one["flagged_blocks"]),
+        "Not heard": lambda one: str(one["lost_clicks"]),
+        "CPU (% of a core)": lambda one: f"{100 * one['cpu']:.1f}",
+    }
+    table = Table("Streams", *columns, box=None)
     for name, found in rows.items():
-        median, p99 = (
-            " ".join(f"{one[key]:.1f}" for one in found) for key in ("median_ms", "p99_ms")
-        )
-        planned = " ".join(f"{sum(one['planned_ms'].values()):.0f}" for one in found)
-        counts = (
-            " ".join(str(one[key]) for one in found)
-            for key in ("dropouts", "flagged_blocks", "lost_clicks")
-        )
-        table.add_row(
-            name,
-            median,
-            p99,
-            planned,
-            *counts,
-            " ".join(f"{100 * one['cpu']:.1f}" for one in found),
-        )
+        table.add_row(name, *(" ".join(map(show, found)) for show in columns.values()))
     screen.print(f"{processor_name()}; one value a round of {len(clicks.starts)} clicks")
     screen.print(table)
     return rows
@@ -328,7 +306,6 @@ def main(
         bool, typer.Option("--compare", help="rtden's streams beside PortAudio's, on both servers.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Of a comparison.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the clicks.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
@@ -338,7 +315,7 @@ def main(
     try:
         if out is not None:
             check_target(out, force=force)
-        train = make_clicks(clicks, np.random.default_rng(seed))
+        train = make_clicks(clicks, np.random.default_rng(0))
         if both:
             measured = compare(train, rounds, options, screen)
         else:

@@ -184,16 +184,20 @@ class PulseStream:
         while readable > 0:
             if lib.pa_stream_peek(stream, byref(address), byref(size)) or not size.value:
                 break
+            readable -= size.value
             if address.value:
-                blocks.append(self._view(address.value, size.value).copy())
+                block = self._view(address.value, size.value)
             else:  # a hole: sound that the server lost
                 self._flagged = True
                 samples = size.value // self._frame_bytes
-                blocks.append(np.zeros((samples, self.channels), np.float32))
+                block = np.zeros((samples, self.channels), np.float32)
+            if blocks or readable > 0:  # libpulse's memory is valid until the drop
+                blocks.append(block.copy())
+            else:
+                self._call(block)
             lib.pa_stream_drop(stream)
-            readable = lib.pa_stream_readable_size(stream)
         if blocks:
-            self._call(np.concatenate(blocks) if len(blocks) > 1 else blocks[0])
+            self._call(np.concatenate(blocks))
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
