@@ -128,12 +128,13 @@ def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> Non
         time.sleep(1.0)
         pages = Path(f"/proc/{live.pid}/statm").read_text(encoding="ascii").split()[1]
         resident_mb = int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
-        for process in (live, playing):
-            process.terminate()
-            process.wait(10)
+        live.terminate()
+        live.wait(10)
+    finally:
+        playing.kill()
+        playing.wait()
         for recording in recordings:
             recording.stop()
-    finally:
         server.stop()
     sys.stdout.write(f"first sample after {first_seconds:.2f} s, {resident_mb:.0f} MiB resident\n")
     assert first_seconds < FIRST_SAMPLE_SECONDS
