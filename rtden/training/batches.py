@@ -37,7 +37,6 @@ class Batch:
     analysis : (mixtures, n_fft), the windows under which the features were computed.
     synthesis : (mixtures, frames_per_column, n_fft), the windows of the inversion for each frame
     of a column; zero for frames that are not inverted.
-    ahead : (mixtures, 1, 1, 1), one for mixtures of which the network may look ahead, else zero.
     """
 
     features: Array
@@ -46,7 +45,6 @@ class Batch:
     valid_bins: Array
     analysis: Array
     synthesis: Array
-    ahead: Array
 
     def target(self) -> dict[str, Array]:
         """Return the arguments of the loss."""
@@ -84,9 +82,7 @@ def to_batch(
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
     valid = np.stack([valid_bins(m, spec) for m in mixtures])
     noisy = noisy[:, : clean.shape[1]]
-    whole = [overlap == longest for overlap in overlaps or [longest] * len(mixtures)]
-    ahead = np.array(whole, np.float32)[:, None, None, None]
-    return Batch(x, noisy / level, clean / level, valid, analysis, synthesis, ahead)
+    return Batch(x, noisy / level, clean / level, valid, analysis, synthesis)
 
 
 def windows(spec: ModelSpec, overlap: int) -> tuple[Array, Array]:

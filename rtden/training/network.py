@@ -25,14 +25,10 @@ DILATIONS = (1, 2, 3)
 """Their dilations in columns; with the encoder they reach back over the 16 columns of a window."""
 FAR_DILATIONS, FAR_WIDTH = (4, 12, 32), 80
 """Of the narrower convolutions behind them, which reach back 96 columns more, 2.2 s."""
-AHEAD_TAPS, AHEAD_WIDTH, AHEAD_HIDDEN = (0, 1, 2, 3, 4, 6, 8), 48, 64
-"""Of the form with a lookahead, in each band: frames after a frame, channels of each and of all."""
-AHEAD_ALL_TAPS, AHEAD_ALL_WIDTH = (2, 4, 8), 128
-"""The same over all bands."""
 
 
 class _Past:
-    """Supplies the frames before the first one of a call, and behind the last one.
+    """Supplies the columns before the first one of a call to convolutions over time.
 
     `stateful`: they come in as input tensors "past_NAME" and leave, followed by the new columns, as
     output tensors "seen_NAME"; otherwise they are zeros.
@@ -53,19 +49,9 @@ class _Past:
         self.inputs[past.name], self.outputs[f"seen_{name}"] = past, seen
         return seen
 
-    def ahead(self, x: keras.KerasTensor, frames: int, *, name: str) -> keras.KerasTensor:
-        """Put frames behind those of x; with a state, x is late by as many instead."""
-        if self._stateful:
-            return self(x, frames, name=name)
-        return layers.ZeroPadding2D(((0, frames), (0, 0)), name=f"{name}_pad")(x)
-
-    def delay(self, x: keras.KerasTensor, frames: int, *, name: str) -> keras.KerasTensor:
-        """Return x as late as what :meth:`ahead` returns."""
-        return self(x, frames, name=name)[:, :-frames] if self._stateful else x
-
 
 def rtden_network(
-    spec: ModelSpec, columns: int | None = None, *, stateful: bool = False, gated: bool = False
+    spec: ModelSpec, columns: int | None = None, *, stateful: bool = False
 ) -> keras.Model:
     """Return the default network: a U-Net over frequency, causal in time, 1.4 million parameters.
 
@@ -76,9 +62,6 @@ def rtden_network(
     transposed convolution, because some runtimes cannot run its quantised form. Inside, time comes
     before frequency, so that widening and flattening the frequency axis are reshapes.
 
-    With a lookahead, one block at 16 bands sees the frames that follow; all behind it works on the
-    frame that it answers for. Both forms share all other weights, and train together.
-
     Parameters
     ----------
     spec : ModelSpec
@@ -86,10 +69,7 @@ def rtden_network(
         Length of the input; any length if None. Before the first column lies silence.
     stateful : bool
         Whether the state is passed in and out: a dictionary of "mel" and "past_NAME" to "share"
-        and "seen_NAME", whose newest columns are the next call's "past_NAME". With a lookahead,
-        the masks are those of the columns so many before the newest ones.
-    gated : bool
-        Whether there is a second input, "gate", (1, 1, 1): zero for no lookahead, else one.
+        and "seen_NAME", whose newest columns are the next call's "past_NAME".
 
     Returns
     -------
@@ -102,41 +82,27 @@ def rtden_network(
     if finer > 1:
         x = layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel)
     x = layers.Permute((2, 1, 3), name="time_first")(x)
-    gate = keras.Input((1, 1, 1), name="gate") if gated else None
-    x, skips, over_all = _encode(past, x, finer, spec.lookahead, gate)
-    x = _mix_bands(past, x, finer, over_all)
+    x, skips = _encode(past, x, finer)
+    x = _mix_bands(past, x, finer)
     x = _decode(x, skips)
     last = {"padding": "same", "activation": "sigmoid", "dtype": "float32"}
     mask = layers.Conv2D(1, (1, 3), **last, name="share")(x)
     mask = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(mask)
     if finer > 1:
         mask = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(mask)
-    if gate is not None:
-        return keras.Model({"mel": mel, "gate": gate}, mask, name="rtden")
     if not stateful:
         return keras.Model(mel, mask, name="rtden")
     return keras.Model({"mel": mel, **past.inputs}, {"share": mask, **past.outputs}, name="rtden")
 
 
 def _encode(
-    past: _Past,
-    x: keras.KerasTensor,
-    finer: int,
-    lookahead: int,
-    gate: keras.KerasTensor | None,
-) -> tuple[keras.KerasTensor, list[keras.KerasTensor], keras.KerasTensor | None]:
-    """Return x at 8 bands, what each level holds before that, and what is ahead over all bands."""
+    past: _Past, x: keras.KerasTensor, finer: int
+) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    """Return x at 8 bands, and what each level holds before its frequency axis is halved."""
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
     skips: list[keras.KerasTensor] = []
-    over_all = None
     for level, width in enumerate(WIDTHS[1:]):
         if level == BAND_LEVEL:
-            if lookahead:
-                frames = finer * lookahead
-                x, over_all = _look_ahead(past, x, frames, gate)
-                skips = [
-                    past.delay(skip, frames, name=f"ahead_skip{n}") for n, skip in enumerate(skips)
-                ]
             for number, dilation in enumerate(BAND_DILATIONS):
                 x = _band_memory(past, x, dilation, name=f"band{number}")
         skips.append(x)
@@ -145,42 +111,7 @@ def _encode(
         time = 1 + finer if level < len(WIDTHS) - 2 else 1
         seen = past(x, time - 1, name=name) if time > 1 else x
         x = _convolve(seen, width, frequency=3, time=time, stride=2, name=name)
-    return x, skips, over_all
-
-
-def _look_ahead(
-    past: _Past, x: keras.KerasTensor, frames: int, gate: keras.KerasTensor | None
-) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Add what the following frames show in each band; return that over all bands besides.
-
-    With a state, the result is late by `frames`. The last layers start at zero.
-    """
-
-    def taps(h: keras.KerasTensor, delays: tuple[int, ...], name: str) -> keras.KerasTensor:
-        joined = past.ahead(h, frames, name=name)
-        end = [frames - min(tap, frames) for tap in delays]
-        parts = [joined[:, frames - rest : -rest or None] for rest in end]
-        return layers.Concatenate(axis=3, name=f"{name}_taps")(parts)
-
-    def through_gate(found: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        if gate is None:
-            return found
-        return layers.Multiply(name=f"{name}_gate")([found, gate])
-
-    thin = layers.Conv2D(AHEAD_WIDTH, 1, activation="relu", name="ahead_squeeze")(x)
-    near = layers.Conv2D(AHEAD_HIDDEN, 1, activation="relu", name="ahead_future")(
-        taps(thin, AHEAD_TAPS, "ahead")
-    )
-    found = layers.Conv2D(x.shape[3], 1, kernel_initializer="zeros", name="ahead_mix")(near)
-    flat = layers.Reshape((-1, 1, x.shape[2] * x.shape[3]), name="ahead_flatten")(x)
-    flat = layers.Conv2D(AHEAD_ALL_WIDTH, 1, activation="relu", name="ahead_all_squeeze")(flat)
-    wide = layers.Conv2D(AHEAD_ALL_WIDTH, 1, activation="relu", name="ahead_all_future")(
-        taps(flat, AHEAD_ALL_TAPS, "ahead_all")
-    )
-    over_all = layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name="ahead_all_mix")(wide)
-    x = past.delay(x, frames, name="ahead_input")
-    found = through_gate(found, "ahead")
-    return _add(x, found, name="ahead"), through_gate(over_all, "ahead_all")
+    return x, skips
 
 
 def _band_memory(
@@ -197,15 +128,11 @@ def _band_memory(
     return _add(x, found, name=name)
 
 
-def _mix_bands(
-    past: _Past, x: keras.KerasTensor, finer: int, ahead: keras.KerasTensor | None
-) -> keras.KerasTensor:
+def _mix_bands(past: _Past, x: keras.KerasTensor, finer: int) -> keras.KerasTensor:
     """Add what dilated causal convolutions over all bands at once find."""
     bands, width = x.shape[2], x.shape[3]
     h = layers.Reshape((-1, 1, bands * width), name="flatten")(x)
     h = layers.Conv2D(HIDDEN, 1, activation="relu", name="squeeze")(h)
-    if ahead is not None:
-        h = _add(h, ahead, name="add_ahead")
     for number, dilation in enumerate(DILATIONS):
         name = f"memory{number}"
         taps = _taps(past, h, finer * dilation, name=name)
@@ -320,7 +247,7 @@ class Network:
     build: Callable[..., keras.Model]
     """For windows or sequences of this number of columns, or of any if None."""
     causal: bool
-    """Whether it trains on sequences and has a stateful and a gated form."""
+    """Whether it trains on sequences and has a stateful form."""
 
     def for_export(self, spec: ModelSpec) -> keras.Model:
         """Return the form for inference: stateful where there is one, else for whole windows."""

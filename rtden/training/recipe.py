@@ -30,8 +30,6 @@ class Recipe:
     hours: float = math.inf
     """Time after which the run ends if it has not done all steps; the learning rate falls over
     whichever ends first."""
-    lookahead: int = 0
-    """Columns that the form for files looks ahead; no such form if 0."""
     mixtures: int = 16
     """Mixtures a step."""
     seconds: float = 4.0

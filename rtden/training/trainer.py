@@ -45,8 +45,8 @@ class Progress:
 class Trainer(keras.Model):  # type: ignore[misc]
     """A network, the signal path behind it and the loss at its end.
 
-    A `causal` network runs on sequences, any other on windows; a gated one also takes which
-    mixtures may look ahead. With `costly`, the loss includes its costly parts.
+    A `causal` network runs on sequences, any other on windows. With `costly`, the loss includes its
+    costly parts.
     """
 
     def __init__(
@@ -74,18 +74,13 @@ class Trainer(keras.Model):  # type: ignore[misc]
         )
         return ops.reshape(masks, (-1, bands, len(starts) * stride, 1))[:, :, :columns]
 
-    def inputs(self, batch: Batch) -> Any:
-        """Return what the network takes of a batch."""
-        gated = len(self.network.inputs) > 1
-        return {"mel": batch.features, "gate": batch.ahead} if gated else batch.features
-
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
         """Return the loss of a batch's masks."""
         return self._path_loss(y, y_pred, costly=self._costly)
 
     def validation_loss(self, batches: list[Batch]) -> float:
         """Return the mean loss over batches."""
-        losses = [float(self.test_on_batch(self.inputs(b), b.target())) for b in batches]
+        losses = [float(self.test_on_batch(b.features, b.target())) for b in batches]
         return float(np.mean(losses))
 
 
@@ -98,7 +93,7 @@ class _Run:
         self._recipe, self._work = recipe, work
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(recipe.precision)
-        self.network = _network(recipe, spec)
+        self.network = find_network(recipe.network).build(spec, None)
         keras.config.set_dtype_policy(policy)
         if start is not None:
             load_weights(self.network, named_weights(start))
@@ -121,7 +116,7 @@ class _Run:
         self._optimizer.learning_rate = self._recipe.rate_at(progress)
         every = self._recipe.dnsmos_every
         trainer = self.costly if number % every == every - 1 else self._cheap
-        loss = float(trainer.train_on_batch(trainer.inputs(batch), batch.target()))
+        loss = float(trainer.train_on_batch(batch.features, batch.target()))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss was no longer finite at step {number + 1}; start again with a lower "
@@ -174,7 +169,7 @@ def train(
     run = _Run(spec, recipe, work, start)
     held_out = corpus.source(spec, recipe, validation=True)
     validation = [held_out(number) for number in range(recipe.validation_batches)]
-    state = State.load(work, run.costly, run.average, run.costly.inputs(validation[0]))
+    state = State.load(work, run.costly, run.average, validation[0].features)
     began = time.monotonic() - state.seconds
     batches = draw_ahead(corpus.source(spec, recipe), range(state.step, recipe.steps))
     losses: list[float] = []
@@ -209,16 +204,7 @@ def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
         raise TrainingError(
             f"{work} holds no trained network yet; let the training reach its first validation."
         )
-    network = _network(recipe, spec)
+    network = find_network(recipe.network).build(spec, None)
     with np.load(path) as weights:
         load_weights(network, dict(weights))
     return network
-
-
-def _network(recipe: Recipe, spec: ModelSpec) -> keras.Model:
-    """Return the network that trains: with a lookahead, both of its forms in one."""
-    network = find_network(recipe.network)
-    if recipe.lookahead and network.causal:
-        ahead = dataclasses.replace(spec, lookahead=recipe.lookahead)
-        return network.build(ahead, gated=True)
-    return network.build(spec, None)

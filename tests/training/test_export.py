@@ -122,7 +122,7 @@ def test_a_model_without_weights_is_named(
 
 def test_sequences_are_cut_from_batches(rng: np.random.Generator) -> None:
     features = rng.standard_normal((2, 128, 20, 1)).astype(np.float32)
-    batch = Batch(features, *[np.empty(0, np.float32)] * 6)
+    batch = Batch(features, *[np.empty(0, np.float32)] * 5)
     windows = sequences_of([batch, batch], 16, 10)
     assert windows.shape == (10, 128, 16, 1)
     assert any(np.array_equal(windows[0], features[0, :, start : start + 16]) for start in range(5))

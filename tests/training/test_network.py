@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -143,48 +141,3 @@ def test_layers_that_the_weights_lack_keep_theirs(network: keras.Model) -> None:
 def test_an_unknown_network_is_named() -> None:
     with pytest.raises(SettingsError, match="choose one of rtden, seed"):
         find_network("none")
-
-
-def test_the_form_that_looks_ahead_shares_the_rest_of_the_network(
-    network: keras.Model, rng: np.random.Generator
-) -> None:
-    kind, spec = find_network("rtden"), dataclasses.replace(SPEC, lookahead=2)
-    gated = kind.build(spec, gated=True)
-    assert set(load_weights(gated, named_weights(network))) == {
-        f"ahead{part}_{layer}" for part in ("", "_all") for layer in ("squeeze", "future", "mix")
-    }
-    for layer in gated.layers:
-        if layer.name in ("ahead_mix", "ahead_all_mix"):
-            weights = layer.get_weights()
-            layer.set_weights([rng.normal(0.0, 0.1, weight.shape) for weight in weights])
-    columns, channels = 20, SPEC.input_channels
-    mel = rng.standard_normal((2, SPEC.n_mels, columns, channels)).astype(np.float32)
-    gate = np.array([0.0, 1.0], np.float32)[:, None, None, None]
-    masks = np.asarray(gated({"mel": mel, "gate": gate}))
-    np.testing.assert_allclose(masks[0], np.asarray(network(mel))[0], atol=1e-6)
-    ahead = kind.build(spec, None)
-    assert not load_weights(ahead, named_weights(gated))
-    np.testing.assert_allclose(masks[1], np.asarray(ahead(mel))[1], atol=1e-6)
-    later = mel.copy()
-    later[:, :, 10:] += 1.0
-    changed = np.abs(np.asarray(ahead(later)) - masks)[1].max(axis=(0, 2)) > 1e-6
-    assert np.flatnonzero(changed)[0] == 10 - 2
-
-    # Column by column, it answers two columns later. Until then, only the layers before the delay
-    # keep what they saw.
-    stateful = kind.build(spec, stateful=True)
-    load_weights(stateful, named_weights(gated))
-    state = {
-        name: np.zeros((1, *tensor.shape[1:]), np.float32)
-        for name, tensor in stateful.input.items()
-        if name != "mel"
-    }
-    answers = []
-    for column in range(columns):
-        result = stateful({"mel": mel[1:, :, column : column + 1], **state})
-        answers.append(np.asarray(result["share"]))
-        for name, past in state.items():
-            seen = np.asarray(result[name.replace("past_", "seen_", 1)])
-            keeps = column >= 2 or name.startswith(("past_narrow", "past_ahead"))
-            state[name] = seen[:, -past.shape[1] :] if keeps else past
-    np.testing.assert_allclose(np.concatenate(answers[2:], 2)[0], masks[1, :, :-2], atol=1e-5)
