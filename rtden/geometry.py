@@ -160,8 +160,7 @@ def geometry(spec: ModelSpec, settings: Settings, steps: int, stateful: bool) ->
             f"overlap_samples must not be {overlap}"
         )
     seen = hops if stateful else spec.frames
-    # For each column that it takes, a stateful network returns the mask of one `lookahead` before.
-    known = seen if stateful else seen - spec.lookahead
+    known = seen - spec.lookahead
     if hops > known:
         raise InputError(
             f"model '{spec.name}' returns masks for {known} columns at once, fewer than "

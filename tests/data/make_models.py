@@ -56,13 +56,6 @@ SPECS = {
     "int8_carried": ModelSpec(
         name="int8_carried", channels=("log_mel", "above_floor", "above_mean"), frames_inverted=1
     ),
-    # the same network: of the three columns that a mask takes, two are newer than its own
-    "int8_lookahead_carried": ModelSpec(
-        name="int8_lookahead_carried",
-        channels=("log_mel", "above_floor", "above_mean"),
-        lookahead=2,
-        frames_inverted=1,
-    ),
 }
 
 
