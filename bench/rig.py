@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from rtden.errors import DeviceError
 from rtden.live.endpoint import Endpoint
 from rtden.live.engine import LiveEngine
 from rtden.live.reconnect import CHECK_SECONDS
-from rtden.model import Model
 from rtden.types import Array
 
 TONE_HZ = 2.0
@@ -79,7 +77,7 @@ class Rig:
         How much faster than the world's each device's clock runs.
     block_seconds : float
         Of either device.
-    settings, buffer_ms, model :
+    settings, buffer_ms :
         As for :class:`rtden.live.engine.LiveEngine`.
     """
 
@@ -93,7 +91,6 @@ class Rig:
         block_seconds: float = 0.01,
         settings: Settings | None = None,
         buffer_ms: float | None = None,
-        model: str | Path | Model | None = None,
     ) -> None:
         self.now = 0.0
         self.source, self.sink = (
@@ -108,7 +105,6 @@ class Rig:
         self.engine = LiveEngine(
             self.source,
             self.sink,
-            model=model,
             settings=settings or Settings(limit_db=0.0),
             buffer_ms=buffer_ms,
             clock=lambda: self.now,

@@ -26,10 +26,7 @@ class Network(Protocol):
     """Columns on which a mask depends: its own and those before it."""
 
     def infer(self, columns: Array) -> Array:
-        """Return the mask, shapes (n_mels, columns, input_channels) to (n_mels, frames).
-
-        A stateful network returns those of the columns `spec.lookahead` before the ones it takes.
-        """
+        """Return the mask, shapes (n_mels, columns, input_channels) to (n_mels, frames)."""
 
     def reset(self) -> None:
         """Begin a new sequence."""

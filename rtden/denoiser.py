@@ -19,7 +19,6 @@ from rtden.geometry import (
     Geometry,
     Latency,
     algorithmic_latency,
-    default_model,
     geometry,
     settings_for_latency,
 )
@@ -33,7 +32,7 @@ from rtden.settings import Settings, check_limit_db, check_strength, gain_floor
 from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array
 
-__all__ = ["Denoiser", "Latency", "algorithmic_latency", "default_model", "settings_for_latency"]
+__all__ = ["Denoiser", "Latency", "algorithmic_latency", "settings_for_latency"]
 
 
 class Denoiser:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rtden.denoiser import Latency, default_model, settings_for_latency
+from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
 from rtden.samples import from_float, to_float
@@ -40,8 +40,8 @@ class FrameDenoiser:
     channels : int
         1 to 64, interleaved or as columns.
     model : str, Path or Model, optional
-        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; if None, the
-        default one at this latency (:func:`rtden.denoiser.default_model`).
+        The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
+        model if None.
     settings : Settings, optional
         Source of everything but the latency.
     latency_ms : float
@@ -63,7 +63,7 @@ class FrameDenoiser:
         settings: Settings | None = None,
         latency_ms: float = 30.0,
     ) -> None:
-        loaded = default_model(latency_ms) if model is None else load_model(model)
+        loaded = load_model(model)
         chosen, _ = settings_for_latency(latency_ms, model=loaded, settings=settings)
         self.stream = StreamDenoiser(
             loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True
@@ -158,7 +158,7 @@ def denoise(
         8000 to 192000.
     model : str, Path or Model, optional
         The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
-        model for files if None.
+        model if None.
     settings : Settings, optional
         What the user chose.
 
@@ -174,11 +174,7 @@ def denoise(
         raise InputError(f"denoise takes (samples,) or (samples, channels), not {given.shape}.")
     columns = given if given.ndim == 2 else given[:, None]
     stream = StreamDenoiser(
-        default_model() if model is None else model,
-        settings,
-        rate_hz=rate_hz,
-        channels=columns.shape[1],
-        batch_steps=BATCH_STEPS,
+        model, settings, rate_hz=rate_hz, channels=columns.shape[1], batch_steps=BATCH_STEPS
     )
     out, filled = np.empty(columns.shape, given.dtype), 0
     for start in range(0, len(columns) + 1, stream.rate_hz):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rtden.errors import InputError, SettingsError
-from rtden.model import Model, ModelSpec, load_model, load_spec
+from rtden.model import Model, ModelSpec, load_spec
 from rtden.settings import HOPS_PER_STEP, SHORTEST_OVERLAP_SAMPLES, Settings
 
 
@@ -35,25 +35,6 @@ def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
     samples = (settings.hops_per_step + spec.lookahead) * spec.hop
     samples += spec.n_fft - spec.hop if overlap is None else overlap
     return Latency(samples, samples / spec.rate_hz)
-
-
-def default_model(latency_ms: float = math.inf) -> Model:
-    """Return the model that is used where none is named, for an algorithmic latency in ms.
-
-    Files have any time: they, and live sound that may be as late, get the model that the default
-    one's sidecar names for them, as soon as its lookahead and the whole overlap fit.
-
-    Raises
-    ------
-    ModelError
-        If a model cannot be used.
-    """
-    model = load_model()
-    if model.spec.files_model:
-        ahead = load_model(model.spec.files_model)
-        if algorithmic_latency(ahead.spec, Settings()).ms <= latency_ms:
-            return ahead
-    return model
 
 
 def settings_for_latency(

@@ -110,6 +110,10 @@ class Interpreter:
                 f"the network has {len(before)} inputs and {len(after)} outputs that rtden cannot "
                 "tell apart; export the model again."
             )
+        if names and spec.lookahead:
+            raise ModelError(
+                "a stateful network cannot look ahead; export the model again without lookahead."
+            )
         self._past = [before[f"past_{name}"] for name in names]
         self._past_values = [past.memory for past in self._past]
         self._seen_values = []

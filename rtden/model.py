@@ -55,8 +55,6 @@ class ModelSpec:
     channels: tuple[str, ...] = ("log_mel",)
     lookahead: int = 0
     """Columns after a frame that its mask needs; each delays the output by a hop."""
-    files_model: str = ""
-    """The shipped model that looks ahead and takes this one's place where there is time."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -111,8 +109,6 @@ class ModelSpec:
             sections[section] = {key: getattr(self, name) for key, (name, _) in keys.items()}
         sections["network"]["channels"] = list(self.channels)
         own = {name: getattr(self, name) for name in ("name", "description", "sha256")}
-        if self.files_model:
-            own["files_model"] = self.files_model
         return {
             "format": FORMAT,
             **own,
@@ -136,7 +132,6 @@ class ModelSpec:
             "name": str(content["name"]),
             "description": str(content.get("description", "")),
             "sha256": str(content["sha256"]),
-            "files_model": str(content.get("files_model", "")),
             "training": dict(content.get("training", {})),
             "metrics": dict(content.get("metrics", {})),
         }

@@ -53,22 +53,12 @@ def devices(
 @one_sentence
 def models() -> None:
     """List the shipped models."""
-    from rtden.geometry import algorithmic_latency, default_model
     from rtden.model import DEFAULT_MODEL, list_models, load_model
-    from rtden.settings import Settings
 
-    table = Table("Name", "Size", "Serves", "What it is", box=None)
-    for_files = default_model()
+    table = Table("Name", "Size", "What it is", box=None)
     for name in list_models():
-        model, label, serves = load_model(name), name, ""
-        if name == DEFAULT_MODEL:
-            label = f"{name} (default)"
-            serves = "live sound and files" if for_files is model else "live sound"
-        elif model is for_files:
-            latency = algorithmic_latency(model.spec, Settings())
-            serves = f"files, live sound from {latency.ms:.0f} ms"
-        size = f"{len(model.content) / 1024:.0f} KiB"
-        table.add_row(label, size, serves, model.spec.description)
+        model, label = load_model(name), f"{name} (default)" if name == DEFAULT_MODEL else name
+        table.add_row(label, f"{len(model.content) / 1024:.0f} KiB", model.spec.description)
     screen.print(table)
 
 

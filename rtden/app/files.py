@@ -167,7 +167,7 @@ def _denoise_one(source: str, target: str, **options: Any) -> None:
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
         )
-    load_quietly(options["model"], for_files=True)
+    load_quietly(options["model"])
     with progress_bar() as bar:
         task = bar.add_task(Path(source).name, total=None)
         show = functools.partial(show_progress, bar, task)
@@ -182,7 +182,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
     from rtden.files.batch import denoise_files
 
     if not options["dry_run"]:
-        load_quietly(options["model"], for_files=True)
+        load_quietly(options["model"])
     counts: Counter[str] = Counter()
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")

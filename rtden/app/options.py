@@ -75,7 +75,7 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def load_quietly(model: str | None, *, for_files: bool = False) -> None:
+def load_quietly(model: str | None) -> None:
     """Load a model and start the runtime, whose notice about itself would be in the way.
 
     Raises
@@ -83,11 +83,11 @@ def load_quietly(model: str | None, *, for_files: bool = False) -> None:
     ModelError
         If the model cannot be used.
     """
-    from rtden.denoiser import Denoiser, default_model
+    from rtden.denoiser import Denoiser
     from rtden.quiet import quiet_stderr
 
     with quiet_stderr():
-        Denoiser(default_model() if model is None and for_files else model)
+        Denoiser(model)
 
 
 def progress_bar(*columns: Any) -> Any:

@@ -15,13 +15,12 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
-from rtden.denoiser import default_model
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.files.cluster import connect, on_cluster
 from rtden.files.denoise import denoise_file
 from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, Part, part_path, sha256_of
 from rtden.files.processes import cores, in_processes
-from rtden.model import find_model, list_models, load_spec
+from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings
 
 
@@ -73,7 +72,7 @@ def denoise_files(
         raise AudioFileError(
             "pipes, standard input and output cannot be among several files; denoise them alone."
         )
-    model = default_model().spec.name if model is None else model
+    model = DEFAULT_MODEL if model is None else model
     path = find_model(model)
     # A shipped model by its name: on another machine it may lie elsewhere.
     name = str(model) if model in list_models() else os.path.abspath(path)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from rtden.denoiser import default_model
 from rtden.errors import AudioFileError
 from rtden.files import audio_file
 from rtden.files.atomic import new_file, write_errors
@@ -98,8 +97,6 @@ def denoise_file(
         Sound or video, and where to; the suffix chooses the container. "-" is standard input and
         output; other pipes and devices are read as that is. The default target is
         NAME.denoised.SUFFIX beside the source, and standard output for a pipe.
-    model : str or Path, optional
-        The default model for files if None (:func:`rtden.denoiser.default_model`).
     full_band : bool
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
@@ -130,7 +127,7 @@ def denoise_file(
     def make(rate_hz: int, channels: int) -> Any:
         options: dict[str, Any] = {"rate_hz": rate_hz, "channels": channels}
         options |= {"batch_steps": BATCH_STEPS, "full_band": full_band}
-        return StreamDenoiser(default_model() if model is None else model, settings, **options)
+        return StreamDenoiser(model, settings, **options)
 
     source = str(source)
     if target is None:

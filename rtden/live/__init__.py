@@ -99,7 +99,7 @@ def open_live(
         if looped := feedback(source, sink):
             raise DeviceError(looped)
         if latency_ms is not None:
-            model, chosen, first_buffer_ms = plan.settings_for_total_latency(
+            chosen, first_buffer_ms = plan.settings_for_total_latency(
                 latency_ms, source, sink, model=model, settings=settings, buffer_ms=buffer_ms
             )
         engine = LiveEngine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtden.denoiser import default_model, settings_for_latency
+from rtden.denoiser import settings_for_latency
 from rtden.errors import SettingsError
 from rtden.live.clock import LONGEST_BUFFER_SECONDS
 from rtden.live.endpoint import Endpoint
@@ -41,7 +41,7 @@ def settings_for_total_latency(
     model: str | Path | Model | None = None,
     settings: Settings | None = None,
     buffer_ms: float | None = None,
-) -> tuple[str | Path | Model, Settings, float]:
+) -> tuple[Settings, float]:
     """Return settings and buffer in ms for a total delay close to `total_ms`, from below.
 
     Devices and resamplers take their part first. Of the rest the buffer gets `buffer_ms` or 15 ms,
@@ -58,9 +58,8 @@ def settings_for_total_latency(
     room_ms = total_ms - 1000.0 * fixed_seconds
     least_ms = DEFAULT_BUFFER_MS if buffer_ms is None else buffer_ms
     wish_ms = max(1.0, room_ms - least_ms)
-    served = default_model(wish_ms) if model is None else model
-    chosen, latency = settings_for_latency(wish_ms, model=served, settings=settings)
+    chosen, latency = settings_for_latency(wish_ms, model=model, settings=settings)
     if buffer_ms is not None:
-        return served, chosen, buffer_ms
+        return chosen, buffer_ms
     rest_ms = max(LEAST_BUFFER_MS, room_ms - 1000.0 * latency.seconds)
-    return served, chosen, min(1000.0 * LONGEST_BUFFER_SECONDS, rest_ms)
+    return chosen, min(1000.0 * LONGEST_BUFFER_SECONDS, rest_ms)

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from rtden.denoiser import default_model
 from rtden.errors import RtdenError
 from rtden.files.denoise import BATCH_STEPS, denoise_file
 from rtden.mel import shared_mel_bank, to_db
@@ -55,9 +54,7 @@ class _Cleaned:
     """
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
-        self._inner = StreamDenoiser(
-            default_model(), rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS
-        )
+        self._inner = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
         number = next(numbers)
         self._kept = soundfile.SoundFile(folder / KEPT(number), "w", rate_hz, channels, "PCM_24")
         path = folder / (PREVIEW if number == 0 else os.devnull)
