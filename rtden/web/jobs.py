@@ -21,6 +21,8 @@ from rtden.errors import InputError
 from rtden.files.listing import default_target
 
 MOST_FILES, SPARE_BYTES = 50, 200_000_000
+PAUSE_SECONDS = 0.002
+"""Between two blocks of an upload: live sound comes first."""
 FOLDER_PREFIX = "rtden-ui-"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 DIED = "the program that reads recordings ended; this one may be damaged."
@@ -105,6 +107,7 @@ class Jobs:
                     self._check_size(job.bytes)
                     job.progress = min(1.0, job.bytes / max(announced, 1))
                     file.write(block)
+                    await asyncio.sleep(PAUSE_SECONDS)
             if not job.bytes:
                 raise InputError("the upload is empty; choose a recording.")
         except BaseException as error:  # a visitor who leaves, too
