@@ -15,7 +15,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
 # Where fixtures of a file are dear: each file in one process.
 BY_FILE := --numprocesses auto --dist loadfile
-SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium chromium-driver
+SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium \
+	chromium-driver openssl zsh fish
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
