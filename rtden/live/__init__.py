@@ -20,19 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["LatencyParts", "LiveEngine", "LiveStatus", "SampleCounts", "open_live"]
 
 VIRTUAL_MICROPHONE = "virtual-mic"
-_HOMES = {
-    "LiveEngine": "rtden.live.engine",
-    "LatencyParts": "rtden.live.status",
-    "LiveStatus": "rtden.live.status",
-    "SampleCounts": "rtden.live.status",
-}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: the command line starts without numpy."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'rtden.live' has no attribute '{name}'")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    module = "engine" if name == "LiveEngine" else "status"
+    value = globals()[name] = getattr(importlib.import_module(f"rtden.live.{module}"), name)
     return value
 
 

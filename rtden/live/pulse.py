@@ -169,6 +169,16 @@ class Connection:
         """Return the loaded modules, in the order of loading."""
         return self._ask(LIST, "get_module_info_list", read=_read_module)
 
+    def load(self, module: str, arguments: str) -> None:
+        """Load a module; raises DeviceError if the server refuses."""
+        try:
+            self.number("load_module", module.encode(), arguments.encode())
+        except DeviceError as error:
+            raise DeviceError(
+                f"the sound server refused {module} ({error}): see that it may load modules, "
+                "or restart it, and try again."
+            ) from None
+
     def number(self, function: str, *arguments: Any) -> int:
         """Call a pa_context function whose answer is a number, and return it; 0 or more is success.
 

@@ -188,11 +188,6 @@ class StatusReader:
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     """Return fields for JSON: what is not finite becomes None."""
-    return {
-        name: value
-        if not isinstance(value, float)
-        else round(value, 4)
-        if math.isfinite(value)
-        else None
-        for name, value in fields.items()
-    }
+    numbers = {name: value for name, value in fields.items() if isinstance(value, float)}
+    rounded = {name: round(x, 4) if math.isfinite(x) else None for name, x in numbers.items()}
+    return {**fields, **rounded}

@@ -84,7 +84,7 @@ class VirtualMicrophone:
             self._is_open = True
             try:
                 for module, arguments in self._arguments.items():
-                    _load(connection, module, arguments)
+                    connection.load(module, arguments)
                 # A server that switches to what is new would let other programs play into it.
                 if connection.server().default_sink == self.sink_name != default_sink:
                     connection.number("set_default_sink", default_sink.encode())
@@ -207,16 +207,6 @@ def _unload(connection: Connection, modules: dict[Module, tuple[int, int]]) -> N
     for module in reversed(modules):
         with contextlib.suppress(DeviceError):  # whatever befalls another
             connection.number("unload_module", module.index)
-
-
-def _load(connection: Connection, module: str, arguments: str) -> None:
-    try:
-        connection.number("load_module", module.encode(), arguments.encode())
-    except DeviceError as error:
-        raise DeviceError(
-            f"the sound server refused {module} ({error}): see that it may load modules, "
-            "or restart it, and try again."
-        ) from None
 
 
 def _start_ticks(pid: int) -> int | None:
