@@ -30,11 +30,12 @@ def unpacked() -> Path | None:
         return None
     packages = CACHE / "debs"
     packages.mkdir(parents=True, exist_ok=True)
-    got = subprocess.run(
-        ["apt-get", "download", "-qq", *PACKAGES], cwd=packages, capture_output=True, check=False
-    )
-    if got.returncode:
-        return None
+    download = ["apt-get", "download", "-qq", *PACKAGES]
+    if subprocess.run(download, cwd=packages, capture_output=True, check=False).returncode:
+        # The lists of packages are missing, or old.
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
+        if subprocess.run(download, cwd=packages, capture_output=True, check=False).returncode:
+            return None
     for package in packages.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
     return folder
