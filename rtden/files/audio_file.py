@@ -34,8 +34,7 @@ __all__ = [
     "write_whole",
 ]
 BLOCK_FRAMES = 1 << 15
-LOUDEST = 1e6
-"""Samples beyond this (120 dB above full scale) are no sound."""
+LOUDEST = 1e6  # samples beyond this (120 dB above full scale) are no sound
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all, 0 where that is not known."""
 

@@ -42,6 +42,11 @@ UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
 """Where players do not leave out what an encoder puts before the sound."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
 """FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
+RATES = {
+    "libopencore_amrnb": (8000,),
+    **dict.fromkeys(("wmav1", "wmav2"), (8000, 11025, 16000, 22050, 32000, 44100, 48000)),
+}
+"""Rates of encoders that do not state theirs."""
 LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
 """Of AAC, for FFmpeg's has no high-efficiency profile, and of what was lossless; a channel."""
 
@@ -102,10 +107,11 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
             notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")
     elif codec == "aac" and _is_high_efficiency(context):
         notes.append("its sound is written as AAC-LC, not HE-AAC")
-    encoder = Codec(wanted, "w")
-    rate_hz = context.sample_rate
-    if rates := encoder.audio_rates:
+    encoder, rate_hz = Codec(wanted, "w"), context.sample_rate
+    if rates := encoder.audio_rates or RATES.get(wanted):
         rate_hz = min(rates, key=lambda hz: (hz < rate_hz, abs(hz - rate_hz)))
+    if rate_hz < context.sample_rate:
+        notes.append(f"its sample rate falls to {rate_hz} Hz, the highest that {wanted} takes")
     made = out.add_stream(wanted, rate=rate_hz, layout=layout_of(context))
     for found in encoder.audio_formats or ():  # as fine as the source's samples, where it can be
         if found.name.rstrip("p") == context.format.name.rstrip("p"):

@@ -18,8 +18,7 @@ from rtden.errors import RtdenError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-MOST_PROCESSES = 60
-"""A pool cannot wait for more of them on Windows."""
+MOST_PROCESSES = 60  # a pool cannot wait for more of them on Windows
 
 
 def cores() -> int:

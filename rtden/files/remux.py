@@ -20,8 +20,7 @@ from rtden.files.listing import Raw
 from rtden.files.muxers import Muxer, add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.types import Array
 
-ATTACHED_PICTURE = 0x400
-"""FFmpeg's disposition of a cover."""
+ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of a cover
 STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
 MOST_GAP_SECONDS = 0.03

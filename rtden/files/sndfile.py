@@ -22,8 +22,7 @@ from rtden.types import Array
 
 PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
 """Codecs whose bits a second are a choice, by libsndfile's names."""
-EMPTY_BYTES = 16384
-"""A file that is longer holds sound, whatever its header says."""
+EMPTY_BYTES = 16384  # a file that is longer holds sound, whatever its header says
 
 
 @dataclass

@@ -74,10 +74,19 @@ def read_tags(path: Path) -> Tags:
                 if packet.startswith(name):
                     return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
             return NOTHING
-        tail = _read(file, max(0, path.stat().st_size - 128), 128)
-        parts = [(b"head", _read(file, 0, start)), (b"tail", tail if tail[:3] == b"TAG" else b"")]
+        parts = [(b"head", _read(file, 0, start)), (b"tail", _mp3_tail(file, path.stat().st_size))]
         parts = [(name, content) for name, content in parts if content]
         return Tags("id3", parts) if parts else NOTHING
+
+
+def _mp3_tail(file: BinaryIO, end: int) -> bytes:
+    """Return the APEv2 and ID3v1 tags at the end of an MP3."""
+    start = end - 128 if end > 128 and _read(file, end - 128, 3) == b"TAG" else end
+    foot = _read(file, max(0, start - 32), 32)
+    if foot[:8] == b"APETAGEX":
+        header = 32 if foot[23] & 0x80 else 0
+        start = max(0, start - int.from_bytes(foot[12:16], "little") - header)
+    return _read(file, start, end - start)
 
 
 def _read(file: BinaryIO, start: int, size: int) -> bytes:

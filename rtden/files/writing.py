@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError
@@ -16,10 +16,8 @@ from rtden.files.containers import mp3_held
 from rtden.files.sndfile import PERCEPTUAL, Recording
 from rtden.types import Array
 
-SYSTEM_ERROR = 2
-"""libsndfile's code for what the operating system refused."""
-LARGEST_WAV = 4_200_000_000
-"""A WAV's sizes have 32 bits; what may become larger is written as RF64."""
+SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
+LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
 COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
@@ -99,13 +97,28 @@ def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> 
         return None
     if subtype == "OPUS":
         level = 1.0 - (bit_rate / channels - 6000.0) / 250000.0
-    elif subtype == "VORBIS":  # bits a sample of stereo at quality 0 to 10, at 44.1 kHz
-        rates = np.array([64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500]) / 88.2
-        level = 1.0 - float(np.interp(bit_rate / rate_hz / channels, rates, np.linspace(0, 1, 11)))
+    elif subtype == "VORBIS":
+        level = _vorbis_level(bit_rate, rate_hz, channels)
     else:
         low, high = (32, 320) if rate_hz >= 32000 else (8, 160) if rate_hz >= 16000 else (8, 64)
         level = (high - bit_rate / 1000.0) / (high - low)
     return min(1.0, max(0.0, level))
+
+
+def _vorbis_level(bit_rate: float, rate_hz: int, channels: int) -> float:
+    """Return the level of compression at which Vorbis states a bit rate, found by trial."""
+    low, high = 0.0, 1.0
+    while high - low > 0.01:
+        level, header = (low + high) / 2.0, io.BytesIO()
+        with soundfile.SoundFile(
+            header, "w", rate_hz, channels, "VORBIS", format="OGG", compression_level=level
+        ):
+            pass
+        nominal = int.from_bytes(header.getvalue()[48:52], "little")
+        if nominal >= 1 << 31:  # none is stated: as many bits a sample as at another rate
+            return _vorbis_level(bit_rate * 44100.0 / rate_hz, 44100, channels)
+        low, high = (level, high) if nominal > bit_rate else (low, level)
+    return high
 
 
 def _is_whole(path: Path, frames: int, container: str, size: float) -> bool:

@@ -221,6 +221,30 @@ def test_bit_rates_stay_about_what_they_were(
     assert target.stat().st_size == pytest.approx(source.stat().st_size, rel=0.1)
 
 
+@pytest.mark.parametrize(("rate_hz", "channels"), [(11025, 1), (16000, 2), (44100, 1)])
+def test_the_bit_rate_that_vorbis_states_stays(tmp_path: Path, rate_hz: int, channels: int) -> None:
+    source, kind = tmp_path / "in.ogg", {"format": "OGG", "subtype": "VORBIS"}
+    soundfile.write(source, noise(channels=channels), rate_hz, compression_level=0.7, **kind)
+    target = Path(denoise_file(source).target)
+    before, after = (int.from_bytes(p.read_bytes()[48:52], "little") for p in (source, target))
+    assert after == pytest.approx(before, rel=0.02)
+
+
+def test_ape_tags_of_an_mp3_are_copied(tmp_path: Path) -> None:
+    source = tmp_path / "in.mp3"
+    soundfile.write(source, noise(), 16000)
+    item = struct.pack("<II", 3, 0) + b"Key\0abc"
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    tags = head + item + foot + b"TAG".ljust(128, b"x")
+    source.write_bytes(source.read_bytes() + tags)
+    report = denoise_file(source)
+    assert Path(report.target).read_bytes().endswith(tags)
+    assert soundfile.info(report.target).frames == 30000
+
+
 # Names and pipes
 
 

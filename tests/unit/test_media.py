@@ -210,6 +210,16 @@ def test_high_efficiency_aac_becomes_low_complexity_and_is_said(tmp_path: Path) 
     assert "its sound is written as AAC-LC, not HE-AAC" in denoise_file(source).notes
 
 
+def test_a_sample_rate_that_a_codec_does_not_take_is_said(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice()[:, :1], 96000)
+    notes = {}
+    for suffix in ("m4a", "webm", "wma", "amr"):
+        notes[suffix] = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}").notes
+    assert notes["m4a"] == ()
+    for suffix, rate_hz in (("webm", 48000), ("wma", 48000), ("amr", 8000)):
+        assert f"its sample rate falls to {rate_hz} Hz" in notes[suffix][0]
+
+
 def test_wma_keeps_the_first_and_the_last_samples(tmp_path: Path) -> None:
     click = np.zeros((RATE_HZ, 2), np.float32)
     click[:300] = click[-300:] = 0.5
