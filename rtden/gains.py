@@ -112,7 +112,7 @@ class BandGains:
     def _set(self, mask: Array, step: int, count: int) -> None:
         frames = self._sizes.step_frames
         rows = self.values[step * frames : (step + count) * frames]
-        np.maximum(mask.T, np.float32(self.floor), out=rows)
+        np.maximum(mask.T, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:
         """Take in the columns of a silent step, shape (n_mels, step_columns, input_channels)."""

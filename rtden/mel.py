@@ -20,6 +20,8 @@ from rtden.types import Array
 
 LOWEST_DB = -200.0
 """Level of a mel cell without any power."""
+# Arrays without dimensions, for numpy converts a scalar at every call.
+_LEAST_POWER, _TEN = np.array(1e-20, np.float32), np.array(10.0, np.float32)
 
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,9 +141,9 @@ shared_band_spread = functools.lru_cache(maxsize=16)(BandSpread)
 
 def to_db(mel_power: Array, floor_db: float) -> Array:
     """Return power in dB, never below `floor_db`, so that digital silence has a finite value."""
-    level_db: Array = np.maximum(mel_power, np.float32(1e-20))
+    level_db: Array = np.maximum(mel_power, _LEAST_POWER)
     np.log10(level_db, level_db)
-    np.multiply(level_db, np.float32(10.0), level_db)
+    np.multiply(level_db, _TEN, level_db)
     if floor_db > LOWEST_DB:
         np.maximum(level_db, np.float32(floor_db), out=level_db)
     return level_db
@@ -165,8 +167,10 @@ class MelFeatures:
     """
 
     def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
-        self._floor_db, self._std_db = np.float32(spec.floor_db), np.float32(spec.std_db)
-        self._mean_db, self._channels = np.float32(spec.mean_db), spec.channels
+        self._channels = spec.channels
+        self._floor_db, self._mean_db, self._std_db = (
+            np.array(value, np.float32) for value in (spec.floor_db, spec.mean_db, spec.std_db)
+        )
         self._mel_bank = shared_mel_bank(
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -78,6 +79,15 @@ def finite(samples: Any) -> Array:
     return sound.astype(np.float32)
 
 
+@functools.cache
+def _full_scale(dtype: np.dtype[Any]) -> float:
+    if dtype.name not in FULL_SCALE:
+        raise InputError(
+            f"samples are int16, int32, float32 or float64 (full scale +-1), not {dtype}."
+        )
+    return FULL_SCALE[dtype.name]
+
+
 def to_float(samples: Any) -> Array:
     """Return samples of any format as floating point with full scale +-1, same shape.
 
@@ -86,11 +96,7 @@ def to_float(samples: Any) -> Array:
     InputError
         If the format is not one of FULL_SCALE.
     """
-    scale = FULL_SCALE.get(samples.dtype.name)
-    if scale is None:
-        raise InputError(
-            f"samples are int16, int32, float32 or float64 (full scale +-1), not {samples.dtype}."
-        )
+    scale = _full_scale(samples.dtype)
     if scale == 1.0:
         return samples  # type: ignore[no-any-return]
     scaled: Array = np.multiply(samples, np.float32(1.0 / scale), dtype=np.float32)
@@ -99,9 +105,10 @@ def to_float(samples: Any) -> Array:
 
 def from_float(samples: Array, dtype: np.dtype[Any]) -> Any:
     """Return floating-point samples in another format, rounded; too large ones saturate."""
-    scale = FULL_SCALE[dtype.name]
+    scale = _full_scale(dtype)
     if scale == 1.0:
         return samples.astype(dtype)
     # float32 has no 2**31 - 1: what rounds to 2**31 would wrap around.
-    numbers = np.rint(np.multiply(samples, scale, dtype=np.float64 if scale > 1e6 else np.float32))
-    return np.clip(numbers, -scale, scale - 1.0, out=numbers).astype(dtype)
+    numbers = np.multiply(samples, scale, dtype=np.float64 if scale > 1e6 else np.float32)
+    np.rint(numbers, numbers)
+    return numbers.clip(-scale, scale - 1.0, numbers).astype(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,13 @@ LEVEL_SILENCE_DB = np.float32(-120.0)
 """A frame below this level is digital silence and leaves the level as it is."""
 
 
-_TEN, _DECIBEL = np.float32(10.0), np.float32(np.log(10.0) / 10.0)
+_TEN, _DECIBEL = np.float32(10.0), np.array(np.log(10.0) / 10.0, np.float32)
 
 
 def _weight(seconds: float, frames_per_second: float) -> np.float32:
     """Return the weight of a new value in a running mean with this time constant."""
-    return np.float32(1.0 - math.exp(-1.0 / (seconds * frames_per_second)))
+    weight: np.float32 = np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
+    return weight
 
 
 class BandTrackers:
@@ -95,7 +95,7 @@ class BandTrackers:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._started[...] = False
+        self._started[...] = self._all_started = False
         self._age: int | None = None  # of all bands, while they have started and it is the same
         self._ages[...] = 0
         self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
@@ -140,21 +140,25 @@ class BandTrackers:
     ) -> None:
         if self._age is not None:
             self._ages[...] = self._age
-        # A band without any sound before this column begins with the column's own level.
-        new = ~self._started
-        np.copyto(levels, column_db, where=new)
-        np.copyto(floor, column_db, where=new)
-        self._started |= heard
-        np.copyto(levels, levels + self._weights * (column_db - levels), where=heard)
+        if not self._all_started:
+            # A band without any sound before this column begins with the column's own level.
+            new = ~self._started
+            np.copyto(levels, column_db, where=new)
+            np.copyto(floor, column_db, where=new)
+            self._started |= heard
+            self._all_started = bool(self._started.all())
+        change = np.subtract(column_db, levels, self._change)
+        np.multiply(change, self._weights, change)
+        np.add(levels, change, levels, where=heard)
         np.minimum(self._minimum, smoothed, out=self._minimum, where=heard)
         np.minimum(self._minimum, self._previous, out=floor, where=self._started)
         self._ages += heard
         full = self._ages >= self._block_frames
-        np.copyto(self._previous, self._minimum, where=full)
-        self._minimum[full], self._ages[full] = np.inf, 0
+        if np.count_nonzero(full):
+            np.copyto(self._previous, self._minimum, where=full)
+            self._minimum[full], self._ages[full] = np.inf, 0
         age = int(self._ages.flat[0])
-        even = self._started.all() and (self._ages == age).all()
-        self._age = age if even else None
+        self._age = age if self._all_started and (self._ages == age).all() else None
 
 
 class LevelFollower:
@@ -175,7 +179,7 @@ class LevelFollower:
 
     def __init__(self, streams: tuple[int, ...], *, bands: slice, frames_per_second: float) -> None:
         self._streams, self._bands = int(np.prod(streams)), bands
-        self._count = np.float32(bands.stop - bands.start)
+        self._count = np.array(bands.stop - bands.start, np.float32)
         self._rise = _weight(LEVEL_RISE_SECONDS, frames_per_second)
         self._fall = _weight(LEVEL_FALL_SECONDS, frames_per_second)
         self.reset()
@@ -196,9 +200,9 @@ class LevelFollower:
         np.divide(levels_db, self._count, levels_db)
         np.log10(levels_db, levels_db)
         # A few numbers: arithmetic of scalars costs less than calls on arrays, with the same bits.
-        for frame in levels_db.reshape(-1, self._streams):
-            for stream, now_bel in enumerate(frame):
-                frame[stream] = self._update(stream, _TEN * now_bel)
+        flat = levels_db.reshape(-1)
+        for at, now_bel in enumerate(flat):
+            flat[at] = self._update(at % self._streams, _TEN * now_bel)
         return levels_db
 
     def _update(self, stream: int, now_db: np.float32) -> np.float32:
