@@ -99,8 +99,7 @@ def bench(
         int | None, Option(help="With --streams: processes that share the streams, by default 1.")
     ] = None,
     live: Annotated[
-        bool,
-        Option("--live", help="Measure the whole process of live sound, in real time."),
+        bool, Option("--live", help="Measure the whole process of live sound, in real time.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

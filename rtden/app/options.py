@@ -30,8 +30,7 @@ ModelOption = Annotated[
     Option("--model", "-m", help="A shipped model (see 'rtden models') or a .tflite file."),
 ]
 AdvanceOption = Annotated[
-    int,
-    Option("--hops-per-step", help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU."),
+    int, Option("--hops-per-step", help="Hops (23 ms) per step: 1, 2, 4 or 8. More cost less CPU.")
 ]
 StrengthOption = Annotated[
     float, Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
@@ -41,8 +40,7 @@ LimitOption = Annotated[
     Option("--limit-db", help="Reduce noise by at most this, in dB.", show_default="no limit"),
 ]
 FullBandOption = Annotated[
-    bool,
-    Option("--fullband/--no-fullband", help="Keep or remove sound above the model's 11 kHz."),
+    bool, Option("--fullband/--no-fullband", help="Keep or remove sound above the model's 11 kHz.")
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 ForceOption = Annotated[bool, Option("--force", "-f", help="Overwrite existing files.")]
