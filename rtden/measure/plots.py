@@ -24,10 +24,10 @@ WIDEST_COLUMNS = 1200
 """Columns of a picture; those of a longer file are averaged, so that its length does not matter."""
 RANGE_DB = 70
 PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
-NOISY_COLOUR = "#8a8a8a"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well."""
 STYLES = [{"color": c, "marker": m} for c, m in zip(COLOURS, "osD^vPX", strict=True)]
+NOISY_STYLE = {"color": "#8a8a8a", "marker": "o", "linestyle": "dashed"}
 
 
 def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
@@ -100,42 +100,25 @@ def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> No
     Raises as :func:`plot_mels` does.
     """
     check_picture(out, force=force)
-    groups, shown = evaluation.by_snr(), evaluation.headline
+    groups, shown, systems = evaluation.by_snr(), evaluation.headline, evaluation.systems
     means, halves = (
         np.array([statistic(chosen) for chosen in groups.values()])
         for statistic in (evaluation.means, evaluation.intervals)
     )
     width = max(2, len(shown)) * PANEL_WIDTH_INCHES
     figure = figure_class()(figsize=(width, PANELS_HEIGHT_INCHES), layout="constrained")
-    lines: list[Any] = []
     for axis, column in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):
-        lines = _lines(axis, evaluation.systems, means[:, :, column], halves[:, :, column])
-        title = marked(evaluation.metrics[column])
-        axis.set_title(title, fontsize=10, loc="left", fontweight="bold")
+        for row, system in enumerate(systems):  # side by side, so that no bar hides another
+            at = np.arange(len(groups)) + 0.06 * (row - (len(systems) - 1) / 2)
+            style = STYLES[(row - 1) % len(STYLES)] if system != NOISY else NOISY_STYLE
+            axis.errorbar(at, means[:, row, column], halves[:, row, column], label=system, **style)
+        axis.set_title(marked(evaluation.metrics[column]), fontsize=10, loc="left")
         axis.set_xticks(range(len(groups)), [name.removesuffix(" dB") for name in groups])
-        axis.set_xlim(-0.45, len(groups) - 0.55)
-        axis.tick_params(labelsize=8.5, length=0)
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-        axis.set_axisbelow(True)
-    figure.supxlabel("SNR of the noisy file (dB)", fontsize=9)
-    place = {"loc": "outside upper left", "ncols": len(lines)}
-    figure.legend(lines, evaluation.systems, frameon=False, fontsize=9, **place)
+        axis.grid(axis="y", alpha=0.3)
     note = f"{len(evaluation.files)} pairs; bars: 95 % confidence; {LOSS_NOTE}"
-    figure.text(0.995, 0.012, note, ha="right", fontsize=7.5, color="#777777")
+    figure.supxlabel(f"SNR of the noisy file (dB). {note}", fontsize=8)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=len(systems))
     save(figure, out, force=force, dpi=150)
-
-
-def _lines(axis: Any, systems: tuple[str, ...], means: Any, halves: Any) -> list[Any]:
-    """Draw a line per system, shape (groups, systems), side by side so that no bar hides one."""
-    shifts = np.linspace(-0.5, 0.5, len(systems)) * min(0.36, 0.08 * len(systems))
-    lines = []
-    for row, system in enumerate(systems):
-        at, style = np.arange(len(means)) + shifts[row], STYLES[(row - 1) % len(STYLES)]
-        if system == NOISY:
-            style = {"color": NOISY_COLOUR, "linestyle": "dashed", "marker": "o"}
-        lines.append(axis.errorbar(at, means[:, row], halves[:, row], elinewidth=1.0, **style))
-    return lines
 
 
 def check_picture(out: Path, *, force: bool) -> None:
