@@ -18,9 +18,9 @@ from rtden.training.mixing import Mixer, Mixture
 from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
-LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.45
+LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.6
 """Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
-LONGEST_CHANCE = 0.4
+LONGEST_CHANCE = 0.25
 """Share of mixtures with the longest overlap, that of files. The rest lies between the two."""
 
 

@@ -24,10 +24,10 @@ HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25
 """Speech that needs little help, and how often it is drawn."""
 LEVEL_DB = (-80.0, -10.0)
 """Level of the mixture, in dB of full scale."""
-CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.12, 0.04
+CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.06, 0.04
 """How often there is speech alone, noise alone, and one softer talker for noise."""
 WHISPER_CHANCE = 0.04
-CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.6
+CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5
 """How often a mixture, and noise alone, came through a codec."""
 ROOM_CHANCE = 0.25
 TAIL = 0.3
