@@ -99,6 +99,8 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
 
 def seconds_of(container: Any, stream: Any) -> float:
     """Return how long a stream says that it is; 0 where it does not."""
+    if container.format.name == "avi":  # FFmpeg shortens the duration of one that was cut off
+        return float(stream.frames * stream.time_base)
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1e6

@@ -81,6 +81,7 @@ def denoise_media(
                 out.close()
         last = max(last, *(sound.ended for sound in sounds.values()))
         whole = all(stream.index in out.targets for stream in container.streams.video)
+        whole = whole and container.format.name != "avi"
         stated = media.seconds_of(container, tracks[0]) if tracks[0].duration else 0.0
         promised = (container.duration or 0) / 1e6 if whole else stated
         media.check_whole(container, source, last, promised)

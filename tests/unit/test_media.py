@@ -267,14 +267,18 @@ def test_without_the_package_the_sentence_names_what_installs_it(
         denoise_file(source)
 
 
-def test_a_truncated_phone_recording_is_refused(tmp_path: Path) -> None:
-    source = tmp_path / "in.m4a"
-    with av.open(str(source), "w", options={"movflags": "faststart"}, format="mp4") as out:
-        encode(out, out.add_stream("aac", rate=RATE_HZ, layout="stereo"), voice(8.0))
+@pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("avi", "libmp3lame")])
+def test_a_truncated_phone_recording_is_refused(tmp_path: Path, suffix: str, codec: str) -> None:
+    source = tmp_path / f"in.{suffix}"
+    options = {"movflags": "faststart"} if suffix == "m4a" else {}
+    with av.open(str(source), "w", options=options) as out:
+        encode(out, out.add_stream(codec, rate=RATE_HZ, layout="stereo"), voice(8.0))
     whole = source.read_bytes()
+    denoise_file(source, tmp_path / "whole.wav")
     source.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AudioFileError, match="truncated"):
-        denoise_file(source, tmp_path / "out.wav")
+    for target in ("out.wav", f"out.{suffix}"):
+        with pytest.raises(AudioFileError, match="truncated"):
+            denoise_file(source, tmp_path / target)
 
 
 def test_mp3s_without_a_count_and_joined_ones_are_read_to_their_end(tmp_path: Path) -> None:
