@@ -594,14 +594,19 @@ def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> N
 # A cluster
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
+def two_workers() -> Any:
     """Two workers, each a process."""
     import distributed
 
-    with distributed.LocalCluster(
+    return distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    ) as made:
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two workers; those that a test kills come back."""
+    with two_workers() as made:
         yield made
 
 
@@ -659,15 +664,12 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dask
-    import distributed
 
     record(folder / "in" / "fatal.wav")
     monkeypatch.setattr(batch, "denoise_part", part_or_death)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as made,
+        two_workers() as made,
     ):
         outcomes = list(denoise_files(plan(["in"], "out"), ["out"], dask=made.scheduler_address))
     found = {outcome.target: outcome.state for outcome in outcomes}
@@ -718,14 +720,12 @@ def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.Mon
     assert names(folder / "out") == [MANIFEST]
 
 
-def test_a_cluster_that_goes_away_ends_the_run_and_keeps_what_is_finished(
-    folder: Path, cluster: Any
-) -> None:
+def test_a_cluster_that_goes_away_ends_the_run_and_keeps_what_is_finished(folder: Path) -> None:
     for number in range(6):
         record(folder / "in" / f"{number}.wav", 15.0, seed=number)
-    outcomes = denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address)
-    next(outcomes)
-    cluster.close()
+    with two_workers() as cluster:
+        outcomes = denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address)
+        next(outcomes)
     with pytest.raises(RtdenError, match="connection to the dask cluster was lost"):
         list(outcomes)
     done = [line["target"] for line in entries(folder / "out")]
