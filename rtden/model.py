@@ -1,12 +1,12 @@
 """A model: a ``.tflite`` file, and the JSON sidecar that holds every constant of its signal path.
 
-Code reads the constants from here; there is no second copy of a number. The sidecar's sections are
-``signal``, ``mel``, ``network``, ``griffin_lim`` and, for people, ``description``, ``training`` and
-``metrics``.
+Code reads the constants from here; there is no second copy of a number. The sidecar holds the
+fields of :class:`ModelSpec`; ``description``, ``training`` and ``metrics`` are for people.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,7 +18,7 @@ from typing import Any, get_args
 from rtden.errors import ModelError
 from rtden.settings import Phase
 
-FORMAT = 1
+FORMAT = 2
 CHANNELS = ("log_mel", "relative_mel", "above_floor", "above_mean", "slope")
 """Input channels that a network may ask for; :class:`rtden.mel.MelFeatures` defines each."""
 
@@ -103,19 +103,8 @@ class ModelSpec:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sidecar's content."""
-        sections: dict[str, Any] = {}
-        for section, keys in _SECTIONS.items():
-            sections[section] = {key: getattr(self, name) for key, (name, _) in keys.items()}
-        sections["network"]["channels"] = list(self.channels)
-        own = {name: getattr(self, name) for name in ("name", "description", "sha256")}
-        return {
-            "format": FORMAT,
-            **own,
-            **sections,
-            "training": self.training,
-            "metrics": self.metrics,
-        }
+        """Return the sidecar's content: the fields by their names."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelSpec:
@@ -128,18 +117,22 @@ class ModelSpec:
         ModelError
             If the constants contradict each other.
         """
-        values: dict[str, Any] = {
-            "name": str(content["name"]),
-            "description": str(content.get("description", "")),
-            "sha256": str(content["sha256"]),
-            "training": dict(content.get("training", {})),
-            "metrics": dict(content.get("metrics", {})),
+        content = without_sections(content)
+        values = {
+            one.name: _KINDS[str(one.type)](content[one.name])
+            for one in dataclasses.fields(cls)
+            if one.name in content or one.name not in _OPTIONAL
         }
-        for section, keys in _SECTIONS.items():
-            for key, (name, kind) in keys.items():
-                if key in content[section] or key != "frames_per_column":
-                    values[name] = kind(content[section][key])
         return cls(**values)
+
+
+def without_sections(content: dict[str, Any]) -> dict[str, Any]:
+    """Return constants by their names; format 1 had them in sections, and some by other names."""
+    plain = {key: value for key, value in content.items() if key not in _SECTIONS}
+    for section in _SECTIONS & set(content):
+        for key, value in dict(content[section]).items():
+            plain[_RENAMED.get(key, key)] = value
+    return plain
 
 
 def _finite(value: Any) -> float:
@@ -149,24 +142,18 @@ def _finite(value: Any) -> float:
     return number
 
 
-_SECTIONS: dict[str, dict[str, tuple[str, Any]]] = {
-    "signal": {
-        name: (name, int)
-        for name in ("rate_hz", "window_samples", "n_fft", "hop", "frames_per_column")
-    },
-    "mel": {
-        "bands": ("n_mels", int),
-        **{name: (name, _finite) for name in ("fmin_hz", "fmax_hz", "floor_db")},
-        **{name: (name, _finite) for name in ("mean_db", "std_db")},
-    },
-    "network": {"channels": ("channels", tuple), "lookahead": ("lookahead", int)},
-    "griffin_lim": {
-        "iterations": ("iterations", int),
-        "frames": ("frames_inverted", int),
-        "phase": ("phase", str),
-    },
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "Phase": str,
+    "int": int,
+    "float": _finite,
+    "tuple[str, ...]": tuple,
+    "dict[str, Any]": dict,
 }
-"""The sidecar's sections: the field of :class:`ModelSpec` and the type of each key."""
+"""The types of the fields, and what makes their values from JSON."""
+_OPTIONAL = {"description", "frames_per_column", "training", "metrics"}
+_SECTIONS = {"signal", "mel", "network", "griffin_lim"}
+_RENAMED = {"bands": "n_mels", "frames": "frames_inverted"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,10 +222,10 @@ def _read(path: Path) -> Model:
             f"the sidecar {sidecar} cannot be read ({error}); "
             "copy it again from where the model came from."
         ) from None
-    if not isinstance(sections, dict) or sections.get("format") != FORMAT:
+    if not isinstance(sections, dict) or sections.get("format") not in (1, FORMAT):
         raise ModelError(
-            f"the sidecar {sidecar} is not of format {FORMAT}, the one this version of rtden "
-            "reads; export the model again."
+            f"the sidecar {sidecar} is not of format 1 or {FORMAT}, which this version of "
+            "rtden reads; export the model again."
         )
     try:
         spec = ModelSpec.from_dict(sections)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtden.errors import TrainingError
 from rtden.files.atomic import new_file, write_whole
-from rtden.model import ModelSpec
+from rtden.model import ModelSpec, without_sections
 from rtden.training.recipe import Recipe
 from rtden.types import Array
 
@@ -104,9 +104,15 @@ class State:
 
 def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
     """Write a run's recipe; that of another run in the folder raises TrainingError."""
-    constants = {k: v for k, v in spec.to_dict().items() if k in ("signal", "mel", "network")}
+    constants = {
+        name: value
+        for name, value in dataclasses.asdict(spec).items()
+        if name not in ("name", "description", "sha256", "training", "metrics")
+        and name not in ("iterations", "frames_inverted", "phase")
+    }
     content = json.loads(json.dumps({"recipe": recipe.to_dict(), **constants}))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else content
+    if without_sections(before) != content:
         raise TrainingError(
             f"{path.parent} holds a run with other settings; continue it with those (see {path}), "
             "or choose another folder for this one."

@@ -17,6 +17,7 @@ from rtden.model import (
     list_models,
     load_model,
     load_spec,
+    save_spec,
     sidecar_path,
 )
 from rtden.settings import Settings
@@ -72,6 +73,20 @@ def test_frames_per_column_divide_the_hop_and_are_one_where_nothing_is_said(mode
 def test_what_is_written_is_what_is_read(model: Path) -> None:
     spec = load_spec(model)
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    save_spec(spec, model)
+    assert load_spec(model) == spec
+
+
+@pytest.mark.parametrize("name", ["n_mels", "frames_inverted", "channels"])
+def test_the_fields_of_format_2_are_checked_as_those_of_format_1(model: Path, name: str) -> None:
+    save_spec(load_spec(model), model)
+    edit(model, name, value=None)
+    with pytest.raises(ModelError, match=f"has no '{name}'"):
+        load_spec(model)
+    save_spec(load_spec(SMALL_MODELS[0]), model)
+    edit(model, name, value=0)
+    with pytest.raises(ModelError, match="export the model again"):
+        load_spec(model)
 
 
 def test_an_unknown_model_lists_the_known_ones() -> None:
