@@ -86,6 +86,7 @@ class _DeviceEndpoint(Endpoint):
                 *(device, self.kind, self._callback),
                 channels=min(2, device.channels(self.kind)),
                 latency_seconds=SERVER_LATENCY_SECONDS,
+                wanted_samples=lambda: self.wanted_samples(),  # noqa: PLW0108 - the engine sets it
                 fixed=self.fixed,
                 follow=follow,
             )

@@ -29,6 +29,8 @@ class Endpoint:
     block_samples = flagged_blocks = 0
     called_at = math.nan
     notify: Callable[[], None] = staticmethod(lambda: None)
+    wanted_samples: Callable[[], int] = staticmethod(lambda: 0)
+    """Returns how many more samples of a source complete a step; fewer need not be written."""
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:
         self.name, self.rate_hz, self.channels = name, rate_hz, channels

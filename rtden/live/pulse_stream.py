@@ -36,10 +36,12 @@ class PulseStream:
 
     A recording stays with its device, and so does a `fixed` output: the server may not move it, so
     that choosing another default source cannot make rtden record itself. It ends if the device
-    goes. With `follow` an output follows the server's default sink. ``callback(block, samples,
-    None, flagged)`` is called in libpulse's thread; the block is float32 of shape (samples,
-    channels), to be read or filled. `latency_seconds` are asked of the server, device included.
-    Raises DeviceError if the server refuses.
+    goes. With `follow` an output follows the server's default sink.
+
+    ``callback(block, samples, None, flagged)`` is called in libpulse's thread. The block is float32
+    of shape (samples, channels), to be read or filled. A recording waits in libpulse until it has
+    `wanted_samples()`; `samples` is then what the server sent last. `latency_seconds` are asked of
+    the server, device included. Raises DeviceError if the server refuses.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class PulseStream:
         *,
         channels: int,
         latency_seconds: float,
+        wanted_samples: Callable[[], int] = lambda: 0,
         fixed: bool = False,
         follow: bool = False,
     ) -> None:
         self._device, self._kind, self._callback = device, kind, callback
+        self._wanted_samples = wanted_samples
         self.samplerate, self.channels = device.rate_hz, channels
         self._frame_bytes = 4 * channels
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
@@ -62,7 +66,7 @@ class PulseStream:
         self.connection = Connection()
         self._lib, self._quick = self.connection.lib, load_quick_libpulse()
         self._address, self._size = c_void_p(), c_size_t()
-        self._calls = self._thread = 0
+        self._calls = self._thread = self._waiting_bytes = 0
         self._settled = threading.Event()
         self._callbacks = (
             STATE(self._on_state),
@@ -171,16 +175,20 @@ class PulseStream:
         memory: Any = (ctypes.c_float * (size // 4)).from_address(address)
         return np.frombuffer(memory, np.float32).reshape(-1, self.channels)
 
-    def _call(self, block: Any) -> None:
+    def _call(self, block: Any, arrived_bytes: int) -> None:
         flagged, self._flagged = self._flagged, False
-        self._callback(block, len(block), None, flagged)
+        self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
 
     def _on_readable(self, *_: Any) -> None:
-        lib, stream, blocks = self._quick, self._stream, []
+        lib, stream = self._quick, self._stream
+        blocks: list[Any] = []
         address, size = self._address, self._size
         readable = lib.pa_stream_readable_size(stream)
-        if readable < self._block_bytes // 2:  # single samples come from sources with filters
+        arrived, self._waiting_bytes = readable - self._waiting_bytes, readable
+        # Single samples come from sources with filters.
+        if readable < max(self._block_bytes // 2, self._wanted_samples() * self._frame_bytes):
             return
+        self._waiting_bytes = 0
         while readable > 0:
             if lib.pa_stream_peek(stream, byref(address), byref(size)) or not size.value:
                 break
@@ -194,10 +202,10 @@ class PulseStream:
             if blocks or readable > 0:  # libpulse's memory is valid until the drop
                 blocks.append(block.copy())
             else:
-                self._call(block)
+                self._call(block, arrived)
             lib.pa_stream_drop(stream)
         if blocks:
-            self._call(np.concatenate(blocks))
+            self._call(np.concatenate(blocks), arrived)
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
@@ -208,7 +216,7 @@ class PulseStream:
         used = min(size.value, wanted) // self._frame_bytes * self._frame_bytes
         if not used:
             return
-        self._call(self._view(address.value or 0, used))
+        self._call(self._view(address.value or 0, used), used)
         size.value = used
         lib.pa_stream_write(self._stream, address, size, None, c_int64(0), 0)
         self._measure()
