@@ -19,7 +19,6 @@ from rtden.geometry import (
     Geometry,
     Latency,
     algorithmic_latency,
-    geometry,
     settings_for_latency,
 )
 from rtden.griffinlim import Inverter
@@ -107,7 +106,7 @@ class Denoiser:
             calls = hops, hops * (batch_steps if batch_steps > 1 else PENDING_STEPS)
             network = Autoencoder(model, threads=settings.threads, columns=calls)
         self.network, self.spec, self.runtime = network, network.spec, network.runtime
-        self.geometry = geometry(self.spec, settings, batch_steps, network.stateful)
+        self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry
         self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
         samples = sizes.delay_samples + sizes.block_samples

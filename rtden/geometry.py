@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,44 +86,8 @@ def settings_for_latency(
     return chosen, algorithmic_latency(spec, chosen)
 
 
-@dataclass(frozen=True)
 class Geometry:
-    """Sizes of a step and of a block, which is the steps that are computed together."""
-
-    hops_per_step: int
-    steps: int
-    """Steps per block."""
-    step_samples: int
-    step_frames: int
-    overlap: int
-    """Samples by which synthesis windows overlap."""
-    whole_overlap: bool
-    """Whether that is all that there are, n_fft - hop."""
-    inverted_every: int
-    """Every how many frames one is inverted. With a short overlap it is the newest frame of each
-    column: older frames would produce samples that the newer frame estimates better."""
-    inverted_hop: int
-    """Distance of inverted frames in samples."""
-    delay_samples: int
-    """Samples by which a block's output lies behind its input."""
-    seen_columns: int
-    """Columns that the network takes at a step: the new ones, or a window that ends with them."""
-    mask_frames: slice
-    """The step's frames in the mask."""
-
-    @property
-    def block_samples(self) -> int:
-        """Samples of a block."""
-        return self.steps * self.step_samples
-
-    @property
-    def block_frames(self) -> int:
-        """Frames of a block."""
-        return self.steps * self.step_frames
-
-
-def geometry(spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> Geometry:
-    """Return the sizes for a model and settings.
+    """Sizes of a step and of a block, which is the `steps` that are computed together.
 
     Raises
     ------
@@ -133,31 +96,36 @@ def geometry(spec: ModelSpec, settings: Settings, steps: int, stateful: bool) ->
     InputError
         If the model does not return masks for `hops_per_step` columns at once.
     """
-    hops, finer, longest = settings.hops_per_step, spec.frames_per_column, spec.n_fft - spec.hop
-    overlap = longest if settings.overlap_samples is None else settings.overlap_samples
-    if overlap > longest:
-        raise SettingsError(
-            f"the frames of model '{spec.name}' overlap by {longest} samples at most: "
-            f"overlap_samples must not be {overlap}"
-        )
-    seen = hops if stateful else spec.frames
-    known = seen - spec.lookahead
-    if hops > known:
-        raise InputError(
-            f"model '{spec.name}' returns masks for {known} columns at once, fewer than "
-            f"hops_per_step {hops}; choose a smaller hops_per_step."
-        )
-    every = 1 if overlap == longest else finer
-    return Geometry(
-        hops_per_step=hops,
-        steps=steps,
-        step_samples=hops * spec.hop,
-        step_frames=hops * finer,
-        overlap=overlap,
-        whole_overlap=overlap == longest,
-        inverted_every=every,
-        inverted_hop=every * spec.frame_hop,
-        delay_samples=overlap + spec.lookahead * spec.hop,
-        seen_columns=seen,
-        mask_frames=slice((known - hops) * finer, known * finer),
-    )
+
+    def __init__(self, spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> None:
+        finer, longest = spec.frames_per_column, spec.n_fft - spec.hop
+        self.steps, self.hops_per_step = steps, settings.hops_per_step
+        self.step_samples = self.hops_per_step * spec.hop
+        self.step_frames = self.hops_per_step * finer
+        self.block_samples, self.block_frames = steps * self.step_samples, steps * self.step_frames
+        # Samples by which synthesis windows overlap.
+        self.overlap = longest if settings.overlap_samples is None else settings.overlap_samples
+        self.whole_overlap = self.overlap == longest
+        if self.overlap > longest:
+            raise SettingsError(
+                f"the frames of model '{spec.name}' overlap by {longest} samples at most: "
+                f"overlap_samples must not be {self.overlap}"
+            )
+        # Columns that the network takes at a step: the new ones, or a window that ends with them.
+        self.seen_columns = self.hops_per_step if stateful else spec.frames
+        # For each column that it takes, a stateful network returns the mask of one `lookahead`
+        # before.
+        known = self.seen_columns - (0 if stateful else spec.lookahead)
+        if self.hops_per_step > known:
+            raise InputError(
+                f"model '{spec.name}' returns masks for {known} columns at once, fewer than "
+                f"hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
+            )
+        # The step's frames in the mask.
+        self.mask_frames = slice((known - self.hops_per_step) * finer, known * finer)
+        # Every how many frames one is inverted. With a short overlap it is the newest frame of each
+        # column: older frames would produce samples that the newer frame estimates better.
+        self.inverted_every = 1 if self.whole_overlap else finer
+        self.inverted_hop = self.inverted_every * spec.frame_hop
+        # By how many samples a block's output lies behind its input.
+        self.delay_samples = self.overlap + spec.lookahead * spec.hop

@@ -7,11 +7,11 @@ trip is tested where its constants are.
 from __future__ import annotations
 
 import functools
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtden.offset import OffsetBlocker
 from rtden.types import Array, Spectra
 
 
@@ -109,16 +109,6 @@ def power(spectra: Spectra) -> Array:
     return both
 
 
-class Prefilter(Protocol):
-    """What may filter the samples before they are transformed; digital silence has to stay so."""
-
-    def __call__(self, samples: Array) -> Array:
-        """Return the filtered samples, as many."""
-
-    def reset(self) -> None:
-        """Forget the stream."""
-
-
 class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
@@ -139,9 +129,9 @@ class Frames:
         Samples from the input of :meth:`delayed_input` to the newest block.
     filter_samples : int
         Samples that `prefilter` is called with.
-    prefilter : Prefilter, optional
-        Is called with every `filter_samples` new samples, oldest first, and returns as many, which
-        are transformed in their place. The held input stays as it was.
+    prefilter : OffsetBlocker, optional
+        Takes every `filter_samples` new samples and returns what is transformed in their place. The
+        held input stays as it was.
 
     Attributes
     ----------
@@ -164,7 +154,7 @@ class Frames:
         lookahead_frames: int = 0,
         delay_samples: int = 0,
         filter_samples: int | None = None,
-        prefilter: Prefilter | None = None,
+        prefilter: OffsetBlocker | None = None,
     ) -> None:
         n_fft, self.block_samples = len(window), frames * hop
         self._filter_samples = filter_samples or self.block_samples
