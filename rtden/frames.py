@@ -52,6 +52,11 @@ class FrameDenoiser:
     ------
     InputError, ModelError, SettingsError
         If the rate, the channels, the model or a setting cannot be used.
+
+    Attributes
+    ----------
+    latency, latency_ms : Latency, float
+        By how much the output lags behind the input.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class FrameDenoiser:
         # A stream's latency is that of a player that takes a sample before each one fed.
         samples = self.stream.latency.samples - 1
         self.latency = Latency(samples, samples / rate_hz)
+        self.latency_ms = self.latency.ms
         self.reset()
 
     def __enter__(self) -> FrameDenoiser:
@@ -79,11 +85,6 @@ class FrameDenoiser:
 
     def __exit__(self, *_: object) -> None:
         self.reset()
-
-    @property
-    def latency_ms(self) -> float:
-        """By how much the output lags behind the input, in ms."""
-        return self.latency.ms
 
     @property
     def strength(self) -> float:
