@@ -114,7 +114,7 @@ def measure(view: View, env: dict[str, str], seconds: float) -> dict[str, float]
 
 def status() -> dict[str, Any]:
     """Return the state of the one live stream that runs, once it does."""
-    for _ in range(100):
+    for _ in range(300):
         with contextlib.suppress(ControlError):
             return ask({"command": "status"})
         time.sleep(0.1)

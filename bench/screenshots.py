@@ -21,7 +21,7 @@ from PIL import Image
 from pulse import RATE_HZ, PulseServer
 
 NOISY = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
-VIEWS = {"desktop": (1120, 760, False), "dark": (1120, 760, True), "phone": (390, 1190, False)}
+VIEWS = {"desktop": (1120, 760, False), "dark": (1120, 760, True), "phone": (360, 1190, False)}
 FILL_SECONDS = 17.0
 """Until the scrolling spectrograms are full."""
 
