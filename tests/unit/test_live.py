@@ -270,6 +270,21 @@ def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.Monk
     assert max(np.diff(turns)) < 512 / RATE_HZ + 0.011  # no later than the block that completes it
 
 
+def test_a_source_need_not_hand_over_less_than_a_step() -> None:
+    """With what it wants the next step is complete, and with a sample less it is not."""
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    rig.run(3.0)
+    source, worker = rig.source, rig.engine.worker
+    wanted = source.wanted_samples()
+    assert 0 < wanted <= 512
+    source.ring.write(np.zeros(wanted - 1, np.float32))
+    assert source.wanted_samples() == 1
+    assert not worker.work()
+    source.ring.write(np.zeros(1, np.float32))
+    assert worker.work()
+    assert source.wanted_samples() == 512
+
+
 def test_meters_say_what_was_played() -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
     rig.run(5.0)
