@@ -67,10 +67,8 @@ Makes = Callable[[Path], PulseServer]
 def servers() -> dict[str, Makes]:
     """Return how to start each sound server with the sinks "mouth" and "ear"."""
     sinks, top = ("mouth", "ear"), unpacked()
-    found: dict[str, Makes] = {"PulseAudio": lambda folder: PulseServer(folder, sinks)}
-    if top is not None:
-        found["PipeWire"] = lambda folder: PipeWireServer(folder, sinks, top=top)
-    return found
+    found: dict[str, Makes] = {"PulseAudio": lambda at: PulseServer(at, sinks)}
+    return found | ({"PipeWire": lambda at: PipeWireServer(at, sinks, top=top)} if top else {})
 
 
 @dataclass(frozen=True)
@@ -273,8 +271,11 @@ def report(measured: dict[str, Any], screen: Console) -> None:
 def compare(clicks: Clicks, rounds: int, options: list[str], screen: Console) -> dict[str, Any]:
     """Measure each stream on each server, in turn; print a table and return all measurements."""
     rows: dict[str, list[dict[str, Any]]] = {}
+    found_servers = servers()
+    if "PipeWire" not in found_servers:
+        screen.print("without PipeWire: Debian's packages of it cannot be downloaded")
     for number in range(rounds):
-        for server, make in servers().items():
+        for server, make in found_servers.items():
             for stream, ends in STREAMS.items():
                 measured = measure(make, clicks, [*ends, *options])
                 rows.setdefault(f"{server}, {stream}", []).append(measured)
@@ -310,8 +311,7 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
 ) -> None:
     """Measure the delay of `rtden live`."""
-    screen = Console(width=160, highlight=False)
-    options = options or []
+    screen, options = Console(width=160, highlight=False), options or []
     try:
         if out is not None:
             check_target(out, force=force)
@@ -325,9 +325,7 @@ def main(
             figures = {"processor": processor_name(), "options": options, **measured}
             write_whole(out, json.dumps(figures, indent=1).encode(), force=force)
     except (RtdenError, RuntimeError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"bench/live.py: {error}", markup=False
-        )
+        print(f"bench/live.py: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -58,8 +58,7 @@ class PulseStream:
     ) -> None:
         self._device, self._kind, self._callback = device, kind, callback
         self._wanted_samples = wanted_samples
-        self.samplerate, self.channels = device.rate_hz, channels
-        self._frame_bytes = 4 * channels
+        self.samplerate, self.channels, self._frame_bytes = device.rate_hz, channels, 4 * channels
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
         self.latency = latency_seconds if kind == "output" else BLOCK_SECONDS
         self._flagged = False

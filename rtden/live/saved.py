@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from rtden.live.engine import LiveEngine
 
 LONGEST_NAME = 400
-TEXTS, NUMBERS, FLAGS = (
-    ("input", "output", "model"),
-    ("latency_ms", "strength", "limit_db"),
-    ("stereo", "record"),
-)
+TEXTS, FLAGS = ("input", "output", "model"), ("stereo", "record")
+NUMBERS = ("latency_ms", "strength", "limit_db")
 
 
 @dataclass(frozen=True, kw_only=True)
