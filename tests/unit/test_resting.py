@@ -113,9 +113,9 @@ def test_steps_computed_together_give_the_same_samples_to_the_bit(
     options = Settings(hops_per_step=hops_per_step, overlap_samples=overlap, strength=0.9)
     single, together = Denoiser(model, options), Denoiser(model, options, batch_steps=steps)
     assert together.latency.samples == single.latency.samples + (steps - 1) * single.step_samples
-    expected, high_band_gains = single.feed(signal), single.high_band_gains
+    expected, high_band_gains = single.feed(signal), single.high_band.gains
     out = together.feed(signal)
-    assert np.array_equal(together.high_band_gains, high_band_gains[: len(out)])
+    assert np.array_equal(together.high_band.gains, high_band_gains[: len(out)])
     assert np.array_equal(
         np.concatenate([out, together.flush()]), np.concatenate([expected, single.flush()])
     )
