@@ -70,7 +70,7 @@ def file(
     full_band: FullBandOption = True,
     loudness: Annotated[float | None, Option(help=LOUDNESS_HELP, show_default="unchanged")] = None,
     track: Annotated[
-        int | None, Option(help="Sound track of a video, from 1.", show_default="all")
+        int | None, Option(help="Sound track to denoise, from 1.", show_default="all")
     ] = None,
     rate: Annotated[int | None, Option(help="Sample rate in Hz of PCM without a header.")] = None,
     channels: Annotated[int, Option(help="Channels of PCM without a header.")] = 1,
@@ -83,7 +83,9 @@ def file(
         int | None, Option("-j", "--jobs", help="Files at a time.", show_default="one per core")
     ] = None,
     dask: Annotated[str | None, Option(help=DASK_HELP)] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Denoise sound and video files, and folders of them.
