@@ -44,46 +44,26 @@ SETTLING_SECONDS = 0.3
 LOOK_SECONDS = 0.05
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
 """Parameters of the command that the page saves, too."""
+DEVICE = "a device's number or part of its name"
+HOPS = "Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More save CPU and add delay."
+BUFFER = "Fixed output buffer; by default the preset's, growing after drop-outs."
 
 
 @one_sentence
 def live(
     context: typer.Context,
-    input: Annotated[
-        str,
-        Option(
-            *("--in", "-i"),
-            help="'mic', a device's number or part of its name, or a file, played in real time.",
-        ),
-    ] = "mic",
+    input: Annotated[str, Option("--in", "-i", help=f"'mic', {DEVICE}, or a file.")] = "mic",
     output: Annotated[
-        str,
-        Option(
-            *("--out", "-o"),
-            help="'speakers', a device's number or part of its name, 'virtual-mic', or a file.",
-        ),
+        str, Option("--out", "-o", help=f"'speakers', {DEVICE}, 'virtual-mic', or a file.")
     ] = "speakers",
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: Annotated[
-        int | None,
-        Option(
-            help="Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More cost less CPU "
-            "and add 23 ms each."
-        ),
-    ] = None,
+    hops_per_step: Annotated[int | None, Option(help=HOPS)] = None,
     latency_ms: Annotated[
-        float | None,
-        Option(help="Total delay to aim at; chooses windows, hops per step and buffer."),
+        float | None, Option(help="Total delay to aim at; chooses windows, hops and buffer.")
     ] = None,
-    buffer_ms: Annotated[
-        float | None,
-        Option(
-            help="Fixed output buffer; a larger one survives a busier machine. By default the "
-            "preset's, growing after drop-outs."
-        ),
-    ] = None,
+    buffer_ms: Annotated[float | None, Option(help=BUFFER)] = None,
     preset: Annotated[
         str, Option(help="Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s.")
     ] = "desktop",
@@ -92,25 +72,20 @@ def live(
         Option(help="Stop after this many seconds.", show_default="at Ctrl-C or a file's end"),
     ] = math.inf,
     stereo: Annotated[
-        bool, Option("--stereo", help="Keep two channels, at twice the CPU cost; default: mono.")
+        bool, Option("--stereo", help="Keep two channels, at twice the CPU.")
     ] = False,
     full_band: FullBandOption = True,
     record: Annotated[
-        Path | None, Option(help="Folder for noisy.wav and cleaned.wav: record both sides.")
+        Path | None, Option(help="Record both sides in this folder: noisy.wav and cleaned.wav.")
     ] = None,
     realtime: Annotated[
         bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
     ] = False,
-    saved: Annotated[
-        bool, Option("--saved", help="Start from the settings that the page in the browser saved.")
-    ] = False,
+    saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
     name: Annotated[
-        str | None,
-        Option(help="Name of the virtual microphone and for 'rtden ctl', by default rtden."),
+        str | None, Option(help="Name of the virtual microphone and for 'rtden ctl'.")
     ] = None,
-    status_seconds: Annotated[
-        float, Option(help="Seconds between two status lines; 0 for none.")
-    ] = 1.0,
+    status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
     as_json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:

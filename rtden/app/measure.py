@@ -27,14 +27,8 @@ from rtden.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
 
-ModelsOption = Annotated[
-    list[str] | None,
-    Option(
-        *("--model", "-m"),
-        metavar="NAME",
-        help="Model to measure, by default all shipped ones; repeatable.",
-    ),
-]
+MODELS = "Model to measure, by default all shipped ones; repeatable."
+ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME", help=MODELS)]
 # Headers of tables, and below them the formats of a result and of what else a row has.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
 COSTS = {
@@ -89,21 +83,19 @@ def bench(
     seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
     threads: Annotated[int, Option(help="Threads; with --streams, threads of each process.")] = 1,
     streams: Annotated[
-        int | None,
-        Option(
-            help="Measure whether this many live streams hold at once, in frames of 20 ms at 16 "
-            "kHz as voice agents have them; 0 finds the largest number."
-        ),
+        int | None, Option(help="Measure a voice agent's streams at once; 0 finds how many hold.")
     ] = None,
     jobs: Annotated[
         int | None, Option(help="With --streams: processes that share the streams, by default 1.")
     ] = None,
-    live: Annotated[
-        bool, Option("--live", help="Measure the whole process of live sound, in real time.")
-    ] = False,
+    live: Annotated[bool, Option("--live", help="Measure live sound, in real time.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what denoising costs on this machine."""
+    """Measure what denoising costs on this machine.
+
+    --streams measures frames of 20 ms at 16 kHz; --live the whole process, between two simulated
+    devices of 48 kHz, with sound and in silence.
+    """
     from rtden.model import find_model, list_models
 
     if not 5 <= seconds <= 3600:
@@ -225,12 +217,7 @@ def evaluate(
         Option(metavar="NAME", help="Metric, such as si-sdr or p.808, by default all; repeatable."),
     ] = None,
     transcripts: Annotated[
-        str | None,
-        Option(
-            help="Add the word error rate of a recogniser, English (extra 'recognition'): a file "
-            "with a line 'NAME what is said' for each pair, or 'clean' to compare with what the "
-            "recogniser finds in the clean files."
-        ),
+        str | None, Option(help="Also measure word errors: a file of transcripts, or 'clean'.")
     ] = None,
     processes: Annotated[
         int | None, Option(help="Files to score at the same time, by default one for each core.")
@@ -248,8 +235,10 @@ def evaluate(
 ) -> None:
     """Score models on pairs of clean and noisy files (extra "eval").
 
-    PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge"; the word error
-    rate with --transcripts. A star marks metrics that the training loss has a model of.
+    PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge". A star marks
+    metrics that the training loss has a model of. --transcripts (extra "recognition", English)
+    takes a file with a line 'NAME what is said' for each pair, or 'clean' to compare with what
+    the recogniser finds in the clean files.
     """
     from rich.progress import MofNCompleteColumn
 

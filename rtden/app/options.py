@@ -74,13 +74,7 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_quietly(model: str | None) -> None:
-    """Load a model and start the runtime, whose notice about itself would be in the way.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be used.
-    """
+    """Load a model and start the runtime, whose notice about itself would be in the way."""
     from rtden.denoiser import Denoiser
     from rtden.quiet import quiet_stderr
 
@@ -92,12 +86,8 @@ def progress_bar(*columns: Any) -> Any:
     """Return a bar for a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    shown = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *(columns or (TextColumn("{task.percentage:>3.0f} %"),)),
-        TimeRemainingColumn(),
-    )
+    columns = columns or (TextColumn("{task.percentage:>3.0f} %"),)
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
     return Progress(*shown, console=messages, transient=True, disable=not messages.is_terminal)
 
 

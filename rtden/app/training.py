@@ -44,11 +44,7 @@ def train(
         str | None, Option("--from", help="Model to start with: name or path.")
     ] = None,
     recipe: Annotated[
-        str | None,
-        Option(
-            help="Settings: rtden, fine-tune (the default with --from), continue, a JSON file of "
-            "your own, or seed: the notebook from which rtden grew, on --speech."
-        ),
+        str | None, Option(help="Settings: rtden, fine-tune, continue, seed or a JSON file.")
     ] = None,
     steps: Annotated[int | None, Option(help="Steps, by default the recipe's.")] = None,
     hours: Annotated[float | None, Option(help="End after this time at the latest.")] = None,
@@ -61,7 +57,8 @@ def train(
 ) -> None:
     """Train a network on your own voice and room (extra "train").
 
-    The same command resumes an interrupted run.
+    The same command resumes an interrupted run. The recipe is rtden, or with --from fine-tune;
+    seed is the notebook from which rtden grew, on --speech.
     """
     from rtden.training import require_packages
 
