@@ -62,9 +62,11 @@ class Ring:
         samples, at = len(block), self._written % self.capacity_samples
         self._writing = end = self._written + samples
         shaped = block if block.ndim == 2 else block[:, None]
-        first = min(samples, self.capacity_samples - at)
-        self._memory[at : at + first] = shaped[:first]
-        self._memory[: samples - first] = shaped[first:]
+        if at + samples <= self.capacity_samples:
+            self._memory[at : at + samples] = shaped
+        else:
+            first = self.capacity_samples - at
+            self._memory[at:], self._memory[: samples - first] = shaped[:first], shaped[first:]
         self._written = end
 
     def drop_oldest(self, keep_samples: int) -> None:
@@ -81,9 +83,12 @@ class Ring:
             start = max(self._read, self._drop_before, self._writing - self.capacity_samples)
             samples = min(wanted, max(0, self._written - start))
             at = start % self.capacity_samples
-            first = min(samples, self.capacity_samples - at)
-            out[:first] = self._memory[at : at + first]
-            out[first:samples] = self._memory[: samples - first]
+            if at + samples <= self.capacity_samples:
+                out[:samples] = self._memory[at : at + samples]
+            else:
+                first = self.capacity_samples - at
+                out[:first] = self._memory[at:]
+                out[first:samples] = self._memory[: samples - first]
             if start >= self._writing - self.capacity_samples:  # not overtaken while copying
                 break
         self.lost_samples += start - self._read

@@ -65,7 +65,7 @@ class SmoothReader:
             self._join(block, got, jumped)
         elif self._faded < len(self._fade):  # a fade may be longer than a block
             self._decay(block, 0, wanted, start=self._faded)
-        np.copyto(self._last, block[wanted - 1])
+        self._last[:] = block[-1]
         left = ring.fill_samples
         self.least_left_samples = min(self.least_left_samples, left)
 
