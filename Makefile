@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
+# Jobs of make test at a time, and files of real-time tests.
+JOBS := 3
+LANES := 1
 # Where fixtures of a file are dear: each file in one process.
 BY_FILE := --numprocesses auto --dist loadfile
 SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium \
@@ -31,7 +34,7 @@ demo: $(VENV)/.run
 # Tests that play sound mostly wait. The others, and what is installed, run beside them; tests with a
 # lower priority.
 test: packages
-	$(MAKE) --jobs=3 --output-sync=target PRIORITY="nice -n 10" \
+	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" \
 		real-time lint unit second-runtime integrations training parallel docs
 	$(MAKE) alone
 
@@ -52,7 +55,7 @@ parallel: packages $(VENV)/.dev
 	$(PRIORITY) $(PYTEST) tests/system $(BY_FILE) -m "not real_time and not alone"
 
 real-time: packages $(VENV)/.dev
-	$(PYTEST) tests/system -m real_time
+	$(PYTEST) tests/system -m real_time $(if $(filter-out 1,$(LANES)),--numprocesses $(LANES) --dist loadfile)
 
 alone: packages $(VENV)/.dev
 	$(PYTEST) tests/system -m alone

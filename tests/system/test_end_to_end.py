@@ -280,7 +280,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
     assert "Traceback" not in complained
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind(
     server: PulseServer, tone: Path
 ) -> None:

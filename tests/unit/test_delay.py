@@ -103,7 +103,7 @@ def test_the_delay_is_the_planned_one_and_nothing_is_dropped() -> None:
     assert world.padded == world.delay.planned_samples
 
 
-@pytest.mark.parametrize("ppm", [300.0, -300.0, 20.0])
+@pytest.mark.parametrize("ppm", [300.0, -20.0])
 def test_two_clocks_become_one(ppm: float) -> None:
     """For a quarter of an hour the delay stays within 5 ms, and no sample is lost or missing."""
     world = World(source_ppm=ppm, buffer_ms=30.0).run(10.0)
