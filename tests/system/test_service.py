@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import DATA
 from typer.testing import CliRunner, Result
 from usermanager import UserManager
@@ -156,13 +158,15 @@ def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
     manager: UserManager, tmp_path: Path
 ) -> None:
     rtden = [*RTDEN, "service"]
-    heard = tmp_path / "heard.wav"
+    heard, speech = tmp_path / "heard.wav", tmp_path / "speech.wav"
+    noisy, rate_hz = soundfile.read(DATA / "noisy.flac")
+    soundfile.write(speech, np.tile(noisy, 20), rate_hz)  # it lasts longer than the test
     installed = manager.run(
         *rtden,
         "install",
         "--",
         "--in",
-        str(DATA / "noisy.flac"),
+        str(speech),
         "--out",
         str(heard),
         "--preset",
