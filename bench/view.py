@@ -35,7 +35,7 @@ def main(
             open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz),
             settings=live_settings(),
         )
-        view = LiveView(engine, f"from {recording.name} ({source.rate_hz} Hz) to heard.wav")
+        view = LiveView(engine, f"{recording.name} to heard.wav")
         engine.start()
         try:
             ends_at = time.monotonic() + seconds
