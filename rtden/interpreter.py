@@ -208,7 +208,8 @@ class _Tensor:
         numbers = self._numbers
         np.divide(values, self._scale, numbers[0])
         np.add(numbers, self._zero_point, numbers)
-        numbers.clip(LOWEST, HIGHEST, numbers)
+        np.maximum(numbers, LOWEST, out=numbers)
+        np.minimum(numbers, HIGHEST, out=numbers)
         np.rint(numbers, numbers)
         self.memory[...] = numbers
 
