@@ -128,13 +128,7 @@ def find_click(recording: Samples, shape: Samples, first: int, last: int) -> tup
 
 
 class Live:
-    """`rtden live --json` between the server's sinks, from when its first status is there.
-
-    Raises
-    ------
-    DeviceError
-        If it does not get so far.
-    """
+    """`rtden live --json` between the server's sinks; DeviceError if it makes no status."""
 
     def __init__(self, server: PulseServer, options: list[str]) -> None:
         self.statuses: list[dict[str, Any]] = []
