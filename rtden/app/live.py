@@ -44,6 +44,8 @@ SETTLING_SECONDS = 0.3
 LOOK_SECONDS = 0.05
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
 """Parameters of the command that the page saves, too."""
+PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
+"""Further parameters of the command that are those of :func:`rtden.open_live`."""
 DEVICE = "a device's number or part of its name"
 HOPS = "Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More save CPU and add delay."
 BUFFER = "Fixed output buffer; by default the preset's, growing after drop-outs."
@@ -105,23 +107,13 @@ def live(
         raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
     if latency_ms is not None and hops_per_step is not None:
         raise SettingsError("--latency-ms chooses the hops per step; give one of the two.")
-    wanted = {choice: context.params[choice] for choice in CHOICES}
+    wanted = {parameter: context.params[parameter] for parameter in (*CHOICES, *PASSED_ON)}
     if saved:
         wanted |= _saved_choices(context)
     settings = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
     settings, first_buffer_ms = _apply_preset(preset, wanted, settings, hops_per_step)
     load_quietly(wanted["model"])
-    engine = open_live(
-        settings=settings,
-        buffer_ms=buffer_ms,
-        first_buffer_ms=first_buffer_ms,
-        full_band=full_band,
-        record=record,
-        force=force,
-        realtime=realtime,
-        name=name,
-        **wanted,
-    )
+    engine = open_live(settings=settings, first_buffer_ms=first_buffer_ms, **wanted)
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
     _offer_control(engine, name, say)
     sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
