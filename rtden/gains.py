@@ -24,11 +24,8 @@ the step that makes the call, or the first step after silence, would take longer
 class SilenceDetector:
     """Says for each step whether everything that the network and the inverter hold is silence.
 
-    Parameters
-    ----------
-    needed_samples : int
-        Silence has to last as long; it is counted in whole steps, so that the answer does not
-        depend on how the stream is cut.
+    Silence has to last for `needed_samples`; it is counted in whole steps, so that the answer does
+    not depend on how the stream is cut.
     """
 
     def __init__(self, needed_samples: int) -> None:
@@ -56,17 +53,12 @@ class BandGains:
     In silence nobody needs the mask of a stateful network: its columns stay pending, and it takes
     `PENDING_STEPS` steps of them in one call.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    sizes : Geometry
-    floor : float
-        The smallest gain (linear); may be set at any time.
-
     Attributes
     ----------
     values : array, shape (block_frames, n_mels)
         Linear gains.
+    floor : float
+        The smallest gain (linear); may be set at any time.
     """
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
@@ -155,13 +147,9 @@ class BandGains:
 
 
 class Mix:
-    """The last stage: the denoised signal and the input, in the shares that `strength` sets.
+    """The last stage: the denoised signal and the input.
 
-    Parameters
-    ----------
-    strength : float
-        Wet share, 0 to 1. A new one is reached within a block, in a straight line.
-    block_samples : int
+    `strength` is the wet share, 0 to 1. A new one is reached within a block, in a straight line.
     """
 
     def __init__(self, strength: float, block_samples: int) -> None:

@@ -21,15 +21,8 @@ class HighBandGain:
     It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included, and goes
     from frame to frame in straight lines as long as their overlap: sound delayed by the latency and
     scaled by it fades together with the band itself. Where every gain is one, or the strength zero,
-    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-    overlap, hop : int
-        Overlap and distance of the inverted frames, in samples.
-    frames : int
-        Inverted frames per block.
+    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read. `overlap` and
+    `hop` are those of the inverted frames in samples, `frames` their number per block.
     """
 
     def __init__(self, spec: ModelSpec, *, overlap: int, hop: int, frames: int) -> None:
@@ -116,12 +109,6 @@ class BypassPath:
 
     Of every block it holds the input and the same at the model's rate. What the denoisers return is
     reduced by the part of the latter that takes the bypass, and the input is added to the result.
-
-    Parameters
-    ----------
-    rate_hz, model_hz : int
-        Rates of the input and of the model.
-    channels : int
     """
 
     def __init__(self, rate_hz: int, model_hz: int, channels: int) -> None:

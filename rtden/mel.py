@@ -158,12 +158,7 @@ class MelFeatures:
     three in units of std_db. With ``relative_mel``, `floor_db` is relative to the stream's level,
     too, and no channel depends on the level of the input.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        The model's constants.
-    streams : tuple
-        Leading shape for several independent streams at once (training); () for one.
+    `streams` is the leading shape of several independent streams at once (training); () for one.
     """
 
     def __init__(self, spec: ModelSpec, *, streams: tuple[int, ...] = ()) -> None:
@@ -183,6 +178,7 @@ class MelFeatures:
         )
         self._trackers.course[...] = self._mean_db
         self._level: LevelFollower | None = None
+        self._lowest_db = LOWEST_DB if "level" in kinds else spec.floor_db
         if "level" in kinds:
             centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
             low, high = map(int, np.searchsorted(centres_hz, LEVEL_BAND_HZ))
@@ -219,8 +215,7 @@ class MelFeatures:
 
     def levels_db(self, frames_power: Array) -> Array:
         """Return the log-mels of spectra in dB, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
-        floor_db = self._floor_db if self._level is None else LOWEST_DB
-        return to_db(self._mel_bank(frames_power), floor_db)
+        return to_db(self._mel_bank(frames_power), self._lowest_db)
 
     def add(self, frames_db: Array, out: Array | None = None) -> Array:
         """Return the channels of any number of frames, from their log-mels, oldest first.
@@ -264,17 +259,8 @@ _KINDS = {
 class Features:
     """The network's input: the newest columns, a window that slides by the new ones.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        The model's constants.
-    columns : int, optional
-        Columns held; `spec.frames`, those of a whole window, if None.
-
-    Attributes
-    ----------
-    columns : array, shape (n_mels, columns, input_channels)
-        Oldest first.
+    `columns` is an array of shape (n_mels, columns, input_channels), oldest first; by default it
+    has `spec.frames` columns, those of a whole window.
     """
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:

@@ -131,7 +131,7 @@ def without_sections(content: dict[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in content.items() if key not in _SECTIONS}
     for section in _SECTIONS & set(content):
         for key, value in dict(content[section]).items():
-            plain[_RENAMED.get(key, key)] = value
+            plain[str(_RENAMED.get(key, key))] = value
     return plain
 
 

@@ -168,13 +168,8 @@ class LevelFollower:
     digital silence, and holds during silence. It is computed frame by frame, so that the division
     of a stream into calls does not change it.
 
-    Parameters
-    ----------
-    streams : tuple
-        Leading shape for several independent streams at once; () for one.
-    bands : slice
-        The mel bands that count.
-    frames_per_second : float
+    `streams` is the leading shape of several independent streams at once, () for one; `bands` are
+    the mel bands that count.
     """
 
     def __init__(self, streams: tuple[int, ...], *, bands: slice, frames_per_second: float) -> None:
