@@ -168,6 +168,39 @@ def test_a_model_works_in_a_forked_child() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_the_state_of_a_stream_goes_with_it_into_a_forked_child() -> None:
+    network = Autoencoder(find_model())
+    shape = (6, network.spec.n_mels, 1, network.spec.input_channels)
+    columns = np.random.default_rng(3).normal(-0.5, 1.0, shape).astype(np.float32)
+    expected = [network.infer(column).copy() for column in columns]
+    network.reset()
+    for column in columns[:3]:
+        network.infer(column)
+    child = os.fork()
+    rest = [network.infer(column).copy() for column in columns[3:]]
+    same = np.array_equal(rest, expected[3:])
+    if not child:
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same
+
+
+@pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
+def test_a_reset_leaves_other_streams_as_they_are(path: Path) -> None:
+    first, second = Autoencoder(path), Autoencoder(path)
+    shape = (5, first.spec.n_mels, 1, first.spec.input_channels)
+    columns = np.random.default_rng(4).normal(-0.5, 1.0, shape).astype(np.float32)
+    expected = [first.infer(column).copy() for column in columns]
+    first.reset()
+    for column, mask in zip(columns, expected, strict=True):
+        second.infer(columns[-1])
+        assert np.array_equal(first.infer(column), mask)
+        second.reset()
+    first.reset()
+    assert np.array_equal(first.infer(columns[0]), expected[0])
+
+
 def test_values_of_any_size_saturate() -> None:
     network = Autoencoder(find_model())
     shape = (network.spec.n_mels, network.spec.frames, network.spec.input_channels)
