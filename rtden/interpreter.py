@@ -82,11 +82,15 @@ class Interpreter:
         self._match(before, after, spec)
         self._input = before["mel" if self.stateful else next(iter(before))]
         self._output = after["share" if self.stateful else next(iter(after))]
+        self._check_shapes(model)
+
+    def _check_shapes(self, model: Model) -> None:
+        """Refuse a network whose tensors are not those that its sidecar describes."""
         for tensor, kind, channels in (
-            (self._input, "input", spec.input_channels),
-            (self._output, "output", spec.frames_per_column),
+            (self._input, "input", model.spec.input_channels),
+            (self._output, "output", model.spec.frames_per_column),
         ):
-            wanted = (1, spec.n_mels, self.columns, channels)
+            wanted = (1, model.spec.n_mels, self.columns, channels)
             if tensor.shape != wanted:
                 raise ModelError(
                     f"model {model.path} has an {kind} of shape {tensor.shape}, its sidecar "

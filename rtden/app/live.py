@@ -119,8 +119,7 @@ def live(
     sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
     say("from {} to {}".format(*("{} ({} Hz, {} ch)".format(*side) for side in sides)))
     if wanted["output"] == VIRTUAL_MICROPHONE:
-        microphone = engine.output_name.split(" ")[0]
-        say(f"choose '{microphone}' as the microphone in the other program")
+        say(f"choose '{engine.output_name.split(' ')[0]}' as the microphone in the other program")
     with contextlib.suppress(KeyboardInterrupt):
         try:
             _run(engine, say, duration, status_seconds or math.inf, as_json)

@@ -75,23 +75,7 @@ def reproduce(
         If tensorflow, keras, librosa or matplotlib is not installed.
     """
     _require_packages()
-    paths = find_recordings(recordings)
-    if out.resolve().is_relative_to(recordings.resolve()):
-        raise AudioFileError(
-            f"{out} lies in the folder of the recordings; choose one outside, or the results "
-            "become recordings themselves."
-        )
-    if len(paths) < FEWEST_RECORDINGS:
-        raise AudioFileError(
-            f"{recordings} holds {len(paths)} recordings, and the notebook needs at least "
-            f"{FEWEST_RECORDINGS}; add more."
-        )
-    make_folder(out)
-    clips = np.stack([load(path) for path in paths])
-    if not clips.any():
-        raise AudioFileError(
-            f"all recordings in {recordings} are silent; give a folder of recorded speech."
-        )
+    paths, clips = _load_clips(recordings, out)
     mels = np.stack([mel_of(clip) for clip in clips])
     rng = np.random.default_rng(seed)
     train, test = np.split(rng.permutation(len(paths)), [-round(TEST_SHARE * len(paths))])
@@ -129,6 +113,28 @@ def reproduce(
     _write_sound(out / "original.wav", originals[0])
     write_whole(out / "report.json", json.dumps(result, indent=2).encode() + b"\n", force=True)
     return result
+
+
+def _load_clips(recordings: Path, out: Path) -> tuple[list[Path], Array]:
+    """Return the recordings and their samples, shape (recordings, 8000); make the folder `out`."""
+    paths = find_recordings(recordings)
+    if out.resolve().is_relative_to(recordings.resolve()):
+        raise AudioFileError(
+            f"{out} lies in the folder of the recordings; choose one outside, or the results "
+            "become recordings themselves."
+        )
+    if len(paths) < FEWEST_RECORDINGS:
+        raise AudioFileError(
+            f"{recordings} holds {len(paths)} recordings, and the notebook needs at least "
+            f"{FEWEST_RECORDINGS}; add more."
+        )
+    make_folder(out)
+    clips = np.stack([load(path) for path in paths])
+    if not clips.any():
+        raise AudioFileError(
+            f"all recordings in {recordings} are silent; give a folder of recorded speech."
+        )
+    return paths, clips
 
 
 def _require_packages() -> None:
