@@ -115,11 +115,11 @@ def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> Non
     tone = tmp_path / "tone.wav"
     sound = 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(20 * 22050) / 22050)
     soundfile.write(tone, sound, 22050)
-    playing, recordings = server.play(tone, "cable"), [server.record("cable")]
+    playing = server.play(tone, "cable")
+    recordings = [server.record(sink) for sink in ("cable", "speaker")]
     try:
         # A null sink takes up to two seconds to give its first block: that is the server's time.
         wait_for_sound(recordings[0], seconds=10.0)
-        recordings.append(server.record("speaker"))
         began = time.monotonic()
         command = [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--limit-db", "6"]
         live = subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL)
