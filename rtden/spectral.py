@@ -193,11 +193,12 @@ class Frames:
         zero = not new[0] and not new.any()
         self.zero_samples = self.zero_samples + block if zero else 0
         held[:-block] = held[block:]
-        for at in range(0, block, size):
-            part = new[at : at + size]
-            held[len(held) - block + at :][:size] = (
-                part if self.prefilter is None else self.prefilter(part)
-            )
+        if self.prefilter is None:
+            held[-block:] = new
+        else:
+            start = len(held) - block
+            for at in range(0, block, size):
+                held[start + at : start + at + size] = self.prefilter(new[at : at + size])
         if len(self._older):
             self._older[...] = self.spectra[len(self._newest) :]
         if self.zero_samples > len(held):
