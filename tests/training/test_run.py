@@ -34,7 +34,11 @@ def _less_to_judge_by() -> Iterator[None]:
         yield
 
 
-FAST = ["--set", "mixtures=2", "--set", "precision=float32"]
+FAST = [
+    word
+    for value in ("mixtures=2", "precision=float32", "validation_batches=2")
+    for word in ("--set", value)
+]
 
 
 def rtden(*words: object) -> tuple[int, str]:
@@ -101,7 +105,15 @@ def test_one_may_go_on_from_ones_own_model(
     own: tuple[Path, Path, str], folders: Folders, tmp_path: Path
 ) -> None:
     recipe = Recipe(
-        steps=2, mixtures=2, validate_every=2, validation_batches=1, learning_rate=1e-12
+        steps=2,
+        mixtures=2,
+        seconds=2.0,
+        validate_every=2,
+        validation_batches=1,
+        learning_rate=1e-12,
+        pesq=0.0,
+        stoi=0.0,
+        dnsmos=0.0,
     )
     mine: dict[str, Any] = {
         "speech": folders.speech,
@@ -132,6 +144,7 @@ def test_a_worse_model_is_refused_and_kept_aside(folders: Folders, tmp_path: Pat
             tmp_path / "work",
         ),
         *("--from", "seed", "--steps", 4, "--set", "learning_rate=0.5", *FAST),
+        *("--set", "seconds=2", "--set", "pesq=0", "--set", "stoi=0", "--set", "dnsmos=0"),
     )
     assert code == 2, said
     assert "worse than model 'seed'" in said
