@@ -219,11 +219,11 @@ def _live_options(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _ui_options(options: tuple[str, ...], dry_run: bool) -> tuple[str, ...]:
     """Return checked options of `rtden ui`; print a token if it is new."""
-    from rtden.app.web import kept_token, needs_token, ui
+    from rtden.app.web import HERE, kept_token, ui
 
     options = ("--no-browser", *options)
     given = _parsed(ui, options)
-    if needs_token(given["host"], given["token"]) and not dry_run:
+    if given["token"] is None and given["host"] not in HERE and not dry_run:
         kept_token()
     return _absolute(options, [given["certificate"]])
 

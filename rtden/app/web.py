@@ -48,14 +48,13 @@ def ui(
         least = f"{SHORTEST_TOKEN} characters or more"
         raise SettingsError(f"--token must have {least}, without accents or other scripts.")
     listening, ending = _listen(host, port), ""
-    if needs_token(host, token):
+    if token is None and host not in HERE:
         token, ending = kept_token()
     app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb)
     quiet: dict[str, Any] = {"log_level": "warning", "server_header": False}
     brief: dict[str, Any] = {"timeout_graceful_shutdown": 2, "ws_max_size": 1 << 16}
-    config = uvicorn.Config(
-        app, ssl_certfile=certificate, ws_per_message_deflate=False, **quiet, **brief
-    )
+    plain: dict[str, Any] = {"ws_per_message_deflate": False, "ssl_certfile": certificate}
+    config = uvicorn.Config(app, **quiet, **brief, **plain)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
@@ -83,16 +82,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(f"{told}; {advice}.") from None
 
 
-def needs_token(host: str, token: str | None) -> bool:
-    """Return whether a token must be made or taken from its file."""
-    return token is None and host not in HERE
-
-
 def kept_token() -> tuple[str, str]:
-    """Return the kept token and nothing, or a new one and the end of an address that carries it.
-
-    Prints where the token is kept and, of a new one, what it is.
-    """
+    """Return and tell the kept token, or a new one and the end of an address that carries it."""
     from rtden.live.saved import settings_folder, write_private
 
     path = settings_folder() / "ui-token"

@@ -30,11 +30,9 @@ from rtden.types import Array
 BANDS, COLUMNS = 96, 600
 LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
-FLOOR_DB, RANGE_DB = -65.0, 90.0
-"""Level of the darkest shade, and from there to the brightest, in dB."""
+FLOOR_DB, RANGE_DB = -65.0, 90.0  # the darkest shade, and from there to the brightest
 PREVIEW, PICTURE = "preview.flac", "picture.bin"
-KEPT = "cleaned-{}.caf".format
-"""Name of the denoised sound of each track."""
+KEPT = "cleaned-{}.caf".format  # the denoised sound of each track
 
 
 def shades(samples: Array, rate_hz: int) -> bytes:
@@ -47,11 +45,7 @@ def shades(samples: Array, rate_hz: int) -> bytes:
 
 
 class _Cleaned:
-    """A stream that keeps what comes out of it and, of the first sound track, a preview.
-
-    The preview is before on the left and after on the right, which any browser plays at the same
-    sample; each is therefore mono.
-    """
+    """Keeps what comes out; of the first track, a preview: before left, after right, each mono."""
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
         self._inner = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)

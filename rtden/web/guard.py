@@ -55,9 +55,8 @@ class Guard:
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008, "reason": sentence})
         asked = {"www-authenticate": "Bearer"} if code == 401 else None
-        return await JSONResponse({"error": sentence}, code, asked)(
-            scope, receive, send_with_headers
-        )
+        answer = JSONResponse({"error": sentence}, code, asked)
+        return await answer(scope, receive, send_with_headers)
 
     def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
         """Return the status code and the sentence with which a connection is refused, or None."""

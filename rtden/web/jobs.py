@@ -21,8 +21,7 @@ from rtden.errors import InputError
 from rtden.files.listing import default_target
 
 MOST_FILES, SPARE_BYTES = 50, 200_000_000
-PAUSE_SECONDS = 0.002
-"""Between two blocks of an upload: live sound comes first."""
+PAUSE_SECONDS = 0.002  # between two blocks of an upload: live sound comes first
 FOLDER_PREFIX = "rtden-ui-"
 SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 DIED = "the program that reads recordings ended; this one may be damaged."
@@ -41,8 +40,7 @@ class Job:
     name: str
     folder: Path
     bytes: int = 0
-    state: str = "uploading"
-    """Then "waiting", "working", "ready" or "failed"."""
+    state: str = "uploading"  # then "waiting", "working", "ready" or "failed"
     progress: float = 0.0
     error: str | None = None
     seconds: float | None = None
@@ -88,10 +86,7 @@ class Jobs:
         self._cleaning, self._mixing = asyncio.Lock(), asyncio.Lock()
 
     async def add(self, name: str, blocks: AsyncIterator[bytes], announced: int) -> Job:
-        """Store an upload of the announced size, and queue it.
-
-        Raises InputError if it is empty or cannot be stored, TooMuchError beyond a limit.
-        """
+        """Store an upload of the announced size and queue it, or raise InputError."""
         self._check_size(announced)
         if len(self.all) >= MOST_FILES:
             raise TooMuchError(f"there are {MOST_FILES} recordings already; remove some first.")
@@ -139,18 +134,18 @@ class Jobs:
             most = f"a recording may have up to {self.most_bytes / 1e6:.0f} MB here"
             raise TooMuchError(f"{most}; 'rtden file' takes larger ones.")
 
-    def remove(self, job: Job) -> None:
-        """Forget a recording and its files, and end the work on it."""
-        self.all.pop(job.id, None)
-        if job.task is not None:
-            job.task.cancel()
-        shutil.rmtree(job.folder, ignore_errors=True)
+    def remove(self, *jobs: Job) -> None:
+        """Forget recordings and their files, and end the work on them."""
+        for job in jobs:
+            self.all.pop(job.id, None)
+            if job.task is not None:
+                job.task.cancel()
+            shutil.rmtree(job.folder, ignore_errors=True)
 
     async def close(self) -> None:
         """Forget all recordings and remove the folder."""
         jobs = [*self.all.values()]
-        for job in jobs:
-            self.remove(job)
+        self.remove(*jobs)
         await asyncio.gather(*(job.task for job in jobs if job.task), return_exceptions=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 

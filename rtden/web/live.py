@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from platformdirs import user_music_path
 
 from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.control import ControlServer
-from rtden.live.device import Device, Kind
 from rtden.live.devices import DEFAULT_NAMES, list_devices, look_anew
 from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
@@ -24,8 +24,7 @@ from rtden.model import list_models
 from rtden.web.cleaning import WINDOW, shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
-SETTINGS = {"strength", "limit_db"}
-"""These two change while the sound runs; any other choice takes a new start."""
+SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start
 FRESH_SECONDS = 0.4
 """Age up to which a status is shown again: its levels and load are those since the last one."""
 
@@ -88,8 +87,6 @@ class LiveControl:
                 self._engine.muted = flags.get("muted", self._engine.muted)
 
     def _start(self) -> None:
-        from platformdirs import user_music_path
-
         folder = user_music_path() / "rtden" / time.strftime("%Y-%m-%d %H.%M.%S")
         self._error, record = "", folder if self._choices.record else None
         engine = self._choices.open(record=record)
@@ -144,8 +141,7 @@ class LiveControl:
     def look(self) -> bytes | None:
         """Return a byte for the newest level and one per band, of the input, then of the output.
 
-        They come from the engine's rings, which keep what has been played: its threads do nothing
-        for it. A block that is written meanwhile blurs a column. None without live sound.
+        They come from the engine's rings: its threads do nothing for it. None without live sound.
         """
         engine = self._engine
         if engine is None:
@@ -166,14 +162,12 @@ class LiveControl:
             if self._engine is None and not any(device.stable_name for device in found):
                 look_anew()
                 found = list_devices()
-        shown = [device for device in found if not device.hidden]
-
-        def described(device: Device, kind: Kind) -> dict[str, Any]:
-            name = device.stable_name or device.name
-            return {"name": name, "label": device.name, "default": device.is_default(kind)}
-
         return {
-            f"{kind}s": [described(device, kind) for device in shown if device.channels(kind)]
+            f"{kind}s": [
+                {"name": one.names[-1], "label": one.name, "default": one.is_default(kind)}
+                for one in found
+                if one.channels(kind) and not one.hidden
+            ]
             for kind in DEFAULT_NAMES
         }
 

@@ -36,11 +36,10 @@ from rtden.web.live import BusyError, LiveControl, UnknownError
 STATIC, BYTES = Path(__file__).parent / "static", "application/octet-stream"
 MOST_BODY_BYTES, LONGEST_BLOCK_BYTES = 10_000, 16_384
 LOOKS_PER_SECOND, LOOKS_PER_STATE = 12, 6
-MOST_TRIALS = 2
-"""Visitors who may try their browser's microphone at a time."""
+MOST_TRIALS = 2  # visitors who try their browser's microphone at a time
 STRENGTH = re.compile(r"0(\.\d{1,4})?|1(\.0{1,4})?")
+# Status codes of errors; 422 is that of any other RtdenError.
 CODES = {UnknownError: 404, BusyError: 409, DeviceError: 409, ModelError: 409, TooMuchError: 413}
-"""Status codes of errors; 422 is that of any other RtdenError."""
 
 
 def make_app(
@@ -60,7 +59,7 @@ class _Page:
     """What the routes share."""
 
     def __init__(self, token: str | None, most_mb: int) -> None:
-        self._token, self._trials = token, 0
+        self._token, self._trials = token, asyncio.Semaphore(MOST_TRIALS)
         self._live, self._jobs = LiveControl(), Jobs(most_bytes=most_mb * 1_000_000)
 
     @contextlib.asynccontextmanager
@@ -85,7 +84,7 @@ class _Page:
             Route("/api/openapi.json", lambda _request: FileResponse(STATIC / "openapi.json")),
             Route("/api/login", self._login, methods=["POST"]),
             Route("/api/status", self._status),
-            Route("/api/devices", self._devices),
+            Route("/api/devices", lambda _request: JSONResponse(self._live.devices())),
             Route("/api/live", self._change_live, methods=["GET", "PATCH"]),
             Route("/api/live/recording/{side}", self._recorded),
             Route("/api/files", self._files, methods=["GET", "POST", "DELETE"]),
@@ -117,9 +116,6 @@ class _Page:
             "suffixes": sorted(SUFFIXES | MEDIA_SUFFIXES),
         }
         return JSONResponse(known | {"live": await run_in_threadpool(self._live.state)})
-
-    async def _devices(self, _request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(self._live.devices))
 
     async def _change_live(self, request: Request) -> Response:
         if request.method == "PATCH":
@@ -153,8 +149,7 @@ class _Page:
             job = await self._jobs.add(name, request.stream(), announced)
             return JSONResponse(job.to_dict(), 201)
         if request.method == "DELETE":
-            for job in [*self._jobs.all.values()]:
-                self._jobs.remove(job)
+            self._jobs.remove(*self._jobs.all.values())
             return Response(status_code=204)
         return JSONResponse({"files": [job.to_dict() for job in self._jobs.all.values()]})
 
@@ -189,23 +184,21 @@ class _Page:
     async def _trial(self, socket: WebSocket) -> None:
         """Denoise the browser's microphone, 16-bit PCM; report the delay first."""
         await socket.accept()
-        if self._trials >= MOST_TRIALS:
+        if self._trials.locked():
             await socket.close(4409, f"{MOST_TRIALS} others are trying it now; wait a little.")
             return
-        self._trials += 1
-        try:
-            rate_hz = int(socket.query_params["rate_hz"])
-            with await run_in_threadpool(FrameDenoiser, rate_hz) as frames:
-                await socket.send_json({"latency_ms": frames.latency_ms})
-                while (message := await socket.receive())["type"] == "websocket.receive":
-                    if len(pcm := message.get("bytes") or b"") <= LONGEST_BLOCK_BYTES:
-                        await socket.send_bytes(await run_in_threadpool(frames.process, pcm))
-        except (RtdenError, ValueError, KeyError) as error:
-            await socket.close(4400, str(error)[:120])
-        except WebSocketDisconnect:
-            pass
-        finally:
-            self._trials -= 1
+        async with self._trials:
+            try:
+                rate_hz = int(socket.query_params["rate_hz"])
+                with await run_in_threadpool(FrameDenoiser, rate_hz) as frames:
+                    await socket.send_json({"latency_ms": frames.latency_ms})
+                    while (message := await socket.receive())["type"] == "websocket.receive":
+                        if len(pcm := message.get("bytes") or b"") <= LONGEST_BLOCK_BYTES:
+                            await socket.send_bytes(await run_in_threadpool(frames.process, pcm))
+            except (RtdenError, ValueError, KeyError) as error:
+                await socket.close(4400, str(error)[:120])
+            except WebSocketDisconnect:
+                pass
 
 
 async def _tell_alive(supervisor: Supervisor) -> None:
@@ -225,10 +218,9 @@ async def _object(request: Request) -> dict[str, Any]:
         body += block
         if len(body) > MOST_BODY_BYTES:
             raise TooMuchError("the request is too long.")
-    try:
+    found = None
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(body, parse_int=float)  # a number of any length
-    except (ValueError, RecursionError):
-        found = None
     if not isinstance(found, dict):
         raise SettingsError("the request must be a JSON object.")
     return found

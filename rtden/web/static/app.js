@@ -27,15 +27,14 @@ on("login-form", "submit", (event) => { event.preventDefault(); logIn($("token")
 
 // -- views: the address names the one that is shown, for the browser's back button
 const links = [...document.querySelectorAll("nav a")];
-const shown = () => (links.find(({ hash }) => hash === location.hash) ?? links[0]).hash.slice(1);
+const shown = () => links.find(({ hash }) => hash === location.hash) ?? links[0];
 function turn() {
   for (const each of links) {
-    const here = each.hash === `#${shown()}`;
-    each.ariaCurrent = here ? "page" : null;
-    $(`view-${each.hash.slice(1)}`).hidden = !here;
+    each.ariaCurrent = each === shown() ? "page" : null;
+    $(`view-${each.hash.slice(1)}`).hidden = each !== shown();
   }
   watch();
-  if (shown() === "recordings") quietly(refreshJobs());
+  if (!$("view-recordings").hidden) quietly(refreshJobs());
 }
 addEventListener("hashchange", turn);
 
@@ -62,11 +61,10 @@ function scroll(side, [level, ...shades]) {
 
 // -- live sound
 let state = null, socket = null, failure = "", noDevices = "", holding = false;
-let startedHere = Boolean(sessionStorage.started);
-const started = (here) => { startedHere = here; sessionStorage.started = here ? "yes" : ""; };
+const startedHere = (here) => { sessionStorage.started = here ? "yes" : ""; };
 
 function watch() {
-  if (shown() !== "live" || document.hidden) { socket?.close(); socket = null; }
+  if ($("view-live").hidden || document.hidden) { socket?.close(); socket = null; }
   else if (!socket) {
     const opened = socket = link("/api/live/levels");
     opened.onmessage = ({ data }) => {
@@ -86,12 +84,12 @@ document.addEventListener("visibilitychange", watch);
 let earlier = Promise.resolve(); // one after the other: a slider makes many
 const change = (changes) => earlier = earlier.then(async () => {
   [failure, $("switch").ariaBusy] = ["", true];
-  if (changes.on) started(true);
-  const asked = { ...changes, restart: startedHere };
+  if (changes.on) startedHere(true);
+  const asked = { ...changes, restart: Boolean(sessionStorage.started) };
   const now = await api("/api/live", "PATCH", asked).catch(async (error) => {
     failure = error.message;
     const found = error.code && await quietly(api("/api/live"));
-    if (changes.on && found?.on) startedHere = false; // another window was faster
+    if (changes.on && found?.on) startedHere(false); // another window was faster
     return found;
   });
   $("switch").ariaBusy = null;
@@ -102,7 +100,7 @@ const causes = { microphone: "source_ms", resampling: "resampling_ms", denoiser:
   buffer: "buffer_ms", output: "sink_ms" };
 function render(now) {
   const { on: live, status, latency, choices } = state = now;
-  if (!live) started(false);
+  if (!live) startedHere(false);
   $("switch").ariaChecked = live;
   $("switch-label").textContent = live ? "Live sound is on" : "Live sound is off";
   const route = `${now.input} → ${now.output}`;
@@ -111,7 +109,7 @@ function render(now) {
   show("live-error", missing || failure || now.error || noDevices);
   const muted = now.muted ? "The output is muted; 'rtden ctl mute off' ends that. " : "";
   show("warnings", live && muted + status.warnings.join(" "));
-  $("elsewhere").hidden = !live || startedHere;
+  $("elsewhere").hidden = !live || Boolean(sessionStorage.started);
   $("calls").hidden = live && now.virtual;
   $("calls-help").hidden = !$("calls").hidden;
   $("recorded").hidden = !now.recording || (live && choices.record);
@@ -121,7 +119,9 @@ function render(now) {
   slide($("strength"), 100 * choices.strength);
   slide($("limit_db"), choices.limit_db ?? $("limit_db").dataset.none);
   $("compare").disabled = !live;
-  sayCompare(live && (holding || now.bypassed));
+  const original = live && (holding || now.bypassed);
+  $("compare").ariaPressed = original;
+  $("compare").textContent = original ? "You hear the original" : "Hold to hear the original";
   const figure = (id, value, unit, digits = 0, none = "–") => {
     $(id).textContent = live ? value === null ? none : `${value.toFixed(digits)} ${unit}` : "–";
   };
@@ -169,13 +169,9 @@ const read = { input: text, output: text, model: text, stereo: flag, record: fla
   latency_ms: number, limit_db: number, strength: ({ value }) => value / 100 };
 for (const name in read) on(name, "change", () => change({ [name]: read[name]($(name)) }));
 
-function sayCompare(original) {
-  $("compare").ariaPressed = original;
-  $("compare").textContent = original ? "You hear the original" : "Hold to hear the original";
-}
 function hold(down) {
   if (down === holding || !state?.on) return;
-  sayCompare(holding = down);
+  render({ ...state, bypassed: holding = down });
   quietly(api("/api/live", "PATCH", { bypassed: down }));
 }
 on("compare", "pointerdown", () => hold(true));
@@ -189,7 +185,6 @@ for (const kind of ["pointerup", "pointercancel", "pagehide"])
 // -- recordings
 let jobs = [], current = null, sending = 0, sent = Promise.resolve();
 const audio = $("audio");
-
 async function upload(file) {
   const most = server.most_mb;
   if (file.size > most * 1e6) throw new Error(`a recording may have up to ${most} MB here.`);
@@ -233,8 +228,7 @@ function renderJobs() {
     const onclick = () => quietly(api(`/api/files/${job.id}`, "DELETE").finally(refreshJobs));
     Object.assign(away, { ariaLabel: `Remove ${job.name}`, onclick });
   });
-  const uploading = jobs.some(({ state }) => state === "uploading");
-  show("more", sending > 1 && `${sending - uploading} more to be sent.`);
+  show("more", sending > 1 && `${sending - 1} more to be sent.`);
 }
 const isSound = ({ name }) => !name.startsWith(".") // in a folder; a file that is chosen is tried
   && server.suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));

@@ -9,7 +9,7 @@ class ThroughRtden extends AudioWorkletProcessor {
     };
   }
 
-  process([[microphone]], [output]) {
+  process([[microphone]], [[output]]) {
     for (const sample of microphone ?? []) {
       this.block[this.filled++] = Math.max(-1, Math.min(1, sample)) * 32767;
       if (this.filled < this.block.length) continue;
@@ -19,11 +19,8 @@ class ThroughRtden extends AudioWorkletProcessor {
     const held = this.waiting.length / sampleRate;
     if (held > 0.3) this.waiting.splice(0, (held - 0.1) * sampleRate); // never later and later
     if (held >= 0.04) this.playing = true; // bridges the network's unevenness
-    if (this.waiting.length < output[0].length) this.playing = false;
-    if (this.playing) {
-      const ready = this.waiting.splice(0, output[0].length);
-      for (const channel of output) channel.set(ready);
-    }
+    if (this.waiting.length < output.length) this.playing = false;
+    if (this.playing) output.set(this.waiting.splice(0, output.length));
     return true;
   }
 }
