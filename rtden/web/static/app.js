@@ -269,7 +269,8 @@ function mix() {
   const strength = $("file-strength").value / 100, wet = $("hear-after").checked ? strength : 0;
   $("download").href = `/api/files/${current?.id}/download?strength=${strength}`;
   sound?.gains.forEach(({ gain }, channel) => {
-    gain.setTargetAtTime(channel ? wet : 1 - wet, sound.context.currentTime, 0.008);
+    const share = channel ? wet : 1 - wet, seconds = audio.paused ? 0 : 0.008; // no fade at a start
+    gain.setTargetAtTime(share, sound.context.currentTime, seconds);
   });
 }
 for (const id of ["hear-before", "hear-after"]) on(id, "change", mix);
