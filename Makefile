@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
+# What tests of the system need first; nothing once make test has seen to it, so that the longest job
+# begins at once.
+PACKAGES := packages
 # Jobs of make test at a time, and files of real-time tests.
 JOBS := 3
 LANES := 1
@@ -34,7 +37,7 @@ demo: $(VENV)/.run
 # Tests that play sound mostly wait. The others, and what is installed, run beside them; tests with a
 # lower priority.
 test: packages
-	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" \
+	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" PACKAGES= \
 		real-time lint unit second-runtime integrations training parallel docs
 	$(MAKE) alone
 
@@ -51,13 +54,13 @@ training: $(VENV)/.dev
 
 system: parallel real-time alone
 
-parallel: packages $(VENV)/.dev
+parallel: $(PACKAGES) $(VENV)/.dev
 	$(PRIORITY) $(PYTEST) tests/system $(BY_FILE) -m "not real_time and not alone"
 
-real-time: packages $(VENV)/.dev
+real-time: $(PACKAGES) $(VENV)/.dev
 	$(PYTEST) tests/system -m real_time $(if $(filter-out 1,$(LANES)),--numprocesses $(LANES) --dist loadfile)
 
-alone: packages $(VENV)/.dev
+alone: $(PACKAGES) $(VENV)/.dev
 	$(PYTEST) tests/system -m alone
 
 packages:

@@ -22,6 +22,10 @@ from rtden.mel import Features
 from rtden.model import ModelSpec, find_model
 from rtden.spectral import power, stft, window_pair
 
+# A shell ignores interrupts in what it starts in the background, and programs inherit that; some
+# tests interrupt programs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
 MODELS = [*SMALL_MODELS, *(find_model(name) for name in list_models())]

@@ -81,9 +81,9 @@ def copy_of_seed(name: str = "copy.tflite") -> Path:
     return model
 
 
-def edit_sidecar(model: Path, section: str, key: str, value: object) -> None:
+def edit_sidecar(model: Path, key: str, value: object) -> None:
     sidecar = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
-    sidecar[section][key] = value
+    sidecar[key] = value
     model.with_suffix(".json").write_text(json.dumps(sidecar), encoding="utf-8")
 
 
@@ -206,15 +206,15 @@ def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
         content[-1] ^= 1
         model.write_bytes(content)
     elif damage == "shape":
-        edit_sidecar(model, "mel", "bands", 64)
+        edit_sidecar(model, "n_mels", 64)
     elif damage == "no JSON":
         sidecar.write_text("{", encoding="utf-8")
     elif damage == "format":
         sidecar.write_text(json.dumps({"format": 99}), encoding="utf-8")
     elif damage == "no constants":
-        sidecar.write_text(json.dumps({"format": 1, "name": "x", "sha256": ""}), encoding="utf-8")
+        sidecar.write_text(json.dumps({"format": 2, "name": "x", "sha256": ""}), encoding="utf-8")
     elif damage == "kind":
-        edit_sidecar(model, "signal", "hop", "many")
+        edit_sidecar(model, "hop", "many")
     else:
         model.write_bytes(b"no network" * 100)
         content = json.loads(sidecar.read_text(encoding="utf-8"))
@@ -234,7 +234,7 @@ def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
         "shape": "(1, 128, 16, 1), its sidecar calls for (1, 64, 16, 1)",
         "no JSON": "cannot be read",
         "format": "is not of format 1",
-        "no constants": "has no 'signal'",
+        "no constants": "has no 'rate_hz'",
         "kind": "wrong kind",
         "no model": "cannot load the model",
     }

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -201,19 +203,24 @@ def test_what_the_processor_can_do_is_named(line: str, words: str, tmp_path: Pat
     assert words in processor(tmp_path, tmp_path / "cpuinfo").found
 
 
-def test_a_device_that_the_user_may_not_open_is_a_warning(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that every user may enter; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_a_device_that_the_user_may_not_open_is_a_warning(open_folder: Path) -> None:
     code = (
         "import os, pathlib\n"
         "from rtden.app.doctor import sound_server\n"
-        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        f"folder = pathlib.Path({str(open_folder)!r})\n"
         "(folder / 'pcmC0D0p').touch(mode=0o600)\n"
-        "os.chmod(folder, 0o755)\n"
         "if os.getuid() == 0:\n    os.setuid(65534)\nelse:\n    os.chmod(folder / 'pcmC0D0p', 0)\n"
         "found = sound_server(pathlib.Path('/nonexistent'), folder)\n"
         "print(found.state, found.advice)\n"
     )
-    os.chmod(tmp_path.parent, 0o755)
-    os.chmod(tmp_path.parent.parent, 0o755)
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
