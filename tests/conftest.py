@@ -22,9 +22,11 @@ from rtden.mel import Features
 from rtden.model import ModelSpec, find_model
 from rtden.spectral import power, stft, window_pair
 
-# A shell ignores interrupts in what it starts in the background, and programs inherit that; some
-# tests interrupt programs.
+# A shell, or nohup, ignores some signals in what it starts, and programs inherit that; some tests
+# interrupt programs, or hang up.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
