@@ -6,6 +6,7 @@ python bench/view.py RECORDING [--out live-view.svg] [--seconds 10] [--width 100
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ from rtden.app.view import DRAW_SECONDS, LiveView
 from rtden.live.endpoints import open_sink, open_source
 from rtden.live.engine import LiveEngine
 from rtden.live.plan import live_settings
+
+# Rich's picture names its own page, and loads a font from the network.
+FROM_THE_NETWORK = re.compile(r"@font-face \{.*?\}|<!--.*?-->|Fira Code, ", re.DOTALL)
 
 
 def main(
@@ -53,7 +57,8 @@ def main(
         height=height,
     )
     console.print(view, end="")
-    console.save_svg(str(out), title="rtden live")
+    picture = FROM_THE_NETWORK.sub("", console.export_svg(title="rtden live"))
+    out.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -79,3 +79,9 @@ def test_texts_use_the_terms_of_the_field(path: Path) -> None:
         match[0]: term for words, term in BANNED.items() if (match := re.search(words, text, re.I))
     }
     assert found == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("*.svg")), ids=named)
+def test_pictures_load_nothing_from_the_network(path: Path) -> None:
+    addresses = re.findall(r"https?://[^\"' )]+", path.read_text(encoding="utf-8"))
+    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # the format's name
