@@ -61,7 +61,6 @@ class Resampler:
     """
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
-        self._channels = channels
         self._stream: Any = None
         if source_hz != target_hz:
             kind = load_soxr().ResampleStream
@@ -76,7 +75,7 @@ class Resampler:
         """Return the samples that are ready; shapes (samples, channels). `last` ends the stream."""
         if self._stream is None:
             return block
-        out: Array = self._stream.resample_chunk(block, last=last).reshape(-1, self._channels)
+        out: Array = self._stream.resample_chunk(np.ascontiguousarray(block), last=last)
         return out
 
 
@@ -91,25 +90,34 @@ class Interpolator:
 
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self.source_hz, self.target_hz, self._channels = source_hz, target_hz, channels
-        self._bank = None if source_hz == target_hz else _filter_bank(source_hz, target_hz)
+        self._bank = bank = _filter_bank(source_hz, target_hz)
+        # The input from the period of the next output on, as long as a batch of periods.
+        length = (BATCH_PERIODS - 1) * bank.step + bank.span
+        self._signals = np.zeros((channels, length), np.float32)
+        views = np.lib.stride_tricks.sliding_window_view(self._signals, bank.span, 1)
+        self._views = list(views[:, :: bank.step])
+        self._windows = np.empty((BATCH_PERIODS, bank.span), np.float32)
+        results = np.empty((BATCH_PERIODS, bank.rows), np.float32)
+        self._results = results.reshape(-1)
+        self._products = [
+            (begin, end, self._windows[:, at : at + len(filters)], filters, results[:, begin:end])
+            for begin, end, at, filters in bank.parts
+        ]
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream: it is preceded by silence again."""
-        reach = self._bank.reach if self._bank else 0
-        # From the first input of the period that holds the next output, shape (channels, samples).
-        self._held = np.zeros((self._channels, reach), np.float32)
+        self._signals[:, : self._bank.reach] = 0.0
+        self._held_samples = self._bank.reach
         self._taken_samples = self.given_samples = 0
 
     @property
     def delay_seconds(self) -> float:
         """Longest time that an output sample waits for the input behind it: half the filter."""
-        return (self._bank.reach + 1) / self.source_hz if self._bank else 0.0
+        return (self._bank.reach + 1) / self.source_hz if self._bank.parts else 0.0
 
     def missing_samples(self, outputs: int) -> int:
         """Return how many more input samples complete the next `outputs` output samples."""
-        if self._bank is None:
-            return outputs
         needed: int = self.needed_samples(self.given_samples + outputs)
         return max(0, needed - self._taken_samples)
 
@@ -119,54 +127,54 @@ class Interpolator:
         Integers, or arrays of them.
         """
         bank = self._bank
-        return outputs if bank is None else (outputs - 1) * bank.down // bank.up + bank.reach + 1
+        return (outputs - 1) * bank.down // bank.up + bank.reach + 1
 
     def ready_samples(self, inputs: Count) -> Count:
-        """Return how many output samples the first `inputs` samples of a stream complete."""
+        """Return how many outputs some input samples complete; negative before the first."""
         bank = self._bank
-        if bank is None:
-            return inputs
-        ready: Count = np.maximum(0, -((bank.reach - inputs) * bank.up // bank.down))
-        return ready
+        return -((bank.reach - inputs) * bank.up // bank.down)
 
     def feed(self, block: Array, *, last: bool = False) -> Array:
         """Return the samples that are ready; shapes (samples, channels).
 
         `last` ends the stream: the output then lasts as long as the input.
         """
-        if self._bank is None:
-            self.given_samples += len(block)
+        if not self._bank.parts:
+            self.given_samples = self._taken_samples = self._taken_samples + len(block)
             return block
-        if not last:
-            return self._interpolate(self._bank, block)
-        taken = self._taken_samples + len(block)
-        rest = round(taken * self.target_hz / self.source_hz) - self.given_samples
-        silence = np.zeros((self.missing_samples(rest), self._channels), np.float32)
-        out = self._interpolate(self._bank, np.concatenate([block, silence]))[:rest]
-        self.reset()
-        return out
+        if last:
+            taken = self._taken_samples + len(block)
+            rest = round(taken * self.target_hz / self.source_hz) - self.given_samples
+            silence = np.zeros((self.missing_samples(rest), self._channels), np.float32)
+            out = self.feed(np.concatenate([block, silence]))[:rest]
+            self.reset()
+            return out
+        longest = (BATCH_PERIODS - 1) * self._bank.step
+        if len(block) <= longest:
+            return self._interpolate(block)
+        pieces = (block[at : at + longest] for at in range(0, len(block), longest))
+        return np.concatenate([self._interpolate(piece) for piece in pieces])
 
-    def _interpolate(self, bank: _FilterBank, block: Array) -> Array:
+    def _interpolate(self, block: Array) -> Array:
+        """Return the samples that a block completes, no more than those of a batch."""
+        rows, step, end = self._bank.rows, self._bank.step, self._held_samples + len(block)
+        self._signals[:, self._held_samples : end] = block.T
         self._taken_samples += len(block)
-        first = self.given_samples // bank.rows  # period of the next output
-        ready = -((bank.reach - self._taken_samples) * bank.up // bank.down)
-        start, stop = self.given_samples - first * bank.rows, ready - first * bank.rows
-        batches = max(0, -(-stop // (bank.rows * BATCH_PERIODS)))
-        before, samples = self._held.shape[1], self._held.shape[1] + len(block)
-        # Windows of the newest period may reach beyond the input, where they meet zeros: what they
-        # spoil lies behind `ready` and is computed again later.
-        whole = max(samples, (batches * BATCH_PERIODS - 1) * bank.step + bank.span)
-        held = np.empty((self._channels, whole), np.float32)
-        held[:, :before], held[:, before:samples] = self._held, block.T
-        held[:, samples:] = 0.0
-        out = np.empty((self._channels, batches * BATCH_PERIODS * bank.rows), np.float32)
-        for signal, target in zip(held, out, strict=True):
-            bank.apply(signal, target, start, stop)
-        self.given_samples = max(ready, self.given_samples)
-        kept = (self.given_samples // bank.rows - first) * bank.step
-        self._held = held[:, kept:samples]
-        ready_samples: Array = out[:, start : max(start, stop)].T
-        return ready_samples
+        first, start = divmod(self.given_samples, rows)
+        stop = max(start, self.ready_samples(self._taken_samples) - first * rows)
+        out = np.empty((stop - start, self._channels), np.float32)
+        for channel, view in enumerate(self._views if stop > start else ()):
+            # Windows that reach beyond the input belong to outputs that are computed again later.
+            np.copyto(self._windows, view)
+            for begin, behind, windows, filters, results in self._products:
+                if (begin < stop and behind > start) or rows + begin < stop:
+                    np.matmul(windows, filters, results)
+            out[:, channel] = self._results[start:stop]
+        self.given_samples += stop - start
+        if passed := stop // rows * step:
+            self._signals[:, : end - passed] = self._signals[:, passed:end]
+        self._held_samples = end - passed
+        return out
 
 
 class _FilterBank:
@@ -174,36 +182,21 @@ class _FilterBank:
 
     A period of `rows` outputs spans a whole number of inputs, `step`, so that the filters repeat.
     They are computed `BATCH_PERIODS` periods at a time, by products of matrices whose shapes never
-    change: that keeps the sums the same to the bit.
+    change: that keeps the sums the same to the bit. Equal rates have none.
     """
 
     def __init__(self, source_hz: int, target_hz: int) -> None:
         common = math.gcd(source_hz, target_hz)
         self.up, self.down = target_hz // common, source_hz // common
-        self.reach = math.ceil(ZERO_CROSSINGS * source_hz / min(source_hz, target_hz))
+        reach = math.ceil(ZERO_CROSSINGS * source_hz / min(source_hz, target_hz))
+        self.reach = 0 if source_hz == target_hz else reach
         self.rows = self.up * max(1, round(PART_ROWS / self.up))
         self.step = self.rows * self.down // self.up
         self.span = (self.rows - 1) * self.down // self.up + 2 * self.reach + 1
         # Within a long period, outputs far apart share no input: each part has its own matrix.
         edges = np.linspace(0, self.rows, max(1, round(self.rows / PART_ROWS)) + 1).astype(int)
-        self._parts = [self._part(int(begin), int(end)) for begin, end in itertools.pairwise(edges)]
-
-    def apply(self, signal: Array, out: Array, start: int, stop: int) -> None:
-        """Compute at least the outputs from `start` to `stop`, counted from the signal's period."""
-        batch_rows, item = BATCH_PERIODS * self.rows, signal.itemsize
-        windows = np.empty((BATCH_PERIODS, self.span), np.float32)
-        for number in range(len(out) // batch_rows):
-            offset = number * BATCH_PERIODS * self.step
-            view = np.ndarray(
-                windows.shape, np.float32, signal[offset:], 0, (self.step * item, item)
-            )
-            np.copyto(windows, view)
-            rows = out[number * batch_rows : (number + 1) * batch_rows].reshape(BATCH_PERIODS, -1)
-            for begin, end, first, matrix in self._parts:
-                last = number * batch_rows + (BATCH_PERIODS - 1) * self.rows + end
-                if last > start and number * batch_rows + begin < stop:
-                    columns = windows[:, first : first + len(matrix)]
-                    np.matmul(columns, matrix, out=rows[:, begin:end])
+        pairs = itertools.pairwise(edges.tolist() if self.reach else [])
+        self.parts = [self._part(begin, end) for begin, end in pairs]
 
     def _part(self, begin: int, end: int) -> tuple[int, int, int, Array]:
         """Return outputs and first input of a part of a period, and its filters, one a column."""

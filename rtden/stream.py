@@ -250,7 +250,7 @@ def _interpolated_latency(rate_hz: int, model_hz: int, block: int, delay: int) -
     numbers = np.arange(1, delay // block + model_hz + 3, dtype=np.int64)
     fed = before.needed_samples(numbers * block)
     returned = after.ready_samples(np.maximum(0, (numbers - 1) * block - delay))
-    return int((fed - returned).max())
+    return int((fed - np.maximum(0, returned)).max())
 
 
 @functools.lru_cache(maxsize=64)
