@@ -1,4 +1,4 @@
-"""What a lower latency costs: streams with shorter and shorter overlaps of their frames.
+"""What a lower latency costs, and a file's lead-in gains: streams by their overlap, and files.
 
     python bench/latency.py --pairs FOLDER
 
@@ -26,6 +26,8 @@ from rtden.model import ModelSpec, find_model, load_spec
 from rtden.settings import Settings
 
 OVERLAPS = (None, 256, 149, 64, 32)
+FILES = "files"
+"""The row of whole recordings, with the lead-in of :mod:`rtden.recording`."""
 METRICS = ("PESQ-WB", "ESTOI", "SI-SDR", "OVRL")
 
 
@@ -63,8 +65,9 @@ def main(
             for overlap in OVERLAPS
         }
         processors: dict[str, Processor] = {
-            name: StreamProcessor(path, chosen) for name, chosen in settings.items()
+            name: StreamProcessor(path, chosen, lead_in=False) for name, chosen in settings.items()
         }
+        settings[FILES], processors[FILES] = Settings(), StreamProcessor(path)
         found = score_pairs(pairs, processors, metrics=METRICS, processes=processes)
     except RtdenError as error:
         print(f"bench/latency.py: {error}", file=sys.stderr)

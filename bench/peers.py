@@ -62,7 +62,7 @@ def processors(models: list[str]) -> dict[str, Processor]:
     """Return the systems whose quality is scored, the first model also as live sound."""
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
     settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=models[0])
-    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings)
+    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings, lead_in=False)
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
 

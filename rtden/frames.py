@@ -10,6 +10,7 @@ import numpy as np
 from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
+from rtden.recording import RecordingDenoiser
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -146,7 +147,10 @@ def denoise(
     model: str | Path | Model | None = None,
     settings: Settings | None = None,
 ) -> Array:
-    """Return an array of sound denoised: same shape, same type, aligned to the sample.
+    """Return a recording denoised: same shape, same type, aligned to the sample.
+
+    As in files, the noise at its beginning is known from what follows
+    (:class:`rtden.recording.RecordingDenoiser`).
 
     >>> denoise(np.zeros((4800, 2), np.int16), rate_hz=48000).shape
     (4800, 2)
@@ -177,13 +181,14 @@ def denoise(
     stream = StreamDenoiser(
         model, settings, rate_hz=rate_hz, channels=columns.shape[1], batch_steps=BATCH_STEPS
     )
+    recording = RecordingDenoiser(stream)
     out, filled = np.empty(columns.shape, given.dtype), 0
     for start in range(0, len(columns) + 1, stream.rate_hz):
         piece = columns[start : start + stream.rate_hz]
-        ready = stream.feed(to_float(piece))
+        ready = recording.feed(to_float(piece))
         out[filled : filled + len(ready)] = from_float(ready, given.dtype)
         filled += len(ready)
-    out[filled:] = from_float(stream.flush(), given.dtype)
+    out[filled:] = from_float(recording.flush(), given.dtype)
     return out.reshape(given.shape)
 
 

@@ -23,6 +23,7 @@ from rtden.files.audio_file import Progress, Recording, open_recording, read_blo
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.noise import NoiseMeter
+from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
@@ -111,8 +112,8 @@ def denoise_file(
     leave_at : Path, optional
         Leave what was to become the target here, for a caller that moves it to `target` itself.
     streams : callable, optional
-        Takes a rate in Hz and a number of channels; returns what to denoise a track with, in
-        place of a :class:`rtden.StreamDenoiser`. Model, settings and full_band then say nothing.
+        Takes a rate in Hz and a number of channels; returns what denoises a track, in place of a
+        :class:`rtden.recording.RecordingDenoiser`. Model, settings and full_band then say nothing.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def denoise_file(
     def make(rate_hz: int, channels: int) -> Any:
         options: dict[str, Any] = {"rate_hz": rate_hz, "channels": channels}
         options |= {"batch_steps": BATCH_STEPS, "full_band": full_band}
-        return StreamDenoiser(model, settings, **options)
+        return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
     source = str(source)
     if target is None:

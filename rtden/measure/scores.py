@@ -1,4 +1,4 @@
-"""Scores of denoisers on pairs of clean and noisy files, made by the streaming path."""
+"""Scores of denoisers on pairs of clean and noisy files."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.recognition import PACKAGES, read_transcripts, recognise, word_errors
 from rtden.measure.tables import summary
 from rtden.model import find_model, load_spec, save_spec
+from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
@@ -71,16 +72,17 @@ METERS = (
 
 @dataclass(frozen=True)
 class StreamProcessor:
-    """A model as a processor: a stream in blocks of 10 ms, as `rtden live` runs it."""
+    """A model as a processor: a file, as `rtden file` denoises it, or a stream without lead-in."""
 
     model: str | Path
     settings: Settings = field(default_factory=Settings)
+    lead_in: bool = True
 
     def __call__(self, noisy: Array, rate_hz: int) -> Array:
         """Return a signal denoised."""
-        stream, block = StreamDenoiser(self.model, self.settings, rate_hz=rate_hz), rate_hz // 100
-        blocks = (noisy[at : at + block, None] for at in range(0, len(noisy), block))
-        return np.concatenate([*map(stream.feed, blocks), stream.flush()])[:, 0]
+        made = StreamDenoiser(self.model, self.settings, rate_hz=rate_hz)
+        stream = RecordingDenoiser(made) if self.lead_in else made
+        return np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
 
     def details(self) -> dict[str, Any]:
         """Return the model's checksum and the settings, for JSON."""

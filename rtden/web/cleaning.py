@@ -23,6 +23,7 @@ import soundfile
 from rtden.errors import RtdenError
 from rtden.files.denoise import BATCH_STEPS, denoise_file
 from rtden.mel import shared_mel_bank, to_db
+from rtden.recording import RecordingDenoiser
 from rtden.spectral import hann, power, stft
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
@@ -48,7 +49,8 @@ class _Cleaned:
     """Keeps what comes out; of the first track, a preview: before left, after right, each mono."""
 
     def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
-        self._inner = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
+        stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
+        self._inner = RecordingDenoiser(stream)
         number = next(numbers)
         self._kept = soundfile.SoundFile(folder / KEPT(number), "w", rate_hz, channels, "PCM_24")
         path = folder / (PREVIEW if number == 0 else os.devnull)

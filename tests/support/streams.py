@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import MODELS
 
+from rtden.recording import lead_in
+
 HOPS_PER_STEP = (1, 2, 4, 8)
 OVERLAPS = (None, 128)
 SAMPLED = [
@@ -30,6 +32,12 @@ sampled = pytest.mark.parametrize(
 def whole(stream: Any, signal: np.ndarray) -> np.ndarray:
     """Return the output for a signal fed at once."""
     return np.concatenate([stream.feed(signal), stream.flush()])
+
+
+def as_recording(stream: Any, signal: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Return the output for a signal with the lead-in of whole recordings, which is dropped."""
+    before = lead_in(signal, rate_hz)
+    return whole(stream, np.concatenate([before, signal]))[len(before) :]
 
 
 def in_chunks(stream: Any, signal: np.ndarray, chunk: int) -> np.ndarray:

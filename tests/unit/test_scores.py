@@ -20,6 +20,7 @@ import soundfile
 import soxr
 from conftest import DATA
 from rich.console import Console
+from streams import as_recording
 from typer.testing import CliRunner, Result
 
 from rtden import StreamDenoiser
@@ -307,7 +308,7 @@ def test_a_model_is_scored_as_its_stream_sounds(
     assert seen == [(1, 1)]
     clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
     stream = StreamDenoiser("seed", Settings(hops_per_step=2), rate_hz=RATE_HZ)
-    denoised = np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
+    denoised = as_recording(stream, noisy[:, None], RATE_HZ)[:, 0]
     for row, signal_ in enumerate((noisy, denoised)):
         wanted = [
             pesq_wb(clean, signal_, RATE_HZ),

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from streams import as_recording, in_chunks, whole
+
+from rtden import Settings, StreamDenoiser, denoise, denoise_file
+from rtden.recording import LEAD_IN_SECONDS, RecordingDenoiser
+
+RATE_HZ = 16000
+LEAD_IN = round(LEAD_IN_SECONDS * RATE_HZ)
+
+
+def noise(samples: int, channels: int = 1) -> np.ndarray:
+    values = np.random.default_rng(7).standard_normal((samples, channels))
+    return (0.05 * values).astype(np.float32)
+
+
+def stream(channels: int = 1, **options: int) -> StreamDenoiser:
+    return StreamDenoiser(rate_hz=RATE_HZ, channels=channels, **options)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 500, LEAD_IN - 1, LEAD_IN, LEAD_IN + 1, 50000])
+def test_a_recording_is_a_stream_after_its_own_beginning(samples: int) -> None:
+    signal = noise(samples, channels=2)
+    expected = as_recording(stream(2), signal, RATE_HZ)
+    assert expected.shape == signal.shape
+    for chunk in (777, LEAD_IN, 50000):
+        made = in_chunks(RecordingDenoiser(stream(2, batch_steps=16)), signal, chunk)
+        np.testing.assert_array_equal(made, expected)
+
+
+def test_the_noise_is_taken_off_from_the_first_sample_on(tmp_path: Path) -> None:
+    signal, beginning = noise(4 * RATE_HZ), RATE_HZ // 10
+    soundfile.write(tmp_path / "in.wav", signal, RATE_HZ, subtype="FLOAT")
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav")
+    written, _ = soundfile.read(tmp_path / "out.wav", dtype="float32", always_2d=True)
+    at_once = denoise(signal, RATE_HZ)
+    np.testing.assert_array_equal(written, at_once)
+    levels_db = [
+        10.0 * np.log10(np.mean(out[:beginning] ** 2) / np.mean(signal[:beginning] ** 2))
+        for out in (at_once, whole(stream(), signal))
+    ]
+    assert levels_db[0] < levels_db[1] - 6.0
+    assert levels_db[0] < -20.0
+
+
+def test_nothing_of_a_later_sound_leaks_into_the_beginning() -> None:
+    signal = noise(3 * RATE_HZ)
+    signal[: RATE_HZ // 2] = 0.0
+    assert np.abs(denoise(signal, RATE_HZ)[: RATE_HZ // 4]).max() < 1e-9
+
+
+def test_a_block_may_be_used_again_by_its_owner() -> None:
+    signal = noise(3 * RATE_HZ)
+    recording, block, parts = RecordingDenoiser(stream()), np.empty((1000, 1), np.float32), []
+    for at in range(0, len(signal), len(block)):
+        block[:] = signal[at : at + len(block)]
+        parts.append(recording.feed(block))
+    out = np.concatenate([*parts, recording.flush()])
+    np.testing.assert_array_equal(out, as_recording(stream(), signal, RATE_HZ))
+
+
+def test_a_files_statistics_do_not_count_the_lead_in(tmp_path: Path) -> None:
+    signal, seen = noise(3 * RATE_HZ), []
+    signal[100] = 1.5
+    soundfile.write(tmp_path / "in.wav", signal, RATE_HZ, subtype="FLOAT")
+    report = denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.flac",
+        settings=Settings(limit_db=0.0),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert report.notes[0].startswith("1 samples above full scale")
+    assert report.seconds == 3.0
+    assert abs(report.noise_removed_db) <= 0.25  # a step of the meter
+    assert seen[-1] == (len(signal), len(signal))
