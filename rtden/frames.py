@@ -13,7 +13,7 @@ from rtden.model import Model, load_model
 from rtden.recording import RecordingDenoiser
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
-from rtden.stream import StreamDenoiser
+from rtden.stream import Adjustable, StreamDenoiser
 from rtden.types import Array
 
 BATCH_STEPS = 16
@@ -22,7 +22,7 @@ BATCH_STEPS = 16
 Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
 
-class FrameDenoiser:
+class FrameDenoiser(Adjustable):
     """Denoises a stream frame by frame: each call returns as much as it is given.
 
     The output begins with silence and lags behind by `latency_ms`, whatever the frames' length: 10,
@@ -75,35 +75,12 @@ class FrameDenoiser:
             loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True
         )
         self.rate_hz, self.channels = self.stream.rate_hz, channels
+        self.denoisers = self.stream.denoisers
         # A stream's latency is that of a player that takes a sample before each one fed.
         samples = self.stream.latency.samples - 1
         self.latency = Latency(samples, samples / rate_hz)
         self.latency_ms = self.latency.ms
         self.reset()
-
-    def __enter__(self) -> FrameDenoiser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.reset()
-
-    @property
-    def strength(self) -> float:
-        """Wet share of the output, 0 to 1; may be set at any time, from any thread."""
-        return self.stream.strength
-
-    @strength.setter
-    def strength(self, strength: float) -> None:
-        self.stream.strength = strength
-
-    @property
-    def limit_db(self) -> float:
-        """At most this much noise is taken off, in dB; may be set at any time, from any thread."""
-        return self.stream.limit_db
-
-    @limit_db.setter
-    def limit_db(self, limit_db: float) -> None:
-        self.stream.limit_db = limit_db
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one, which begins with silence."""

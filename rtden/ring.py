@@ -24,6 +24,10 @@ class Ring:
 
     Attributes
     ----------
+    written_samples : int
+        Samples written since the beginning.
+    read_samples : int
+        Samples that the reader has passed, lost ones included.
     lost_samples : int
         Samples that the reader never got: overwritten, or dropped to bound the delay.
     missing_samples : int
@@ -33,45 +37,34 @@ class Ring:
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
         self.capacity_samples, self.channels = capacity_samples, channels
         self._memory = np.zeros((capacity_samples, channels), np.float32)
-        # End of the block that is being copied in; ahead of _written meanwhile.
-        self._writing = self._written = 0
-        self._read = 0
+        # End of the block that is being copied in; ahead of written_samples meanwhile.
+        self._writing = self.written_samples = 0
+        self.read_samples = 0
         self._drop_before = 0  # set by the writer: the reader skips what is older
-        self.lost_samples = 0
-        self.missing_samples = 0
-
-    @property
-    def written_samples(self) -> int:
-        """Samples written since the beginning."""
-        return self._written
-
-    @property
-    def read_samples(self) -> int:
-        """Samples that the reader has passed, lost ones included."""
-        return self._read
+        self.lost_samples = self.missing_samples = 0
 
     @property
     def fill_samples(self) -> int:
         """Samples held for the reader."""
-        return self._written - max(
-            self._read, self._drop_before, self._written - self.capacity_samples
+        return self.written_samples - max(
+            self.read_samples, self._drop_before, self.written_samples - self.capacity_samples
         )
 
     def write(self, block: Array) -> None:
         """Append a block of at most `capacity_samples` samples (writer's side)."""
-        samples, at = len(block), self._written % self.capacity_samples
-        self._writing = end = self._written + samples
+        samples, at = len(block), self.written_samples % self.capacity_samples
+        self._writing = end = self.written_samples + samples
         shaped = block if block.ndim == 2 else block[:, None]
         if at + samples <= self.capacity_samples:
             self._memory[at : at + samples] = shaped
         else:
             first = self.capacity_samples - at
             self._memory[at:], self._memory[: samples - first] = shaped[:first], shaped[first:]
-        self._written = end
+        self.written_samples = end
 
     def drop_oldest(self, keep_samples: int) -> None:
         """Make the reader skip all but the newest `keep_samples` samples (writer's side)."""
-        self._drop_before = max(0, self._written - keep_samples)
+        self._drop_before = max(0, self.written_samples - keep_samples)
 
     def read_into(self, out: Array) -> int:
         """Move the oldest samples into `out`, shape (samples, channels); return how many.
@@ -80,8 +73,8 @@ class Ring:
         """
         wanted = len(out)
         while True:
-            start = max(self._read, self._drop_before, self._writing - self.capacity_samples)
-            samples = min(wanted, max(0, self._written - start))
+            start = max(self.read_samples, self._drop_before, self._writing - self.capacity_samples)
+            samples = min(wanted, max(0, self.written_samples - start))
             at = start % self.capacity_samples
             if at + samples <= self.capacity_samples:
                 out[:samples] = self._memory[at : at + samples]
@@ -91,14 +84,14 @@ class Ring:
                 out[first:samples] = self._memory[: samples - first]
             if start >= self._writing - self.capacity_samples:  # not overtaken while copying
                 break
-        self.lost_samples += start - self._read
+        self.lost_samples += start - self.read_samples
         self.missing_samples += wanted - samples
-        self._read = start + samples
+        self.read_samples = start + samples
         return samples
 
     def skip(self, samples: int) -> None:
         """Discard the oldest samples and count them as lost (reader's side)."""
-        self._read += samples
+        self.read_samples += samples
         self.lost_samples += samples
 
     def view(self, start: int, stop: int) -> Array:
@@ -108,9 +101,3 @@ class Ring:
         """
         copied: Array = self._memory[np.arange(start, stop) % self.capacity_samples]
         return copied
-
-    def clear(self) -> None:
-        """Empty the ring and its counters; neither side may be at work."""
-        self._memory[...] = 0.0
-        self._writing = self._written = self._read = self._drop_before = 0
-        self.lost_samples = self.missing_samples = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,46 @@ from rtden.types import Array
 MOST_CHANNELS = 64
 
 
-class StreamDenoiser:
+Own = TypeVar("Own", bound="Adjustable")
+
+
+class Adjustable:
+    """What a stream has around its `denoisers`: their strength and limit, and a with statement."""
+
+    denoisers: list[Denoiser]
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream: what follows is a new one."""
+        raise NotImplementedError
+
+    @property
+    def strength(self) -> float:
+        """Wet share of all channels, 0 to 1; may be set at any time, from any thread."""
+        return self.denoisers[0].strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        for denoiser in self.denoisers:
+            denoiser.strength = strength
+
+    @property
+    def limit_db(self) -> float:
+        """At most this much noise is taken off, in dB; may be set at any time, from any thread."""
+        return self.denoisers[0].limit_db
+
+    @limit_db.setter
+    def limit_db(self, limit_db: float) -> None:
+        for denoiser in self.denoisers:
+            denoiser.limit_db = limit_db
+
+
+class StreamDenoiser(Adjustable):
     """Denoises a stream of any sample rate and number of channels.
 
     Each channel has a :class:`rtden.Denoiser` between two resamplers. Sound above the model's band,
@@ -96,12 +135,6 @@ class StreamDenoiser:
         self._bypass = BypassPath(rate_hz, model_hz, channels) if bypassed else None
         self.fed_samples = self.returned_samples = 0
 
-    def __enter__(self) -> StreamDenoiser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.reset()
-
     @property
     def latency(self) -> Latency:
         """Delay of the output, resampling included; a player as much later never runs dry."""
@@ -113,36 +146,14 @@ class StreamDenoiser:
 
     @property
     def resampling_seconds(self) -> float:
-        """Delay of the two resamplers of a live stream."""
-        if not self._low_delay:
-            return 0.0
+        """Delay of the two resamplers of a low-delay stream."""
         return float(self._before.delay_seconds + self._after.delay_seconds)
 
     @property
     def missing_samples(self) -> int:
         """Samples to feed before a low-delay stream can compute its next step."""
-        missing = self.denoisers[0].frames.missing_samples
-        return self._before.missing_samples(missing) if self._low_delay else missing
-
-    @property
-    def strength(self) -> float:
-        """Wet share of all channels, 0 to 1; may be set at any time (:class:`rtden.Denoiser`)."""
-        return self.denoisers[0].strength
-
-    @strength.setter
-    def strength(self, strength: float) -> None:
-        for denoiser in self.denoisers:
-            denoiser.strength = strength
-
-    @property
-    def limit_db(self) -> float:
-        """At most this much is taken off, in dB; may be set at any time."""
-        return self.denoisers[0].limit_db
-
-    @limit_db.setter
-    def limit_db(self, limit_db: float) -> None:
-        for denoiser in self.denoisers:
-            denoiser.limit_db = limit_db
+        missing: int = self._before.missing_samples(self.denoisers[0].frames.missing_samples)
+        return missing
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
@@ -180,7 +191,14 @@ class StreamDenoiser:
             )
         block = finite(block)
         self.fed_samples += len(block)
-        return self._denoise(self._before.feed(block), block)
+        denoised = self._filtered(self._before.feed(block), block)
+        if not len(denoised):
+            return denoised
+        out: Array = self._after.feed(denoised)
+        if self._bypass is not None:
+            out = self._bypass.add(out)
+        self.returned_samples += len(out)
+        return out
 
     def flush(self) -> Array:
         """End the stream: return the samples that are still to come, and reset.
@@ -196,16 +214,6 @@ class StreamDenoiser:
         tail[: len(last)] = last
         out = tail if self._bypass is None else self._bypass.add(tail)
         self.reset()
-        return out
-
-    def _denoise(self, low: Array, block: Array) -> Array:
-        denoised = self._filtered(low, block)
-        if not len(denoised):
-            return denoised
-        out: Array = self._after.feed(denoised)
-        if self._bypass is not None:
-            out = self._bypass.add(out)
-        self.returned_samples += len(out)
         return out
 
     def _filtered(self, low: Array, block: Array) -> Array:
@@ -232,10 +240,8 @@ def _advice(block: Array, channels: int) -> str:
 
 
 def _side_by_side(signals: list[Array]) -> Array:
-    """Return signals as columns, (samples, channels); contiguous, as soxr needs it."""
-    if len(signals) == 1:
-        return signals[0][:, None]
-    return np.ascontiguousarray(np.stack(signals, axis=1))
+    """Return signals as columns, (samples, channels)."""
+    return signals[0][:, None] if len(signals) == 1 else np.stack(signals, axis=1)
 
 
 @functools.lru_cache(maxsize=64)

@@ -90,14 +90,6 @@ def test_a_mono_ring_fills_every_channel_of_a_device() -> None:
     assert (out[:, 0] == counting(0, 4)).all()
 
 
-def test_clear_empties() -> None:
-    ring = Ring(8)
-    ring.write(counting(0, 8))
-    ring.clear()
-    assert ring.fill_samples == ring.written_samples == 0
-    assert ring.read_into(np.empty((8, 1), np.float32)) == 0
-
-
 def test_two_threads_hammer_it_and_no_sample_is_torn_or_out_of_order() -> None:
     ring, total, read = Ring(4096, 2), 400_000, []
 
