@@ -180,4 +180,5 @@ class Rig:
 
     def _check(self) -> float:
         self.engine.worker.devices.check()
+        self.engine.worker.meters.update()
         return CHECK_SECONDS

@@ -80,8 +80,10 @@ class DelayPolicy:
     def skip(self) -> int:
         """Return how many input samples came too late to be played in time."""
         fill, block = self._source.ring.fill_samples, self._source.block_samples
-        planned_seconds = self.planned_samples / self._sink_hz
-        if fill <= round((planned_seconds + self._step_seconds) * self._source_hz) + block:
+        in_time = self._step_seconds * self._source_hz + block
+        if fill <= in_time:
+            return 0
+        if fill <= round(in_time + self.planned_samples / self._sink_hz * self._source_hz):
             return 0
         self._drop_out()
         return fill - block
@@ -107,8 +109,8 @@ class DelayPolicy:
             self._disconnects = disconnects
             self._drop_out()
             return self._pad(ring.fill_samples, block)
-        planned = self.planned_samples
-        if ring.fill_samples > planned + EXCESS_SECONDS * self._sink_hz:
+        excess = ring.fill_samples - EXCESS_SECONDS * self._sink_hz
+        if excess > 0 and excess > (planned := self.planned_samples):
             passed = ring.read_samples - ring.lost_samples
             if passed == self._passed_at_excess:  # it rests, as some do while they start:
                 self.drift.restart()  # one drop-out, however much is dropped

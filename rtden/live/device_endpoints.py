@@ -86,7 +86,7 @@ class _DeviceEndpoint(Endpoint):
                 *(device, self.kind, self._callback),
                 channels=min(2, device.channels(self.kind)),
                 latency_seconds=SERVER_LATENCY_SECONDS,
-                wanted_samples=lambda: self.wanted_samples(),  # noqa: PLW0108 - the engine sets it
+                wanted_samples=self.wanted_samples,
                 fixed=self.fixed,
                 follow=follow,
             )

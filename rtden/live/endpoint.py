@@ -16,21 +16,20 @@ RING_SECONDS = 2.0
 class Endpoint:
     """What the engine needs of a side; device and file endpoints extend it.
 
-    `called_at` is when the ring was last filled or emptied; NaN before. `latency_seconds` lie
-    between the ring and the air. `may_return` marks a device, which may go away and come back, and
-    `exhausted` a source that has ended. A sound server reports `muted`, the stable names of the
-    device, of the sink whose monitor it is and of the sink that plays now, and a `warning` for the
-    user.
+    `called_at` is when the ring was last filled or emptied; NaN before. A source calls `notify`
+    when it has ended, and when `wake_at` samples are written, counted since the beginning.
+    `latency_seconds` lie between the ring and the air. `may_return` marks a device, which may go
+    away and come back, and `exhausted` a source that has ended. A sound server reports `muted`, the
+    stable names of the device, of the sink whose monitor it is and of the sink that plays now, and
+    a `warning` for the user.
     """
 
     may_return = exhausted = muted = False
     monitor_of = server_name = playing_on = warning = ""
     latency_seconds = 0.0
-    block_samples = flagged_blocks = 0
+    block_samples = flagged_blocks = wake_at = 0
     called_at = math.nan
     notify: Callable[[], None] = staticmethod(lambda: None)
-    wanted_samples: Callable[[], int] = staticmethod(lambda: 0)
-    """Returns how many more samples of a source complete a step; fewer need not be written."""
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:
         self.name, self.rate_hz, self.channels = name, rate_hz, channels
@@ -41,11 +40,17 @@ class Endpoint:
         self.ring = Ring(round(RING_SECONDS * self.rate_hz), channels)
         self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
 
+    def wanted_samples(self) -> int:
+        """Return how many more samples of a source complete a step; fewer need not be written."""
+        return self.wake_at - self.ring.written_samples
+
     def captured(self, block: Array) -> None:
         """Take a block from a device's callback, shape (samples, channels)."""
-        self.ring.write(block)
+        ring = self.ring
+        ring.write(block)
         self.called_at = perf_counter()
-        self.notify()
+        if ring.written_samples >= self.wake_at:
+            self.notify()
 
     def play(self, block: Array) -> None:
         """Fill a block for a device's callback; silence until there is sound."""

@@ -90,7 +90,7 @@ class LiveEngine(Controls):
             threading.Thread(target=self._guard, args=(run,), name=f"rtden {name}", daemon=True)
             for name, run in (("worker", self._run), ("devices", self._watch))
         ]
-        source.notify, source.wanted_samples = self._captured, self._wanted_samples
+        source.notify = self._wake
         self.resources = ExitStack()
         """Closed when the engine stops."""
 
@@ -176,15 +176,8 @@ class LiveEngine(Controls):
         spec = self.worker.path.denoisers[0].spec
         return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
 
-    def _wanted_samples(self) -> int:
-        return self.worker.wake_at - self.worker.rings[0].written_samples
-
-    def _captured(self) -> None:
-        """Wake the worker if it can complete a step or is to end; runs in the source's callback."""
-        if self._wanted_samples() <= 0 or self.source.exhausted:
-            self._wake()
-
     def _wake(self) -> None:
+        """Have the worker look at once; runs in the source's callback."""
         if self._bell.locked():
             with suppress(RuntimeError):  # another thread was faster
                 self._bell.release()
@@ -198,6 +191,7 @@ class LiveEngine(Controls):
     def _watch(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
             self.worker.devices.check()
+            self.worker.meters.update()
 
     def _run(self) -> None:
         if self._realtime:

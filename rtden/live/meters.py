@@ -1,12 +1,16 @@
-"""Levels of a live stream, and an input that is silent or clips: sound in, findings out."""
+"""Levels, noise and faults of a live stream, in batches: the worker only hands over its arrays."""
 
 from __future__ import annotations
 
 import math
+import threading
+from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
 from rtden.live.warnings import SILENT_DB, SILENT_SECONDS
+from rtden.noise import NoiseMeter
 from rtden.types import Array
 
 CLIPPED_LEVEL = 0.999
@@ -18,38 +22,78 @@ CLIPPED_SECONDS = 10.0
 _SILENT_ENERGY = 10.0 ** (SILENT_DB / 10.0)
 
 
+class Turn(NamedTuple):
+    """Sound of one turn of the worker, arrays of shape (samples, channels) that change no more."""
+
+    captured: Array
+    mixed: Array
+    """As it went into the sound path."""
+    returned: Array
+    """As it came out."""
+    played: Array
+    """As it went to the sink: muted, for instance."""
+    idle: bool
+    """Whether nothing was computed; digital silence says nothing about the background."""
+
+
+class Meters:
+    """Meters of input and output.
+
+    The worker appends to :attr:`turns`; :meth:`update` reads them, in any thread.
+    """
+
+    def __init__(self, source_hz: int, sink_hz: int) -> None:
+        self.turns: deque[Turn] = deque()
+        self.input, self.output = LevelMeter(), LevelMeter()
+        self.watch = InputWatch(source_hz)
+        self.noise = NoiseMeter(source_hz, sink_hz)
+        self._lock = threading.Lock()
+
+    def update(self) -> None:
+        """Take in all sound up to now; to be called a few times a second."""
+        with self._lock:
+            self._update()
+
+    def read_db(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return level and peak of input and output since the last reading, in dBFS."""
+        with self._lock:
+            self._update()
+            return self.input.read_db(), self.output.read_db()
+
+    def _update(self) -> None:
+        while self.turns:
+            turn = self.turns.popleft()
+            peak = peak_of(turn.captured)
+            self.watch.feed(turn.captured, peak)
+            self.input.feed(turn.mixed, peak)
+            self.output.feed(turn.played, peak_of(turn.played))
+            if not turn.idle:
+                self.noise.before(turn.mixed.mean(axis=1))
+                self.noise.after(turn.returned.mean(axis=1))
+
+
 def peak_of(block: Array) -> float:
-    """Return the largest magnitude in a contiguous block; NaN if it holds one."""
-    if not block.size:
-        return 0.0
-    flat = block.reshape(-1)
-    return max(float(np.maximum.reduce(flat)), -float(np.minimum.reduce(flat)))
+    """Return the largest magnitude in a block."""
+    return float(np.abs(block).max(initial=0.0))
 
 
 class LevelMeter:
-    """Level and peak of a signal between two readings.
-
-    One thread feeds it, another reads it: a reading during :meth:`feed` may miss that block.
-    """
+    """Level and peak of a signal between two readings."""
 
     def __init__(self) -> None:
         self._energy, self._samples, self._peak = 0.0, 0, 0.0
-        self._read_energy, self._read_samples = 0.0, 0
 
     def feed(self, block: Array, peak: float) -> None:
-        """Take samples of any shape, contiguous, and their largest magnitude."""
-        if peak:
-            self._energy += float(np.vdot(block, block))
-            self._peak = max(self._peak, peak)
+        """Take samples of any shape and their largest magnitude."""
+        self._energy += float(np.vdot(block, block))
         self._samples += block.size
+        self._peak = max(self._peak, peak)
 
     def read_db(self) -> tuple[float, float]:
         """Return level and peak since the last reading in dBFS; minus infinity for silence."""
         energy, samples, peak = self._energy, self._samples, self._peak
-        self._peak = 0.0
-        since, count = energy - self._read_energy, samples - self._read_samples
-        self._read_energy, self._read_samples = energy, samples
-        level_db = 10.0 * math.log10(since / count) if since > 0.0 and count else -math.inf
+        self._energy, self._samples, self._peak = 0.0, 0, 0.0
+        level_db = 10.0 * math.log10(energy / samples) if energy > 0.0 else -math.inf
         return level_db, 20.0 * math.log10(peak) if peak else -math.inf
 
 
@@ -59,15 +103,15 @@ class InputWatch:
     `quiet_seconds` and `zero_seconds`: how long it has been below `SILENT_DB`, and exactly zero.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
         self.quiet_seconds = self.zero_seconds = 0.0
         self._clipped_blocks, self._since_clip_seconds = 0, 0.0
 
-    def feed(self, block: Array, rate_hz: int, peak: float) -> None:
+    def feed(self, block: Array, peak: float) -> None:
         """Take sound as it came from the device, shape (samples, channels), and its peak."""
-        seconds = len(block) / rate_hz
-        most = block.size * _SILENT_ENERGY
-        quiet = peak * peak < most and float(np.vdot(block, block)) < most
+        seconds = len(block) / self._rate_hz
+        quiet = float(np.vdot(block, block)) < block.size * _SILENT_ENERGY
         self.quiet_seconds = self.quiet_seconds + seconds if quiet else 0.0
         self.zero_seconds = self.zero_seconds + seconds if peak == 0.0 else 0.0
         self._since_clip_seconds += seconds

@@ -159,7 +159,7 @@ class StatusReader:
         span, seconds = max(now - self._read_at, 1e-9), now - self._started_at
         load = (busy - self._busy_seconds) / span
         self._read_at, self._busy_seconds = now, busy
-        levels_db = [meter.read_db() for meter in worker.meters]
+        levels_db = worker.meters.read_db()
         counts, delay_seconds = worker.counts, delay.drift.delay_seconds
         lost_seconds = counts.skipped / source.rate_hz
         lost_seconds += (counts.dropped + counts.discarded) / sink.rate_hz
@@ -171,7 +171,7 @@ class StatusReader:
             output_db=levels_db[1][0],
             input_peak_db=levels_db[0][1],
             output_peak_db=levels_db[1][1],
-            noise_removed_db=worker.noise.removed_db,
+            noise_removed_db=worker.meters.noise.removed_db,
             load=load,
             mean_load=busy / max(seconds, 1e-9),
             flagged_blocks=source.flagged_blocks + sink.flagged_blocks,
@@ -182,7 +182,7 @@ class StatusReader:
             buffer_ms=1000.0 * delay.buffer.seconds,
             latency_ms=1000.0 * latency_seconds if delay_seconds else math.nan,
             state=worker.devices.state,
-            warnings=live_warnings(worker.input_watch, source, sink),
+            warnings=live_warnings(worker.meters.watch, source, sink),
         )
 
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from rtden.live.delay import DelayPolicy
 from rtden.live.fade import NOTHING_SEEN, fade_in
-from rtden.live.meters import InputWatch, LevelMeter, peak_of
+from rtden.live.meters import Meters, Turn
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
 from rtden.live.status import SampleCounts
-from rtden.noise import NoiseMeter
 from rtden.types import Array
 
 MUTE_SECONDS = 0.02
@@ -28,8 +27,8 @@ class Worker:
     """Takes captured sound in steps of the denoiser and delivers it at the planned delay.
 
     `devices` knows the two sides and which is lost; `make_path` returns the sound path between them
-    as they are now. `wake_at` counts the written samples of the source with which the next step can
-    be completed, `wakes` how often the thread was woken, and `busy_seconds` the time of all turns.
+    as they are now. `wakes` counts how often the thread was woken, and `busy_seconds` the time of
+    all turns.
     """
 
     def __init__(
@@ -46,8 +45,6 @@ class Worker:
         self._controls, self._make_path, self._clock = controls, make_path, clock
         self.recorder: Recorder | None = None
         self._taken = self._returned = self._discarded = self._padding = 0
-        self.meters = LevelMeter(), LevelMeter()
-        self.input_watch = InputWatch()
         self._volume = 1.0
         self.busy_seconds, self.wakes = 0.0, 0
         self._build()
@@ -58,12 +55,11 @@ class Worker:
         self.rings = source.ring, sink.ring
         self.path = path = self._make_path()
         self.delay.begin(source, sink, path.step_seconds, path.path_seconds)
-        shape = round(MOST_SECONDS * source.rate_hz), source.ring.channels
-        self._chunk = np.empty(shape, np.float32)
-        self.noise = NoiseMeter(source.rate_hz, sink.rate_hz)
+        self._most_samples = round(MOST_SECONDS * source.rate_hz)
+        self.meters = Meters(source.rate_hz, sink.rate_hz)
         self._lost_samples = 0
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
-        self.wake_at = source.ring.read_samples + path.missing_samples
+        source.wake_at = source.ring.read_samples + path.missing_samples
 
     @property
     def counts(self) -> SampleCounts:
@@ -93,13 +89,15 @@ class Worker:
             ring = self.rings[0]
         if self.devices.sink.lost_at is not None and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
-        if not ring.fill_samples or (whole_steps and ring.written_samples < self.wake_at):
+        waiting = ring.fill_samples
+        if not waiting or (whole_steps and ring.written_samples < self.source.wake_at):
             return False
         began = perf_counter()
         if not self.source.exhausted and (late := self.delay.skip()):
             ring.skip(late)
-        self._process(self._chunk[: min(ring.fill_samples, len(self._chunk))])
-        self.wake_at = ring.read_samples + self.path.missing_samples
+            waiting -= late
+        self._process(min(waiting, self._most_samples))
+        self.source.wake_at = ring.read_samples + self.path.missing_samples
         self.busy_seconds += perf_counter() - began
         return True
 
@@ -107,49 +105,37 @@ class Worker:
         """Process what waits, and deliver what the denoiser holds: the source has ended."""
         while self.work(whole_steps=False):
             pass
-        self._pass_on(self.path.flush())
+        rest = self.path.flush()
+        self._pass_on(rest[:0], rest[:0], rest)
 
-    def _process(self, chunk: Array) -> None:
+    def _process(self, samples: int) -> None:
         ring, path = self.rings[0], self.path
-        got = ring.read_into(chunk)
+        captured = np.empty((samples, ring.channels), np.float32)
+        got = ring.read_into(captured)
         self._taken += got
-        captured = chunk[:got]
-        peak = peak_of(captured)
-        if not peak < LOUDEST:  # nor if it is NaN
+        captured = captured[:got]
+        energy = np.vdot(captured, captured)
+        if not energy < LOUDEST**2:  # nor if it is NaN
             captured[~(np.abs(captured) < LOUDEST)] = 0.0
-            peak = peak_of(captured)
-        self.input_watch.feed(captured, path.source_hz, peak)
         mixed = path.mix(captured)
         if ring.lost_samples != self._lost_samples:
-            self._lost_samples = ring.lost_samples
+            self._lost_samples, energy = ring.lost_samples, np.inf
             fade_in(mixed, self._last_in, path.source_hz)
-            peak = max(peak, peak_of(mixed))
         self._last_in = mixed[-1]
-        self.meters[0].feed(mixed, peak)
+        path.ppm = self.delay.ppm
+        self._pass_on(captured, mixed, path.feed(mixed, silent=energy == 0.0))
+
+    def _pass_on(self, captured: Array, mixed: Array, cleaned: Array) -> None:
+        cleaned = played = cleaned.clip(-1.0, 1.0)
+        if self._controls.muted or self._volume != 1.0:
+            played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
+        self.meters.turns.append(Turn(captured, mixed, cleaned, played, self.path.idle))
         if self.recorder is not None:
             self.recorder.put("noisy", mixed)
-        path.ppm = self.delay.ppm
-        cleaned = path.feed(mixed, silent=not peak)
-        if not path.idle:  # nor does digital silence say anything about the background
-            self.noise.before(_mono(mixed))
-        self._pass_on(cleaned)
-
-    def _pass_on(self, cleaned: Array) -> None:
-        if len(cleaned) == 0:
-            return
-        peak = peak_of(cleaned)
-        if peak > 1.0:
-            cleaned, peak = np.clip(cleaned, -1.0, 1.0), 1.0
-        if not self.path.idle:
-            self.noise.after(_mono(cleaned))
-        if self.recorder is not None:
             self.recorder.put("cleaned", cleaned)
-        if self._controls.muted or self._volume != 1.0:
-            cleaned = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
-            peak = peak_of(cleaned)
-        self.meters[1].feed(cleaned, peak)
         self._returned += len(cleaned)
-        self._deliver(cleaned)
+        if len(cleaned):
+            self._deliver(played)
 
     def _faded(self, cleaned: Array, volume: float) -> Array:
         """Return sound on its way to a volume."""
@@ -174,7 +160,7 @@ class Worker:
         if decision.pad is not None:
             self._pad(decision.pad, block)
         ring.write(block)
-        self._last_out = block[-1].copy()
+        self._last_out = block[-1]
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
         inside, now = self.path.inside_samples, self._clock()
         keep = delay.after(inside=inside, left=left, block=len(block), now=now)
@@ -194,7 +180,3 @@ class Worker:
         last = silence[-1] if samples else self._last_out
         fade_in(block, last, self.path.sink_hz)
         self._padding += samples
-
-
-def _mono(block: Array) -> Array:
-    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)

@@ -13,12 +13,12 @@ def fed(*parts: tuple[float, float]) -> InputWatch:
     """Return a watch that got noise of so many dBFS for so many seconds, one part after
     the other.
     """
-    watch, rng = InputWatch(), np.random.default_rng(0)
+    watch, rng = InputWatch(RATE_HZ), np.random.default_rng(0)
     for level_db, seconds in parts:
         for _ in range(round(seconds * 100)):
             noise = 10 ** (level_db / 20) * rng.standard_normal((RATE_HZ // 100, 2))
             block = noise.astype(np.float32)
-            watch.feed(block, RATE_HZ, peak_of(block))
+            watch.feed(block, peak_of(block))
     return watch
 
 
@@ -52,22 +52,22 @@ def test_a_muted_source_is_told_at_once_with_the_command() -> None:
 
 
 def test_clipping_is_told_until_it_has_not_happened_for_a_while() -> None:
-    watch, loud = InputWatch(), np.ones((RATE_HZ // 100, 1), np.float32)
+    watch, loud = InputWatch(RATE_HZ), np.ones((RATE_HZ // 100, 1), np.float32)
     for _ in range(2):
-        watch.feed(loud, RATE_HZ, 1.0)
+        watch.feed(loud, 1.0)
     assert not said(watch)
-    watch.feed(loud, RATE_HZ, 1.0)
+    watch.feed(loud, 1.0)
     assert "Blue Yeti clips" in said(watch)
     assert "pactl set-source-volume alsa_input.yeti 70%" in said(watch)
     assert "lower its level" in input_warning(watch, "USB mic")
     for _ in range(round(CLIPPED_SECONDS * 100) + 1):
-        watch.feed(0.1 * loud, RATE_HZ, 0.1)
+        watch.feed(0.1 * loud, 0.1)
     assert not said(watch)
 
 
 def test_a_single_peak_at_full_scale_is_no_clipping() -> None:
-    watch, block = InputWatch(), np.full((RATE_HZ // 100, 1), 0.1, np.float32)
+    watch, block = InputWatch(RATE_HZ), np.full((RATE_HZ // 100, 1), 0.1, np.float32)
     block[7] = 1.0
     for _ in range(100):
-        watch.feed(block, RATE_HZ, peak_of(block))
+        watch.feed(block, peak_of(block))
     assert not said(watch)
