@@ -74,7 +74,7 @@ class Ring:
         wanted = len(out)
         while True:
             start = max(self.read_samples, self._drop_before, self._writing - self.capacity_samples)
-            samples = min(wanted, max(0, self.written_samples - start))
+            samples = min(wanted, self.written_samples - start)
             at = start % self.capacity_samples
             if at + samples <= self.capacity_samples:
                 out[:samples] = self._memory[at : at + samples]

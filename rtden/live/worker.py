@@ -114,7 +114,7 @@ class Worker:
         got = ring.read_into(captured)
         self._taken += got
         captured = captured[:got]
-        energy = np.vdot(captured, captured)
+        energy = float(np.vdot(captured, captured))
         if not energy < LOUDEST**2:  # nor if it is NaN
             captured[~(np.abs(captured) < LOUDEST)] = 0.0
         mixed = path.mix(captured)
