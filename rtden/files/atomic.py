@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ import soundfile
 from rtden.errors import AudioFileError
 
 PLACE = "choose another place."
+PROBE_BYTES = 1 << 16
 
 
 def reason_of(error: Exception) -> str:
     """Return why the system or libsndfile refused, without a full stop."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(text or error).rstrip(".")
 
@@ -26,14 +30,34 @@ def write_errors(
     path: Path | str,
     problem: str = "could not be written to its end",
     advice: str = "make room on the disk or choose another place.",
+    partial: Path | None = None,
 ) -> Iterator[None]:
-    """Turn what the system or libsndfile refuses into a sentence about `path`."""
+    """Turn what the system or libsndfile refuses into a sentence about `path`.
+
+    A library may not say why it failed: then `partial`, the file that it wrote, is written to.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+    except (OSError, soundfile.LibsndfileError, AssertionError) as failure:
+        error = (partial and refusal_of(partial)) or failure
         raise AudioFileError(f"{path} {problem} ({reason_of(error)}); {advice}") from None
+
+
+def refusal_of(partial: Path) -> OSError | None:
+    """Return why the system takes no more of a file that could not be completed; None if it does.
+
+    The file is spoiled.
+    """
+    try:
+        with partial.open("ab") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def make_folder(path: Path) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 import soundfile
 
 from rtden.errors import AudioFileError
-from rtden.files.atomic import new_file, reason_of, write_errors
+from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
 from rtden.files.containers import mp3_held
 from rtden.files.sndfile import PERCEPTUAL, Recording
 from rtden.types import Array
 
-SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
 COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
@@ -67,20 +66,22 @@ def write_recording(
                 compression_level=level, bitrate_mode=mode,
             )  # fmt: skip
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            advice = f"as {container}", "choose another format, for instance NAME.wav."
-            if getattr(error, "code", 0) == SYSTEM_ERROR:
-                advice = "there", "make room on the disk or choose another place."
-            sentence = f"{path} cannot be written {advice[0]} ({reason_of(error)}); {advice[1]}"
-            raise AudioFileError(sentence) from None
+            with write_errors(path, "cannot be written there"):
+                if refused := refusal_of(partial):
+                    raise refused from None
+            raise AudioFileError(
+                f"{path} cannot be written as {container} ({reason_of(error)}); choose another "
+                "format, for instance NAME.wav."
+            ) from None
         written = 0
 
         def append(block: Array) -> None:
             nonlocal written
-            with write_errors(path):
+            with write_errors(path, partial=partial):
                 file.write(block)
             written += len(block)
 
-        with write_errors(path):
+        with write_errors(path, partial=partial):
             with file:
                 for name, value in (strings or {}).items():
                     with suppress(soundfile.LibsndfileError):

@@ -652,7 +652,29 @@ def test_a_full_disk_is_told_in_one_sentence_and_nothing_kept(
     assert names(tmp_path) == ["a.wav"]
     assert_one_sentence(run)
     assert str(target) in run.stderr
+    assert "(File too large)" in run.stderr  # the system's reason, whatever the library says
     assert ".part" not in run.stderr
+
+
+@pytest.mark.parametrize(("suffix", "free_kb"), [("wav", 64), ("wav", 0), ("flac", 0), ("mp3", 8)])
+def test_a_full_disk_is_called_so(tmp_path: Path, suffix: str, free_kb: int) -> None:
+    """On a disk of its own, which only the command sees."""
+    source, disk = write(tmp_path / "a.wav", tune(22050, frames=66150)), tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=128k tmpfs {disk} && "
+        f"head -c {128 - free_kb}k /dev/zero > {disk}/taken && "
+        f"{sys.executable} -m rtden file {source} -o {disk}/out.{suffix}; "
+        f"code=$?; ls -A {disk}; exit $code"
+    )
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
+    run = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=60, check=False)
+    if "mount" in run.stderr or "unshare" in run.stderr:
+        pytest.skip("no disk can be mounted here")
+    assert_one_sentence(run)
+    assert f"out.{suffix} c" in run.stderr
+    assert "(the disk is full); make room on the disk" in run.stderr
+    assert run.stdout == "taken\n"
 
 
 def test_a_disk_without_room_even_for_temporary_files_is_told_in_one_sentence(
