@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -35,11 +36,11 @@ from rtden.settings import HOPS_PER_STEP
 
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
+# Linux's names of instructions for int8 networks, and those that people know.
 ABILITIES = {
     **{"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"},
     **{"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"},
 }
-"""Linux's names of instructions, and those that people know."""
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 
@@ -48,8 +49,7 @@ class Finding(NamedTuple):
 
     name: str
     found: str
-    advice: str = ""
-    """What to do; empty where there is nothing to do."""
+    advice: str = ""  # what to do, if anything
     fails: bool = False
 
     @property
@@ -70,8 +70,7 @@ def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
 
 def to_report(findings: list[Finding]) -> dict[str, Any]:
     """Return findings as one object, for JSON."""
-    states = [finding.state for finding in findings]
-    worst = max(states, key=("ok", "warn", "fail").index)
+    worst = max((finding.state for finding in findings), key=("ok", "warn", "fail").index)
     found = [
         {"name": f.name, "state": f.state, "found": f.found, "advice": f.advice} for f in findings
     ]
@@ -116,10 +115,11 @@ def models() -> list[Finding]:
     findings = []
     for name in list_models():
         try:
-            found = f"checksum {Autoencoder(find_model(name)).spec.sha256[:12]} matches, loads"
-            findings.append(Finding(f"model {name}", found))
+            checksum, advice = Autoencoder(find_model(name)).spec.sha256[:12], ""
         except ModelError as error:
-            findings.append(Finding(f"model {name}", "cannot be used", str(error), fails=True))
+            checksum, advice = "", str(error)
+        found = f"checksum {checksum} matches, loads" if checksum else "cannot be used"
+        findings.append(Finding(f"model {name}", found, advice, fails=not checksum))
     advice = "rtden's installation is not complete: install it again."
     return findings or [Finding("models", "none", advice, fails=True)]
 
@@ -128,14 +128,14 @@ def packages() -> Finding:
     """Return whether the packages that read, write and resample sound are there."""
     import soundfile
 
-    found = f"soundfile {_version('soundfile')} (libsndfile {soundfile.__libsndfile_version__})"
-    if importlib.util.find_spec("soxr"):
-        return Finding("sound files", f"{found}, soxr {_version('soxr')}")
+    soxr = importlib.util.find_spec("soxr") is not None
     advice = (
         "files of other rates than 22050 Hz are resampled by a shorter filter; "
         "for the steep one run 'pip install soxr'."
     )
-    return Finding("sound files", f"{found}, no soxr", advice)
+    found = f"soundfile {_version('soundfile')} (libsndfile {soundfile.__libsndfile_version__}), "
+    found += f"soxr {_version('soxr')}" if soxr else "no soxr"
+    return Finding("sound files", found, "" if soxr else advice)
 
 
 def portaudio() -> Finding:
@@ -154,8 +154,8 @@ def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/
         return Finding(name, connection.server().name)
     own = f"/run/user/{os.getuid() if hasattr(os, 'getuid') else 0}"
     folder = runtime_folder or Path(os.environ.get("XDG_RUNTIME_DIR", own))
-    places = (("PipeWire", "pipewire-0"), ("PulseAudio", "pulse/native"))
-    if found := [server for server, place in places if (folder / place).exists()]:
+    places = {"PipeWire": "pipewire-0", "PulseAudio": "pulse/native"}
+    if found := [server for server, place in places.items() if (folder / place).exists()]:
         try:
             load_libpulse()
         except DeviceError:
@@ -166,7 +166,7 @@ def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/
             return Finding(name, f"{found[0]} runs, and libpulse is missing", advice, fails=True)
         if found == ["PipeWire"]:
             advice = "run 'sudo apt install pipewire-pulse' and log in again."
-            return Finding(name, f"{found[0]} without pipewire-pulse", advice)
+            return Finding(name, "PipeWire without pipewire-pulse", advice)
         return Finding(name, f"{found[0]} does not answer", "log in again.")
     closed = [path for path in devices.glob("pcm*") if not os.access(path, os.R_OK | os.W_OK)]
     if closed:
@@ -192,46 +192,34 @@ def _default_device(kind: Kind, devices: list[Device]) -> Finding:
         return Finding(name, "none", str(error))
     if device.stable_name:
         found = f"{device}, {device.rate_hz} Hz, {device.channels(kind)} channels"
-        if not device.muted:
-            return Finding(name, found)
         what = "source" if kind == "input" else "sink"
         advice = f"run 'pactl set-{what}-mute {device.stable_name} 0'."
-        return Finding(name, f"{found}, muted", advice)
-    rates_hz, reason = _rates_hz(device, kind)
+        return Finding(name, *((f"{found}, muted", advice) if device.muted else (found,)))
+    sounddevice, rates_hz, reason = load_portaudio(), [], ""
+    check = getattr(sounddevice, f"check_{kind}_settings")
+    wanted = {"device": device.index, "channels": min(2, device.channels(kind))}
+    for rate_hz in sorted({device.rate_hz, *FALLBACK_RATES_HZ}):
+        try:
+            check(**wanted, dtype="float32", samplerate=rate_hz)
+            rates_hz.append(rate_hz)
+        except (sounddevice.PortAudioError, ValueError) as error:
+            reason = str(error)
     if rates_hz:
         return Finding(name, f"{device}, opens at {', '.join(map(str, rates_hz))} Hz")
     advice = "close the program that uses it, or choose another with 'rtden devices'."
     return Finding(name, f"{device} opens at no rate ({reason})", advice, fails=True)
 
 
-def _rates_hz(device: Device, kind: Kind) -> tuple[list[int], str]:
-    """Return the rates at which PortAudio opens a device, and why it does not at another."""
-    sounddevice = load_portaudio()
-    check = getattr(sounddevice, f"check_{kind}_settings")
-    rates_hz, reason, channels = [], "", min(2, device.channels(kind))
-    for rate_hz in sorted({device.rate_hz, *FALLBACK_RATES_HZ}):
-        try:
-            with quiet_stderr():
-                check(device.index, channels=channels, dtype="float32", samplerate=rate_hz)
-            rates_hz.append(rate_hz)
-        except (sounddevice.PortAudioError, ValueError) as error:
-            reason = str(error)
-    return rates_hz, reason
-
-
 def processor(
     folder: Path = Path("/sys/devices/system/cpu"), cpuinfo: Path = Path("/proc/cpuinfo")
 ) -> Finding:
     """Return the processor's instructions for int8 networks, and how it chooses its speed."""
-    parts = [f"{os.cpu_count()} cores"]
-    with contextlib.suppress(OSError):
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-        listed = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
-        if listed:
-            words = set(listed[0].split(":", 1)[1].split())
-            parts += [title for flag, title in ABILITIES.items() if flag in words]
-            if not words & DOT_PRODUCTS:
-                parts.append("no int8 dot product (int8 networks gain little)")
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    listed = re.search(r"^(?:flags|Features)\s*:(.*)", text, re.MULTILINE)
+    words = set(listed[1].split()) if listed else DOT_PRODUCTS
+    parts = [title for flag, title in ABILITIES.items() if listed and flag in words]
+    if not words & DOT_PRODUCTS:
+        parts.append("no int8 dot product (int8 networks gain little)")
     paths = folder.glob("cpu[0-9]*/cpufreq/scaling_governor")
     governors = {path.read_text(encoding="ascii").strip() for path in paths}
     parts.append(f"governor {', '.join(sorted(governors))}" if governors else "no governor")
@@ -239,7 +227,8 @@ def processor(
         "the processor stays slow: run 'echo ondemand | sudo tee "
         "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor'."
     )
-    return Finding("processor", ", ".join(parts), advice if "powersave" in governors else "")
+    found = ", ".join([f"{os.cpu_count()} cores", *parts])
+    return Finding("processor", found, advice if "powersave" in governors else "")
 
 
 def realtime_limit() -> Finding:
@@ -260,15 +249,14 @@ def realtime_limit() -> Finding:
 
 def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     """Return how much memory is free."""
-    try:
-        text = meminfo.read_text(encoding="ascii")
-        lines = dict(line.split(":", 1) for line in text.splitlines())
-        free_mb, total_mb = (int(lines[n].split()[0]) // 1024 for n in ("MemAvailable", "MemTotal"))
-    except (OSError, KeyError, ValueError):
+    text = meminfo.read_text(encoding="ascii") if meminfo.exists() else ""
+    found = [re.search(rf"^{name}: *(\d+)", text, re.M) for name in ("MemAvailable", "MemTotal")]
+    if not all(found):
         return Finding("memory", "unknown")
+    free_mb, total_mb = (int(match[1]) // 1024 for match in found if match)
     advice = f"rtden needs up to {LITTLE_MEMORY_MB} MiB: close other programs."
-    found = f"{free_mb} MiB free of {total_mb} MiB"
-    return Finding("memory", found, advice if free_mb < LITTLE_MEMORY_MB else "")
+    said = f"{free_mb} MiB free of {total_mb} MiB"
+    return Finding("memory", said, advice if free_mb < LITTLE_MEMORY_MB else "")
 
 
 def benchmark() -> Finding:

@@ -1,16 +1,16 @@
 """Run live sound, or the page, as a systemd user service: from boot on, and after a failure.
 
-A user service needs no root, and it finds the user's sound server. Where there is none (Raspberry
-Pi OS Lite), sound goes straight to ALSA's devices.
+A user service needs no root, and it finds the user's sound server.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,22 +23,14 @@ from rtden.errors import ServiceError, SettingsError
 DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
 """Options that a service starts with; the user's come later and win."""
 NAME = "rtden.service"
-SYSTEMCTL = ("systemctl", "--user")
-STEPS = (
-    (*SYSTEMCTL, "daemon-reload"),
-    (*SYSTEMCTL, "enable", NAME),
-    (*SYSTEMCTL, "restart", "--no-block", NAME),
-)
-# Only the order: none of the servers is required, and those that a machine lacks do no harm.
-AFTER_SOUND_SERVERS = (
-    "After=pipewire.service wireplumber.service pipewire-pulse.service pulseaudio.service"
-)
+STEPS = (("daemon-reload",), ("enable", NAME), ("restart", "--no-block", NAME))
+# After= is only an order: servers that a machine lacks do no harm. The start limit is off because a
+# microphone that is connected an hour later must still be found.
 UNIT = """\
 # Written by 'rtden service install'; 'rtden service uninstall' removes it.
 [Unit]
-Description=rtden, live speech denoiser{note}
-{order}
-# A microphone that is connected an hour later must still be found.
+Description=rtden, live speech denoiser
+After=pipewire.service wireplumber.service pipewire-pulse.service pulseaudio.service
 StartLimitIntervalSec=0
 
 [Service]
@@ -71,10 +63,6 @@ def service_install(
     options: Annotated[
         list[str] | None, Argument(help="Options of the command, after --.", show_default=False)
     ] = None,
-    alsa: Annotated[
-        bool,
-        Option("--alsa", help="Use ALSA's devices, without a sound server (Raspberry Pi OS Lite)."),
-    ] = False,
     ui: Annotated[bool, Option("--ui", help="Run 'rtden ui', the page, not 'rtden live'.")] = False,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print the unit and the commands, and change nothing.")
@@ -86,18 +74,17 @@ def service_install(
     """
     given = tuple(options or ())
     words = ("ui", *_ui_options(given, dry_run)) if ui else ("live", *_live_options(given))
-    text = unit_text(*this_program(), *words, alsa=alsa)
+    text, path = unit_text(*this_program(), *words), unit_path()
+    linger = ("loginctl", "enable-linger", getpass.getuser())
     if dry_run:
-        print(f"# {unit_path()}", text, sep="\n", end="")
-        print(*(f"# {' '.join(command)}" for command in (*STEPS, _linger())), sep="\n")
+        commands = [*(("systemctl", "--user", *step) for step in STEPS), linger]
+        print(f"# {path}\n{text}", *(f"# {' '.join(command)}\n" for command in commands), sep="")
         return
     install(text)
-    screen.print(
-        f"rtden runs: {unit_path()}. Look with 'rtden service status' and 'rtden service logs'.",
-        markup=False,
-    )
-    if shutil.which("loginctl") is None or _exit_code(*_linger()):
-        line = f"sudo {' '.join(_linger())}"
+    looks = "'rtden service status' and 'rtden service logs'"
+    screen.print(f"rtden runs: {path}. Look with {looks}.", markup=False)
+    if not (shutil.which("loginctl") and _succeeds(*linger)):
+        line = f"sudo {' '.join(linger)}"
         screen.print(f"It starts when you log in; to start it at boot, run '{line}'.", markup=False)
 
 
@@ -106,18 +93,8 @@ def service_install(
 def service_status() -> None:
     """Show whether the service runs; the exit code is 3 if it does not, as systemctl's."""
     _require(installed=True)
-    states = "ActiveState,SubState,UnitFileState,ActiveEnterTimestamp,MainPID,NRestarts,Result"
-    shown = _run(*SYSTEMCTL, "show", NAME, f"--property={states}")
-    known = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
-    screen.print(
-        f"{known['ActiveState']} ({known['SubState']}) since "
-        f"{known['ActiveEnterTimestamp'] or 'never'}, process {known['MainPID']}, "
-        f"restarts {known['NRestarts']}, at boot {known['UnitFileState']}, last result "
-        f"{known['Result']}",
-        markup=False,
-    )
-    if known["ActiveState"] != "active":
-        raise typer.Exit(3)
+    shown = ("systemctl", "--user", "status", "--no-pager", "--lines=0", NAME)
+    raise typer.Exit(subprocess.run(shown, check=False).returncode)
 
 
 @service.command("logs")
@@ -131,9 +108,7 @@ def service_logs(
     """Show what the service printed, and what systemd reports about it."""
     if lines < 0:
         raise ServiceError(f"--lines must be 0 or more, not {lines}.")
-    _require(installed=True, manager=False)
-    if shutil.which("journalctl") is None:
-        raise ServiceError("this system has no journalctl: look where its services write logs.")
+    _require("journalctl", installed=True)
     # Not --user: it reads the user's own journal, which journald does not keep where its journals
     # are in memory.
     mine = f"_UID={os.getuid()}"
@@ -148,18 +123,17 @@ def service_logs(
 def service_uninstall() -> None:
     """Stop the service and remove its unit."""
     _require(installed=True)
-    _run(*SYSTEMCTL, "disable", "--now", NAME)
+    _systemctl("disable", "--now", NAME)
     unit_path().unlink()
-    _run(*SYSTEMCTL, "daemon-reload")
+    _systemctl("daemon-reload")
     # A failure before must not be shown for a service that is no more.
-    _exit_code(*SYSTEMCTL, "reset-failed", NAME)
+    _systemctl("reset-failed", NAME, check=False)
     screen.print(f"removed: {unit_path()}", markup=False)
 
 
-def unit_text(*command: str, alsa: bool = False) -> str:
+def unit_text(*command: str) -> str:
     """Return the content of a unit that runs a command line, whose program is an absolute path."""
-    note, order = (" (ALSA only)", "") if alsa else ("", AFTER_SOUND_SERVERS)
-    return UNIT.format(note=note, order=order, command=" ".join(map(_quote, command)))
+    return UNIT.format(command=" ".join(map(_quote, command)))
 
 
 def this_program() -> tuple[str, ...]:
@@ -178,7 +152,7 @@ def install(text: str) -> None:
     """Write the unit and start it, now and at every boot; a ServiceError restores the old one."""
     _require()
     path = unit_path()
-    before = path.read_text(encoding="utf-8") if path.exists() else None
+    before = path.read_bytes() if path.exists() else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -187,14 +161,11 @@ def install(text: str) -> None:
             f"{path} cannot be written ({error.strerror}); check the folder's permissions."
         ) from None
     try:
-        for command in STEPS:
-            _run(*command)
+        for step in STEPS:
+            _systemctl(*step)
     except BaseException:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_text(before, encoding="utf-8")
-        _exit_code(*SYSTEMCTL, "daemon-reload")
+        path.unlink() if before is None else path.write_bytes(before)
+        _systemctl("daemon-reload", check=False)
         raise
 
 
@@ -206,29 +177,27 @@ def _live_options(options: tuple[str, ...]) -> tuple[str, ...]:
     from rtden.model import find_model
     from rtden.settings import Settings
 
-    options = (*DEFAULTS, *options)
-    given = _parsed(live, options)
+    given = _parsed(live, options := (*DEFAULTS, *options))
     hops_per_step = given["hops_per_step"] or 1
     Settings(strength=given["strength"], limit_db=given["limit_db"], hops_per_step=hops_per_step)
     check_name(given["preset"])
     paths = [given["record"], *filter(is_audio_file, (given["input"], given["output"]))]
     if find_model(given["model"]).stem != given["model"]:
         paths.append(given["model"])
-    return _absolute(options, paths)
+    return _absolute(options, *paths)
 
 
 def _ui_options(options: tuple[str, ...], dry_run: bool) -> tuple[str, ...]:
     """Return checked options of `rtden ui`; print a token if it is new."""
     from rtden.app.web import HERE, kept_token, ui
 
-    options = ("--no-browser", *options)
-    given = _parsed(ui, options)
+    given = _parsed(ui, options := ("--no-browser", *options))
     if given["token"] is None and given["host"] not in HERE and not dry_run:
         kept_token()
-    return _absolute(options, [given["certificate"]])
+    return _absolute(options, given["certificate"])
 
 
-def _absolute(options: tuple[str, ...], paths: Iterable[str | Path | None]) -> tuple[str, ...]:
+def _absolute(options: tuple[str, ...], *paths: str | Path | None) -> tuple[str, ...]:
     """Return options in which paths are absolute: a service runs in another folder."""
     whole = {str(path): str(Path(path).resolve()) for path in paths if path}
     return tuple(whole.get(word, word) for word in options)
@@ -243,53 +212,42 @@ def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str
     except Exception as error:  # of click, or of typer's own copy of it
         if not hasattr(error, "format_message"):
             raise
-        reason = error.format_message().rstrip(".")
-        name = function.__name__
+        name, reason = function.__name__, error.format_message().rstrip(".")
         raise SettingsError(f"'rtden {name}' refuses its options: {reason}.") from None
 
 
-def _linger() -> tuple[str, ...]:
-    """Return the command that lets the user's services start at boot, before a login."""
-    import getpass
-
-    return ("loginctl", "enable-linger", getpass.getuser())
-
-
-def _require(*, installed: bool = False, manager: bool = True) -> None:
+def _require(program: str = "systemctl", *, installed: bool = False) -> None:
+    """Raise ServiceError if there is no such program, no unit, or nobody to run it."""
     if installed and not unit_path().exists():
         raise ServiceError(f"there is no {unit_path()}: run 'rtden service install' first.")
-    if not manager:
-        return
-    if shutil.which("systemctl") is None:
-        raise ServiceError(
-            "this system has no systemd: start 'rtden live' with what starts services here."
-        )
+    if shutil.which(program) is None:
+        advice = "start 'rtden live' with what starts services here, and look for its logs there"
+        raise ServiceError(f"this system has no systemd ({program} is missing): {advice}.")
     # Before any linger, a login by ssh has a manager too; 'sudo -u' has none.
-    if _exit_code(*SYSTEMCTL, "show", "--property=Version"):
+    if program == "systemctl" and not _succeeds("systemctl", "--user", "show", "-p", "Version"):
         raise ServiceError(
             "systemd runs no services for this user in this session: log in as the user "
             "itself (not by su or sudo) and try again."
         )
 
 
-def _exit_code(*command: str) -> int:
-    return subprocess.run(command, capture_output=True, check=False).returncode
+def _succeeds(*command: str) -> bool:
+    return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def _run(*command: str) -> str:
+def _systemctl(*words: str, check: bool = True) -> None:
+    command = ("systemctl", "--user", *words)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if check and done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].rstrip(".")
         raise ServiceError(
             f"'{' '.join(command)}' failed ({reason}); look with 'systemctl --user status {NAME}'."
         )
-    return done.stdout
 
 
 def _quote(word: str) -> str:
     """Quote a word for ExecStart, with its quotes, backslashes, % specifiers and $ variables."""
-    escaped = word
     for found, quoted in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
-        escaped = escaped.replace(found, quoted)
-    return escaped if escaped and not set(escaped) & set(" \t'\"\\;") else f'"{escaped}"'
+        word = word.replace(found, quoted)
+    return word if word and not set(word) & set(" \t'\"\\;") else f'"{word}"'
