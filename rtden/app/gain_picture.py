@@ -20,7 +20,7 @@ LONGEST = 400
 """Columns that are kept."""
 LOWEST_DB = -30.0
 _COLOURS = ("#0b0724", "#2d1160", "#5b187f", "#8c2981", "#c03a76", "#f1605d", "#fd9a6a", "#fcfdbf")
-_SHADES, _SHADES_ASCII = "  ░░▒▒▓█", "  ..++##"
+_SHADES = "  ░░▒▒▓█"
 _LABELS_KHZ = (10.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
 _DIM, _BOLD = Style(dim=True), Style(bold=True)
 
@@ -41,12 +41,10 @@ class GainPicture:
         """Append a column: the gain of each band, linear."""
         self._gains.append(np.asarray(gains, np.float32))
 
-    def lines(self, rows: int, width: int, *, colour: bool, ascii_only: bool) -> list[Line]:
+    def lines(self, rows: int, width: int, *, colour: bool) -> list[Line]:
         """Return a caption, `rows` rows and a legend, each of `width` columns."""
         columns = min(LONGEST, width - AXIS_COLUMNS)
-        shades = _SHADES_ASCII if ascii_only else _SHADES
-        levels = self._levels(2 * rows if colour else rows, columns)
-        labels = self._labels(rows)
+        levels, labels = self._levels(2 * rows if colour else rows, columns), self._labels(rows)
         lines: list[Line] = [[Segment("gain by frequency (kHz)".ljust(width)[:width], _BOLD)]]
         for row in range(rows):
             line = [Segment(f"{labels.get(row, ''):>{AXIS_COLUMNS - 1}} ", _DIM)]
@@ -55,21 +53,15 @@ class GainPicture:
                 for (upper, lower), alike in itertools.groupby(pairs):
                     line.append(_cells(upper, lower, len(list(alike))))
             else:
-                line.append(Segment("".join(shades[level] for level in levels[row])))
+                line.append(Segment("".join(_SHADES[level] for level in levels[row])))
             lines.append(line)
-        scale = [
-            _cells(level, level, 2) if colour else Segment(2 * shade)
-            for level, shade in enumerate(shades)
-        ]
-        return [*lines, self._legend(columns, scale)]
-
-    def _legend(self, columns: int, scale: Line) -> Line:
-        span = f"{columns * self._column_seconds:.1f} s ago"
+        scale = [_cells(n, n, 2) if colour else Segment(2 * _SHADES[n]) for n in range(8)]
         legend = [Segment(f" {LOWEST_DB:.0f} dB "), *scale, Segment(" 0 dB")]
+        span = f"{columns * self._column_seconds:.1f} s ago"
         room = columns - sum(len(part.text) for part in legend)
-        shown = legend if room >= len(span) else []
-        span = span.ljust(room if shown else columns)[:columns]
-        return [Segment(" " * AXIS_COLUMNS), Segment(span, _DIM), *shown]
+        legend, room = (legend, room) if room >= len(span) else ([], columns)
+        shown = Segment(span.ljust(room)[:columns], _DIM)
+        return [*lines, [Segment(" " * AXIS_COLUMNS), shown, *legend]]
 
     def _levels(self, groups: int, columns: int) -> list[list[int]]:
         """Return the level, 0 to 7, of each group of bands (highest first) and column."""

@@ -25,9 +25,8 @@ KEYS = (
 )
 """Key, name and effect; the most important first."""
 
-_KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z]|.?)|[^\x1b]", re.DOTALL)
-_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-9;]*|O)?)?\Z")
-_ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
+# What arrows and function keys send: their letters must not act as keys.
+_ESCAPED = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z]|.?)", re.DOTALL)
 
 
 def obey(key: str, engine: LiveEngine) -> None:
@@ -36,19 +35,17 @@ def obey(key: str, engine: LiveEngine) -> None:
         engine.bypassed = not engine.bypassed
     elif key in {"m", "M"}:
         engine.muted = not engine.muted
-    elif key in {"+", "=", "up"}:  # "=" is "+" without shift
-        engine.strength = min(1.0, round(engine.strength + 0.1, 1))
-    elif key in {"-", "_", "down"}:
-        engine.strength = max(0.0, round(engine.strength - 0.1, 1))
+    elif key in {"+", "=", "-", "_"}:  # "=" is "+" without shift
+        step = 0.1 if key in {"+", "="} else -0.1
+        engine.strength = min(1.0, max(0.0, round(engine.strength + step, 1)))
 
 
 @contextlib.contextmanager
 def open_keys(descriptor: int | None = None, wait_seconds: float = 0.1) -> Iterator[Iterator[str]]:
     """Yield the keys of a terminal, by default standard input's, and restore its settings.
 
-    A key comes as it is pressed, and "" after `wait_seconds` without one; the arrows are "up",
-    "down", "left" and "right". Without a terminal, and in the background of one, nothing is read
-    or changed, and no key comes.
+    A key comes as it is pressed, and "" after `wait_seconds` without one. Without a terminal, and
+    in the background of one, nothing is read or changed, and no key comes.
     """
     if descriptor is None and sys.stdin is not None:
         with contextlib.suppress(OSError, ValueError):  # closed, or not a file
@@ -74,10 +71,9 @@ def open_keys(descriptor: int | None = None, wait_seconds: float = 0.1) -> Itera
 
 def _in_background(descriptor: int) -> bool:
     """Return whether the program runs in the terminal's background, where reading would stop it."""
-    try:
+    with contextlib.suppress(OSError):  # a terminal without job control
         return os.tcgetpgrp(descriptor) != os.getpgrp()
-    except OSError:  # a terminal without job control
-        return False
+    return False
 
 
 def _no_keys(wait_seconds: float) -> Iterator[str]:
@@ -87,10 +83,8 @@ def _no_keys(wait_seconds: float) -> Iterator[str]:
 
 
 def _posix_keys(descriptor: int, wait_seconds: float) -> Iterator[str]:
-    unfinished = ""
     while True:
         if not select.select([descriptor], [], [], wait_seconds)[0]:
-            unfinished = ""  # it was Escape alone
             yield ""
             continue
         try:
@@ -99,11 +93,7 @@ def _posix_keys(descriptor: int, wait_seconds: float) -> Iterator[str]:
             new = b""
         if not new:  # the terminal is gone
             yield from _no_keys(wait_seconds)
-        text = unfinished + new.decode("utf-8", errors="replace")
-        unfinished = _UNFINISHED.findall(text)[0]
-        text = text.removesuffix(unfinished)
-        keys = (_ARROWS.get(k[2:], "") if k[0] == "\x1b" else k for k in _KEY.findall(text))
-        yield from [key for key in keys if key] or [""]
+        yield from _ESCAPED.sub("", new.decode("utf-8", errors="replace")) or [""]
 
 
 def _windows_keys(wait_seconds: float) -> Iterator[str]:
@@ -115,6 +105,7 @@ def _windows_keys(wait_seconds: float) -> Iterator[str]:
         while not console.kbhit() and time.monotonic() < ends_at:
             time.sleep(0.01)
         key = console.getwch() if console.kbhit() else ""
-        if key in {"\x00", "\xe0"}:  # first of the two codes of an arrow
-            key = {"H": "up", "P": "down"}.get(console.getwch(), "")
+        if key in {"\x00", "\xe0"}:  # an arrow or a function key; its second code follows
+            console.getwch()
+            key = ""
         yield key

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 DRAW_SECONDS = 0.1
 SMOOTHING_LOOKS = 10
-"""Figures are means of this many looks: a number that changes ten times a second is unreadable."""
+"""Figures are means of this many looks, and peaks their highest: a number that changes ten times a
+second is unreadable."""
 LOWEST_DB, WARM_DB, HOT_DB = -60.0, -18.0, -6.0
-PEAK_HOLD_SECONDS, PEAK_FALL_DB_PER_SECOND = 1.5, 20.0
-SIDE_COLUMNS = 30
-PICTURE_COLUMNS = 30
+SIDE_COLUMNS = PICTURE_COLUMNS = 30
 """The picture is drawn if it has at least this many columns and four rows."""
 LEAST_ROWS_WITH_SCALE, LEAST_COLUMNS_WITH_PEAK = 14, 60
 _PLAIN, _DIM, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="red", bold=True)
 _ALARM = Style(color="bright_white", bgcolor="red", bold=True)
 _NOTICE = Style(reverse=True, bold=True)
+_ASCII = str.maketrans("━╸─┃░▒▓█", "##.|..+#")
 _EXPLAINED = (
     *((key, effect) for key, _, effect in KEYS),
     ("pauses", "how much quieter the background is"),
@@ -84,30 +84,27 @@ class LiveView:
         self._engine, self._title = engine, title
         self._picture = GainPicture(engine.band_centres_hz, DRAW_SECONDS)
         self._looks: deque[LiveStatus] = deque(maxlen=SMOOTHING_LOOKS)
-        self._peaks = {"input": _PeakHold(), "output": _PeakHold()}
 
     def look(self) -> None:
         """Take the engine's state; each look is one column of the picture."""
-        status = self._engine.status()
-        self._looks.append(status)
+        self._looks.append(self._engine.status())
         self._picture.feed(self._engine.band_gains)
-        self._peaks["input"].feed(status.input_peak_db, status.seconds)
-        self._peaks["output"].feed(status.output_peak_db, status.seconds)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        ascii_only = options.ascii_only
-        colour = console.color_system is not None and not console.no_color and not ascii_only
-        lines = self._lines(width, height, colour=colour, ascii_only=ascii_only)
+        colour = console.color_system is not None and not console.no_color
+        lines = self._lines(width, height, colour=colour and not options.ascii_only)
         for number, line in enumerate(lines[:height]):
             if number:
                 yield Segment.line()
-            yield from Segment.adjust_line_length(line, width)
+            for text, style, _ in Segment.adjust_line_length(line, width):
+                plain = text.translate(_ASCII).encode("ascii", "replace").decode()
+                yield Segment(plain if options.ascii_only else text, style)
 
-    def _lines(self, width: int, height: int, *, colour: bool, ascii_only: bool) -> list[Line]:
+    def _lines(self, width: int, height: int, *, colour: bool) -> list[Line]:
         status = self._looks[-1]
         head = [self._top_line(status, width), self._state(status)]
-        head += [self._meter(name, status, width, ascii_only=ascii_only) for name in self._peaks]
+        head += [self._meter(name, width) for name in ("input", "output")]
         if height >= LEAST_ROWS_WITH_SCALE:
             head.append(_scale(width))
         warnings = [
@@ -117,28 +114,21 @@ class LiveView:
         ]
         foot = [*warnings[: max(0, height - len(head) - 1)], _keys(width)]
         rows = max(0, height - len(head) - len(foot))
-        body = self._body(status, width, rows, colour=colour, ascii_only=ascii_only)
+        body = _explanations(width) if self.shows_help else self._body(width, rows, colour=colour)
         body += [[] for _ in range(rows - len(body))]
         return [*head[: height - 1], *body[:rows], *foot]
 
-    def _body(
-        self, status: LiveStatus, width: int, rows: int, *, colour: bool, ascii_only: bool
-    ) -> list[Line]:
+    def _body(self, width: int, rows: int, *, colour: bool) -> list[Line]:
         """Return the figures, beside the picture of gains if both fit, else below it or alone."""
-        if self.shows_help:
-            return _explanations(width)
-        figures = self._figures(status, min(width, SIDE_COLUMNS))
-        left, looks = width - SIDE_COLUMNS - 2, {"colour": colour, "ascii_only": ascii_only}
+        figures, left = self._figures(min(width, SIDE_COLUMNS)), width - SIDE_COLUMNS - 2
         if left >= AXIS_COLUMNS + PICTURE_COLUMNS and rows >= 6:
-            picture = self._picture.lines(rows - 2, left, **looks)
-            figures = [*figures[:rows], *([] for _ in range(rows - len(figures)))]
-            return [
-                [*Segment.adjust_line_length(line, left), Segment("  "), *figure]
-                for line, figure in zip(picture, figures, strict=True)
-            ]
+            picture = self._picture.lines(rows - 2, left, colour=colour)
+            figures += [[] for _ in range(rows - len(figures))]
+            sides = zip(picture, figures[:rows], strict=True)
+            return [[*Segment.adjust_line_length(x, left), Segment("  "), *y] for x, y in sides]
         room = rows - len(figures) - 2
         if width >= AXIS_COLUMNS + PICTURE_COLUMNS and room >= 4:
-            return [*self._picture.lines(room, width, **looks), *figures]
+            return [*self._picture.lines(room, width, colour=colour), *figures]
         # Where not all fit, the parts of the plan are left out.
         needed = [line for line in figures if not line[0].text.startswith(" ")]
         return figures if rows >= len(figures) else needed
@@ -159,14 +149,16 @@ class LiveView:
             return [Segment(" BYPASS ", _NOTICE), Segment("  unprocessed; b denoises again")]
         return [Segment("denoising", _GOOD), Segment(f", strength {self._engine.strength:.1f}")]
 
-    def _meter(self, name: str, status: LiveStatus, width: int, *, ascii_only: bool) -> Line:
-        peak_db, columns = self._peaks[name].held_db, _meter_columns(width)
-        full, half = divmod(round(2 * columns * _fraction(getattr(status, f"{name}_db"))), 2)
-        bar = "#" * full if ascii_only else "━" * full + "╸" * half
-        text = list(bar.ljust(columns, "." if ascii_only else "─"))
+    def _meter(self, name: str, width: int) -> Line:
+        level_db = getattr(self._looks[-1], f"{name}_db")
+        peak_db = max(getattr(look, f"{name}_peak_db") for look in self._looks)
+        columns = _meter_columns(width)
+        full, half = divmod(round(2 * columns * _fraction(level_db)), 2)
+        bar = "━" * full + "╸" * half
+        text = list(bar.ljust(columns, "─"))
         peak = min(columns - 1, int(columns * _fraction(peak_db))) if peak_db > LOWEST_DB else -1
         if peak >= len(bar):
-            text[peak] = "|" if ascii_only else "┃"
+            text[peak] = "┃"
         # Cut where the colour changes: at the warm and hot levels, the bar's end, around the peak.
         warm, hot = (round(columns * _fraction(limit_db)) for limit_db in (WARM_DB, HOT_DB))
         cuts = {edge for edge in (warm, hot, len(bar), peak, peak + 1) if 0 < edge < columns}
@@ -180,12 +172,12 @@ class LiveView:
             line.append(Segment(f"  peak {in_db(peak_db):>9}", _HOT if peak_db > -0.5 else _DIM))
         return line
 
-    def _figures(self, status: LiveStatus, width: int) -> list[Line]:
-        latency, load = self._engine.latency, float(np.mean([look.load for look in self._looks]))
+    def _figures(self, width: int) -> list[Line]:
+        status, latency = self._looks[-1], self._engine.latency
+        load = float(np.mean([look.load for look in self._looks]))
         drift = f"{status.drift_ppm:+.0f} ppm" if math.isfinite(status.drift_ppm) else "-"
         heat = _HOT if load > 0.8 else _WARM if load > 0.5 else _PLAIN
         words = xruns_in_words(status)
-        xruns = [("xruns", words, _PLAIN)] if words == "none" else []
         entries = (
             ("pauses", pauses(status.noise_removed_db), _BOLD),
             ("latency now", _ms(status.latency_ms), _BOLD),
@@ -198,7 +190,7 @@ class LiveView:
             ("buffer now", _ms(status.buffer_ms), _PLAIN),
             ("load of one core", f"{100 * load:.1f} %", heat),
             ("clock drift", drift, _PLAIN),
-            *xruns,
+            *([("xruns", words, _PLAIN)] if words == "none" else []),
         )
         lines: list[Line] = [
             [
@@ -207,28 +199,13 @@ class LiveView:
             ]
             for name, value, style in entries
         ]
-        said = "" if xruns else f"{counted(status.xruns, 'xrun')}: {words}"
+        said = "" if words == "none" else f"{counted(status.xruns, 'xrun')}: {words}"
         return [*lines, *([Segment(part, _WARM)] for part in textwrap.wrap(said, width))]
 
     def _mean_db(self, name: str) -> float:
         levels_db = [getattr(look, f"{name}_db") for look in self._looks]
         energy = float(np.mean([10.0 ** (level_db / 10.0) for level_db in levels_db]))
         return 10.0 * math.log10(energy) if energy > 0.0 else -math.inf
-
-
-class _PeakHold:
-    """The highest level, held for a while, then falling."""
-
-    def __init__(self) -> None:
-        self.held_db = -math.inf
-        self._held_at = self._looked_at = 0.0
-
-    def feed(self, level_db: float, seconds: float) -> None:
-        if seconds - self._held_at > PEAK_HOLD_SECONDS:
-            self.held_db -= PEAK_FALL_DB_PER_SECOND * (seconds - self._looked_at)
-        self._looked_at = seconds
-        if level_db >= self.held_db:
-            self.held_db, self._held_at = level_db, seconds
 
 
 def _keys(width: int) -> Line:

@@ -48,11 +48,7 @@ def test_keys_come_without_enter_and_the_settings_come_back(terminal: Terminal) 
         assert terminal.settings() != before
         assert next(keys) == ""
         terminal.press("b+\x1b[A\x1b[B\x1bOAm\x1b[15~é")
-        assert [next(keys) for _ in range(8)] == ["b", "+", "up", "down", "up", "m", "é", ""]
-        terminal.press("\x1b[")  # a sequence in two pieces
-        assert next(keys) == ""
-        terminal.press("A")
-        assert next(keys) == "up"
+        assert [next(keys) for _ in range(5)] == ["b", "+", "m", "é", ""]  # no arrows
         terminal.press("\x1b")
         assert [next(keys), next(keys)] == ["", ""]
         terminal.press("q")  # after Escape alone
@@ -172,7 +168,7 @@ def program() -> Iterator[Program]:
 def test_in_a_real_terminal_keys_arrive_and_the_screen_is_left(program: Program) -> None:
     program.wait_for("here to there")
     program.wait_for("quit")
-    os.write(program.typist, b"b\x1b[B-")
+    os.write(program.typist, b"b-\x1b[B-")
     program.wait_for("BYPASS")
     os.write(program.typist, b"q")
     program.wait_for("ended 0.8 True")

@@ -167,9 +167,8 @@ def test_the_meter_follows_the_level_and_the_peak_is_held() -> None:
     assert meter().count("━") == columns // 2
     engine.said = replace(STATUS, input_db=-30.0, input_peak_db=-20.0)
     assert meter().index("┃") == int(0.9 * columns)
-    positions = [meter().index("┃") for _ in range(40)]
-    assert positions[8] == int(0.9 * columns)  # held for a second and more
-    assert positions == sorted(positions, reverse=True)
+    positions = [meter().index("┃") for _ in range(10)]
+    assert positions[:7] == [int(0.9 * columns)] * 7  # held for a second
     assert positions[-1] == int(columns * 2 / 3)  # -20 dB
 
 
@@ -223,9 +222,9 @@ def test_keys_change_the_engine() -> None:
         ("b", (1.0, True, False)),
         ("m", (1.0, True, True)),
         ("-", (0.9, True, True)),
-        ("down", (0.8, True, True)),
+        ("_", (0.8, True, True)),
         ("b", (0.8, False, True)),
-        ("up", (0.9, False, True)),
+        ("+", (0.9, False, True)),
         ("=", (1.0, False, True)),
         ("+", (1.0, False, True)),
         ("x", (1.0, False, True)),
