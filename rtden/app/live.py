@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import json
@@ -36,19 +35,17 @@ from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.status import counted
 
 if TYPE_CHECKING:
-    from rtden.live import LatencyParts, LiveEngine, LiveStatus
-    from rtden.settings import Settings
+    from rtden.live import LiveEngine, LiveStatus
 
 SETTLING_SECONDS = 0.3
 """Time in which the first blocks show how long the devices' blocks are."""
-LOOK_SECONDS = 0.05
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
-"""Parameters of the command that the page saves, too."""
+"""Parameters that the page saves, too; PASSED_ON are further ones of :func:`rtden.open_live`."""
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
-"""Further parameters of the command that are those of :func:`rtden.open_live`."""
 DEVICE = "a device's number or part of its name"
 HOPS = "Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More save CPU and add delay."
-BUFFER = "Fixed output buffer; by default the preset's, growing after drop-outs."
+PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
+END = "at Ctrl-C or a file's end"
 
 
 @one_sentence
@@ -65,17 +62,12 @@ def live(
     latency_ms: Annotated[
         float | None, Option(help="Total delay to aim at; chooses windows, hops and buffer.")
     ] = None,
-    buffer_ms: Annotated[float | None, Option(help=BUFFER)] = None,
-    preset: Annotated[
-        str, Option(help="Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s.")
-    ] = "desktop",
-    duration: Annotated[
-        float,
-        Option(help="Stop after this many seconds.", show_default="at Ctrl-C or a file's end"),
-    ] = math.inf,
-    stereo: Annotated[
-        bool, Option("--stereo", help="Keep two channels, at twice the CPU.")
-    ] = False,
+    buffer_ms: Annotated[
+        float | None, Option(help="Fixed output buffer.", show_default="grows after drop-outs")
+    ] = None,
+    preset: Annotated[str, Option(help=PRESET)] = "desktop",
+    duration: Annotated[float, Option(help="Seconds to run.", show_default=END)] = math.inf,
+    stereo: Annotated[bool, Option("--stereo", help="Keep two channels: twice the CPU.")] = False,
     full_band: FullBandOption = True,
     record: Annotated[
         Path | None, Option(help="Record both sides in this folder: noisy.wav and cleaned.wav.")
@@ -97,6 +89,7 @@ def live(
     error.
     """
     from rtden.live import open_live
+    from rtden.live.presets import AUTO, find_preset
     from rtden.settings import Settings
 
     if "-" in (input, output):
@@ -110,16 +103,20 @@ def live(
     wanted = {parameter: context.params[parameter] for parameter in (*CHOICES, *PASSED_ON)}
     if saved:
         wanted |= _saved_choices(context)
-    settings = Settings(strength=wanted.pop("strength"), limit_db=wanted.pop("limit_db"))
-    settings, first_buffer_ms = _apply_preset(preset, wanted, settings, hops_per_step)
+    chosen = find_preset(preset, wanted["model"])
+    hops_per_step = hops_per_step or chosen.hops_per_step
+    if preset == AUTO:
+        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
+        messages.print(f"this machine is fast enough for {options}")
+    settings = Settings(
+        strength=wanted.pop("strength"),
+        limit_db=wanted.pop("limit_db"),
+        hops_per_step=hops_per_step if wanted["latency_ms"] is None else 1,  # a latency chooses
+    )
     load_quietly(wanted["model"])
-    engine = open_live(settings=settings, first_buffer_ms=first_buffer_ms, **wanted)
+    engine = open_live(settings=settings, first_buffer_ms=chosen.buffer_ms, **wanted)
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
-    _offer_control(engine, name, say)
-    sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
-    say("from {} to {}".format(*("{} ({} Hz, {} ch)".format(*side) for side in sides)))
-    if wanted["output"] == VIRTUAL_MICROPHONE:
-        say(f"choose '{engine.output_name.split(' ')[0]}' as the microphone in the other program")
+    _announce(engine, wanted["output"], name, say)
     with contextlib.suppress(KeyboardInterrupt):
         try:
             _run(engine, say, duration, status_seconds or math.inf, as_json)
@@ -132,36 +129,17 @@ def _saved_choices(context: typer.Context) -> dict[str, Any]:
     """Return the saved choices for all options that were not given."""
     from rtden.live.saved import load_saved
 
-    def is_open(name: str) -> bool:
-        given = context.get_parameter_source(name)
-        return given is None or given.name == "DEFAULT"
-
     choices = load_saved().to_dict()
-    if choices["limit_db"] is None:
-        choices["limit_db"] = math.inf
-    if not is_open("hops_per_step"):  # a latency would choose them
-        del choices["latency_ms"]
-    return {name: value for name, value in choices.items() if name in CHOICES and is_open(name)}
+    choices["limit_db"] = math.inf if choices["limit_db"] is None else choices["limit_db"]
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    if "hops_per_step" in given:  # a latency would choose them
+        given.add("latency_ms")
+    return {name: choices[name] for name in CHOICES if name not in given}
 
 
-def _apply_preset(
-    preset: str, wanted: dict[str, Any], settings: Settings, hops_per_step: int | None
-) -> tuple[Settings, float]:
-    """Return the settings with the preset's hops per step, and the first buffer in ms."""
-    from rtden.live.presets import AUTO, find_preset
-
-    chosen = find_preset(preset, wanted["model"])
-    hops_per_step = hops_per_step or chosen.hops_per_step
-    if preset == AUTO:
-        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
-        messages.print(f"this machine is fast enough for {options}")
-    if wanted["latency_ms"] is None:
-        settings = dataclasses.replace(settings, hops_per_step=hops_per_step)
-    return settings, chosen.buffer_ms
-
-
-def _offer_control(engine: LiveEngine, name: str | None, say: Callable[..., None]) -> None:
-    """Let `rtden ctl` switch the engine, until that stops."""
+def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[..., None]) -> None:
+    """Let `rtden ctl` switch the engine until that stops; say what runs where."""
     from rtden.live.control import DEFAULT_NAME, ControlServer
 
     try:
@@ -174,6 +152,10 @@ def _offer_control(engine: LiveEngine, name: str | None, say: Callable[..., None
     else:
         if server.name != DEFAULT_NAME:
             say(f"control it with 'rtden ctl --name {server.name}'")
+    sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
+    say("from {} to {}".format(*("{} ({} Hz, {} ch)".format(*side) for side in sides)))
+    if output == VIRTUAL_MICROPHONE:
+        say(f"choose '{engine.output_name.split(' ')[0]}' as the microphone in the other program")
 
 
 def _run(
@@ -225,21 +207,18 @@ def _print_lines(
     shown: tuple[str, ...] = ()
     while engine.running and time.monotonic() < ends_at:
         alive()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(0.05)
         if time.monotonic() < due_at:
             continue
         due_at += status_seconds
         status = engine.status()
-        print(status_json(status, engine.latency) if as_json else status_line(status), flush=True)
-        for warning in () if as_json else status.warnings:
-            if warning not in shown:
-                print(f"! {warning}", flush=True)
+        if as_json:
+            known = {**status.to_dict(), "planned_latency": engine.latency.to_dict()}
+            print(json.dumps(known), flush=True)
+            continue
+        new = (f"! {warning}" for warning in status.warnings if warning not in shown)
+        print(status_line(status), *new, sep="\n", flush=True)
         shown = status.warnings
-
-
-def status_json(status: LiveStatus, latency: LatencyParts) -> str:
-    """Return a status and the planned delay as a line of JSON."""
-    return json.dumps({**status.to_dict(), "planned_latency": latency.to_dict()})
 
 
 def status_line(status: LiveStatus) -> str:
@@ -259,10 +238,10 @@ def _sum_up(
 ) -> None:
     from rtden.live.endpoints import is_audio_file
 
-    status, parts = engine.status(), engine.latency
+    status = engine.status()
     say(
         f"{status.seconds:.1f} s: pauses {pauses(status.noise_removed_db)},"
-        f" total latency {parts.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
+        f" total latency {engine.latency.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
         f" {counted(status.xruns, 'xrun')}"
     )
     if status.flagged_blocks:

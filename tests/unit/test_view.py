@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_view import LATENCY, STATUS, FakeEngine
+from live_view import STATUS, FakeEngine
 from rich.console import Console
 
 from rtden.app.keys import KEYS, obey
-from rtden.app.live import status_json
 from rtden.app.view import LiveView, watch
 from rtden.errors import DeviceError
 from rtden.live.status import xruns_in_words
@@ -203,17 +201,6 @@ def test_xruns_are_in_words() -> None:
     assert "1 xrun: 1 block late or lost at a device" in text
     several = replace(STATUS, flagged_blocks=3, dropouts=2, lost_ms=84.2)
     assert xruns_in_words(several) == "3 blocks late or lost at a device; 2 drop-outs, 84 ms lost"
-
-
-def test_status_as_json() -> None:
-    line = status_json(replace(STATUS, noise_removed_db=math.nan, input_db=-math.inf), LATENCY)
-    assert "\n" not in line
-    said = json.loads(line, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
-    assert {"noise_removed_db", "xruns", "warnings", "state"} <= set(said)
-    assert said["noise_removed_db"] is None
-    assert said["input_db"] is None
-    assert said["output_db"] == -28.1
-    assert said["planned_latency"]["total_ms"] == 126.4
 
 
 def test_keys_change_the_engine() -> None:
