@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from rtden.app.options import one_sentence, screen
+from rtden.errors import SettingsError
 
 
 class Action(str, enum.Enum):
@@ -22,30 +24,22 @@ class Action(str, enum.Enum):
     stop = "stop"
 
 
-_SWITCHES = {Action.bypass: "bypassed", Action.mute: "muted"}
-_NUMBERS = {Action.strength: "strength", Action.limit: "limit_db"}
+SWITCHES = {"bypass": "bypassed", "mute": "muted"}
+NUMBERS = {"strength": "strength", "limit": "limit_db"}
+VALUE = "on or off (by default the other of the two), 0 to 1 for strength, dB for limit."
 
 
 @one_sentence
 def ctl(
     action: Annotated[Action, Argument(help="What to do.")],
-    value: Annotated[
-        str | None,
-        Argument(
-            help="on or off for bypass and mute (default: the other of the two), 0 to 1 for "
-            "strength, dB for limit.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, Option("--name", help="Which stream, if several run.", show_default=False)
-    ] = None,
+    value: Annotated[str | None, Argument(help=VALUE, show_default=False)] = None,
+    name: Annotated[str | None, Option("--name", help="Which stream, if several run.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print the status as JSON.")] = False,
 ) -> None:
     """Switch a running 'rtden live', from a hotkey or a script."""
     from rtden.live.control import ask
 
-    status = ask(_request(action, value), name)
+    status = ask(_request(action.value, value), name)
     if as_json:
         print(json.dumps(status))
     elif action is Action.stop:
@@ -54,32 +48,27 @@ def ctl(
         screen.print(_line(status), markup=False)
 
 
-def _request(action: Action, value: str | None) -> dict[str, Any]:
+def _request(action: str, value: str | None) -> dict[str, Any]:
     """Return the request; raises SettingsError if the value does not fit."""
-    from rtden.errors import SettingsError
-
-    if action in _SWITCHES:
-        if value is None:
-            return {"command": "toggle", "name": _SWITCHES[action]}
-        if value in ("on", "off"):
-            return {"command": "set", _SWITCHES[action]: value == "on"}
-        raise SettingsError(f"'rtden ctl {action.value}' takes on or off, not '{value}'.")
-    if action in _NUMBERS:
-        try:
-            return {"command": "set", _NUMBERS[action]: float(value or "")}
-        except ValueError:
-            raise SettingsError(f"'rtden ctl {action.value}' needs a number.") from None
+    if action in NUMBERS:
+        with contextlib.suppress(ValueError):
+            return {"command": "set", NUMBERS[action]: float(value or "")}
+        raise SettingsError(f"'rtden ctl {action}' needs a number.")
+    if action in SWITCHES and value in ("on", "off"):
+        return {"command": "set", SWITCHES[action]: value == "on"}
     if value is not None:
-        raise SettingsError(f"'rtden ctl {action.value}' takes no value.")
-    return {"command": action.value}
+        fitting = f"on or off, not '{value}'" if action in SWITCHES else "no value"
+        raise SettingsError(f"'rtden ctl {action}' takes {fitting}.")
+    if action in SWITCHES:
+        return {"command": "toggle", "name": SWITCHES[action]}
+    return {"command": action}
 
 
 def _line(status: dict[str, Any]) -> str:
     limit = "none" if status["limit_db"] is None else f"{status['limit_db']:g} dB"
+    bypass, mute = ("on" if status[name] else "off" for name in ("bypassed", "muted"))
     line = (
         f"{status['name']}: {status['state']}, {status['input']} to {status['output']}, "
-        f"bypass {'on' if status['bypassed'] else 'off'}, mute "
-        f"{'on' if status['muted'] else 'off'}, "
-        f"strength {status['strength']:g}, limit {limit}"
+        f"bypass {bypass}, mute {mute}, strength {status['strength']:g}, limit {limit}"
     )
     return "\n! ".join([line, *status["warnings"]])

@@ -27,8 +27,12 @@ from rtden.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
 
-MODELS = "Model to measure, by default all shipped ones; repeatable."
-ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME", help=MODELS)]
+ModelsOption = Annotated[
+    list[str] | None,
+    Option("--model", "-m", metavar="NAME", help="Repeatable.", show_default="all shipped ones"),
+]
+LIMITS = "Reduce noise by at most this, in dB; repeatable."
+METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
 # Headers of tables, and below them the formats of a result and of what else a row has.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
 COSTS = {
@@ -77,8 +81,7 @@ def plot(
 def bench(
     model: ModelsOption = None,
     hops_per_step: Annotated[
-        list[int] | None,
-        Option(metavar="HOPS", help="Hops per step, by default 1, 2, 4 and 8; repeatable."),
+        list[int] | None, Option(metavar="HOPS", help="Repeatable.", show_default="all")
     ] = None,
     seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
     threads: Annotated[int, Option(help="Threads; with --streams, threads of each process.")] = 1,
@@ -86,7 +89,7 @@ def bench(
         int | None, Option(help="Measure a voice agent's streams at once; 0 finds how many hold.")
     ] = None,
     jobs: Annotated[
-        int | None, Option(help="With --streams: processes that share the streams, by default 1.")
+        int | None, Option(help="Processes that share the --streams.", show_default="1")
     ] = None,
     live: Annotated[bool, Option("--live", help="Measure live sound, in real time.")] = False,
     as_json: JsonOption = False,
@@ -113,9 +116,8 @@ def bench(
         if live:
             results, *shown = _bench_live(names, seconds)
         elif streams is not None:
-            results, *shown = _bench_streams(
-                names, streams, 1 if jobs is None else jobs, threads, seconds
-            )
+            jobs = 1 if jobs is None else jobs
+            results, *shown = _bench_streams(names, streams, jobs, threads, seconds)
         else:
             results, *shown = _bench_steps(names, hops_per_step, threads, seconds)
     if as_json:
@@ -139,15 +141,10 @@ def _bench_steps(
         for name in names
         for value in wanted
     ]
-    stages = [
-        (result, stage, times)
-        for result in results
-        for stage, times in {
-            **result.stages,
-            "whole step": result.step,
-            "in silence": result.idle,
-        }.items()
-    ]
+    stages: list[tuple[Any, ...]] = []
+    for result in results:
+        times = {**result.stages, "whole step": result.step, "in silence": result.idle}
+        stages += [(result, stage, time) for stage, time in times.items()]
     title = f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure"
     return [results, title, _table(COSTS, zip(results)), "", _table(TIMES, stages)]
 
@@ -206,24 +203,18 @@ def evaluate(
     model: ModelsOption = None,
     hops_per_step: AdvanceOption = 1,
     iterations: Annotated[
-        int | None, Option(help="Griffin-Lim iterations per step, by default the model's.")
+        int | None, Option(help="Griffin-Lim iterations per step.", show_default="the model's")
     ] = None,
-    limit_db: Annotated[
-        list[float] | None,
-        Option(metavar="DB", help="Reduce noise by at most this, in dB; repeatable."),
-    ] = None,
-    metric: Annotated[
-        list[str] | None,
-        Option(metavar="NAME", help="Metric, such as si-sdr or p.808, by default all; repeatable."),
-    ] = None,
+    limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
+    metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
     transcripts: Annotated[
         str | None, Option(help="Also measure word errors: a file of transcripts, or 'clean'.")
     ] = None,
     processes: Annotated[
-        int | None, Option(help="Files to score at the same time, by default one for each core.")
+        int | None, Option(help="Files to score at a time.", show_default="one per core")
     ] = None,
     as_json: Annotated[
-        Path | None, Option("--json", help="Write all figures, file by file, into this file.")
+        Path | None, Option("--json", help="JSON file to write: all figures, file by file.")
     ] = None,
     picture: Annotated[
         Path | None, Option("--plot", help="Picture to write: scores by SNR.")

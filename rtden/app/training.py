@@ -23,6 +23,7 @@ from rtden.app.options import (
 )
 from rtden.errors import AudioFileError, SettingsError
 
+MODEL, RUN = "my-model.tflite", Path("training-run")
 DataOption = Annotated[
     Path | None, Option(help="JSON list of the recordings' sources and licences, for the sidecar.")
 ]
@@ -35,18 +36,14 @@ def train(
     ] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
     out: Annotated[
-        Path | None, Option("--out", "-o", help="Model to write, by default my-model.tflite.")
+        Path | None, Option("--out", "-o", help="Model to write.", show_default=MODEL)
     ] = None,
-    work: Annotated[
-        Path, Option(help="Folder for the decoded corpus, checkpoints and the log.")
-    ] = Path("training-run"),
-    start: Annotated[
-        str | None, Option("--from", help="Model to start with: name or path.")
-    ] = None,
+    work: Annotated[Path, Option(help="Folder for corpus, checkpoints and log.")] = RUN,
+    start: Annotated[str | None, Option("--from", help="Model to start with.")] = None,
     recipe: Annotated[
         str | None, Option(help="Settings: rtden, fine-tune, continue, seed or a JSON file.")
     ] = None,
-    steps: Annotated[int | None, Option(help="Steps, by default the recipe's.")] = None,
+    steps: Annotated[int | None, Option(help="Steps.", show_default="the recipe's")] = None,
     hours: Annotated[float | None, Option(help="End after this time at the latest.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -76,11 +73,10 @@ def train(
     changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
     settings = load_recipe(recipe or ("fine-tune" if start else "rtden"), changes)
     options: dict[str, Any] = {"speech": speech, "noise": noise, "start": start, "data": sources}
+    options |= {"work": work, "recipe": settings, "force": force}
     try:
         with _progress() as shown:
-            target = out or Path("my-model.tflite")
-            options |= {"work": work, "recipe": settings, "force": force, **shown}
-            made = train_model(target, **options)
+            made = train_model(out or Path(MODEL), **options, **shown)
     except KeyboardInterrupt:
         messages.print(
             "rtden: stopped; the same command resumes from the last validation,"
