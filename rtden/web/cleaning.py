@@ -1,6 +1,6 @@
 """Cleaning an uploaded recording: the denoised sound, a preview of before and after, a picture.
 
-    python -m rtden.web.cleaning SOURCE TARGET [STRENGTH]    # with a strength: mixes what was kept
+    python -m rtden.web.cleaning SOURCE TARGET [STRENGTH]    # with a strength: the sound alone
 
 A process of its own for each: a damaged upload cannot end the server, nor slow live sound down.
 """
@@ -24,6 +24,7 @@ from rtden.errors import RtdenError
 from rtden.files.denoise import BATCH_STEPS, denoise_file
 from rtden.mel import shared_mel_bank, to_db
 from rtden.recording import RecordingDenoiser
+from rtden.settings import Settings
 from rtden.spectral import hann, power, stft
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
@@ -33,7 +34,6 @@ LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
 FLOOR_DB, RANGE_DB = -65.0, 90.0  # the darkest shade, and from there to the brightest
 PREVIEW, PICTURE = "preview.flac", "picture.bin"
-KEPT = "cleaned-{}.caf".format  # the denoised sound of each track
 
 
 def shades(samples: Array, rate_hz: int) -> bytes:
@@ -45,16 +45,13 @@ def shades(samples: Array, rate_hz: int) -> bytes:
     return bytes(np.clip((level_db - FLOOR_DB) * (255.0 / RANGE_DB), 0.0, 255.0).astype(np.uint8))
 
 
-class _Cleaned:
-    """Keeps what comes out; of the first track, a preview: before left, after right, each mono."""
+class _Previewed:
+    """Denoises a track; of the first, it writes a preview: before left, after right, each mono."""
 
-    def __init__(self, folder: Path, numbers: Iterator[int], rate_hz: int, channels: int) -> None:
+    def __init__(self, paths: Iterator[Path], rate_hz: int, channels: int) -> None:
         stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
         self._inner = RecordingDenoiser(stream)
-        number = next(numbers)
-        self._kept = soundfile.SoundFile(folder / KEPT(number), "w", rate_hz, channels, "PCM_24")
-        path = folder / (PREVIEW if number == 0 else os.devnull)
-        self._preview = soundfile.SoundFile(path, "w", rate_hz, 2, "PCM_16", format="FLAC")
+        self._preview = soundfile.SoundFile(next(paths), "w", rate_hz, 2, "PCM_16", format="FLAC")
         self._noisy = np.empty(0, np.float32)
 
     def feed(self, block: Array) -> Array:
@@ -62,31 +59,13 @@ class _Cleaned:
         return self._keep(self._inner.feed(block))
 
     def flush(self) -> Array:
-        with self._kept, self._preview:
+        with self._preview:
             return self._keep(self._inner.flush())
 
     def _keep(self, cleaned: Array) -> Array:
-        self._kept.write(cleaned)
         noisy, self._noisy = np.split(self._noisy, [len(cleaned)])
         self._preview.write(np.stack([noisy, cleaned.mean(axis=1)], axis=1))
         return cleaned
-
-
-class _Mixed:
-    """A stream that returns the mix of what is fed and of the denoised sound that was kept."""
-
-    def __init__(self, folder: Path, numbers: Iterator[int], strength: float, *_: int) -> None:
-        self._kept = soundfile.SoundFile(folder / KEPT(next(numbers)))
-        self._strength = np.float32(strength)
-
-    def feed(self, block: Array) -> Array:
-        cleaned = self._kept.read(len(block), dtype="float32", always_2d=True)
-        mixed: Array = block + self._strength * (cleaned - block)
-        return mixed
-
-    def flush(self) -> Array:
-        with self._kept:
-            return np.empty((0, self._kept.channels), np.float32)
 
 
 def _draw(folder: Path) -> None:
@@ -98,32 +77,30 @@ def _draw(folder: Path) -> None:
     (folder / PICTURE).write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
 
 
-def _tell(**news: Any) -> None:
-    print(json.dumps(news), flush=True)  # noqa: T201
-
-
 def main(source: Path, target: Path, strength: float | None = None) -> None:
-    """Clean or mix; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
+    """Clean; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
 
-    def progress(done: int, total: int) -> None:
-        _tell(progress=round(min(1.0, done / max(total, 1)), 3))
+    def report(**news: Any) -> None:
+        print(json.dumps(news), flush=True)  # noqa: T201
 
-    folder, numbers = source.parent, itertools.count()
+    def progress(done: int, total: int) -> None:
+        report(progress=round(min(1.0, done / max(total, 1)), 3))
+
+    paths = itertools.chain([source.parent / PREVIEW], itertools.repeat(Path(os.devnull)))
     try:
         if strength is not None:
-            denoise_file(source, target, streams=partial(_Mixed, folder, numbers, strength))
+            denoise_file(source, target, settings=Settings(strength=strength))
             return
-        streams = partial(_Cleaned, folder, numbers)
-        report = denoise_file(source, target, progress=progress, streams=streams)
-        _draw(folder)
-        known = report.noise_removed_db if abs(report.noise_removed_db) < 200 else None  # nor NaN
-        _tell(seconds=round(report.seconds, 3), noise_removed_db=known, state="ready")
+        made = denoise_file(source, target, progress=progress, streams=partial(_Previewed, paths))
+        _draw(source.parent)
+        known = made.noise_removed_db if abs(made.noise_removed_db) < 200 else None  # nor NaN
+        report(seconds=round(made.seconds, 3), noise_removed_db=known, state="ready")
     except RtdenError as error:
-        _tell(error=str(error))
+        report(error=str(error))
     except (OSError, soundfile.LibsndfileError) as error:
-        _tell(error=f"the temporary folder cannot be written ({error}).")
+        report(error=f"the temporary folder cannot be written ({error}).")
 
 
 if __name__ == "__main__":

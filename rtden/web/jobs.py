@@ -122,8 +122,8 @@ class Jobs:
     async def mix(self, job: Job, strength: str) -> Path:
         """Return a new file with a recording that is ready, at another strength, or raise."""
         target = job.folder / f"mix-{secrets.token_hex(4)}{job.result.suffix}"
+        mixed = dataclasses.replace(job)
         async with self._mixing:
-            mixed = dataclasses.replace(job)
             await mixed.run(target, strength)
         if mixed.error:
             raise InputError(mixed.error)
