@@ -34,13 +34,13 @@ class Oracle:
 
     def __init__(self, clean: Array, noisy: Array, spec: ModelSpec) -> None:
         self.spec, self._frame = spec, 0
-        window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
+        window, _ = window_pair(spec.n_fft, spec.hop, spec.n_fft - spec.hop)
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
-        padding = (spec.n_fft - spec.frame_hop, 3 * spec.n_fft)
+        padding = (spec.n_fft - spec.hop, 3 * spec.n_fft)
         views = np.lib.stride_tricks.sliding_window_view
 
         def mel(signal: Array) -> Array:
-            frames = views(np.pad(signal, padding), spec.n_fft)[:: spec.frame_hop]
+            frames = views(np.pad(signal, padding), spec.n_fft)[:: spec.hop]
             return bank(power(stft(frames, window)))
 
         clean_mel, noisy_mel = mel(clean), mel(noisy)
@@ -49,7 +49,7 @@ class Oracle:
     def infer(self, columns: Array) -> Array:
         """Return the masks of the next columns."""
         start = self._frame
-        self._frame += columns.shape[1] * self.spec.frames_per_column
+        self._frame += columns.shape[1]
         masks: Array = self._perfect[start : self._frame].T
         return masks
 

@@ -50,7 +50,7 @@ def run(path: Path, calls: int, *, counted: bool = False) -> float:
     spec = network.spec
     seen = 1 if network.stateful else spec.frames
     rng = np.random.default_rng(0)
-    columns = rng.standard_normal((spec.n_mels, seen, spec.input_channels)).astype(np.float32)
+    columns = rng.standard_normal((spec.n_mels, seen, len(spec.channels))).astype(np.float32)
     network.infer(columns)
     if counted:
         wait_for_counting()

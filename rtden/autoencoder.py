@@ -26,7 +26,7 @@ class Network(Protocol):
     """Columns on which a mask depends: its own and those before it."""
 
     def infer(self, columns: Array) -> Array:
-        """Return the mask, shapes (n_mels, columns, input_channels) to (n_mels, frames)."""
+        """Return the mask, shapes (n_mels, columns, channels) to (n_mels, columns)."""
 
     def reset(self) -> None:
         """Begin a new sequence."""
@@ -81,10 +81,8 @@ class Autoencoder:
         self.runtime: str = first.runtime
         self.stateful: bool = first.stateful
         self._start, self._state = first.cleared_state(), State(first.cleared_state())
-        frames = sum(value.shape[1] for value in self._start)
-        self.memory_columns: int = (
-            1 - (-frames // self.spec.frames_per_column) if self.stateful else self.spec.frames
-        )
+        held = sum(value.shape[1] for value in self._start)
+        self.memory_columns: int = 1 + held if self.stateful else self.spec.frames
         self._masks: dict[int, Array] = {}
 
     def reset(self) -> None:
@@ -102,19 +100,18 @@ class Autoencoder:
 
         Parameters
         ----------
-        columns : array, shape (n_mels, columns, input_channels)
+        columns : array, shape (n_mels, columns, channels)
             `spec.frames` columns, or any number if the network is stateful.
 
         Returns
         -------
-        array, shape (n_mels, columns * frames_per_column)
+        array, shape (n_mels, columns)
             0 to 1.
         """
         count, pool = columns.shape[1], self._pool()
         mask = self._masks.get(count)
         if mask is None:
-            shape = (self.spec.n_mels, count * self.spec.frames_per_column)
-            mask = self._masks[count] = np.empty(shape, np.float32)
+            mask = self._masks[count] = np.empty((self.spec.n_mels, count), np.float32)
         interpreter = pool.borrow(count, self._state) or Interpreter(
             self._model, count, self._threads
         )

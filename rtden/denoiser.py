@@ -63,7 +63,7 @@ class Denoiser:
     ModelError
         If the model cannot be used.
     InputError
-        If the model does not return masks for `hops_per_step` columns at once.
+        If the model does not return masks for `hops_per_step` frames at once.
     SettingsError
         If the model's frames have no such overlap.
 
@@ -109,7 +109,7 @@ class Denoiser:
         self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry
         self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
-        samples = sizes.delay_samples + sizes.block_samples
+        samples = sizes.overlap + sizes.block_samples
         self.latency = Latency(samples, samples / spec.rate_hz)
         self.frames = _frames(spec, sizes)
         columns = sizes.seen_columns + (batch_steps - 1) * sizes.hops_per_step
@@ -121,13 +121,10 @@ class Denoiser:
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
         self.inverter, self._inverted_steps = _inverter(spec, sizes, settings)
-        inverted = sizes.block_frames // sizes.inverted_every
-        self._bin_gains = np.zeros((inverted, spec.n_fft // 2 + 1), np.complex64)
+        self._bin_gains = np.zeros((sizes.block_frames, spec.n_fft // 2 + 1), np.complex64)
         self.silence = SilenceDetector(_silence_samples(spec, sizes, self.inverter.older_frames))
         self.mix = Mix(settings.strength, sizes.block_samples)
-        self.high_band = HighBandGain(
-            spec, overlap=sizes.overlap, hop=sizes.inverted_hop, frames=inverted
-        )
+        self.high_band = HighBandGain(spec, overlap=sizes.overlap, frames=sizes.block_frames)
         self._fed_samples = self._returned_samples = 0
 
     def __reduce_ex__(self, _: object) -> Any:
@@ -237,7 +234,7 @@ class Denoiser:
             self._run_block(out[at : at + size])
         frames.feed(samples[fed:])
         # The first blocks stand for the silence before the stream.
-        before = self.geometry.delay_samples - frames.delayed_samples + len(out)
+        before = self.geometry.overlap - frames.delayed_samples + len(out)
         start = min(max(0, before), len(out))
         self._returned_samples += len(out) - start
         self.high_band.keep(start, len(out))
@@ -245,7 +242,7 @@ class Denoiser:
 
     def _run_block(self, out: Array) -> None:
         """Write the next block of samples."""
-        sizes, frames, size = self.geometry, self.frames, self.step_samples
+        frames, size = self.frames, self.step_samples
         spectra = frames.transform()
         if frames.zero_samples < self._settled_samples:
             self.features.push(power(spectra))
@@ -256,28 +253,26 @@ class Denoiser:
             for step, skipped in enumerate(silent):
                 self._skip(step, out) if skipped else self._process(step, 1, out)
         else:
-            self._process(0, sizes.steps, out)
+            self._process(0, self.geometry.steps, out)
         strengths = self.mix.apply(out, frames.delayed_input(0, len(out)))
-        every = sizes.inverted_every
-        self.high_band.push(self.gains.values[every - 1 :: every], strengths)
+        self.high_band.push(self.gains.values, strengths)
 
     def _process(self, step: int, count: int, out: Array) -> None:
         """Let some steps of the block through the network and the inverter."""
         self.gains.estimate(self.features.columns, step, count, self.network)
-        sizes, size, every = self.geometry, self.step_samples, self.geometry.inverted_every
+        size, hops = self.step_samples, self.geometry.hops_per_step
         at_once = min(count, self._inverted_steps)
-        gains = self._bin_gains[: at_once * sizes.step_frames // every]
+        gains = self._bin_gains[: at_once * hops]
         for first in range(step, step + count, at_once):
             last = first + at_once
-            rows = slice(first * sizes.step_frames + every - 1, last * sizes.step_frames, every)
+            rows = slice(first * hops, last * hops)
             self._spread(self.gains.values[rows], gains.real)
-            spectra = self.frames.spectra[rows]
-            self.inverter.push(spectra, gains, out[first * size : last * size])
+            self.inverter.push(self.frames.spectra[rows], gains, out[first * size : last * size])
 
     def _skip(self, step: int, out: Array) -> None:
         """Pass a silent step on at the last gain, so that a file of silence alone is not muted."""
         # After digital silence that is the inverter's state; after any other it lacks as little.
-        self.inverter.skip(self.geometry.step_frames // self.geometry.inverted_every)
+        self.inverter.skip(self.geometry.hops_per_step)
         gain = np.float32(self.gains.keep(self.features.columns, step, self.network))
         start, stop = step * self.step_samples, (step + 1) * self.step_samples
         np.multiply(self.frames.delayed_input(start, stop), gain, out=out[start:stop])
@@ -287,12 +282,10 @@ def _frames(spec: ModelSpec, sizes: Geometry) -> Frames:
     # The features are of the same spectra: under an asymmetric window they weight the newest
     # samples more, as a short overlap needs it.
     return Frames(
-        window_pair(spec.n_fft, sizes.inverted_hop, sizes.overlap)[0],
-        hop=spec.frame_hop,
+        window_pair(spec.n_fft, spec.hop, sizes.overlap)[0],
+        hop=spec.hop,
         frames=sizes.block_frames,
-        lookahead_frames=spec.lookahead * spec.frames_per_column,
-        delay_samples=sizes.delay_samples,
-        filter_samples=spec.hop,
+        delay_samples=sizes.overlap,
         prefilter=OffsetBlocker(),
     )
 
@@ -307,8 +300,8 @@ def _inverter(spec: ModelSpec, sizes: Geometry, settings: Settings) -> tuple[Inv
     steps = 1 if iterations else sizes.steps
     inverter = Inverter(
         n_fft=spec.n_fft,
-        hop=sizes.inverted_hop,
-        new_frames=steps * sizes.step_frames // sizes.inverted_every,
+        hop=spec.hop,
+        new_frames=steps * sizes.hops_per_step,
         iterations=iterations,
         frames=spec.frames_inverted if settings.frames is None else settings.frames,
         phase=settings.phase or spec.phase,
@@ -320,7 +313,5 @@ def _inverter(spec: ModelSpec, sizes: Geometry, settings: Settings) -> tuple[Inv
 
 def _silence_samples(spec: ModelSpec, sizes: Geometry, older_frames: int) -> int:
     """Return the samples that fill the network's window and the inverter, and a step's."""
-    finer = spec.frames_per_column
-    inverted = older_frames * sizes.inverted_every + sizes.step_frames
-    frames = max(spec.frames * finer, inverted + spec.lookahead * finer)
-    return spec.n_fft + (frames + sizes.step_frames - 1) * spec.frame_hop
+    frames = max(spec.frames, older_frames + sizes.hops_per_step)
+    return spec.n_fft + (frames + sizes.hops_per_step - 1) * spec.hop

@@ -16,7 +16,7 @@ from rtden.types import Array
 SILENCE_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence."""
 SILENCE = 10.0 ** (SILENCE_DB / 20.0)
-PENDING_STEPS = 4
+PENDING_STEPS = 8
 """Steps of silence that a stateful network takes in one call. More would be a little cheaper, but
 the step that makes the call, or the first step after silence, would take longer than two others."""
 
@@ -65,9 +65,9 @@ class BandGains:
         self.floor, self._sizes = floor, sizes
         self.values = np.ones((sizes.block_frames, spec.n_mels), np.float32)
         steps = sizes.steps if sizes.steps > 1 else PENDING_STEPS
-        shape = (spec.n_mels, steps * sizes.hops_per_step, spec.input_channels)
+        shape = (spec.n_mels, steps * sizes.hops_per_step, len(spec.channels))
         self._pending = np.empty(shape, np.float32)
-        self._newest = np.empty((spec.n_mels, 1, spec.input_channels), np.float32)
+        self._newest = np.empty((spec.n_mels, 1, len(spec.channels)), np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -84,13 +84,13 @@ class BandGains:
         for at in range(step, step + count):
             window = self._window(columns, at, 1)
             mask = self._infer(window, network) if network.stateful else network.infer(window)
-            self._set(mask[:, self._sizes.mask_frames], at, 1)
+            self._set(mask[:, -self._sizes.hops_per_step :], at, 1)
 
     def keep(self, columns: Array, step: int, network: Network) -> float:
         """Let a silent step have the gains of the frame before; return their mean."""
         if network.stateful:
             self._hold(self._window(columns, step, 1), network)
-        frames = self._sizes.step_frames
+        frames = self._sizes.hops_per_step
         before = self.values[step * frames - 1]  # may be the last block's newest
         self.values[step * frames : (step + 1) * frames] = before
         return float(before.mean())
@@ -102,12 +102,12 @@ class BandGains:
         return columns[:, step * hops : step * hops + seen]
 
     def _set(self, mask: Array, step: int, count: int) -> None:
-        frames = self._sizes.step_frames
+        frames = self._sizes.hops_per_step
         rows = self.values[step * frames : (step + count) * frames]
         np.maximum(mask.T, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:
-        """Take in the columns of a silent step, shape (n_mels, step_columns, input_channels)."""
+        """Take in the columns of a silent step, shape (n_mels, step_columns, channels)."""
         if self._settled(columns, network.memory_columns):
             return
         end = self._count + columns.shape[1]
@@ -141,7 +141,7 @@ class BandGains:
         if self._count + columns.shape[1] == self._pending.shape[1]:
             self._pending[:, self._count :] = columns
             self._count = self._equal_columns = 0
-            return network.infer(self._pending)[:, -self._sizes.step_frames :]
+            return network.infer(self._pending)[:, -self._sizes.hops_per_step :]
         self._flush(network)
         return network.infer(columns)
 

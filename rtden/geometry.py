@@ -27,11 +27,10 @@ class Latency(NamedTuple):
 def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
     """Return the latency of a model under some settings.
 
-    It is a step, the samples that still have to overlap, and the columns that the network looks
-    ahead.
+    It is a step, and the samples that still have to overlap.
     """
     overlap = settings.overlap_samples
-    samples = (settings.hops_per_step + spec.lookahead) * spec.hop
+    samples = settings.hops_per_step * spec.hop
     samples += spec.n_fft - spec.hop if overlap is None else overlap
     return Latency(samples, samples / spec.rate_hz)
 
@@ -65,13 +64,13 @@ def settings_for_latency(
     --------
     >>> settings, latency = settings_for_latency(30)
     >>> settings.hops_per_step, settings.overlap_samples, latency.samples
-    (1, 149, 661)
+    (1, 405, 661)
     """
     if not ms > 0:
         raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
     spec = load_spec(model)
     longest, wish_samples = spec.n_fft - spec.hop, ms * spec.rate_hz / 1000.0
-    spare = wish_samples - (1 + spec.lookahead) * spec.hop
+    spare = wish_samples - spec.hop
     overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
     chosen = dataclasses.replace(
         settings or Settings(),
@@ -81,7 +80,7 @@ def settings_for_latency(
     for hops in HOPS_PER_STEP:
         larger = dataclasses.replace(chosen, hops_per_step=hops)
         fits = algorithmic_latency(spec, larger).samples <= wish_samples
-        if fits and hops <= spec.frames - spec.lookahead:
+        if fits and hops <= spec.frames:
             chosen = larger
     return chosen, algorithmic_latency(spec, chosen)
 
@@ -94,16 +93,18 @@ class Geometry:
     SettingsError
         If the model's frames have no such overlap.
     InputError
-        If the model does not return masks for `hops_per_step` columns at once.
+        If the model does not return masks for `hops_per_step` frames at once.
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> None:
-        finer, longest = spec.frames_per_column, spec.n_fft - spec.hop
+        longest = spec.n_fft - spec.hop
         self.steps, self.hops_per_step = steps, settings.hops_per_step
         self.step_samples = self.hops_per_step * spec.hop
-        self.step_frames = self.hops_per_step * finer
-        self.block_samples, self.block_frames = steps * self.step_samples, steps * self.step_frames
-        # Samples by which synthesis windows overlap.
+        self.block_samples, self.block_frames = (
+            steps * self.step_samples,
+            steps * self.hops_per_step,
+        )
+        # Samples by which synthesis windows overlap, and a block's output lies behind its input.
         self.overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         self.whole_overlap = self.overlap == longest
         if self.overlap > longest:
@@ -113,19 +114,8 @@ class Geometry:
             )
         # Columns that the network takes at a step: the new ones, or a window that ends with them.
         self.seen_columns = self.hops_per_step if stateful else spec.frames
-        # For each column that it takes, a stateful network returns the mask of one `lookahead`
-        # before.
-        known = self.seen_columns - (0 if stateful else spec.lookahead)
-        if self.hops_per_step > known:
+        if self.hops_per_step > self.seen_columns:
             raise InputError(
-                f"model '{spec.name}' returns masks for {known} columns at once, fewer than "
-                f"hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
+                f"model '{spec.name}' returns masks for {self.seen_columns} frames at once, fewer "
+                f"than hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
             )
-        # The step's frames in the mask.
-        self.mask_frames = slice((known - self.hops_per_step) * finer, known * finer)
-        # Every how many frames one is inverted. With a short overlap it is the newest frame of each
-        # column: older frames would produce samples that the newer frame estimates better.
-        self.inverted_every = 1 if self.whole_overlap else finer
-        self.inverted_hop = self.inverted_every * spec.frame_hop
-        # By how many samples a block's output lies behind its input.
-        self.delay_samples = self.overlap + spec.lookahead * spec.hop

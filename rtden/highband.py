@@ -21,11 +21,12 @@ class HighBandGain:
     It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included, and goes
     from frame to frame in straight lines as long as their overlap: sound delayed by the latency and
     scaled by it fades together with the band itself. Where every gain is one, or the strength zero,
-    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read. `overlap` and
-    `hop` are those of the inverted frames in samples, `frames` their number per block.
+    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read. `overlap`
+    is that of the inverted frames in samples, `frames` their number per block.
     """
 
-    def __init__(self, spec: ModelSpec, *, overlap: int, hop: int, frames: int) -> None:
+    def __init__(self, spec: ModelSpec, *, overlap: int, frames: int) -> None:
+        hop = spec.hop
         centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
         bands = (centres_hz >= BANDS_HZ[0]) & (centres_hz <= BANDS_HZ[1])
         bands[-1] |= not bands.any()

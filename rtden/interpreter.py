@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import ModelError
-from rtden.model import Model, ModelSpec
+from rtden.model import Model
 from rtden.types import Array
 
 RUNTIMES = (
@@ -60,7 +60,7 @@ class Interpreter:
             self.stateful = len(inputs) > 1
             self.columns = columns if self.stateful else spec.frames
             if self.stateful and "mel" in inputs:
-                shape = (1, spec.n_mels, columns, spec.input_channels)
+                shape = (1, spec.n_mels, columns, len(spec.channels))
                 self._interpreter.resize_tensor_input(inputs["mel"], shape)
             self._interpreter.allocate_tensors()
             self._interpreter.invoke()  # memory that is still to move moves now
@@ -79,7 +79,7 @@ class Interpreter:
             {name: _Tensor(self._interpreter, details[index]) for name, index in named.items()}
             for named in (inputs, outputs)
         )
-        self._match(before, after, spec)
+        self._match(before, after)
         self._input = before["mel" if self.stateful else next(iter(before))]
         self._output = after["share" if self.stateful else next(iter(after))]
         self._check_shapes(model)
@@ -87,8 +87,8 @@ class Interpreter:
     def _check_shapes(self, model: Model) -> None:
         """Refuse a network whose tensors are not those that its sidecar describes."""
         for tensor, kind, channels in (
-            (self._input, "input", model.spec.input_channels),
-            (self._output, "output", model.spec.frames_per_column),
+            (self._input, "input", len(model.spec.channels)),
+            (self._output, "output", 1),
         ):
             wanted = (1, model.spec.n_mels, self.columns, channels)
             if tensor.shape != wanted:
@@ -97,9 +97,7 @@ class Interpreter:
                     f"calls for {wanted}; export the model again."
                 )
 
-    def _match(
-        self, before: dict[str, _Tensor], after: dict[str, _Tensor], spec: ModelSpec
-    ) -> None:
+    def _match(self, before: dict[str, _Tensor], after: dict[str, _Tensor]) -> None:
         """Keep the tensors of the state, before and after a call."""
         names = sorted(name.removeprefix("past_") for name in before if name.startswith("past_"))
         expected = (
@@ -114,16 +112,12 @@ class Interpreter:
                 f"the network has {len(before)} inputs and {len(after)} outputs that rtden cannot "
                 "tell apart; export the model again."
             )
-        if names and spec.lookahead:
-            raise ModelError(
-                "a stateful network cannot look ahead; export the model again without lookahead."
-            )
         self._past = [before[f"past_{name}"] for name in names]
         self._past_values = [past.memory for past in self._past]
         self._seen_values = []
         for past, name in zip(self._past, names, strict=True):
             seen, held = after[f"seen_{name}"], past.shape[1]
-            wanted = (1, held + self.columns * spec.frames_per_column, *past.shape[2:])
+            wanted = (1, held + self.columns, *past.shape[2:])
             if past.kind != seen.kind or seen.shape != wanted:
                 raise ModelError(
                     "the network's state leaves it in another shape or scale than it comes in; "

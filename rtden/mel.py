@@ -169,7 +169,7 @@ class MelFeatures:
         self._mel_bank = shared_mel_bank(
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
-        shape, frames_per_second = (*streams, spec.n_mels), spec.rate_hz / spec.frame_hop
+        shape, frames_per_second = (*streams, spec.n_mels), spec.rate_hz / spec.hop
         kinds = [_KINDS[channel] for channel in spec.channels]
         self._tracks = bool({"floor", "mean"} & set(kinds))
         rows = (*kinds, *(kind for kind in ("floor", "mean") if kind not in kinds))
@@ -259,16 +259,16 @@ _KINDS = {
 class Features:
     """The network's input: the newest columns, a window that slides by the new ones.
 
-    `columns` is an array of shape (n_mels, columns, input_channels), oldest first; by default it
-    has `spec.frames` columns, those of a whole window.
+    `columns` is an array of shape (n_mels, columns, channels), oldest first; by default it has
+    `spec.frames` columns, those of a whole window.
     """
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        shape = (spec.n_mels, columns or spec.frames, spec.input_channels)
+        shape = (spec.n_mels, columns or spec.frames, len(spec.channels))
         self.columns = np.empty(shape, np.float32)
         # The same, frame by frame: (frames, channels, n_mels).
-        self._frames = self.columns.reshape(spec.n_mels, -1, len(spec.channels)).transpose(1, 2, 0)
+        self._frames = self.columns.transpose(1, 2, 0)
         # What digital silence gives, so that a stream begins like a microphone just opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32)).T
         self.reset()

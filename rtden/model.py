@@ -39,12 +39,10 @@ class ModelSpec:
     description: str = ""
     rate_hz: int = 22050
     window_samples: int = 8000
-    """Span of audio that the network sees at once; its columns are the frames centred inside it."""
+    """Span of audio that the network's window covers: the frames centred inside it."""
     n_fft: int = 1024
     hop: int = 512
-    """Samples from one column to the next."""
-    frames_per_column: int = 1
-    """STFT frames per hop, evenly spaced; the network takes and returns this many per column."""
+    """Samples from one frame to the next."""
     n_mels: int = 128
     fmin_hz: float = 0.0
     fmax_hz: float = 11025.0
@@ -53,8 +51,6 @@ class ModelSpec:
     mean_db: float = 0.0
     std_db: float = 20.0
     channels: tuple[str, ...] = ("log_mel",)
-    lookahead: int = 0
-    """Columns after a frame that its mask needs; each delays the output by a hop."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -64,34 +60,22 @@ class ModelSpec:
 
     @property
     def frames(self) -> int:
-        """Columns of the network's window: the frames whose centres lie inside `window_samples`."""
+        """Frames of the network's window: those whose centres lie inside `window_samples`."""
         return 1 + self.window_samples // self.hop
-
-    @property
-    def frame_hop(self) -> int:
-        """Distance of frames, in samples."""
-        return self.hop // self.frames_per_column
-
-    @property
-    def input_channels(self) -> int:
-        """Channels of the network's input: those of every frame of a column."""
-        return len(self.channels) * self.frames_per_column
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.channels) - set(CHANNELS))
-        hop, finer = self.hop, self.frames_per_column
-        positive = min(self.rate_hz, self.n_mels, self.std_db, hop, finer) > 0
+        hop = self.hop
+        positive = min(self.rate_hz, self.n_mels, self.std_db, hop) > 0
         for valid, sentence in (
-            (positive, "rate_hz, hop, frames_per_column, mel bands and std_db must be positive"),
+            (positive, "rate_hz, hop, mel bands and std_db must be positive"),
             (self.n_fft >= 16 and self.n_fft % 2 == 0, "n_fft must be even and at least 16"),
             (positive and 2 * hop <= self.n_fft, "hop must be at most half of n_fft"),
             (positive and self.n_fft % hop == 0, "hop must divide n_fft"),
-            (positive and hop % finer == 0, "frames_per_column must divide hop"),
             (0 <= self.fmin_hz < self.fmax_hz, "0 <= fmin_hz < fmax_hz must hold"),
             (self.fmax_hz <= self.rate_hz / 2, "fmax_hz must be at most rate_hz / 2"),
             (1 <= len(self.channels) <= 4, "a network has 1 to 4 input channels"),
             (not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})"),
-            (positive and 0 <= self.lookahead < self.frames, "lookahead exceeds the window"),
             (self.iterations >= 0, "griffin_lim iterations must be 0 or more"),
             (self.frames_inverted >= 1, "griffin_lim frames must be 1 or more"),
             (self.phase in get_args(Phase), f"griffin_lim phase must be one of {get_args(Phase)}"),
@@ -118,6 +102,11 @@ class ModelSpec:
             If the constants contradict each other.
         """
         content = without_sections(content)
+        if content.get("frames_per_column", 1) != 1 or content.get("lookahead", 0) != 0:
+            raise ModelError(
+                f"model '{content.get('name')}' has several frames a column or looks ahead, which "
+                "this version of rtden no longer runs; train it again with 'rtden train'."
+            )
         values = {
             one.name: _KINDS[str(one.type)](content[one.name])
             for one in dataclasses.fields(cls)
@@ -151,7 +140,7 @@ _KINDS: dict[str, Any] = {
     "dict[str, Any]": dict,
 }
 """The types of the fields, and what makes their values from JSON."""
-_OPTIONAL = {"description", "frames_per_column", "training", "metrics"}
+_OPTIONAL = {"description", "training", "metrics"}
 _SECTIONS = {"signal", "mel", "network", "griffin_lim"}
 _RENAMED = {"bands": "n_mels", "frames": "frames_inverted"}
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from rtden.types import Array
 
-SLOWEST_WEIGHT = 1.0 / 16.0
-"""Lowest weight of a new block in the running mean: with blocks of 512 samples, 0.37 s."""
+SLOWEST_WEIGHT = 1.0 / 32.0
+"""Lowest weight of a new block in the running mean: with blocks of 256 samples, 0.37 s."""
 PARTS = 8
 """Parts of a block whose means tell how well the block's mean is known."""
 SIGNIFICANCE = (6.0, 8.0)

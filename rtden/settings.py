@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from rtden.errors import SettingsError
 
 Phase = Literal["warm", "random"]
-HOPS_PER_STEP = (1, 2, 4, 8)
+HOPS_PER_STEP = (1, 2, 4, 8, 16)
 SHORTEST_OVERLAP_SAMPLES = 32
 """A shorter crossfade from frame to frame would be heard as a click."""
 
@@ -27,7 +27,8 @@ class Settings:
     """
 
     hops_per_step: int = 1
-    """Hops (512 samples) per step: 1, 2, 4 or 8. More cost less, and each delays by a hop."""
+    """Hops per step: 1, 2, 4, 8 or 16. More cost less, and each delays by a hop (the default
+    model's: 256 samples, 11.6 ms)."""
 
     overlap_samples: int | None = None
     """Overlap of the synthesis windows of neighbouring frames, 32 samples or more; None for the

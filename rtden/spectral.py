@@ -123,15 +123,11 @@ class Frames:
         Distance of frames in samples.
     frames : int
         New frames per block.
-    lookahead_frames : int
-        Frames that the network needs after a frame; their spectra wait here.
     delay_samples : int
         Samples from the input of :meth:`delayed_input` to the newest block.
-    filter_samples : int
-        Samples that `prefilter` is called with.
     prefilter : OffsetBlocker, optional
-        Takes every `filter_samples` new samples and returns what is transformed in their place. The
-        held input stays as it was.
+        Takes every `hop` new samples and returns what is transformed in their place. The held input
+        stays as it was.
 
     Attributes
     ----------
@@ -141,8 +137,8 @@ class Frames:
         Samples of the delayed input that the blocks so far have passed, silence included.
     zero_samples : int
         Length of the digital silence at the end of the input, in whole blocks.
-    spectra : array, shape (lookahead_frames + frames, n_fft // 2 + 1)
-        Of the newest frames, oldest first; the first `frames` are those that are inverted next.
+    spectra : array, shape (frames, n_fft // 2 + 1)
+        Of the newest frames, oldest first.
     """
 
     def __init__(
@@ -151,22 +147,18 @@ class Frames:
         *,
         hop: int,
         frames: int,
-        lookahead_frames: int = 0,
         delay_samples: int = 0,
-        filter_samples: int | None = None,
         prefilter: OffsetBlocker | None = None,
     ) -> None:
         n_fft, self.block_samples = len(window), frames * hop
-        self._filter_samples = filter_samples or self.block_samples
-        self._delay_samples, self._window = delay_samples, window
+        self._hop, self._delay_samples, self._window = hop, delay_samples, window
         self.prefilter = prefilter
         # The delayed input, up to the newest block, and behind it what has been fed since.
         self._input = np.zeros(delay_samples + 2 * self.block_samples, np.float32)
         self._held = np.zeros(n_fft - hop + self.block_samples, np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
         self._windowed = np.empty((frames, n_fft), np.float32)
-        self.spectra = np.empty((lookahead_frames + frames, n_fft // 2 + 1), np.complex64)
-        self._older, self._newest = self.spectra[:-frames], self.spectra[-frames:]
+        self.spectra = np.empty((frames, n_fft // 2 + 1), np.complex64)
         self.reset()
 
     def reset(self) -> None:
@@ -186,7 +178,7 @@ class Frames:
 
     def transform(self) -> Spectra:
         """Return the spectra of the next block's frames, shape (frames, n_fft // 2 + 1)."""
-        block, held, size = self.block_samples, self._held, self._filter_samples
+        block, held, hop = self.block_samples, self._held, self._hop
         self._input[:-block] = self._input[block:]
         self.missing_samples, self.delayed_samples = block, self.delayed_samples + block
         new = self.newest_input(0, block)
@@ -197,16 +189,14 @@ class Frames:
             held[-block:] = new
         else:
             start = len(held) - block
-            for at in range(0, block, size):
-                held[start + at : start + at + size] = self.prefilter(new[at : at + size])
-        if len(self._older):
-            self._older[...] = self.spectra[len(self._newest) :]
+            for at in range(0, block, hop):
+                held[start + at : start + at + hop] = self.prefilter(new[at : at + hop])
         if self.zero_samples > len(held):
-            self._newest[...] = 0.0
+            self.spectra[...] = 0.0
         else:
             np.multiply(self._frames, self._window, self._windowed)
-            rfft_into(self._windowed, self._newest)
-        return self._newest
+            rfft_into(self._windowed, self.spectra)
+        return self.spectra
 
     def newest_input(self, start: int, stop: int) -> Array:
         """Return these samples of the newest block's input."""

@@ -141,7 +141,7 @@ class StreamDenoiser(Adjustable):
         rates, sizes = (self.rate_hz, self.denoisers[0].rate_hz), self.denoisers[0].geometry
         equal = self._low_delay or rates[0] == rates[1]
         of_kind = _interpolated_latency if equal else _resampled_latency
-        samples = of_kind(*rates, sizes.block_samples, sizes.delay_samples)
+        samples = of_kind(*rates, sizes.block_samples, sizes.overlap)
         return Latency(samples, samples / self.rate_hz)
 
     @property

@@ -42,31 +42,22 @@ class Folders(NamedTuple):
 
 def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
     """Return the spectra of a stream's frames, shape (frames, n_fft // 2 + 1)."""
-    window, _ = window_pair(spec.n_fft, spec.frame_hop, spec.n_fft - spec.hop)
-    return stft(
-        np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.frame_hop], window
-    )
+    window, _ = window_pair(spec.n_fft, spec.hop, spec.n_fft - spec.hop)
+    return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.hop], window)
 
 
 def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
-    """Return the share of every frame of a stream, shape (n_mels, columns, frames_per_column), as
-    the Denoiser comes to them; `every` columns a call.
+    """Return the share of every frame of a stream, shape (n_mels, frames, 1), as the Denoiser comes
+    to them; `every` frames a call.
     """
-    network = Autoencoder(path)
-    spec, window, shares = (
-        network.spec,
-        Features(network.spec, every if network.stateful else None),
-        [],
-    )
-    frames = frames_of(spec, stream)
-    per_call = every * spec.frames_per_column
-    for new in frames[: len(frames) // per_call * per_call].reshape(
-        -1, every, spec.frames_per_column, frames.shape[1]
-    ):
-        for column in new:
-            window.push(power(column))
-        shares.append(network.infer(window.columns)[:, -per_call:].copy())
-    return np.concatenate(shares, axis=1).reshape(spec.n_mels, -1, spec.frames_per_column)
+    network, shares = Autoencoder(path), []
+    window = Features(network.spec, every if network.stateful else None)
+    frames = frames_of(network.spec, stream)
+    for start in range(0, len(frames) // every * every, every):
+        for frame in frames[start : start + every]:
+            window.push(power(frame)[None])
+        shares.append(network.infer(window.columns)[:, -every:].copy())
+    return np.concatenate(shares, axis=1)[..., None]
 
 
 def pytest_report_header() -> str:

@@ -105,12 +105,7 @@ def multiply_accumulates(model: str | None = None) -> float:
             total += int(np.prod(shapes[inputs[2]])) * int(np.prod(shapes[inputs[1]][:3]))
         elif kind == "BATCH_MATMUL":
             raise SystemExit(f"{kind} is not counted here: add it")
-    calls_per_second = (
-        spec.rate_hz
-        / spec.hop
-        * (spec.frames_per_column if len(interpreter.get_input_details()) > 1 else 1)
-    )
-    return calls_per_second * total / 1e6
+    return spec.rate_hz / spec.hop * total / 1e6
 
 
 def run_live(hops_per_step: int, seconds: int) -> None:
@@ -129,7 +124,7 @@ def run_network(hops_per_step: int, calls: int) -> None:
     network = Autoencoder(columns=(hops_per_step,))
     spec = network.spec
     seen = hops_per_step if network.stateful else spec.frames
-    columns = np.zeros((spec.n_mels, seen, spec.input_channels), np.float32)
+    columns = np.zeros((spec.n_mels, seen, len(spec.channels)), np.float32)
     network.infer(columns)
     wait_for_counting()
     for _ in range(calls):

@@ -43,7 +43,7 @@ CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limi
 """Parameters that the page saves, too; PASSED_ON are further ones of :func:`rtden.open_live`."""
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
-HOPS = "Hops (23 ms) per step: 1, 2, 4 or 8, by default the preset's. More save CPU and add delay."
+HOPS = "Hops (11.6 ms) per step: 1, 2, 4, 8 or 16; the preset's if not given. More cost less CPU."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
 END = "at Ctrl-C or a file's end"
 

@@ -32,7 +32,7 @@ class Preset(NamedTuple):
 # bench/pi/README.md has the estimates behind these. One network serves all: `seed`, the smaller
 # one, does seven times its work at a far worse quality, for it takes whole windows.
 PRESETS = {
-    "zero2": Preset(hops_per_step=2, buffer_ms=60.0),
+    "zero2": Preset(hops_per_step=4, buffer_ms=60.0),
     "pi4": Preset(hops_per_step=1, buffer_ms=30.0),
     "pi5": Preset(hops_per_step=1, buffer_ms=20.0),
     "desktop": Preset(hops_per_step=1, buffer_ms=15.0),

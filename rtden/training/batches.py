@@ -18,10 +18,12 @@ from rtden.training.mixing import Mixer, Mixture
 from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
-LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 149, 0.6
+LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 405, 0.55
 """Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
-LONGEST_CHANCE = 0.25
-"""Share of mixtures with the longest overlap, that of files. The rest lies between the two."""
+LONGEST_CHANCE = 0.2
+"""Share of mixtures with the longest overlap, that of files."""
+SHORTEST_OVERLAP_SAMPLES = 300
+"""The rest lies between this, 25 ms late, and the longest."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,11 @@ class Batch:
     features : (mixtures, n_mels, columns, channels), the network's input; every mixture begins
     like a stream.
     noisy, clean : (mixtures, columns * hop), relative to the level of the speech, preceded by the
-    silence that precedes a stream, so that frame t begins at sample t * frame_hop.
+    silence that precedes a stream, so that frame t begins at sample t * hop.
     valid_bins : (mixtures, bins), one up to the frequency to which the speech reaches, zero above:
     the loss ignores bins in which the recording has no content.
     analysis : (mixtures, n_fft), the windows under which the features were computed.
-    synthesis : (mixtures, frames_per_column, n_fft), the windows of the inversion for each frame
-    of a column; zero for frames that are not inverted.
+    synthesis : (mixtures, n_fft), the windows of the inversion.
     """
 
     features: Array
@@ -53,9 +54,9 @@ class Batch:
 
 
 def mixture_samples(spec: ModelSpec, seconds: float) -> int:
-    """Return the length of mixtures of about `seconds` that fill whole columns."""
-    columns = max(spec.frames, round(seconds * spec.rate_hz / spec.hop))
-    return columns * spec.hop - (spec.n_fft - spec.frame_hop)
+    """Return the length of mixtures of about `seconds` that fill whole frames."""
+    frames = max(spec.frames, round(seconds * spec.rate_hz / spec.hop))
+    return frames * spec.hop - (spec.n_fft - spec.hop)
 
 
 def to_batch(
@@ -65,18 +66,17 @@ def to_batch(
 
     `overlaps` are the frames' overlaps of each mixture in samples; the longest if None.
     """
-    longest = spec.n_fft - spec.hop
-    pairs = [windows(spec, overlap) for overlap in overlaps or [longest] * len(mixtures)]
+    longest = lead_in = tail = spec.n_fft - spec.hop
+    overlaps = overlaps or [longest] * len(mixtures)
+    pairs = [window_pair(spec.n_fft, spec.hop, overlap) for overlap in overlaps]
     analysis, synthesis = (np.stack(each) for each in zip(*pairs, strict=True))
-    lead_in = tail = spec.n_fft - spec.frame_hop
     noisy = np.stack([np.pad(m.noisy, (lead_in, tail)) for m in mixtures])
     frames = np.lib.stride_tricks.sliding_window_view(noisy, spec.n_fft, axis=-1)
-    frames = frames[:, :: spec.frame_hop][:, : (noisy.shape[1] - tail) // spec.frame_hop]
+    frames = frames[:, :: spec.hop][:, : (noisy.shape[1] - tail) // spec.hop]
     frames_power = power(stft(frames, analysis[:, None]))
     features = MelFeatures(spec, streams=(len(mixtures),))
     columns = [features.push(frames_power[:, t]).copy() for t in range(frames_power.shape[1])]
     x = np.stack(columns, axis=2)
-    x = x.reshape(*x.shape[:2], -1, spec.input_channels)
 
     level = np.array([reference_level(m) for m in mixtures], np.float32)[:, None]
     clean = np.stack([np.pad(m.clean, (lead_in, 0)) for m in mixtures])
@@ -85,27 +85,14 @@ def to_batch(
     return Batch(x, noisy / level, clean / level, valid, analysis, synthesis)
 
 
-def windows(spec: ModelSpec, overlap: int) -> tuple[Array, Array]:
-    """Return the analysis window, (n_fft,), and synthesis windows, (frames_per_column, n_fft).
-
-    With a short overlap, the Denoiser inverts only the newest frame of each column.
-    """
-    longest = overlap == spec.n_fft - spec.hop
-    hop = spec.frame_hop if longest else spec.hop
-    analysis, synthesis = window_pair(spec.n_fft, hop, overlap)
-    every = np.zeros((spec.frames_per_column, spec.n_fft), np.float32)
-    every[0 if longest else -1 :] = synthesis
-    return analysis, every
-
-
 def draw_overlaps(spec: ModelSpec, count: int, rng: np.random.Generator) -> list[int]:
     """Return random overlaps for one network that serves live sound and files."""
     longest = spec.n_fft - spec.hop
-    shortest = min(LIVE_OVERLAP_SAMPLES, longest)
+    live_overlap = min(LIVE_OVERLAP_SAMPLES, longest)
     kinds = rng.random(count)
-    between = rng.integers(shortest, longest + 1, count)
+    between = rng.integers(min(SHORTEST_OVERLAP_SAMPLES, longest), longest + 1, count)
     live, whole = kinds < LIVE_CHANCE, kinds >= 1.0 - LONGEST_CHANCE
-    return [int(n) for n in np.where(live, shortest, np.where(whole, longest, between))]
+    return [int(n) for n in np.where(live, live_overlap, np.where(whole, longest, between))]
 
 
 def valid_bins(mixture: Mixture, spec: ModelSpec) -> Array:

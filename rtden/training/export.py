@@ -166,12 +166,11 @@ def export(
 
 
 def _newest(network: Autoencoder, sequence: Array) -> Array:
-    """Return the mask of a sequence's newest frame that is used."""
-    spec = network.spec
-    for start in range(0, sequence.shape[1], spec.frames):
-        mask = network.infer(sequence[:, start : start + spec.frames])
-    late = 0 if network.stateful else spec.lookahead
-    newest: Array = mask[:, (spec.frames - late) * spec.frames_per_column - 1].copy()
+    """Return the mask of a sequence's newest frame."""
+    frames = network.spec.frames
+    for start in range(0, sequence.shape[1], frames):
+        mask = network.infer(sequence[:, start : start + frames])
+    newest: Array = mask[:, -1].copy()
     return newest
 
 

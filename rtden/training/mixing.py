@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rtden.training import codecs
 from rtden.training.corpus import Clips
 from rtden.training.sources import NoiseSource, SpeechSource
-from rtden.training.synthesis import Synthesis, active_rms, low_pass, room_responses
+from rtden.training.synthesis import Synthesis, active_rms, low_pass, room_responses, unit
 from rtden.types import Array
 
 SNR_DB = (-5.0, 5.0, 25.0)
@@ -24,11 +24,15 @@ HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25
 """Speech that needs little help, and how often it is drawn."""
 LEVEL_DB = (-80.0, -10.0)
 """Level of the mixture, in dB of full scale."""
-CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.06, 0.04
+CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.10, 0.04
 """How often there is speech alone, noise alone, and one softer talker for noise."""
 WHISPER_CHANCE = 0.04
 CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5
 """How often a mixture, and noise alone, came through a codec."""
+FLOOR_CHANCE, CODED_FLOOR_CHANCE = 0.15, 0.7
+"""How often a mixture has a faint floor behind its band, and coded sound or noise alone."""
+FLOOR_DB = (-75.0, -30.0)
+"""Level of that floor relative to the mixture."""
 ROOM_CHANCE = 0.25
 TAIL = 0.3
 """Amplitude to which the target lowers the reverberation behind the early reflections."""
@@ -87,10 +91,13 @@ class Mixer:
             clean, reverberant = clean + floor, reverberant + floor
         noisy = reverberant + noise
         alone = CLEAN_CHANCE <= kind < CLEAN_CHANCE + NOISE_CHANCE
-        if rng.random() < (CODED_NOISE_CHANCE if alone else CODEC_CHANCE):
+        coded = rng.random() < (CODED_NOISE_CHANCE if alone else CODEC_CHANCE)
+        if coded:
             codec = codecs.CODECS[int(rng.choice(len(codecs.CODECS), p=codecs.CHANCES))]
             clean, noisy = codecs.code([clean, noisy], codec, self._rate_hz, rng)
             bandwidth_hz = min(bandwidth_hz, codec.bandwidth_hz)
+        if rng.random() < (CODED_FLOOR_CHANCE if coded or alone else FLOOR_CHANCE):
+            noisy = noisy + self._floor(rng, noisy)
         clean, noisy = self._record(rng, clean, noisy)
         return Mixture(clean, noisy, float(bandwidth_hz))
 
@@ -103,6 +110,17 @@ class Mixer:
         if rng.random() < 0.2:
             noise *= self._synthesis.level_course(rng)
         return noise
+
+    def _floor(self, rng: np.random.Generator, noisy: Array) -> Array:
+        """Return what converters and resamplers leave, above the end of the band, too."""
+        floor = rng.standard_normal(self._samples, np.float32)
+        if rng.random() < 0.4:
+            floor = unit(
+                self._synthesis.filter(floor, self._synthesis.tilt(rng.uniform(-4.0, 2.0)))
+            )
+        level = np.sqrt(np.mean(noisy**2)) * 10.0 ** (rng.uniform(*FLOOR_DB) / 20.0)
+        floor *= np.float32(level)
+        return floor
 
     def _microphone(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
         """Return the response of a microphone and its line, and the upper end of its band."""

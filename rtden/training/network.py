@@ -17,14 +17,16 @@ WIDTHS = (16, 32, 48, 64, 64)
 """Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16."""
 BAND_LEVEL = 3
 """Number of times that the frequency axis is halved before the memory of each band."""
+ENCODER_FRAMES = 3
+"""Frames that a convolution of the encoder spans."""
 BAND_DILATIONS, BAND_WIDTH = (2, 8, 32), 32
 """Dilations in frames, and channels, of that memory: 84 frames, 1 s."""
 HIDDEN = 256
 """Channels of the convolutions over all bands."""
-DILATIONS = (1, 2, 3)
-"""Their dilations in columns; with the encoder they reach back over the 16 columns of a window."""
-FAR_DILATIONS, FAR_WIDTH = (4, 12, 32), 80
-"""Of the narrower convolutions behind them, which reach back 96 columns more, 2.2 s."""
+DILATIONS = (2, 4, 6)
+"""Their dilations in frames; with the encoder they reach back over the 32 frames of a window."""
+FAR_DILATIONS, FAR_WIDTH = (8, 24, 64), 80
+"""Of the narrower convolutions behind them, which reach back 192 frames more, 2.2 s."""
 
 
 class _Past:
@@ -74,30 +76,23 @@ def rtden_network(
     Returns
     -------
     Model
-        (n_mels, columns, channels) to the mask, (n_mels, columns, frames_per_column).
+        (n_mels, columns, channels) to the mask, (n_mels, columns, 1).
     """
-    past, finer = _Past(stateful=stateful), spec.frames_per_column
-    mel = keras.Input((spec.n_mels, columns, spec.input_channels), name="mel")
-    x = mel
-    if finer > 1:
-        x = layers.Reshape((spec.n_mels, -1, len(spec.channels)), name="frames")(mel)
-    x = layers.Permute((2, 1, 3), name="time_first")(x)
-    x, skips = _encode(past, x, finer)
-    x = _mix_bands(past, x, finer)
+    past = _Past(stateful=stateful)
+    mel = keras.Input((spec.n_mels, columns, len(spec.channels)), name="mel")
+    x = layers.Permute((2, 1, 3), name="time_first")(mel)
+    x, skips = _encode(past, x)
+    x = _mix_bands(past, x)
     x = _decode(x, skips)
     last = {"padding": "same", "activation": "sigmoid", "dtype": "float32"}
     mask = layers.Conv2D(1, (1, 3), **last, name="share")(x)
     mask = layers.Permute((2, 1, 3), dtype="float32", name="frequency_first")(mask)
-    if finer > 1:
-        mask = layers.Reshape((spec.n_mels, -1, finer), dtype="float32", name="columns")(mask)
     if not stateful:
         return keras.Model(mel, mask, name="rtden")
     return keras.Model({"mel": mel, **past.inputs}, {"share": mask, **past.outputs}, name="rtden")
 
 
-def _encode(
-    past: _Past, x: keras.KerasTensor, finer: int
-) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+def _encode(past: _Past, x: keras.KerasTensor) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
     """Return x at 8 bands, and what each level holds before its frequency axis is halved."""
     x = _convolve(x, WIDTHS[0], frequency=5, name="enter")
     skips: list[keras.KerasTensor] = []
@@ -108,7 +103,7 @@ def _encode(
         skips.append(x)
         name = f"narrow{level}"
         # The last level works on single frames; the convolutions behind it have the memory.
-        time = 1 + finer if level < len(WIDTHS) - 2 else 1
+        time = ENCODER_FRAMES if level < len(WIDTHS) - 2 else 1
         seen = past(x, time - 1, name=name) if time > 1 else x
         x = _convolve(seen, width, frequency=3, time=time, stride=2, name=name)
     return x, skips
@@ -128,20 +123,20 @@ def _band_memory(
     return _add(x, found, name=name)
 
 
-def _mix_bands(past: _Past, x: keras.KerasTensor, finer: int) -> keras.KerasTensor:
+def _mix_bands(past: _Past, x: keras.KerasTensor) -> keras.KerasTensor:
     """Add what dilated causal convolutions over all bands at once find."""
     bands, width = x.shape[2], x.shape[3]
     h = layers.Reshape((-1, 1, bands * width), name="flatten")(x)
     h = layers.Conv2D(HIDDEN, 1, activation="relu", name="squeeze")(h)
     for number, dilation in enumerate(DILATIONS):
         name = f"memory{number}"
-        taps = _taps(past, h, finer * dilation, name=name)
+        taps = _taps(past, h, dilation, name=name)
         older = layers.Conv2D(HIDDEN, 1, activation="relu", name=f"{name}_past")(taps)
         h = _add(h, layers.Conv2D(HIDDEN, 1, name=f"{name}_mix")(older), name=name)
     for number, dilation in enumerate(FAR_DILATIONS):
         name = f"far{number}"
         thin = layers.Conv2D(FAR_WIDTH, 1, name=f"{name}_squeeze")(h)
-        taps = _taps(past, thin, finer * dilation, name=name)
+        taps = _taps(past, thin, dilation, name=name)
         older = layers.Conv2D(FAR_WIDTH, 1, activation="relu", name=f"{name}_past")(taps)
         found = layers.Conv2D(HIDDEN, 1, kernel_initializer="zeros", name=f"{name}_mix")(older)
         h = _add(h, found, name=name)

@@ -47,7 +47,7 @@ def new_spec(recipe: Recipe) -> ModelSpec:
         name=recipe.network,
         mean_db=-30.0,
         channels=("relative_mel", "above_floor", "above_mean"),
-        frames_per_column=2,
+        hop=256,
         iterations=0,
         frames_inverted=1,
     )

@@ -23,8 +23,7 @@ class SignalPath:
     """Spectra and masks to a signal."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._hop, self._finer = spec.frame_hop, spec.frames_per_column
-        self._parts = spec.n_fft // spec.frame_hop
+        self._hop, self._parts = spec.hop, spec.n_fft // spec.hop
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
         bands = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         bands(np.eye(spec.n_mels, dtype=np.float32), spread)
@@ -36,12 +35,11 @@ class SignalPath:
         Parameters
         ----------
         noisy : tensor, shape (mixtures, samples)
-        mask : tensor, shape (mixtures, n_mels, columns, frames_per_column)
-        analysis, synthesis : tensor
-            The windows, as :class:`rtden.training.batches.Batch` holds them.
+        mask : tensor, shape (mixtures, n_mels, frames, 1)
+        analysis, synthesis : tensor, shape (mixtures, n_fft)
+            The windows.
         """
-        mask = ops.reshape(mask, (ops.shape(mask)[0], mask.shape[1], -1))
-        gains = ops.matmul(ops.transpose(mask, (0, 2, 1)), self._spread)
+        gains = ops.matmul(ops.transpose(mask[..., 0], (0, 2, 1)), self._spread)
         # The last frames reach beyond the end: into the following sound in use, here into silence.
         rest = (self._parts - 1) * self._hop
         padded = ops.pad(noisy, ((0, 0), (0, rest)))
@@ -54,27 +52,19 @@ class SignalPath:
 
         The division by the sum of the windows' products makes it exact for spectra of a signal.
         """
-        hop, parts, finer = self._hop, self._parts, self._finer
+        hop, parts = self._hop, self._parts
         signals = ops.irfft(frames, fft_length=parts * hop)
         mixtures, count = ops.shape(signals)[0], signals.shape[1]
-        columns = ops.reshape(signals, (mixtures, count // finer, finer, parts * hop))
-        weighted = ops.reshape(columns * synthesis[:, None], (mixtures, count, parts, hop))
+        weighted = ops.reshape(signals * synthesis[:, None], (mixtures, count, parts, hop))
         total = sum(
             ops.pad(weighted[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0)))
             for part in range(parts)
         )
-        product = ops.reshape(analysis[:, None] * synthesis, (mixtures, finer, parts, hop))
-
-        def weight_of(block: int, last: int) -> Any:
-            """Return the sum of the products of the frames that cover a block of samples."""
-            covering = [part for part in range(parts) if block - part <= last]
-            return sum(product[:, (block - part) % finer, part] for part in covering)
-
+        product = ops.reshape(analysis * synthesis, (mixtures, parts, hop))
         # Silence precedes the first frame; its frames count. Behind the last frame there is none.
-        inner = ops.stack([weight_of(block, block) for block in range(finer)], axis=1)
-        weights = [ops.tile(inner, (1, count // finer, 1))]
-        weights += [weight_of(count + tail, count - 1)[:, None] for tail in range(parts - 1)]
-        weight = ops.maximum(ops.concatenate(weights, axis=1), 1e-6)
+        inner = ops.tile(ops.sum(product, axis=1, keepdims=True), (1, count, 1))
+        tail = [ops.sum(product[:, part:], axis=1, keepdims=True) for part in range(1, parts)]
+        weight = ops.maximum(ops.concatenate([inner, *tail], axis=1), 1e-6)
         return ops.reshape(total / weight, (mixtures, (count + parts - 1) * hop))
 
 

@@ -58,7 +58,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self._path_loss, self._costly = loss, costly
 
     def call(self, features: Any, training: bool = False) -> Any:
-        """Return the masks of a batch, (mixtures, n_mels, columns, frames_per_column)."""
+        """Return the masks of a batch, (mixtures, n_mels, columns, 1)."""
         if self._causal:
             return self.network(features, training=training)
         bands, columns = features.shape[1:3]

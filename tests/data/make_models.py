@@ -18,9 +18,9 @@ from rtden.training.export import to_tflite
 
 FOLDER = Path(__file__).parent / "models"
 SPECS = {
-    # 75 % overlap, two columns of lookahead, three channels, int8, another rate
-    "int8_lookahead": ModelSpec(
-        name="int8_lookahead",
+    # 75 % overlap, three channels, int8, another rate
+    "int8_short_hop": ModelSpec(
+        name="int8_short_hop",
         rate_hz=16000,
         window_samples=1920,
         n_fft=512,
@@ -28,7 +28,6 @@ SPECS = {
         n_mels=24,
         fmax_hz=8000.0,
         channels=("log_mel", "above_floor", "slope"),
-        lookahead=2,
         iterations=2,
         frames_inverted=4,
     ),

@@ -34,7 +34,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], int]] = {
 }
 NAMES = [
     *(f"{model}-{case}" for model in ("seed", "float_four_channels") for case in SETTINGS),
-    *(f"int8_lookahead-{case}" for case in ("plain", "hops4", "strength")),
+    *(f"int8_short_hop-{case}" for case in ("plain", "hops4", "strength")),
     *(f"int8_carried-{case}" for case in ("plain", "overlap149", "random", "batch")),
     *(f"int8_two_channels-{case}" for case in ("hops4", "overlap149")),
     *(f"int8_carried-stream48-{kind}" for kind in ("low-1", "soxr-9")),

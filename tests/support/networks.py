@@ -20,7 +20,7 @@ class MadeUpNetwork:
 
     def infer(self, columns: np.ndarray) -> np.ndarray:
         self.calls += 1
-        new = columns.shape[1] * self.spec.frames_per_column
+        new = columns.shape[1]
         frames = np.arange(self.frames, self.frames + new)
         self.frames += new
         masks = self._mask(frames).astype(np.float32)

@@ -10,10 +10,10 @@ from conftest import MODELS
 
 from rtden.recording import lead_in
 
-HOPS_PER_STEP = (1, 2, 4, 8)
+HOPS_PER_STEP = (1, 2, 4, 8, 16)
 OVERLAPS = (None, 128)
 SAMPLED = [
-    (model, HOPS_PER_STEP[(number + turn) % 4], OVERLAPS[(number // 2 + turn) % 2])
+    (model, HOPS_PER_STEP[(number + turn) % 5], OVERLAPS[(number // 2 + turn) % 2])
     for turn in range(2)
     for number, model in enumerate(MODELS)
 ]

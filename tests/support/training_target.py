@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rtden.model import ModelSpec
-from rtden.training.batches import windows
+from rtden.spectral import window_pair
 
 
 def target(
@@ -22,7 +22,7 @@ def target(
     mixtures = len(noisy)
     if overlap is None:
         overlap = spec.n_fft - spec.hop
-    analysis, synthesis = windows(spec, overlap)
+    analysis, synthesis = window_pair(spec.n_fft, spec.hop, overlap)
     if valid_bins is None:
         valid_bins = np.ones((mixtures, spec.n_fft // 2 + 1), np.float32)
     return {

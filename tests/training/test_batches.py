@@ -23,9 +23,9 @@ SPEC = ModelSpec(
     name="tiny",
     mean_db=-30.0,
     channels=("log_mel", "above_floor", "above_mean"),
-    frames_per_column=2,
+    hop=256,
 )
-LEAD_IN = SPEC.n_fft - SPEC.frame_hop
+LEAD_IN = SPEC.n_fft - SPEC.hop
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +39,17 @@ def source(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> BatchS
 def test_features_are_those_of_the_streaming_path(source: BatchSource) -> None:
     mixtures = source.mixtures(0)
     mixture, batch = mixtures[1], to_batch(mixtures, SPEC)
-    columns = 43
-    assert batch.features.shape == (3, 128, columns, 6)
+    columns = 86
+    assert batch.features.shape == (3, 128, columns, 3)
     assert batch.noisy.shape == batch.clean.shape == (3, columns * SPEC.hop)
     assert len(mixture.noisy) == mixture_samples(SPEC, 1.0)
-    # As the Denoiser: silence before the stream, then column by column.
-    stream = np.concatenate(
-        [
-            np.zeros(SPEC.n_fft - SPEC.frame_hop, np.float32),
-            mixture.noisy,
-            np.zeros(SPEC.n_fft, np.float32),
-        ]
-    )
-    window, (analysis, _) = (
-        Features(SPEC),
-        window_pair(SPEC.n_fft, SPEC.frame_hop, SPEC.n_fft - SPEC.hop),
-    )
-    frames = np.lib.stride_tricks.sliding_window_view(stream, SPEC.n_fft)[:: SPEC.frame_hop]
+    # As the Denoiser: silence before the stream, then frame by frame.
+    silence = np.zeros(LEAD_IN, np.float32)
+    window, (analysis, _) = Features(SPEC), window_pair(SPEC.n_fft, SPEC.hop, LEAD_IN)
+    stream = np.concatenate([silence, mixture.noisy, silence])
+    frames = np.lib.stride_tricks.sliding_window_view(stream, SPEC.n_fft)[:: SPEC.hop]
     for column in range(columns):
-        window.push(power(stft(frames[2 * column : 2 * column + 2], analysis)))
+        window.push(power(stft(frames[column : column + 1], analysis)))
         np.testing.assert_allclose(batch.features[1, :, column], window.columns[:, -1], atol=1e-4)
 
 
@@ -95,24 +87,21 @@ def test_bins_above_the_band_are_not_valid() -> None:
 
 def test_live_sound_and_files_have_most_of_the_mixtures(rng: np.random.Generator) -> None:
     overlaps = np.array(draw_overlaps(SPEC, 2000, rng))
-    assert 0.55 < np.mean(overlaps == 149) < 0.65
-    assert 0.2 < np.mean(overlaps == 512) < 0.3
-    assert overlaps.min() == 149
-    assert overlaps.max() == 512
+    assert 0.5 < np.mean(overlaps == 405) < 0.6
+    assert 0.15 < np.mean(overlaps == 768) < 0.25
+    assert 300 <= overlaps.min() < 320
+    assert overlaps.max() == 768
     one_window = ModelSpec(name="tiny", hop=512, n_fft=1024)
-    assert set(draw_overlaps(one_window, 200, rng)) <= set(range(149, 513))
+    assert set(draw_overlaps(one_window, 200, rng)) <= set(range(300, 513))
 
 
 def test_the_windows_are_those_of_the_overlap(source: BatchSource) -> None:
     mixtures = source.mixtures(0)
-    batch = to_batch(mixtures, SPEC, [149, 512, 300])
-    for row, overlap in enumerate((149, 512, 300)):
-        hop = SPEC.frame_hop if overlap == 512 else SPEC.hop
-        analysis, synthesis = window_pair(SPEC.n_fft, hop, overlap)
+    batch = to_batch(mixtures, SPEC, [149, 768, 300])
+    for row, overlap in enumerate((149, 768, 300)):
+        analysis, synthesis = window_pair(SPEC.n_fft, SPEC.hop, overlap)
         np.testing.assert_array_equal(batch.analysis[row], analysis)
-        np.testing.assert_array_equal(batch.synthesis[row, 1], synthesis)
-        older = synthesis if overlap == 512 else np.zeros_like(synthesis)
-        np.testing.assert_array_equal(batch.synthesis[row, 0], older)
+        np.testing.assert_array_equal(batch.synthesis[row], synthesis)
 
 
 def test_batches_have_numbers_and_are_drawn_ahead_in_order(source: BatchSource) -> None:

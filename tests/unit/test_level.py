@@ -5,13 +5,13 @@ from rtden.mel import MelFeatures
 from rtden.model import ModelSpec
 
 CHANNELS = ("relative_mel", "above_floor", "above_mean")
-SPEC = ModelSpec(name="level", channels=CHANNELS, mean_db=-30.0, frames_per_column=2)
+SPEC = ModelSpec(name="level", channels=CHANNELS, mean_db=-30.0, hop=256)
 
 
 def speech_like_power(seconds: float = 4.0) -> np.ndarray:
     """Powers of frames with syllables and pauses, shape (frames, bins)."""
     rng = np.random.default_rng(0)
-    frames = int(seconds * SPEC.rate_hz / SPEC.frame_hop)
+    frames = int(seconds * SPEC.rate_hz / SPEC.hop)
     course = 10.0 ** (-3.0 * (np.sin(np.arange(frames) / 9.0) < 0))
     tilt = 1.0 / (1.0 + np.arange(SPEC.n_fft // 2 + 1) / 20.0) ** 2
     noise = rng.exponential(size=(frames, SPEC.n_fft // 2 + 1))
@@ -51,6 +51,6 @@ def test_a_sound_much_softer_than_the_one_before_is_raised_by_5_db_a_second() ->
     powers = speech_like_power()
     soft = powers * np.float32(1e-6)
     found = features(np.concatenate([powers, soft]))[..., 0].max(axis=1)
-    frames_per_second = SPEC.rate_hz / SPEC.frame_hop
+    frames_per_second = SPEC.rate_hz / SPEC.hop
     after = found[len(powers) + int(3 * frames_per_second) :].max()
     assert after - found[: len(powers)].max() == pytest.approx((-60.0 + 15.0) / 20.0, abs=0.4)

@@ -266,8 +266,8 @@ def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(rig.engine.worker, "work", noted)
     rig.run(10.0)
-    assert len(turns) == pytest.approx(10.0 * RATE_HZ / 512, rel=0.02)
-    assert max(np.diff(turns)) < 512 / RATE_HZ + 0.011  # no later than the block that completes it
+    assert len(turns) == pytest.approx(10.0 * RATE_HZ / 256, rel=0.02)
+    assert max(np.diff(turns)) < 256 / RATE_HZ + 0.011  # no later than the block that completes it
 
 
 def test_a_source_need_not_hand_over_less_than_a_step() -> None:
@@ -276,13 +276,13 @@ def test_a_source_need_not_hand_over_less_than_a_step() -> None:
     rig.run(3.0)
     source, worker = rig.source, rig.engine.worker
     wanted = source.wanted_samples()
-    assert 0 < wanted <= 512
+    assert 0 < wanted <= 256
     source.ring.write(np.zeros(wanted - 1, np.float32))
     assert source.wanted_samples() == 1
     assert not worker.work()
     source.ring.write(np.zeros(1, np.float32))
     assert worker.work()
-    assert source.wanted_samples() == 512
+    assert source.wanted_samples() == 256
 
 
 def test_meters_say_what_was_played() -> None:

@@ -233,14 +233,3 @@ def test_any_number_of_frames_at_once_is_one_by_one(rng: np.random.Generator) ->
         [at_once.add(piece).copy() for piece in np.split(frames_db, [1, 2, 7, 20])]
     )
     assert np.array_equal(found, expected)
-
-
-def test_a_column_holds_its_frames_side_by_side(rng: np.random.Generator) -> None:
-    channels = ("log_mel", "above_floor", "above_mean")
-    frames = rng.random((6, 513)).astype(np.float32)
-    window = Features(ModelSpec(name="two", channels=channels, frames_per_column=2), 3)
-    window.push(frames[:4])
-    window.push(frames[4:])
-    features = MelFeatures(ModelSpec(name="one", channels=channels, hop=256))
-    expected = np.stack([features.push(frame).copy() for frame in frames], axis=1)
-    assert np.array_equal(window.columns.reshape(128, 6, 3), expected)
