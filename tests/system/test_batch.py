@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command import ENV, RTDEN, names, rtden
 from conftest import DATA
 
 from rtden import Settings, denoise_file
@@ -24,15 +25,6 @@ from rtden.files import cluster as dask_cluster
 from rtden.files.batch import denoise_files, denoise_part
 from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, sha256_of
 from rtden.model import find_model, load_spec
-
-ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-# A shell that starts things in the background makes them deaf to SIGINT: undo that.
-RTDEN = [
-    sys.executable,
-    "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from rtden.app.main import app; app(prog_name='rtden')",
-]
 
 
 def plan(sources: list[str], output: str | None) -> list[tuple[str, str]]:
@@ -51,13 +43,6 @@ def record(
         path, samples * np.sin(np.arange(len(samples)) / rate_hz * 9.0)[:, None] ** 2, rate_hz
     )
     return path
-
-
-def names(folder: Path) -> list[str]:
-    """Everything in a folder, hidden files too, without the subfolders themselves."""
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
-    )
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -403,14 +388,7 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     (folder / "in" / "bad.wav").write_bytes(b"no audio")
     whole = (folder / "in" / "a.wav").read_bytes()
     (folder / "in" / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    ended = subprocess.run(
-        [*RTDEN, "file", "in", "-o", "out"],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = rtden("file", "in", "-o", "out")
     assert ended.returncode == 2
     assert ended.stdout == ""
     lines = ended.stderr.splitlines()
@@ -425,14 +403,7 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert sorted(failed) == ["bad.wav", "cut.wav"]
     assert "is not sound" in failed["bad.wav"]
     assert all(f"rtden: {sentence}" in lines for sentence in failed.values())
-    again = subprocess.run(
-        [*RTDEN, "file", "in", "-o", "out"],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    again = rtden("file", "in", "-o", "out")
     assert again.returncode == 2
     assert "4 skipped, they were finished before." in again.stderr.splitlines()
 
@@ -530,9 +501,9 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     for number in range(4):
         record(folder / "long" / f"{number}.wav", 30.0, seed=number)
     record(folder / "long" / "short.wav", 3.0)
-    command = [*RTDEN, "file", "long", "-o", "out", "--jobs", "2", "--hops-per-step", "8"]
+    arguments = ["file", "long", "-o", "out", "--jobs", "2", "--hops-per-step", "8"]
     with subprocess.Popen(
-        command,
+        [*RTDEN, *arguments],
         env=ENV,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -557,9 +528,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     done = [line["target"] for line in entries(folder / "out")]
     assert 0 < len(done) < 5
     assert names(folder / "out") == sorted([*done, MANIFEST])
-    ended = subprocess.run(
-        command, env=ENV, capture_output=True, text=True, timeout=120, check=True
-    )
+    ended = rtden(*arguments, check=True)
     assert f"{len(done)} skipped, they were finished before." in ended.stderr
     assert sorted(line["target"] for line in entries(folder / "out")) == [
         *(f"{number}.wav" for number in range(4)),
@@ -572,8 +541,10 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
 def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> None:
     for number in range(4):
         record(folder / "long" / f"{number}.ogg", 20.0 + number, seed=number)
-    command = [*RTDEN, "file", "long", "-o", "out", "--jobs", "2", "--hops-per-step", "8"]
-    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:
+    arguments = ["file", "long", "-o", "out", "--jobs", "2", "--hops-per-step", "8"]
+    with subprocess.Popen(
+        [*RTDEN, *arguments], env=ENV, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         process.stderr.readline()
         started = children(process.pid)
@@ -583,9 +554,7 @@ def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> N
         time.sleep(0.05)  # a worker sees at the end of its recording that nobody waits for it
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
     assert [name for name in names(folder / "out") if name.startswith(".")]
-    ended = subprocess.run(
-        command, env=ENV, capture_output=True, text=True, timeout=120, check=True
-    )
+    ended = rtden(*arguments, check=True)
     assert "failed" not in ended.stderr
     assert names(folder / "out") == [*(f"{number}.ogg" for number in range(4)), MANIFEST]
     assert set(states(run("long", settings=Settings(hops_per_step=8))).values()) == {"skipped"}
@@ -693,14 +662,7 @@ def test_an_address_where_no_cluster_answers_is_given_up_soon(
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(folder: Path) -> None:
-    ended = subprocess.run(
-        [*RTDEN, "file", "in", "-o", "out", "--dask", "tcp://127.0.0.1:9"],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = rtden("file", "in", "-o", "out", "--dask", "tcp://127.0.0.1:9")
     assert ended.returncode == 2
     assert ended.stderr.startswith("rtden: no dask scheduler answers at tcp://127.0.0.1:9")
     assert ended.stderr.count("\n") == 1

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command import ENV, ended, names
+from command import rtden as real
 from conftest import DATA
 from typer.testing import CliRunner, Result
 
 from rtden.app.main import app
 from rtden.model import find_model
 
-ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-RTDEN = [sys.executable, "-m", "rtden"]
 RATE_HZ = 22050
 
 
@@ -41,27 +41,8 @@ def short(path: Path | str, seconds: float = 1.0, rate_hz: int = RATE_HZ, **kwar
     return Path(path)
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
-    )
-
-
 def run(*arguments: str, **kwargs: Any) -> Result:
     return CliRunner().invoke(app, list(arguments), **kwargs)
-
-
-def real(*arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        [*RTDEN, *arguments],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **kwargs,
-    )
-    return done
 
 
 def assert_one_sentence(exit_code: int, stdout: str, stderr: str) -> None:
@@ -423,14 +404,7 @@ def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder
 def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
     recording = short(f"a.{suffix}", 2.0, 44100)
     assert real("file", str(recording)).returncode == 0
-    piped = subprocess.run(
-        [*RTDEN, "file", "-"],
-        env=ENV,
-        input=recording.read_bytes(),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    piped = real("file", "-", input=recording.read_bytes(), text=False)
     assert piped.returncode == 0, piped.stderr
     expected, rate_hz = soundfile.read(f"a.denoised.{suffix}")
     samples, piped_hz = soundfile.read(io.BytesIO(piped.stdout))
@@ -438,22 +412,10 @@ def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
     np.testing.assert_array_equal(samples, expected)
     assert piped.stderr.decode().startswith("- -> -: ")
     assert piped.stderr.count(b"\n") == 1
-    to_pipe = subprocess.run(
-        [*RTDEN, "file", str(recording), "-o", "-"],
-        env=ENV,
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
+    to_pipe = real("file", str(recording), "-o", "-", text=False, check=True)
     np.testing.assert_array_equal(soundfile.read(io.BytesIO(to_pipe.stdout))[0], expected)
-    from_pipe = subprocess.run(
-        [*RTDEN, "file", "-", "-o", f"b.{suffix}"],
-        env=ENV,
-        input=recording.read_bytes(),
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
+    content = recording.read_bytes()
+    from_pipe = real("file", "-", "-o", f"b.{suffix}", input=content, text=False, check=True)
     assert from_pipe.stdout == b""
     np.testing.assert_array_equal(soundfile.read(f"b.{suffix}")[0], expected)
     assert names(folder) == sorted(
@@ -465,9 +427,7 @@ def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
 def test_standard_input_that_is_no_audio_is_told_in_one_sentence(
     folder: Path, content: bytes
 ) -> None:
-    piped = subprocess.run(
-        [*RTDEN, "file", "-"], env=ENV, input=content, capture_output=True, timeout=60, check=False
-    )
+    piped = real("file", "-", input=content, text=False)
     assert_one_sentence(piped.returncode, piped.stdout.decode(), piped.stderr.decode())
     assert b"standard input" in piped.stderr
     assert b"/tmp" not in piped.stderr  # nobody knows a file of that name
@@ -489,15 +449,7 @@ def test_a_reader_that_goes_away_early_causes_no_traceback(
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        result = subprocess.run(
-            [*RTDEN, *arguments],
-            env=ENV,
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = real(*arguments, stdout=writing, stderr=subprocess.PIPE)
     finally:
         os.close(writing)
     assert result.returncode in (1, 2)
@@ -508,15 +460,7 @@ def test_a_reader_that_goes_away_early_causes_no_traceback(
 @pytest.mark.parametrize("arguments", [["models"], ["file", "noisy.flac", "-o", "-"]])
 def test_a_full_standard_output_is_told_in_one_sentence(folder: Path, arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
-        result = subprocess.run(
-            [*RTDEN, *arguments],
-            env=ENV,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = real(*arguments, stdout=full, stderr=subprocess.PIPE)
     assert_one_sentence(result.returncode, "", result.stderr)
 
 
@@ -533,9 +477,7 @@ def test_names_are_printed_as_they_are(folder: Path) -> None:
 def test_a_name_that_is_no_utf_8_is_denoised_too(folder: Path) -> None:
     name = b"\xff.wav"
     short("plain.wav").rename(os.fsdecode(name))
-    result = subprocess.run(
-        [*RTDEN, "file", name], env=ENV, capture_output=True, timeout=60, check=False
-    )
+    result = real("file", name, text=False)
     assert result.returncode == 0, result.stderr
     assert soundfile.info(b"\xff.denoised.wav").frames == RATE_HZ
 
@@ -560,9 +502,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_the_installed_program_is_this_one() -> None:
     program = Path(sys.executable).with_name("rtden")
-    result = subprocess.run(
-        [program, "--version"], env=ENV, capture_output=True, text=True, timeout=60, check=True
-    )
+    result = ended([program, "--version"], check=True)
     assert result.stdout == f"rtden {version('rtden')}\n"
 
 

@@ -7,13 +7,13 @@ import io
 import os
 import struct
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from command import rtden
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError
@@ -350,14 +350,7 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
     ],
 )
 def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "rtden", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = rtden(*arguments, stdin=subprocess.DEVNULL)
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1

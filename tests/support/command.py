@@ -1,0 +1,31 @@
+"""The command line in a process of its own, and what it left in a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+RTDEN = [sys.executable, "-m", "rtden"]
+
+
+def ended(command: list[Any], *, check: bool = False, **changes: Any) -> Any:
+    """Return a program that has ended, and what it said."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    usual: dict[str, Any] = {"env": ENV, "text": True, "timeout": 120, **pipes}
+    return subprocess.run(command, check=check, **{**usual, **changes})
+
+
+def rtden(*arguments: Any, **changes: Any) -> Any:
+    """Return `rtden` that has ended, and what it said."""
+    return ended([*RTDEN, *arguments], **changes)
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too, without the subfolders themselves."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
+    )
