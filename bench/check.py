@@ -30,7 +30,7 @@ from rich.table import Column, Table
 from rounds import Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden.errors import AudioFileError, InputError, RtdenError
-from rtden.files.audio_file import write_whole
+from rtden.files.atomic import write_whole
 from rtden.measure.tables import versions
 
 RECORDED = Path(__file__).parent / "results" / "check.json"

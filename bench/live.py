@@ -42,7 +42,7 @@ from rich.table import Table
 from rounds import processor_name
 
 from rtden.errors import DeviceError, RtdenError
-from rtden.files.audio_file import check_target, write_whole
+from rtden.files.atomic import check_target, write_whole
 
 CLICK_SECONDS = 0.03
 BAND_HZ = (300.0, 4000.0)

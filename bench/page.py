@@ -37,7 +37,7 @@ from pulse import PulseServer
 from rounds import noisy_speech, processor_name
 
 from rtden.errors import ControlError, InputError
-from rtden.files.audio_file import check_target, write_whole
+from rtden.files.atomic import check_target, write_whole
 from rtden.live.control import ask
 
 LIVE = (sys.executable, "-m", "rtden", "live", "--in", "desk", "--out", "speaker")

@@ -40,7 +40,7 @@ from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ra
 from rtden import list_models
 from rtden.denoiser import settings_for_latency
 from rtden.errors import InputError, RtdenError
-from rtden.files.audio_file import check_target, write_whole
+from rtden.files.atomic import check_target, write_whole
 from rtden.measure.evaluation import Evaluation
 from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json, versions

@@ -145,7 +145,8 @@ def _check_extras(
 ) -> None:
     """Raise AudioFileError if an option does not go with these files."""
     from rtden.errors import AudioFileError
-    from rtden.files.audio_file import check_target, open_recording
+    from rtden.files.atomic import check_target
+    from rtden.files.audio_file import open_recording
 
     piped = any("-" in pair for pair in pairs)
     if reference and (len(pairs) != 1 or piped):

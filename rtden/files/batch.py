@@ -44,8 +44,8 @@ def denoise_files(
     Parameters
     ----------
     pairs, folders : sequences
-        Sources and targets, as :func:`rtden.files.plan` gives them, and folders that each have the
-        manifest of the targets below it; that of any other target lies beside it.
+        Sources and targets, as :func:`rtden.files.listing.plan` gives them, and folders that each
+        have the manifest of the targets below it; that of any other target lies beside it.
     force : bool
         Overwrite what is in the way, too, whoever wrote it.
     jobs : int, optional

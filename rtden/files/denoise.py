@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import AudioFileError
-from rtden.files import audio_file
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
+from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
@@ -238,11 +238,11 @@ class _Work:
             muxer = LOSSLESS_MUXERS.get(self.target.suffix.lower())
             if same and muxer and recording.codec == muxer.codec:
                 return self._write_media(muxer)
-            container, subtype = audio_file.format_of(self.target, recording)
+            container, subtype = format_of(self.target, recording)
             tags = NOTHING if self.raw else read_tags(self.source)
             stream = self._stream(recording.samplerate, recording.channels)
             done = 0
-            with audio_file.write_recording(
+            with write_recording(
                 self.target,
                 recording.samplerate,
                 recording.channels,

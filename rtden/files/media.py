@@ -12,8 +12,8 @@ import numpy as np
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
+from rtden.files.audio_file import Recording, changed, truncated
 from rtden.files.listing import Raw
-from rtden.files.sndfile import Recording, changed, truncated
 from rtden.samples import to_float
 from rtden.types import Array
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rtden.files.audio_file import SUFFIXES
+from rtden.files.listing import SUFFIXES
 from rtden.live.device_endpoints import DeviceSink, DeviceSource
 from rtden.live.endpoint import Endpoint
 from rtden.live.file_endpoints import FileSink, FileSource

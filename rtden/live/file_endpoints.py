@@ -9,13 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtden.files.audio_file import (
-    check_target,
-    format_of,
-    open_recording,
-    read_blocks,
-    write_recording,
-)
+from rtden.files.atomic import check_target
+from rtden.files.audio_file import open_recording, read_blocks
+from rtden.files.writing import format_of, write_recording
 from rtden.live.endpoint import Endpoint
 
 BLOCK_SECONDS = 0.01

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rtden.files.atomic import make_folder
-from rtden.files.audio_file import write_recording
+from rtden.files.writing import write_recording
 from rtden.types import Array
 
 

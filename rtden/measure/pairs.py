@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rtden.errors import AudioFileError
-from rtden.files.audio_file import SUFFIXES
+from rtden.files.listing import SUFFIXES
 from rtden.types import Array
 
 SNR_STEP_DB = 5.0

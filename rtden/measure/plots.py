@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import AudioFileError
-from rtden.files.audio_file import check_target, open_recording, read_blocks, write_whole
+from rtden.files.atomic import check_target, write_whole
+from rtden.files.audio_file import open_recording, read_blocks
 from rtden.measure.evaluation import NOISY, Evaluation
 from rtden.measure.metrics import missing
 from rtden.measure.tables import LOSS_NOTE, marked

@@ -21,8 +21,9 @@ from signals import delay_samples
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, ModelError
 from rtden.files import listing
-from rtden.files.audio_file import format_of, read_aligned, write_recording
+from rtden.files.audio_file import read_aligned
 from rtden.files.listing import default_target
+from rtden.files.writing import format_of, write_recording
 from rtden.measure.metrics import si_sdr_db
 
 UNTOUCHED = Settings(limit_db=0.0)  # every gain is one: the written sound is the sound read

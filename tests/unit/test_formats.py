@@ -18,10 +18,11 @@ from command import rtden
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError
 from rtden.files.atomic import new_file
-from rtden.files.audio_file import format_of, open_recording, read_blocks
+from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.listing import Raw, list_audio
 from rtden.files.pipe import Pcm, denoise_pipe
 from rtden.files.tags import read_tags, write_tags
+from rtden.files.writing import format_of
 
 UNTOUCHED = Settings(limit_db=0.0)
 
