@@ -25,7 +25,7 @@ from rtden.measure.tables import LOSS_NOTE, marked
 from rtden.model import ModelSpec, find_model, load_spec
 from rtden.settings import Settings
 
-OVERLAPS = (None, 256, 149, 64, 32)
+OVERLAPS = (None, 512, 405, 256, 149, 32)
 FILES = "files"
 """The row of whole recordings, with the lead-in of :mod:`rtden.recording`."""
 METRICS = ("PESQ-WB", "ESTOI", "SI-SDR", "OVRL")

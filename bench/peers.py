@@ -8,7 +8,8 @@ FOLDER of pairs holds `clean/` and `noisy/` with the same file names. `peer_driv
 others; one that is not installed is left out.
 
 Quality: each gets the sound at its own rate, as a stream, and its own delay is taken off, so that
-all are compared with the same samples of the clean signal.
+all are compared with the same samples of the clean signal. rtden's rows are those of whole files,
+whose first two seconds are fed once before them; the row "live" is a stream.
 
 Cost: each lives in a process of its own, with one thread, and they take turns, round by round.
 First as live: blocks of 10 ms at 48 kHz, each with its own resampling; these ratios are the
