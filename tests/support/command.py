@@ -24,6 +24,11 @@ def rtden(*arguments: Any, **changes: Any) -> Any:
     return ended([*RTDEN, *arguments], **changes)
 
 
+def run_python(code: str, *, check: bool = True) -> Any:
+    """Return a program of these lines of Python that has ended, and what it said."""
+    return ended([sys.executable, "-c", code], check=check)
+
+
 def names(folder: Path) -> list[str]:
     """Everything in a folder, hidden files too, without the subfolders themselves."""
     return sorted(

@@ -19,10 +19,10 @@ import soundfile
 from command import ENV, ended, names
 from command import rtden as real
 from conftest import DATA
+from own_models import copy_of_seed
 from typer.testing import CliRunner, Result
 
 from rtden.app.main import app
-from rtden.model import find_model
 
 RATE_HZ = 22050
 
@@ -52,14 +52,6 @@ def assert_one_sentence(exit_code: int, stdout: str, stderr: str) -> None:
     assert stderr.count("\n") == 1, stderr
     assert stderr.endswith("\n")
     assert "Traceback" not in stderr
-
-
-def copy_of_seed(name: str = "copy.tflite") -> Path:
-    """The shipped model under another name in the working folder, with its sidecar."""
-    model = Path(name)
-    shutil.copy(find_model("seed"), model)
-    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
-    return model
 
 
 def edit_sidecar(model: Path, key: str, value: object) -> None:
@@ -178,7 +170,7 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
 def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
     folder: Path, damage: str
 ) -> None:
-    model = copy_of_seed()
+    model = copy_of_seed(Path("copy.tflite"))
     sidecar = model.with_suffix(".json")
     if damage == "no sidecar":
         sidecar.unlink()

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import rtden, run_python
 from pulse import PulseServer
 
 from rtden import list_models
@@ -28,7 +28,6 @@ from rtden.app.doctor import (
 )
 from rtden.errors import DeviceError
 
-RTDEN = [sys.executable, "-m", "rtden"]
 NAMES = [
     "system",
     "Python",
@@ -54,9 +53,7 @@ def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their
 ) -> None:
     server = PulseServer(tmp_path, ("speaker",))
     try:
-        said = subprocess.run(
-            [*RTDEN, "doctor"], env=server.env, capture_output=True, text=True, check=True
-        )
+        said = rtden("doctor", env=server.env, check=True)
     finally:
         server.stop()
     lines = {
@@ -78,7 +75,7 @@ def test_the_benchmark_can_be_left_out() -> None:
 
 
 def test_json_holds_the_same(tmp_path: Path) -> None:
-    said = subprocess.run([*RTDEN, "doctor", "--json"], capture_output=True, text=True, check=True)
+    said = rtden("doctor", "--json", check=True)
     report = json.loads(said.stdout)
     assert set(report) == {"rtden", "state", "findings"}
     assert [finding["name"] for finding in report["findings"]] == NAMES
@@ -115,9 +112,7 @@ def test_a_failure_ends_the_command_with_2(tmp_path: Path) -> None:
         "import ctypes.util, sys; ctypes.util.find_library = lambda name: None; "
         "from rtden.app.main import app; sys.argv = ['rtden', 'doctor']; app()"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
-    )
+    said = run_python(hidden, check=False)
     assert said.returncode == 2
     assert "fail  PortAudio     missing\n" in said.stdout
     assert "sudo apt install libportaudio2" in said.stdout
@@ -221,9 +216,7 @@ def test_a_device_that_the_user_may_not_open_is_a_warning(open_folder: Path) -> 
         "found = sound_server(pathlib.Path('/nonexistent'), folder)\n"
         "print(found.state, found.advice)\n"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    said = run_python(code).stdout
     assert said.startswith("warn ")
     assert "usermod -aG audio" in said
 

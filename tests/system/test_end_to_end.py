@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import soxr
 from conftest import DATA
-from pulse import NULL_SINK, RATE_HZ, PulseServer
+from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
 
 RTDEN = [sys.executable, "-m", "rtden"]
@@ -220,9 +220,10 @@ def live(server: PulseServer, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def tone_level(recording: np.ndarray) -> float:
-    """Return the amplitude of the tone of 440 Hz in the last half second."""
-    tail = recording[-RATE_HZ // 2 :]
+def tone_level(recording: Recording, seconds: float = 1.5) -> float:
+    """Return the amplitude of a tone of 440 Hz in the last half second of what is recorded now."""
+    time.sleep(seconds)
+    tail = recording.stop()[-RATE_HZ // 2 :]
     return float(
         2 * np.abs(np.mean(tail * np.exp(-2j * np.pi * 440 * np.arange(len(tail)) / RATE_HZ)))
     )
@@ -267,9 +268,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         after = settled(process)
         # Within a step, 23 ms, and a block: where in it the sound begins again is chance.
         assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
-        recording = server.record("speaker")
-        time.sleep(1.5)
-        assert tone_level(recording.stop()) > 0.3
+        assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=20)
@@ -305,9 +304,7 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
         after = settled(process)
         assert after["state"] == "running"
         assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
-        recording = server.record("speaker")
-        time.sleep(1.5)
-        assert tone_level(recording.stop()) > 0.3
+        assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=20)
@@ -346,9 +343,7 @@ def test_another_program_hears_the_virtual_microphone_and_it_goes_with_rtden(
     try:
         next_line(process, "choose 'rtden' as the microphone")
         next_line(process, "latency")
-        recording = server.record_source("rtden")
-        time.sleep(5.0)
-        assert tone_level(recording.stop()) > 0.3
+        assert tone_level(server.record_source("rtden"), 5.0) > 0.3
     finally:
         process.send_signal(signal.SIGHUP)
         _, complained = process.communicate(timeout=20)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import tracemalloc
 from typing import Literal
 
 import numpy as np
 import pytest
+from command import run_python
 
 from rtden.errors import DeviceError
 from rtden.live.device import Device
@@ -155,9 +154,7 @@ def test_a_missing_portaudio_names_the_package_to_install() -> None:
         "from rtden.errors import DeviceError\n"
         "try:\n    list_devices()\nexcept DeviceError as error:\n    print(error)\n"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    said = run_python(code).stdout
     assert "apt install libportaudio2" in said
 
 

@@ -31,6 +31,15 @@ def noise(seconds: float, rate_hz: int = SPEC.rate_hz) -> np.ndarray:
     )
 
 
+def librosas(signal: np.ndarray, **options: str) -> np.ndarray:
+    """Return librosa's mel powers of a signal, by the model's geometry."""
+    librosa = pytest.importorskip("librosa")
+    geometry = {"sr": SPEC.rate_hz, "n_fft": SPEC.n_fft, "hop_length": SPEC.hop}
+    bands = {"n_mels": SPEC.n_mels, "fmin": SPEC.fmin_hz, "fmax": SPEC.fmax_hz}
+    powers: np.ndarray = librosa.feature.melspectrogram(y=signal, **geometry, **bands, **options)
+    return powers
+
+
 def test_the_picture_is_a_png_of_two_panels_that_show_the_two_recordings_on_one_scale(
     tmp_path: Path,
 ) -> None:
@@ -87,19 +96,9 @@ def test_the_columns_of_a_long_recording_are_bounded_and_span_it(
 
 
 def test_levels_and_times_are_librosas(tmp_path: Path) -> None:
-    librosa = pytest.importorskip("librosa")
     signal = sines(SPEC.rate_hz, 2.0, 440.0, 2500.0) + 0.01 * noise(2.0)
     mels, _ = mel_spectrogram(write(tmp_path / "sines.wav", signal), SPEC)
-    expected = librosa.feature.melspectrogram(
-        y=signal,
-        sr=SPEC.rate_hz,
-        n_fft=SPEC.n_fft,
-        hop_length=SPEC.hop,
-        n_mels=SPEC.n_mels,
-        fmin=SPEC.fmin_hz,
-        fmax=SPEC.fmax_hz,
-        pad_mode="constant",
-    )
+    expected = librosas(signal, pad_mode="constant")
     expected_db = 10.0 * np.log10(np.maximum(expected, 10.0 ** (SPEC.floor_db / 10.0)))
     columns = mels.shape[1]
     assert expected_db.shape[1] - 5 <= columns <= expected_db.shape[1]
@@ -109,19 +108,10 @@ def test_levels_and_times_are_librosas(tmp_path: Path) -> None:
 def test_levels_of_a_stationary_tone_are_librosas_at_another_rate_and_in_pooled_columns(
     tmp_path: Path,
 ) -> None:
-    librosa = pytest.importorskip("librosa")
     hz, seconds = 1000.0, 40.0
     mels, _ = mel_spectrogram(write(tmp_path / "tone.wav", sines(16000, seconds, hz), 16000), SPEC)
     assert mels.shape[1] < seconds * SPEC.rate_hz / SPEC.hop / 1.5  # pooled
-    expected = librosa.feature.melspectrogram(
-        y=sines(SPEC.rate_hz, 2.0, hz),
-        sr=SPEC.rate_hz,
-        n_fft=SPEC.n_fft,
-        hop_length=SPEC.hop,
-        n_mels=SPEC.n_mels,
-        fmin=SPEC.fmin_hz,
-        fmax=SPEC.fmax_hz,
-    )
+    expected = librosas(sines(SPEC.rate_hz, 2.0, hz))
     expected_db = 10.0 * np.log10(expected[:, 10:-10].mean(axis=1))
     middle_db = mels[:, 10:-10].mean(axis=1)
     band = int(np.argmax(expected_db))
@@ -135,19 +125,9 @@ def test_levels_of_a_stationary_tone_are_librosas_at_another_rate_and_in_pooled_
 def test_a_column_of_a_long_recording_is_the_mean_power_of_the_frames_that_it_stands_for(
     tmp_path: Path,
 ) -> None:
-    librosa = pytest.importorskip("librosa")
     signal = noise(60.0)
     mels, _ = mel_spectrogram(write(tmp_path / "noise.wav", signal), SPEC)
-    each = librosa.feature.melspectrogram(
-        y=signal,
-        sr=SPEC.rate_hz,
-        n_fft=SPEC.n_fft,
-        hop_length=SPEC.hop,
-        n_mels=SPEC.n_mels,
-        fmin=SPEC.fmin_hz,
-        fmax=SPEC.fmax_hz,
-        pad_mode="constant",
-    )
+    each = librosas(signal, pad_mode="constant")
     pooled = round(each.shape[1] / mels.shape[1])
     assert pooled == 3
     expected = each[:, : pooled * mels.shape[1]].reshape(SPEC.n_mels, -1, pooled).mean(axis=2)

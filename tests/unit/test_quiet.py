@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from command import run_python
 
 from rtden.quiet import quiet_stderr
 
@@ -14,12 +13,7 @@ def test_c_libraries_are_silenced_inside_and_heard_again_after() -> None:
         "import os\nfrom rtden.quiet import quiet_stderr\nos.write(2, b'before ')\n"
         "with quiet_stderr():\n    os.write(2, b'inside ')\nos.write(2, b'after')\n"
     )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stderr
-        == "before after"
-    )
+    assert run_python(code).stderr == "before after"
 
 
 def test_no_descriptor_is_leaked_even_by_an_error() -> None:
@@ -43,12 +37,7 @@ def test_threads_that_silence_at_a_time_are_heard_again() -> None:
         "[thread.start() for thread in threads]\n[thread.join() for thread in "
         "threads]\nos.write(2, b'heard')\n"
     )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stderr
-        == "heard"
-    )
+    assert run_python(code).stderr == "heard"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +48,5 @@ def test_alsa_reports_nothing_once_portaudio_is_loaded(prepared: str) -> None:
         "import ctypes\nctypes.CDLL('libasound.so.2')"
         ".snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b'no such device', 0, 0)"
     )
-    heard = subprocess.run(
-        [sys.executable, "-c", prepared + code], capture_output=True, text=True, check=True
-    ).stderr
+    heard = run_python(prepared + code).stderr
     assert ("Unknown PCM" in heard) == (not prepared), heard

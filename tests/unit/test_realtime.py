@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from command import run_python
 
 from rtden.live.realtime import PRIORITY, Supervisor, ask_for_realtime
 
@@ -24,9 +23,7 @@ def asked(preparation: str = "") -> list[str]:
         RESULT + preparation + "t = threading.Thread(target=ask); t.start(); "
         "t.join()\nprint(os.sched_getscheduler(0) == os.SCHED_OTHER)"
     )
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    return list(run_python(code).stdout.split())
 
 
 def test_the_thread_has_real_time_priority_if_it_says_so_and_no_other_thread() -> None:

@@ -8,9 +8,6 @@ import json
 import math
 import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from command import rtden
 from conftest import DATA
+from own_models import copy_of_seed
 from rich.console import Console
 from streams import as_recording
 from typer.testing import CliRunner, Result
@@ -485,9 +484,7 @@ def test_the_tables_show_means_changes_and_groups() -> None:
 def test_figures_go_into_the_sidecar_of_the_model_that_they_are_of(
     pairs: Path, tmp_path: Path
 ) -> None:
-    model = tmp_path / "copy.tflite"
-    shutil.copy(find_model("seed"), model)
-    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
+    model = copy_of_seed(tmp_path / "copy.tflite")
     before = load_spec(model)
     found = evaluate(pairs, [model], processes=1)
     record_metrics(model, found)
@@ -544,31 +541,11 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     for side in ("clean", "noisy"):
         for name in ("000_fan_+5dB.flac", "002_fan_+15dB.flac"):
             (pairs / side / name).unlink()
-    arguments = [
-        sys.executable,
-        "-m",
-        "rtden",
-        "eval",
-        "--pairs",
-        str(pairs),
-        "--model",
-        "seed",
-        "--hops-per-step",
-        "4",
-        "--iterations",
-        "0",
-        "--limit-db",
-        "12",
-        *("--metric", "pesq-wb", "--metric", "si-sdr"),
-    ]
+    options = ("--hops-per-step", "4", "--iterations", "0", "--limit-db", "12")
+    metrics = ("--metric", "pesq-wb", "--metric", "si-sdr", "--processes", "1")
     written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
-    result = subprocess.run(
-        [*arguments, *written, "--processes", "1"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    arguments = ("--pairs", str(pairs), "--model", "seed", *options, *metrics, *written)
+    result = rtden("eval", *arguments, timeout=300)
     assert result.returncode == 0, result.stderr
     assert [line for line in result.stderr.splitlines() if not line.startswith("INFO: ")] == []
     assert result.stdout.startswith("1 pairs; ")
@@ -593,9 +570,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
 def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
     pairs: Path, tmp_path: Path
 ) -> None:
-    model = tmp_path / "copy.tflite"
-    shutil.copy(find_model("seed"), model)
-    shutil.copy(find_model("seed").with_suffix(".json"), model.with_suffix(".json"))
+    model = copy_of_seed(tmp_path / "copy.tflite")
     arguments = (
         "--pairs",
         pairs,
