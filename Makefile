@@ -1,6 +1,7 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
-# make test          lint, and all tests (unit, training, system, second-runtime, integrations),
-#                    three jobs at a time; installs what they need
+# make test          lint, and all tests (unit, training, torch, system, second-runtime,
+#                    integrations), three jobs at a time; installs what they need, with PyTorch
+#                    (CUDA builds: 3 GB; make test WITHOUT=torch leaves it out)
 # make unit          the fast tests: no TensorFlow, no system packages
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/
@@ -16,6 +17,8 @@ PARALLEL := --numprocesses auto --dist worksteal
 # What tests of the system need first; nothing once make test has seen to it, so that the longest job
 # begins at once.
 PACKAGES := packages
+# What make test leaves out.
+WITHOUT :=
 # Jobs of make test at a time, and files of real-time tests.
 JOBS := 3
 LANES := 1
@@ -26,7 +29,9 @@ SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins 
 # tflite-runtime, the runtime for 32-bit ARM, ends at Python 3.11.
 OLD_PYTHON := $(firstword $(foreach name,python3.11 python3.10,$(if $(shell $(name) -c "import sys" 2>/dev/null && echo yes),$(name))))
 
-.PHONY: demo test lint unit training system parallel real-time alone packages second-runtime integrations docs dist \
+TORCH := "torch>=2.7,<2.14"
+
+.PHONY: demo test lint unit training torch system parallel real-time alone packages second-runtime integrations docs dist \
 	pi-test bench bench-check clean
 
 demo: $(VENV)/.run
@@ -38,7 +43,7 @@ demo: $(VENV)/.run
 # lower priority.
 test: packages
 	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" PACKAGES= \
-		real-time lint unit second-runtime integrations training parallel docs
+		$(filter-out $(WITHOUT),real-time lint unit second-runtime integrations training torch parallel docs)
 	$(MAKE) alone
 
 lint: $(VENV)/.dev
@@ -51,6 +56,10 @@ unit: $(VENV)/.dev
 
 training: $(VENV)/.dev
 	$(PRIORITY) $(PYTEST) tests/training $(BY_FILE)
+
+# PyTorch, the other backend of Keras, lies apart: nothing else needs it.
+torch: $(VENV)/torch/.run
+	$(PRIORITY) env PYTHONPATH=$(abspath $(VENV)/torch) $(PYTEST) tests/torch
 
 system: parallel real-time alone
 
@@ -110,6 +119,10 @@ $(VENV)/.dev: $(VENV)/.run
 	@command -v gcc >/dev/null || .ci/system-packages gcc libc6-dev
 	@$(PYTHON) -c '$(HEADERS)' || .ci/system-packages python3-dev
 	$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/torch/.run: $(VENV)/.dev
+	$(PIP) --no-compile --upgrade --target $(VENV)/torch $(TORCH)
 	@touch $@
 
 $(VENV)-tflite/.run: pyproject.toml
