@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WE
 """The metrics that are also given by SNR and by noise."""
 IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
 """rtden's training loss has a model of these: they are no independent judges of its networks."""
-RESAMPLINGS = 2000
-CONFIDENCE_PERCENT = 95.0
+RESAMPLINGS, PERCENTILES = 2000, (2.5, 97.5)
+CONFIDENCE = f"95 %, half the width of the interval, {RESAMPLINGS} bootstrap samples of the pairs"
 Floats = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
 """Which of the files to use."""
@@ -44,21 +44,22 @@ class Evaluation:
     details: dict[str, dict[str, Any]]
     words: Floats | None = None
 
-    def means(self, chosen: Chosen | None = None) -> Floats:
-        """Return the means over all files or the chosen ones, shape (systems, metrics)."""
-        return self._over_files(mean, self.scores, chosen)
+    def figures(self, chosen: Chosen | None = None, *, against: int = 0) -> dict[str, Floats]:
+        """Return statistics over all files or the chosen ones, shape (systems, metrics) each.
 
-    def intervals(self, chosen: Chosen | None = None) -> Floats:
-        """Return half widths of the means' 95 % confidence intervals, shape (systems, metrics)."""
-        return self._over_files(interval, self.scores, chosen)
-
-    def gains(self) -> Floats:
-        """Return mean changes against the noisy input, file by file, shape (systems, metrics)."""
-        return self._over_files(mean, self._changes())
-
-    def gain_intervals(self) -> Floats:
-        """Return half widths of the changes' 95 % confidence intervals, as :meth:`gains`."""
-        return self._over_files(interval, self._changes())
+        "mean"; "gain", the mean change against a system, file by file, by default the noisy input;
+        and half widths of their 95 % confidence intervals, "mean_ci95" and "gain_ci95".
+        """
+        rows = np.ones(len(self.files), bool) if chosen is None else chosen
+        scores = np.where(np.isfinite(self.scores), self.scores, np.nan)[rows]
+        words = None if self.words is None else self.words[rows]
+        weights = [words if metric == WER else None for metric in self.metrics]
+        changes = scores - scores[:, against, None]
+        return {
+            name: np.array([[*map(of, system, weights)] for system in values.transpose(1, 2, 0)])
+            for kind, values in (("mean", scores), ("gain", changes))
+            for name, of in ((kind, mean), (f"{kind}_ci95", interval))
+        }
 
     def by_snr(self) -> dict[str, Chosen]:
         """Return the files of each SNR, the lowest first."""
@@ -88,20 +89,6 @@ class Evaluation:
         where = "left out of the means, where the metric has no value"
         return f"{where}: {found} of {len(self.files)} files." if found else None
 
-    def _changes(self) -> Floats:
-        finite = np.where(np.isfinite(self.scores), self.scores, np.nan)
-        return finite - finite[:, :1]
-
-    def _over_files(
-        self, statistic: Callable[..., float], values: Floats, chosen: Chosen | None = None
-    ) -> Floats:
-        """Return a statistic of each system and metric over the chosen files."""
-        rows = np.ones(len(self.files), bool) if chosen is None else chosen
-        words = None if self.words is None else self.words[rows]
-        weights = [words if metric == WER else None for metric in self.metrics]
-        systems = values[rows].transpose(1, 2, 0)
-        return np.array([[*map(statistic, system, weights)] for system in systems])
-
 
 def mean(values: Floats, weights: Floats | None = None) -> float:
     """Return the weighted mean of the finite values, NaN without any."""
@@ -119,9 +106,14 @@ def interval(values: Floats, weights: Floats | None = None) -> float:
     weights = (np.ones(len(values)) if weights is None else weights)[known]
     if len(weights) < 2 or not weights.any():
         return math.nan
-    drawn = np.random.default_rng(0).choice(len(weights), (RESAMPLINGS, len(weights)))
+    drawn = _drawn(len(weights))
     totals = np.maximum(weights[drawn].sum(axis=1), 1e-9)
     means = (values[known] * weights)[drawn].sum(axis=1) / totals
-    tail = 50.0 - CONFIDENCE_PERCENT / 2.0
-    low, high = np.percentile(means, (tail, 100.0 - tail))
+    low, high = np.percentile(means, PERCENTILES)
     return float(high - low) / 2.0
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(files: int) -> NDArray[np.int64]:
+    """Return the files of each bootstrap sample."""
+    return np.random.default_rng(0).choice(files, (RESAMPLINGS, files))

@@ -102,10 +102,8 @@ def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> No
     """
     check_picture(out, force=force)
     groups, shown, systems = evaluation.by_snr(), evaluation.headline, evaluation.systems
-    means, halves = (
-        np.array([statistic(chosen) for chosen in groups.values()])
-        for statistic in (evaluation.means, evaluation.intervals)
-    )
+    found = [evaluation.figures(chosen) for chosen in groups.values()]
+    means, halves = (np.array([of[name] for of in found]) for name in ("mean", "mean_ci95"))
     width = max(2, len(shown)) * PANEL_WIDTH_INCHES
     figure = figure_class()(figsize=(width, PANELS_HEIGHT_INCHES), layout="constrained")
     for axis, column in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import math
@@ -9,14 +10,7 @@ import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rtden.measure.evaluation import (
-    CONFIDENCE_PERCENT,
-    IN_THE_LOSS,
-    RESAMPLINGS,
-    Chosen,
-    Evaluation,
-    Floats,
-)
+from rtden.measure.evaluation import CONFIDENCE, IN_THE_LOSS, Chosen, Evaluation, Floats
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,14 +46,14 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _overall(of: Evaluation) -> Table:
-    means, gains, halves = of.means(), of.gains(), of.gain_intervals()
-    table = _table([""], of.systems)
+    table, found = _table([""], of.systems), of.figures()
     for column, metric in enumerate(of.metrics):
-        row = [_cell(metric, means[0, column])]
-        for mean, gain, half in zip(*(x[1:, column] for x in (means, gains, halves)), strict=True):
-            change = f"{_cell(metric, gain, '+')} ± {_cell(metric, half)}"
-            row.append(f"{_cell(metric, mean)} ({change})")
-        table.add_row(marked(metric), *row)
+        means, gains, halves = (found[name][:, column] for name in ("mean", "gain", "gain_ci95"))
+        cells = [
+            f"{_cell(metric, mean)} ({_cell(metric, gain, '+')} ± {_cell(metric, half)})"
+            for mean, gain, half in zip(means[1:], gains[1:], halves[1:], strict=True)
+        ]
+        table.add_row(marked(metric), _cell(metric, means[0]), *cells)
     return table
 
 
@@ -67,7 +61,7 @@ def _grouped(of: Evaluation, title: str, groups: dict[str, Chosen]) -> Table:
     metrics = [of.metrics[column] for column in of.headline]
     table = _table([title, "Pairs", ""], [*map(marked, metrics)])
     for name, chosen in groups.items():
-        for row, values in enumerate(of.means(chosen)[:, of.headline]):
+        for row, values in enumerate(of.figures(chosen)["mean"][:, of.headline]):
             first = (name, str(chosen.sum())) if row == 0 else ("", "")
             table.add_row(*first, of.systems[row], *map(_cell, metrics, values))
     return table
@@ -88,57 +82,56 @@ def to_json(evaluation: Evaluation) -> bytes:
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """Return everything that an evaluation holds, for JSON."""
-    confidence = f"{CONFIDENCE_PERCENT:g} %, half the width of the interval"
-    groups = {"by_snr": evaluation.by_snr(), "by_noise": evaluation.by_noise()}
+    of, named = evaluation, functools.partial(_named, evaluation)
+    groups = {
+        kind: {name: (int(chosen.sum()), of.figures(chosen)) for name, chosen in found.items()}
+        for kind, found in (("by_snr", of.by_snr()), ("by_noise", of.by_noise()))
+    }
     files = [
         {
             "name": name,
-            "snr_db": figure(evaluation.snr_db[at]),
-            "noise": evaluation.noises[at],
-            **({} if evaluation.words is None else {"words": int(evaluation.words[at])}),
-            "scores": {
-                system: _named(evaluation, evaluation.scores[at, row])
-                for row, system in enumerate(evaluation.systems)
+            "snr_db": figure(of.snr_db[at]),
+            "noise": of.noises[at],
+            **({} if of.words is None else {"words": int(of.words[at])}),
+            "scores": dict(zip(of.systems, map(named, of.scores[at]), strict=True)),
+        }
+        for at, name in enumerate(of.files)
+    ]
+    systems = {
+        system: {
+            **of.details.get(system, {}),
+            "scores": summary(of, system),
+            **{
+                kind: {
+                    name: {
+                        "pairs": pairs,
+                        **{key: named(found[key][row]) for key in ("mean", "mean_ci95")},
+                    }
+                    for name, (pairs, found) in known.items()
+                }
+                for kind, known in groups.items()
             },
         }
-        for at, name in enumerate(evaluation.files)
-    ]
+        for row, system in enumerate(of.systems)
+    }
     return {
-        "folder": evaluation.folder,
-        "pairs": len(evaluation.files),
-        "metrics": list(evaluation.metrics),
-        "in_the_training_loss": [name for name in evaluation.metrics if name in IN_THE_LOSS],
-        "confidence": f"{confidence}, {RESAMPLINGS} bootstrap samples of the pairs",
+        "folder": of.folder,
+        "pairs": len(of.files),
+        "metrics": list(of.metrics),
+        "in_the_training_loss": [name for name in of.metrics if name in IN_THE_LOSS],
+        "confidence": CONFIDENCE,
         "versions": versions(),
-        "systems": {
-            system: {
-                **evaluation.details.get(system, {}),
-                "scores": summary(evaluation, system),
-                **{name: _groups(evaluation, group, row) for name, group in groups.items()},
-            }
-            for row, system in enumerate(evaluation.systems)
-        },
+        "systems": systems,
         "files": files,
     }
 
 
 def summary(of: Evaluation, system: str) -> dict[str, dict[str, float | None]]:
     """Return mean, interval, change against noisy and its interval of each metric of a system."""
-    row = of.systems.index(system)
-    figures = (of.means(), of.intervals(), of.gains(), of.gain_intervals())
-    named = [_named(of, values[row]) for values in figures]
-    names = ("mean", "mean_ci95", "gain", "gain_ci95")
-    return {m: {n: figures[m] for n, figures in zip(names, named, strict=True)} for m in of.metrics}
-
-
-def _groups(of: Evaluation, groups: dict[str, Chosen], row: int) -> dict[str, Any]:
+    row, found = of.systems.index(system), of.figures()
     return {
-        name: {
-            "pairs": int(chosen.sum()),
-            "mean": _named(of, of.means(chosen)[row]),
-            "mean_ci95": _named(of, of.intervals(chosen)[row]),
-        }
-        for name, chosen in groups.items()
+        metric: {name: figure(values[row, column]) for name, values in found.items()}
+        for column, metric in enumerate(of.metrics)
     }
 
 

@@ -82,7 +82,7 @@ def test_word_errors_are_scored_against_what_is_said(
     assert found.words is not None
     np.testing.assert_array_equal(found.words, [30, len(words)])
     # Of all words, not the mean over files: who says more counts more.
-    assert found.means()[0, 1] == pytest.approx(100.0 * 30 / (30 + len(words)))
+    assert found.figures()["mean"][0, 1] == pytest.approx(100.0 * 30 / (30 + len(words)))
     assert len(tables(found)) == 3
     said.write_text("a_fan_+5dB so\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"no words for b_fan_\+5dB\.wav"):

@@ -236,9 +236,9 @@ def test_what_is_not_finite_is_left_out_of_means_and_told() -> None:
     found = made_up(
         [[[1.0, 2.0], [2.0, -math.inf]], [[math.nan, 4.0], [3.0, 6.0]], [[3.0, 6.0], [5.0, 9.0]]]
     )
-    np.testing.assert_allclose(found.means(), [[2.0, 4.0], [10 / 3, 7.5]])
+    np.testing.assert_allclose(found.figures()["mean"], [[2.0, 4.0], [10 / 3, 7.5]])
     np.testing.assert_allclose(
-        found.gains(), [[0.0, 0.0], [1.5, 2.5]]
+        found.figures()["gain"], [[0.0, 0.0], [1.5, 2.5]]
     )  # of the files for which both are known
     assert found.left_out() == (
         "left out of the means, where the metric has no value: PESQ-WB of noisy for 1, "
@@ -254,9 +254,9 @@ def test_changes_are_compared_file_by_file() -> None:
     found = made_up(
         np.concatenate([noisy, noisy + 1.0 + rng.normal(0.0, 0.1, noisy.shape)], axis=1).tolist()
     )
-    np.testing.assert_allclose(found.gains()[1], 1.0, atol=0.1)
-    assert (found.gain_intervals()[1] < 0.1).all()
-    assert (found.intervals() > 1.0).all()
+    np.testing.assert_allclose(found.figures()["gain"][1], 1.0, atol=0.1)
+    assert (found.figures()["gain_ci95"][1] < 0.1).all()
+    assert (found.figures()["mean_ci95"] > 1.0).all()
 
 
 def test_groups_hold_every_file_once() -> None:
@@ -404,7 +404,7 @@ def test_silence_and_what_is_too_short_have_no_scores_but_do_not_stop_the_others
     assert np.isfinite(found.scores[found.files.index("good.wav")]).all()
     for name in ("silent.wav", "short.wav", "empty.wav"):
         assert np.isnan(found.scores[found.files.index(name), :, 0]).all()
-    assert np.isfinite(found.means()).all()
+    assert np.isfinite(found.figures()["mean"]).all()
     assert "PESQ-WB of noisy for 3" in str(found.left_out())
     assert list(found.by_snr()) == ["5 dB", "none"]
     assert found.by_noise().keys() == {"all"}
