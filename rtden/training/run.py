@@ -30,7 +30,8 @@ from rtden.training.network import find_network
 from rtden.training.recipe import Corpus, Recipe
 from rtden.training.trainer import Progress, load_best, train
 
-CALIBRATION_COLUMNS = CHECK_COLUMNS = 8192
+CALIBRATION_COLUMNS = 8192
+"""Columns on which the ranges of int8 are found, and others on which the result is checked."""
 SEQUENCE_WINDOWS = 8
 """Length in windows of the sequences for a stateful network."""
 JUDGED_MIXTURES = 64
@@ -79,14 +80,16 @@ def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Reci
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """The result of a run."""
+    """The result of a run.
+
+    `before` is of the model with which the run started, or of the noisy mixtures themselves;
+    `float_path` is the model before quantisation, kept in the run's folder.
+    """
 
     model_path: Path
     float_path: Path
-    """The same before quantisation, kept in the run's folder."""
     outcome: Outcome
     before: Outcome
-    """Of the model with which the run started, or of the noisy mixtures themselves."""
     parity: dict[str, Any]
 
 
@@ -119,10 +122,8 @@ def train_model(
         The recordings' sources and licences, for the sidecar.
     force : bool
         Overwrite a model.
-    report : callable, optional
-        Called after every step.
-    stage : callable, optional
-        Called as the work before and after the steps advances.
+    report, stage : callable, optional
+        Called after every step, and as the work before and after the steps advances.
 
     Raises
     ------
@@ -140,13 +141,12 @@ def train_model(
         start_path = find_model(start)
         network, spec = load_network(start_path)
         recipe = dataclasses.replace(recipe, network=spec.training["network"])
-    run = _Run(work, spec, recipe, start_path, stage)
-    corpus = run.corpus(speech, noise)
+    run = _Run(work, spec, recipe, start_path, speech, noise, stage)
     folders = {"speech": speech, "noise": noise, "start": start_path}
     named = {name: path and str(path.resolve()) for name, path in folders.items()}
     write_text(work / "folders.json", json.dumps(named, indent=2) + "\n")
-    trained = train(spec, corpus, recipe, work, start=network, report=report)
-    return run.finish(trained, corpus, out, data)
+    trained = train(spec, run.corpus, recipe, work, start=network, report=report)
+    return run.finish(trained, out, data)
 
 
 def export_run(
@@ -167,11 +167,12 @@ def export_run(
             f"{work} holds no training run; give the --work folder of 'rtden train'."
         ) from None
     recipe = Recipe.from_dict(settings)
-    start_path = Path(folders["start"]) if folders["start"] else None
-    spec = new_spec(recipe) if start_path is None else load_spec(start_path)
-    run = _Run(work, spec, recipe, start_path, stage)
-    corpus = run.corpus(Path(folders["speech"]), Path(folders["noise"]))
-    return run.finish(load_best(spec, recipe, work), corpus, out, data)
+    start, speech, noise = (
+        path and Path(path) for path in map(folders.get, ("start", "speech", "noise"))
+    )
+    spec = new_spec(recipe) if start is None else load_spec(start)
+    run = _Run(work, spec, recipe, start, speech, noise, stage)
+    return run.finish(load_best(spec, recipe, work), out, data)
 
 
 def _check_out(out: Path, *, force: bool) -> None:
@@ -187,24 +188,25 @@ def _check_out(out: Path, *, force: bool) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
 class _Run:
     """The work before and after the steps of a run."""
 
-    work: Path
-    spec: ModelSpec
-    recipe: Recipe
-    start: Path | None
-    stage: StageReport | None
+    def __init__(
+        self,
+        work: Path,
+        spec: ModelSpec,
+        recipe: Recipe,
+        start: Path | None,
+        speech: Path,
+        noise: Path,
+        stage: StageReport | None,
+    ) -> None:
+        self.work, self.spec, self.recipe, self.start = work, spec, recipe, start
+        self.stage = stage or (lambda *_: None)
+        options: dict[str, Any] = {"rate_hz": spec.rate_hz, "recipe": recipe, "report": stage}
+        self.corpus = Corpus.load(speech, noise, work / "cache", **options)
 
-    def corpus(self, speech: Path, noise: Path) -> Corpus:
-        cache, rate_hz = self.work / "cache", self.spec.rate_hz
-        options: dict[str, Any] = {"rate_hz": rate_hz, "recipe": self.recipe, "report": self.stage}
-        return Corpus.load(speech, noise, cache, **options)
-
-    def finish(
-        self, network: keras.Model, corpus: Corpus, out: Path, data: list[dict[str, Any]] | None
-    ) -> Made:
+    def finish(self, network: keras.Model, out: Path, data: list[dict[str, Any]] | None) -> Made:
         """Quantise a network, judge it, and write it to `out` if it is better than its start."""
         if keras.backend.backend() != "tensorflow":
             raise TrainingError(
@@ -213,8 +215,8 @@ class _Run:
             )
         made = self.work / "export" / out.name
         made.parent.mkdir(exist_ok=True)
-        parity = self._export(network, corpus, made, data or [])
-        before, outcome = self._judge(corpus, made)
+        parity = self._export(network, made, data or [])
+        before, outcome = self._judge(made)
         # The loss decides. By it alone, a network that mutes everything can win where speech is
         # sparse; SI-SDR rules that out.
         if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
@@ -231,20 +233,20 @@ class _Run:
         return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
 
     def _export(
-        self, network: keras.Model, corpus: Corpus, made: Path, data: list[dict[str, Any]]
+        self, network: keras.Model, made: Path, data: list[dict[str, Any]]
     ) -> dict[str, Any]:
         recipe, spec, start = self.recipe, self.spec, self.start
-        self._say("preparing the quantisation", 0)
+        self.stage("preparing the quantisation", 0, 2)
         columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
         calibration, check = (
             sequences_of(
-                map(corpus.source(spec, recipe, validation=validation), itertools.count()),
+                map(self.corpus.source(spec, recipe, validation=validation), itertools.count()),
                 columns,
-                count // columns,
+                CALIBRATION_COLUMNS // columns,
             )
-            for validation, count in ((False, CALIBRATION_COLUMNS), (True, CHECK_COLUMNS))
+            for validation in (False, True)
         )
-        self._say("quantising to int8", 1)
+        self.stage("quantising to int8", 1, 2)
         data = data + (spec.training.get("data", []) if start else [])
         training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": data}
         origin = f" from {start.stem}" if start else ""
@@ -252,21 +254,16 @@ class _Run:
         written = dataclasses.replace(spec, description=description, metrics={}, training=training)
         return export(network, recipe.network, written, made, calibration=calibration, check=check)
 
-    def _judge(self, corpus: Corpus, made: Path) -> tuple[Outcome, Outcome]:
-        """Return the outcome of the start and of the made model on held-out mixtures."""
-        source = corpus.source(self.spec, self.recipe, validation=True)
+    def _judge(self, made: Path) -> list[Outcome]:
+        """Return the outcomes of the start and of the made model on held-out mixtures."""
+        source = self.corpus.source(self.spec, self.recipe, validation=True)
         mixtures = held_out_mixtures(source, JUDGED_MIXTURES)
         outcomes = []
         for number, path in enumerate((self.start, made)):
-            self._say("comparing with the start on held-out mixtures", number)
+            self.stage("comparing with the start on held-out mixtures", number, 2)
             outcomes.append(judge(mixtures, self.spec, self.recipe.loss(self.spec), path))
-        before, outcome = outcomes
-        spec, compared = load_spec(made), {"before": before, "after": outcome}
-        figures = {name: found.to_dict() for name, found in compared.items()}
-        metrics = {**spec.metrics, "held_out_mixtures": {"mixtures": len(mixtures), **figures}}
+        figures = {n: o.to_dict() for n, o in zip(("before", "after"), outcomes, strict=True)}
+        spec, judged = load_spec(made), {"mixtures": len(mixtures), **figures}
+        metrics = {**spec.metrics, "held_out_mixtures": judged}
         save_spec(dataclasses.replace(spec, metrics=metrics), made)
-        return before, outcome
-
-    def _say(self, name: str, done: int) -> None:
-        if self.stage is not None:
-            self.stage(name, done, 2)
+        return outcomes

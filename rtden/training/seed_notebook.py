@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError
-from rtden.files.atomic import make_folder, new_file, write_errors, write_whole
+from rtden.files.atomic import make_folder, write_errors
 from rtden.measure.metrics import pesq_wb, si_sdr_db
 from rtden.measure.plots import figure_class
 from rtden.model import ModelSpec
@@ -29,7 +30,7 @@ from rtden.types import Array
 
 SPEC = ModelSpec(name="notebook", n_fft=2048)
 """8000 samples at 22 050 Hz, 128 bands, 16 columns of librosa's melspectrogram."""
-SCALE = 255.0
+SCALE = np.float32(255.0)
 """Divisor of the mels, as of grey levels; a loud recording still exceeds one."""
 NOISE_FACTOR = 5e-8
 """Standard deviation of the noise that is added to the divided mels."""
@@ -74,17 +75,33 @@ def reproduce(
     MissingPackageError
         If tensorflow, keras, librosa or matplotlib is not installed.
     """
-    _require_packages()
+    figure_class()
+    for name in ("keras", "librosa"):
+        training_package(name)
     paths, clips = _load_clips(recordings, out)
+    make_folder(out)
+    # An interrupt leaves no half of a file.
+    with write_errors(out), tempfile.TemporaryDirectory(prefix=".rtden-", dir=out) as folder:
+        result = _run(paths, clips, Path(folder), epochs, seed)
+        for path in sorted(Path(folder).iterdir()):
+            path.replace(out / path.name)
+    return result
+
+
+def _run(paths: list[Path], clips: Array, out: Path, epochs: int, seed: int) -> dict[str, Any]:
     mels = np.stack([mel_of(clip) for clip in clips])
     rng = np.random.default_rng(seed)
     train, test = np.split(rng.permutation(len(paths)), [-round(TEST_SHARE * len(paths))])
-    scaled = mels / np.float32(SCALE)
+    scaled = mels / SCALE
     noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
-    _write_arrays(out, mels, train=scaled[train], test=scaled[test])
+    np.save(out / "X.npy", mels)
+    parts: dict[str, Any] = {"train": scaled[train], "test": scaled[test]}
+    for name, part in parts.items():
+        np.save(out / f"{name}_data.npy", part)
+    np.savez(out / "dataset.npz", **parts)
     began = time.perf_counter()
     network, losses = _fit(
-        (noisy[train], scaled[train]), (noisy[test], scaled[test]), out, epochs=epochs, seed=seed
+        (noisy[train], scaled[train]), (noisy[test], scaled[test]), out, epochs, seed
     )
     seconds = time.perf_counter() - began
     denoised = network.predict(noisy[test][..., None], batch_size=BATCH, verbose=0)[..., 0]
@@ -110,13 +127,13 @@ def reproduce(
         "training_seconds": round(seconds, 1),
     }
     _listen(out / "noisy.wav", originals[:1], noisy[test][heard[:1]], seed)
-    _write_sound(out / "original.wav", originals[0])
-    write_whole(out / "report.json", json.dumps(result, indent=2).encode() + b"\n", force=True)
+    soundfile.write(out / "original.wav", originals[0], SPEC.rate_hz)
+    (out / "report.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
 def _load_clips(recordings: Path, out: Path) -> tuple[list[Path], Array]:
-    """Return the recordings and their samples, shape (recordings, 8000); make the folder `out`."""
+    """Return the recordings and their samples, shape (recordings, 8000)."""
     paths = find_recordings(recordings)
     if out.resolve().is_relative_to(recordings.resolve()):
         raise AudioFileError(
@@ -128,8 +145,7 @@ def _load_clips(recordings: Path, out: Path) -> tuple[list[Path], Array]:
             f"{recordings} holds {len(paths)} recordings, and the notebook needs at least "
             f"{FEWEST_RECORDINGS}; add more."
         )
-    make_folder(out)
-    clips = np.stack([load(path) for path in paths])
+    clips = np.stack([_load(path) for path in paths])
     if not clips.any():
         raise AudioFileError(
             f"all recordings in {recordings} are silent; give a folder of recorded speech."
@@ -137,14 +153,7 @@ def _load_clips(recordings: Path, out: Path) -> tuple[list[Path], Array]:
     return paths, clips
 
 
-def _require_packages() -> None:
-    """Name a missing package before the work."""
-    figure_class()
-    for name in ("keras", "librosa"):
-        training_package(name)
-
-
-def load(path: Path) -> Array:
+def _load(path: Path) -> Array:
     """Return 8000 samples of a recording."""
     import librosa
 
@@ -165,25 +174,13 @@ def mel_of(samples: Array) -> Array:
     """Return the mel of samples, shape (128, 16)."""
     import librosa
 
-    mel: Array = librosa.feature.melspectrogram(
-        y=samples, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels
-    )
+    sizes = {"n_fft": SPEC.n_fft, "hop_length": SPEC.hop, "n_mels": SPEC.n_mels}
+    mel: Array = librosa.feature.melspectrogram(y=samples, sr=SPEC.rate_hz, **sizes)
     return mel
 
 
-def _write_arrays(out: Path, mels: Array, **parts: Any) -> None:
-    arrays = {"X.npy": mels, **{f"{name}_data.npy": part for name, part in parts.items()}}
-    for name, array in {**arrays, "dataset.npz": None}.items():
-        with (
-            new_file(out / name, force=True) as partial,
-            write_errors(out / name),
-            partial.open("wb") as file,
-        ):
-            np.savez(file, **parts) if array is None else np.save(file, array)
-
-
 def _fit(
-    train: tuple[Array, Array], test: tuple[Array, Array], out: Path, *, epochs: int, seed: int
+    train: tuple[Array, Array], test: tuple[Array, Array], out: Path, epochs: int, seed: int
 ) -> tuple[Any, list[float]]:
     """Return the network after the last epoch and the validation loss of each."""
     import keras
@@ -193,20 +190,19 @@ def _fit(
     keras.utils.set_random_seed(seed)
     network = seed_network(SPEC)
     network.compile(keras.optimizers.Adam(), "binary_crossentropy")
-    with write_errors(out):
-        history = network.fit(
-            *(part[..., None] for part in train),
-            batch_size=BATCH,
-            epochs=epochs,
-            validation_data=tuple(part[..., None] for part in test),
-            verbose=0,
-            callbacks=[
-                keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS),
-                keras.callbacks.ModelCheckpoint(out / "checkpoint.keras", save_best_only=True),
-                keras.callbacks.CSVLogger(out / "log.csv"),
-            ],
-        )
-        network.save(out / "model.keras")
+    history = network.fit(
+        *(part[..., None] for part in train),
+        batch_size=BATCH,
+        epochs=epochs,
+        validation_data=tuple(part[..., None] for part in test),
+        verbose=0,
+        callbacks=[
+            keras.callbacks.EarlyStopping(patience=PATIENCE_EPOCHS),
+            keras.callbacks.ModelCheckpoint(out / "checkpoint.keras", save_best_only=True),
+            keras.callbacks.CSVLogger(out / "log.csv"),
+        ],
+    )
+    network.save(out / "model.keras")
     return network, [float(loss) for loss in history.history["val_loss"]]
 
 
@@ -226,17 +222,15 @@ def _listen(path: Path, originals: Array, mels: Array, seed: int) -> dict[str, f
     SI-SDR is the mean over the recordings; random phase alone makes it negative. PESQ-WB is of the
     recordings joined, as one digit is too short, and needs the package pesq.
     """
-    sounds = [invert(mel * np.float32(SCALE), seed=seed) for mel in mels]
-    _write_sound(path, sounds[0])
+    sounds = [invert(mel * SCALE, seed=seed) for mel in mels]
+    soundfile.write(path, sounds[0], SPEC.rate_hz)
     pairs = zip(originals, sounds, strict=True)
     scores = {"si_sdr_db": float(np.mean([si_sdr_db(*pair) for pair in pairs]))}
     scores["pesq_wb"] = math.nan
     with contextlib.suppress(MissingPackageError):
         joined = np.concatenate(originals), np.concatenate(sounds)
         scores["pesq_wb"] = pesq_wb(*joined, SPEC.rate_hz)
-    return {
-        name: round(score, 2) if math.isfinite(score) else None for name, score in scores.items()
-    }
+    return {name: round(of, 2) if math.isfinite(of) else None for name, of in scores.items()}
 
 
 def invert(mel: Array, *, seed: int) -> Array:
@@ -256,11 +250,6 @@ def invert(mel: Array, *, seed: int) -> Array:
     return signal
 
 
-def _write_sound(path: Path, samples: Array) -> None:
-    with new_file(path, force=True) as partial, write_errors(path):
-        soundfile.write(partial, samples, SPEC.rate_hz, subtype="PCM_16", format="WAV")
-
-
 def _draw(path: Path, noisy: Array, denoised: Array, titles: Sequence[str]) -> None:
     """Draw noisy mels above denoised ones, in dB below the loudest cell of a pair."""
     figure = figure_class()(figsize=(2.0 * len(titles) + 1.5, 5.0), layout="constrained")
@@ -278,8 +267,7 @@ def _draw(path: Path, noisy: Array, denoised: Array, titles: Sequence[str]) -> N
     for row, name in enumerate(("Noisy", "Denoised")):
         axes[row, 0].set_ylabel(f"{name}\nmel band")
     figure.colorbar(image, ax=axes, label="Power below the loudest cell (dB)")
-    with new_file(path, force=True) as partial, write_errors(path):
-        figure.savefig(partial, dpi=80, format="png")
+    figure.savefig(path, dpi=80)
 
 
 def _rms(values: Array) -> float:

@@ -27,7 +27,6 @@ def _less_to_judge_by() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, count in (
             ("CALIBRATION_COLUMNS", 768),
-            ("CHECK_COLUMNS", 768),
             ("JUDGED_MIXTURES", 6),
         ):
             patch.setattr(run, name, count)

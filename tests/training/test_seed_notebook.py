@@ -187,8 +187,8 @@ def test_the_same_seed_gives_the_same_and_replaces_what_was_there(
 def test_an_interrupt_leaves_no_half_array(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(file: Any, _array: np.ndarray) -> None:
-        file.write(b"half")
+    def interrupted(path: Path, _array: np.ndarray) -> None:
+        path.write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "save", interrupted)
@@ -200,13 +200,13 @@ def test_an_interrupt_leaves_no_half_array(
 def test_a_full_disk_is_said_in_a_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Any, _array: np.ndarray) -> None:
-        file.write(b"half")
+    def full(path: Path, _array: np.ndarray) -> None:
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(
-        AudioFileError, match=r"X\.npy could not be written to its end \(No space left on device\)"
+        AudioFileError, match=r"could not be written to its end \(No space left on device\)"
     ):
         reproduce(folder, tmp_path, epochs=1)
     assert not os.listdir(tmp_path)
