@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from common import PairsOption, markdown
 from rounds import processor_name
 
 from rtden.files.processes import cores
@@ -84,15 +85,14 @@ def precision_rows(text: str) -> Rows:
 
 
 def latency_rows(text: str) -> Rows:
-    """Return the scores by latency."""
-    rows = [["latency of the algorithm", "PESQ-WB", "ESTOI", "OVRL"]]
-    for line in re.findall(r"^ *\d+ +([\d.]+) ms +(.+)$", text, re.MULTILINE):
-        scores = re.findall(r"([\d.]+)(?: \(.+?\))?(?: |$)", line[1])
-        pesq, estoi, _, ovrl = map(float, scores)
-        name = f"{float(line[0]):.0f} ms"
-        rows.append([name, f"{pesq:.2f}", f"{estoi:.3f}", f"{ovrl:.2f}"])
-    for row, name in ((1, "{} (files)"), (3, "**{} (live)**"), (5, "{} (the least)")):
-        rows[row][0] = name.format(rows[row][0])
+    """Return the scores by latency, and those of files."""
+    rows = [["latency of the algorithm", "PESQ-WB", "ESTOI", "OVRL", "P.808"]]
+    names = {"30 ms": "**30 ms (live)**", "files": "files"}
+    for name, line in re.findall(r"^ *(\d+ ms|files) +\d+ +(.+)$", text, re.MULTILINE):
+        scores = re.findall(r"(-?[\d.]+)(?: \(.+?\))?(?: |$)", line)
+        pesq, estoi, _, ovrl, p808 = map(float, scores)
+        figures = [f"{pesq:.2f}", f"{estoi:.3f}", f"{ovrl:.2f}", f"{p808:.2f}"]
+        rows.append([names.get(name, name), *figures])
     return rows
 
 
@@ -114,12 +114,6 @@ TABLES: dict[str, Callable[[str], Rows]] = {
     "latency": latency_rows,
     "pi": pi_rows,
 }
-
-
-def markdown(rows: Rows) -> str:
-    """Return a table in Markdown."""
-    head, *others = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head.replace("|  |", "| |"), "|" + "---|" * len(rows[0]), *others])
 
 
 def write_tables(names: list[str]) -> None:
@@ -152,7 +146,7 @@ def run(name: str, pairs: Path) -> None:
 
 
 def main(
-    pairs: Annotated[Path, typer.Option(help="Folder with clean/ and noisy/, for the latency.")],
+    pairs: PairsOption,
     names: Annotated[
         list[str] | None,
         typer.Argument(help=f"Of {', '.join(COMMANDS)}.", show_default="all of them"),

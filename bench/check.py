@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from common import messages, one_sentence, screen
 from drivers import AsLive, Driver, FilePath, NumpyWork, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS
-from rich.console import Console
 from rich.table import Column, Table
 from rounds import Spread, measure_costs, noisy_speech, processor_name, ratios
 
-from rtden.errors import AudioFileError, InputError, RtdenError
+from rtden.errors import AudioFileError, InputError
 from rtden.files.atomic import write_whole
 from rtden.measure.tables import versions
 
@@ -89,10 +89,6 @@ def read_recorded(path: Path) -> tuple[dict[str, Spread], str]:
         raise AudioFileError(f"{path} holds no recorded ratios; {advice}.") from None
 
 
-screen = Console(soft_wrap=True, highlight=False, width=200)
-messages = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
 def write_recorded(path: Path, measured: Mapping[str, Spread], **conditions: float) -> None:
     """Write the ratios."""
     known = {"processor": processor_name(), "versions": versions(), **conditions}
@@ -125,16 +121,13 @@ def main(
     ] = RECORDED,
 ) -> None:
     """Compare rtden's CPU time, in relation to other work, with what was recorded."""
-    try:
+    with one_sentence("check"):
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 3):
             raise InputError("--seconds must be 1 or more, and --rounds 3 or more.")
         recorded, processor = ({}, processor_name()) if record else read_recorded(file)
         measured = measure(seconds=seconds, rounds=rounds)
         if record:
             write_recorded(file, measured, seconds=seconds, rounds=rounds)
-    except RtdenError as error:
-        messages.print(f"bench/check.py: {error}", markup=False)
-        sys.exit(2)
     if processor != processor_name():
         said = f"The recorded ratios are of another processor, {processor}"
         messages.print(f"{said}: here they may differ for that reason alone.", markup=False)

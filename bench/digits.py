@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 import typer
+from common import PairsOption
 
 from rtden.files.audio_file import read_aligned
 from rtden.measure.pairs import find_pairs
@@ -45,7 +46,7 @@ def digit_string(folder: Path, rate_hz: int, rng: np.random.Generator) -> tuple[
 
 def main(
     digits: Annotated[Path, typer.Option(help="Folder of spoken digits.")],
-    pairs: Annotated[Path, typer.Option(help="Folder with clean/ and noisy/, for the noise.")],
+    pairs: PairsOption,
     out: Annotated[Path, typer.Option(help="New folder to write into.")],
 ) -> None:
     """Make pairs of digits in noise, and their transcripts."""

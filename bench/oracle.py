@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import soxr
 import typer
+from common import PairsOption
 
 from rtden import Denoiser, Settings
 from rtden.files.audio_file import read_aligned
 from rtden.measure.metrics import pesq_wb, si_sdr_db
+from rtden.measure.pairs import find_pairs
 from rtden.mel import MelBank
 from rtden.model import ModelSpec, load_spec
 from rtden.spectral import power, stft, window_pair
@@ -72,13 +73,10 @@ def score(pair: tuple[Path, Path]) -> list[tuple[float, float]]:
     return result
 
 
-def main(pairs: Annotated[Path, typer.Option(help="Folder with clean/ and noisy/.")]) -> None:
-    """Score perfect shares."""
-    noisy = sorted((pairs / "noisy").iterdir())
+def main(pairs: PairsOption) -> None:
+    """Score perfect masks."""
     with ProcessPoolExecutor() as pool:
-        means = np.mean(
-            list(pool.map(score, [(pairs / "clean" / path.name, path) for path in noisy])), axis=0
-        )
+        means = np.mean(list(pool.map(score, find_pairs(pairs))), axis=0)
     for (iterations, frames), (si_sdr, pesq) in zip(GRIFFIN_LIM, means, strict=True):
         print(f"K {iterations}, M {frames}: SI-SDR {si_sdr:.2f} dB, PESQ-WB {pesq:.3f}")
 

@@ -33,10 +33,11 @@ from typing import Annotated, Any
 import soundfile
 import typer
 from browser import Server, cpu_seconds, descendants, open_browser
+from common import ForceOption, one_sentence
 from pulse import PulseServer
 from rounds import noisy_speech, processor_name
 
-from rtden.errors import ControlError, InputError
+from rtden.errors import ControlError
 from rtden.files.atomic import check_target, write_whole
 from rtden.live.control import ask
 
@@ -137,11 +138,11 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
     seconds: Annotated[float, typer.Option(min=1.0, help="Time measured in each turn.")] = 30.0,
     results: Annotated[Path | None, typer.Option(help="Folder to write page.txt into.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Compare the cost of live sound with the views of it."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in VIEWS}
-    try:
+    with one_sentence("page", RuntimeError):
         if results is not None:
             check_target(results / "page.txt", force=force)
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -157,9 +158,6 @@ def main(
             for _ in range(rounds):
                 for name, view in VIEWS.items():
                     found[name].append(measure(view, pulse.env, seconds))
-    except (InputError, ControlError, RuntimeError) as error:
-        print(f"bench/page.py: {error}", file=sys.stderr)
-        sys.exit(2)
     text = text_of(found, seconds)
     print(text)
     if results is not None:

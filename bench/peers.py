@@ -24,7 +24,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,15 +31,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from common import ForceOption, ProcessesOption, markdown, messages, one_sentence, screen
 from drivers import LIVE_LATENCY_MS, AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
-from rich.console import Console
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
 from rtden.denoiser import settings_for_latency
-from rtden.errors import InputError, RtdenError
+from rtden.errors import InputError
 from rtden.files.atomic import check_target, write_whole
 from rtden.measure.evaluation import Evaluation
 from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
@@ -49,9 +48,6 @@ from rtden.model import find_model
 
 Drivers = dict[str, Callable[[], Driver]]
 RTDEN, NOTHING = "rtden", "nothing"
-
-screen = Console(soft_wrap=True, highlight=False, width=400)  # a column for each denoiser
-messages = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def label(model: str | Path | None) -> str:
@@ -216,17 +212,6 @@ def cost_text(found: dict[str, Any]) -> str:
     return "\n\n".join([*parts, *found["notes"]])
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """Return a table in Markdown whose columns are also lined up for reading as they are."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append(f"| {' | '.join([first.ljust(widths[0]), *cells])} |")
-    rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
-    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
-
-
 @contextmanager
 def _progress(task: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
@@ -254,15 +239,12 @@ def main(
     ] = 20.0,
     rounds: Annotated[int, typer.Option(help="How often each one processes it.")] = 15,
     starts: Annotated[int, typer.Option(help="How often each one is started afresh.")] = 5,
-    processes: Annotated[
-        int | None,
-        typer.Option(help="Files to score at a time.", show_default="one for each core"),
-    ] = None,
+    processes: ProcessesOption = None,
     results: Annotated[Path | None, typer.Option(help="Folder to write figures into.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Score rtden and others on pairs, and measure what they cost."""
-    try:
+    with one_sentence("peers"):
         if (pairs is None) != cost_only or (quality_only and cost_only):
             raise InputError("give a folder of pairs with --pairs, or --cost-only, and not both.")
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
@@ -287,9 +269,6 @@ def main(
         written += [] if pairs is None else [quality]
         for path, content_ in zip(out, written, strict=False):
             write_whole(path, content_, force=force)
-    except RtdenError as error:
-        messages.print(f"bench/peers.py: {error}", markup=False)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import hashlib
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -24,23 +24,21 @@ from callgrind import end_counting, instructions, wait_for_counting
 from rounds import Spread, interleaved, processor_name, ratios
 
 from rtden.autoencoder import Autoencoder
-from rtden.model import find_model, save_spec
+from rtden.model import ModelSpec, find_model, save_spec
 
 CALLS, COUNTED = 400, 100
 
 
-def write_float(model: str | None, folder: Path) -> Path:
-    """Write the float32 copy of a network and return its path."""
-    from rtden.training.export import load_network, to_tflite
-    from rtden.training.network import find_network
+def write_float(network: Any, spec: ModelSpec, path: Path) -> Path:
+    """Write a trained network as a float32 model; `spec.training` has its name."""
+    from rtden.training.export import to_tflite
+    from rtden.training.network import find_network, load_weights, named_weights
 
-    network, spec = load_network(find_model(model))
     fixed = find_network(spec.training["network"]).for_export(spec)
-    fixed.set_weights(network.get_weights())
-    path, content = folder / "float.tflite", to_tflite(fixed)
-    path.write_bytes(content)
+    load_weights(fixed, named_weights(network))
+    path.write_bytes(content := to_tflite(fixed))
     sha256 = hashlib.sha256(content).hexdigest()
-    save_spec(dataclasses.replace(spec, name="float", sha256=sha256), path)
+    save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
     return path
 
 
@@ -72,8 +70,11 @@ def main(
     if only is not None:
         run(only, COUNTED, counted=True)
         end_counting()
+    from rtden.training.export import load_network
+
     with tempfile.TemporaryDirectory() as folder:
-        files = {"int8": find_model(model), "float32": write_float(model, Path(folder))}
+        path = write_float(*load_network(find_model(model)), Path(folder) / "float.tflite")
+        files = {"int8": find_model(model), "float32": path}
         turns = {name: lambda path=path: run(path, CALLS) for name, path in files.items()}
         found = interleaved(turns, rounds)
         print(processor_name())
