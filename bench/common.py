@@ -30,9 +30,10 @@ messages = Console(stderr=True, soft_wrap=True, highlight=False)
 @contextlib.contextmanager
 def one_sentence(script: str, *errors: type[Exception]) -> Iterator[None]:
     """End the script with exit code 2 and a sentence where rtden raises an error."""
+    expected: tuple[type[Exception], ...] = (RtdenError, *errors)
     try:
         yield
-    except (RtdenError, *errors) as error:
+    except expected as error:
         messages.print(f"bench/{script}.py: {error}", markup=False)
         sys.exit(2)
 

@@ -8,8 +8,8 @@ FOLDER of pairs holds `clean/` and `noisy/` with the same file names. `peer_driv
 others; one that is not installed is left out.
 
 Quality: each gets the sound at its own rate, as a stream, and its own delay is taken off, so that
-all are compared with the same samples of the clean signal. rtden's rows are those of whole files,
-whose first two seconds are fed once before them; the row "live" is a stream.
+all are compared with the same samples of the clean signal. rtden's models run as `rtden file` runs
+them, and the first one also as `rtden live` does, at 30 ms.
 
 Cost: each lives in a process of its own, with one thread, and they take turns, round by round.
 First as live: blocks of 10 ms at 48 kHz, each with its own resampling; these ratios are the
@@ -32,15 +32,15 @@ from typing import Annotated, Any
 
 import typer
 from common import ForceOption, ProcessesOption, markdown, messages, one_sentence, screen
-from drivers import LIVE_LATENCY_MS, AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
+from drivers import AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
 from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
-from rtden.denoiser import settings_for_latency
 from rtden.errors import InputError
 from rtden.files.atomic import check_target, write_whole
+from rtden.live.plan import live_settings
 from rtden.measure.evaluation import Evaluation
 from rtden.measure.scores import Processor, StreamProcessor, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json, versions
@@ -56,10 +56,10 @@ def label(model: str | Path | None) -> str:
 
 
 def processors(models: list[str]) -> dict[str, Processor]:
-    """Return the systems whose quality is scored, the first model also as live sound."""
+    """Return the systems whose quality is scored, models as files, the first one also live."""
     found: dict[str, Processor] = {label(model): StreamProcessor(model) for model in models}
-    settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=models[0])
-    found[f"{label(models[0])} live"] = StreamProcessor(models[0], settings, lead_in=False)
+    live = live_settings(model=models[0])
+    found[f"{label(models[0])} live"] = StreamProcessor(models[0], live, lead_in=False)
     return {**found, **{name: peer for name, peer in PEERS.items() if peer.is_installed()}}
 
 
@@ -127,7 +127,7 @@ def score(pairs: Path, models: list[str], metrics: list[str], processes: int | N
         )
     if left_out := evaluation.left_out():
         messages.print(left_out, markup=False)
-    title = f"{len(evaluation.files)} pairs"
+    title = f"{len(evaluation.files)} pairs, rtden as whole files and live at 30 ms"
     screen.print(f"{title}; in brackets the change against noisy, ± 95 % confidence")
     for table in tables(evaluation):
         screen.print(table, "")

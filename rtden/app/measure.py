@@ -207,6 +207,7 @@ def evaluate(
     ] = None,
     limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
     metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
+    live: Annotated[bool, Option("--live", help="Also score live sound, at 30 ms.")] = False,
     transcripts: Annotated[
         str | None, Option(help="Also measure word errors: a file of transcripts, or 'clean'.")
     ] = None,
@@ -224,7 +225,7 @@ def evaluate(
     ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Score models on pairs of clean and noisy files (extra "eval").
+    """Score models on pairs of clean and noisy files (extra "eval"), as `rtden file` runs them.
 
     PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge". A star marks
     metrics that the training loss has a model of. --transcripts (extra "recognition", English)
@@ -256,6 +257,7 @@ def evaluate(
             names,
             settings,
             limits_db=limits_db,
+            live=live,
             metrics=metric or (),
             transcripts=transcripts,
             processes=processes,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,7 @@ from rtden.errors import InputError, RtdenError
 from rtden.extras import install_command
 from rtden.files.audio_file import Progress, open_recording, read_aligned
 from rtden.files.processes import cores, process_pool
+from rtden.live.plan import live_settings
 from rtden.measure import metrics as measures
 from rtden.measure.evaluation import CLEAN, NOISY, WER, Evaluation
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
@@ -96,23 +98,23 @@ def evaluate(
     settings: Settings | None = None,
     *,
     limits_db: Sequence[float] = (),
+    live: bool = False,
     **options: Any,
 ) -> Evaluation:
     """Score models, by name or path, on pairs of files, as :func:`score_pairs` does; see there.
 
-    `limits_db` are limits of the attenuation to compare, in place of the settings'.
+    They denoise whole files; with `live`, each is also scored as live sound. `limits_db` are limits
+    of the attenuation to compare, in place of the settings'.
     """
     settings = settings or Settings()
-    variants = {"": settings}
-    if limits_db:
-        names = [f", at most {value:g} dB" if value < math.inf else "" for value in limits_db]
-        changed = [dataclasses.replace(settings, limit_db=value) for value in limits_db]
-        variants = dict(zip(names if len(names) > 1 else [""], changed, strict=True))
-    processors = {
-        f"{model}{name}": StreamProcessor(model, chosen)
-        for model in models
-        for name, chosen in variants.items()
-    }
+    processors: dict[str, Processor] = {}
+    for model, limit_db in itertools.product(models, limits_db or (settings.limit_db,)):
+        name = f", at most {limit_db:g} dB" if len(limits_db) > 1 and limit_db < math.inf else ""
+        chosen = dataclasses.replace(settings, limit_db=limit_db)
+        processors[f"{model}{name}"] = StreamProcessor(model, chosen)
+        if live:
+            chosen = live_settings(chosen, model=model)
+            processors[f"{model} live{name}"] = StreamProcessor(model, chosen, lead_in=False)
     return score_pairs(pairs, processors, **options)
 
 

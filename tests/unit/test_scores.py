@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from rtden import StreamDenoiser
 from rtden.app.main import app
+from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.extras import install_command
 from rtden.measure import scores as scoring
@@ -320,6 +321,18 @@ def test_a_model_is_scored_as_its_stream_sounds(
     assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
     assert found.details["seed"]["settings"]["hops_per_step"] == 2
     assert found.details["seed"]["settings"]["limit_db"] is None
+
+
+@pytest.mark.usefixtures("only_si_sdr")
+def test_live_sound_is_scored_beside_files(pairs: Path) -> None:
+    found = evaluate(pairs, ["seed"], live=True, processes=1)
+    assert found.systems == ("noisy", "seed", "seed live")
+    clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
+    settings, _ = settings_for_latency(30, model="seed")
+    stream = StreamDenoiser("seed", settings, rate_hz=RATE_HZ)
+    denoised = np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
+    assert found.scores[0, 2, 0] == pytest.approx(si_sdr_db(clean, denoised), abs=1e-3)
+    assert found.scores[0, 1, 0] != found.scores[0, 2, 0]
 
 
 @pytest.mark.usefixtures("only_si_sdr")
