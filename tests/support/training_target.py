@@ -1,4 +1,4 @@
-"""What the loss compares with, for tests that have no batch."""
+"""What the loss and its parts compare, for tests that have no batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from rtden.model import ModelSpec
-from rtden.spectral import window_pair
+from rtden.spectral import hann, power, stft, window_pair
+from rtden.types import Array
+
+
+def powers(n_fft: int, signal: Array) -> Array:
+    """Return the powers of Hann windows, half overlapped, shape (1, frames, bins)."""
+    frames = np.lib.stride_tricks.sliding_window_view(signal, n_fft)[:: n_fft // 2]
+    return power(stft(frames, hann(n_fft)))[None]
 
 
 def target(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import shares_of
 from training_target import target
 
@@ -135,6 +136,23 @@ def test_mixtures_without_speech_have_no_score(rng: np.random.Generator) -> None
         noise, np.zeros_like(noise), np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
     )
     assert float(parts["stoi"]) == float(parts["dnsmos"]) == 0.0
+
+
+@pytest.mark.parametrize("what", ["speech", "silence", "noise alone"])
+@pytest.mark.parametrize("part", ["distortion", "pesq", "stoi", "dnsmos"])
+def test_gradients_are_finite(rng: np.random.Generator, part: str, what: str) -> None:
+    sound = rng.standard_normal((1, 60 * SPEC.hop)).astype(np.float32)
+    clean = sound * np.float32(what == "speech")
+    ours = keras.Variable(sound if what == "noise alone" else 0.9 * clean)
+    loss, valid_bins = Loss(SPEC, **{part: 1.0}), np.ones((1, SPEC.n_fft // 2 + 1), np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(ours.value)
+        found = loss.parts(ours.value, clean, valid_bins)[part]
+    gradient = np.asarray(tape.gradient(found, ours.value))
+    assert np.isfinite(np.asarray(found)).all()
+    assert np.isfinite(gradient).all()
+    if what == "speech":
+        assert gradient.any()
 
 
 def test_a_gradient_leads_to_the_best_share(rng: np.random.Generator) -> None:
