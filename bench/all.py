@@ -5,11 +5,13 @@
 Wants a quiet machine, the extras `eval` and `train`, valgrind, PulseAudio and Chromium; takes about
 twelve minutes on two cores. Each command's output goes into bench/results/NAME.txt; then the tables
 of docs/benchmarks.md and docs/pi.md between `<!-- NAME -->` and `<!-- end -->` are written anew.
-Quality and cost beside other denoisers take longer: see bench/peers.py.
+Only where they are named: quality and cost beside other denoisers (`quality`, `peers-cost`; extras
+`peers` and `noisereduce`, an hour each), `scores` and `oracle`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -24,6 +26,8 @@ from common import PairsOption, markdown
 from rounds import processor_name
 
 from rtden.files.processes import cores
+from rtden.measure.evaluation import HEADLINE, NOISY
+from rtden.measure.tables import marked
 
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -42,17 +46,28 @@ COMMANDS = {
     "check": ["bench/check.py --record --rounds 9 --seconds 5"],
 }
 """Arguments of the interpreter, by the name of what they measure."""
+RESULT = "--results bench/results --force"
+LONG = {
+    "quality": [f"bench/peers.py --pairs {{pairs}} --model rtden --quality-only {RESULT}"],
+    "peers-cost": [f"bench/peers.py --cost-only --model rtden {RESULT}"],
+    "scores": [
+        "-m rtden eval --pairs {pairs} --model rtden --live --json bench/results/scores-dev.json "
+        "--plot bench/results/scores-dev.png --force"
+    ],
+    "oracle": ["bench/oracle.py --pairs {pairs}"],
+}
+HARD_NOISES = ("babble", "cafe")
 
 Rows = list[list[str]]
 
 
 def cost_rows(text: str) -> Rows:
     """Return latency, step, real-time factor and headroom by hops per step."""
-    steps = dict(re.findall(r"rtden +(\d) +whole step +(.+)", text))
+    steps = dict(re.findall(r"rtden +(\d+) +whole step +(.+)", text))
     rows = [["hops per step", "latency of the algorithm", "a step, median / p99"]]
     rows[0] += ["real-time factor", "headroom"]
     for hops, latency, factor, headroom in re.findall(
-        r"rtden +(\d) +(\d+ ms) +([\d.]+) +(\d+) x", text
+        r"rtden +(\d+) +(\d+ ms) +([\d.]+) +(\d+) x", text
     ):
         median, _, p99 = map(float, steps[hops].split())
         step = f"{median:.2f} / {p99:.2f} ms"
@@ -107,13 +122,50 @@ def pi_rows(text: str) -> Rows:
     return rows
 
 
+def score_cell(metric: str, mean: float, gain: float | None = None, half: float = 0.0) -> str:
+    """Return a score, and in brackets the change against noisy with its 95 % confidence."""
+    digits = 3 if metric == "ESTOI" else 1 if "dB" in metric else 2
+    change = "" if gain is None else f" ({gain:+.{digits}f} ± {half:.{digits}f})"
+    return f"{mean:.{digits}f}{change}"
+
+
+def quality_rows(text: str) -> Rows:
+    """Return the scores of rtden and others."""
+    found = json.loads(text)
+    metrics = [metric for metric in found["metrics"] if metric in HEADLINE]
+    rows = [["", *map(marked, metrics)]]
+    for system, known in found["systems"].items():
+        scores = [(metric, known["scores"][metric]) for metric in metrics]
+        changes = () if system == NOISY else ("gain", "gain_ci95")
+        cells = [score_cell(m, of["mean"], *(of[name] for name in changes)) for m, of in scores]
+        rows.append([system, *cells])
+    return rows
+
+
+def noise_rows(text: str) -> Rows:
+    """Return the scores in the noises that are hardest, each apart."""
+    found = json.loads(text)
+    metrics = [metric for metric in found["metrics"] if metric in HEADLINE]
+    rows = [["", *map(marked, metrics)]]
+    for noise in HARD_NOISES:
+        for system, known in found["systems"].items():
+            means = known["by_noise"][noise]["mean"]
+            cells = [score_cell(metric, means[metric]) for metric in metrics]
+            rows.append([f"{noise}, {system}", *cells])
+    return rows
+
+
 TABLES: dict[str, Callable[[str], Rows]] = {
     "cost": cost_rows,
     "streams": streams_rows,
     "precision": precision_rows,
     "latency": latency_rows,
     "pi": pi_rows,
+    "quality": quality_rows,
+    "noises": noise_rows,
 }
+FILES = {"quality": "peers-dev.json", "noises": "peers-dev.json"}
+"""What a table is made of, where it is not NAME.txt; FOLDER is then called dev."""
 
 
 def write_tables(names: list[str]) -> None:
@@ -123,7 +175,8 @@ def write_tables(names: list[str]) -> None:
         for name in names:
             place = re.compile(rf"(<!-- {name} -->\n).*?\n?(<!-- end -->)", re.DOTALL)
             if place.search(text):
-                table = markdown(TABLES[name]((RESULTS / f"{name}.txt").read_text("utf-8")))
+                result = RESULTS / FILES.get(name, f"{name}.txt")
+                table = markdown(TABLES[name](result.read_text("utf-8")))
                 text = place.sub(rf"\g<1>{table}\n\g<2>", text)
         page.write_text(text, encoding="utf-8")
 
@@ -131,7 +184,7 @@ def write_tables(names: list[str]) -> None:
 def run(name: str, pairs: Path) -> None:
     """Run the commands of a name, and write what they print."""
     texts = [processor_name()]
-    for arguments in COMMANDS[name]:
+    for arguments in (COMMANDS | LONG)[name]:
         words = shlex.split(arguments.format(pairs=shlex.quote(str(pairs))))
         print(f"python {' '.join(words)}", flush=True)
         began = time.monotonic()
@@ -149,16 +202,17 @@ def main(
     pairs: PairsOption,
     names: Annotated[
         list[str] | None,
-        typer.Argument(help=f"Of {', '.join(COMMANDS)}.", show_default="all of them"),
+        typer.Argument(help=f"Of {', '.join(COMMANDS | LONG)}.", show_default="the short ones"),
     ] = None,
 ) -> None:
     """Measure, and write results and tables."""
     chosen = names or list(COMMANDS)
-    if unknown := [name for name in chosen if name not in COMMANDS]:
-        sys.exit(f"bench/all.py: there is no {unknown[0]}; choose of {', '.join(COMMANDS)}.")
+    if unknown := [name for name in chosen if name not in COMMANDS | LONG]:
+        sys.exit(f"bench/all.py: there is no {unknown[0]}; choose of {', '.join(COMMANDS | LONG)}.")
     for name in chosen:
         run(name, pairs)
-    write_tables([name for name in chosen if name in TABLES])
+    tables = [*chosen, *(["noises"] if "quality" in chosen else [])]
+    write_tables([name for name in tables if name in TABLES])
 
 
 if __name__ == "__main__":
