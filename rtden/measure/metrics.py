@@ -65,7 +65,7 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
 
 def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
     """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN without speech."""
-    pesq = _imported("pesq")
+    pesq = needed("pesq")
     reference, degraded = (at_speech_rate(signal, rate_hz) for signal in (clean, estimate))
     long_enough = len(reference) >= SHORTEST_SECONDS * SPEECH_RATE_HZ
     if not (long_enough and reference.any() and degraded.any()):
@@ -78,7 +78,7 @@ def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
 
 def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
     """Return extended STOI (Jensen and Taal, 2016; 0 to 1); NaN for too little speech."""
-    pystoi = _imported("pystoi")
+    pystoi = needed("pystoi")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -140,7 +140,7 @@ def _parts(estimate: Array, rate_hz: int) -> list[Array]:
 @functools.lru_cache(maxsize=2)
 def _dnsmos_session(name: str) -> Any:
     """Return a network of DNSMOS on one thread: scoring runs a process on every core."""
-    onnxruntime = _imported("onnxruntime")
+    onnxruntime = needed("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -177,7 +177,7 @@ def distill_mos(estimate: Array, rate_hz: int) -> float:
 
 @functools.lru_cache(maxsize=1)
 def _distill_mos_network() -> tuple[Any, Any]:
-    distillmos, torch = (_imported(name, "judge") for name in ("distillmos", "torch"))
+    distillmos, torch = (needed(name, "judge") for name in ("distillmos", "torch"))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
         network = distillmos.ConvTransformerSQAModel()
     return network.eval(), torch
@@ -189,7 +189,8 @@ def at_speech_rate(samples: Array, rate_hz: int) -> Array:
     return resampled
 
 
-def _imported(package: str, extra: str = "eval") -> Any:
+def needed(package: str, extra: str = "eval") -> Any:
+    """Return a package of an extra; one that is missing raises MissingPackageError."""
     try:
         return importlib.import_module(package)
     except ImportError:
@@ -198,5 +199,5 @@ def _imported(package: str, extra: str = "eval") -> Any:
 
 def missing(package: str, extra: str = "eval") -> MissingPackageError:
     """Return the error for a package that is not installed."""
-    advice = install_command(extra)
-    return MissingPackageError(f"the package {package} is not installed: run {advice}")
+    name, advice = package.split(".", maxsplit=1)[0], install_command(extra)
+    return MissingPackageError(f"the package {name} is not installed: run {advice}")

@@ -13,7 +13,7 @@ from rtden.errors import AudioFileError
 from rtden.files.atomic import check_target, write_whole
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.measure.evaluation import NOISY, Evaluation
-from rtden.measure.metrics import missing
+from rtden.measure.metrics import needed
 from rtden.measure.tables import LOSS_NOTE, marked
 from rtden.mel import hz_to_mel, mel_filterbank, to_db
 from rtden.model import ModelSpec, find_model, load_spec
@@ -79,7 +79,7 @@ def plot_mels(
     spec = load_spec(find_model(model))
     pictures = [mel_spectrogram(path, spec) for path in (noisy, denoised)]
     loudest = max(float(mels.max()) for mels, _ in pictures)
-    figure = figure_class()(figsize=(12, 4.5), layout="constrained")
+    figure = new_figure(12.0, 4.5)
     axes = figure.subplots(1, 2, sharey=True)
     levels = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
     for axis, (mels, seconds), title in zip(axes, pictures, ("Noisy", "Denoised"), strict=True):
@@ -105,7 +105,7 @@ def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> No
     found = [evaluation.figures(chosen) for chosen in groups.values()]
     means, halves = (np.array([of[name] for of in found]) for name in ("mean", "mean_ci95"))
     width = max(2, len(shown)) * PANEL_WIDTH_INCHES
-    figure = figure_class()(figsize=(width, PANELS_HEIGHT_INCHES), layout="constrained")
+    figure = new_figure(width, PANELS_HEIGHT_INCHES)
     for axis, column in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):
         for row, system in enumerate(systems):  # side by side, so that no bar hides another
             at = np.arange(len(groups)) + 0.06 * (row - (len(systems) - 1) / 2)
@@ -125,7 +125,7 @@ def check_picture(out: Path, *, force: bool) -> None:
 
     That is: no matplotlib, a picture that exists (without `force`), a name without a known format.
     """
-    formats = figure_class()().canvas.get_supported_filetypes()
+    formats = new_figure().canvas.get_supported_filetypes()
     check_target(out, force=force)
     if out.suffix[1:].lower() not in formats:
         raise AudioFileError(f"the name of the picture {out} must end in a format such as .png.")
@@ -138,10 +138,7 @@ def save(figure: Any, out: Path, *, force: bool, dpi: int) -> None:
     write_whole(out, drawn.getvalue(), force=force)
 
 
-def figure_class() -> Any:
-    """Return matplotlib's Figure, which needs no display; MissingPackageError without it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise missing("matplotlib", "plot") from None
-    return Figure
+def new_figure(width_inches: float = 1.0, height_inches: float = 1.0) -> Any:
+    """Return a figure of matplotlib that needs no display; MissingPackageError without it."""
+    figure = needed("matplotlib.figure", "plot").Figure
+    return figure(figsize=(width_inches, height_inches), layout="constrained")

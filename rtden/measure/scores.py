@@ -44,31 +44,36 @@ ONNX = ("speechmos", "onnxruntime")
 class Meter(NamedTuple):
     """One or more metrics that are measured together, and the packages that they need.
 
-    `measure` takes the clean and the denoised signal and their rate.
+    `measure` takes the denoised signal and its rate, and before them, unless `blind`, the clean
+    one.
     """
 
     metrics: tuple[str, ...]
     packages: tuple[str, ...]
-    measure: Callable[[Array, Array, int], tuple[float, ...]]
+    measure: Callable[..., Any]
+    blind: bool = True
     extra: str = "eval"
 
+    def __call__(self, clean: Array, made: Array, rate_hz: int) -> list[float]:
+        """Return the values of the metrics."""
+        given = (made, rate_hz) if self.blind else (clean, made, rate_hz)
+        return [float(value) for value in np.ravel(self.measure(*given))]
 
-def _si_sdr_db(clean: Array, estimate: Array, _: int) -> tuple[float]:
+
+def _si_sdr_db(clean: Array, estimate: Array, _: int) -> float:
     try:
-        return (measures.si_sdr_db(clean, estimate) if len(clean) else math.nan,)
+        return measures.si_sdr_db(clean, estimate) if len(clean) else math.nan
     except InputError:  # a silent reference
-        return (math.nan,)
+        return math.nan
 
 
 METERS = (
-    Meter(("PESQ-WB",), ("pesq",), lambda *signals: (measures.pesq_wb(*signals),)),
-    Meter(("ESTOI",), ("pystoi",), lambda *signals: (measures.estoi(*signals),)),
-    Meter(("SI-SDR (dB)",), (), _si_sdr_db),
-    Meter(("SIG", "BAK", "OVRL"), ONNX, lambda _, *made: measures.dnsmos(*made)),
-    Meter(("P.808",), ONNX, lambda _, *made: (measures.dnsmos_p808(*made),)),
-    Meter(
-        ("DistillMOS",), ("distillmos",), lambda _, *made: (measures.distill_mos(*made),), "judge"
-    ),
+    Meter(("PESQ-WB",), ("pesq",), measures.pesq_wb, blind=False),
+    Meter(("ESTOI",), ("pystoi",), measures.estoi, blind=False),
+    Meter(("SI-SDR (dB)",), (), _si_sdr_db, blind=False),
+    Meter(("SIG", "BAK", "OVRL"), ONNX, measures.dnsmos),
+    Meter(("P.808",), ONNX, measures.dnsmos_p808),
+    Meter(("DistillMOS",), ("distillmos",), measures.distill_mos, extra="judge"),
 )
 
 
@@ -157,12 +162,12 @@ def score_pairs(
     }
     references = None if transcripts is None else _references(transcripts, found)
     words_too = [] if references is None else [WER]
-    numbers = _chosen_meters(metrics)
-    names = (*(name for n in numbers for name in METERS[n].metrics), *words_too)
+    meters = _chosen_meters(metrics)
+    names = (*(name for meter in meters for name in meter.metrics), *words_too)
     if not names:
         raise InputError("nothing is left to measure; the metric wer needs --transcripts.")
     systems: dict[str, Processor | None] = dict.fromkeys([NOISY, *([CLEAN] if words_too else [])])
-    work = functools.partial(_score, systems | dict(processors), numbers, references)
+    work = functools.partial(_score, systems | dict(processors), meters, references)
     results = []
     for result in _spread(work, found, processes):
         results.append(result)
@@ -197,18 +202,15 @@ def _checked(
     return found
 
 
-def _chosen_meters(metrics: Sequence[str]) -> list[int]:
-    """Return the places in METERS, whose functions cannot be pickled, of what can be measured."""
+def _chosen_meters(metrics: Sequence[str]) -> list[Meter]:
+    """Return what can be measured."""
     known = {_key(metric) for meter in METERS for metric in meter.metrics} | {_key(WER)}
     if unknown := [metric for metric in metrics if _key(metric) not in known]:
         names = ", ".join(sorted(known))
         raise InputError(f"there is no metric '{unknown[0]}'; choose of {names}.")
     chosen = {_key(metric) for metric in metrics} or known
-    return [
-        number
-        for number, meter in enumerate(METERS)
-        if chosen & set(map(_key, meter.metrics)) and not _missing(meter.packages)
-    ]
+    meters = [meter for meter in METERS if chosen & set(map(_key, meter.metrics))]
+    return [meter for meter in meters if not _missing(meter.packages)]
 
 
 def _key(metric: str) -> str:
@@ -217,7 +219,7 @@ def _key(metric: str) -> str:
 
 def _score(
     systems: dict[str, Processor | None],
-    meters: list[int],
+    meters: list[Meter],
     references: References | None,
     pair: tuple[Path, Path],
 ) -> tuple[list[list[float]], float, int]:
@@ -232,7 +234,7 @@ def _score(
         if made.shape != noisy.shape:
             shapes = f"shape {made.shape} for {pair[1]}, not {noisy.shape}"
             raise InputError(f"{name} returned {shapes}; it must return as much as it gets.")
-        row = [value for n in meters for value in METERS[n].measure(clean, made, rate_hz)]
+        row = [value for meter in meters for value in meter(clean, made, rate_hz)]
         if references is not None:
             errors = word_errors(words, recognise(made, rate_hz))
             row.append(100.0 * errors / len(words) if words else math.nan)

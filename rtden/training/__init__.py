@@ -9,26 +9,13 @@ start. `seed_notebook` is the recipe from which rtden grew.
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import Any
 
-from rtden.errors import MissingPackageError
-from rtden.extras import install_command
-
-
-def training_package(name: str) -> Any:
-    """Return a package of the extra "train"; one that is missing raises MissingPackageError."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingPackageError(
-            f"training needs {name}, which is not installed: run '{install_command('train')}'."
-        ) from None
+from rtden.measure.metrics import needed
 
 
 def require_packages() -> None:
     """Load what training needs; what is missing raises MissingPackageError."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
     for name in ("tensorflow", "keras", "scipy"):
-        training_package(name)
+        needed(name, "train")

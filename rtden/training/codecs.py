@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from rtden.training import training_package
+from rtden.measure.metrics import needed
 from rtden.types import Array
 
 PEAK = 0.5
@@ -110,6 +110,6 @@ def _delay(codec: Codec, bit_rate: int) -> int:
 
 @functools.cache
 def _av() -> Any:
-    av = training_package("av")
+    av = needed("av", "train")
     av.logging.set_level(None)
     return av

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
-from rtden.training import training_package
+from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path, needed
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
@@ -27,7 +26,7 @@ class DnsmosLoss:
     """Predicts the scores of listeners: speech, background, overall; signals at `rate_hz`."""
 
     def __init__(self, rate_hz: int) -> None:
-        onnx = training_package("onnx")
+        onnx = needed("onnx", "train")
         weights = {
             tensor.name: onnx.numpy_helper.to_array(tensor)
             for tensor in onnx.load(dnsmos_path()).graph.initializer

@@ -21,10 +21,9 @@ import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.files.atomic import make_folder, write_errors
-from rtden.measure.metrics import pesq_wb, si_sdr_db
-from rtden.measure.plots import figure_class
+from rtden.measure.metrics import needed, pesq_wb, si_sdr_db
+from rtden.measure.plots import new_figure
 from rtden.model import ModelSpec
-from rtden.training import training_package
 from rtden.training.corpus import find_recordings
 from rtden.types import Array
 
@@ -75,9 +74,9 @@ def reproduce(
     MissingPackageError
         If tensorflow, keras, librosa or matplotlib is not installed.
     """
-    figure_class()
+    new_figure()
     for name in ("keras", "librosa"):
-        training_package(name)
+        needed(name, "train")
     paths, clips = _load_clips(recordings, out)
     make_folder(out)
     # An interrupt leaves no half of a file.
@@ -252,7 +251,7 @@ def invert(mel: Array, *, seed: int) -> Array:
 
 def _draw(path: Path, noisy: Array, denoised: Array, titles: Sequence[str]) -> None:
     """Draw noisy mels above denoised ones, in dB below the loudest cell of a pair."""
-    figure = figure_class()(figsize=(2.0 * len(titles) + 1.5, 5.0), layout="constrained")
+    figure = new_figure(2.0 * len(titles) + 1.5, 5.0)
     axes = figure.subplots(2, len(titles), sharex=True, sharey=True, squeeze=False)
     extent = (0, SPEC.window_samples / SPEC.rate_hz, 0, SPEC.n_mels)
     options = {"origin": "lower", "aspect": "auto", "extent": extent, "cmap": "magma"}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from rtden.training import training_package
+from rtden.measure.metrics import needed
 from rtden.types import Array
 
 ROOM_SECONDS = 0.5
@@ -209,7 +209,7 @@ def decaying_noise(
 
 def _image_sources(rng: np.random.Generator, rate_hz: int) -> tuple[Array, Array]:
     """Return the responses of a talker and of a noise in a shoebox room, direct sound first."""
-    pyroomacoustics = training_package("pyroomacoustics")
+    pyroomacoustics = needed("pyroomacoustics", "train")
     size = rng.uniform((2.0, 2.0, 2.2), (8.0, 6.0, 3.5))
     absorption = rng.uniform(0.15, 0.7)
     room = pyroomacoustics.ShoeBox(

@@ -206,7 +206,7 @@ def test_a_full_disk_is_said_in_a_sentence(
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(
-        AudioFileError, match=r"could not be written to its end \(No space left on device\)"
+        AudioFileError, match=r"could not be written to its end \(the disk is full\)"
     ):
         reproduce(folder, tmp_path, epochs=1)
     assert not os.listdir(tmp_path)
