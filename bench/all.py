@@ -39,7 +39,7 @@ COMMANDS = {
     ],
     "live-cost": ["-m rtden bench --model rtden --seconds 10 --live"],
     "precision": ["bench/precision.py --callgrind"],
-    "pi": ["bench/pi/estimate.py --callgrind"],
+    "pi": ["bench/pi/estimate.py"],
     "latency": ["bench/latency.py --pairs {pairs}"],
     "clicks": ["bench/live.py --clicks 40 --json bench/results/live.json --force"],
     "page": ["bench/page.py --rounds 2 --seconds 10"],
@@ -114,12 +114,9 @@ def latency_rows(text: str) -> Rows:
 def pi_rows(text: str) -> Rows:
     """Return the estimated load of each board with its preset."""
     rows = [["", "Preset", "Latency of the algorithm", "Load of one core, estimated"]]
-    boards = re.findall(r"^(.+?) \(.+estimated:\n.+: (\d+) % of a core\n.+: (\d+) %", text, re.M)
-    for name, one_hop, two_hops in boards:
-        small = name.startswith("Zero")
-        preset, latency = ("zero2", "70 ms") if small else (name.lower().replace(" ", ""), "30 ms")
-        rows.append([name, f"`{preset}`", latency, f"{two_hops if small else one_hop} %"])
-    return rows
+    line = r"^(.+?) \(.+\), preset (\w+), \d+ hops a step, (\d+ ms): .+: (\d+ %) of a core$"
+    boards = re.findall(line, text, re.MULTILINE)
+    return rows + [[name, f"`{preset}`", *figures] for name, preset, *figures in boards]
 
 
 def score_cell(metric: str, mean: float, gain: float | None = None, half: float = 0.0) -> str:

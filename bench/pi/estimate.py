@@ -7,7 +7,7 @@ instructions, counted by valgrind's callgrind on x86-64, at an assumed rate for 
 counted: the sound system, the view, and waking up. Everything printed about a Pi is an estimate;
 `rtden bench` on one measures.
 
-    python bench/pi/estimate.py [--callgrind]   # counts again (needs valgrind, takes minutes)
+    python bench/pi/estimate.py    # needs valgrind, takes minutes
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ import numpy as np
 
 from rtden import Settings
 from rtden.autoencoder import Autoencoder
+from rtden.denoiser import algorithmic_latency
 from rtden.interpreter import find_runtime
+from rtden.live.plan import live_settings
+from rtden.live.presets import PRESETS
 from rtden.model import find_model, load_spec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -31,9 +34,6 @@ from callgrind import end_counting, instructions, wait_for_counting
 RATE_HZ = 48000
 SECONDS, CALLS = 5, 100
 """Lengths of the runs that are counted."""
-REST_MINSTR = {1: 188.0, 2: 158.0}
-"""Million instructions of a second of live sound beside the network, by hops_per_step: what
-`--callgrind` printed."""
 MOBILENET_V1_MMAC = 569.0
 """MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
 XNNPACK = "XNNPACK's README, 8 Feb 2022"
@@ -44,6 +44,7 @@ class Board:
     """A core, by what was published about it and what is assumed."""
 
     name: str
+    preset: str
     core: str
     int8_ms: float
     """MobileNet v1 int8 in XNNPACK on all four cores."""
@@ -57,6 +58,7 @@ class Board:
 BOARDS = (
     Board(
         name="Zero 2 W",
+        preset="zero2",
         core="Cortex-A53, 1.0 GHz",
         int8_ms=46.0,
         int8_source=f"{XNNPACK}: 46 ms on a Pi 3+ (1.4 GHz)",
@@ -65,6 +67,7 @@ BOARDS = (
     ),
     Board(
         name="Pi 4",
+        preset="pi4",
         core="Cortex-A72, 1.5 GHz",
         int8_ms=24.0,
         int8_source=f"{XNNPACK}: 24 ms on a Pi 4, 64-bit",
@@ -73,6 +76,7 @@ BOARDS = (
     ),
     Board(
         name="Pi 5",
+        preset="pi5",
         core="Cortex-A76, 2.4 GHz",
         int8_ms=24.0,
         int8_source="Pi 4's, times the clock, and twice for int8 dot products (assumed)",
@@ -108,12 +112,16 @@ def multiply_accumulates(model: str | None = None) -> float:
     return spec.rate_hz / spec.hop * total / 1e6
 
 
+def settings_of(hops_per_step: int) -> Settings:
+    """Return the settings of live sound."""
+    return live_settings(Settings(hops_per_step=hops_per_step, limit_db=0.0))
+
+
 def run_live(hops_per_step: int, seconds: int) -> None:
     """Run the live engine between two simulated devices."""
     from rig import Rig
 
-    settings = Settings(hops_per_step=hops_per_step, limit_db=0.0)
-    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings)
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings_of(hops_per_step))
     rig.run(1.0)
     wait_for_counting()
     rig.run(float(seconds))
@@ -124,7 +132,7 @@ def run_network(hops_per_step: int, calls: int) -> None:
     network = Autoencoder(columns=(hops_per_step,))
     spec = network.spec
     seen = hops_per_step if network.stateful else spec.frames
-    columns = np.zeros((spec.n_mels, seen, len(spec.channels)), np.float32)
+    columns = np.zeros((spec.n_mels, seen, spec.input_channels), np.float32)
     network.infer(columns)
     wait_for_counting()
     for _ in range(calls):
@@ -154,31 +162,29 @@ def count_rest(hops_per_step: int) -> float:
 
 
 def main() -> None:
-    """Count, or print the table."""
+    """Count, and print an estimate for each board."""
     parser = argparse.ArgumentParser(description="Estimate the cost of live sound on a Pi.")
-    parser.add_argument("--callgrind", action="store_true", help="count the instructions again")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.run:
-        RUNS[arguments.run[0]](*map(int, arguments.run[1:]))
+    if run := parser.parse_args().run:
+        RUNS[run[0]](*map(int, run[1:]))
         end_counting()
-    rest = dict(REST_MINSTR)
-    if arguments.callgrind:
-        rest = {hops_per_step: count_rest(hops_per_step) for hops_per_step in rest}
+    hops = {board: PRESETS[board.preset].hops_per_step for board in BOARDS}
+    rest_minstr = {hops_per_step: count_rest(hops_per_step) for hops_per_step in {*hops.values()}}
     network_mmac = multiply_accumulates()
     print(f"network: {network_mmac:.0f} million multiply-accumulates a second of sound (counted)")
-    for board in BOARDS:
+    for board, hops_per_step in hops.items():
         # On four cores the published run is at most four times as fast as on one, so that the
         # estimate for one core errs on the slow side.
         mmac_per_ms = MOBILENET_V1_MMAC / board.int8_ms / 4 * board.scale
         network_ms = network_mmac / mmac_per_ms
-        print(f"{board.name} ({board.core}; {board.int8_source}), estimated:")
-        for hops_per_step, minstr in rest.items():
-            rest_ms = minstr / board.rest_ginstr_per_second
-            print(
-                f"  hops_per_step {hops_per_step}: network {network_ms:.0f} ms and the rest "
-                f"{rest_ms:.0f} ms a second of sound: {(network_ms + rest_ms) / 10:.0f} % of a core"
-            )
+        rest_ms = rest_minstr[hops_per_step] / board.rest_ginstr_per_second
+        latency = algorithmic_latency(load_spec(), settings_of(hops_per_step))
+        print(
+            f"{board.name} ({board.core}; {board.int8_source}), preset {board.preset}, "
+            f"{hops_per_step} hops a step, {1000.0 * latency.seconds:.0f} ms: network "
+            f"{network_ms:.0f} ms and the rest {rest_ms:.0f} ms a second of sound, estimated: "
+            f"{(network_ms + rest_ms) / 10:.0f} % of a core"
+        )
 
 
 if __name__ == "__main__":
