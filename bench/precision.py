@@ -11,8 +11,6 @@ before about 2019 take: that is the only switch, for XNNPACK itself has none.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import tempfile
 import time
 from pathlib import Path
@@ -24,21 +22,19 @@ from callgrind import end_counting, instructions, wait_for_counting
 from rounds import Spread, interleaved, processor_name, ratios
 
 from rtden.autoencoder import Autoencoder
-from rtden.model import ModelSpec, find_model, save_spec
+from rtden.model import ModelSpec, find_model
 
 CALLS, COUNTED = 400, 100
 
 
 def write_float(network: Any, spec: ModelSpec, path: Path) -> Path:
     """Write a trained network as a float32 model; `spec.training` has its name."""
-    from rtden.training.export import to_tflite
+    from rtden.training.export import to_tflite, write_model
     from rtden.training.network import find_network, load_weights, named_weights
 
     fixed = find_network(spec.training["network"]).for_export(spec)
     load_weights(fixed, named_weights(network))
-    path.write_bytes(content := to_tflite(fixed))
-    sha256 = hashlib.sha256(content).hexdigest()
-    save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
+    write_model(to_tflite(fixed), spec, path)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +23,12 @@ from rtden.quiet import quiet_stderr
 from rtden.training.batches import Batch, reference_level, valid_bins
 from rtden.training.loss import Loss
 from rtden.training.mixing import Mixture
-from rtden.training.network import find_network, load_weights, named_weights
+from rtden.training.network import (
+    find_network,
+    load_weights,
+    named_weights,
+    trained_network,
+)
 from rtden.types import Array
 
 PIECE_COLUMNS = 16
@@ -136,18 +140,13 @@ def export(
     """
     fixed = find_network(name).for_export(spec)
     load_weights(fixed, named_weights(network))
-    spec = dataclasses.replace(
-        spec, name=model_path.stem, training={**spec.training, "network": name}
-    )
+    spec = dataclasses.replace(spec, training={**spec.training, "network": name})
     float_path = model_path.with_suffix(".float.tflite")
-    for path, content in (
-        (float_path, to_tflite(fixed)),
-        (model_path, to_tflite(fixed, calibration=calibration)),
-    ):
-        path.write_bytes(content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
-    save_weights(network, model_path)
+    write_model(to_tflite(fixed), spec, float_path)
+    write_model(to_tflite(fixed, calibration=calibration), spec, model_path)
+    # Half precision is much finer than int8.
+    weights: dict[str, Any] = {n: w.astype(np.float16) for n, w in named_weights(network).items()}
+    np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
 
     precise, quantised = (
         np.stack([_newest(Autoencoder(path), sequence) for sequence in check])
@@ -165,6 +164,13 @@ def export(
     return parity
 
 
+def write_model(content: bytes, spec: ModelSpec, path: Path) -> None:
+    """Write a converted network and its sidecar."""
+    path.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
+
+
 def _newest(network: Autoencoder, sequence: Array) -> Array:
     """Return the mask of a sequence's newest frame."""
     frames = network.spec.frames
@@ -172,14 +178,6 @@ def _newest(network: Autoencoder, sequence: Array) -> Array:
         mask = network.infer(sequence[:, start : start + frames])
     newest: Array = mask[:, -1].copy()
     return newest
-
-
-def save_weights(network: keras.Model, model_path: Path) -> None:
-    """Write a network's weights beside its model, in half precision, much finer than int8."""
-    weights: dict[str, Any] = {
-        name: w.astype(np.float16) for name, w in named_weights(network).items()
-    }
-    np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
 
 
 def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
@@ -190,10 +188,7 @@ def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
             f"model '{spec.name}' comes without {path.name}, so that no training can start with "
             "it; choose another, or start from scratch."
         )
-    network = find_network(spec.training["network"]).build(spec, None)
-    with np.load(path) as weights:
-        load_weights(network, dict(weights))
-    return network, spec
+    return trained_network(spec.training["network"], spec, path), spec
 
 
 class Outcome(NamedTuple):
@@ -232,9 +227,3 @@ def judge(
     means = {name: float(np.mean([float(found[name]) for found in parts])) for name in loss.weights}
     total = sum(weight * means[name] for name, weight in loss.weights.items())
     return Outcome(total, means, float(np.mean(ratios_db)))
-
-
-def held_out_mixtures(source: Any, count: int) -> list[Mixture]:
-    """Return mixtures of a :class:`rtden.training.batches.BatchSource`."""
-    drawn = itertools.chain.from_iterable(map(source.mixtures, itertools.count()))
-    return list(itertools.islice(drawn, count))

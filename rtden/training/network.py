@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -209,6 +210,14 @@ def load_weights(network: keras.Model, named: Mapping[str, Array]) -> list[str]:
         else:
             kept.append(layer.name)
     return kept
+
+
+def trained_network(name: str, spec: ModelSpec, weights: Path) -> keras.Model:
+    """Return a network for sequences of any length, with the weights in an .npz file."""
+    network = find_network(name).build(spec, None)
+    with np.load(weights) as named:
+        load_weights(network, dict(named))
+    return network
 
 
 def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:

@@ -21,7 +21,6 @@ from rtden.training.export import (
     WEIGHTS_SUFFIX,
     Outcome,
     export,
-    held_out_mixtures,
     judge,
     load_network,
     sequences_of,
@@ -257,7 +256,8 @@ class _Run:
     def _judge(self, made: Path) -> list[Outcome]:
         """Return the outcomes of the start and of the made model on held-out mixtures."""
         source = self.corpus.source(self.spec, self.recipe, validation=True)
-        mixtures = held_out_mixtures(source, JUDGED_MIXTURES)
+        drawn = itertools.chain.from_iterable(map(source.mixtures, itertools.count()))
+        mixtures = [*itertools.islice(drawn, JUDGED_MIXTURES)]
         outcomes = []
         for number, path in enumerate((self.start, made)):
             self.stage("comparing with the start on held-out mixtures", number, 2)

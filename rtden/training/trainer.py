@@ -20,7 +20,7 @@ from rtden.model import ModelSpec
 from rtden.training.batches import Batch, draw_ahead
 from rtden.training.checkpoint import BEST, Average, State, check_recipe, save_arrays
 from rtden.training.loss import Loss
-from rtden.training.network import find_network, load_weights, named_weights
+from rtden.training.network import find_network, load_weights, named_weights, trained_network
 from rtden.training.recipe import Corpus, Recipe
 
 _LOGGER = logging.getLogger(__name__)
@@ -204,7 +204,4 @@ def load_best(spec: ModelSpec, recipe: Recipe, work: Path) -> keras.Model:
         raise TrainingError(
             f"{work} holds no trained network yet; let the training reach its first validation."
         )
-    network = find_network(recipe.network).build(spec, None)
-    with np.load(path) as weights:
-        load_weights(network, dict(weights))
-    return network
+    return trained_network(recipe.network, spec, path)
