@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import json
 import math
@@ -74,56 +73,50 @@ def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
     return Table(*names, *columns, box=None, caption=LOSS_NOTE, caption_justify="left")
 
 
-def to_json(evaluation: Evaluation) -> bytes:
-    """Return the content of the JSON file."""
-    content = to_dict(evaluation)
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """Return everything that an evaluation holds, for JSON."""
-    of, named = evaluation, functools.partial(_named, evaluation)
-    groups = {
-        kind: {name: (int(chosen.sum()), of.figures(chosen)) for name, chosen in found.items()}
-        for kind, found in (("by_snr", of.by_snr()), ("by_noise", of.by_noise()))
-    }
+def to_json(of: Evaluation) -> bytes:
+    """Return everything that an evaluation holds as the content of a JSON file."""
     files = [
         {
             "name": name,
             "snr_db": figure(of.snr_db[at]),
             "noise": of.noises[at],
             **({} if of.words is None else {"words": int(of.words[at])}),
-            "scores": dict(zip(of.systems, map(named, of.scores[at]), strict=True)),
+            "scores": {
+                system: _named(of, of.scores[at, row]) for row, system in enumerate(of.systems)
+            },
         }
         for at, name in enumerate(of.files)
     ]
-    systems = {
-        system: {
-            **of.details.get(system, {}),
-            "scores": summary(of, system),
-            **{
-                kind: {
-                    name: {
-                        "pairs": pairs,
-                        **{key: named(found[key][row]) for key in ("mean", "mean_ci95")},
-                    }
-                    for name, (pairs, found) in known.items()
-                }
-                for kind, known in groups.items()
-            },
-        }
-        for row, system in enumerate(of.systems)
-    }
-    return {
+    content = {
         "folder": of.folder,
         "pairs": len(of.files),
         "metrics": list(of.metrics),
         "in_the_training_loss": [name for name in of.metrics if name in IN_THE_LOSS],
         "confidence": CONFIDENCE,
         "versions": versions(),
-        "systems": systems,
+        "systems": _systems(of),
         "files": files,
     }
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _systems(of: Evaluation) -> dict[str, Any]:
+    groups = {
+        kind: {name: (int(chosen.sum()), of.figures(chosen)) for name, chosen in found.items()}
+        for kind, found in (("by_snr", of.by_snr()), ("by_noise", of.by_noise()))
+    }
+    systems = {}
+    for row, system in enumerate(of.systems):
+        systems[system] = {**of.details.get(system, {}), "scores": summary(of, system)}
+        for kind, known in groups.items():
+            systems[system][kind] = {
+                name: {
+                    "pairs": pairs,
+                    **{key: _named(of, found[key][row]) for key in ("mean", "mean_ci95")},
+                }
+                for name, (pairs, found) in known.items()
+            }
+    return systems
 
 
 def summary(of: Evaluation, system: str) -> dict[str, dict[str, float | None]]:

@@ -21,7 +21,7 @@ def test_training_on_torch_is_training_on_tensorflow(folders: Folders, tmp_path:
     assert importlib.util.find_spec("torch"), "PyTorch is missing: 'make torch' installs it"
     runs = []
     for backend in ("tensorflow", "torch"):
-        words = [few_steps.__file__, folders.speech, folders.noise, tmp_path / backend]
+        words = [few_steps.__file__, *map(str, (folders.speech, folders.noise, tmp_path / backend))]
         env = {**os.environ, "KERAS_BACKEND": backend}
         runs.append(
             subprocess.Popen([sys.executable, *words], env=env, stdout=subprocess.PIPE, text=True)
