@@ -93,15 +93,10 @@ def _run(paths: list[Path], clips: Array, out: Path, epochs: int, seed: int) -> 
     train, test = np.split(rng.permutation(len(paths)), [-round(TEST_SHARE * len(paths))])
     scaled = mels / SCALE
     noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
-    np.save(out / "X.npy", mels)
-    parts: dict[str, Any] = {"train": scaled[train], "test": scaled[test]}
-    for name, part in parts.items():
-        np.save(out / f"{name}_data.npy", part)
-    np.savez(out / "dataset.npz", **parts)
+    _write_arrays(out, mels, train=scaled[train], test=scaled[test])
+    parts = [(noisy[part], scaled[part]) for part in (train, test)]
     began = time.perf_counter()
-    network, losses = _fit(
-        (noisy[train], scaled[train]), (noisy[test], scaled[test]), out, epochs, seed
-    )
+    network, losses = _fit(*parts, out, epochs, seed)
     seconds = time.perf_counter() - began
     denoised = network.predict(noisy[test][..., None], batch_size=BATCH, verbose=0)[..., 0]
     _draw(out / "mels.png", noisy[test], denoised, [paths[i].stem for i in test[:DRAWN]])
@@ -176,6 +171,13 @@ def mel_of(samples: Array) -> Array:
     sizes = {"n_fft": SPEC.n_fft, "hop_length": SPEC.hop, "n_mels": SPEC.n_mels}
     mel: Array = librosa.feature.melspectrogram(y=samples, sr=SPEC.rate_hz, **sizes)
     return mel
+
+
+def _write_arrays(out: Path, mels: Array, **parts: Any) -> None:
+    np.save(out / "X.npy", mels)
+    for name, part in parts.items():
+        np.save(out / f"{name}_data.npy", part)
+    np.savez(out / "dataset.npz", **parts)
 
 
 def _fit(
