@@ -33,11 +33,12 @@ def _less_to_judge_by() -> Iterator[None]:
         yield
 
 
-FAST = [
-    word
-    for value in ("mixtures=2", "precision=float32", "validation_batches=2")
-    for word in ("--set", value)
-]
+FAST = ["--set", "mixtures=2", "--set", "precision=float32", "--set", "validation_batches=2"]
+SHORT = ["--set", "seconds=2", "--set", "pesq=0", "--set", "stoi=0", "--set", "dnsmos=0"]
+
+
+def both(folders: Folders) -> list[str]:
+    return ["--speech", str(folders.speech), "--noise", str(folders.noise)]
 
 
 def rtden(*words: object) -> tuple[int, str]:
@@ -52,30 +53,9 @@ def own(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """Return work folder, model and output of a fine-tuning from the shipped seed."""
     top = tmp_path_factory.mktemp("own")
     (top / "data.json").write_text('[{"source": "made", "licence": "CC0"}]')
-    code, said = rtden(
-        *(
-            "train",
-            "--speech",
-            folders.speech,
-            "--noise",
-            folders.noise,
-            "--out",
-            top / "mine.tflite",
-            "--work",
-            top / "work",
-        ),
-        *(
-            "--from",
-            "seed",
-            "--steps",
-            12,
-            "--set",
-            "learning_rate=2e-4",
-            "--data",
-            top / "data.json",
-            *FAST,
-        ),
-    )
+    files = ["--out", top / "mine.tflite", "--work", top / "work", "--data", top / "data.json"]
+    brief = ["--from", "seed", "--steps", "12", "--set", "learning_rate=2e-4"]
+    code, said = rtden("train", *both(folders), *files, *brief, *FAST)
     assert code == 0, said
     return top / "work", top / "mine.tflite", said
 
@@ -130,21 +110,9 @@ def test_one_may_go_on_from_ones_own_model(
 
 
 def test_a_worse_model_is_refused_and_kept_aside(folders: Folders, tmp_path: Path) -> None:
-    code, said = rtden(
-        *(
-            "train",
-            "--speech",
-            folders.speech,
-            "--noise",
-            folders.noise,
-            "--out",
-            tmp_path / "bad.tflite",
-            "--work",
-            tmp_path / "work",
-        ),
-        *("--from", "seed", "--steps", 4, "--set", "learning_rate=0.5", *FAST),
-        *("--set", "seconds=2", "--set", "pesq=0", "--set", "stoi=0", "--set", "dnsmos=0"),
-    )
+    files = ["--out", tmp_path / "bad.tflite", "--work", tmp_path / "work"]
+    rash = ["--from", "seed", "--steps", "4", "--set", "learning_rate=0.5"]
+    code, said = rtden("train", *both(folders), *files, *rash, *FAST, *SHORT)
     assert code == 2, said
     assert "worse than model 'seed'" in said
     assert not list(tmp_path.glob("bad.*"))
@@ -183,15 +151,8 @@ def test_export_measures_int8_against_float_on_pairs(
                 samples[number * 66150 :][:66150],
                 22050,
             )
-    code, said = rtden(
-        "export",
-        "--work",
-        own[0],
-        "--out",
-        tmp_path / "again.tflite",
-        "--pairs",
-        tmp_path / "pairs",
-    )
+    options = ["--out", tmp_path / "again.tflite", "--pairs", tmp_path / "pairs"]
+    code, said = rtden("export", "--work", own[0], *options)
     assert code == 0, said
     assert "PESQ-WB" in said
     figures = json.dumps(load_spec(tmp_path / "again.tflite").metrics)
@@ -200,50 +161,23 @@ def test_export_measures_int8_against_float_on_pairs(
 
 
 def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Path) -> None:
-    both = ("--speech", folders.speech, "--noise", folders.noise)
+    train, out = ["train", *both(folders)], ["--out", tmp_path / "m.tflite"]
+    empty = ["train", "--speech", tmp_path, "--noise", tmp_path, "--work", tmp_path / "w"]
     for words, sentence in (
-        (("train",), "give the folders"),
-        (("train", *both, "--out", tmp_path / "model.onnx"), "ends in .tflite"),
-        (
-            ("train", *both, "--out", tmp_path / "no" / "model.tflite"),
-            "does not exist or cannot be written",
-        ),
-        (("train", *both, "--out", find_model("seed")), "exists already"),
-        (
-            ("train", *both, "--from", "nobody", "--out", tmp_path / "m.tflite"),
-            "there is no model 'nobody'",
-        ),
-        (("train", *both, "--recipe", "other"), "there is no recipe 'other'"),
-        (("train", "--recipe", "seed"), "give the folders"),
-        (("train", *both, "--set", "mixtures=two"), "mixtures must be a whole number, not 'two'"),
-        (("train", *both, "--set", "mixture=2"), "no setting mixture"),
-        (("train", *both, "--data", tmp_path / "none.json"), "cannot be read as JSON"),
-        (
-            (
-                "train",
-                "--speech",
-                tmp_path,
-                "--noise",
-                tmp_path,
-                "--out",
-                tmp_path / "m.tflite",
-                "--work",
-                tmp_path / "w",
-            ),
-            "no audio files",
-        ),
-        (
-            ("export", "--work", tmp_path / "none", "--out", tmp_path / "m.tflite"),
-            "holds no training run",
-        ),
-        (
-            ("train", *both, "--out", tmp_path / "m.tflite", "--steps", -1),
-            "steps must be 1 or more",
-        ),
-        (
-            ("train", *both, "--out", tmp_path / "m.tflite", "--set", "precision=float7"),
-            "precision must be",
-        ),
+        (["train"], "give the folders"),
+        ([*train, "--out", tmp_path / "model.onnx"], "ends in .tflite"),
+        ([*train, "--out", tmp_path / "no" / "m.tflite"], "does not exist or cannot be written"),
+        ([*train, "--out", find_model("seed")], "exists already"),
+        ([*train, "--from", "nobody", *out], "there is no model 'nobody'"),
+        ([*train, "--recipe", "other"], "there is no recipe 'other'"),
+        (["train", "--recipe", "seed"], "give the folders"),
+        ([*train, "--set", "mixtures=two"], "mixtures must be a whole number, not 'two'"),
+        ([*train, "--set", "mixture=2"], "no setting mixture"),
+        ([*train, "--data", tmp_path / "none.json"], "cannot be read as JSON"),
+        ([*empty, *out], "no audio files"),
+        (["export", "--work", tmp_path / "none", *out], "holds no training run"),
+        ([*train, *out, "--steps", -1], "steps must be 1 or more"),
+        ([*train, *out, "--set", "precision=float7"], "precision must be"),
     ):
         code, said = rtden(*words)
         assert code == 2, (words, said)
