@@ -134,27 +134,16 @@ def score_pairs(
 ) -> Evaluation:
     """Score processors, by the names under which they are listed, on pairs of files.
 
-    Parameters
-    ----------
-    pairs : Path
-        Folder that holds `clean/` and `noisy/` with the same file names; noisy is always scored.
-    metrics : sequence of str
-        What to measure, such as "PESQ-WB" or "si-sdr"; everything by default.
-    transcripts : Path or str, optional
-        A file for :func:`~rtden.measure.recognition.read_transcripts`, or "clean" for what the
-        recogniser finds in the clean files. Adds the word error rate, and clean speech as a system.
-    processes : int, optional
-        How many files to work on at a time; the default is one for each core. With more than one a
-        script must guard its call by ``__name__``.
-    progress : callable, optional
-        Called with the number of pairs done and the number of all.
+    `pairs` holds `clean/` and `noisy/` with the same file names; noisy is always scored. `metrics`
+    are names such as "PESQ-WB" or "si-sdr"; everything by default. `transcripts`, a file for
+    :func:`~rtden.measure.recognition.read_transcripts` or "clean" for what the recogniser finds in
+    the clean files, adds the word error rate, and clean speech as a system. `processes` files are
+    worked on at a time, by default one for each core; with more than one a script must guard its
+    call by ``__name__``. `progress` is called with the number of pairs done and that of all.
 
-    Raises
-    ------
-    AudioFileError
-        If the folder does not hold pairs, or a file cannot be read.
-    ModelError, InputError, MissingPackageError
-        If a model, a file's rate, the transcripts or the recogniser cannot be used.
+    Raises AudioFileError if the folder does not hold pairs, or a file cannot be read; ModelError,
+    InputError or MissingPackageError if a model, a file's rate, the transcripts or the recogniser
+    cannot be used.
     """
     found = _checked(pairs, processors, processes)
     details: dict[str, dict[str, Any]] = {

@@ -64,12 +64,7 @@ class Clips:
     def split(self) -> tuple[Clips, Clips]:
         """Return a training and a validation part that share no group.
 
-        The same folder always gives the same split.
-
-        Raises
-        ------
-        AudioFileError
-            If there is only one group.
+        The same folder always gives the same split; one group alone raises AudioFileError.
         """
         names = np.unique(self.group)
         if len(names) < 2:
@@ -107,23 +102,11 @@ def load_clips(
 ) -> Clips:
     """Decode and resample every recording under a folder once; later calls map the cached result.
 
-    Parameters
-    ----------
-    group_depth : int or None
-        Number of leading folders of a recording's path that name its group. A recording outside any
-        folder is a group of its own; if None, every recording is.
-    copies : int
-        Further copies of every recording, each at a random speed from :data:`SPEEDS`. They give
-        speech recorded at 16 kHz content above 8 kHz, and more varied voices.
-    leave_out : container of str
-        Names of folders directly below `folder` that are skipped.
-    report : callable, optional
-        Called after each decoded recording.
-
-    Raises
-    ------
-    AudioFileError
-        If the folder holds no recording, or one that cannot be read.
+    The `group_depth` first folders of a recording's path name its group; outside any folder, or if
+    None, a recording is a group of its own. `copies` are further ones of every recording, each at a
+    random speed from :data:`SPEEDS`: they give speech recorded at 16 kHz content above 8 kHz, and
+    more varied voices. Folders in `leave_out`, directly below `folder`, are skipped. Raises
+    AudioFileError if there is no recording, or one that cannot be read.
     """
     paths = find_recordings(folder, leave_out)
     named = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]

@@ -40,13 +40,9 @@ WEIGHTS_SUFFIX = ".weights.npz"
 def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> bytes:
     """Convert a network to TFLite, one window, or one piece of a sequence, a call.
 
-    Parameters
-    ----------
-    network : Model
-        For windows of a fixed size, or stateful, for any number of columns.
-    calibration : array, shape (sequences, n_mels, columns, channels), optional
-        Inputs on which the ranges of the int8 tensors are measured: windows, or sequences of some
-        windows' length for a stateful network. Without them the file stays float32.
+    The network is for windows of a fixed size, or stateful. On `calibration`, windows or sequences
+    of shape (sequences, n_mels, columns, channels), the ranges of the int8 tensors are measured;
+    without it the file stays float32.
     """
     with tempfile.TemporaryDirectory() as saved_model:
         if len(network.inputs) > 1:

@@ -30,19 +30,9 @@ class Loss:
 
     The distance is that of compressed magnitudes. Bins count half equally and half by their width
     in mels, because half of the bins lie above 5.5 kHz, where there is little speech. Bins above
-    the recording's band do not count.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-    distortion : float
-        Weight of the logarithm of each mixture's distortion relative to its speech (SDR).
-    pesq : float
-        Weight of the PESQ-style loss, in points of raw score (:mod:`rtden.training.pesq_loss`).
-    stoi : float
-        Weight of one minus extended STOI (:mod:`rtden.training.stoi_loss`).
-    dnsmos : float
-        Weight of five minus DNSMOS OVRL, of a few mixtures (:mod:`rtden.training.dnsmos_loss`).
+    the recording's band do not count. The other parameters are weights: `distortion` of the
+    logarithm of each mixture's distortion relative to its speech (SDR), `pesq` of points of raw
+    score, `stoi` of one minus extended STOI, `dnsmos` of five minus OVRL, of a few mixtures.
     """
 
     def __init__(
@@ -84,8 +74,7 @@ class Loss:
     ) -> dict[str, Any]:
         """Return the parts of the loss before they are weighted: means over mixtures (scalars).
 
-        Signals, shape (mixtures, samples), whose active speech has an RMS of one; valid bins,
-        (mixtures, bins).
+        Signals have shape (mixtures, samples) and active speech of RMS one.
         """
         denoised, clean, valid_bins = map(ops.convert_to_tensor, (denoised, clean, valid_bins))
         window = hann(self._n_fft)

@@ -65,19 +65,10 @@ def rtden_network(
     transposed convolution, because some runtimes cannot run its quantised form. Inside, time comes
     before frequency, so that widening and flattening the frequency axis are reshapes.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    columns : int, optional
-        Length of the input; any length if None. Before the first column lies silence.
-    stateful : bool
-        Whether the state is passed in and out: a dictionary of "mel" and "past_NAME" to "share"
-        and "seen_NAME", whose newest columns are the next call's "past_NAME".
-
-    Returns
-    -------
-    Model
-        (n_mels, columns, channels) to the mask, (n_mels, columns, 1).
+    It takes (n_mels, columns, channels), of any length without `columns`, and returns the mask,
+    (n_mels, columns, 1). Before the first column lies silence; or, if `stateful`, the state is
+    passed in and out, by a dictionary of "mel" and "past_NAME" to "share" and "seen_NAME", whose
+    newest columns are the next call's "past_NAME".
     """
     past = _Past(stateful=stateful)
     mel = keras.Input((spec.n_mels, columns, len(spec.channels)), name="mel")

@@ -76,11 +76,8 @@ class PesqLoss:
     def __call__(self, ours: Any, theirs: Any, valid_bins: Any) -> Any:
         """Return the disturbance of each mixture, shape (mixtures,).
 
-        Parameters
-        ----------
-        ours, theirs : tensor, shape (mixtures, frames, bins)
-            Powers of the denoised and the clean signals, whose active speech has an RMS of one.
-        valid_bins : tensor, shape (mixtures, bins)
+        `ours` and `theirs` are powers, (mixtures, frames, bins), of the denoised and the clean
+        signals, whose active speech has an RMS of one; `valid_bins` has shape (mixtures, bins).
         """
         first, second = (
             ops.matmul(power * valid_bins[:, None, :], self.to_bands) * self._scale

@@ -107,32 +107,15 @@ def train_model(
 ) -> Made:
     """Train on two folders and write ``NAME.tflite``, ``NAME.json`` and ``NAME.weights.npz``.
 
-    Parameters
-    ----------
-    out : Path
-        The .tflite file to write.
-    speech, noise : Path
-        Folders of recordings. The first two folder levels of `speech` name the speaker.
-    work : Path
-        Folder for the decoded corpus, checkpoints and the log.
-    start : str or Path, optional
-        A model to start with, by name or path; the recipe's network is then that model's.
-    data : list of dict, optional
-        The recordings' sources and licences, for the sidecar.
-    force : bool
-        Overwrite a model.
-    report, stage : callable, optional
-        Called after every step, and as the work before and after the steps advances.
+    The first two folder levels of `speech` name the speaker. `work` is for the decoded corpus,
+    checkpoints and the log. `start` is a model to start with; the recipe's network is then that
+    model's. `data` are the recordings' sources and licences, for the sidecar. `report` is called
+    after every step, `stage` as the work before and after the steps advances.
 
-    Raises
-    ------
-    TrainingError
-        If the result, quantised and run by the Denoiser on held-out mixtures, is worse than the
-        start; nothing is written to `out` then. Also as :func:`rtden.training.trainer.train`.
-    AudioFileError
-        If the folders hold nothing to train on, or `out` exists or cannot be written.
-    ModelError
-        If `start` cannot be trained on.
+    If the result, quantised and run by the Denoiser on held-out mixtures, is worse than the start,
+    TrainingError is raised and nothing is written to `out`. Also raises AudioFileError if the
+    folders hold nothing to train on, or `out` cannot be written; ModelError if `start` cannot be
+    trained on.
     """
     _check_out(out, force=force)
     network, spec, start_path = None, new_spec(recipe), None

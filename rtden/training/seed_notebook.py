@@ -45,34 +45,20 @@ def reproduce(
     """Run the notebook on a folder of recordings and return its figures.
 
     Each recording becomes 8000 samples at 22 050 Hz and a mel of 128 x 16. A tenth of them is kept
-    for the test, Gaussian noise is added, and the seed's autoencoder is trained to remove it. These
-    files in `out` are replaced:
+    for the test, Gaussian noise is added, and the seed's autoencoder is trained to remove it. The
+    same `seed` gives the same figures on the same machine. These files in `out` are replaced:
 
-    ``X.npy``
-        The mels as librosa returns them, sorted by file name, shape (recordings, 128, 16).
-    ``train_data.npy``, ``test_data.npy``, ``dataset.npz``
-        The two parts, divided by 255: the targets. Of 3000 recordings they hold 2700 and 300.
-    ``checkpoint.keras``, ``model.keras``, ``log.csv``
-        The network of the lowest validation loss, that of the last epoch, and the losses by epoch.
-    ``mels.png``
-        Some noisy test mels above the output of the network of the last epoch.
-    ``original.wav``, ``clean.wav``, ``noisy.wav``, ``denoised.wav``
-        A test recording; its clean, noisy and denoised mel, each through the same inversion.
-    ``report.json``
-        The result of this function.
+    - ``X.npy``: the mels as librosa returns them, by file name, shape (recordings, 128, 16);
+    - ``train_data.npy``, ``test_data.npy``, ``dataset.npz``: the two parts divided by 255;
+    - ``checkpoint.keras``, ``model.keras``, ``log.csv``: the network of the lowest validation loss,
+      that of the last epoch, and the losses by epoch;
+    - ``mels.png``: some noisy test mels above the output of the network of the last epoch;
+    - ``original.wav``, ``clean.wav``, ``noisy.wav``, ``denoised.wav``: a test recording; its clean,
+      noisy and denoised mel, each through the same inversion;
+    - ``report.json``: the result of this function.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the split, the noise, the network and the phases. The same seed gives the same
-        figures on the same machine.
-
-    Raises
-    ------
-    AudioFileError
-        If there are fewer than 20 recordings, one cannot be read, or `out` cannot be written.
-    MissingPackageError
-        If tensorflow, keras, librosa or matplotlib is not installed.
+    Raises AudioFileError if there are fewer than 20 recordings, one cannot be read, or `out` cannot
+    be written; MissingPackageError without tensorflow, keras, librosa or matplotlib.
     """
     new_figure()
     for name in ("keras", "librosa"):

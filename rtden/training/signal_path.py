@@ -30,14 +30,9 @@ class SignalPath:
         self._spread = spread
 
     def __call__(self, noisy: Any, mask: Any, analysis: Any, synthesis: Any) -> Any:
-        """Return the denoised signals, shape (mixtures, samples).
+        """Return the denoised signals, shape (mixtures, samples), as the noisy ones.
 
-        Parameters
-        ----------
-        noisy : tensor, shape (mixtures, samples)
-        mask : tensor, shape (mixtures, n_mels, frames, 1)
-        analysis, synthesis : tensor, shape (mixtures, n_fft)
-            The windows.
+        The mask has shape (mixtures, n_mels, frames, 1), the windows (mixtures, n_fft).
         """
         gains = ops.matmul(ops.transpose(mask[..., 0], (0, 2, 1)), self._spread)
         # The last frames reach beyond the end: into the following sound in use, here into silence.

@@ -39,13 +39,7 @@ class StoiLoss:
     def __call__(self, ours: Any, theirs: Any, valid_bins: Any) -> Any:
         """Return the score of each mixture, up to 1, and whether it has enough speech for one.
 
-        Both have shape (mixtures,).
-
-        Parameters
-        ----------
-        ours, theirs : tensor, shape (mixtures, frames, bins)
-            Powers of the denoised and the clean signals, whose active speech has an RMS of one.
-        valid_bins : tensor, shape (mixtures, bins)
+        Both have shape (mixtures,). Parameters are those of :class:`.pesq_loss.PesqLoss`.
         """
         frames = theirs.shape[1]
         energy = ops.sum(theirs, axis=-1)

@@ -149,19 +149,9 @@ def train(
     """Train a network; return the best one, by validation loss, in float32.
 
     `work` receives ``recipe.json``, ``log.csv``, ``best.npz`` and ``state*``, from which an
-    interrupted run with the same recipe continues.
-
-    Parameters
-    ----------
-    start : Model, optional
-        A network whose weights the layers of the same name start with.
-    report : callable, optional
-        Called after every step.
-
-    Raises
-    ------
-    TrainingError
-        If `work` holds a run with another recipe, or the loss is no longer finite.
+    interrupted run with the same recipe continues. The layers start with the weights of those of
+    the same name in `start`. `report` is called after every step. Raises TrainingError if `work`
+    holds a run with another recipe, or the loss is no longer finite.
     """
     work.mkdir(parents=True, exist_ok=True)
     check_recipe(work / "recipe.json", spec, recipe)
