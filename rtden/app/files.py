@@ -36,7 +36,7 @@ SOURCES_HELP = (
 )
 OUTPUT_HELP = "File to write, folder for several, or '-' for standard output."
 BESIDE = "NAME.denoised.SUFFIX beside each"
-LOUDNESS_HELP = 'Loudness of the results in LUFS, for instance -16 (extra "loudness").'
+LOUDNESS_HELP = 'Loudness of the results in LUFS, for instance -16 (extra "av").'
 FORMAT_HELP = "Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ..."
 PLOT_HELP = (
     "Draw noisy and denoised mel spectrograms: into this picture, or this folder for several files."

@@ -108,7 +108,7 @@ def denoise_file(
         What a source without a header holds, and which of a video's sound tracks to denoise, from
         1; the default is all.
     loudness : float, optional
-        Integrated loudness of the result in LUFS (extra "loudness"); the work is done twice.
+        Integrated loudness of the result in LUFS (extra "av"); the work is done twice.
     leave_at : Path, optional
         Leave what was to become the target here, for a caller that moves it to `target` itself.
     streams : callable, optional
@@ -219,6 +219,7 @@ class _Work:
             for block in read_blocks(recording, self.source):
                 meter.add(stream.feed(block))
             meter.add(stream.flush())
+            meter.end()
         return gain_for(meter, loudness, self.notes)
 
     def _write_media(self, muxer: Any) -> float:

@@ -28,6 +28,16 @@ STATES_LENGTH = ("mov", "matroska", "avi", "caf", "wav", "w64", "aiff")
 """FFmpeg's formats with a length in the header; it guesses others from the size."""
 
 
+def load_av(what: str) -> Any:
+    """Return PyAV; raise MissingPackageError, a sentence about `what` needs it, without it."""
+    try:
+        import av
+    except ImportError:
+        sentence = f"{what} takes the package av (PyAV): run '{install_command('av')}'."
+        raise MissingPackageError(sentence) from None
+    return av
+
+
 def url_of(path: Path) -> str:
     """Return a path as FFmpeg takes it, which reads 12:30.m4a as a protocol otherwise."""
     return f"file:{path}"
@@ -36,11 +46,7 @@ def url_of(path: Path) -> str:
 @contextmanager
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
-    try:
-        import av
-    except ImportError:
-        sentence = f"{path} takes the package av (PyAV): run '{install_command('av')}'."
-        raise MissingPackageError(sentence) from None
+    av = load_av(str(path))
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:
         container = av.open(url_of(path), format=raw.format if raw else None, options=options)
@@ -95,6 +101,12 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             codec=context.codec.canonical_name,
             notes=notes,
         )
+
+
+def usual_layout(channels: int) -> str:
+    """Return FFmpeg's name of the channels that a file of so many usually has."""
+    usual = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+    return usual[channels - 1] if channels <= len(usual) else f"{channels} channels"
 
 
 def seconds_of(container: Any, stream: Any) -> float:

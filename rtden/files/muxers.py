@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtden.files.media import LOSSLESS, bit_rate_of
+from rtden.files.media import LOSSLESS, bit_rate_of, usual_layout
 from rtden.types import Array
 
 
@@ -134,8 +134,7 @@ def _is_high_efficiency(context: Any) -> bool:
 def layout_of(context: Any) -> str:
     """Return FFmpeg's name of a decoder's channels, the usual one where the file has none."""
     name = str(context.layout.name)
-    usual = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
-    return usual[context.channels - 1] if "channels" in name and context.channels <= 8 else name
+    return usual_layout(context.channels) if "channels" in name else name
 
 
 def _encodes(out: Any, encoder: str, codec: str) -> bool:
