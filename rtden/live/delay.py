@@ -93,10 +93,10 @@ class DelayPolicy:
         new, self.restarting = not self.restarting, True
         return new
 
-    def before(self, disconnects: int, block: int) -> Decision:
+    def before(self, disconnects: int, block: int, ahead: int = 0) -> Decision:
         """Return what to do before a block of `block` samples is written.
 
-        `disconnects` are the source's.
+        `disconnects` are the source's, `ahead` the samples of silence that wait besides.
         """
         ring = self._sink.ring
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
@@ -109,7 +109,7 @@ class DelayPolicy:
             self._disconnects = disconnects
             self._drop_out()
             return self._pad(ring.fill_samples, block)
-        excess = ring.fill_samples - EXCESS_SECONDS * self._sink_hz
+        excess = ring.fill_samples - ahead - EXCESS_SECONDS * self._sink_hz
         if excess > 0 and excess > (planned := self.planned_samples):
             passed = ring.read_samples - ring.lost_samples
             if passed == self._passed_at_excess:  # it rests, as some do while they start:
@@ -117,7 +117,7 @@ class DelayPolicy:
             else:
                 self._drop_out()
             self._passed_at_excess = passed
-            return Decision(keep=planned)
+            return Decision(keep=planned + ahead)
         return NOTHING
 
     def after(self, *, inside: int, left: int, block: int, now: float) -> int | None:
@@ -148,6 +148,16 @@ class DelayPolicy:
         waiting = source.ring.fill_samples / self._source_hz
         waiting += (inside + sink.ring.fill_samples) / self._sink_hz
         return waiting + _age(source, now) - _age(sink, now)
+
+    def strayed_samples(self, inside: int, now: float) -> int:
+        """Return how much longer the delay is than the one that is held, if that is too much.
+
+        To be asked after a time without :meth:`after`, in which the clocks were not compared.
+        """
+        if self.drift.held_seconds is None:
+            return 0
+        seconds = self.delay_seconds(inside, now) - self.drift.held_seconds
+        return round(seconds * self._sink_hz) if abs(seconds) > TOLERATED_SECONDS else 0
 
     def _shorten(self, delay_seconds: float) -> int | None:
         """Drop the samples by which the delay exceeds its target, deliberate growth apart."""

@@ -21,10 +21,15 @@ LOUDEST = 1000.0
 """Samples as large as this, 60 dB above full scale, are faults."""
 MOST_SECONDS = 0.1
 """Sound that one turn processes at most."""
+REST_SECONDS, AHEAD_SECONDS = 0.25, 0.4
+"""While nothing but digital silence comes: time between two turns, and silence written ahead."""
 
 
 class Worker:
     """Takes captured sound in steps of the denoiser and delivers it at the planned delay.
+
+    While the path is idle, it writes silence ahead and rests; the first sound takes back what is
+    left of that.
 
     `devices` knows the two sides and which is lost; `make_path` returns the sound path between them
     as they are now. `wakes` counts how often the thread was woken, and `busy_seconds` the time of
@@ -44,7 +49,7 @@ class Worker:
         self.devices, self.delay = devices, delay
         self._controls, self._make_path, self._clock = controls, make_path, clock
         self.recorder: Recorder | None = None
-        self._taken = self._returned = self._discarded = self._padding = 0
+        self._taken = self._returned = self._discarded = self._padding = self._taken_back = 0
         self._volume = 1.0
         self.busy_seconds, self.wakes = 0.0, 0
         self._build()
@@ -60,6 +65,8 @@ class Worker:
         self._lost_samples = 0
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
         source.wake_at = source.ring.read_samples + path.missing_samples
+        source.step_samples, source.rest_until = round(path.step_seconds * source.rate_hz), 0
+        self._ahead = 0
 
     @property
     def counts(self) -> SampleCounts:
@@ -74,7 +81,7 @@ class Worker:
             discarded=self._discarded,
             padding_samples=self._padding,
             played=sink.read_samples - sink.lost_samples,
-            dropped=sink.lost_samples,
+            dropped=sink.lost_samples - self._taken_back,
             ready=sink.written_samples - sink.read_samples,
         )
 
@@ -90,14 +97,19 @@ class Worker:
         if self.devices.sink.lost_at is not None and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
         waiting = ring.fill_samples
-        if not waiting or (whole_steps and ring.written_samples < self.source.wake_at):
+        source = self.source
+        wake_at = max(source.wake_at, source.rest_until)
+        if not waiting or (whole_steps and ring.written_samples < wake_at):
             return False
         began = perf_counter()
-        if not self.source.exhausted and (late := self.delay.skip()):
+        if self._ahead:  # set before the ring is read: sound that comes meanwhile clears it
+            source.rest_until = ring.written_samples + round(REST_SECONDS * source.rate_hz)
+            waiting = ring.fill_samples
+        elif not source.exhausted and (late := self.delay.skip()):
             ring.skip(late)
             waiting -= late
-        self._process(min(waiting, self._most_samples))
-        self.source.wake_at = ring.read_samples + self.path.missing_samples
+        self._process(waiting if self._ahead else min(waiting, self._most_samples))
+        source.wake_at = ring.read_samples + self.path.missing_samples
         self.busy_seconds += perf_counter() - began
         return True
 
@@ -105,6 +117,7 @@ class Worker:
         """Process what waits, and deliver what the denoiser holds: the source has ended."""
         while self.work(whole_steps=False):
             pass
+        self._end_rest()
         rest = self.path.flush()
         self._pass_on(rest[:0], rest[:0], rest)
 
@@ -117,6 +130,37 @@ class Worker:
         energy = float(np.vdot(captured, captured))
         if not energy < LOUDEST**2:  # nor if it is NaN
             captured[~(np.abs(captured) < LOUDEST)] = 0.0
+        if self._ahead and energy:
+            first = int(captured.any(axis=1).argmax())
+            self._clean(captured[:first], 0.0)
+            captured = captured[first:]
+            self._end_rest(len(captured))
+        self._clean(captured, energy)
+        if path.idle and not self._ahead and self.devices.sink.lost_at is None:
+            self._ahead = round(AHEAD_SECONDS * path.sink_hz)
+            self.rings[1].write(np.zeros((self._ahead, path.channels), np.float32))
+            self._padding += self._ahead
+
+    def _end_rest(self, taken: int = 0) -> None:
+        """Take back the silence that was written ahead, so that the delay is what it was.
+
+        `taken` input samples are read and not yet processed.
+        """
+        if not self._ahead:
+            return
+        ring, path = self.rings[1], self.path
+        inside = path.inside_samples + round(taken * path.sink_hz / path.source_hz) - self._ahead
+        strayed = self.delay.strayed_samples(inside, self._clock())
+        left = min(max(0, self._ahead + strayed), ring.fill_samples)
+        ring.drop_oldest(ring.fill_samples - left)
+        self._taken_back += left
+        self._padding -= left
+        self._ahead = self.source.rest_until = 0
+
+    def _clean(self, captured: Array, energy: float) -> None:
+        ring, path = self.rings[0], self.path
+        if not len(captured):
+            return
         mixed = path.mix(captured)
         if ring.lost_samples != self._lost_samples:
             self._lost_samples, energy = ring.lost_samples, np.inf
@@ -154,13 +198,16 @@ class Worker:
             self._drop_stale()
             self._discarded += len(block)
             return
-        decision = delay.before(self.devices.source.disconnects, len(block))
+        decision = delay.before(self.devices.source.disconnects, len(block), self._ahead)
         if decision.keep is not None:
             ring.drop_oldest(decision.keep)
         if decision.pad is not None:
+            self._ahead = 0  # the sink ran dry
             self._pad(decision.pad, block)
         ring.write(block)
         self._last_out = block[-1]
+        if self._ahead:
+            return  # too few turns to compare clocks by
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
         inside, now = self.path.inside_samples, self._clock()
         keep = delay.after(inside=inside, left=left, block=len(block), now=now)
@@ -170,6 +217,7 @@ class Worker:
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
         self.rings[1].drop_oldest(0)
+        self._ahead = self.source.rest_until = 0
         self._last_out = np.zeros(self.path.channels, np.float32)
 
     def _pad(self, samples: int, block: Array) -> None:

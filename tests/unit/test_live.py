@@ -16,6 +16,7 @@ from rtden.live.endpoints import open_sink, open_source
 from rtden.live.engine import LiveEngine
 from rtden.live.fade import FADE_SECONDS
 from rtden.live.plan import live_settings, settings_for_total_latency
+from rtden.live.worker import REST_SECONDS
 from rtden.ring import Ring
 
 RATE_HZ = 22050
@@ -243,8 +244,16 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     assert path.idle
     with monkeypatch.context() as patch:
         patch.setattr(path.denoisers[0], "feed", lambda _: pytest.fail("silence was denoised"))
+        turns = count_turns(rig, patch)
         rig.run(20.0)
+    assert len(turns) <= 20.0 / REST_SECONDS + 2
     assert rig.heard_rms() == 0.0
+    rig.level = 0.5
+    rig.run(rig.source.block_seconds)
+    rig.level = 0.0
+    rig.run(0.5 * REST_SECONDS)
+    assert rig.heard_rms() > 0.0  # a single block ends the rest
+    rig.run(7.0)
     rig.level = 0.5
     rig.run(6.0)
     assert not path.idle
@@ -253,9 +262,8 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     assert not imbalance(rig.engine.counts, inside=RATE_HZ)
 
 
-@pytest.mark.parametrize("source_hz", [RATE_HZ, 48000, 16000])
-def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(source_hz=source_hz, sink_hz=48000)
+def count_turns(rig: Rig, patch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that gets the time of each turn of the worker from now on."""
     turns: list[float] = []
     work = rig.engine.worker.work
 
@@ -264,7 +272,14 @@ def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.Monk
         turns.extend([rig.now] * worked)
         return worked
 
-    monkeypatch.setattr(rig.engine.worker, "work", noted)
+    patch.setattr(rig.engine.worker, "work", noted)
+    return turns
+
+
+@pytest.mark.parametrize("source_hz", [RATE_HZ, 48000, 16000])
+def test_the_worker_has_one_turn_a_step(source_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(source_hz=source_hz, sink_hz=48000)
+    turns = count_turns(rig, monkeypatch)
     rig.run(10.0)
     assert len(turns) == pytest.approx(10.0 * RATE_HZ / 256, rel=0.02)
     assert max(np.diff(turns)) < 256 / RATE_HZ + 0.011  # no later than the block that completes it
