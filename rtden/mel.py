@@ -1,7 +1,7 @@
 """Stage 2: frames to mels.
 
-New frames are transformed once; their log-mel columns slide into the window of 16 columns (8000
-samples) that the autoencoder sees. The filterbank and the columns equal those of
+New frames are transformed once; their log-mel columns slide into the window (8000 samples) that the
+autoencoder sees. The filterbank and the columns equal those of
 ``librosa.filters.mel`` and ``librosa.feature.melspectrogram``. Training uses the same code for many
 streams at once, so that a network is trained on the features that it meets in use.
 """
