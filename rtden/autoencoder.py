@@ -81,8 +81,7 @@ class Autoencoder:
         self.runtime: str = first.runtime
         self.stateful: bool = first.stateful
         self._start, self._state = first.cleared_state(), State(first.cleared_state())
-        held = sum(value.shape[1] for value in self._start)
-        self.memory_columns: int = 1 + held if self.stateful else self.spec.frames
+        self.memory_columns: int = first.memory_columns
         self._masks: dict[int, Array] = {}
 
     def reset(self) -> None:
@@ -93,7 +92,7 @@ class Autoencoder:
                 state.holder.guest = None
                 state.holder = None
         for value, start in zip(state.values, self._start, strict=True):
-            value[...] = start
+            value[:] = start
 
     def infer(self, columns: Array) -> Array:
         """Return the mask of columns, valid until the next call with as many.

@@ -40,7 +40,7 @@ def find_runtime() -> Any:
 class State:
     """The state of a stream; it lies in `holder`, the last interpreter, as long as that has it."""
 
-    def __init__(self, values: list[Any]) -> None:
+    def __init__(self, values: list[memoryview]) -> None:
         self.values = values
         self.holder: Interpreter | None = None
 
@@ -80,6 +80,8 @@ class Interpreter:
             for named in (inputs, outputs)
         )
         self._match(before, after)
+        held = sum(past.shape[1] for past in self._past)
+        self.memory_columns = 1 + held if self.stateful else spec.frames
         self._input = before["mel" if self.stateful else next(iter(before))]
         self._output = after["share" if self.stateful else next(iter(after))]
         self._check_shapes(model)
@@ -113,7 +115,7 @@ class Interpreter:
                 "tell apart; export the model again."
             )
         self._past = [before[f"past_{name}"] for name in names]
-        self._past_values = [past.memory for past in self._past]
+        self._past_values = [_memory(past.memory) for past in self._past]
         self._seen_values = []
         for past, name in zip(self._past, names, strict=True):
             seen, held = after[f"seen_{name}"], past.shape[1]
@@ -123,17 +125,17 @@ class Interpreter:
                     "the network's state leaves it in another shape or scale than it comes in; "
                     "export the model again."
                 )
-            self._seen_values.append(seen.memory[:, -held:])
+            self._seen_values.append(_memory(seen.memory[:, -held:]))
 
-    def cleared_state(self) -> list[Any]:
+    def cleared_state(self) -> list[memoryview]:
         """Return the state at the beginning of a stream."""
-        return [past.cleared() for past in self._past]
+        return [_memory(past.cleared()) for past in self._past]
 
     def evict(self) -> None:
         """Return the state that the tensors hold to its stream."""
         if self.guest is not None:
             for value, seen in zip(self.guest.values, self._seen_values, strict=True):
-                value[...] = seen
+                value[:] = seen
             self.guest.holder = None
             self.guest = None
 
@@ -141,7 +143,7 @@ class Interpreter:
         """Write the mask of a stream's columns; its next state stays here."""
         values = self._seen_values if self.guest is state else state.values
         for past, value in zip(self._past_values, values, strict=True):
-            past[...] = value
+            past[:] = value
         self.guest, state.holder = state, self
         self._input.write(columns)
         self._interpreter.invoke()
@@ -217,6 +219,11 @@ class _Tensor:
             out.reshape(-1)[...] = self.memory.reshape(-1)
         else:
             self._values.take(self._bits, out=out.reshape(-1), mode="wrap")
+
+
+def _memory(array: Any) -> memoryview:
+    """Return the bytes of an array; numpy would release Python's lock for each copy of them."""
+    return memoryview(array).cast("B")
 
 
 def _unowned(view: Any) -> Any:
