@@ -12,12 +12,8 @@ from typing import Any
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *(
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--hide-scrollbars",
-    ),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--hide-scrollbars"),
     *("--autoplay-policy=no-user-gesture-required", "--use-fake-ui-for-media-stream"),
 )
 
@@ -25,10 +21,7 @@ FLAGS = (
 class Server:
     """A running `rtden ui`: `address` as it was printed, without the token.
 
-    Raises
-    ------
-    RuntimeError
-        If it does not start.
+    Raises RuntimeError if it does not start.
     """
 
     def __init__(self, env: dict[str, str], *options: str) -> None:
@@ -53,10 +46,7 @@ class Server:
 def open_browser(folder: Path, *flags: str, env: dict[str, str] | None = None) -> Any:
     """Return a Selenium driver of a new Chromium; `folder` is for its profile and downloads.
 
-    Raises
-    ------
-    RuntimeError
-        If Chromium or its driver is missing.
+    Raises RuntimeError if Chromium or its driver is missing.
     """
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(programs):

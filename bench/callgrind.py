@@ -25,10 +25,7 @@ def end_counting() -> None:
 def instructions(*arguments: str) -> float:
     """Return the millions of instructions that a Python program executes once it is ready.
 
-    Parameters
-    ----------
-    *arguments : str
-        Of the interpreter; the program calls the other two functions.
+    It is started with these arguments of the interpreter, and calls the other two functions.
     """
     options = ["--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=/dev/null"]
     with subprocess.Popen(

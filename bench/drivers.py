@@ -104,10 +104,8 @@ class Rtden(Driver):
         from rtden import Denoiser, Settings
 
         self._denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
-        self.rate_hz, self.frame_samples = (
-            self._denoiser.rate_hz,
-            self._denoiser.step_samples // hops_per_step,
-        )
+        self.rate_hz = self._denoiser.rate_hz
+        self.frame_samples = self._denoiser.step_samples // hops_per_step
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""
@@ -173,11 +171,7 @@ def _through(samples: Array) -> Array:
 class FilePath(Driver):
     """A function from file to file, such as :func:`rtden.denoise_file`; reading and writing count.
 
-    Parameters
-    ----------
-    denoise : callable
-        Takes the paths of source and target, which exists from the second call on. A name of this
-        module, so that it can be sent to another process.
+    `denoise`, a name of a module, takes the paths of source and target.
     """
 
     frame_samples = 0

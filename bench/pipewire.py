@@ -44,10 +44,7 @@ def unpacked() -> Path | None:
 class PipeWireServer(PulseServer):
     """PipeWire in the place of PulseAudio: the same sinks, and the same interface.
 
-    Raises
-    ------
-    RuntimeError
-        If it does not start.
+    Raises RuntimeError if it does not start.
     """
 
     def __init__(self, folder: Path, sinks: tuple[str, ...], *, top: Path) -> None:

@@ -39,17 +39,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Spread:
-    """How repeated measurements of one thing lie."""
+    """How repeated measurements lie: quartiles, extremes, the median absolute deviation."""
 
     median: float
     low: float
-    """The lower quartile."""
     high: float
-    """The upper quartile."""
     least: float
     most: float
     mad: float
-    """Median absolute deviation from the median."""
 
     @classmethod
     def of(cls, values: list[float]) -> Spread:
@@ -63,23 +60,22 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a denoiser cost."""
+    """What a denoiser cost.
+
+    `frame_samples` is 0 if it takes the whole recording at once. A round has `audio_seconds` of
+    sound and took `seconds` by the clock and `processor_seconds` on all cores. `start_seconds` go
+    from the start of a fresh process until the first sound has come out. `delay_ms` goes from a
+    sample's arrival until it can be played, beside the time to compute; None for whole files.
+    """
 
     rate_hz: int
     frame_samples: int
-    """0 if it takes the whole recording at once."""
     audio_seconds: float
-    """Of one round."""
     seconds: list[float]
-    """Of each round, by the clock."""
     processor_seconds: list[float]
-    """The same, on all cores together."""
     start_seconds: list[float]
-    """From the start of a fresh process until the first sound has come out."""
     peak_mb: float
     delay_ms: float | None
-    """From a sample's arrival until it can be played, beside the time to compute; None if the whole
-    file is needed."""
 
     @property
     def cpu_per_second(self) -> list[float]:
@@ -95,10 +91,7 @@ class Cost:
 class Worker:
     """A denoiser in a process of its own, ready for its first frame.
 
-    Raises
-    ------
-    RtdenError
-        If it cannot be started or ends early.
+    Raises RtdenError if it cannot be started or ends early.
     """
 
     def __init__(self, name: str, make: Callable[[], Driver], first: Array) -> None:

@@ -34,12 +34,11 @@ WARM_UP_ROUNDS = 50
 
 @dataclass(frozen=True)
 class StreamsResult:
-    """How a number of real-time streams at once, spread over processes and threads, get on.
+    """How a number of real-time streams at once, in `jobs` processes of `threads` each, get on.
 
-    `jobs` are processes, of `threads` each. `frame` is the time of one stream's frame while the
-    others have theirs, too; `round` that of a frame of every stream of the thread that takes
-    longest; `period_ms` the time until the next frames are due. `load` is the CPU time of all
-    processes over audio time; one more stream takes `stream_mb` MiB.
+    `frame` is the time of one stream's frame while the others have theirs, too; `round` that of a
+    frame of every stream of the slowest thread; `period_ms` the time until the next frames are due.
+    `load` is CPU time over audio time; one more stream takes `stream_mb` MiB.
     """
 
     model: str
@@ -72,9 +71,8 @@ class StreamsResult:
 class Streams:
     """Processes that carry :class:`rtden.FrameDenoiser` streams, a frame of each in turn.
 
-    Nothing sleeps: a round follows the other at once, and is compared with the period. Each of
-    `jobs` processes has `threads` threads, which share its streams. Raises ModelError or
-    SettingsError if the model cannot be used, or a number is below 1.
+    Nothing sleeps: a round follows the other at once, and is compared with the period. Raises
+    ModelError or SettingsError if the model cannot be used, or a number is below 1.
     """
 
     def __init__(self, model: str | Path | None = None, *, jobs: int = 1, threads: int = 1) -> None:
