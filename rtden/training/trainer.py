@@ -61,18 +61,13 @@ class Trainer(keras.Model):  # type: ignore[misc]
         """Return the masks of a batch, (mixtures, n_mels, columns, 1)."""
         if self._causal:
             return self.network(features, training=training)
-        bands, columns = features.shape[1:3]
-        stride = WINDOW_STRIDE
-        lead_in = self._frames - stride
-        padding = ((0, 0), (0, 0), (lead_in, -columns % stride), (0, 0))
-        padded = ops.pad(features, padding)
-        starts = range(0, columns, stride)
+        columns, new = features.shape[2], WINDOW_STRIDE
+        edges = (self._frames - new, -columns % new)
+        padded = ops.pad(features, ((0, 0), (0, 0), edges, (0, 0)))
+        starts = range(0, columns, new)
         windows = [padded[:, :, start : start + self._frames] for start in starts]
-        masks = self.network(ops.concatenate(windows), training=training)[:, :, -stride:]
-        masks = ops.transpose(
-            ops.reshape(masks, (len(starts), -1, bands, stride, 1)), (1, 2, 0, 3, 4)
-        )
-        return ops.reshape(masks, (-1, bands, len(starts) * stride, 1))[:, :, :columns]
+        masks = self.network(ops.concatenate(windows), training=training)[:, :, -new:]
+        return ops.concatenate(ops.split(masks, len(windows)), axis=2)[:, :, :columns]
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, *_: Any, **__: Any) -> Any:
         """Return the loss of a batch's masks."""
