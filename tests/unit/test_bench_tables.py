@@ -1,0 +1,82 @@
+"""Tables of the benchmarks: what `bench/all.py` reads out of results, and comparisons of scores."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import re
+
+import numpy as np
+from common import changes_table, markdown
+from rich.console import Console
+
+from rtden.measure.evaluation import Evaluation
+from rtden.measure.tables import to_json
+
+every = importlib.import_module("all")
+SYSTEMS, METRICS = ("noisy", "rtden", "rtden live"), ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "P.808")
+
+
+def evaluation(metrics: tuple[str, ...] = METRICS) -> Evaluation:
+    """Return scores of three systems on two pairs: 1, 2 and 3 of the first metric, and so on."""
+    scores = np.arange(1.0, 4.0)[None, :, None] + np.zeros((2, 1, len(metrics)))
+    names = ("0_babble_+5dB.flac", "1_cafe_+5dB.flac")
+    return Evaluation(
+        *("dev", names, SYSTEMS, metrics, scores, np.array([5.0, 5.0]), ("babble", "cafe"), {})
+    )
+
+
+def test_changes_are_against_the_first_system() -> None:
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(changes_table(evaluation(), "Name", Note=["a", "b"]))
+    lines = shown.getvalue().splitlines()
+    assert re.search(r"Name +Note +PESQ-WB\* +ESTOI\* +SI-SDR \(dB\) +P\.808", lines[0])
+    assert re.search(r"^ noisy +1\.000 +1\.000", lines[1])
+    assert re.search(r"^ rtden +a +2\.000 +2\.000", lines[2])
+    assert re.search(r"^ rtden live +b +3\.000 \(\+1\.000 ± 0\.000\)", lines[3])
+
+
+def test_the_rows_of_the_latency_are_those_that_the_command_prints() -> None:
+    metrics = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808")
+    printed = io.StringIO()
+    table = changes_table(evaluation(metrics), "Latency", Overlap=["405", "768"])
+    Console(file=printed, width=200).print(table)
+    text = printed.getvalue().replace(" rtden live", " files").replace(" rtden", " 30 ms")
+    assert every.latency_rows(text)[1:] == [
+        ["**30 ms (live)**", "2.00", "2.000", "2.00", "2.00"],
+        ["files", "3.00", "3.000", "3.00", "3.00"],
+    ]
+
+
+def test_quality_and_noises_come_from_the_json() -> None:
+    text = to_json(evaluation()).decode()
+    assert every.quality_rows(text) == [
+        ["", "PESQ-WB*", "ESTOI*", "SI-SDR (dB)", "P.808"],
+        ["noisy", "1.00", "1.000", "1.0", "1.00"],
+        ["rtden", *(f"{m} (+{g} ± {h})" for m, g, h in DIGITS_OF_TWO)],
+        ["rtden live", *(f"{m} (+{g} ± {h})" for m, g, h in DIGITS_OF_THREE)],
+    ]
+    rows = every.noise_rows(text)
+    assert [row[0] for row in rows[1:4]] == ["babble, noisy", "babble, rtden", "babble, rtden live"]
+    assert rows[4] == ["cafe, noisy", "1.00", "1.000", "1.0", "1.00"]
+    assert json.loads(text)["in_the_training_loss"] == ["PESQ-WB", "ESTOI"]
+
+
+DIGITS = ((2, "0.00"), (3, "0.000"), (1, "0.0"), (2, "0.00"))
+DIGITS_OF_TWO = [(f"{2:.{n}f}", f"{1:.{n}f}", none) for n, none in DIGITS]
+DIGITS_OF_THREE = [(f"{3:.{n}f}", f"{2:.{n}f}", none) for n, none in DIGITS]
+
+
+def test_the_estimate_for_the_pi_is_read() -> None:
+    line = (
+        "Pi 4 (Cortex-A72, 1.5 GHz; a README: 24 ms on a Pi 4), preset pi4, 1 hops a step, 30 ms: "
+        "network 53 ms and the rest 139 ms a second of sound, estimated: 19 % of a core"
+    )
+    assert every.pi_rows(f"network: 312 million\n{line}")[1:] == [
+        ["Pi 4", "`pi4`", "30 ms", "19 %"]
+    ]
+
+
+def test_a_table_in_markdown_is_lined_up() -> None:
+    assert markdown([["", "a"], ["one", "10"]]) == "|     |  a |\n|-----|---:|\n| one | 10 |"
