@@ -80,9 +80,9 @@ def _run(paths: list[Path], clips: Array, out: Path, epochs: int, seed: int) -> 
     scaled = mels / SCALE
     noisy = scaled + np.float32(NOISE_FACTOR) * rng.standard_normal(scaled.shape, np.float32)
     _write_arrays(out, mels, train=scaled[train], test=scaled[test])
-    parts = [(noisy[part], scaled[part]) for part in (train, test)]
+    seen, held_out = ((noisy[part], scaled[part]) for part in (train, test))
     began = time.perf_counter()
-    network, losses = _fit(*parts, out, epochs, seed)
+    network, losses = _fit(seen, held_out, out, epochs, seed)
     seconds = time.perf_counter() - began
     denoised = network.predict(noisy[test][..., None], batch_size=BATCH, verbose=0)[..., 0]
     _draw(out / "mels.png", noisy[test], denoised, [paths[i].stem for i in test[:DRAWN]])
