@@ -101,7 +101,8 @@ def precision_rows(text: str) -> Rows:
 
 def latency_rows(text: str) -> Rows:
     """Return the scores by latency, and those of files."""
-    rows = [["latency of the algorithm", "PESQ-WB", "ESTOI", "OVRL", "P.808"]]
+    metrics = map(marked, ("PESQ-WB", "ESTOI", "OVRL", "P.808"))
+    rows = [["latency of the algorithm", *metrics]]
     names = {"30 ms": "**30 ms (live)**", "files": "files"}
     for name, line in re.findall(r"^ *(\d+ ms|files) +\d+ +(.+)$", text, re.MULTILINE):
         scores = re.findall(r"(-?[\d.]+)(?: \(.+?\))?(?: |$)", line)
