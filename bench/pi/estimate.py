@@ -2,10 +2,11 @@
 
 Network: multiply-accumulates of the .tflite file, at the rate at which a board's core was
 published to run int8 networks. All else of live sound, 48 kHz in and out in blocks of 10 ms
-(callbacks, rings, resampling, drift, transforms, features, inversion, meters; numpy and Python):
+(all that its threads do: callbacks, rings, resampling, drift, transforms, features, inversion,
+meters, a status ten times a second; numpy and Python):
 instructions, counted by valgrind's callgrind on x86-64, at an assumed rate for the core. Not
-counted: the sound system, the view, and waking up. Everything printed about a Pi is an estimate;
-`rtden bench` on one measures.
+counted: the sound system, the kernel, and waking up. Everything printed about a Pi is an estimate;
+`rtden bench --live` on one measures.
 
     python bench/pi/estimate.py    # needs valgrind, takes minutes
 """
@@ -24,16 +25,19 @@ from rtden import Settings
 from rtden.autoencoder import Autoencoder
 from rtden.denoiser import algorithmic_latency
 from rtden.interpreter import find_runtime
+from rtden.live.engine import LiveEngine
 from rtden.live.plan import live_settings
 from rtden.live.presets import PRESETS
+from rtden.measure.live_cost import CHANNELS, RATE_HZ, PacedDevice
 from rtden.model import find_model, load_spec
+from rtden.noise import babble
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from callgrind import end_counting, instructions, wait_for_counting
 
-RATE_HZ = 48000
-SECONDS, CALLS = 5, 100
+SECONDS, CALLS = 3, 100
 """Lengths of the runs that are counted."""
+BLOCKS_PER_SECOND, WARM_BLOCKS = 100, 50
 MOBILENET_V1_MMAC = 569.0
 """MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
 XNNPACK = "XNNPACK's README, 8 Feb 2022"
@@ -118,13 +122,26 @@ def settings_of(hops_per_step: int) -> Settings:
 
 
 def run_live(hops_per_step: int, seconds: int) -> None:
-    """Run the live engine between two simulated devices."""
-    from rig import Rig
-
-    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings_of(hops_per_step))
-    rig.run(1.0)
-    wait_for_counting()
-    rig.run(float(seconds))
+    """Do what the threads of a live stream between two simulated devices do, in one thread."""
+    sound = np.repeat(babble(RATE_HZ, RATE_HZ)[:, None], CHANNELS, axis=1)
+    source, sink = PacedDevice("input", sound), PacedDevice("output", None)
+    settings = settings_of(hops_per_step)
+    engine = LiveEngine(source, sink, settings=settings, clock=lambda: 0.0)
+    worker = engine.worker
+    worker.delay.drift.ppm = 50.0  # as real clocks have it; none is measured in the first seconds
+    for block in range(-WARM_BLOCKS, seconds * BLOCKS_PER_SECOND):
+        if block == 0:
+            wait_for_counting()
+        for device in (source, sink):
+            device.block()
+            device.called_at = 0.0
+        while worker.work():
+            pass
+        if block % (BLOCKS_PER_SECOND // 4) == 0:
+            worker.devices.check()
+            worker.meters.update()
+        if block % (BLOCKS_PER_SECOND // 10) == 0:
+            engine.status()
 
 
 def run_network(hops_per_step: int, calls: int) -> None:
@@ -132,7 +149,7 @@ def run_network(hops_per_step: int, calls: int) -> None:
     network = Autoencoder(columns=(hops_per_step,))
     spec = network.spec
     seen = hops_per_step if network.stateful else spec.frames
-    columns = np.zeros((spec.n_mels, seen, spec.input_channels), np.float32)
+    columns = np.zeros((spec.n_mels, seen, len(spec.channels)), np.float32)
     network.infer(columns)
     wait_for_counting()
     for _ in range(calls):

@@ -51,12 +51,13 @@ class PacedEndpoint(Endpoint):
             due = time.perf_counter() + self.latency_seconds
             while not self._stopped.is_set() and not self.exhausted:
                 time.sleep(max(0.0, due - time.perf_counter()))
-                self._block()
+                self.block()
                 due += self.block_samples / self.rate_hz
         except BaseException as error:  # handed to the thread that asks for `running`
             self._error = error
 
-    def _block(self) -> None:
+    def block(self) -> None:
+        """Do what a device's callback does."""
         raise NotImplementedError
 
 
@@ -72,7 +73,8 @@ class FileSource(PacedEndpoint):
         # A block is handed over when its last sample has sounded.
         self.latency_seconds = self.block_samples / self.rate_hz
 
-    def _block(self) -> None:
+    def block(self) -> None:
+        """Hand over a block of the file, or end."""
         block = next(self._blocks, None)
         if block is not None:
             self.captured(block)
@@ -105,6 +107,7 @@ class FileSink(PacedEndpoint):
         self._write = self._opened.enter_context(writer)
         super().start()
 
-    def _block(self) -> None:
+    def block(self) -> None:
+        """Write what is played."""
         self.play(self._buffer)
         self._write(self._buffer)

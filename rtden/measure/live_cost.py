@@ -43,7 +43,8 @@ class PacedDevice(PacedEndpoint):
             self.make_ring(1)
         self._played = np.zeros((self.block_samples, CHANNELS), np.float32)
 
-    def _block(self) -> None:
+    def block(self) -> None:
+        """Hand over a block of sound, or take one."""
         if self._sound is None:
             self.play(self._played)
         else:
