@@ -1,14 +1,12 @@
 """The delay of a live stream: how much sound to keep ready, what to skip, pad or drop.
 
-:class:`DelayPolicy` decides and the worker carries out. The policy reads fill levels and clocks and
-changes nothing. Delay is bounded at both ends: sound that has waited longer than the output buffer
-could bridge is skipped unprocessed, and after a drop-out the delay starts from its planned value.
+Delay is bounded at both ends: sound that has waited longer than the output buffer could bridge is
+skipped unprocessed, and after a drop-out the delay starts from its planned value.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from rtden.live.clock import BufferControl, DriftControl
 from rtden.live.endpoint import Endpoint
@@ -21,20 +19,8 @@ ALL = 2**62
 """More samples than any ring holds: of a minimum that nothing has been seen for yet."""
 
 
-class Decision(NamedTuple):
-    """What to do with the output ring before a block."""
-
-    keep: int | None = None
-    """Drop all but this number of the samples that wait."""
-    pad: int | None = None
-    """Put this much silence before the block, and fade from one to the other."""
-
-
-NOTHING = Decision()
-
-
 class DelayPolicy:
-    """Decides what keeps the delay at its plan.
+    """Keeps the delay at its plan: drops what waits too long, and finds the silence to be padded.
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
@@ -93,8 +79,8 @@ class DelayPolicy:
         new, self.restarting = not self.restarting, True
         return new
 
-    def before(self, disconnects: int, block: int, ahead: int = 0) -> Decision:
-        """Return what to do before a block of `block` samples is written.
+    def before(self, disconnects: int, block: int, ahead: int = 0) -> int | None:
+        """Return the silence to write before a block of `block` samples, None for no break.
 
         `disconnects` are the source's, `ahead` the samples of silence that wait besides.
         """
@@ -117,11 +103,11 @@ class DelayPolicy:
             else:
                 self._drop_out()
             self._passed_at_excess = passed
-            return Decision(keep=planned + ahead)
-        return NOTHING
+            ring.drop_oldest(planned + ahead)
+        return None
 
-    def after(self, *, inside: int, left: int, block: int, now: float) -> int | None:
-        """Return how many waiting samples to keep after a block was written, or None for all.
+    def after(self, *, inside: int, left: int, block: int, now: float) -> None:
+        """Compare the clocks after a block of `block` samples was written.
 
         `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
         since.
@@ -131,13 +117,12 @@ class DelayPolicy:
         self.drift.update(self.delay_seconds(inside, now), elapsed_seconds)
         # Before silence was padded, the ring had run dry: that says nothing about the new delay.
         self._least_left = ALL if self._padded else min(self._least_left, left)
-        self._padded, keep = False, None
+        self._padded = False
         if not was_locked and self.drift.held_seconds is not None:
-            keep = self._shorten(self.drift.held_seconds)
+            self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
             self._least_left = ALL
             self.drift.shift(-shrunk)
-        return keep
 
     def delay_seconds(self, inside: int, now: float) -> float:
         """Return how long ago the sample was captured that the sink plays now, devices apart.
@@ -159,7 +144,7 @@ class DelayPolicy:
         seconds = self.delay_seconds(inside, now) - self.drift.held_seconds
         return round(seconds * self._sink_hz) if abs(seconds) > TOLERATED_SECONDS else 0
 
-    def _shorten(self, delay_seconds: float) -> int | None:
+    def _shorten(self, delay_seconds: float) -> None:
         """Drop the samples by which the delay exceeds its target, deliberate growth apart."""
         beyond_buffer = delay_seconds - self.buffer.seconds
         reference = self._first_seconds
@@ -171,16 +156,13 @@ class DelayPolicy:
             reference = beyond_buffer if self._cut_at_first else min(beyond_buffer, unbuffered)
             self._cut_at_first = beyond_buffer - reference > TOLERATED_SECONDS
             self._first_seconds = None if self._cut_at_first else beyond_buffer
-        gained, fill = (
-            round((beyond_buffer - reference) * self._sink_hz),
-            self._sink.ring.fill_samples,
-        )
-        if gained <= TOLERATED_SECONDS * self._sink_hz or fill <= gained:
-            return None
-        self._drop_out()
-        return fill - gained
+        gained = round((beyond_buffer - reference) * self._sink_hz)
+        fill = self._sink.ring.fill_samples
+        if fill > gained > TOLERATED_SECONDS * self._sink_hz:
+            self._drop_out()
+            self._sink.ring.drop_oldest(fill - gained)
 
-    def _pad(self, fill: int, block: int) -> Decision:
+    def _pad(self, fill: int, block: int) -> int:
         """Return the silence that the plan lacks beyond `fill` and what is late with this block.
 
         Output samples that come at once and should have come earlier lie ready in its place.
@@ -190,7 +172,7 @@ class DelayPolicy:
         late = max(0, block - round(early_seconds * self._sink_hz))
         self.drift.restart()
         self._padded = True
-        return Decision(pad=max(0, self.planned_samples - fill - late))
+        return max(0, self.planned_samples - fill - late)
 
     def _drop_out(self) -> None:
         self.dropouts += 1

@@ -198,21 +198,17 @@ class Worker:
             self._drop_stale()
             self._discarded += len(block)
             return
-        decision = delay.before(self.devices.source.disconnects, len(block), self._ahead)
-        if decision.keep is not None:
-            ring.drop_oldest(decision.keep)
-        if decision.pad is not None:
+        pad = delay.before(self.devices.source.disconnects, len(block), self._ahead)
+        if pad is not None:
             self._ahead = 0  # the sink ran dry
-            self._pad(decision.pad, block)
+            self._pad(pad, block)
         ring.write(block)
         self._last_out = block[-1]
         if self._ahead:
             return  # too few turns to compare clocks by
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
         inside, now = self.path.inside_samples, self._clock()
-        keep = delay.after(inside=inside, left=left, block=len(block), now=now)
-        if keep is not None:
-            ring.drop_oldest(keep)
+        delay.after(inside=inside, left=left, block=len(block), now=now)
 
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""

@@ -82,16 +82,11 @@ class World:
         self.owed += HOP / (1.0 + self.delay.ppm * 1e-6)
         block = int(self.owed)
         self.owed -= block
-        decision = self.delay.before(self.disconnects, block)
-        if decision.keep is not None:
-            sink.drop_oldest(decision.keep)
-        pad = decision.pad or 0
+        pad = self.delay.before(self.disconnects, block) or 0
         self.padded += pad
         sink.write(SILENCE[: pad + block])
         left, self.left = self.left, ALL
-        keep = self.delay.after(inside=INSIDE, left=left, block=block, now=self.now)
-        if keep is not None:
-            sink.drop_oldest(keep)
+        self.delay.after(inside=INSIDE, left=left, block=block, now=self.now)
         self.delays.append(self.delay.delay_seconds(INSIDE, self.now))
 
 
