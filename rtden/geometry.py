@@ -36,7 +36,11 @@ def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
 
 
 def settings_for_latency(
-    ms: float, *, model: str | Path | Model | None = None, settings: Settings | None = None
+    ms: float,
+    *,
+    model: str | Path | Model | None = None,
+    settings: Settings | None = None,
+    hops_per_step: int = 1,
 ) -> tuple[Settings, Latency]:
     """Return the settings that use an algorithmic latency best, and the latency that they give.
 
@@ -52,6 +56,8 @@ def settings_for_latency(
         As for :class:`rtden.Denoiser`.
     settings : Settings, optional
         Source of everything but `hops_per_step` and `overlap_samples`.
+    hops_per_step : int
+        At least so many, where the latency leaves them half a hop of overlap; otherwise one.
 
     Raises
     ------
@@ -70,17 +76,18 @@ def settings_for_latency(
         raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
     spec = load_spec(model)
     longest, wish_samples = spec.n_fft - spec.hop, ms * spec.rate_hz / 1000.0
-    spare = wish_samples - spec.hop
+    fewest = hops_per_step if wish_samples >= (hops_per_step + 0.5) * spec.hop else 1
+    spare = wish_samples - fewest * spec.hop
     overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
     chosen = dataclasses.replace(
         settings or Settings(),
-        hops_per_step=1,
+        hops_per_step=fewest,
         overlap_samples=None if overlap == longest else overlap,
     )
     for hops in HOPS_PER_STEP:
         larger = dataclasses.replace(chosen, hops_per_step=hops)
         fits = algorithmic_latency(spec, larger).samples <= wish_samples
-        if fits and hops <= spec.frames:
+        if fits and fewest < hops <= spec.frames:
             chosen = larger
     return chosen, algorithmic_latency(spec, chosen)
 

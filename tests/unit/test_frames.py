@@ -145,6 +145,19 @@ def test_a_longer_latency_is_used_and_a_shorter_one_kept() -> None:
         FrameDenoiser(latency_ms=0.0)
 
 
+@pytest.mark.parametrize(("hops_per_step", "overlap"), [(1, 405), (2, 149)])
+def test_hops_per_step_change_neither_the_latency_nor_where_the_sound_lies(
+    noise: np.ndarray, hops_per_step: int, overlap: int
+) -> None:
+    frames = FrameDenoiser(22050, settings=UNTOUCHED, hops_per_step=hops_per_step)
+    assert frames.stream.denoisers[0].settings.overlap_samples == overlap
+    assert frames.latency.samples == 660
+    out = np.concatenate([frames.process(frame) for frame in frames_of(noise, 441)])
+    np.testing.assert_allclose(out[660:], noise[:-660], atol=1e-5)
+    with pytest.raises(SettingsError, match="hops_per_step"):
+        FrameDenoiser(hops_per_step=0)
+
+
 @pytest.mark.parametrize(
     ("frame", "sentence"),
     [

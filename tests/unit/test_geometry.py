@@ -87,6 +87,26 @@ def test_a_wish_gets_the_longest_overlap_and_then_the_largest_advance_that_fit(
     assert latency == Denoiser(settings=chosen).latency
 
 
+@pytest.mark.parametrize(
+    ("wish_ms", "fewest", "hops_per_step", "overlap"),
+    [
+        (29.0, 2, 1, 383),
+        (30.0, 2, 2, 149),
+        (50.0, 2, 2, 590),
+        (70.0, 2, 2, None),
+        (82.0, 2, 4, None),
+        (math.inf, 2, 16, None),
+        (60.0, 4, 4, 299),
+    ],
+)
+def test_more_hops_per_step_are_taken_for_less_overlap(
+    wish_ms: float, fewest: int, hops_per_step: int, overlap: int | None
+) -> None:
+    chosen, latency = settings_for_latency(wish_ms, hops_per_step=fewest)
+    assert (chosen.hops_per_step, chosen.overlap_samples) == (hops_per_step, overlap)
+    assert latency.ms <= wish_ms
+
+
 @by_model
 def test_a_wish_is_not_exceeded_where_it_can_be_kept(model: Path) -> None:
     spec = load_spec(model)
