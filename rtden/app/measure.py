@@ -104,7 +104,7 @@ def bench(
     if not 5 <= seconds <= 3600:
         raise SettingsError(f"--seconds must lie between 5 and 3600, not {seconds:g}.")
     if hops_per_step and (live or streams is not None):
-        raise SettingsError("--live and --streams measure streams of 30 ms, at one hop per step.")
+        raise SettingsError("--live and --streams measure streams of 30 ms, with their own hops.")
     if live and streams is not None:
         raise SettingsError("give one of --live and --streams.")
     if jobs is not None and streams is None:
