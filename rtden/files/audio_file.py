@@ -69,21 +69,10 @@ class _Layout(NamedTuple):
 def open_recording(
     path: Path, raw: Raw | None = None, *, track: int | None = None
 ) -> Iterator[Recording]:
-    """Open a file for reading.
+    """Open a file for reading; `raw` says what headerless PCM holds, `track` counts from 1.
 
-    Parameters
-    ----------
-    raw : Raw, optional
-        What headerless PCM holds.
-    track : int, optional
-        Which of several sound tracks, from 1; the first is the default.
-
-    Raises
-    ------
-    AudioFileError
-        If it does not exist, cannot be read, holds no sound, or is shorter than its header says.
-    MissingPackageError
-        If it takes PyAV to read it, which is not installed.
+    Raises AudioFileError if it cannot be read, holds no sound, or less than its header says;
+    MissingPackageError if it takes PyAV, which is not installed.
     """
     path = Path(path)
     if os.path.isdir(path):

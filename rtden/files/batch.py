@@ -44,27 +44,21 @@ def denoise_files(
     Parameters
     ----------
     pairs, folders : sequences
-        Sources and targets, as :func:`rtden.files.listing.plan` gives them, and folders that each
-        have the manifest of the targets below it; that of any other target lies beside it.
-    force : bool
-        Overwrite what is in the way, too, whoever wrote it.
+        Sources and targets (:func:`rtden.files.listing.plan`), and folders that each have the
+        manifest of the targets below it; that of any other target lies beside it.
     jobs : int, optional
         Files at a time; the default is one for each core. With 1 the work is done in this process;
         others are started afresh: a script guards its call by ``__name__ == "__main__"``.
     dask : str, optional
         Address of a dask scheduler whose workers reach files and model under the same paths.
-    dry_run : bool
-        Only say what would be done.
     **options
         What :func:`rtden.denoise_file` takes besides: settings, full_band, raw, track, loudness.
 
     Raises
     ------
-    AudioFileError
-        If a manifest cannot be used, or standard input is among the sources.
-    InputError, ModelError, RtdenError
-        If the number of jobs, the model or the cluster cannot be used; what is wrong with a file is
-        an outcome.
+    RtdenError
+        If a manifest, the number of jobs, the model or the cluster cannot be used; what is wrong
+        with a file is an outcome.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be 1 or more, not {jobs}.")

@@ -44,13 +44,7 @@ RAW_SUFFIXES = frozenset((".raw", ".pcm"))
 
 @dataclass(frozen=True)
 class Raw:
-    """What a file without a header holds.
-
-    Raises
-    ------
-    InputError
-        If the format has no such name, or the rate or the channels cannot be.
-    """
+    """What a file without a header holds; raises InputError if that cannot be."""
 
     rate_hz: int
     channels: int = 1
@@ -103,12 +97,8 @@ def is_result(path: Path) -> bool:
 def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
     """Return the sound and video files anywhere below a folder, sorted; rtden's results left out.
 
-    Hidden files are left out too. Links to folders are followed, each folder once.
-
-    Parameters
-    ----------
-    left_out : list, optional
-        Gets a sentence for each file or folder that cannot be read here.
+    Hidden files are left out too. Links to folders are followed, each folder once. `left_out` gets
+    a sentence for each file or folder that cannot be read here.
     """
     found: list[Path] = []
     notes = [] if left_out is None else left_out
@@ -152,13 +142,8 @@ def plan(sources: list[str], output: str | None) -> Plan:
     """Return the files to read and to write for a list of files and folders.
 
     A folder stands for the sound files below it. Several files, or a folder, go under the folder
-    `output` with their names and subfolders kept, or beside their originals if it is None.
-
-    Raises
-    ------
-    AudioFileError
-        If a source does not exist, a folder holds no sound file, or two files would be written to
-        one place.
+    `output` with their names and subfolders kept, or beside their originals if it is None. Raises
+    AudioFileError if a folder holds no sound file, or two files would be written to one place.
     """
     if not all(source.strip() for source in sources):
         raise AudioFileError("one of the names given is empty; name a file, a folder, or '-'.")

@@ -88,12 +88,7 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
 class Manifest:
     """A manifest that is open; where the system has locks, nobody else can open it meanwhile.
 
-    Lines are only ever added.
-
-    Parameters
-    ----------
-    asked : Job
-        The wish, without a file.
+    Lines are only ever added. `asked` is the wish, without a file.
     """
 
     def __init__(self, folder: Path, asked: Job, *, force: bool = False) -> None:

@@ -52,21 +52,10 @@ def denoise_pipe(
     """Denoise from one file descriptor to another until the first ends; return the frames written.
 
     Each block is denoised and written as soon as it is read; the output lags by 30 ms, is aligned
-    with the input and as long.
+    with the input and as long. With `pcm` None a WAV is read, whose header then goes out, too.
 
-    Parameters
-    ----------
-    pcm : Pcm or None
-        What `source` carries; None for a WAV, whose header says it, and which then goes out, too.
-
-    Raises
-    ------
-    AudioFileError
-        If the WAV's header cannot be read.
-    InputError, ModelError
-        If the rate, the channels or the model cannot be used.
-    BrokenPipeError
-        If nobody reads `sink` any more.
+    Raises AudioFileError if that header cannot be read, BrokenPipeError if nobody reads `sink` any
+    more, InputError or ModelError if the rate, the channels or the model cannot be used.
     """
     wav = pcm is None
     pcm = pcm or _read_header(source)

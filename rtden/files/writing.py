@@ -47,12 +47,7 @@ def write_recording(
     Container and sample format have libsndfile's names; byte order and bit rate are as in the
     recording that it is `like`. Of `strings` (title and so on) the container takes what it has a
     place for. `leave_at` is as in :func:`rtden.files.atomic.new_file`; `finish` gets the complete
-    file before it is moved.
-
-    Raises
-    ------
-    AudioFileError
-        If the file exists already or cannot be written.
+    file before it is moved. Raises AudioFileError if the file exists or cannot be written.
     """
     with new_file(path, force=force, leave_at=leave_at) as partial:
         bit_rate = like.bit_rate if like else 0.0
