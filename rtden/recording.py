@@ -43,11 +43,12 @@ class RecordingDenoiser:
     def feed(self, block: Array) -> Array:
         """Take samples, shape (samples, channels); return those that are ready.
 
-        The output is aligned with the input. It begins when the lead-in is complete.
+        The output is aligned with the input. It begins when the lead-in is complete; until then the
+        caller must leave its blocks as they are.
         """
         if self._held is None:
             return self._kept(self._stream.feed(block))
-        self._held.append(np.array(block))  # the caller may use its array again
+        self._held.append(block)
         complete = sum(map(len, self._held)) >= LEAD_IN_SECONDS * self._stream.rate_hz
         return self._begin(self._held) if complete else block[:0]
 

@@ -46,7 +46,7 @@ class Recording:
     format: str  # libsndfile's name of the container; "" where PyAV reads
     subtype: str  # libsndfile's name of the sample format, or the nearest that it has
     blocks: Callable[[int], Iterator[Array]]
-    """Takes a block's length; yields blocks (frames, channels), the last one shorter."""
+    """Takes how many frames to read at a time; yields (frames, channels), of any length."""
     endian: str = "FILE"
     strings: dict[str, str] = field(default_factory=dict)
     """Title, artist and the like, as libsndfile names them."""
@@ -96,17 +96,30 @@ def open_recording(
 def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES) -> Iterator[Array]:
     """Yield a file's blocks of `frames`, shape (frames, channels), the last one shorter.
 
-    The array is used again for the next block. Samples that are no sound (not finite, or beyond
-    1e6 times full scale) are silence.
+    Samples that are no sound (not finite, or beyond 1e6 times full scale) are silence.
     """
     silenced = 0
-    for block in recording.blocks(frames):
+    for block in _cut(recording.blocks(frames), frames):
         with np.errstate(invalid="ignore"):
             sound = np.abs(block) < LOUDEST
         silenced += int(block.size - np.count_nonzero(sound))
         yield block if sound.all() else np.where(sound, block, np.float32(0.0))
     if silenced:
         recording.notes.append(f"{silenced} samples were not finite or absurd; they became silence")
+
+
+def _cut(pieces: Iterator[Array], frames: int) -> Iterator[Array]:
+    """Yield pieces of sound as blocks of `frames`, the last one shorter."""
+    held, count = list[Array](), 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= frames:
+            joined, whole = np.concatenate(held), count - count % frames
+            yield from (joined[start : start + frames] for start in range(0, whole, frames))
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
 
 
 def read_aligned(*paths: Path) -> tuple[list[Array], int]:
@@ -266,21 +279,17 @@ class _Reader:
         return self._opened.enter_context(soundfile.SoundFile(place, "r", *self._layout.known))
 
     def blocks(self, frames: int) -> Iterator[Array]:
-        """Yield blocks of that many frames, the last one shorter."""
-        first, alone = self.first, len(self._layout.parts) == 1
-        buffer = np.empty((frames, first.channels), np.float32)
-        done = filled = 0
+        """Yield what is read at a time: so many frames, or what is left of a part."""
+        first, alone, done = self.first, len(self._layout.parts) == 1, 0
         try:
             for part in self._layout.parts:
                 file = first if part == self._layout.parts[0] else self._open(part)
                 if (file.samplerate, file.channels) != (first.samplerate, first.channels):
                     now = file.samplerate, file.channels, done / first.samplerate
                     raise changed(self._path, *now)
-                while count := len(file.read(out=buffer[filled:])):
-                    done, filled = done + count, filled + count
-                    if filled == frames:
-                        yield buffer
-                        filled = 0
+                while len(block := file.read(frames, "float32", always_2d=True)):
+                    done += len(block)
+                    yield block
                 if self._window is not None and self._window.error is not None:
                     raise self._window.error
         except soundfile.LibsndfileError as error:
@@ -288,8 +297,6 @@ class _Reader:
                 f"{self._path} is damaged after {done / first.samplerate:.1f} s "
                 f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
             ) from None
-        if filled:
-            yield buffer[:filled]
         guessed = first.format[:3] == "WAV" and first.subtype[:4] == "MPEG"
         if alone and not guessed and done < first.frames < 1 << 62:
             raise truncated(self._path, done / first.frames)

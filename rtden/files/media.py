@@ -95,7 +95,7 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             round(seconds_of(container, stream) * context.sample_rate),
             "",
             SUBTYPES.get(context.format.name.rstrip("p"), "PCM_16") if lossless else "PCM_16",
-            lambda frames: _blocks(av, container, stream, path, frames, notes),
+            lambda _: _blocks(av, container, stream, path, notes),
             strings={STRINGS[k.lower()]: v for k, v in tags.items() if k.lower() in STRINGS},
             bit_rate=float(bit_rate_of(stream)),
             codec=context.codec.canonical_name,
@@ -149,25 +149,15 @@ def samples_of(frame: Any, stream: Any, path: Path) -> Array:
     return np.ascontiguousarray(to_float(values), np.float32)
 
 
-def _blocks(
-    av: Any, container: Any, stream: Any, path: Path, frames: int, notes: list[str]
-) -> Iterator[Array]:
-    held, count, done = list[Array](), 0, 0
+def _blocks(av: Any, container: Any, stream: Any, path: Path, notes: list[str]) -> Iterator[Array]:
+    done = 0
     for packet in container.demux(stream):
         for frame in frames_of(av, packet, notes):
-            held.append(samples_of(frame, stream, path))
-            count += len(held[-1])
-        if count >= frames:
-            joined = np.concatenate(held)
-            for start in range(0, count - count % frames, frames):
-                yield joined[start : start + frames].copy()
-            held, done = [joined[count - count % frames :]], done + count - count % frames
-            count %= frames
-    if count:
-        yield np.concatenate(held)
+            yield (block := samples_of(frame, stream, path))
+            done += len(block)
     alone = stream.duration or len(container.streams) == 1
     promised = seconds_of(container, stream) if alone else 0.0
-    check_whole(container, path, (done + count) / stream.codec_context.sample_rate, promised)
+    check_whole(container, path, done / stream.codec_context.sample_rate, promised)
 
 
 def bit_rate_of(stream: Any) -> int:

@@ -34,7 +34,7 @@ def noise(frames: int = 30000, channels: int = 1, seed: int = 0) -> np.ndarray:
 
 def all_of(path: Path, raw: Raw | None = None) -> np.ndarray:
     with open_recording(path, raw) as recording:
-        return np.concatenate([block.copy() for block in read_blocks(recording, path)])
+        return np.concatenate([*read_blocks(recording, path)])
 
 
 def patched(path: Path, at: int, content: bytes) -> None:

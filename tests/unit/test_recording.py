@@ -54,16 +54,6 @@ def test_nothing_of_a_later_sound_leaks_into_the_beginning() -> None:
     assert np.abs(denoise(signal, RATE_HZ)[: RATE_HZ // 4]).max() < 1e-9
 
 
-def test_a_block_may_be_used_again_by_its_owner() -> None:
-    signal = noise(3 * RATE_HZ)
-    recording, block, parts = RecordingDenoiser(stream()), np.empty((1000, 1), np.float32), []
-    for at in range(0, len(signal), len(block)):
-        block[:] = signal[at : at + len(block)]
-        parts.append(recording.feed(block))
-    out = np.concatenate([*parts, recording.flush()])
-    np.testing.assert_array_equal(out, as_recording(stream(), signal, RATE_HZ))
-
-
 def test_a_files_statistics_do_not_count_the_lead_in(tmp_path: Path) -> None:
     signal, seen = noise(3 * RATE_HZ), []
     signal[100] = 1.5
