@@ -683,6 +683,13 @@ def test_a_disk_without_room_for_standard_input_is_told_in_one_sentence(tmp_path
 # Plans
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def made(folder: Path, *files: str) -> None:
     for name in files:
         path = folder / name
@@ -690,11 +697,8 @@ def made(folder: Path, *files: str) -> None:
         path.touch()
 
 
-def test_a_plan_for_one_recording_puts_it_where_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "folder/b.wav")
+def test_a_plan_for_one_recording_puts_it_where_told(here: Path) -> None:
+    made(here, "a.wav", "folder/b.wav")
     assert plan(["a.wav"], None) == [("a.wav", "a.denoised.wav")]
     assert plan(["folder/b.wav"], None) == [("folder/b.wav", "folder/b.denoised.wav")]
     assert plan(["a.wav"], "c.flac") == [("a.wav", "c.flac")]
@@ -705,11 +709,8 @@ def test_a_plan_for_one_recording_puts_it_where_told(
     assert plan(["-"], "c.wav") == [("-", "c.wav")]
 
 
-def test_a_plan_for_several_recordings_keeps_their_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "folder/b.flac")
+def test_a_plan_for_several_recordings_keeps_their_names(here: Path) -> None:
+    made(here, "a.wav", "folder/b.flac")
     assert plan(["a.wav", "folder/b.flac"], None) == [
         ("a.wav", "a.denoised.wav"),
         ("folder/b.flac", "folder/b.denoised.flac"),
@@ -721,11 +722,10 @@ def test_a_plan_for_several_recordings_keeps_their_names(
 
 
 def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfolders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     made(
-        tmp_path,
+        here,
         "in/a.wav",
         "in/A.FLAC",
         "in/deep/er/b.ogg",
@@ -735,7 +735,7 @@ def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfold
         "in/deep/b.denoised.ogg",
         "in/.hidden.wav",
     )
-    (tmp_path / "in" / "folder.wav").mkdir()
+    (here / "in" / "folder.wav").mkdir()
     assert plan(["in"], None) == [
         ("in/A.FLAC", "in/A.denoised.FLAC"),
         ("in/a.wav", "in/a.denoised.wav"),
@@ -748,19 +748,13 @@ def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfold
     ]
 
 
-def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "cleaned/a.wav")
+def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(here: Path) -> None:
+    made(here, "a.wav", "cleaned/a.wav")
     assert plan(["."], "cleaned") == [("a.wav", "cleaned/a.wav")]
 
 
-def test_a_plan_in_which_two_recordings_meet_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "one/a.wav", "two/a.wav", "link/x.wav")
+def test_a_plan_in_which_two_recordings_meet_is_refused(here: Path) -> None:
+    made(here, "one/a.wav", "two/a.wav", "link/x.wav")
     with pytest.raises(AudioFileError, match=r"two files would be written to .*out/a\.wav"):
         plan(["one/a.wav", "two/a.wav"], "out")
     with pytest.raises(AudioFileError, match="two files would be written"):
@@ -773,11 +767,8 @@ def test_a_plan_in_which_two_recordings_meet_is_refused(
     ]
 
 
-def test_a_plan_leaves_out_results_whose_originals_are_given_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "a.denoised.wav", "b.denoised.wav")
+def test_a_plan_leaves_out_results_whose_originals_are_given_too(here: Path) -> None:
+    made(here, "a.wav", "a.denoised.wav", "b.denoised.wav")
     found = listing.plan(["a.wav", "a.denoised.wav"], None)
     assert (found.pairs, found.results) == ([("a.wav", "a.denoised.wav")], 1)
     found = listing.plan(["a.wav", "b.denoised.wav"], "out")
@@ -789,28 +780,21 @@ def test_a_plan_leaves_out_results_whose_originals_are_given_too(
     ]
 
 
-def test_a_plan_that_would_overwrite_another_of_its_files_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "in/a.wav", "a.wav")
+def test_a_plan_that_would_overwrite_another_of_its_files_is_refused(here: Path) -> None:
+    made(here, "in/a.wav", "a.wav")
     with pytest.raises(AudioFileError, match="would be overwritten"):
         plan(["in/a.wav", "a.wav"], ".")
 
 
-def test_an_empty_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "private.wav", "z.wav")
+def test_an_empty_name_is_no_folder(here: Path) -> None:
+    made(here, "private.wav", "z.wav")
     for sources in ([""], ["z.wav", " "]):
         with pytest.raises(AudioFileError, match="empty"):
             plan(sources, None)
 
 
-def test_a_plan_of_several_recordings_into_one_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made(tmp_path, "a.wav", "b.wav", "in/c.wav", "taken")
+def test_a_plan_of_several_recordings_into_one_file_is_refused(here: Path) -> None:
+    made(here, "a.wav", "b.wav", "in/c.wav", "taken")
     for sources, output in (
         (["a.wav", "b.wav"], "taken"),
         (["in"], "taken"),
