@@ -19,7 +19,7 @@ import numpy as np
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import Progress, Recording, open_recording, read_blocks
-from rtden.files.listing import Raw, default_target, is_stream
+from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
@@ -190,8 +190,6 @@ class _Work:
 
     def run(self, loudness: float | None) -> FileReport:
         """Do the work and return what was done."""
-        from rtden.files.muxers import MUXERS
-
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
@@ -232,8 +230,6 @@ class _Work:
             return denoise_media(self.source, partial, muxer, suffix, self._stream, **options)
 
     def _write_sound(self) -> float:
-        from rtden.files.muxers import LOSSLESS_MUXERS
-
         with open_recording(self.source, self.raw, track=self.track) as recording:
             same = self.target.suffix.lower() == self.source.suffix.lower()
             muxer = LOSSLESS_MUXERS.get(self.target.suffix.lower())

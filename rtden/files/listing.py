@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rtden.errors import AudioFileError, InputError
 from rtden.extras import install_command
@@ -15,16 +16,41 @@ from rtden.samples import check_rate
 from rtden.stream import MOST_CHANNELS
 
 DENOISED = ".denoised"
+
+
+class Muxer(NamedTuple):
+    """How FFmpeg writes the files of a suffix."""
+
+    name: str
+    codec: str  # the encoder of sound whose own codec cannot be written
+    sound_only: bool = False
+
+
+MUXERS = {
+    ".m4a": Muxer("mp4", "aac", True), ".m4b": Muxer("mp4", "aac", True),
+    ".aac": Muxer("adts", "aac", True), ".ac3": Muxer("ac3", "ac3", True),
+    ".eac3": Muxer("eac3", "eac3", True), ".amr": Muxer("amr", "libopencore_amrnb", True),
+    ".wma": Muxer("asf", "wmav2", True), ".mka": Muxer("matroska", "libopus", True),
+    ".wv": Muxer("wv", "wavpack", True), ".tta": Muxer("tta", "tta", True),
+    ".mp2": Muxer("mp2", "mp2", True), ".mp4": Muxer("mp4", "aac"), ".m4v": Muxer("mp4", "aac"),
+    ".mov": Muxer("mov", "aac"), ".mkv": Muxer("matroska", "libopus"),
+    ".webm": Muxer("webm", "libopus"), ".wmv": Muxer("asf", "wmav2"), ".asf": Muxer("asf", "wmav2"),
+    ".3gp": Muxer("3gp", "aac"), ".3g2": Muxer("3g2", "aac"), ".avi": Muxer("avi", "libmp3lame"),
+    ".flv": Muxer("flv", "aac"), ".ts": Muxer("mpegts", "aac"), ".mts": Muxer("mpegts", "aac"),
+    ".m2ts": Muxer("mpegts", "aac"), ".mpg": Muxer("mpeg", "mp2"), ".mpeg": Muxer("mpeg", "mp2"),
+    ".ogv": Muxer("ogv", "libopus"),
+}  # fmt: skip
+LOSSLESS_MUXERS = {
+    ".ogg": Muxer("ogg", "flac", True), ".oga": Muxer("ogg", "flac", True),
+    ".caf": Muxer("caf", "alac", True),
+}  # fmt: skip
+"""For a source of that suffix and codec, which libsndfile does not write."""
 SUFFIXES = frozenset((
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
     ".snd", ".caf", ".w64", ".rf64",
 ))  # fmt: skip
 """Sound files that libsndfile reads and writes."""
-MEDIA_SUFFIXES = frozenset((
-    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".aac", ".ac3", ".eac3",
-    ".amr", ".awb", ".wma", ".wmv", ".asf", ".3gp", ".3g2", ".avi", ".flv", ".ts", ".mts", ".m2ts",
-    ".mpg", ".mpeg", ".vob", ".ogv", ".wv", ".tta", ".ape", ".mp2", ".spx",
-))  # fmt: skip
+MEDIA_SUFFIXES = frozenset((*MUXERS, ".awb", ".vob", ".ape", ".spx"))
 """Sound and video files that take PyAV (extra "av")."""
 READ_ONLY_SUFFIXES = frozenset((
     "", ".ape", ".awb", ".dts", ".g722", ".mpc", ".ra", ".sbc", ".shn", ".spx", ".tak", ".vob",

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from rtden.files.listing import Muxer
 from rtden.files.media import LOSSLESS, bit_rate_of, usual_layout
 from rtden.types import Array
 
-
-class Muxer(NamedTuple):
-    """How FFmpeg writes the files of a suffix."""
-
-    name: str
-    codec: str  # the encoder of sound whose own codec cannot be written
-    sound_only: bool = False
-
-
-MUXERS = {
-    ".m4a": Muxer("mp4", "aac", True), ".m4b": Muxer("mp4", "aac", True),
-    ".aac": Muxer("adts", "aac", True), ".ac3": Muxer("ac3", "ac3", True),
-    ".eac3": Muxer("eac3", "eac3", True), ".amr": Muxer("amr", "libopencore_amrnb", True),
-    ".wma": Muxer("asf", "wmav2", True), ".mka": Muxer("matroska", "libopus", True),
-    ".wv": Muxer("wv", "wavpack", True), ".tta": Muxer("tta", "tta", True),
-    ".mp2": Muxer("mp2", "mp2", True), ".mp4": Muxer("mp4", "aac"), ".m4v": Muxer("mp4", "aac"),
-    ".mov": Muxer("mov", "aac"), ".mkv": Muxer("matroska", "libopus"),
-    ".webm": Muxer("webm", "libopus"), ".wmv": Muxer("asf", "wmav2"), ".asf": Muxer("asf", "wmav2"),
-    ".3gp": Muxer("3gp", "aac"), ".3g2": Muxer("3g2", "aac"), ".avi": Muxer("avi", "libmp3lame"),
-    ".flv": Muxer("flv", "aac"), ".ts": Muxer("mpegts", "aac"), ".mts": Muxer("mpegts", "aac"),
-    ".m2ts": Muxer("mpegts", "aac"), ".mpg": Muxer("mpeg", "mp2"), ".mpeg": Muxer("mpeg", "mp2"),
-    ".ogv": Muxer("ogv", "libopus"),
-}  # fmt: skip
-LOSSLESS_MUXERS = {
-    ".ogg": Muxer("ogg", "flac", True), ".oga": Muxer("ogg", "flac", True),
-    ".caf": Muxer("caf", "alac", True),
-}  # fmt: skip
-"""For a source of that suffix and codec, which libsndfile does not write."""
 UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
 """Where players do not leave out what an encoder puts before the sound."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}

@@ -16,8 +16,8 @@ from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import LOUDEST, Progress
-from rtden.files.listing import Raw
-from rtden.files.muxers import Muxer, add_encoder, frame_of, layout_of, muxer_options, padding_of
+from rtden.files.listing import Muxer, Raw
+from rtden.files.muxers import add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.types import Array
 
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of a cover
