@@ -170,7 +170,7 @@ def denoise_part(job: Job) -> Part | str:
             raise AudioFileError(
                 f"{job.source} was changed while it was read; denoise it when it is finished."
             )
-        return Part(str(part), *shas, report, job.replaces_sha256)
+        return Part(str(part), *shas, report)
     except Exception as error:  # whatever is wrong with one file, the others are to be done
         with suppress(OSError):
             part.unlink()

@@ -36,7 +36,6 @@ class Job:
     model: str
     model_sha256: str
     options: dict[str, Any]  # more of denoise_file's
-    replaces_sha256: str | None = None  # of what lies at the target and may be overwritten
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class Part:
     source_sha256: str
     target_sha256: str
     report: FileReport
-    replaces_sha256: str | None
     state: Literal["denoised", "copied"] = "denoised"
 
 
@@ -99,6 +97,8 @@ class Manifest:
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")
         """A file that exists during the run; names of its unfinished results begin with it."""
         self.folders = {folder}  # that get results
+        self._present: dict[str, str | None] = {}
+        """For each target the SHA-256 of what lay there and may be overwritten."""
         self.by_key: dict[Key, list[dict[str, Any]]] = {}
         self.by_target: dict[str, dict[str, set[Key]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""
@@ -151,7 +151,7 @@ class Manifest:
         }
         if isinstance(found, Part):
             try:
-                self._move(line, found, Path(target))
+                self._move(line, found, target)
             except AudioFileError as error:
                 found = str(error)
             else:
@@ -177,18 +177,17 @@ class Manifest:
                 f"{target} exists already and was changed since rtden wrote it; keep it under "
                 "another name, or overwrite it with --force."
             )
-        job = dataclasses.replace(
-            self._asked, source=source, target=target, run=self.run, replaces_sha256=present
-        )
+        self._present[target] = present
+        job = dataclasses.replace(self._asked, source=source, target=target, run=self.run)
         if key is not None and not (path.exists() and path.samefile(source)):
             for line in self.by_key.get(key, ()):
                 if (part := _copy(line, self.folder / line["target"], job)) is not None:
                     return part
         return job
 
-    def _move(self, line: dict[str, Any], part: Part, target: Path) -> None:
-        ours = target.is_file() and sha256_of(target) == part.replaces_sha256
-        check_target(target, force=self._force or ours)
+    def _move(self, line: dict[str, Any], part: Part, target: str) -> None:
+        ours = os.path.isfile(target) and sha256_of(target) == self._present[target]
+        check_target(Path(target), force=self._force or ours)
         done: dict[str, Any] = {"source_sha256": part.source_sha256}
         done["target_sha256"] = part.target_sha256
         for name in ("seconds", "real_time_factor", "noise_removed_db"):
@@ -255,7 +254,7 @@ def _copy(line: dict[str, Any], finished: Path, job: Job) -> Part | None:
     figures = line.get("seconds") or 0.0, 0.0, math.nan if noise_db is None else noise_db
     report = FileReport(job.source, job.target, *figures)
     shas = line["source_sha256"], line["target_sha256"]
-    return Part(str(part), *shas, report, job.replaces_sha256, "copied")
+    return Part(str(part), *shas, report, "copied")
 
 
 def _is_cut_short(path: Path) -> bool:

@@ -92,9 +92,9 @@ class StreamProcessor:
         return np.concatenate([stream.feed(noisy[:, None]), stream.flush()])[:, 0]
 
     def details(self) -> dict[str, Any]:
-        """Return the model's checksum and the settings, for JSON."""
-        spec = load_spec(find_model(self.model))
-        return {"sha256": spec.sha256, "settings": self.settings.to_dict()}
+        """Return the model's checksum, the settings and whether there was a lead-in, for JSON."""
+        spec, settings = load_spec(find_model(self.model)), self.settings.to_dict()
+        return {"sha256": spec.sha256, "settings": settings, "lead_in": self.lead_in}
 
 
 def evaluate(

@@ -321,6 +321,7 @@ def test_a_model_is_scored_as_its_stream_sounds(
     assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
     assert found.details["seed"]["settings"]["hops_per_step"] == 2
     assert found.details["seed"]["settings"]["limit_db"] is None
+    assert found.details["seed"]["lead_in"]
 
 
 @pytest.mark.usefixtures("only_si_sdr")
