@@ -279,7 +279,7 @@ class _Reader:
         return self._opened.enter_context(soundfile.SoundFile(place, "r", *self._layout.known))
 
     def blocks(self, frames: int) -> Iterator[Array]:
-        """Yield what is read at a time: so many frames, or what is left of a part."""
+        """Yield what is read at a time: at most `frames`."""
         first, alone, done = self.first, len(self._layout.parts) == 1, 0
         try:
             for part in self._layout.parts:
