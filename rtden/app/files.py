@@ -16,9 +16,9 @@ from typer import Argument, Option
 
 from rtden.app.options import (
     INTERRUPTED,
-    AdvanceOption,
     ForceOption,
     FullBandOption,
+    HopsOption,
     LimitOption,
     ModelOption,
     StrengthOption,
@@ -66,7 +66,7 @@ def file(
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: AdvanceOption = 1,
+    hops_per_step: HopsOption = 1,
     full_band: FullBandOption = True,
     loudness: Annotated[float | None, Option(help=LOUDNESS_HELP, show_default="unchanged")] = None,
     track: Annotated[

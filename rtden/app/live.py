@@ -17,6 +17,7 @@ from rich.console import Console
 from typer import Option
 
 from rtden.app.options import (
+    HOPS,
     ForceOption,
     FullBandOption,
     JsonOption,
@@ -43,7 +44,6 @@ CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limi
 """Parameters that the page saves, too; PASSED_ON are further ones of :func:`rtden.open_live`."""
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
-HOPS = "Hops (11.6 ms) per step: 1, 2, 4, 8 or 16; the preset's if not given. More cost less CPU."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
 END = "at Ctrl-C or a file's end"
 
@@ -58,12 +58,12 @@ def live(
     model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: Annotated[int | None, Option(help=HOPS)] = None,
+    hops_per_step: Annotated[int | None, Option(help=HOPS, show_default="the preset's")] = None,
     latency_ms: Annotated[
-        float | None, Option(help="Total delay to aim at; chooses windows, hops and buffer.")
+        float | None, Option(help="Total delay to aim at, in ms; chooses the step and the buffer.")
     ] = None,
     buffer_ms: Annotated[
-        float | None, Option(help="Fixed output buffer.", show_default="grows after drop-outs")
+        float | None, Option(help="Fixed output buffer, in ms.", show_default="it adapts")
     ] = None,
     preset: Annotated[str, Option(help=PRESET)] = "desktop",
     duration: Annotated[float, Option(help="Seconds to run.", show_default=END)] = math.inf,

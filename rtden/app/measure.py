@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from typer import Argument, Option
 
 from rtden.app.options import (
-    AdvanceOption,
     ForceOption,
+    HopsOption,
     JsonOption,
     messages,
     one_sentence,
@@ -27,10 +27,9 @@ from rtden.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
 
-ModelsOption = Annotated[
-    list[str] | None,
-    Option("--model", "-m", metavar="NAME", help="Repeatable.", show_default="all shipped ones"),
-]
+MODELS = "Model to measure, by default all shipped ones; repeatable."
+ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME", help=MODELS)]
+HOPS = "Hops per step, by default all numbers in turn; repeatable."
 LIMITS = "Reduce noise by at most this, in dB; repeatable."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
 # Headers of tables, and below them the formats of a result and of what else a row has.
@@ -80,9 +79,7 @@ def plot(
 @one_sentence
 def bench(
     model: ModelsOption = None,
-    hops_per_step: Annotated[
-        list[int] | None, Option(metavar="HOPS", help="Repeatable.", show_default="all")
-    ] = None,
+    hops_per_step: Annotated[list[int] | None, Option(metavar="HOPS", help=HOPS)] = None,
     seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
     threads: Annotated[int, Option(help="Threads; with --streams, threads of each process.")] = 1,
     streams: Annotated[
@@ -201,7 +198,7 @@ def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
 def evaluate(
     pairs: Annotated[Path, Option(help="Folder with clean/ and noisy/, the same names in both.")],
     model: ModelsOption = None,
-    hops_per_step: AdvanceOption = 1,
+    hops_per_step: HopsOption = 1,
     iterations: Annotated[
         int | None, Option(help="Griffin-Lim iterations per step.", show_default="the model's")
     ] = None,

@@ -29,12 +29,8 @@ ModelOption = Annotated[
     str | None,
     Option("--model", "-m", help="A shipped model (see 'rtden models') or a .tflite file."),
 ]
-AdvanceOption = Annotated[
-    int,
-    Option(
-        "--hops-per-step", help="Hops (11.6 ms) per step: 1, 2, 4, 8 or 16. More cost less CPU."
-    ),
-]
+HOPS = "Hops (11.6 ms) per step: 1, 2, 4, 8 or 16. More take less CPU, and delay the sound."
+HopsOption = Annotated[int, Option("--hops-per-step", help=HOPS)]
 StrengthOption = Annotated[
     float, Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
 ]
