@@ -77,7 +77,7 @@ class BandTrackers:
         self._floor, mean, smoothed = rows.index("floor"), rows.index("mean"), len(rows)
         self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
         self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
-        self._started = np.empty(shape, bool)
+        self._started, self._every = np.empty(shape, bool), np.ones(shape, bool)
         self._ages = np.empty(shape, np.int32)
         self._change = np.empty((2, *shape), np.float32)
         self.course = np.empty((1, len(rows) + 1, *shape), np.float32)
@@ -95,8 +95,9 @@ class BandTrackers:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._started[...] = self._all_started = False
-        self._age: int | None = None  # of all bands, while they have started and it is the same
+        self._started[...] = False
+        self._silent: Any = None  # the bands that have not started, if any
+        self._age: int | None = None  # of all bands that have started, while it is the same
         self._ages[...] = 0
         self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
         self._minimum[...] = self._previous[...] = np.inf
@@ -110,25 +111,34 @@ class BandTrackers:
             self.hold(len(columns_db))
         _, before, _ = self._views[-1]  # the levels at the last column of the last call
         for at, (floor, levels, smoothed) in enumerate(self._views):
-            if heard is None and self._age is not None:
-                self._update_all(columns_db[at], before, floor, levels, smoothed)
+            cells = self._every if heard is None else heard[at]
+            if self._age is not None and cells.tobytes() == self._started.tobytes():
+                self._update_same(columns_db[at], before, floor, levels, smoothed)
             else:
                 floor[...] = self._views[at - 1][0]
                 levels[...] = before
-                cells = True if heard is None else heard[at]
                 self._update_some(columns_db[at], cells, floor, levels, smoothed)
             before = levels
 
-    def _update_all(
+    def _update_same(
         self, column_db: Array, before: Array, floor: Array, levels: Array, smoothed: Array
     ) -> None:
-        """Do what :meth:`_update_some` does, to the bit, where all bands have sound and one age."""
-        change = self._change
+        """Do what :meth:`_update_some` does, to the bit, where the bands of one age have sound.
+
+        They are all that have started. The others begin with each column's own level.
+        """
+        change, silent = self._change, self._silent
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
         np.add(before, change, levels)
-        np.minimum(self._minimum, smoothed, out=self._minimum)
-        np.minimum(self._minimum, self._previous, out=floor)
+        if silent is None:
+            np.minimum(self._minimum, smoothed, out=self._minimum)
+            np.minimum(self._minimum, self._previous, out=floor)
+        else:
+            np.copyto(levels, column_db, where=silent)
+            np.minimum(self._minimum, smoothed, out=self._minimum, where=self._started)
+            np.minimum(self._minimum, self._previous, out=floor)
+            np.copyto(floor, column_db, where=silent)
         self._age += 1  # type: ignore[operator]
         if self._age >= self._block_frames:
             self._previous[...] = self._minimum
@@ -139,14 +149,13 @@ class BandTrackers:
         self, column_db: Array, heard: Any, floor: Array, levels: Array, smoothed: Array
     ) -> None:
         if self._age is not None:
-            self._ages[...] = self._age
-        if not self._all_started:
-            # A band without any sound before this column begins with the column's own level.
-            new = ~self._started
-            np.copyto(levels, column_db, where=new)
-            np.copyto(floor, column_db, where=new)
-            self._started |= heard
-            self._all_started = bool(self._started.all())
+            np.copyto(self._ages, self._age, where=self._started)
+        # A band without any sound before this column begins with the column's own level.
+        new = ~self._started
+        np.copyto(levels, column_db, where=new)
+        np.copyto(floor, column_db, where=new)
+        self._started |= heard
+        self._silent = None if self._started.all() else ~self._started
         change = np.subtract(column_db, levels, self._change)
         np.multiply(change, self._weights, change)
         np.add(levels, change, levels, where=heard)
@@ -157,8 +166,8 @@ class BandTrackers:
         if np.count_nonzero(full):
             np.copyto(self._previous, self._minimum, where=full)
             self._minimum[full], self._ages[full] = np.inf, 0
-        age = int(self._ages.flat[0])
-        self._age = age if self._all_started and (self._ages == age).all() else None
+        age = int(self._ages.max())
+        self._age = age if (self._ages[self._started] == age).all() else None
 
 
 class LevelFollower:
