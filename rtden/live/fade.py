@@ -66,7 +66,8 @@ class SmoothReader:
         elif self._faded < len(self._fade):  # a fade may be longer than a block
             self._decay(block, 0, wanted, start=self._faded)
         self._last[:] = block[-1]
-        self.least_left_samples = min(self.least_left_samples, ring.fill_samples)
+        left = ring.written_samples - ring.read_samples
+        self.least_left_samples = min(self.least_left_samples, left)
 
     def _join(self, block: Array, got: int, jumped: bool) -> None:
         """Fade where sound starts, jumps or breaks off; `got` samples of the block are sound."""

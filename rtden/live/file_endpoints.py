@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class PacedEndpoint(Endpoint):
         super().__init__(name, rate_hz, channels)
         self.block_samples = round(BLOCK_SECONDS * rate_hz)
         self._opened = ExitStack()
-        self._stopped = threading.Event()
+        self._stopping = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"rtden {name}", daemon=True)
 
@@ -41,18 +41,19 @@ class PacedEndpoint(Endpoint):
 
     def stop(self) -> None:
         """Stop the clock; close the file and keep what it holds."""
-        self._stopped.set()
+        self._stopping = True
         if self._thread.is_alive():
             self._thread.join()
         self._opened.close()
 
     def _run(self) -> None:
         try:
-            due = time.perf_counter() + self.latency_seconds
-            while not self._stopped.is_set() and not self.exhausted:
-                time.sleep(max(0.0, due - time.perf_counter()))
+            due, seconds = perf_counter() + self.latency_seconds, self.block_samples / self.rate_hz
+            while not (self._stopping or self.exhausted):
+                if (early_seconds := due - perf_counter()) > 0.0:
+                    sleep(early_seconds)
                 self.block()
-                due += self.block_samples / self.rate_hz
+                due += seconds
         except BaseException as error:  # handed to the thread that asks for `running`
             self._error = error
 

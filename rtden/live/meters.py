@@ -32,8 +32,6 @@ class Turn(NamedTuple):
     """As it came out."""
     played: Array
     """As it went to the sink: muted, for instance."""
-    idle: bool
-    """Whether nothing was computed; digital silence says nothing about the background."""
 
 
 class Meters:
@@ -61,15 +59,20 @@ class Meters:
             return self.input.read_db(), self.output.read_db()
 
     def _update(self) -> None:
-        while self.turns:
-            turn = self.turns.popleft()
-            peak = peak_of(turn.captured)
-            self.watch.feed(turn.captured, peak)
-            self.input.feed(turn.mixed, peak)
-            self.output.feed(turn.played, peak_of(turn.played))
-            if not turn.idle:
-                self.noise.before(turn.mixed.mean(axis=1))
-                self.noise.after(turn.returned.mean(axis=1))
+        turns = [self.turns.popleft() for _ in range(len(self.turns))]
+        if not turns:
+            return
+        captured, mixed, returned, played = map(np.concatenate, zip(*turns, strict=True))
+        peak = peak_of(captured)
+        self.watch.feed(captured, peak)
+        self.input.feed(mixed, peak)
+        self.output.feed(played, peak_of(played))
+        self.noise.before(_mono(mixed))
+        self.noise.after(_mono(returned))
+
+
+def _mono(block: Array) -> Array:
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
 
 
 def peak_of(block: Array) -> float:

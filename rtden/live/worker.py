@@ -118,8 +118,9 @@ class Worker:
         while self.work(whole_steps=False):
             pass
         self._end_rest()
+        nothing = np.empty((0, self.rings[0].channels), np.float32)
         rest = self.path.flush()
-        self._pass_on(rest[:0], rest[:0], rest)
+        self._pass_on(nothing, rest[:0], rest)
 
     def _process(self, samples: int) -> None:
         ring, path = self.rings[0], self.path
@@ -173,7 +174,7 @@ class Worker:
         cleaned = played = cleaned.clip(-1.0, 1.0)
         if self._controls.muted or self._volume != 1.0:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
-        self.meters.turns.append(Turn(captured, mixed, cleaned, played, self.path.idle))
+        self.meters.turns.append(Turn(captured, mixed, cleaned, played))
         if self.recorder is not None:
             self.recorder.put("noisy", mixed)
             self.recorder.put("cleaned", cleaned)
