@@ -4,6 +4,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -222,22 +223,32 @@ def test_a_monitor_of_the_output_is_refused_as_microphone(server: PulseServer) -
     assert "rtden would record what it plays" in ended.stderr
 
 
+@contextlib.contextmanager
+def connected(server: PulseServer, *module: str) -> Iterator[None]:
+    """Load a module of the server, a device, and unload it at the end."""
+    loaded = server.pactl("load-module", *module).strip()
+    yield
+    server.pactl("unload-module", loaded)
+
+
+def assert_headset_plays(server: PulseServer, running: Live) -> None:
+    heard = server.record("alsa_output.headset")
+    running.run(3.0)
+    assert level_db(heard.stop()) > -45.0
+
+
 @pytest.mark.real_time
 def test_an_output_that_is_unplugged_is_followed_and_returned_to(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
-    module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
-    running = live("--out", "headset")
-    running.run(1.0)
-    server.pactl("unload-module", module)
+    with connected(server, *HEADSET, HEADSET_NAME):
+        running = live("--out", "headset")
+        running.run(1.0)
     running.wait_for(lambda status: "USB headset" in json.dumps(status))
-    module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
-    running.wait_for(lambda status: "USB headset" not in json.dumps(status))
-    heard = server.record("alsa_output.headset")
-    running.run(3.0)
-    assert level_db(heard.stop()) > -45.0
-    running.stop()
-    server.pactl("unload-module", module)
+    with connected(server, *HEADSET, HEADSET_NAME):
+        running.wait_for(lambda status: "USB headset" not in json.dumps(status))
+        assert_headset_plays(server, running)
+        running.stop()
 
 
 @pytest.mark.real_time
@@ -245,16 +256,14 @@ def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
     usb = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.usb")
-    module = server.pactl("load-module", *usb).strip()
-    running = live("--in", "alsa_input.usb", "--out", "speaker")
-    running.run(1.0)
-    server.pactl("unload-module", module)
+    with connected(server, *usb):
+        running = live("--in", "alsa_input.usb", "--out", "speaker")
+        running.run(1.0)
     running.wait_for(lambda status: "alsa_input.usb" in status["state"])
-    module = server.pactl("load-module", *usb).strip()
-    running.wait_for(lambda status: status["state"] == "running")
-    running.wait_for(loud)
-    running.stop()
-    server.pactl("unload-module", module)
+    with connected(server, *usb):
+        running.wait_for(lambda status: status["state"] == "running")
+        running.wait_for(loud)
+        running.stop()
 
 
 @pytest.mark.real_time
@@ -270,29 +279,26 @@ def test_a_muted_and_a_silent_microphone_are_told_with_what_helps(
     server.pactl("set-source-mute", "alsa_input.yeti", "0")
     running.wait_for(lambda status: not status["warnings"])
     running.stop()
-    nobody = server.pactl("load-module", "module-null-sink", "sink_name=nobody").strip()
     quiet = ("module-remap-source", "master=nobody.monitor", "source_name=alsa_input.quiet")
-    module = server.pactl("load-module", *quiet).strip()
-    running = live("--in", "alsa_input.quiet", "--out", "speaker")
-    running.wait_for(lambda status: "gives digital silence" in "".join(status["warnings"]))
-    running.stop()
-    for loaded in (module, nobody):
-        server.pactl("unload-module", loaded)
+    with (
+        connected(server, "module-null-sink", "sink_name=nobody"),
+        connected(server, *quiet),
+    ):
+        running = live("--in", "alsa_input.quiet", "--out", "speaker")
+        running.wait_for(lambda status: "gives digital silence" in "".join(status["warnings"]))
+        running.stop()
 
 
 @pytest.mark.real_time
 def test_another_default_output_is_followed(server: PulseServer, live: Callable[..., Live]) -> None:
-    module = server.pactl("load-module", *HEADSET, HEADSET_NAME).strip()
-    running = live("--in", "yeti")
-    running.wait_for(loud)
-    server.pactl("set-default-sink", "alsa_output.headset")
-    running.run(1.0)
-    heard = server.record("alsa_output.headset")
-    running.run(3.0)
-    assert level_db(heard.stop()) > -45.0
-    running.stop()
-    server.pactl("set-default-sink", "speaker")
-    server.pactl("unload-module", module)
+    with connected(server, *HEADSET, HEADSET_NAME):
+        running = live("--in", "yeti")
+        running.wait_for(loud)
+        server.pactl("set-default-sink", "alsa_output.headset")
+        running.run(1.0)
+        assert_headset_plays(server, running)
+        running.stop()
+        server.pactl("set-default-sink", "speaker")
 
 
 @pytest.mark.real_time
@@ -300,15 +306,14 @@ def test_another_default_microphone_is_followed(
     server: PulseServer, live: Callable[..., Live]
 ) -> None:
     usb = ("module-remap-source", "master=speaker.monitor", "source_name=alsa_input.usb")
-    module = server.pactl("load-module", *usb).strip()
-    running = live("--out", "virtual-mic")
-    running.wait_for(loud)
-    server.pactl("set-default-source", "alsa_input.usb")  # nobody speaks into this one
-    running.wait_for(lambda status: (status["input_db"] or -99.0) < -80.0)
-    server.pactl("set-default-source", "alsa_input.yeti")
-    running.wait_for(loud)
-    running.stop()
-    server.pactl("unload-module", module)
+    with connected(server, *usb):
+        running = live("--out", "virtual-mic")
+        running.wait_for(loud)
+        server.pactl("set-default-source", "alsa_input.usb")  # nobody speaks into this one
+        running.wait_for(lambda status: (status["input_db"] or -99.0) < -80.0)
+        server.pactl("set-default-source", "alsa_input.yeti")
+        running.wait_for(loud)
+        running.stop()
 
 
 LISTEN = """
