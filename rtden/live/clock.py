@@ -27,6 +27,7 @@ class DriftControl:
 
     A critically damped proportional-integral controller on the smoothed delay (Adriaensen, "Using a
     DLL to filter time", 2005). What it has learned, the integral, survives drop-outs.
+    `delay_seconds` is the smoothed delay, `held_seconds` where it is held, None at first.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class DriftControl:
     def restart(self) -> None:
         """Learn anew what to hold the delay at, for it has jumped."""
         self.held_seconds: float | None = None
-        self._smoothed_seconds = 0.0
+        self.delay_seconds = 0.0
         self._seen_seconds = 0.0
 
     def shift(self, seconds: float) -> None:
@@ -48,15 +49,15 @@ class DriftControl:
     def update(self, delay_seconds: float, elapsed_seconds: float) -> None:
         """Take the delay and the time since the last call; `ppm` is how much faster to play."""
         if self._seen_seconds == 0.0:
-            self._smoothed_seconds = delay_seconds
+            self.delay_seconds = delay_seconds
         self._seen_seconds += elapsed_seconds
         weight = elapsed_seconds / (min(SMOOTH_SECONDS, self._seen_seconds) + elapsed_seconds)
-        self._smoothed_seconds += weight * (delay_seconds - self._smoothed_seconds)
+        self.delay_seconds += weight * (delay_seconds - self.delay_seconds)
         if self._seen_seconds < SETTLE_SECONDS:
             return
         if self.held_seconds is None:
-            self.held_seconds = self._smoothed_seconds
-        deviation_seconds = self._smoothed_seconds - self.held_seconds
+            self.held_seconds = self.delay_seconds
+        deviation_seconds = self.delay_seconds - self.held_seconds
         excess_seconds = deviation_seconds - min(
             LET_PASS_SECONDS, max(-LET_PASS_SECONDS, deviation_seconds)
         )
@@ -65,11 +66,6 @@ class DriftControl:
         self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))
         if self.ppm == wanted_ppm:  # at its stop it learns nothing
             self._learned_ppm += elapsed_seconds * excess_seconds * 1e6 / HOLD_SECONDS**2
-
-    @property
-    def delay_seconds(self) -> float:
-        """The delay, smoothed."""
-        return self._smoothed_seconds
 
 
 class BufferControl:

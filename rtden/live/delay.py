@@ -10,13 +10,12 @@ import math
 
 from rtden.live.clock import BufferControl, DriftControl
 from rtden.live.endpoint import Endpoint
+from rtden.live.fade import NOTHING_SEEN
 
 EXCESS_SECONDS = 0.05
 """Excess over the planned delay beyond which the oldest sound is dropped at once."""
 TOLERATED_SECONDS = 0.01
 """Tolerated excess over the planned delay at first lock, or over the first locked delay later."""
-ALL = 2**62
-"""More samples than any ring holds: of a minimum that nothing has been seen for yet."""
 
 
 class DelayPolicy:
@@ -45,14 +44,9 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.restarting = True
         self._missing = self._passed_at_excess = 0
-        self._least_left, self._padded = ALL, False
+        self._least_left, self._padded = NOTHING_SEEN, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
-
-    @property
-    def ppm(self) -> float:
-        """How much faster to play."""
-        return self.drift.ppm
 
     @property
     def planned_samples(self) -> int:
@@ -116,12 +110,12 @@ class DelayPolicy:
         was_locked = self.drift.held_seconds is not None
         self.drift.update(self.delay_seconds(inside, now), elapsed_seconds)
         # Before silence was padded, the ring had run dry: that says nothing about the new delay.
-        self._least_left = ALL if self._padded else min(self._least_left, left)
+        self._least_left = NOTHING_SEEN if self._padded else min(self._least_left, left)
         self._padded = False
         if not was_locked and self.drift.held_seconds is not None:
             self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
-            self._least_left = ALL
+            self._least_left = NOTHING_SEEN
             self.drift.shift(-shrunk)
 
     def delay_seconds(self, inside: int, now: float) -> float:

@@ -178,7 +178,7 @@ class StatusReader:
             dropouts=delay.dropouts,
             disconnects=worker.devices.disconnects,
             lost_ms=1000.0 * lost_seconds,
-            drift_ppm=delay.ppm,
+            drift_ppm=delay.drift.ppm,
             buffer_ms=1000.0 * delay.buffer.seconds,
             latency_ms=1000.0 * latency_seconds if delay_seconds else math.nan,
             state=worker.devices.state,

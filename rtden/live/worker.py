@@ -167,7 +167,7 @@ class Worker:
             self._lost_samples, energy = ring.lost_samples, np.inf
             fade_in(mixed, self._last_in, path.source_hz)
         self._last_in = mixed[-1]
-        path.ppm = self.delay.ppm
+        path.ppm = self.delay.drift.ppm
         self._pass_on(captured, mixed, path.feed(mixed, silent=energy == 0.0))
 
     def _pass_on(self, captured: Array, mixed: Array, cleaned: Array) -> None:

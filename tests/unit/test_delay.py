@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from rtden.live.clock import BUFFER_STEP
-from rtden.live.delay import ALL, EXCESS_SECONDS, TOLERATED_SECONDS, DelayPolicy
+from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS, DelayPolicy
 from rtden.live.endpoint import Endpoint
+from rtden.live.fade import NOTHING_SEEN
 
 HZ, BLOCK, HOP = 8000, 80, 186
 BLOCK_SECONDS, STEP_SECONDS = BLOCK / HZ, HOP / HZ
@@ -32,7 +33,7 @@ class World:
         self.delay.begin(self.source, self.sink, STEP_SECONDS, PATH_SECONDS)
         self.now, self.ppm = 0.0, source_ppm
         self.padded = self.disconnects = 0
-        self.left, self.owed = ALL, 0.0
+        self.left, self.owed = NOTHING_SEEN, 0.0
         self.rests_until = dict.fromkeys(("source", "sink", "worker"), 0.0)
         self.delays: list[float] = []
         self._block = np.zeros((BLOCK, 1), np.float32)
@@ -79,13 +80,13 @@ class World:
         if source.fill_samples < HOP:
             return
         source.read_into(self._step)
-        self.owed += HOP / (1.0 + self.delay.ppm * 1e-6)
+        self.owed += HOP / (1.0 + self.delay.drift.ppm * 1e-6)
         block = int(self.owed)
         self.owed -= block
         pad = self.delay.before(self.disconnects, block) or 0
         self.padded += pad
         sink.write(SILENCE[: pad + block])
-        left, self.left = self.left, ALL
+        left, self.left = self.left, NOTHING_SEEN
         self.delay.after(inside=INSIDE, left=left, block=block, now=self.now)
         self.delays.append(self.delay.delay_seconds(INSIDE, self.now))
 
@@ -109,7 +110,7 @@ def test_two_clocks_become_one(ppm: float) -> None:
         sum(world.delays[at : at + 200]) / 200 for at in range(0, len(world.delays) - 200, 200)
     ]
     assert max(abs(delay - first) for delay in smooth) < 0.005
-    assert world.delay.ppm == pytest.approx(ppm, abs=10.0)
+    assert world.delay.drift.ppm == pytest.approx(ppm, abs=10.0)
     assert world.lost() == (0, 0, 0, 0)
 
 
