@@ -10,7 +10,7 @@ from rtden.types import Array
 LEAD_IN_SECONDS = 2.0
 """A recording's beginning, fed once before it. `python bench/latency.py --pairs FOLDER` shows what
 it gains: the row "files" against the row of the same overlap."""
-BACKWARDS_SECONDS = 0.1
+BACKWARDS_SECONDS = 0.25
 """Then this much of the beginning backwards. So the lead-in ends with the sound that follows it,
 and nothing from two seconds later leaks into the first frames."""
 
