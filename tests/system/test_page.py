@@ -153,6 +153,7 @@ class Page:
 @pytest.fixture
 def page(chromium: Any, server: Server) -> Iterator[Page]:
     opened = Page(chromium, server.address)
+    opened.log()  # drops the complaints of a page before it, whose server had ended
     yield opened
     opened.call("PATCH", "/api/live", '{"on": false}')
     opened.call("DELETE", "/api/files")
