@@ -37,10 +37,8 @@ from rtden.settings import HOPS_PER_STEP
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
 # Linux's names of instructions for int8 networks, and those that people know.
-ABILITIES = {
-    **{"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"},
-    **{"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"},
-}
+X86 = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"}
+ARM = {"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"}
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 
@@ -217,7 +215,7 @@ def processor(
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     listed = re.search(r"^(?:flags|Features)\s*:(.*)", text, re.MULTILINE)
     words = set(listed[1].split()) if listed else DOT_PRODUCTS
-    parts = [title for flag, title in ABILITIES.items() if listed and flag in words]
+    parts = [title for flag, title in (X86 | ARM).items() if listed and flag in words]
     if not words & DOT_PRODUCTS:
         parts.append("no int8 dot product (int8 networks gain little)")
     paths = folder.glob("cpu[0-9]*/cpufreq/scaling_governor")

@@ -34,30 +34,39 @@ LIMITS = "Reduce noise by at most this, in dB; repeatable."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
 # Headers of tables, and below them the formats of a result and of what else a row has.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
-COSTS = {
-    **STEP,
-    **{"Latency": "{0.latency_ms:.0f} ms", "Real-time factor": "{0.real_time_factor:.4f}"},
-    **{"Headroom": "{0.headroom:.0f} x", "Memory": "{0.rss_mb:.0f} MiB"},
+COSTS = STEP | {
+    "Latency": "{0.latency_ms:.0f} ms",
+    "Real-time factor": "{0.real_time_factor:.4f}",
+    "Headroom": "{0.headroom:.0f} x",
+    "Memory": "{0.rss_mb:.0f} MiB",
     "File": "{0.model_kb:.0f} KiB",
 }
-TIMES = {
-    **{**STEP, "Stage": "{1}"},
-    **{"p50 (ms)": "{2.p50_ms:.3f}", "p95 (ms)": "{2.p95_ms:.3f}", "p99 (ms)": "{2.p99_ms:.3f}"},
+TIMES = STEP | {
+    "Stage": "{1}",
+    "p50 (ms)": "{2.p50_ms:.3f}",
+    "p95 (ms)": "{2.p95_ms:.3f}",
+    "p99 (ms)": "{2.p99_ms:.3f}",
 }
 INPUT = {"Model": "{0.model}", "Input": "{1}"}
-WAKES = "{0.wakes_per_second:.0f} / {0.switches_per_second:.0f} a second"
-LIVE = {
-    **{**INPUT, "CPU": "{0.cpu:.2%}", "Wakes of the worker / all switches": WAKES},
+LIVE = INPUT | {
+    "CPU": "{0.cpu:.2%}",
+    "Wakes of the worker": "{0.wakes_per_second:.0f} a second",
+    "All switches": "{0.switches_per_second:.0f} a second",
     "Turn p50 / p99": "{0.turn.p50_ms:.2f} / {0.turn.p99_ms:.2f} ms",
-    **{"Drop-outs": "{0.dropouts}", "Latency": "{0.latency_ms:.0f} ms"},
+    "Drop-outs": "{0.dropouts}",
+    "Latency": "{0.latency_ms:.0f} ms",
     "Start": "{0.start_seconds:.2f} s",
 }
 STREAMS = {
-    **{"Model": "{0.model}", "Streams": "{0.streams}", "Processes": "{0.jobs}"},
-    **{"Threads each": "{0.threads}", "Holds": "{1}"},
+    "Model": "{0.model}",
+    "Streams": "{0.streams}",
+    "Processes": "{0.jobs}",
+    "Threads each": "{0.threads}",
+    "Holds": "{1}",
     "Frame p50 / p99": "{0.frame.p50_ms:.3f} / {0.frame.p99_ms:.3f} ms",
     "Round p50 / p99": "{0.round.p50_ms:.2f} / {0.round.p99_ms:.2f} ms",
-    **{"Load": "{0.load:.2f} cores", "A core by CPU time": "{0.streams_per_core:.0f} streams"},
+    "Load": "{0.load:.2f} cores",
+    "A core by CPU time": "{0.streams_per_core:.0f} streams",
     "Memory each": "{0.stream_mb:.1f} MiB",
 }
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -51,10 +51,15 @@ def ui(
     if token is None and host not in HERE:
         token, ending = kept_token()
     app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb)
-    quiet: dict[str, Any] = {"log_level": "warning", "server_header": False}
-    brief: dict[str, Any] = {"timeout_graceful_shutdown": 2, "ws_max_size": 1 << 16}
-    plain: dict[str, Any] = {"ws_per_message_deflate": False, "ssl_certfile": certificate}
-    config = uvicorn.Config(app, **quiet, **brief, **plain)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        ws_max_size=1 << 16,
+        ws_per_message_deflate=False,
+        ssl_certfile=certificate,
+    )
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
@@ -77,9 +82,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        told = f"port {port} of {host} cannot be used ({getattr(error, 'strerror', 0) or error})"
+        reason = getattr(error, "strerror", None) or error
         advice = "is 'rtden ui' running already? Else choose another with --port"
-        raise InputError(f"{told}; {advice}.") from None
+        raise InputError(f"port {port} of {host} cannot be used ({reason}); {advice}.") from None
 
 
 def kept_token() -> tuple[str, str]:

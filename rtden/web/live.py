@@ -121,7 +121,8 @@ class LiveControl:
             self._notice_end()
             engine = self._engine
             known: dict[str, Any] = {
-                **{"on": engine is not None, "error": self._error or None},
+                "on": engine is not None,
+                "error": self._error or None,
                 "choices": self._choices.to_dict(),
                 "recording": self.recording and str(self.recording),
             }
@@ -131,9 +132,11 @@ class LiveControl:
                 self._read_at, self._status = time.monotonic(), engine.status()
             status = self._status
             return known | {
-                **{"input": engine.input_name, "output": engine.output_name},
+                "input": engine.input_name,
+                "output": engine.output_name,
                 "virtual": self._choices.output == VIRTUAL_MICROPHONE,
-                **{"bypassed": engine.bypassed, "muted": engine.muted},
+                "bypassed": engine.bypassed,
+                "muted": engine.muted,
                 "status": status.to_dict() | {"xruns_in_words": xruns_in_words(status)},
                 "latency": engine.latency.to_dict(),
             }

@@ -50,9 +50,10 @@ def make_app(
     `token` is what visitors must know, if others than this machine reach it; `names` are further
     host names, besides addresses and this machine's own; `most_mb` is the largest upload.
     """
-    page, guards = _Page(token, most_mb), [Middleware(Guard, token=token, names=names)]
-    told: Any = {RtdenError: _in_one_sentence}
-    return Starlette(False, page.routes(), guards, told, lifespan=page.lifespan)
+    page = _Page(token, most_mb)
+    guards = [Middleware(Guard, token=token, names=names)]
+    handlers: Any = {RtdenError: _in_one_sentence}
+    return Starlette(False, page.routes(), guards, handlers, lifespan=page.lifespan)
 
 
 class _Page:
@@ -110,12 +111,16 @@ class _Page:
         return answer
 
     async def _status(self, _request: Request) -> Response:
-        known = {
-            **{"version": version("rtden"), "models": list_models(), "bands": BANDS},
-            **{"most_mb": self._jobs.most_bytes // 1_000_000, "recordings": len(self._jobs.all)},
+        status = {
+            "version": version("rtden"),
+            "models": list_models(),
+            "bands": BANDS,
+            "most_mb": self._jobs.most_bytes // 1_000_000,
+            "recordings": len(self._jobs.all),
             "suffixes": sorted(SUFFIXES | MEDIA_SUFFIXES),
+            "live": await run_in_threadpool(self._live.state),
         }
-        return JSONResponse(known | {"live": await run_in_threadpool(self._live.state)})
+        return JSONResponse(status)
 
     async def _change_live(self, request: Request) -> Response:
         if request.method == "PATCH":
