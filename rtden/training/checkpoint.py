@@ -17,7 +17,6 @@ from rtden.errors import TrainingError
 from rtden.files.atomic import new_file, write_whole
 from rtden.model import ModelSpec, without_sections
 from rtden.training.recipe import Recipe
-from rtden.types import Array
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,51 +26,22 @@ COLUMNS = ("step", "loss", "validation_loss", "seconds")
 """Of log.csv, which has a row for each validation."""
 
 
-class Average:
-    """The exponential mean of a network's weights.
-
-    `decay` is per step; at the beginning it is lower, so that the first weights are soon forgotten.
-    """
-
-    def __init__(self, network: keras.Model, decay: float) -> None:
-        self._network, self._decay, self.steps = network, decay, 0
-        self.weights: list[Array] = [np.array(w, np.float32) for w in network.get_weights()]
-
-    def update(self) -> None:
-        """Take in the weights after a step."""
-        self.steps += 1
-        decay = np.float32(min(self._decay, self.steps / (10.0 + self.steps)))
-        now = self._network.get_weights()
-        self.weights = [
-            decay * mean + (np.float32(1.0) - decay) * weight
-            for mean, weight in zip(self.weights, now, strict=True)
-        ]
-
-    def swap(self) -> None:
-        """Exchange the network's weights and their mean; a second call undoes the first."""
-        now = [np.array(w, np.float32) for w in self._network.get_weights()]
-        self._network.set_weights(self.weights)
-        self.weights = now
-
-
 @dataclasses.dataclass
 class State:
-    """The position of a run.
+    """The position of a run; with weights, optimizer and mean, all that the next step depends on.
 
-    With weights, optimizer and mean, it is all that the next step depends on.
+    `seconds` were spent so far, in earlier sessions, too; `rows` are those of log.csv.
     """
 
     step: int = 0
     seconds: float = 0.0
-    """Time spent in earlier sessions of the run."""
     best_loss: float = math.inf
     best_step: int = 0
     validations_since_best: int = 0
     rows: list[list[float]] = dataclasses.field(default_factory=list)
-    """What log.csv holds."""
 
     @classmethod
-    def load(cls, work: Path, trainer: keras.Model, average: Average, features: Any) -> State:
+    def load(cls, work: Path, trainer: keras.Model, mean: keras.Model, features: Any) -> State:
         """Load the weights of the run in a folder and return its state, or a new one."""
         path = work / "state.json"
         if not path.exists():
@@ -81,23 +51,20 @@ class State:
         trainer(features)
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.load_weights(work / f"state-{state.step}.weights.h5")
-        with np.load(work / f"state-{state.step}.average.npz") as mean:
-            average.weights = [mean[f"arr_{number}"] for number in range(len(mean.files))]
-        average.steps = state.step
+        mean.load_weights(work / f"state-{state.step}.mean.weights.h5")
         _LOGGER.info("continuing after step %d", state.step)
         return state
 
-    def save(self, work: Path, trainer: keras.Model, average: Average) -> None:
+    def save(self, work: Path, trainer: keras.Model, mean: keras.Model) -> None:
         """Write the state and the log; remove the state before."""
-        name = f"state-{self.step}."
-        beside = work / "new.weights.h5"
-        trainer.save_weights(beside)
-        os.replace(beside, work / f"{name}weights.h5")
-        save_arrays(work / f"{name}average.npz", *average.weights)
+        name, beside = f"state-{self.step}.", work / "new.weights.h5"
+        for network, kind in ((trainer, ""), (mean, "mean.")):
+            network.save_weights(beside)
+            os.replace(beside, work / f"{name}{kind}weights.h5")
         write_text(work / "state.json", json.dumps(dataclasses.asdict(self)))
         lines = [",".join(map(str, row)) for row in (COLUMNS, *self.rows)]
         write_text(work / "log.csv", "\n".join(lines) + "\n")
-        for path in [*work.glob("state-*.weights.h5"), *work.glob("state-*.average.npz")]:
+        for path in work.glob("state-*.weights.h5"):
             if not path.name.startswith(name):
                 path.unlink()
 
@@ -120,10 +87,10 @@ def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def save_arrays(path: Path, *numbered: Array, **named: Any) -> None:
+def save_arrays(path: Path, **named: Any) -> None:
     """Write an .npz file; an interrupt leaves the old file or the new one, never half of one."""
     with new_file(path, force=True) as partial, partial.open("wb") as file:
-        np.savez(file, *numbered, **named)
+        np.savez(file, **named)
 
 
 def write_text(path: Path, text: str) -> None:

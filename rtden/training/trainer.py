@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -18,7 +19,7 @@ from keras import ops
 from rtden.errors import TrainingError
 from rtden.model import ModelSpec
 from rtden.training.batches import Batch, draw_ahead
-from rtden.training.checkpoint import BEST, Average, State, check_recipe, save_arrays
+from rtden.training.checkpoint import BEST, State, check_recipe, save_arrays
 from rtden.training.loss import Loss
 from rtden.training.network import find_network, load_weights, named_weights, trained_network
 from rtden.training.recipe import Corpus, Recipe
@@ -88,23 +89,24 @@ class _Run:
         self._recipe, self._work = recipe, work
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(recipe.precision)
-        self.network = find_network(recipe.network).build(spec, None)
+        kind = find_network(recipe.network)
+        self.network, self.mean = (kind.build(spec, None) for _ in range(2))
         keras.config.set_dtype_policy(policy)
         if start is not None:
             load_weights(self.network, named_weights(start))
-        causal, loss = find_network(recipe.network).causal, recipe.loss(spec)
-        optimizer = keras.optimizers.AdamW(
+        self.mean.set_weights(self.network.get_weights())
+        self._optimizer = keras.optimizers.AdamW(
             recipe.learning_rate, weight_decay=recipe.weight_decay, clipnorm=1.0
         )
+        make = functools.partial(Trainer, spec=spec, causal=kind.causal, loss=recipe.loss(spec))
         # Two graphs share one network and one optimizer: most steps leave out the costly parts.
-        self.costly = Trainer(self.network, spec, causal=causal, loss=loss, costly=True)
-        self.costly.compile(optimizer)
-        self._cheap = self.costly
+        self._cheap = self.costly = make(self.network, costly=True)
+        self.costly.compile(self._optimizer)
         if recipe.dnsmos and recipe.dnsmos_every > 1:
-            self._cheap = Trainer(self.network, spec, causal=causal, loss=loss, costly=False)
-            self._cheap.compile(optimizer)
-        self._optimizer = optimizer
-        self.average = Average(self.network, recipe.average)
+            self._cheap = make(self.network, costly=False)
+            self._cheap.compile(self._optimizer)
+        self._validator = make(self.mean, costly=True)
+        self._validator.compile()
 
     def step(self, number: int, batch: Batch, progress: float) -> float:
         """Return the loss of a step, which is taken."""
@@ -117,18 +119,19 @@ class _Run:
                 f"the loss was no longer finite at step {number + 1}; start again with a lower "
                 f"learning rate (the best network so far is kept in {self._work})."
             )
-        self.average.update()
+        # At the beginning the decay is lower, so that the first weights are soon forgotten.
+        decay = np.float32(min(self._recipe.average, (number + 1.0) / (number + 11.0)))
+        pairs = zip(self.mean.get_weights(), self.network.get_weights(), strict=True)
+        self.mean.set_weights([decay * m + (np.float32(1.0) - decay) * w for m, w in pairs])
         return loss
 
     def validate(self, batches: list[Batch], state: State) -> float:
         """Return the validation loss of the mean of the weights, and keep it if it is the best."""
-        self.average.swap()
-        loss = self.costly.validation_loss(batches)
+        loss = self._validator.validation_loss(batches)
         state.validations_since_best += 1
         if loss < state.best_loss:
             state.best_loss, state.best_step, state.validations_since_best = loss, state.step, 0
-            save_arrays(self._work / BEST, **named_weights(self.network))
-        self.average.swap()
+            save_arrays(self._work / BEST, **named_weights(self.mean))
         return loss
 
 
@@ -154,7 +157,7 @@ def train(
     run = _Run(spec, recipe, work, start)
     held_out = corpus.source(spec, recipe, validation=True)
     validation = [held_out(number) for number in range(recipe.validation_batches)]
-    state = State.load(work, run.costly, run.average, validation[0].features)
+    state = State.load(work, run.costly, run.mean, validation[0].features)
     began = time.monotonic() - state.seconds
     batches = draw_ahead(corpus.source(spec, recipe), range(state.step, recipe.steps))
     losses: list[float] = []
@@ -172,7 +175,7 @@ def train(
                 mean, seconds = float(np.mean(losses)), round(state.seconds)
                 state.rows.append([state.step, mean, found, seconds])
                 losses.clear()
-                state.save(work, run.costly, run.average)
+                state.save(work, run.costly, run.mean)
             if report is not None:
                 best = state.best_loss, state.best_step
                 report(Progress(state.step, recipe.steps, loss, found, *best))
