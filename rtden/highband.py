@@ -94,7 +94,7 @@ class HighBandGain:
         met = met / np.float32(self._meeting)
         gains: Array = (met[1:] - met[:-1])[:, None] * self._fade
         gains += met[:-1, None]
-        if any(strengths != (1.0, 1.0) for strengths in self._strengths):
+        if self._strengths.count((1.0, 1.0)) < len(self._strengths):
             glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
             glide /= np.float32(self._block_samples)
             gains = gains.reshape(-1, self._block_samples)

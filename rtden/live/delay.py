@@ -101,7 +101,7 @@ class DelayPolicy:
         return None
 
     def after(self, *, inside: int, left: int, block: int, now: float) -> None:
-        """Compare the clocks after a block of `block` samples was written.
+        """Compare the clocks after blocks of `block` samples in all were written.
 
         `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
         since.

@@ -115,7 +115,7 @@ class SoundPath:
         # The clocks are matched at the higher rate, where the filter for it takes nothing away.
         self._drift_last = direct and self.sink_hz > self.source_hz
         self._drift = Drift(channels=channels)
-        bridge_hz = self.source_hz if direct else self.sink_hz
+        self._bridge_hz = bridge_hz = self.source_hz if direct else self.sink_hz
         self._rate_change = Interpolator(self.source_hz, bridge_hz, channels=channels)
         self.bridge_seconds = self._rate_change.delay_seconds + self._drift.delay_samples / (
             self.sink_hz if self._drift_last else bridge_hz
@@ -124,6 +124,7 @@ class SoundPath:
         self._stream.feed(np.zeros((self.source_hz // 10, channels), np.float32))
         self._stream.reset()
         self.denoisers, self._controls = self._stream.denoisers, controls
+        self._applied: tuple[float, float] | None = None
         self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz
         around = self._stream.resampling_seconds
         self.path_seconds = self.denoisers[0].latency.seconds + around
@@ -147,7 +148,8 @@ class SoundPath:
         if self._drift_last:
             return self._stream.missing_samples
         missing = self._drift.missing_samples(self._stream.missing_samples)
-        return self._rate_change.missing_samples(missing)
+        same = self._bridge_hz == self.source_hz
+        return missing if same else self._rate_change.missing_samples(missing)
 
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels to denoise; shapes (samples, channels)."""
@@ -171,7 +173,9 @@ class SoundPath:
         self._drift.ppm = self.ppm
         if self._drift_last:
             return self._drift.feed(self._stream.feed(mixed))
-        return self._stream.feed(self._drift.feed(self._rate_change.feed(mixed)))
+        if self._bridge_hz != self.source_hz:
+            mixed = self._rate_change.feed(mixed)
+        return self._stream.feed(self._drift.feed(mixed))
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
@@ -185,12 +189,11 @@ class SoundPath:
     def _apply(self) -> None:
         """Bring the denoisers in line with the controls."""
         controls = self._controls
-        strength = 0.0 if controls.bypassed else controls.strength
-        for denoiser in self.denoisers:
-            if denoiser.strength != strength:
-                denoiser.strength = strength
-            if denoiser.limit_db != controls.limit_db:
-                denoiser.limit_db = controls.limit_db
+        wanted = 0.0 if controls.bypassed else controls._strength, controls._limit_db
+        if wanted != self._applied:
+            self._applied = wanted
+            for denoiser in self.denoisers:
+                denoiser.strength, denoiser.limit_db = wanted
 
     def _rest(self, samples: int) -> Array:
         """Return silence for silence. All that the stages hold is silence, too: they skip it."""

@@ -21,6 +21,8 @@ LOUDEST = 1000.0
 """Samples as large as this, 60 dB above full scale, are faults."""
 MOST_SECONDS = 0.1
 """Sound that one turn processes at most."""
+COMPARED_SECONDS = 0.04
+"""Time between two comparisons of the clocks, at least."""
 REST_SECONDS, AHEAD_SECONDS = 0.25, 0.4
 """While nothing but digital silence comes: time between two turns, and silence written ahead."""
 
@@ -66,7 +68,7 @@ class Worker:
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
         source.wake_at = source.ring.read_samples + path.missing_samples
         source.step_samples, source.rest_until = round(path.step_seconds * source.rate_hz), 0
-        self._ahead = 0
+        self._ahead = self._uncompared = 0
 
     @property
     def counts(self) -> SampleCounts:
@@ -205,11 +207,15 @@ class Worker:
             self._pad(pad, block)
         ring.write(block)
         self._last_out = block[-1]
+        self._uncompared += len(block)
         if self._ahead:
-            return  # too few turns to compare clocks by
+            self._uncompared = 0  # too few turns to compare clocks by
+        if self._uncompared < COMPARED_SECONDS * self.path.sink_hz:
+            return
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
         inside, now = self.path.inside_samples, self._clock()
-        delay.after(inside=inside, left=left, block=len(block), now=now)
+        delay.after(inside=inside, left=left, block=self._uncompared, now=now)
+        self._uncompared = 0
 
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
