@@ -57,7 +57,7 @@ def settings_for_latency(
     settings : Settings, optional
         Source of everything but `hops_per_step` and `overlap_samples`.
     hops_per_step : int
-        At least so many, where the latency leaves them half a hop of overlap; otherwise one.
+        Fewest, where the latency leaves them half a hop of overlap; otherwise one.
 
     Raises
     ------
