@@ -4,7 +4,7 @@ import pytest
 from rtden import Denoiser
 from rtden.offset import OffsetBlocker
 
-BLOCK = 512
+BLOCK = 256
 
 
 def through(signal: np.ndarray) -> np.ndarray:
