@@ -78,7 +78,7 @@ class BandTrackers:
         self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
         self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
         self._started, self._every = np.empty(shape, bool), np.ones(shape, bool)
-        self._ages = np.empty(shape, np.int32)
+        self._ages = np.empty(shape, np.int64)  # columns since a band's block began, but the late
         self._change = np.empty((2, *shape), np.float32)
         self.course = np.empty((1, len(rows) + 1, *shape), np.float32)
         self.hold(1)
@@ -96,8 +96,8 @@ class BandTrackers:
     def reset(self) -> None:
         """Forget everything."""
         self._started[...] = False
-        self._silent: Any = None  # the bands that have not started, if any
-        self._age: int | None = None  # of all bands that have started, while it is the same
+        self._silent: Any = ~self._started  # None when all bands have started
+        self._late, self._due = 0, 1  # when that many are late, a band's block is full
         self._ages[...] = 0
         self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
         self._minimum[...] = self._previous[...] = np.inf
@@ -112,7 +112,7 @@ class BandTrackers:
         _, before, _ = self._views[-1]  # the levels at the last column of the last call
         for at, (floor, levels, smoothed) in enumerate(self._views):
             cells = self._every if heard is None else heard[at]
-            if self._age is not None and cells.tobytes() == self._started.tobytes():
+            if cells.tobytes() == self._started.tobytes():
                 self._update_same(columns_db[at], before, floor, levels, smoothed)
             else:
                 floor[...] = self._views[at - 1][0]
@@ -123,10 +123,7 @@ class BandTrackers:
     def _update_same(
         self, column_db: Array, before: Array, floor: Array, levels: Array, smoothed: Array
     ) -> None:
-        """Do what :meth:`_update_some` does, to the bit, where the bands of one age have sound.
-
-        They are all that have started. The others begin with each column's own level.
-        """
+        """Do what :meth:`_update_some` does, to the bit, where the started bands alone have sound."""
         change, silent = self._change, self._silent
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
@@ -139,17 +136,14 @@ class BandTrackers:
             np.minimum(self._minimum, smoothed, out=self._minimum, where=self._started)
             np.minimum(self._minimum, self._previous, out=floor)
             np.copyto(floor, column_db, where=silent)
-        self._age += 1  # type: ignore[operator]
-        if self._age >= self._block_frames:
-            self._previous[...] = self._minimum
-            self._minimum[...] = np.inf
-            self._age = 0
+        self._late += 1
+        if self._late >= self._due:
+            self._age(self._late * self._started)
 
     def _update_some(
         self, column_db: Array, heard: Any, floor: Array, levels: Array, smoothed: Array
     ) -> None:
-        if self._age is not None:
-            np.copyto(self._ages, self._age, where=self._started)
+        self._ages += self._late * self._started
         # A band without any sound before this column begins with the column's own level.
         new = ~self._started
         np.copyto(levels, column_db, where=new)
@@ -161,13 +155,16 @@ class BandTrackers:
         np.add(levels, change, levels, where=heard)
         np.minimum(self._minimum, smoothed, out=self._minimum, where=heard)
         np.minimum(self._minimum, self._previous, out=floor, where=self._started)
-        self._ages += heard
+        self._age(heard)
+
+    def _age(self, columns: Any) -> None:
+        """Let each band's block grow by some columns, and begin a new one where it is full."""
+        self._ages += columns
         full = self._ages >= self._block_frames
         if np.count_nonzero(full):
             np.copyto(self._previous, self._minimum, where=full)
             self._minimum[full], self._ages[full] = np.inf, 0
-        age = int(self._ages.max())
-        self._age = age if (self._ages[self._started] == age).all() else None
+        self._late, self._due = 0, self._block_frames - int(self._ages.max())
 
 
 class LevelFollower:
