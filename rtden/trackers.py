@@ -123,7 +123,7 @@ class BandTrackers:
     def _update_same(
         self, column_db: Array, before: Array, floor: Array, levels: Array, smoothed: Array
     ) -> None:
-        """Do what :meth:`_update_some` does, to the bit, where the started bands alone have sound."""
+        """Do what :meth:`_update_some` does, to the bit, where all started bands have sound."""
         change, silent = self._change, self._silent
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)

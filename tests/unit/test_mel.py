@@ -182,6 +182,21 @@ def test_floor_ignores_short_speech() -> None:
     assert run(tracker, -10.0, 15) == pytest.approx(-50.0, abs=0.5)
 
 
+def test_each_band_is_tracked_as_if_it_were_alone(rng: np.random.Generator) -> None:
+    bands, columns = 6, 300
+    levels_db = rng.normal(-40.0, 6.0, (columns, bands)).astype(np.float32)
+    heard = np.ones((columns, bands), bool)
+    heard[:, 0] = False
+    heard[:70, 1] = heard[100:103, 2] = heard[31, 3:] = heard[::7, 5] = False
+    together = BandTrackers((bands,), frames_per_second=43.0, floor_db=-80.0)
+    alone = [trackers() for _ in range(bands)]
+    for at in range(columns):
+        together.follow(levels_db[[at]], heard[[at]])
+        for band, tracker in enumerate(alone):
+            tracker.follow(levels_db[[at], band : band + 1], heard[[at], band : band + 1])
+            assert np.array_equal(together.course[0, :, band], tracker.course[0, :, 0])
+
+
 def test_mean_is_slow() -> None:
     tracker = trackers()
     run(tracker, -50.0, 200)
