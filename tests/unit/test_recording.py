@@ -19,8 +19,8 @@ def noise(samples: int, channels: int = 1) -> np.ndarray:
     return (0.05 * values).astype(np.float32)
 
 
-def stream(channels: int = 1, **options: int) -> StreamDenoiser:
-    return StreamDenoiser(rate_hz=RATE_HZ, channels=channels, **options)
+def stream(channels: int = 1, batch_steps: int = 1) -> StreamDenoiser:
+    return StreamDenoiser(rate_hz=RATE_HZ, channels=channels, batch_steps=batch_steps)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 500, LEAD_IN - 1, LEAD_IN, LEAD_IN + 1, 50000])
