@@ -62,7 +62,6 @@ class Worker:
         self.rings = source.ring, sink.ring
         self.path = path = self._make_path()
         self.delay.begin(source, sink, path.step_seconds, path.path_seconds)
-        self._most_samples = round(MOST_SECONDS * source.rate_hz)
         self.meters = Meters(source.rate_hz, sink.rate_hz)
         self._lost_samples = 0
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
@@ -98,19 +97,18 @@ class Worker:
             ring = self.rings[0]
         if self.devices.sink.lost_at is not None and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
-        waiting = ring.fill_samples
         source = self.source
-        wake_at = max(source.wake_at, source.rest_until)
-        if not waiting or (whole_steps and ring.written_samples < wake_at):
+        wake_at = max(source.wake_at, source.rest_until) if whole_steps else 0
+        if not ring.fill_samples or ring.written_samples < wake_at:
             return False
         began = perf_counter()
         if self._ahead:  # set before the ring is read: sound that comes meanwhile clears it
             source.rest_until = ring.written_samples + round(REST_SECONDS * source.rate_hz)
-            waiting = ring.fill_samples
-        elif not source.exhausted and (late := self.delay.skip()):
-            ring.skip(late)
-            waiting -= late
-        self._process(waiting if self._ahead else min(waiting, self._most_samples))
+            self._process(ring.fill_samples)
+        else:
+            if not source.exhausted and (late := self.delay.skip()):
+                ring.skip(late)
+            self._process(min(ring.fill_samples, round(MOST_SECONDS * source.rate_hz)))
         source.wake_at = ring.read_samples + self.path.missing_samples
         self.busy_seconds += perf_counter() - began
         return True
@@ -186,12 +184,10 @@ class Worker:
 
     def _faded(self, cleaned: Array, volume: float) -> Array:
         """Return sound on its way to a volume."""
-        most = len(cleaned) / (MUTE_SECONDS * self.path.sink_hz)
-        end = self._volume + min(most, max(-most, volume - self._volume))
-        ramp = np.linspace(self._volume, end, len(cleaned), dtype=np.float32)[:, None]
-        self._volume = end
-        faded: Array = cleaned * ramp
-        return faded
+        most, start = len(cleaned) / (MUTE_SECONDS * self.path.sink_hz), self._volume
+        self._volume = start + min(most, max(-most, volume - start))
+        ramp = np.linspace(start, self._volume, len(cleaned), dtype=np.float32)
+        return np.multiply(cleaned, ramp[:, None])
 
     def _deliver(self, block: Array) -> None:
         """Hand a block to the sink, at the planned delay."""
@@ -203,13 +199,12 @@ class Worker:
             return
         pad = delay.before(self.devices.source.disconnects, len(block), self._ahead)
         if pad is not None:
-            self._ahead = 0  # the sink ran dry
+            self._ahead = self.source.rest_until = 0  # the sink ran dry
             self._pad(pad, block)
         ring.write(block)
         self._last_out = block[-1]
-        self._uncompared += len(block)
-        if self._ahead:
-            self._uncompared = 0  # too few turns to compare clocks by
+        # While it rests there are too few turns to compare clocks by.
+        self._uncompared = 0 if self._ahead else self._uncompared + len(block)
         if self._uncompared < COMPARED_SECONDS * self.path.sink_hz:
             return
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN

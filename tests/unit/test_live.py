@@ -262,6 +262,25 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     assert not imbalance(rig.engine.counts, inside=RATE_HZ)
 
 
+@pytest.mark.parametrize("side", ["source", "sink", "late sink"])
+def test_what_befalls_a_device_in_digital_silence_is_over_when_sound_comes(side: str) -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    rig.run(6.0)
+    before = rig.delay_seconds()
+    rig.level = 0.0
+    rig.run(7.0)
+    if side == "late sink":
+        rig.late_until[rig.sink] = rig.now + 0.2
+    else:
+        getattr(rig, side).go_away(3.0)
+    rig.run(7.0)
+    rig.level = 0.5
+    rig.run(6.0)
+    assert rig.engine.status().state == "running"
+    assert rig.delay_seconds() == pytest.approx(before, abs=0.03)
+    assert not imbalance(rig.engine.counts, inside=RATE_HZ)
+
+
 def count_turns(rig: Rig, patch: pytest.MonkeyPatch) -> list[float]:
     """Return a list that gets the time of each turn of the worker from now on."""
     turns: list[float] = []
