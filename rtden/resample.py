@@ -149,14 +149,16 @@ class Interpolator:
             out = self.feed(np.concatenate([block, silence]))[:rest]
             self.reset()
             return out
-        longest = (BATCH_PERIODS - 1) * self._bank.step
-        if len(block) <= longest:
-            return self._interpolate(block)
-        pieces = (block[at : at + longest] for at in range(0, len(block), longest))
-        return np.concatenate([self._interpolate(piece) for piece in pieces])
+        outs: list[Array] = []
+        at = 0
+        while at < len(block) or not outs:
+            room = self._signals.shape[1] - self._held_samples
+            outs.append(self._interpolate(block[at : at + room]))
+            at += room
+        return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
     def _interpolate(self, block: Array) -> Array:
-        """Return the samples that a block completes, no more than those of a batch."""
+        """Return the samples that a block completes, for which there is room."""
         rows, step, end = self._bank.rows, self._bank.step, self._held_samples + len(block)
         self._signals[:, self._held_samples : end] = block.T
         self._taken_samples += len(block)
@@ -217,8 +219,10 @@ class Drift:
     """Plays a stream a little faster or slower, for the clocks of two sound devices differ.
 
     `ppm` may be set at any time, from -500 to 500. At 100, each output sample advances the input by
-    1.0001 samples. As long as it was always 0 the samples pass untouched, 16 samples late.
+    1.0001 samples. As long as it was always 0 the samples pass untouched, `delay_samples` late.
     """
+
+    delay_samples = DRIFT_HALF_SAMPLES
 
     def __init__(self, *, channels: int = 1) -> None:
         self.ppm = 0.0
@@ -231,11 +235,6 @@ class Drift:
         self._filters = _windrest_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
         self._held = np.zeros((DRIFT_HALF_SAMPLES, channels), np.float32)
         self._fraction = 0.0
-
-    @property
-    def delay_samples(self) -> int:
-        """Delay of the output."""
-        return DRIFT_HALF_SAMPLES
 
     def missing_samples(self, outputs: int) -> int:
         """Return how many more input samples complete the next `outputs`, or one too many."""
