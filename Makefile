@@ -1,8 +1,8 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
-# make test          lint, and all tests (unit, training, torch, system, second-runtime,
-#                    integrations), three jobs at a time; installs what they need, with PyTorch
-#                    (CUDA builds: 3 GB; make test WITHOUT=torch leaves it out)
+# make test          lint, and all tests (unit, training, system, second-runtime, integrations),
+#                    three jobs at a time; installs what they need
 # make unit          the fast tests: no TensorFlow, no system packages
+# make torch         train a few steps on PyTorch as well (CUDA builds: 3 GB); not in make test
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/
 # make bench-check   has rtden become slower? Ratios of times to the recorded ones; not in make test
@@ -17,8 +17,6 @@ PARALLEL := --numprocesses auto --dist worksteal
 # What tests of the system need first; nothing once make test has seen to it, so that the longest job
 # begins at once.
 PACKAGES := packages
-# What make test leaves out.
-WITHOUT :=
 # Jobs of make test at a time, and files of real-time tests.
 JOBS := 3
 LANES := 1
@@ -43,7 +41,7 @@ demo: $(VENV)/.run
 # lower priority.
 test: packages
 	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" PACKAGES= \
-		$(filter-out $(WITHOUT),real-time lint unit second-runtime integrations training torch parallel docs)
+		real-time lint unit second-runtime integrations training parallel docs
 	$(MAKE) alone
 
 lint: $(VENV)/.dev
