@@ -37,13 +37,7 @@ def has_soxr() -> bool:
 
 
 def load_soxr() -> Any:
-    """Import and return soxr.
-
-    Raises
-    ------
-    MissingPackageError
-        If it is not installed.
-    """
+    """Import and return soxr; MissingPackageError if it is not installed."""
     try:
         import soxr
     except ImportError:

@@ -23,13 +23,7 @@ SMALLEST_BLOCK = 32
 
 
 def check_rate(rate_hz: float) -> int:
-    """Return a sample rate as an int.
-
-    Raises
-    ------
-    InputError
-        If it is not a whole number of Hz that rtden takes.
-    """
+    """Return a sample rate as an int; InputError if rtden does not take it."""
     if not math.isfinite(rate_hz) or rate_hz != int(rate_hz):
         raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz:g}.")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
@@ -41,13 +35,7 @@ def check_rate(rate_hz: float) -> int:
 
 
 def check_floating(samples: Any) -> None:
-    """Refuse samples that are not floating point: their scale is unknown.
-
-    Raises
-    ------
-    InputError
-        If the data type is another.
-    """
+    """Raise InputError if samples are not floating point: their scale is unknown."""
     if samples.dtype.kind != "f":
         raise InputError(
             f"feed takes floating-point samples with full scale +-1, not {samples.dtype}; "
@@ -58,12 +46,8 @@ def check_floating(samples: Any) -> None:
 def finite(samples: Any) -> Array:
     """Return floating-point samples in single precision, silence where they cannot be sound.
 
-    That is where they are not finite or louder than LOUDEST.
-
-    Raises
-    ------
-    InputError
-        If most samples are as large as integers: their scale is not +-1.
+    That is where they are not finite or louder than LOUDEST. Raises InputError if most are as large
+    as integers: their scale is not +-1.
     """
     if samples.dtype == np.float32 and np.vdot(samples, samples) <= LOUDEST**2:
         return samples  # type: ignore[no-any-return]
@@ -89,13 +73,7 @@ def _full_scale(dtype: np.dtype[Any]) -> float:
 
 
 def to_float(samples: Any) -> Array:
-    """Return samples of any format as floating point with full scale +-1, same shape.
-
-    Raises
-    ------
-    InputError
-        If the format is not one of FULL_SCALE.
-    """
+    """Return samples of any format in FULL_SCALE as floating point, full scale +-1, same shape."""
     scale = _full_scale(samples.dtype)
     if scale == 1.0:
         return samples  # type: ignore[no-any-return]

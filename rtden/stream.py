@@ -248,9 +248,8 @@ def _side_by_side(signals: list[Array]) -> Array:
 def _interpolated_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> int:
     """Return the latency of a denoiser between two interpolators, in samples at `rate_hz`.
 
-    The output grows when the denoiser completes a block of `block` samples; it ends `delay` samples
-    before the block. The latency is the largest number of samples that are fed by then and not
-    returned. It differs from block to block by fractions of a sample: all that occur are tried.
+    It is the largest number of samples fed and not returned when a block of `block` samples is
+    complete, whose output ends `delay` samples earlier. All fractions that occur are tried.
     """
     before, after = Interpolator(rate_hz, model_hz), Interpolator(model_hz, rate_hz)
     numbers = np.arange(1, delay // block + model_hz + 3, dtype=np.int64)
