@@ -35,7 +35,7 @@ def main(pairs: PairsOption, model: ModelOption = None, processes: ProcessesOpti
         }
         settings[FILES], systems[FILES] = Settings(), StreamProcessor(path)
         found = score_pairs(pairs, systems, metrics=METRICS, processes=processes)
-    overlaps = [str(of.overlap_samples or spec.n_fft - spec.hop) for of in settings.values()]
+    overlaps = [str(of.overlap_samples or spec.longest_overlap) for of in settings.values()]
     screen.print(f"{len(found.files)} pairs, model {spec.name}, one hop of {spec.hop} a step")
     screen.print(changes_table(found, "Latency", Overlap=overlaps))
 

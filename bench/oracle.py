@@ -35,7 +35,7 @@ class Oracle:
 
     def __init__(self, clean: Array, noisy: Array, spec: ModelSpec) -> None:
         self.spec, self._frame = spec, 0
-        window, _ = window_pair(spec.n_fft, spec.hop, spec.n_fft - spec.hop)
+        window, _ = window_pair(spec.n_fft, spec.hop, spec.longest_overlap)
         bank = MelBank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         padding = (spec.n_fft - spec.hop, 3 * spec.n_fft)
         views = np.lib.stride_tricks.sliding_window_view

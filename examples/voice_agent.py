@@ -13,7 +13,7 @@ FRAME_BYTES = 640  # 20 ms
 
 def cleaned_frames(microphone: Iterable[bytes], rate_hz: int = 16_000) -> Iterator[bytes]:
     """Yield a clean frame, 30 ms late, for each noisy one."""
-    with FrameDenoiser(rate_hz=rate_hz, latency_ms=30) as denoiser:
+    with FrameDenoiser(rate_hz=rate_hz) as denoiser:
         for pcm in microphone:
             yield denoiser.process(pcm)
 

@@ -49,8 +49,9 @@ class FrameDenoiser(Adjustable):
         The algorithm may take as long (:func:`rtden.denoiser.settings_for_latency`): the longer, up
         to 46 ms, the better it sounds. Resampling from another rate takes 3 to 8 ms more.
     hops_per_step : int
-        Hops of the model that are computed together, where `latency_ms` leaves them half a hop of
-        overlap; otherwise one. One sounds a little better at the same latency and costs more.
+        Hops of the model that are computed together, where `latency_ms` leaves them a hop of
+        overlap (35 ms); otherwise one. One sounds a little better at the same latency and costs
+        half as much again.
 
     Raises
     ------
@@ -70,7 +71,7 @@ class FrameDenoiser(Adjustable):
         *,
         model: str | Path | Model | None = None,
         settings: Settings | None = None,
-        latency_ms: float = 30.0,
+        latency_ms: float = 40.0,
         hops_per_step: int = 2,
     ) -> None:
         loaded = load_model(model)

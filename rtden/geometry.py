@@ -31,7 +31,7 @@ def algorithmic_latency(spec: ModelSpec, settings: Settings) -> Latency:
     """
     overlap = settings.overlap_samples
     samples = settings.hops_per_step * spec.hop
-    samples += spec.n_fft - spec.hop if overlap is None else overlap
+    samples += spec.longest_overlap if overlap is None else overlap
     return Latency(samples, samples / spec.rate_hz)
 
 
@@ -57,7 +57,7 @@ def settings_for_latency(
     settings : Settings, optional
         Source of everything but `hops_per_step` and `overlap_samples`.
     hops_per_step : int
-        Fewest, where the latency leaves them half a hop of overlap; otherwise one.
+        Fewest, where the latency leaves them a hop of overlap; otherwise one.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def settings_for_latency(
     if not ms > 0:
         raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
     spec = load_spec(model)
-    longest, wish_samples = spec.n_fft - spec.hop, ms * spec.rate_hz / 1000.0
-    fewest = hops_per_step if wish_samples >= (hops_per_step + 0.5) * spec.hop else 1
+    longest, wish_samples = spec.longest_overlap, ms * spec.rate_hz / 1000.0
+    fewest = hops_per_step if wish_samples >= (hops_per_step + 1) * spec.hop else 1
     spare = wish_samples - fewest * spec.hop
     overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
     chosen = dataclasses.replace(
@@ -104,13 +104,11 @@ class Geometry:
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> None:
-        longest = spec.n_fft - spec.hop
+        longest = spec.longest_overlap
         self.steps, self.hops_per_step = steps, settings.hops_per_step
         self.step_samples = self.hops_per_step * spec.hop
-        self.block_samples, self.block_frames = (
-            steps * self.step_samples,
-            steps * self.hops_per_step,
-        )
+        self.block_samples = steps * self.step_samples
+        self.block_frames = steps * self.hops_per_step
         # Samples by which synthesis windows overlap, and a block's output lies behind its input.
         self.overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         self.whole_overlap = self.overlap == longest

@@ -51,6 +51,9 @@ class ModelSpec:
     mean_db: float = 0.0
     std_db: float = 20.0
     channels: tuple[str, ...] = ("log_mel",)
+    overlap: int | None = None
+    """Longest overlap of frames in samples that sounds better than shorter ones; n_fft - hop if
+    None."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -62,6 +65,11 @@ class ModelSpec:
     def frames(self) -> int:
         """Frames of the network's window: those whose centres lie inside `window_samples`."""
         return 1 + self.window_samples // self.hop
+
+    @property
+    def longest_overlap(self) -> int:
+        """Overlap of frames in samples where latency does not matter."""
+        return self.n_fft - self.hop if self.overlap is None else self.overlap
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.channels) - set(CHANNELS))
@@ -76,6 +84,7 @@ class ModelSpec:
             (self.fmax_hz <= self.rate_hz / 2, "fmax_hz must be at most rate_hz / 2"),
             (1 <= len(self.channels) <= 4, "a network has 1 to 4 input channels"),
             (not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})"),
+            (0 < self.longest_overlap <= self.n_fft - hop, "overlap must be 1 to n_fft - hop"),
             (self.iterations >= 0, "griffin_lim iterations must be 0 or more"),
             (self.frames_inverted >= 1, "griffin_lim frames must be 1 or more"),
             (self.phase in get_args(Phase), f"griffin_lim phase must be one of {get_args(Phase)}"),
@@ -135,12 +144,13 @@ _KINDS: dict[str, Any] = {
     "str": str,
     "Phase": str,
     "int": int,
+    "int | None": lambda value: value if value is None else int(value),
     "float": _finite,
     "tuple[str, ...]": tuple,
     "dict[str, Any]": dict,
 }
 """The types of the fields, and what makes their values from JSON."""
-_OPTIONAL = {"description", "training", "metrics"}
+_OPTIONAL = {"description", "overlap", "training", "metrics"}
 _SECTIONS = {"signal", "mel", "network", "griffin_lim"}
 _RENAMED = {"bands": "n_mels", "frames": "frames_inverted"}
 

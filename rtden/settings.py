@@ -32,7 +32,7 @@ class Settings:
 
     overlap_samples: int | None = None
     """Overlap of the synthesis windows of neighbouring frames, 32 samples or more; None for the
-    longest, n_fft - hop. The latency is `hops_per_step` hops and the overlap. A shorter overlap
+    model's longest. The latency is `hops_per_step` hops and the overlap. A shorter overlap
     takes asymmetric windows (:func:`rtden.spectral.window_pair`) and sounds a little worse."""
 
     strength: float = 1.0

@@ -42,7 +42,7 @@ class Folders(NamedTuple):
 
 def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
     """Return the spectra of a stream's frames, shape (frames, n_fft // 2 + 1)."""
-    window, _ = window_pair(spec.n_fft, spec.hop, spec.n_fft - spec.hop)
+    window, _ = window_pair(spec.n_fft, spec.hop, spec.longest_overlap)
     return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.hop], window)
 
 

@@ -37,7 +37,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
         *,
         model: str | Path | None = None,
         settings: Settings | None = None,
-        latency_ms: float = 30.0,
+        latency_ms: float = 40.0,
     ) -> None:
         self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
         self._strength = 1.0 if settings is None else settings.strength

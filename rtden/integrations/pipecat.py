@@ -50,7 +50,7 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         *,
         model: str | Path | None = None,
         settings: Settings | None = None,
-        latency_ms: float = 30.0,
+        latency_ms: float = 40.0,
     ) -> None:
         super().__init__()
         self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)

@@ -66,8 +66,8 @@ def to_batch(
 
     `overlaps` are the frames' overlaps of each mixture in samples; the longest if None.
     """
-    longest = lead_in = tail = spec.n_fft - spec.hop
-    overlaps = overlaps or [longest] * len(mixtures)
+    lead_in = tail = spec.n_fft - spec.hop
+    overlaps = overlaps or [spec.longest_overlap] * len(mixtures)
     pairs = [window_pair(spec.n_fft, spec.hop, overlap) for overlap in overlaps]
     analysis, synthesis = (np.stack(each) for each in zip(*pairs, strict=True))
     noisy = np.stack([np.pad(m.noisy, (lead_in, tail)) for m in mixtures])
@@ -87,7 +87,7 @@ def to_batch(
 
 def draw_overlaps(spec: ModelSpec, count: int, rng: np.random.Generator) -> list[int]:
     """Return random overlaps for one network that serves live sound and files."""
-    longest = spec.n_fft - spec.hop
+    longest = spec.longest_overlap
     live_overlap = min(LIVE_OVERLAP_SAMPLES, longest)
     kinds = rng.random(count)
     between = rng.integers(min(SHORTEST_OVERLAP_SAMPLES, longest), longest + 1, count)

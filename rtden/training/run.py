@@ -48,6 +48,7 @@ def new_spec(recipe: Recipe) -> ModelSpec:
         mean_db=-30.0,
         channels=("relative_mel", "above_floor", "above_mean"),
         hop=256,
+        overlap=640,
         iterations=0,
         frames_inverted=1,
     )

@@ -28,7 +28,7 @@ def target(
     """Return the target of mixtures, shape (mixtures, samples), all with one overlap."""
     mixtures = len(noisy)
     if overlap is None:
-        overlap = spec.n_fft - spec.hop
+        overlap = spec.longest_overlap
     analysis, synthesis = window_pair(spec.n_fft, spec.hop, overlap)
     if valid_bins is None:
         valid_bins = np.ones((mixtures, spec.n_fft // 2 + 1), np.float32)

@@ -116,7 +116,7 @@ def test_no_sound_is_heard_later_than_the_latency(
 
 def test_the_whole_overlap_is_the_same_by_its_number(noise: np.ndarray) -> None:
     assert np.array_equal(
-        whole(Denoiser(settings=Settings(overlap_samples=768)), noise), whole(Denoiser(), noise)
+        whole(Denoiser(settings=Settings(overlap_samples=640)), noise), whole(Denoiser(), noise)
     )
 
 

@@ -41,7 +41,7 @@ def test_an_impulse_comes_out_after_the_stated_latency_in_frames_of_any_length(
     impulse = np.zeros(rate_hz // 2, np.float32)
     impulse[at] = 0.5
     latency = round(frames.latency_ms * rate_hz / 1000.0)
-    assert frames.latency_ms < 40.0
+    assert 40.0 < frames.latency_ms + 0.1 < 50.0
     outputs = []
     for length in (171, rate_hz // 100, rate_hz // 50, 3 * rate_hz // 100, rate_hz // 3):
         frames.reset()
@@ -145,15 +145,15 @@ def test_a_longer_latency_is_used_and_a_shorter_one_kept() -> None:
         FrameDenoiser(latency_ms=0.0)
 
 
-@pytest.mark.parametrize(("hops_per_step", "overlap"), [(1, 405), (2, 149)])
+@pytest.mark.parametrize(("hops_per_step", "overlap"), [(1, 626), (2, 370)])
 def test_hops_per_step_change_neither_the_latency_nor_where_the_sound_lies(
     noise: np.ndarray, hops_per_step: int, overlap: int
 ) -> None:
     frames = FrameDenoiser(22050, settings=UNTOUCHED, hops_per_step=hops_per_step)
     assert frames.stream.denoisers[0].settings.overlap_samples == overlap
-    assert frames.latency.samples == 660
+    assert frames.latency.samples == 881
     out = np.concatenate([frames.process(frame) for frame in frames_of(noise, 441)])
-    np.testing.assert_allclose(out[660:], noise[:-660], atol=1e-5)
+    np.testing.assert_allclose(out[881:], noise[:-881], atol=1e-5)
     with pytest.raises(SettingsError, match="hops_per_step"):
         FrameDenoiser(hops_per_step=0)
 
