@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rtden.resample import MOST_DRIFT_PPM
 
 SETTLE_SECONDS = 5.0
@@ -20,6 +22,10 @@ QUIET_SECONDS = 60.0
 SPARE_SECONDS = 0.008
 """What must have been left in the buffer at its lowest for it to shrink."""
 SHRINK_SECONDS = 0.002
+PAIRED_LEFT_SECONDS = 0.004
+"""What must be left in the sink's ring where a turn takes two steps; twice that before it does."""
+PAIRING_SECONDS, PARTED_SECONDS = 3.0, 30.0
+"""Time for which enough must have been left, and time after sound that came late."""
 
 
 class DriftControl:
@@ -66,6 +72,37 @@ class DriftControl:
         self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))
         if self.ppm == wanted_ppm:  # at its stop it learns nothing
             self._learned_ppm += elapsed_seconds * excess_seconds * 1e6 / HOLD_SECONDS**2
+
+
+class Pairing:
+    """Whether a turn of the worker takes two steps: half of the wake-ups, the sound a step later.
+
+    It does while the sink's ring can spare that, so that the delay stays as it is. `step_seconds`
+    is the length of a step.
+    """
+
+    def __init__(self, step_seconds: float) -> None:
+        self.paired, self._step_seconds = False, step_seconds
+        self._watch(PAIRING_SECONDS)
+
+    def _watch(self, seconds: float) -> None:
+        self._least_seconds, self._rest_seconds = math.inf, seconds
+
+    def update(self, left_seconds: float, elapsed_seconds: float) -> None:
+        """Take in the least sound that was left in the ring in the last `elapsed_seconds`."""
+        self._least_seconds = min(self._least_seconds, left_seconds)
+        self._rest_seconds -= elapsed_seconds
+        if self.paired and left_seconds < PAIRED_LEFT_SECONDS:
+            self.part()
+        elif self._rest_seconds <= 0.0:
+            enough = self._step_seconds + 2.0 * PAIRED_LEFT_SECONDS
+            self.paired = self.paired or self._least_seconds >= enough
+            self._watch(PAIRING_SECONDS)
+
+    def part(self) -> None:
+        """Take single steps for a while: the sound came late."""
+        self.paired = False
+        self._watch(PARTED_SECONDS)
 
 
 class BufferControl:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from rtden.live.clock import BufferControl, DriftControl
+from rtden.live.clock import BufferControl, DriftControl, Pairing
 from rtden.live.endpoint import Endpoint
 from rtden.live.fade import NOTHING_SEEN
 
@@ -42,6 +42,7 @@ class DelayPolicy:
         self._source, self._sink = source, sink
         self._source_hz, self._sink_hz = source.rate_hz, sink.rate_hz
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
+        self.pairing = Pairing(step_seconds)
         self.restarting = True
         self._missing = self._passed_at_excess = 0
         self._least_left, self._padded = NOTHING_SEEN, False
@@ -110,8 +111,10 @@ class DelayPolicy:
         was_locked = self.drift.held_seconds is not None
         self.drift.update(self.delay_seconds(inside, now), elapsed_seconds)
         # Before silence was padded, the ring had run dry: that says nothing about the new delay.
+        left = NOTHING_SEEN if self._padded else left
         self._least_left = NOTHING_SEEN if self._padded else min(self._least_left, left)
         self._padded = False
+        self.pairing.update(left / self._sink_hz, elapsed_seconds)
         if not was_locked and self.drift.held_seconds is not None:
             self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
@@ -171,6 +174,7 @@ class DelayPolicy:
     def _drop_out(self) -> None:
         self.dropouts += 1
         self.drift.restart()
+        self.pairing.part()
 
 
 def _age(side: Endpoint, now: float) -> float:

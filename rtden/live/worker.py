@@ -110,6 +110,7 @@ class Worker:
                 ring.skip(late)
             self._process(min(ring.fill_samples, round(MOST_SECONDS * source.rate_hz)))
         source.wake_at = ring.read_samples + self.path.missing_samples
+        source.wake_at += source.step_samples if self.delay.pairing.paired else 0
         self.busy_seconds += perf_counter() - began
         return True
 

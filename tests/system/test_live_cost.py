@@ -8,9 +8,9 @@ from rtden.measure.live_cost import measure_live
 
 
 @pytest.mark.alone
-def test_the_worker_wakes_once_a_step_and_silence_costs_little() -> None:
+def test_the_worker_wakes_at_most_once_a_step_and_silence_costs_little() -> None:
     sound, silence = (measure_live(seconds=6.0, silent=silent) for silent in (False, True))
-    assert 70.0 < sound.wakes_per_second < 110.0  # 86 steps a second
+    assert 35.0 < sound.wakes_per_second < 110.0  # two steps a turn where the ring can spare one
     assert silence.wakes_per_second < 15.0
     assert sound.worker_switches_per_second < 150.0  # waits for the interpreter's lock included
     assert silence.parts["step"] == 0.0  # nothing is computed

@@ -6,11 +6,15 @@ import pytest
 from rtden.live.clock import (
     LET_PASS_SECONDS,
     LONGEST_BUFFER_SECONDS,
+    PAIRED_LEFT_SECONDS,
+    PAIRING_SECONDS,
+    PARTED_SECONDS,
     QUIET_SECONDS,
     SETTLE_SECONDS,
     SHRINK_SECONDS,
     BufferControl,
     DriftControl,
+    Pairing,
 )
 
 STEP_SECONDS = 0.0232
@@ -112,3 +116,36 @@ def test_a_pinned_buffer_stays() -> None:
     buffer.drop_out()
     assert buffer.shrink(1.0, 1e6) == 0.0
     assert buffer.seconds == 0.04
+
+
+def watch(pairing: Pairing, left_seconds: float, seconds: float) -> bool:
+    for _ in range(round(seconds / 0.04)):
+        pairing.update(left_seconds, 0.04)
+    return pairing.paired
+
+
+def test_steps_are_paired_where_the_ring_can_spare_one() -> None:
+    pairing, enough = Pairing(0.0116), 0.0116 + 2 * PAIRED_LEFT_SECONDS
+    assert not watch(pairing, enough, PAIRING_SECONDS - 0.1)
+    assert watch(pairing, enough, 0.2)
+    assert watch(pairing, PAIRED_LEFT_SECONDS, 100.0)  # a step less than before
+
+
+@pytest.mark.parametrize("dropped_out", [False, True])
+def test_steps_part_before_the_ring_runs_dry_and_for_a_while(dropped_out: bool) -> None:
+    pairing = Pairing(0.0116)
+    assert watch(pairing, 0.03, PAIRING_SECONDS + 0.1)
+    if dropped_out:
+        pairing.part()
+    else:
+        pairing.update(0.9 * PAIRED_LEFT_SECONDS, 0.04)
+    assert not pairing.paired
+    assert not watch(pairing, 0.03, PARTED_SECONDS - 0.1)
+    assert watch(pairing, 0.03, 0.2)
+
+
+def test_one_late_block_is_enough_not_to_pair() -> None:
+    pairing = Pairing(0.0116)
+    for number in range(1000):
+        pairing.update(0.01 if number % 50 == 0 else 0.03, 0.04)
+        assert not pairing.paired
