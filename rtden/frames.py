@@ -47,7 +47,7 @@ class FrameDenoiser(Adjustable):
         Source of everything but the latency.
     latency_ms : float
         The algorithm may take as long (:func:`rtden.denoiser.settings_for_latency`): the longer, up
-        to 46 ms, the better it sounds. Resampling from another rate takes 3 to 8 ms more.
+        to 41 ms, the better it sounds. Resampling from another rate takes 3 to 8 ms more.
     hops_per_step : int
         Hops of the model that are computed together, where `latency_ms` leaves them a hop of
         overlap (35 ms); otherwise one. One sounds a little better at the same latency and costs
