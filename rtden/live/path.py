@@ -189,7 +189,7 @@ class SoundPath:
     def _apply(self) -> None:
         """Bring the denoisers in line with the controls."""
         controls = self._controls
-        wanted = 0.0 if controls.bypassed else controls._strength, controls._limit_db
+        wanted = 0.0 if controls.bypassed else controls.strength, controls.limit_db
         if wanted != self._applied:
             self._applied = wanted
             for denoiser in self.denoisers:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from conftest import Folders
 
+from rtden import denoise
 from rtden.training import codecs
 from rtden.training.corpus import Clips, load_clips
-from rtden.training.mixing import Mixer, Mixture
+from rtden.training.mixing import FLOOR_DB, Mixer, Mixture
 from rtden.training.sources import NoiseSource, SpeechSource
 from rtden.training.synthesis import (
     ROOM_SECONDS,
@@ -16,6 +17,7 @@ from rtden.training.synthesis import (
     active_rms,
     decaying_noise,
     room_responses,
+    unit,
     whisper,
 )
 
@@ -198,6 +200,33 @@ def test_codecs_keep_the_alignment_and_end_the_band(
     (hiss,) = codecs.code([noise], codec, RATE_HZ, np.random.default_rng(0))
     power = np.abs(np.fft.rfft(hiss * np.hanning(len(hiss)))) ** 2
     assert power[int(1.15 * codec.bandwidth_hz) :].mean() < 0.02 * power[:6000].mean()
+
+
+def test_a_faint_floor_lies_within_its_range(mixer: Mixer) -> None:
+    """Above the end of a codec's band, too, where resamplers leave one."""
+    noisy = np.sin(np.arange(RATE_HZ) / 7).astype(np.float32)
+    floors = [mixer._floor(np.random.default_rng(seed), noisy) for seed in range(40)]
+    levels_db = [20 * np.log10(np.std(floor) / np.std(noisy)) for floor in floors]
+    low, high = FLOOR_DB
+    assert low - 0.5 < min(levels_db) < low + 10
+    assert high - 10 < max(levels_db) < high + 0.5
+    assert all((np.abs(np.fft.rfft(floor)[9000:]) > 0.0).mean() > 0.99 for floor in floors)
+
+
+@pytest.mark.parametrize("codec", codecs.CODECS[:2], ids=lambda codec: codec.name)
+def test_the_default_model_lowers_hiss_through_a_headset_or_a_telephone(
+    codec: codecs.Codec,
+) -> None:
+    """With the faint floor above the codec's band that a converter leaves."""
+    rng, samples = np.random.default_rng(0), 8 * RATE_HZ
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 100))  # pink
+    hiss = 0.01 * unit(np.fft.irfft(spectrum).astype(np.float32))
+    (coded,) = codecs.code([hiss], codec, RATE_HZ, rng)
+    heard = coded + np.float32(1e-4) * rng.standard_normal(samples, np.float32)
+    out = denoise(heard, RATE_HZ)
+    left_db = 20 * np.log10(np.std(out[3 * RATE_HZ :]) / np.std(heard[3 * RATE_HZ :]))
+    assert left_db < -14
 
 
 def test_the_active_level_leaves_pauses_out() -> None:
