@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 
 from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError
-from rtden.gains import PENDING_STEPS, BandGains, Mix, SilenceDetector
+from rtden.gains import BandGains, Mix, SilenceDetector
 from rtden.geometry import (
     Geometry,
     Latency,
     algorithmic_latency,
+    block_steps,
     settings_for_latency,
 )
 from rtden.griffinlim import Inverter
@@ -32,6 +33,9 @@ from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array
 
 __all__ = ["Denoiser", "Latency", "algorithmic_latency", "settings_for_latency"]
+
+BATCH_STEPS = 8
+"""Steps computed together, at most, unless told otherwise."""
 
 
 class Denoiser:
@@ -54,7 +58,8 @@ class Denoiser:
     settings : Settings, optional
         What the user chose.
     batch_steps : int
-        Steps to compute together, for files: the same samples for less, but later by as many steps.
+        Steps that are computed together, at most, where :meth:`feed` completes several: the same
+        samples for less.
     network : Network, optional
         A network to use in place of the model's; `model` is not loaded then.
 
@@ -80,7 +85,7 @@ class Denoiser:
     rate_hz : int
         The sample rate of input and output.
     latency : Latency
-        Of the algorithm and of the steps that are computed together.
+        Of the algorithm.
     """
 
     STAGES: ClassVar[dict[str, str]] = {
@@ -97,34 +102,33 @@ class Denoiser:
         model: str | Path | Model | None = None,
         settings: Settings | None = None,
         *,
-        batch_steps: int = 1,
+        batch_steps: int = BATCH_STEPS,
         network: Network | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
         if network is None:
-            hops = settings.hops_per_step
-            calls = hops, hops * (batch_steps if batch_steps > 1 else PENDING_STEPS)
-            network = Autoencoder(model, threads=settings.threads, columns=calls)
+            columns = tuple(steps * settings.hops_per_step for steps in block_steps(batch_steps))
+            network = Autoencoder(model, threads=settings.threads, columns=columns)
         self.network, self.spec, self.runtime = network, network.spec, network.runtime
         self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry
         self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
-        samples = sizes.overlap + sizes.block_samples
+        samples = sizes.overlap + sizes.step_samples
         self.latency = Latency(samples, samples / spec.rate_hz)
         self.frames = _frames(spec, sizes)
-        columns = sizes.seen_columns + (batch_steps - 1) * sizes.hops_per_step
-        self.features = Features(spec, columns)
+        seen = sizes.seen(batch_steps)
+        self.features = Features(spec, seen)
         # The features do not change any more when all their columns are digital silence.
-        self._settled_samples = spec.n_fft + (columns + 2) * spec.hop + sizes.block_samples
+        self._settled_samples = spec.n_fft + (seen + 2) * spec.hop + sizes.most_samples
         self._limit_db, self.gains = settings.limit_db, BandGains(spec, sizes, settings.gain_floor)
         self._spread = shared_band_spread(
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
         self.inverter, self._inverted_steps = _inverter(spec, sizes, settings)
-        self._bin_gains = np.zeros((sizes.block_frames, spec.n_fft // 2 + 1), np.complex64)
+        self._bin_gains = np.zeros((sizes.most_frames, spec.n_fft // 2 + 1), np.complex64)
         self.silence = SilenceDetector(_silence_samples(spec, sizes, self.inverter.older_frames))
-        self.mix = Mix(settings.strength, sizes.block_samples)
-        self.high_band = HighBandGain(spec, overlap=sizes.overlap, frames=sizes.block_frames)
+        self.mix = Mix(settings.strength, sizes.step_samples)
+        self.high_band = HighBandGain(spec, overlap=sizes.overlap, frames=sizes.hops_per_step)
         self._fed_samples = self._returned_samples = 0
 
     def __reduce_ex__(self, _: object) -> Any:
@@ -138,7 +142,7 @@ class Denoiser:
     def strength(self) -> float:
         """Wet share of the output, 0 to 1; at first that of the settings.
 
-        It may be set at any time, from any thread. The next block of steps glides to it in a
+        It may be set at any time, from any thread. The next step glides to it in a
         straight line, in time with the dry signal, so that no click is heard; before the first
         sample of a stream it holds at once. :meth:`reset` keeps it. A value outside 0 to 1 raises
         SettingsError.
@@ -214,7 +218,7 @@ class Denoiser:
         Together with the output of :meth:`feed` every sample fed comes back exactly once.
         """
         rest = self._fed_samples - self._returned_samples
-        size = self.latency.samples + self.geometry.block_samples if rest else 0
+        size = self.latency.samples + self.step_samples if rest else 0
         tail = self._run(np.zeros(size, np.float32))[:rest]
         gains = self.high_band.gains[:rest]
         self.reset()
@@ -222,18 +226,21 @@ class Denoiser:
         return tail
 
     def _run(self, samples: Array) -> Array:
-        size, frames = self.geometry.block_samples, self.frames
-        blocks = max(0, (len(samples) - frames.missing_samples) // size + 1)
-        self.high_band.begin(blocks)
-        out = np.empty(blocks * size, np.float32)
-        fed = 0
-        for at in range(0, len(out), size):
-            missing = frames.missing_samples
-            frames.feed(samples[fed : fed + missing])
-            fed += missing
-            self._run_block(out[at : at + size])
-        frames.feed(samples[fed:])
-        # The first blocks stand for the silence before the stream.
+        size, frames = self.step_samples, self.frames
+        ready = max(0, (len(samples) - frames.missing_samples) // size + 1)
+        self.high_band.begin(ready)
+        out = np.empty(ready * size, np.float32)
+        done = fed = 0
+        while done < ready:
+            steps = self.geometry.steps_at_once(ready - done)
+            needed = frames.missing_samples + (steps - 1) * size
+            frames.feed(samples[fed : fed + needed])
+            fed += needed
+            self._run_block(out[done * size : (done + steps) * size])
+            done += steps
+        if fed < len(samples):
+            frames.feed(samples[fed:])
+        # The first steps stand for the silence before the stream.
         before = self.geometry.overlap - frames.delayed_samples + len(out)
         start = min(max(0, before), len(out))
         self._returned_samples += len(out) - start
@@ -241,25 +248,28 @@ class Denoiser:
         return out[start:]
 
     def _run_block(self, out: Array) -> None:
-        """Write the next block of samples."""
+        """Write the samples of the next block, whose steps are computed together."""
         frames, size = self.frames, self.step_samples
         spectra = frames.transform()
         if frames.zero_samples < self._settled_samples:
             self.features.push(power(spectra))
-        silent = [
-            self.silence.push(frames.newest_input(at, at + size)) for at in range(0, len(out), size)
-        ]
+        starts = range(0, len(out), size)
+        columns = self.features.columns[:, -self.geometry.seen(len(starts)) :]
+        self.gains.begin(columns, len(starts))
+        silent = [self.silence.push(frames.newest_input(at, at + size)) for at in starts]
         if True in silent:
             for step, skipped in enumerate(silent):
                 self._skip(step, out) if skipped else self._process(step, 1, out)
         else:
-            self._process(0, self.geometry.steps, out)
-        strengths = self.mix.apply(out, frames.delayed_input(0, len(out)))
-        self.high_band.push(self.gains.values, strengths)
+            self._process(0, len(starts), out)
+        for at in starts:
+            stop = at + size
+            strengths = self.mix.apply(out[at:stop], frames.delayed_input(at, stop))
+            self.high_band.push(self.gains.of_step(at // size), strengths)
 
     def _process(self, step: int, count: int, out: Array) -> None:
         """Let some steps of the block through the network and the inverter."""
-        self.gains.estimate(self.features.columns, step, count, self.network)
+        self.gains.estimate(step, count, self.network)
         size, hops = self.step_samples, self.geometry.hops_per_step
         at_once = min(count, self._inverted_steps)
         gains = self._bin_gains[: at_once * hops]
@@ -273,7 +283,7 @@ class Denoiser:
         """Pass a silent step on at the last gain, so that a file of silence alone is not muted."""
         # After digital silence that is the inverter's state; after any other it lacks as little.
         self.inverter.skip(self.geometry.hops_per_step)
-        gain = np.float32(self.gains.keep(self.features.columns, step, self.network))
+        gain = np.float32(self.gains.keep(step, self.network))
         start, stop = step * self.step_samples, (step + 1) * self.step_samples
         np.multiply(self.frames.delayed_input(start, stop), gain, out=out[start:stop])
 
@@ -284,7 +294,8 @@ def _frames(spec: ModelSpec, sizes: Geometry) -> Frames:
     return Frames(
         window_pair(spec.n_fft, spec.hop, sizes.overlap)[0],
         hop=spec.hop,
-        frames=sizes.block_frames,
+        frames=sizes.hops_per_step,
+        most_steps=sizes.most_steps,
         delay_samples=sizes.overlap,
         prefilter=OffsetBlocker(),
     )
@@ -297,7 +308,7 @@ def _inverter(spec: ModelSpec, sizes: Geometry, settings: Settings) -> tuple[Inv
         # The model's were chosen with the whole overlap. With a shorter one they do harm: the
         # newest frame has too little beside it.
         iterations = spec.iterations if sizes.whole_overlap else 0
-    steps = 1 if iterations else sizes.steps
+    steps = 1 if iterations else sizes.most_steps
     inverter = Inverter(
         n_fft=spec.n_fft,
         hop=spec.hop,

@@ -10,14 +10,11 @@ import numpy as np
 from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
-from rtden.recording import RecordingDenoiser
+from rtden.recording import RECORDING_STEPS, RecordingDenoiser
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser
 from rtden.types import Array
-
-BATCH_STEPS = 16
-"""Steps computed together where nobody waits."""
 
 Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
@@ -163,7 +160,7 @@ def denoise(
         raise InputError(f"denoise takes (samples,) or (samples, channels), not {given.shape}.")
     columns = given if given.ndim == 2 else given[:, None]
     stream = StreamDenoiser(
-        model, settings, rate_hz=rate_hz, channels=columns.shape[1], batch_steps=BATCH_STEPS
+        model, settings, rate_hz=rate_hz, channels=columns.shape[1], batch_steps=RECORDING_STEPS
     )
     recording = RecordingDenoiser(stream)
     out, filled = np.empty(columns.shape, given.dtype), 0

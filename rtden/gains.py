@@ -16,9 +16,6 @@ from rtden.types import Array
 SILENCE_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence."""
 SILENCE = 10.0 ** (SILENCE_DB / 20.0)
-PENDING_STEPS = 8
-"""Steps of silence that a stateful network takes in one call. More would be a little cheaper, but
-the step that makes the call, or the first step after silence, would take longer than two others."""
 
 
 class SilenceDetector:
@@ -51,55 +48,63 @@ class BandGains:
     """The gains of a block's frames, and the columns that the network has not taken yet.
 
     In silence nobody needs the mask of a stateful network: its columns stay pending, and it takes
-    `PENDING_STEPS` steps of them in one call.
+    those of the most steps that are computed together in one call.
 
     Attributes
     ----------
-    values : array, shape (block_frames, n_mels)
-        Linear gains.
+    values : array, shape (frames, n_mels)
+        Linear gains of the newest block's frames.
     floor : float
         The smallest gain (linear); may be set at any time.
     """
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
         self.floor, self._sizes = floor, sizes
-        self.values = np.ones((sizes.block_frames, spec.n_mels), np.float32)
-        steps = sizes.steps if sizes.steps > 1 else PENDING_STEPS
-        shape = (spec.n_mels, steps * sizes.hops_per_step, len(spec.channels))
+        self._all = np.empty((sizes.most_frames, spec.n_mels), np.float32)
+        shape = (spec.n_mels, sizes.most_frames, len(spec.channels))
         self._pending = np.empty(shape, np.float32)
         self._newest = np.empty((spec.n_mels, 1, len(spec.channels)), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream."""
+        self.values = self._all[:1]
         self.values[...] = 1.0
         self._count = self._equal_columns = 0
 
-    def estimate(self, columns: Array, step: int, count: int, network: Network) -> None:
-        """Let the network estimate the gains of some steps; `columns` are those of the block."""
+    def begin(self, columns: Array, steps: int) -> None:
+        """Begin a block of steps; `columns` are those from which the network takes its share."""
+        self._columns, self._before = columns, self.values[-1]
+        self.values = self._all[: steps * self._sizes.hops_per_step]
+
+    def of_step(self, step: int) -> Array:
+        """Return the gains of a step of the block, shape (hops_per_step, n_mels)."""
+        frames = self._sizes.hops_per_step
+        return self.values[step * frames : (step + 1) * frames]
+
+    def estimate(self, step: int, count: int, network: Network) -> None:
+        """Let the network estimate the gains of some steps."""
         if network.stateful and count > 1:
             self._flush(network)
-            self._set(network.infer(self._window(columns, step, count)), step, count)
+            self._set(network.infer(self._window(step, count)), step, count)
             return
         for at in range(step, step + count):
-            window = self._window(columns, at, 1)
+            window = self._window(at, 1)
             mask = self._infer(window, network) if network.stateful else network.infer(window)
             self._set(mask[:, -self._sizes.hops_per_step :], at, 1)
 
-    def keep(self, columns: Array, step: int, network: Network) -> float:
+    def keep(self, step: int, network: Network) -> float:
         """Let a silent step have the gains of the frame before; return their mean."""
         if network.stateful:
-            self._hold(self._window(columns, step, 1), network)
-        frames = self._sizes.hops_per_step
-        before = self.values[step * frames - 1]  # may be the last block's newest
-        self.values[step * frames : (step + 1) * frames] = before
+            self._hold(self._window(step, 1), network)
+        before = self.of_step(step - 1)[-1] if step else self._before
+        self.of_step(step)[...] = before
         return float(before.mean())
 
-    def _window(self, columns: Array, step: int, count: int) -> Array:
+    def _window(self, step: int, count: int) -> Array:
         """Return the columns that the network takes at some steps."""
-        hops = self._sizes.hops_per_step
-        seen = self._sizes.seen_columns + (count - 1) * hops
-        return columns[:, step * hops : step * hops + seen]
+        start = step * self._sizes.hops_per_step
+        return self._columns[:, start : start + self._sizes.seen(count)]
 
     def _set(self, mask: Array, step: int, count: int) -> None:
         frames = self._sizes.hops_per_step
@@ -149,13 +154,13 @@ class BandGains:
 class Mix:
     """The last stage: the denoised signal and the input.
 
-    `strength` is the wet share, 0 to 1. A new one is reached within a block, in a straight line.
+    `strength` is the wet share, 0 to 1. A new one is reached within a step, in a straight line.
     """
 
-    def __init__(self, strength: float, block_samples: int) -> None:
-        self.strength, self._dry = strength, np.empty(block_samples, np.float32)
-        ramp = np.arange(1, block_samples + 1, dtype=np.float32)
-        self._glide = ramp / np.float32(block_samples)
+    def __init__(self, strength: float, step_samples: int) -> None:
+        self.strength, self._dry = strength, np.empty(step_samples, np.float32)
+        ramp = np.arange(1, step_samples + 1, dtype=np.float32)
+        self._glide = ramp / np.float32(step_samples)
         self.reset()
 
     def reset(self) -> None:
@@ -163,7 +168,7 @@ class Mix:
         self._reached = self.strength
 
     def apply(self, wet: Array, dry: Array) -> tuple[float, float]:
-        """Mix a block in place; return the strengths at its beginning and at its end."""
+        """Mix a step in place; return the strengths at its beginning and at its end."""
         old, new = self._reached, self.strength  # read once: another thread may set it
         if not old == new == 1.0:
             self._reached = new

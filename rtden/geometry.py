@@ -92,8 +92,16 @@ def settings_for_latency(
     return chosen, algorithmic_latency(spec, chosen)
 
 
+def block_steps(most: int) -> list[int]:
+    """Return the numbers of steps that are computed together, largest first: few of them.
+
+    The network has an interpreter for each.
+    """
+    return [most] if most == 1 else [most, *block_steps(max(1, most // 4))]
+
+
 class Geometry:
-    """Sizes of a step and of a block, which is the `steps` that are computed together.
+    """Sizes of a step and of the largest block: `most_steps` steps are computed together.
 
     Raises
     ------
@@ -103,13 +111,16 @@ class Geometry:
         If the model does not return masks for `hops_per_step` frames at once.
     """
 
-    def __init__(self, spec: ModelSpec, settings: Settings, steps: int, stateful: bool) -> None:
+    def __init__(
+        self, spec: ModelSpec, settings: Settings, most_steps: int, stateful: bool
+    ) -> None:
         longest = spec.longest_overlap
-        self.steps, self.hops_per_step = steps, settings.hops_per_step
+        self.most_steps, self.hops_per_step = most_steps, settings.hops_per_step
+        self._block_steps = block_steps(most_steps)
         self.step_samples = self.hops_per_step * spec.hop
-        self.block_samples = steps * self.step_samples
-        self.block_frames = steps * self.hops_per_step
-        # Samples by which synthesis windows overlap, and a block's output lies behind its input.
+        self.most_samples = most_steps * self.step_samples
+        self.most_frames = most_steps * self.hops_per_step
+        # Samples by which synthesis windows overlap, and the output lies behind the input.
         self.overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         self.whole_overlap = self.overlap == longest
         if self.overlap > longest:
@@ -124,3 +135,14 @@ class Geometry:
                 f"model '{spec.name}' returns masks for {self.seen_columns} frames at once, fewer "
                 f"than hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
             )
+
+    def steps_at_once(self, ready: int) -> int:
+        """Return how many of the steps that are ready are computed together next."""
+        for steps in self._block_steps:
+            if steps <= ready:
+                return steps
+        return 1
+
+    def seen(self, steps: int) -> int:
+        """Return the columns of which the network takes its share at each of some steps."""
+        return self.seen_columns + (steps - 1) * self.hops_per_step

@@ -22,7 +22,7 @@ class HighBandGain:
     from frame to frame in straight lines as long as their overlap: sound delayed by the latency and
     scaled by it fades together with the band itself. Where every gain is one, or the strength zero,
     it is exactly one. Few callers need it: it is computed when :attr:`gains` is read. `overlap`
-    is that of the inverted frames in samples, `frames` their number per block.
+    is that of the inverted frames in samples, `frames` their number per step.
     """
 
     def __init__(self, spec: ModelSpec, *, overlap: int, frames: int) -> None:
@@ -34,7 +34,7 @@ class HighBandGain:
         self._meeting, self._frames = max(1, overlap // hop), frames  # that overlap at any sample
         ramp = np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop))
         self._fade = np.minimum(ramp, np.float32(1.0))
-        self._block_samples = frames * hop
+        self._step_samples = frames * hop
         self.reset()
 
     def reset(self) -> None:
@@ -46,29 +46,29 @@ class HighBandGain:
         self._strengths: list[tuple[float, float]] = []
         self.gains = np.empty(0, np.float32)
 
-    def begin(self, blocks: int) -> None:
-        """Begin a call with this number of blocks."""
+    def begin(self, steps: int) -> None:
+        """Begin a call with this number of steps."""
         self._gains: Array | None = None
         self._start = self._stop = 0
         self._missing = max(0, self._missing - self._frames * len(self._strengths))
         self._strengths.clear()
         older = self._bands[-self._meeting :]
-        if len(self._bands) != self._meeting + blocks * self._frames:
-            shape = (self._meeting + blocks * self._frames, len(self._weights))
+        if len(self._bands) != self._meeting + steps * self._frames:
+            shape = (self._meeting + steps * self._frames, len(self._weights))
             self._bands = np.empty(shape, np.float32)
         self._bands[: self._meeting] = older
 
     def push(self, band_gains: Array, strengths: tuple[float, float]) -> None:
-        """Take in the gains of the next block's frames, shape (frames, n_mels).
+        """Take in the gains of the next step's frames, shape (frames, n_mels).
 
-        `strengths` are those at the beginning and at the end of the block.
+        `strengths` are those at the beginning and at the end of the step.
         """
         at = self._meeting + len(self._strengths) * self._frames
         self._bands[at : at + self._frames] = band_gains
         self._strengths.append(strengths)
 
     def keep(self, start: int, stop: int) -> None:
-        """Say which samples of the call's blocks are returned."""
+        """Say which samples of the call's steps are returned."""
         self._start, self._stop = start, stop
 
     @property
@@ -95,9 +95,9 @@ class HighBandGain:
         gains: Array = (met[1:] - met[:-1])[:, None] * self._fade
         gains += met[:-1, None]
         if self._strengths.count((1.0, 1.0)) < len(self._strengths):
-            glide = np.arange(1, self._block_samples + 1, dtype=np.float32)
-            glide /= np.float32(self._block_samples)
-            gains = gains.reshape(-1, self._block_samples)
+            glide = np.arange(1, self._step_samples + 1, dtype=np.float32)
+            glide /= np.float32(self._step_samples)
+            gains = gains.reshape(-1, self._step_samples)
             old, new = np.array(self._strengths, np.float32).T[..., None]
             wet = old + (new - old) * glide
             gains *= wet

@@ -194,9 +194,10 @@ class MelFeatures:
     def _hold(self, frames: int) -> None:
         """Make room for this number of frames at once."""
         self._trackers.hold(frames)
-        self._course = self._trackers.course[:, : len(self._channels)]
-        self._scaled = np.empty(self._course.shape, np.float32)
-        self._columns = np.moveaxis(self._scaled, 1, -1)
+        course = self._trackers.course[:, : len(self._channels)]
+        scaled = np.empty(course.shape, np.float32)
+        columns = np.moveaxis(scaled, 1, -1)
+        self._views = [(course[:n], scaled[:n], columns[:n]) for n in range(frames + 1)]
 
     def reset(self) -> None:
         """Forget everything."""
@@ -223,13 +224,15 @@ class MelFeatures:
         Shapes (frames, ..., n_mels) to (frames, ..., n_mels, channels); valid until the next call.
         With `out`, shape (frames, channels, ..., n_mels), they are written there instead.
         """
-        if len(frames_db) != len(self._course):
-            self._hold(len(frames_db))
+        count = len(frames_db)
+        if count >= len(self._views):
+            self._hold(count)
+        course, scaled, columns = self._views[count]
         lowest_db: Any = self._floor_db
         if self._level is not None:
             levels_db = self._level.follow(frames_db)
             lowest_db = levels_db + lowest_db
-            np.add(levels_db, self._mean_db, self._course[:, self._level_row])
+            np.add(levels_db, self._mean_db, course[:, self._level_row])
         heard: Any = frames_db > lowest_db
         if np.count_nonzero(heard) == heard.size:
             heard = None
@@ -238,12 +241,12 @@ class MelFeatures:
         if self._tracks:
             self._trackers.follow(frames_db, heard)
         if self._before_row is not None:
-            before = self._course[:, self._before_row]
+            before = course[:, self._before_row]
             before[0], before[1:] = self._previous_db, frames_db[:-1]
             self._previous_db[...] = frames_db[-1]
-        np.subtract(frames_db[:, None], self._course, self._scaled)
-        np.divide(self._scaled, self._std_db, self._scaled if out is None else out)
-        return self._columns
+        np.subtract(frames_db[:, None], course, scaled)
+        np.divide(scaled, self._std_db, scaled if out is None else out)
+        return columns
 
 
 _KINDS = {
@@ -265,10 +268,10 @@ class Features:
 
     def __init__(self, spec: ModelSpec, columns: int | None = None) -> None:
         self._features = MelFeatures(spec)
-        shape = (spec.n_mels, columns or spec.frames, len(spec.channels))
-        self.columns = np.empty(shape, np.float32)
-        # The same, frame by frame: (frames, channels, n_mels).
-        self._frames = self.columns.transpose(1, 2, 0)
+        # In memory they lie as they come, so that they slide quickly.
+        shape = (columns or spec.frames, len(spec.channels), spec.n_mels)
+        self._frames = np.empty(shape, np.float32)
+        self.columns = self._frames.transpose(2, 0, 1)
         # What digital silence gives, so that a stream begins like a microphone just opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32)).T
         self.reset()

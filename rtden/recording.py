@@ -13,6 +13,8 @@ it gains: the row "files" against the row of the same overlap."""
 BACKWARDS_SECONDS = 0.25
 """Then this much of the beginning backwards. So the lead-in ends with the sound that follows it,
 and nothing from two seconds later leaks into the first frames."""
+RECORDING_STEPS = 64
+"""Steps computed together, at most, for whole recordings."""
 
 
 def lead_in(head: Array, rate_hz: int) -> Array:

@@ -112,8 +112,8 @@ def power(spectra: Spectra) -> Array:
 class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
-    Feed samples until none are missing, then call :meth:`transform`, which moves on by a block of
-    `frames` frames.
+    Feed samples until none are missing, then call :meth:`transform`, which moves on by the block of
+    all steps that are complete.
 
     Parameters
     ----------
@@ -122,7 +122,9 @@ class Frames:
     hop : int
         Distance of frames in samples.
     frames : int
-        New frames per block.
+        New frames per step.
+    most_steps : int
+        Steps per block, at most.
     delay_samples : int
         Samples from the input of :meth:`delayed_input` to the newest block.
     prefilter : OffsetBlocker, optional
@@ -131,14 +133,16 @@ class Frames:
 
     Attributes
     ----------
+    block_samples : int
+        Length of the newest block.
     missing_samples : int
-        Samples to feed before the next block can be transformed.
+        Samples to feed before the next step is complete.
     delayed_samples : int
         Samples of the delayed input that the blocks so far have passed, silence included.
     zero_samples : int
         Length of the digital silence at the end of the input, in whole blocks.
     spectra : array, shape (frames, n_fft // 2 + 1)
-        Of the newest frames, oldest first.
+        Of the newest block's frames, oldest first.
     """
 
     def __init__(
@@ -147,55 +151,76 @@ class Frames:
         *,
         hop: int,
         frames: int,
+        most_steps: int = 1,
         delay_samples: int = 0,
         prefilter: OffsetBlocker | None = None,
     ) -> None:
-        n_fft, self.block_samples = len(window), frames * hop
+        n_fft, most = len(window), most_steps * frames
         self._hop, self._delay_samples, self._window = hop, delay_samples, window
+        self._step_samples, self._older_samples = frames * hop, n_fft - hop
         self.prefilter = prefilter
-        # The delayed input, up to the newest block, and behind it what has been fed since.
-        self._input = np.zeros(delay_samples + 2 * self.block_samples, np.float32)
-        self._held = np.zeros(n_fft - hop + self.block_samples, np.float32)
+        # The delayed input, and behind it what has been fed since the last block.
+        self._input = np.zeros(delay_samples + most * hop, np.float32)
+        # The newest block behind the older samples of its frames.
+        self._held = np.zeros(self._older_samples + most * hop, np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
-        self._windowed = np.empty((frames, n_fft), np.float32)
-        self.spectra = np.empty((frames, n_fft // 2 + 1), np.complex64)
+        windowed = np.empty((most, n_fft), np.float32)
+        self._spectra = np.empty((most, n_fft // 2 + 1), np.complex64)
+        # What a block works on, by its number of frames: slicing takes longer than one would think.
+        self._views = [
+            (self._frames[:count], windowed[:count], self._spectra[:count])
+            for count in range(0, most + 1)
+        ]
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream: silence precedes what follows."""
         if self.prefilter is not None:
             self.prefilter.reset()
-        for held in (self._input, self._held, self.spectra):
+        for held in (self._input, self._held, self._spectra):
             held[...] = 0.0
-        self.missing_samples = self.block_samples
+        self.spectra = self._spectra[:0]
+        self._fed_samples = self.block_samples = 0
+        self.missing_samples = self._step_samples
         self.delayed_samples = self.zero_samples = 0
 
     def feed(self, samples: Array) -> None:
-        """Take in at most `missing_samples` samples."""
-        at = len(self._input) - self.missing_samples
+        """Take in samples, at most those that complete `most_steps` steps."""
+        if self.block_samples:  # nobody needs the last block any more
+            self._slide(self.block_samples)
+        at = self._delay_samples + self._fed_samples
         self._input[at : at + len(samples)] = samples
+        self._fed_samples += len(samples)
         self.missing_samples -= len(samples)
 
+    def _slide(self, block: int) -> None:
+        self._fed_samples -= block
+        held = self._delay_samples + self._fed_samples
+        self._input[:held] = self._input[block : block + held]
+        self._held[: self._older_samples] = self._held[block : block + self._older_samples]
+        self.block_samples = 0
+
     def transform(self) -> Spectra:
-        """Return the spectra of the next block's frames, shape (frames, n_fft // 2 + 1)."""
-        block, held, hop = self.block_samples, self._held, self._hop
-        self._input[:-block] = self._input[block:]
-        self.missing_samples, self.delayed_samples = block, self.delayed_samples + block
+        """Return the spectra of the frames that the steps fed complete, as `spectra`."""
+        hop, older = self._hop, self._older_samples
+        self.block_samples = block = self._fed_samples // self._step_samples * self._step_samples
+        self.missing_samples += block
+        self.delayed_samples += block
         new = self.newest_input(0, block)
         zero = not new[0] and not new.any()
         self.zero_samples = self.zero_samples + block if zero else 0
-        held[:-block] = held[block:]
         if self.prefilter is None:
-            held[-block:] = new
+            self._held[older : older + block] = new
         else:
-            start = len(held) - block
             for at in range(0, block, hop):
-                held[start + at : start + at + hop] = self.prefilter(new[at : at + hop])
-        if self.zero_samples > len(held):
+                blocked = self.prefilter(new[at : at + hop])
+                self._held[older + at : older + at + hop] = blocked
+        frames, windowed, self.spectra = self._views[block // hop]
+        if self.zero_samples > older + block:
             self.spectra[...] = 0.0
         else:
-            np.multiply(self._frames, self._window, self._windowed)
-            rfft_into(self._windowed, self.spectra)
+            np.multiply(frames, self._window, windowed)
+            rfft_into(windowed, self.spectra)
         return self.spectra
 
     def newest_input(self, start: int, stop: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.denoiser import Denoiser, Latency
+from rtden.denoiser import BATCH_STEPS, Denoiser, Latency
 from rtden.errors import InputError
 from rtden.highband import BypassPath
 from rtden.model import Model, load_model
@@ -114,7 +114,7 @@ class StreamDenoiser(Adjustable):
         channels: int = 1,
         low_delay: bool = False,
         full_band: bool = True,
-        batch_steps: int = 1,
+        batch_steps: int = BATCH_STEPS,
     ) -> None:
         self.rate_hz = rate_hz = check_rate(rate_hz)
         if not 1 <= channels <= MOST_CHANNELS:
@@ -141,7 +141,7 @@ class StreamDenoiser(Adjustable):
         rates, sizes = (self.rate_hz, self.denoisers[0].rate_hz), self.denoisers[0].geometry
         equal = self._low_delay or rates[0] == rates[1]
         of_kind = _interpolated_latency if equal else _resampled_latency
-        samples = of_kind(*rates, sizes.block_samples, sizes.overlap)
+        samples = of_kind(*rates, sizes.step_samples, sizes.overlap)
         return Latency(samples, samples / self.rate_hz)
 
     @property
@@ -245,21 +245,21 @@ def _side_by_side(signals: list[Array]) -> Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _interpolated_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> int:
+def _interpolated_latency(rate_hz: int, model_hz: int, step: int, delay: int) -> int:
     """Return the latency of a denoiser between two interpolators, in samples at `rate_hz`.
 
-    It is the largest number of samples fed and not returned when a block of `block` samples is
+    It is the largest number of samples fed and not returned when a step of `step` samples is
     complete, whose output ends `delay` samples earlier. All fractions that occur are tried.
     """
     before, after = Interpolator(rate_hz, model_hz), Interpolator(model_hz, rate_hz)
-    numbers = np.arange(1, delay // block + model_hz + 3, dtype=np.int64)
-    fed = before.needed_samples(numbers * block)
-    returned = after.ready_samples(np.maximum(0, (numbers - 1) * block - delay))
+    numbers = np.arange(1, delay // step + model_hz + 3, dtype=np.int64)
+    fed = before.needed_samples(numbers * step)
+    returned = after.ready_samples(np.maximum(0, (numbers - 1) * step - delay))
     return int((fed - np.maximum(0, returned)).max())
 
 
 @functools.lru_cache(maxsize=64)
-def _resampled_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> int:
+def _resampled_latency(rate_hz: int, model_hz: int, step: int, delay: int) -> int:
     """Do as :func:`_interpolated_latency` does for soxr, whose bursts are tried out."""
     before, after = Resampler(rate_hz, model_hz), Resampler(model_hz, rate_hz)
     piece = np.zeros((rate_hz // 1000, 1), np.float32)
@@ -268,7 +268,7 @@ def _resampled_latency(rate_hz: int, model_hz: int, block: int, delay: int) -> i
         fed += len(piece)
         latest = max(latest, fed - returned)
         taken += len(before.feed(piece))
-        complete = max(0, taken // block * block - delay)
+        complete = max(0, taken // step * step - delay)
         if complete > passed:
             returned += len(after.feed(np.zeros((complete - passed, 1), np.float32)))
             passed = complete

@@ -58,7 +58,7 @@ class BandTrackers:
 
     Attributes
     ----------
-    course : array, shape (columns, rows + 1, ...)
+    course : array, shape (columns or more, rows + 1, ...)
         Of each column of the last call: the rows, and the smoothed level.
     """
 
@@ -78,15 +78,16 @@ class BandTrackers:
         self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
         self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
         self._started, self._every = np.empty(shape, bool), np.ones(shape, bool)
-        self._ages = np.empty(shape, np.int64)  # columns since a band's block began, but the late
+        self._ages = np.empty(shape, np.int32)  # columns with sound since a band's block began
         self._change = np.empty((2, *shape), np.float32)
         self.course = np.empty((1, len(rows) + 1, *shape), np.float32)
+        self._newest = 0  # the row of the last call's last column
         self.hold(1)
         self.reset()
 
     def hold(self, columns: int) -> None:
         """Make room for this number of columns at once."""
-        newest = self.course[-1]
+        newest = self.course[self._newest]
         self.course = np.empty((columns, *newest.shape), np.float32)
         self.course[...] = newest
         self._views = [
@@ -97,7 +98,8 @@ class BandTrackers:
         """Forget everything."""
         self._started[...] = False
         self._silent: Any = ~self._started  # None when all bands have started
-        self._late, self._due = 0, 1  # when that many are late, a band's block is full
+        # Columns with sound in all started bands that `_ages` lacks, and until a block may be full.
+        self._late, self._due = 0, 1
         self._ages[...] = 0
         self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
         self._minimum[...] = self._previous[...] = np.inf
@@ -107,59 +109,63 @@ class BandTrackers:
 
         `heard` has the same shape: which cells have sound; None if all of them have.
         """
-        if len(columns_db) != len(self.course):
+        if len(columns_db) > len(self.course):
             self.hold(len(columns_db))
-        _, before, _ = self._views[-1]  # the levels at the last column of the last call
-        for at, (floor, levels, smoothed) in enumerate(self._views):
+        before = self._views[self._newest][1]  # the levels at the last column of the last call
+        for at, column_db in enumerate(columns_db):
+            floor, levels, smoothed = self._views[at]
             cells = self._every if heard is None else heard[at]
-            if cells.tobytes() == self._started.tobytes():
-                self._update_same(columns_db[at], before, floor, levels, smoothed)
-            else:
-                floor[...] = self._views[at - 1][0]
-                levels[...] = before
-                self._update_some(columns_db[at], cells, floor, levels, smoothed)
+            usual = cells.tobytes() == self._started.tobytes()
+            self._update(column_db, None if usual else cells, before, floor, levels, smoothed)
             before = levels
+        self._newest = len(columns_db) - 1
 
-    def _update_same(
-        self, column_db: Array, before: Array, floor: Array, levels: Array, smoothed: Array
+    def _update(
+        self,
+        column_db: Array,
+        heard: Any,
+        before: Array,
+        floor: Array,
+        levels: Array,
+        smoothed: Array,
     ) -> None:
-        """Do what :meth:`_update_some` does, to the bit, where all started bands have sound."""
+        """Write the course of a column; `heard` is None if the bands with sound are the started."""
         change, silent = self._change, self._silent
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
+        if heard is not None:
+            np.multiply(change, heard, change)
         np.add(before, change, levels)
-        if silent is None:
-            np.minimum(self._minimum, smoothed, out=self._minimum)
-            np.minimum(self._minimum, self._previous, out=floor)
-        else:
+        if silent is not None:  # the first cell with sound is where a band begins
             np.copyto(levels, column_db, where=silent)
-            np.minimum(self._minimum, smoothed, out=self._minimum, where=self._started)
-            np.minimum(self._minimum, self._previous, out=floor)
+        if silent is heard is None:
+            np.minimum(self._minimum, smoothed, out=self._minimum)
+        else:
+            sounding = self._started if heard is None else heard
+            np.minimum(self._minimum, smoothed, out=self._minimum, where=sounding)
+        np.minimum(self._minimum, self._previous, out=floor)
+        if silent is not None:
             np.copyto(floor, column_db, where=silent)
-        self._late += 1
-        if self._late >= self._due:
-            self._age(self._late * self._started)
+        if heard is None:
+            self._late += 1
+        else:
+            if silent is not None and np.count_nonzero(heard & silent):
+                self._start(heard)
+            self._ages += heard
+        self._due -= 1
+        if self._due <= 0:
+            self._begin_blocks()
 
-    def _update_some(
-        self, column_db: Array, heard: Any, floor: Array, levels: Array, smoothed: Array
-    ) -> None:
+    def _start(self, heard: Any) -> None:
+        """Let the bands begin that have sound for the first time."""
         self._ages += self._late * self._started
-        # A band without any sound before this column begins with the column's own level.
-        new = ~self._started
-        np.copyto(levels, column_db, where=new)
-        np.copyto(floor, column_db, where=new)
+        self._late = 0
         self._started |= heard
         self._silent = None if self._started.all() else ~self._started
-        change = np.subtract(column_db, levels, self._change)
-        np.multiply(change, self._weights, change)
-        np.add(levels, change, levels, where=heard)
-        np.minimum(self._minimum, smoothed, out=self._minimum, where=heard)
-        np.minimum(self._minimum, self._previous, out=floor, where=self._started)
-        self._age(heard)
 
-    def _age(self, columns: Any) -> None:
-        """Let each band's block grow by some columns, and begin a new one where it is full."""
-        self._ages += columns
+    def _begin_blocks(self) -> None:
+        """Begin a new block in each band whose block is full."""
+        self._ages += self._late * self._started
         full = self._ages >= self._block_frames
         if np.count_nonzero(full):
             np.copyto(self._previous, self._minimum, where=full)

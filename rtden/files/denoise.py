@@ -23,12 +23,11 @@ from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
-from rtden.recording import RecordingDenoiser
+from rtden.recording import RECORDING_STEPS, RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
-BATCH_STEPS = 64
 CODECS = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
 """FFmpeg's names of what libsndfile writes; of FLAC it names the container."""
 
@@ -127,7 +126,7 @@ def denoise_file(
 
     def make(rate_hz: int, channels: int) -> Any:
         options: dict[str, Any] = {"rate_hz": rate_hz, "channels": channels}
-        options |= {"batch_steps": BATCH_STEPS, "full_band": full_band}
+        options |= {"batch_steps": RECORDING_STEPS, "full_band": full_band}
         return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
     source = str(source)

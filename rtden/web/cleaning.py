@@ -21,9 +21,9 @@ import numpy as np
 import soundfile
 
 from rtden.errors import RtdenError
-from rtden.files.denoise import BATCH_STEPS, denoise_file
+from rtden.files.denoise import denoise_file
 from rtden.mel import shared_mel_bank, to_db
-from rtden.recording import RecordingDenoiser
+from rtden.recording import RECORDING_STEPS, RecordingDenoiser
 from rtden.settings import Settings
 from rtden.spectral import hann, power, stft
 from rtden.stream import StreamDenoiser
@@ -49,7 +49,7 @@ class _Previewed:
     """Denoises a track; of the first, it writes a preview: before left, after right, each mono."""
 
     def __init__(self, paths: Iterator[Path], rate_hz: int, channels: int) -> None:
-        stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=BATCH_STEPS)
+        stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=RECORDING_STEPS)
         self._inner = RecordingDenoiser(stream)
         self._preview = soundfile.SoundFile(next(paths), "w", rate_hz, 2, "PCM_16", format="FLAC")
         self._noisy = np.empty(0, np.float32)
