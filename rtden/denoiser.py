@@ -232,7 +232,7 @@ class Denoiser:
         out = np.empty(ready * size, np.float32)
         done = fed = 0
         while done < ready:
-            steps = self.geometry.steps_at_once(ready - done)
+            steps = self.geometry.next_steps(ready - done)
             needed = frames.missing_samples + (steps - 1) * size
             frames.feed(samples[fed : fed + needed])
             fed += needed

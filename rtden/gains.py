@@ -73,7 +73,7 @@ class BandGains:
         self._count = self._equal_columns = 0
 
     def begin(self, columns: Array, steps: int) -> None:
-        """Begin a block of steps; `columns` are those from which the network takes its share."""
+        """Begin a block of steps; `columns` are what the network reads in them."""
         self._columns, self._before = columns, self.values[-1]
         self.values = self._all[: steps * self._sizes.hops_per_step]
 

@@ -136,7 +136,7 @@ class Geometry:
                 f"than hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
             )
 
-    def steps_at_once(self, ready: int) -> int:
+    def next_steps(self, ready: int) -> int:
         """Return how many of the steps that are ready are computed together next."""
         for steps in self._block_steps:
             if steps <= ready:
@@ -144,5 +144,5 @@ class Geometry:
         return 1
 
     def seen(self, steps: int) -> int:
-        """Return the columns of which the network takes its share at each of some steps."""
+        """Return how many columns the network reads in some consecutive steps."""
         return self.seen_columns + (steps - 1) * self.hops_per_step
