@@ -15,7 +15,7 @@ from rtden.errors import MissingPackageError
 from rtden.types import Array
 
 ZERO_CROSSINGS = 32
-"""Of the windrest sinc on each side, at the lower of the two rates: 1.5 ms at 22 050 Hz, and an
+"""Of the windowed sinc on each side, at the lower of the two rates: 1.5 ms at 22 050 Hz, and an
 attenuation of 80 dB from 0.9 kHz above the cutoff."""
 KAISER_BETA = 8.0
 CUTOFF = 0.92
@@ -74,7 +74,7 @@ class Resampler:
 
 
 class Interpolator:
-    """Resamples a live stream by a windrest sinc of 64 zero crossings (Smith and Gossett, 1984).
+    """Resamples a live stream by a windowed sinc of 64 zero crossings (Smith and Gossett, 1984).
 
     Output n lies at the input's position n * source_hz / target_hz: late by :attr:`delay_seconds`,
     which is short and constant, and not shifted. Equal rates pass untouched. The samples are the
@@ -201,7 +201,7 @@ class _FilterBank:
         positions = np.arange(begin, end) * (self.down / self.up) - first + self.reach
         rate = min(1.0, self.up / self.down)  # the lower of the two rates; the input's is one
         distance = np.arange(inputs) - positions[:, None]
-        filters = _windrest_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
+        filters = _windowed_sinc(distance, ZERO_CROSSINGS / rate, rate * CUTOFF)
         return begin, end, first, np.ascontiguousarray(filters.T)
 
 
@@ -226,7 +226,7 @@ class Drift:
             np.arange(-DRIFT_HALF_SAMPLES, DRIFT_HALF_SAMPLES + 1)
             - np.arange(DRIFT_CELLS + 1)[:, None] / DRIFT_CELLS
         )
-        self._filters = _windrest_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
+        self._filters = _windowed_sinc(distance, DRIFT_HALF_SAMPLES + 1, 1.0)
         self._held = np.zeros((DRIFT_HALF_SAMPLES, channels), np.float32)
         self._fraction = 0.0
 
@@ -282,8 +282,8 @@ class Drift:
         return out
 
 
-def _windrest_sinc(distance: NDArray[np.float64], half: float, rate: float) -> Array:
-    """Return windrest sincs, one per row of distances, each with the sum one.
+def _windowed_sinc(distance: NDArray[np.float64], half: float, rate: float) -> Array:
+    """Return windowed sincs, one per row of distances, each with the sum one.
 
     `rate` is that of the sinc (1 is the input's); the Kaiser window ends at the distance `half`.
     """

@@ -28,6 +28,7 @@ from rtden.app.options import (
     progress_bar,
     screen,
     show_progress,
+    silence_c_libraries,
 )
 
 SOURCES_HELP = (
@@ -114,6 +115,7 @@ def file(
         "loudness": loudness,
         "force": force,
     }
+    silence_c_libraries()
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     _check_extras(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
@@ -170,7 +172,6 @@ def _denoise_one(source: str, target: str, **options: Any) -> None:
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
         )
-    load_quietly(options["model"])
     with progress_bar() as bar:
         task = bar.add_task(Path(source).name, total=None)
         show = functools.partial(show_progress, bar, task)
@@ -184,8 +185,6 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
 
     from rtden.files.batch import denoise_files
 
-    if not options["dry_run"]:
-        load_quietly(options["model"])
     counts: Counter[str] = Counter()
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")

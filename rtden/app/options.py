@@ -72,6 +72,17 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def silence_c_libraries() -> None:
+    """Leave standard error to Python: libmpg123 reports there what is odd but harmless."""
+    try:
+        if sys.stderr.fileno() != 2:
+            return
+    except (AttributeError, OSError):  # it is closed, or replaced
+        return
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def load_quietly(model: str | None) -> None:
     """Load a model and start the runtime, whose notice about itself would be in the way."""
     from rtden.denoiser import Denoiser

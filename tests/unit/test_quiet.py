@@ -50,3 +50,12 @@ def test_alsa_reports_nothing_once_portaudio_is_loaded(prepared: str) -> None:
     )
     heard = run_python(prepared + code).stderr
     assert ("Unknown PCM" in heard) == (not prepared), heard
+
+
+def test_standard_error_can_be_left_to_python() -> None:
+    code = (
+        "import os, sys\nfrom rtden.app.options import messages, silence_c_libraries\n"
+        "silence_c_libraries()\nos.write(2, b'of C ')\nmessages.print('of Python')\n"
+        "sys.stderr = None\nsilence_c_libraries()\n"
+    )
+    assert run_python(code).stderr == "of Python\n"
