@@ -143,9 +143,7 @@ def test_drift_stops_at_500_ppm() -> None:
 def test_a_changing_drift_loses_no_sample_and_makes_no_jump(
     ppms: list[float], sizes: list[int]
 ) -> None:
-    """Not "to the bit": between the filters of a cell it matters not where a block ends, but a
-    change of ppm counts from its own block on.
-    """
+    """Not "to the bit": a change of ppm counts from its own block on."""
     signal = sine(48000, 100.0, seconds=1.0)
     drift, out, at = Drift(), [], 0
     for number, size in enumerate(sizes):
