@@ -39,6 +39,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use: a command that needs no numpy starts without it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rtden")
     if name not in _HOMES:
         raise AttributeError(f"module 'rtden' has no attribute '{name}'")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

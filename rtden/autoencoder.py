@@ -6,7 +6,7 @@ import os
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from rtden.model import Model, ModelSpec, load_model
 from rtden.types import Array
 
 
+@runtime_checkable
 class Network(Protocol):
     """What a :class:`rtden.Denoiser` needs of a network: anything with these may be injected."""
 

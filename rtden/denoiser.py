@@ -27,8 +27,8 @@ from rtden.highband import HighBandGain
 from rtden.mel import Features, shared_band_spread
 from rtden.model import Model, ModelSpec
 from rtden.offset import OffsetBlocker
-from rtden.samples import check_floating, finite
-from rtden.settings import Settings, check_limit_db, check_strength, gain_floor
+from rtden.samples import finite, floating
+from rtden.settings import Settings, check_limit_db, check_settings, check_strength, gain_floor
 from rtden.spectral import Frames, power, window_pair
 from rtden.types import Array
 
@@ -105,7 +105,9 @@ class Denoiser:
         batch_steps: int = BATCH_STEPS,
         network: Network | None = None,
     ) -> None:
-        self.settings = settings = settings or Settings()
+        self.settings = settings = check_settings(settings)
+        if network is not None and not isinstance(network, Network):
+            raise InputError("a network has the attributes and methods of autoencoder.Network.")
         if network is None:
             columns = tuple(steps * settings.hops_per_step for steps in block_steps(batch_steps))
             network = Autoencoder(model, threads=settings.threads, columns=columns)
@@ -202,15 +204,15 @@ class Denoiser:
         InputError
             If `samples` has another shape, another type or another scale.
         """
-        block = np.asarray(samples)
+        block = floating(samples)
         if block.ndim != 1:
             raise InputError(
                 f"feed takes mono audio of shape (samples,), not {block.shape}; "
                 "use one Denoiser per channel, or a StreamDenoiser."
             )
-        check_floating(block)
+        block = finite(block)
         self._fed_samples += len(block)
-        return self._run(finite(block))
+        return self._run(block)
 
     def flush(self) -> Array:
         """End the stream: return the samples that are still to come, shape (samples,), and reset.

@@ -11,7 +11,7 @@ from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
 from rtden.recording import RECORDING_STEPS, RecordingDenoiser
-from rtden.samples import from_float, to_float
+from rtden.samples import as_array, from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser
 from rtden.types import Array
@@ -78,11 +78,11 @@ class FrameDenoiser(Adjustable):
         self.stream = StreamDenoiser(
             loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True
         )
-        self.rate_hz, self.channels = self.stream.rate_hz, channels
+        self.rate_hz, self.channels = self.stream.rate_hz, self.stream.channels
         self.denoisers = self.stream.denoisers
         # A stream's latency is that of a player that takes a sample before each one fed.
         samples = self.stream.latency.samples - 1
-        self.latency = Latency(samples, samples / rate_hz)
+        self.latency = Latency(samples, samples / self.rate_hz)
         self.latency_ms = self.latency.ms
         self.reset()
 
@@ -97,7 +97,7 @@ class FrameDenoiser(Adjustable):
         Parameters
         ----------
         pcm : bytes, bytearray, memoryview or array
-            Bytes are 16-bit little-endian, interleaved. Arrays are int16, int32, float32 or float64
+            Bytes are 16-bit little-endian, interleaved. Arrays are int16, int32 or floating point
             (full scale +-1), interleaved or of shape (samples, channels).
 
         Raises
@@ -106,7 +106,7 @@ class FrameDenoiser(Adjustable):
             If the type, the shape or the scale is another, or a sample is incomplete.
         """
         given = _as_array(pcm)
-        if given.ndim > 2 or (given.ndim == 2 and given.shape[1] != self.channels):
+        if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[1] != self.channels):
             raise InputError(
                 f"a frame has shape (samples,) or (samples, {self.channels}), not {given.shape}."
             )
@@ -139,7 +139,7 @@ def denoise(
     Parameters
     ----------
     samples : array, shape (samples,) or (samples, channels)
-        float32 or float64 with full scale +-1, int16 or int32.
+        Floating point with full scale +-1, int16 or int32.
     rate_hz : int
         8000 to 192000.
     model : str, Path or Model, optional
@@ -155,7 +155,7 @@ def denoise(
     ModelError, SettingsError
         If the model cannot be used, or not with the settings.
     """
-    given = np.asarray(samples)
+    given: Array = as_array(samples)
     if given.ndim not in (1, 2):
         raise InputError(f"denoise takes (samples,) or (samples, channels), not {given.shape}.")
     columns = given if given.ndim == 2 else given[:, None]
@@ -184,10 +184,10 @@ def _as_array(pcm: Any) -> Any:
         )
     if isinstance(pcm, memoryview) and pcm.format not in ("B", "b", "c"):
         return np.asarray(pcm)
-    data = memoryview(pcm).cast("B")
-    if len(data) % 2:
-        raise InputError(f"a frame of {len(data)} bytes ends within a sample of 16 bits.")
-    return np.frombuffer(data, "<i2")
+    data = memoryview(pcm)
+    if data.nbytes % 2:
+        raise InputError(f"a frame of {data.nbytes} bytes ends within a sample of 16 bits.")
+    return np.frombuffer(data if data.c_contiguous else data.tobytes(), "<i2")
 
 
 def _like(pcm: Any, out: Any) -> Any:
@@ -195,6 +195,6 @@ def _like(pcm: Any, out: Any) -> Any:
     if isinstance(pcm, np.ndarray):
         return out
     if isinstance(pcm, memoryview):
-        data: Any = memoryview(out.tobytes())
-        return data if pcm.format == "B" else data.cast(pcm.format, pcm.shape)
+        data: Any = memoryview(out if pcm.itemsize > 1 else out.tobytes())
+        return data if pcm.itemsize > 1 else data.cast(pcm.format)
     return type(pcm)(out.tobytes())

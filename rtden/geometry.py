@@ -9,7 +9,18 @@ from typing import NamedTuple
 
 from rtden.errors import InputError, SettingsError
 from rtden.model import Model, ModelSpec, load_spec
-from rtden.settings import HOPS_PER_STEP, SHORTEST_OVERLAP_SAMPLES, Settings
+from rtden.settings import (
+    HOPS_PER_STEP,
+    SHORTEST_OVERLAP_SAMPLES,
+    Settings,
+    check_settings,
+    number,
+    require,
+    whole,
+)
+
+MOST_STEPS = 1024
+"""Of 256 samples, 12 s: more gain nothing, and take memory."""
 
 
 class Latency(NamedTuple):
@@ -62,7 +73,7 @@ def settings_for_latency(
     Raises
     ------
     SettingsError
-        If the wish is not a positive number.
+        If the wish is not a positive number, or there is no such `hops_per_step`.
     ModelError
         If there is no such model or its sidecar cannot be used.
 
@@ -72,15 +83,15 @@ def settings_for_latency(
     >>> settings.hops_per_step, settings.overlap_samples, latency.samples
     (1, 405, 661)
     """
-    if not ms > 0:
-        raise SettingsError(f"a latency must be more than 0 ms, not {ms:g}")
+    require(number(ms) > 0, "a latency", "be more than 0 ms", ms)
+    settings = dataclasses.replace(check_settings(settings), hops_per_step=hops_per_step)
     spec = load_spec(model)
     longest, wish_samples = spec.longest_overlap, ms * spec.rate_hz / 1000.0
     fewest = hops_per_step if wish_samples >= (hops_per_step + 1) * spec.hop else 1
     spare = wish_samples - fewest * spec.hop
     overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
     chosen = dataclasses.replace(
-        settings or Settings(),
+        settings,
         hops_per_step=fewest,
         overlap_samples=None if overlap == longest else overlap,
     )
@@ -95,8 +106,10 @@ def settings_for_latency(
 def block_steps(most: int) -> list[int]:
     """Return the numbers of steps that are computed together, largest first: few of them.
 
-    The network has an interpreter for each.
+    The network has an interpreter for each. SettingsError if `most` is none of these numbers.
     """
+    valid = most is not None and whole(most, 1, MOST_STEPS)
+    require(valid, "batch_steps", f"lie between 1 and {MOST_STEPS}", most)
     return [most] if most == 1 else [most, *block_steps(max(1, most // 4))]
 
 

@@ -303,8 +303,9 @@ def find_model(model: str | Path | Model | None = None) -> Path:
         shipped = models_folder() / f"{wanted}.tflite"
         if os.sep not in wanted and os.path.isfile(shipped):
             return shipped
-    path = Path(wanted)
-    if os.path.isfile(path):  # False, too, for a name that is too long
+    elif not isinstance(wanted, os.PathLike):
+        raise ModelError(f"a model is a name, a path or a Model, not {type(wanted).__name__}.")
+    if os.path.isfile(path := Path(wanted)):  # False, too, for a name that is too long
         return path
     raise ModelError(
         f"there is no model '{wanted}': give one of {', '.join(list_models())} "

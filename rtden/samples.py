@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -12,35 +12,72 @@ from rtden.errors import InputError
 from rtden.types import Array
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
-FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0, "float32": 1.0, "float64": 1.0}
-"""What +-1 is in each format that is taken."""
+MOST_CHANNELS = 64
+FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0}
+"""What +-1 is in the integer formats that are taken; floating point is as it is."""
 LOUDEST = 1000.0
 """Larger samples (60 dB above full scale) come from a corrupt stream and count as silence."""
 LOUDEST_SOUND = 32.0
 """Where most samples are larger (30 dB above full scale), they have the scale of integers."""
-SMALLEST_BLOCK = 32
+SMALLEST_BLOCK = 16
 """Samples from which that can be told."""
 
 
-def check_rate(rate_hz: float) -> int:
+def check_rate(rate_hz: Any) -> int:
     """Return a sample rate as an int; InputError if rtden does not take it."""
-    if not math.isfinite(rate_hz) or rate_hz != int(rate_hz):
-        raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz:g}.")
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    whole = _whole(rate_hz)
+    if whole is None:
+        raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz!r}.")
+    if not LOWEST_RATE_HZ <= whole <= HIGHEST_RATE_HZ:
         raise InputError(
-            f"a sample rate of {rate_hz:g} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
+            f"a sample rate of {whole} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
             "resample the sound first."
         )
-    return int(rate_hz)
+    return whole
 
 
-def check_floating(samples: Any) -> None:
-    """Raise InputError if samples are not floating point: their scale is unknown."""
-    if samples.dtype.kind != "f":
+def check_channels(channels: Any) -> int:
+    """Return a number of channels as an int; InputError if rtden does not take it."""
+    whole = _whole(channels)
+    if whole is None or not 1 <= whole <= MOST_CHANNELS:
         raise InputError(
-            f"feed takes floating-point samples with full scale +-1, not {samples.dtype}; "
+            f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; "
+            "split the sound into streams of fewer first. An array is (samples, channels)."
+        )
+    return whole
+
+
+def _whole(value: Any) -> int | None:
+    """Return a number without a fraction as an int, and None for anything else."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    number: Any = value
+    try:
+        return int(number) if number == int(number) else None
+    except (OverflowError, ValueError):  # infinite, or not a number
+        return None
+
+
+def as_array(samples: Any) -> Any:
+    """Return samples as an array; InputError if they are lists of several lengths."""
+    try:
+        return np.asarray(samples)
+    except ValueError:
+        raise InputError("samples are an array; these are lists of several lengths.") from None
+
+
+def floating(samples: Any) -> Any:
+    """Return samples as an array of floating point; InputError for others: of unknown scale."""
+    block = as_array(samples)
+    if block.dtype.kind != "f":
+        given = block.dtype if block.dtype.kind in "iubc" else type(samples).__name__
+        raise InputError(
+            f"feed takes floating-point samples with full scale +-1, not {given}; "
             "divide integers by their full scale (32768 for int16)."
         )
+    return block
 
 
 def finite(samples: Any) -> Array:
@@ -65,15 +102,15 @@ def finite(samples: Any) -> Array:
 
 @functools.cache
 def _full_scale(dtype: np.dtype[Any]) -> float:
+    if dtype.kind == "f":
+        return 1.0
     if dtype.name not in FULL_SCALE:
-        raise InputError(
-            f"samples are int16, int32, float32 or float64 (full scale +-1), not {dtype}."
-        )
+        raise InputError(f"samples are int16, int32 or floating point, not {dtype}.")
     return FULL_SCALE[dtype.name]
 
 
 def to_float(samples: Any) -> Array:
-    """Return samples of any format in FULL_SCALE as floating point, full scale +-1, same shape."""
+    """Return int16, int32 or floating-point samples with full scale +-1, same shape."""
     scale = _full_scale(samples.dtype)
     if scale == 1.0:
         return samples  # type: ignore[no-any-return]

@@ -61,15 +61,15 @@ class Settings:
         check_limit_db(self.limit_db)
         hops, phase, shortest = self.hops_per_step, self.phase, SHORTEST_OVERLAP_SAMPLES
         for name, wanted, valid in (
-            ("hops_per_step", f"be one of {HOPS_PER_STEP}", _whole(hops) and hops in HOPS_PER_STEP),
-            ("overlap_samples", f"be {shortest} or more", _whole(self.overlap_samples, shortest)),
-            ("iterations", "lie between 0 and 100", _whole(self.iterations, 0, 100)),
-            ("frames", "lie between 1 and 64", _whole(self.frames, 1, 64)),
+            ("hops_per_step", f"be one of {HOPS_PER_STEP}", whole(hops) and hops in HOPS_PER_STEP),
+            ("overlap_samples", f"be {shortest} or more", whole(self.overlap_samples, shortest)),
+            ("iterations", "lie between 0 and 100", whole(self.iterations, 0, 100)),
+            ("frames", "lie between 1 and 64", whole(self.frames, 1, 64)),
             ("phase", "be 'warm' or 'random'", phase is None or phase in get_args(Phase)),
-            ("seed", "be 0 or more", self.seed is not None and _whole(self.seed)),
-            ("threads", "be 1 or more", _whole(self.threads or 0, 1)),
+            ("seed", "be 0 or more", self.seed is not None and whole(self.seed)),
+            ("threads", "be 1 or more", whole(self.threads or 0, 1)),
         ):
-            _require(valid, name, wanted, getattr(self, name))
+            require(valid, name, wanted, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
@@ -91,15 +91,22 @@ def gain_floor(limit_db: float) -> float:
 
 def check_strength(strength: float) -> None:
     """Raise SettingsError if a wet share lies outside 0 to 1."""
-    _require(0 <= _number(strength) <= 1, "strength", "lie between 0 and 1", strength)
+    require(0 <= number(strength) <= 1, "strength", "lie between 0 and 1", strength)
 
 
 def check_limit_db(limit_db: float) -> None:
     """Raise SettingsError if a limit is negative."""
-    _require(_number(limit_db) >= 0, "limit_db", "be 0 or more", limit_db)
+    require(number(limit_db) >= 0, "limit_db", "be 0 or more", limit_db)
 
 
-def _number(value: object) -> float:
+def check_settings(settings: Settings | None) -> Settings:
+    """Return settings, the default ones for None; SettingsError for anything else."""
+    if not isinstance(settings, Settings | None):
+        raise SettingsError(f"settings are rtden.Settings, not {type(settings).__name__}")
+    return settings or Settings()
+
+
+def number(value: object) -> float:
     """Return a number as float, and NaN, which no comparison holds for, for anything else."""
     try:
         return float(value) if isinstance(value, numbers.Real) else math.nan
@@ -107,13 +114,14 @@ def _number(value: object) -> float:
         return math.nan
 
 
-def _whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
+def whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
     """Return whether a value is None or a whole number in a range."""
     return value is None or (
         isinstance(value, numbers.Integral) and lowest <= int(value) <= highest
     )
 
 
-def _require(valid: bool, name: str, wanted: str, value: object) -> None:
+def require(valid: bool, name: str, wanted: str, value: object) -> None:
+    """Raise SettingsError if a setting is not what it must be."""
     if not valid:
         raise SettingsError(f"{name} must {wanted}, not {value!r}")

@@ -14,12 +14,9 @@ from rtden.errors import InputError
 from rtden.highband import BypassPath
 from rtden.model import Model, load_model
 from rtden.resample import Interpolator, Resampler, has_soxr
-from rtden.samples import check_floating, check_rate, finite
+from rtden.samples import check_channels, check_rate, finite, floating
 from rtden.settings import Settings
 from rtden.types import Array
-
-MOST_CHANNELS = 64
-
 
 Own = TypeVar("Own", bound="Adjustable")
 
@@ -34,6 +31,10 @@ class Adjustable:
 
     def __exit__(self, *_: object) -> None:
         self.reset()
+
+    def __reduce_ex__(self, _: object) -> Any:
+        """Refuse a copy, which would share the state, and pickling."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; make another one.")
 
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
@@ -117,12 +118,8 @@ class StreamDenoiser(Adjustable):
         batch_steps: int = BATCH_STEPS,
     ) -> None:
         self.rate_hz = rate_hz = check_rate(rate_hz)
-        if not 1 <= channels <= MOST_CHANNELS:
-            raise InputError(
-                f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; "
-                "split the sound into streams of fewer first. An array is (samples, channels)."
-            )
-        self.channels, loaded = channels, load_model(model)
+        self.channels = channels = check_channels(channels)
+        loaded = load_model(model)
         self.denoisers = [
             Denoiser(loaded, settings, batch_steps=batch_steps) for _ in range(channels)
         ]
@@ -182,8 +179,7 @@ class StreamDenoiser(Adjustable):
         InputError
             If `samples` has another shape, another type or another scale.
         """
-        block = np.asarray(samples)
-        check_floating(block)
+        block = floating(samples)
         if block.ndim != 2 or block.shape[1] != self.channels:
             raise InputError(
                 f"feed takes blocks of shape (samples, {self.channels}), not {block.shape}"

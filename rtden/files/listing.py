@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from rtden.errors import AudioFileError, InputError
 from rtden.extras import install_command
-from rtden.samples import check_rate
-from rtden.stream import MOST_CHANNELS
+from rtden.samples import MOST_CHANNELS, check_rate
 
 DENOISED = ".denoised"
 
