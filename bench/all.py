@@ -35,7 +35,7 @@ COMMANDS = {
     "cost": ["-m rtden bench --model rtden --seconds 20"],
     "streams": [
         f"-m rtden bench --model rtden --seconds 5 --streams 0 {spread}"
-        for spread in ("", f"--jobs {cores()}", f"--threads {cores()}")
+        for spread in ("", f"--jobs {cores()}")
     ],
     "live-cost": ["-m rtden bench --model rtden --seconds 10 --live"],
     "precision": ["bench/precision.py --callgrind"],
@@ -76,13 +76,13 @@ def cost_rows(text: str) -> Rows:
 
 
 def streams_rows(text: str) -> Rows:
-    """Return how many streams processes and threads carry."""
-    rows = [["processes", "threads each", "most streams", "round, median / p99"]]
+    """Return how many streams processes carry."""
+    rows = [["processes", "most streams", "round, median / p99"]]
     rows[0] += ["streams a core, by CPU time", "memory of one more"]
-    line = r"rtden +(\d+) +(\d+) +(\d+) +\w+ +\S+ / \S+ ms +(\S+ / \S+ ms)"
+    line = r"rtden +(\d+) +(\d+) +\w+ +\S+ / \S+ ms +(\S+ / \S+ ms)"
     line += r" +\S+ cores +(\d+) streams +(.+)"
-    for most, jobs, threads, each_round, a_core, memory in re.findall(line, text):
-        rows.append([jobs, threads, most, each_round, a_core, memory.strip()])
+    for most, jobs, each_round, a_core, memory in re.findall(line, text):
+        rows.append([jobs, most, each_round, a_core, memory.strip()])
     return rows
 
 

@@ -22,7 +22,7 @@ from rtden.app.options import (
     screen,
     show_progress,
 )
-from rtden.errors import InputError, SettingsError
+from rtden.errors import SettingsError
 
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
@@ -61,7 +61,6 @@ STREAMS = {
     "Model": "{0.model}",
     "Streams": "{0.streams}",
     "Processes": "{0.jobs}",
-    "Threads each": "{0.threads}",
     "Holds": "{1}",
     "Frame p50 / p99": "{0.frame.p50_ms:.3f} / {0.frame.p99_ms:.3f} ms",
     "Round p50 / p99": "{0.round.p50_ms:.2f} / {0.round.p99_ms:.2f} ms",
@@ -90,13 +89,10 @@ def bench(
     model: ModelsOption = None,
     hops_per_step: Annotated[list[int] | None, Option(metavar="HOPS", help=HOPS)] = None,
     seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
-    threads: Annotated[int, Option(help="Threads; with --streams, threads of each process.")] = 1,
     streams: Annotated[
         int | None, Option(help="Measure a voice agent's streams at once; 0 finds how many hold.")
     ] = None,
-    jobs: Annotated[
-        int | None, Option(help="Processes that share the --streams.", show_default="1")
-    ] = None,
+    jobs: Annotated[int, Option(help="Processes that share the --streams.")] = 1,
     live: Annotated[bool, Option("--live", help="Measure live sound, in real time.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,7 +109,7 @@ def bench(
         raise SettingsError("--live and --streams measure streams of 30 ms, with their own hops.")
     if live and streams is not None:
         raise SettingsError("give one of --live and --streams.")
-    if jobs is not None and streams is None:
+    if jobs != 1 and streams is None:
         raise SettingsError("--jobs shares streams; say how many with --streams.")
     names = model or list_models()
     for name in names:
@@ -122,36 +118,29 @@ def bench(
         if live:
             results, *shown = _bench_live(names, seconds)
         elif streams is not None:
-            jobs = 1 if jobs is None else jobs
-            results, *shown = _bench_streams(names, streams, jobs, threads, seconds)
+            results, *shown = _bench_streams(names, streams, jobs, seconds)
         else:
-            results, *shown = _bench_steps(names, hops_per_step, threads, seconds)
+            results, *shown = _bench_steps(names, hops_per_step, seconds)
     if as_json:
         print(json.dumps([result.to_dict() for result in results], indent=2))
     else:
         screen.print(*shown)
 
 
-def _bench_steps(
-    names: list[str], hops_per_step: list[int] | None, threads: int, seconds: float
-) -> list[Any]:
+def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: float) -> list[Any]:
     """Return results, and what a screen shows of them."""
     from rtden.measure.cost import measure_apart
     from rtden.settings import HOPS_PER_STEP, Settings
 
     wanted = hops_per_step or HOPS_PER_STEP
     for value in wanted:
-        Settings(hops_per_step=value, threads=threads)  # raises what is wrong
-    results = [
-        measure_apart(name, value, seconds=seconds, threads=threads)
-        for name in names
-        for value in wanted
-    ]
+        Settings(hops_per_step=value)  # raises what is wrong
+    results = [measure_apart(name, value, seconds=seconds) for name in names for value in wanted]
     stages: list[tuple[Any, ...]] = []
     for result in results:
         times = {**result.stages, "whole step": result.step, "in silence": result.idle}
         stages += [(result, stage, time) for stage, time in times.items()]
-    title = f"{results[0].runtime}, threads: {threads}, {seconds:g} s of sound a figure"
+    title = f"{results[0].runtime}, {seconds:g} s of sound a figure"
     return [results, title, _table(COSTS, zip(results)), "", _table(TIMES, stages)]
 
 
@@ -169,25 +158,16 @@ def _bench_live(names: list[str], seconds: float) -> list[Any]:
     return [results, title, _table(LIVE, rows), "", _table(INPUT | parts, rows)]
 
 
-def _bench_streams(
-    names: list[str], streams: int, jobs: int, threads: int, seconds: float
-) -> list[Any]:
-    from rtden.measure.streams import PERIOD_SECONDS, Streams
+def _bench_streams(names: list[str], streams: int, jobs: int, seconds: float) -> list[Any]:
+    from rtden.measure.streams import PERIOD_SECONDS, measure_streams, most_streams
 
-    if jobs < 1:
-        raise SettingsError(f"--jobs must be 1 or more, not {jobs}.")
-    if streams < 0 or 0 < streams < jobs * threads:
-        fewest = f"at least {jobs * threads} (--jobs times --threads)"
-        raise SettingsError(f"--streams must be 0 or {fewest}, not {streams}.")
     results = []
     for name in names:
-        with Streams(name, jobs=jobs, threads=threads) as carried:
-            results.append(
-                carried.run(streams, seconds=seconds) if streams else carried.most(seconds=seconds)
-            )
+        work = functools.partial(measure_streams, model=name, jobs=jobs, seconds=seconds)
+        results.append(work(streams) if streams else most_streams(work, jobs))
     table = _table(STREAMS, [(result, "yes" if result.holds else "no") for result in results])
     note = (
-        "Holds: the 99th percentile of a round (a frame of every stream of a thread) is below the "
+        "Holds: the 99th percentile of a round (a frame of every stream of a process) is below the "
         f"{1000.0 * PERIOD_SECONDS:g} ms until the next frames."
     )
     return [results, table, note]
@@ -208,9 +188,6 @@ def evaluate(
     pairs: Annotated[Path, Option(help="Folder with clean/ and noisy/, the same names in both.")],
     model: ModelsOption = None,
     hops_per_step: HopsOption = 1,
-    iterations: Annotated[
-        int | None, Option(help="Griffin-Lim iterations per step.", show_default="the model's")
-    ] = None,
     limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
     metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
     live: Annotated[bool, Option("--live", help="Also score live sound, at 30 ms.")] = False,
@@ -226,9 +203,6 @@ def evaluate(
     picture: Annotated[
         Path | None, Option("--plot", help="Picture to write: scores by SNR.")
     ] = None,
-    into_sidecar: Annotated[
-        bool, Option("--into-sidecar", help="Write each model's figures into its sidecar.")
-    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Score models on pairs of clean and noisy files (extra "eval"), as `rtden file` runs them.
@@ -246,10 +220,8 @@ def evaluate(
     from rtden.model import list_models
     from rtden.settings import Settings
 
-    settings = Settings(hops_per_step=hops_per_step, iterations=iterations)
+    settings = Settings(hops_per_step=hops_per_step)
     names, limits_db = model or list_models(), limit_db or [math.inf]
-    if into_sidecar and len(limits_db) > 1:
-        raise InputError("--into-sidecar takes the figures of one --limit-db, not of several.")
     if as_json is not None:
         check_target(as_json, force=force)
     if picture is not None:
@@ -270,8 +242,6 @@ def evaluate(
             progress=functools.partial(show_progress, bar, bar.add_task("pairs", total=None)),
         )
     _report(result, as_json, picture, force=force)
-    for name in names if into_sidecar else ():
-        scores.record_metrics(name, result)
 
 
 def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, force: bool) -> None:

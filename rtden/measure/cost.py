@@ -102,15 +102,13 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-def measure(
-    model: str | Path, hops_per_step: int, *, seconds: float = 60.0, threads: int = 1
-) -> BenchResult:
+def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> BenchResult:
     """Run a model over `seconds` of made-up noisy speech in this process; return what it cost.
 
     Raises ModelError, SettingsError or InputError if the model or a setting cannot be used.
     """
     path = find_model(model)
-    denoiser = Denoiser(path, Settings(hops_per_step=hops_per_step, threads=threads))
+    denoiser = Denoiser(path, Settings(hops_per_step=hops_per_step))
     rate_hz, size = denoiser.rate_hz, denoiser.step_samples
     signal = babble(round(seconds * rate_hz), rate_hz)
     blocks = [signal[at : at + size] for at in range(0, len(signal), size)]
@@ -135,19 +133,14 @@ def measure(
     )
 
 
-def measure_apart(
-    model: str | Path, hops_per_step: int, *, seconds: float = 60.0, threads: int = 1
-) -> BenchResult:
+def measure_apart(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> BenchResult:
     """Do as :func:`measure` does, in a process of its own, so that its memory is its own."""
-    options = {"seconds": seconds, "threads": threads}
-    return in_own_process(measure, model, hops_per_step, threads=threads, options=options)
+    return in_own_process(measure, model, hops_per_step, seconds=seconds)
 
 
-def in_own_process(
-    function: Callable[..., T], *arguments: Any, threads: int = 1, options: dict[str, Any]
-) -> T:
-    """Call a function in a fresh process with this number of threads of linear algebra."""
-    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)  # read when the process loads numpy
+def in_own_process(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Call a function in a fresh process with one thread of linear algebra."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when the process loads numpy
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments, options)
 

@@ -84,7 +84,7 @@ def measure_live(
     model: str | Path | None = None, *, seconds: float = 20.0, silent: bool = False
 ) -> LiveCost:
     """Run live sound in a process of its own for `seconds` and return what it cost."""
-    return in_own_process(_measure_here, model, options={"seconds": seconds, "silent": silent})
+    return in_own_process(_measure_here, model, seconds=seconds, silent=silent)
 
 
 def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> LiveCost:

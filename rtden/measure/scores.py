@@ -25,8 +25,7 @@ from rtden.measure import metrics as measures
 from rtden.measure.evaluation import CLEAN, NOISY, WER, Evaluation
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.recognition import PACKAGES, read_transcripts, recognise, word_errors
-from rtden.measure.tables import summary
-from rtden.model import find_model, load_spec, save_spec
+from rtden.model import find_model, load_spec
 from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -249,25 +248,6 @@ def missing_packages() -> str | None:
     packages = " and ".join(dict.fromkeys(package for _, lacks in absent for package in lacks))
     advice = install_command("eval")
     return f"{names} cannot be measured without {packages}: run {advice}" if names else None
-
-
-def record_metrics(model: str | Path, evaluation: Evaluation) -> None:
-    """Write a model's figures into its sidecar, under the name of the folder of pairs.
-
-    Raises ModelError if the model cannot be used, InputError if the figures are not its own.
-    """
-    path, label = find_model(model), str(model)
-    spec, details = load_spec(path), evaluation.details.get(label)
-    if details is None or details.get("sha256") != spec.sha256:
-        whose = f"these figures are not those of the model {model} as it is now"
-        raise InputError(f"{whose}; evaluate it again.")
-    figures = {
-        "pairs": len(evaluation.files),
-        "settings": details["settings"],
-        NOISY: summary(evaluation, NOISY),
-        "denoised": summary(evaluation, label),
-    }
-    save_spec(dataclasses.replace(spec, metrics={**spec.metrics, evaluation.folder: figures}), path)
 
 
 def _spread(

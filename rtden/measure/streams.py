@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import threading
+import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,16 @@ WARM_UP_ROUNDS = 50
 
 @dataclass(frozen=True)
 class StreamsResult:
-    """How a number of real-time streams at once, in `jobs` processes of `threads` each, get on.
+    """How a number of real-time streams at once, in `jobs` processes, get on.
 
     `frame` is the time of one stream's frame while the others have theirs, too; `round` that of a
-    frame of every stream of the slowest thread; `period_ms` the time until the next frames are due.
-    `load` is CPU time over audio time; one more stream takes `stream_mb` MiB.
+    frame of every stream of the slowest process; `period_ms` the time until the next frames are
+    due. `load` is CPU time over audio time; one stream takes `stream_mb` MiB.
     """
 
     model: str
     streams: int
     jobs: int
-    threads: int
     audio_seconds: float
     frame: Percentiles
     round: Percentiles
@@ -68,126 +66,78 @@ class StreamsResult:
         return {**dataclasses.asdict(self), **found}
 
 
-class Streams:
-    """Processes that carry :class:`rtden.FrameDenoiser` streams, a frame of each in turn.
+def measure_streams(
+    streams: int, *, model: str | Path | None = None, jobs: int = 1, seconds: float = 5.0
+) -> StreamsResult:
+    """Run :class:`rtden.FrameDenoiser` streams, spread evenly over processes, for `seconds`.
 
-    Nothing sleeps: a round follows the other at once, and is compared with the period. Raises
-    ModelError or SettingsError if the model cannot be used, or a number is below 1.
+    Each process gives a frame to each of its streams in turn. Nothing sleeps: a round follows the
+    other at once, and is compared with the period. Raises ModelError if the model cannot be used,
+    SettingsError if there are fewer streams than processes, RtdenError if a process ends early.
     """
-
-    def __init__(self, model: str | Path | None = None, *, jobs: int = 1, threads: int = 1) -> None:
-        if jobs < 1 or threads < 1:
-            raise SettingsError(f"jobs and threads must be 1 or more, not {jobs} and {threads}.")
-        self._model, self._threads, self.fewest = find_model(model), threads, jobs * threads
-        FrameDenoiser(RATE_HZ, model=self._model)  # raises here what is wrong with it
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read where numpy is loaded, in each process
-        self._opened, self._stream_mb = ExitStack(), 0.0
-        self.pools = [self._opened.enter_context(process_pool(1)) for _ in range(jobs)]
-
-    def __enter__(self) -> Streams:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-
-    def run(self, streams: int, *, seconds: float) -> StreamsResult:
-        """Run a number of streams at once, spread evenly, over `seconds` of sound.
-
-        Raises SettingsError if there are fewer than threads, RtdenError if a process ends early.
-        """
-        if streams < self.fewest:
-            spread = f"{streams} streams cannot be spread over {self.fewest} threads"
-            raise SettingsError(f"{spread}; take fewer.")
-        jobs, rounds = len(self.pools), max(1, round(seconds / PERIOD_SECONDS))
-        counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]
+    if not 1 <= jobs <= streams:
+        raise SettingsError(f"{streams} streams cannot be spread over {jobs} processes.")
+    path, rounds = find_model(model), max(1, round(seconds / PERIOD_SECONDS))
+    FrameDenoiser(RATE_HZ, model=path)  # raises here what is wrong with it
+    counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]
+    with multiprocessing.get_context("spawn").Manager() as manager, process_pool(jobs) as pool:
         try:
-            new_mb = self._in_each(_make, [(self._model, count) for count in counts])
-            found = self._in_each(_carry, [(count, rounds, self._threads) for count in counts])
+            found = [*pool.map(partial(_carry, path, rounds, manager.Barrier(jobs)), counts)]
         except BrokenExecutor:
             early = f"a process ended early with {streams} streams, most likely for lack of memory"
             raise RtdenError(f"{early}; measure fewer.") from None
-        self._stream_mb = max(new_mb) or self._stream_mb
-        frames, each_round, cpu_seconds = zip(*found, strict=True)
-        each = [Percentiles.of(times) for process in each_round for times in process]
-        return StreamsResult(
-            model=self._model.stem,
-            streams=streams,
-            jobs=jobs,
-            threads=self._threads,
-            audio_seconds=rounds * PERIOD_SECONDS,
-            frame=Percentiles.of(np.concatenate(frames)),
-            round=max(each, key=lambda percentiles: percentiles.p99_ms),
-            period_ms=1000.0 * PERIOD_SECONDS,
-            load=sum(cpu_seconds) / (rounds * PERIOD_SECONDS),
-            stream_mb=self._stream_mb,
-        )
+    frames, each_round, cpu_seconds, new_mb = zip(*found, strict=True)
+    return StreamsResult(
+        model=path.stem,
+        streams=streams,
+        jobs=jobs,
+        audio_seconds=rounds * PERIOD_SECONDS,
+        frame=Percentiles.of(np.concatenate(frames)),
+        round=max(map(Percentiles.of, each_round), key=lambda found: found.p99_ms),
+        period_ms=1000.0 * PERIOD_SECONDS,
+        load=sum(cpu_seconds) / (rounds * PERIOD_SECONDS),
+        stream_mb=max(new_mb),
+    )
 
-    def most(self, *, seconds: float) -> StreamsResult:
-        """Return the result of the most streams that hold, within 2 %, by doubling and bisecting.
 
-        If one stream for each thread does not hold, its result is returned.
-        """
-        best = self.run(self.fewest, seconds=seconds)
-        if not best.holds:
-            return best
-        too_many = 2 * best.streams
-        while (tried := self.run(too_many, seconds=seconds)).holds:
-            best, too_many = tried, 2 * too_many
-        while too_many - best.streams > max(1, best.streams // 50):
-            tried = self.run((best.streams + too_many) // 2, seconds=seconds)
-            if tried.holds:
-                best = tried
-            else:
-                too_many = tried.streams
+def most_streams(measure: Callable[[int], StreamsResult], fewest: int = 1) -> StreamsResult:
+    """Return the result of the most streams that hold, within 2 %, by doubling and bisecting.
+
+    If the fewest do not hold, their result is returned.
+    """
+    best = measure(fewest)
+    if not best.holds:
         return best
-
-    def _in_each(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return what a function returns in each process, all at once."""
-        pairs = zip(self.pools, arguments, strict=True)
-        futures = [pool.submit(work, *of) for pool, of in pairs]
-        return [future.result() for future in futures]
-
-
-_streams: list[FrameDenoiser] = []
-"""Of this process, one of :class:`Streams`."""
-
-
-def _make(model: Path, streams: int) -> float:
-    """Make streams up to a number; return the memory of each new one in MiB, 0 without any."""
-    before, new = resident_mb(), streams - len(_streams)
-    _streams.extend(FrameDenoiser(RATE_HZ, model=model) for _ in range(new))
-    for stream in _streams:  # touches all of their memory
-        stream.process(np.zeros(FRAME_SAMPLES, np.int16))
-    return (resident_mb() - before) / new if new > 0 else 0.0
+    too_many = 2 * best.streams
+    while (tried := measure(too_many)).holds:
+        best, too_many = tried, 2 * too_many
+    while too_many - best.streams > max(1, best.streams // 50):
+        tried = measure((best.streams + too_many) // 2)
+        if tried.holds:
+            best = tried
+        else:
+            too_many = tried.streams
+    return best
 
 
 def _carry(
-    streams: int, rounds: int, threads: int
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]], float]:
-    """Give streams their frames, round by round, in several threads.
-
-    Returns the time of each frame, that of each round of each thread, and the CPU time.
-    """
+    model: Path, rounds: int, all_ready: Any, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Return the time of each frame and of each round, the CPU time, and the memory of a stream."""
     sound = 32767.0 * babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)
     frames = sound.astype(np.int16).reshape(-1, FRAME_SAMPLES)
-    shares = [range(thread, streams, threads) for thread in range(threads)]
-    clocks = [np.empty((WARM_UP_ROUNDS + rounds, len(share) + 1)) for share in shares]
-
-    def carry(share: range, clock: NDArray[np.float64]) -> None:
-        for number in range(len(clock)):
-            clock[number, 0] = time.perf_counter()
-            for place, stream in enumerate(share, 1):
-                frame = frames[(number + FRAMES_APART * stream) % len(frames)]
-                _streams[stream].process(frame)
-                clock[number, place] = time.perf_counter()
-
-    workers = [threading.Thread(target=carry, args=of) for of in zip(shares, clocks, strict=True)]
-    began = time.process_time()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    cpu_seconds = (time.process_time() - began) * rounds / (WARM_UP_ROUNDS + rounds)
-    kept = [clock[WARM_UP_ROUNDS:] for clock in clocks]
-    each_frame = np.concatenate([np.diff(clock, axis=1).ravel() for clock in kept])
-    return each_frame, [clock[:, -1] - clock[:, 0] for clock in kept], cpu_seconds
+    before = resident_mb()
+    streams = [FrameDenoiser(RATE_HZ, model=model) for _ in range(count)]
+    clock, began = np.empty((WARM_UP_ROUNDS + rounds, count + 1)), 0.0
+    for number, times in enumerate(clock):
+        if number == 1:  # now the streams have touched all of their memory
+            stream_mb = (resident_mb() - before) / count
+            all_ready.wait()
+        if number == WARM_UP_ROUNDS:
+            began = time.process_time()
+        times[0] = time.perf_counter()
+        for place, stream in enumerate(streams, 1):
+            stream.process(frames[(number + FRAMES_APART * place) % len(frames)])
+            times[place] = time.perf_counter()
+    cpu_seconds, kept = time.process_time() - began, clock[WARM_UP_ROUNDS:]
+    return np.diff(kept, axis=1).ravel(), kept[:, -1] - kept[:, 0], cpu_seconds, stream_mb

@@ -17,7 +17,6 @@ import soundfile
 import soxr
 from command import rtden
 from conftest import DATA
-from own_models import copy_of_seed
 from rich.console import Console
 from streams import as_recording
 from typer.testing import CliRunner, Result
@@ -36,11 +35,10 @@ from rtden.measure.scores import (
     StreamProcessor,
     evaluate,
     missing_packages,
-    record_metrics,
     score_pairs,
 )
-from rtden.measure.tables import summary, tables, to_json
-from rtden.model import file_sha256, find_model, load_spec
+from rtden.measure.tables import tables, to_json
+from rtden.model import file_sha256, find_model
 from rtden.settings import Settings
 
 for package in ("faster_whisper", "matplotlib", "onnxruntime", "pesq", "pystoi", "speechmos"):
@@ -494,28 +492,6 @@ def test_the_tables_show_means_changes_and_groups() -> None:
     assert re.search(r"fan +3 +noisy +2\.000 +3\.00 *\n +net +2\.500 +5\.50", text)
 
 
-@pytest.mark.usefixtures("only_si_sdr")
-def test_figures_go_into_the_sidecar_of_the_model_that_they_are_of(
-    pairs: Path, tmp_path: Path
-) -> None:
-    model = copy_of_seed(tmp_path / "copy.tflite")
-    before = load_spec(model)
-    found = evaluate(pairs, [model], processes=1)
-    record_metrics(model, found)
-    after = load_spec(model)
-    assert dataclasses.replace(after, metrics={}) == dataclasses.replace(before, metrics={})
-    assert after.metrics.items() >= before.metrics.items()
-    assert after.metrics["pairs"]["pairs"] == 3
-    assert after.metrics["pairs"]["settings"]["hops_per_step"] == 1
-    assert after.metrics["pairs"]["denoised"] == summary(found, str(model))
-    assert after.metrics["pairs"]["noisy"]["SI-SDR (dB)"]["gain"] == 0.0
-    with pytest.raises(InputError, match="evaluate it again"):
-        record_metrics("seed", found)
-    other = dataclasses.replace(found, details={str(model): {"sha256": "of an older one"}})
-    with pytest.raises(InputError, match="evaluate it again"):
-        record_metrics(model, other)
-
-
 @pytest.mark.parametrize("systems", [1, 2, 8])
 def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, systems: int) -> None:
     rng = np.random.default_rng(0)
@@ -555,7 +531,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     for side in ("clean", "noisy"):
         for name in ("000_fan_+5dB.flac", "002_fan_+15dB.flac"):
             (pairs / side / name).unlink()
-    options = ("--hops-per-step", "4", "--iterations", "0", "--limit-db", "12")
+    options = ("--hops-per-step", "4", "--limit-db", "12")
     metrics = ("--metric", "pesq-wb", "--metric", "si-sdr", "--processes", "1")
     written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     arguments = ("--pairs", str(pairs), "--model", "seed", *options, *metrics, *written)
@@ -576,28 +552,14 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(content["systems"]) == ["noisy", "seed"]
     settings = content["systems"]["seed"]["settings"]
-    assert (settings["hops_per_step"], settings["iterations"], settings["limit_db"]) == (4, 0, 12.0)
+    assert (settings["hops_per_step"], settings["limit_db"]) == (4, 12.0)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("only_si_sdr")
-def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
-    pairs: Path, tmp_path: Path
-) -> None:
-    model = copy_of_seed(tmp_path / "copy.tflite")
-    arguments = (
-        "--pairs",
-        pairs,
-        "-m",
-        model,
-        "--json",
-        tmp_path / "out.json",
-        "--processes",
-        1,
-        "--into-sidecar",
-    )
+def test_the_command_overwrites_only_by_force(pairs: Path, tmp_path: Path) -> None:
+    arguments = ("--pairs", pairs, "-m", "seed", "--json", tmp_path / "out.json", "--processes", 1)
     assert run(*arguments).exit_code == 0
-    assert load_spec(model).metrics["pairs"]["denoised"].keys() == {"SI-SDR (dB)"}
     (tmp_path / "out.json").write_bytes(b"something dear")
     again = run(*arguments)
     assert again.exit_code == 2
@@ -617,7 +579,6 @@ def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
         (["--pairs", "pairs", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
         (["--pairs", "pairs", "--model", "noisy"], ["noisy"]),
         (["--pairs", "pairs", "--hops-per-step", "3"], ["hops_per_step", "3"]),
-        (["--pairs", "pairs", "--iterations", "-1"], ["iterations", "-1"]),
         (["--pairs", "pairs", "--limit-db", "-1"], ["limit_db", "-1"]),
         (["--pairs", "pairs", "--processes", "0"], ["processes", "0"]),
         (["--pairs", "pairs", "--json", "taken.txt"], ["taken.txt", "--force"]),
@@ -627,10 +588,6 @@ def test_the_command_writes_into_the_sidecar_and_overwrites_only_by_force(
         (["--pairs", "pairs", "--metric", "wer"], ["wer", "--transcripts"]),
         (["--pairs", "pairs", "--metric", "mos"], ["mos", "si-sdr, wer"]),
         (["--pairs", "pairs", "--transcripts", "taken.txt"], ["taken.txt"]),
-        (
-            ["--pairs", "pairs", *(["--limit-db", "6", "--limit-db", "9", "--into-sidecar"])],
-            ["several"],
-        ),
     ],
     ids=lambda value: " ".join(word[:12] for word in value),
 )
