@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 import time
@@ -30,13 +29,13 @@ SMOOTHING_LOOKS = 10
 second is unreadable."""
 LOWEST_DB, WARM_DB, HOT_DB = -60.0, -18.0, -6.0
 SIDE_COLUMNS = PICTURE_COLUMNS = 30
-"""The picture is drawn if it has at least this many columns and four rows."""
-LEAST_ROWS_WITH_SCALE, LEAST_COLUMNS_WITH_PEAK = 14, 60
+"""The picture is drawn beside the figures if it has at least this many columns and four rows."""
+LEAST_COLUMNS_WITH_PEAK = 60
 _PLAIN, _DIM, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="red", bold=True)
 _ALARM = Style(color="bright_white", bgcolor="red", bold=True)
 _NOTICE = Style(reverse=True, bold=True)
-_ASCII = str.maketrans("━╸─┃░▒▓█", "##.|..+#")
+_ASCII = str.maketrans("━─┃░▒▓█", "#.|..+#")
 _EXPLAINED = (
     *((key, effect) for key, _, effect in KEYS),
     ("pauses", "how much quieter the background is"),
@@ -92,21 +91,17 @@ class LiveView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        colour = console.color_system is not None and not console.no_color
-        lines = self._lines(width, height, colour=colour and not options.ascii_only)
-        for number, line in enumerate(lines[:height]):
+        for number, line in enumerate(self._lines(width, height)[:height]):
             if number:
                 yield Segment.line()
             for text, style, _ in Segment.adjust_line_length(line, width):
                 plain = text.translate(_ASCII).encode("ascii", "replace").decode()
                 yield Segment(plain if options.ascii_only else text, style)
 
-    def _lines(self, width: int, height: int, *, colour: bool) -> list[Line]:
+    def _lines(self, width: int, height: int) -> list[Line]:
         status = self._looks[-1]
         head = [self._top_line(status, width), self._state(status)]
         head += [self._meter(name, width) for name in ("input", "output")]
-        if height >= LEAST_ROWS_WITH_SCALE:
-            head.append(_scale(width))
         warnings = [
             [Segment(part, _HOT)]
             for warning in status.warnings
@@ -114,21 +109,18 @@ class LiveView:
         ]
         foot = [*warnings[: max(0, height - len(head) - 1)], _keys(width)]
         rows = max(0, height - len(head) - len(foot))
-        body = _explanations(width) if self.shows_help else self._body(width, rows, colour=colour)
+        body = _explanations(width) if self.shows_help else self._body(width, rows)
         body += [[] for _ in range(rows - len(body))]
         return [*head[: height - 1], *body[:rows], *foot]
 
-    def _body(self, width: int, rows: int, *, colour: bool) -> list[Line]:
-        """Return the figures, beside the picture of gains if both fit, else below it or alone."""
+    def _body(self, width: int, rows: int) -> list[Line]:
+        """Return the figures, beside the picture of gains if both fit."""
         figures, left = self._figures(min(width, SIDE_COLUMNS)), width - SIDE_COLUMNS - 2
         if left >= AXIS_COLUMNS + PICTURE_COLUMNS and rows >= 6:
-            picture = self._picture.lines(rows - 2, left, colour=colour)
+            picture = self._picture.lines(rows - 2, left)
             figures += [[] for _ in range(rows - len(figures))]
             sides = zip(picture, figures[:rows], strict=True)
             return [[*Segment.adjust_line_length(x, left), Segment("  "), *y] for x, y in sides]
-        room = rows - len(figures) - 2
-        if width >= AXIS_COLUMNS + PICTURE_COLUMNS and room >= 4:
-            return [*self._picture.lines(room, width, colour=colour), *figures]
         # Where not all fit, the parts of the plan are left out.
         needed = [line for line in figures if not line[0].text.startswith(" ")]
         return figures if rows >= len(figures) else needed
@@ -152,21 +144,13 @@ class LiveView:
     def _meter(self, name: str, width: int) -> Line:
         level_db = getattr(self._looks[-1], f"{name}_db")
         peak_db = max(getattr(look, f"{name}_peak_db") for look in self._looks)
-        columns = _meter_columns(width)
-        full, half = divmod(round(2 * columns * _fraction(level_db)), 2)
-        bar = "━" * full + "╸" * half
-        text = list(bar.ljust(columns, "─"))
-        peak = min(columns - 1, int(columns * _fraction(peak_db))) if peak_db > LOWEST_DB else -1
-        if peak >= len(bar):
-            text[peak] = "┃"
-        # Cut where the colour changes: at the warm and hot levels, the bar's end, around the peak.
-        warm, hot = (round(columns * _fraction(limit_db)) for limit_db in (WARM_DB, HOT_DB))
-        cuts = {edge for edge in (warm, hot, len(bar), peak, peak + 1) if 0 < edge < columns}
-        line = [Segment(f"{name:<{AXIS_COLUMNS}}")]
-        for start, stop in itertools.pairwise(sorted({0, columns, *cuts})):
-            lit = start < len(bar) or start == peak
-            colour = _GOOD if start < warm else _WARM if start < hot else _HOT
-            line.append(Segment("".join(text[start:stop]), colour if lit else _DIM))
+        columns = max(10, width - AXIS_COLUMNS - (26 if width >= LEAST_COLUMNS_WITH_PEAK else 10))
+        full, peak = (round(columns * _fraction(of_db)) for of_db in (level_db, peak_db))
+        bar, rest = "━" * full, "─" * (columns - full)
+        if peak > full:
+            rest = f"{rest[: peak - full - 1]}┃{rest[peak - full :]}"
+        style = _GOOD if level_db < WARM_DB else _WARM if level_db < HOT_DB else _HOT
+        line = [Segment(f"{name:<{AXIS_COLUMNS}}"), Segment(bar, style), Segment(rest, _DIM)]
         line.append(Segment(f" {in_db(self._mean_db(name)):>9}"))
         if width >= LEAST_COLUMNS_WITH_PEAK:
             line.append(Segment(f"  peak {in_db(peak_db):>9}", _HOT if peak_db > -0.5 else _DIM))
@@ -224,21 +208,6 @@ def _explanations(width: int) -> list[Line]:
         for number, part in enumerate(textwrap.wrap(text, max(10, width - 13))):
             lines.append([Segment(f"{'' if number else name:<13}", _BOLD), Segment(part)])
     return lines
-
-
-def _meter_columns(width: int) -> int:
-    return max(10, width - AXIS_COLUMNS - (26 if width >= LEAST_COLUMNS_WITH_PEAK else 10))
-
-
-def _scale(width: int) -> Line:
-    columns = _meter_columns(width)
-    text = [" "] * (columns + 8)
-    for level_db in range(round(LOWEST_DB), 1, 20 if columns < 30 else 10):
-        label = str(level_db)
-        at = round((columns - 1) * _fraction(level_db))
-        at -= len(label) - 1 if level_db > LOWEST_DB else 0
-        text[at : at + len(label)] = label
-    return [Segment(" " * AXIS_COLUMNS), Segment("".join(text[:columns]) + "  dBFS", _DIM)]
 
 
 def _fraction(level_db: float) -> float:
