@@ -36,6 +36,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
+WorkingDirectory=-{folder}
 ExecStart={command}
 Environment=PYTHONUNBUFFERED=1
 KillSignal=SIGINT
@@ -72,9 +73,9 @@ def service_install(
 
     Without such options: --preset auto --status-seconds 600 --realtime.
     """
-    given = tuple(options or ())
-    words = ("ui", *_ui_options(given, dry_run)) if ui else ("live", *_live_options(given))
-    text, path = unit_text(*this_program(), *words), unit_path()
+    given = ("--no-browser", *(options or ())) if ui else (*DEFAULTS, *(options or ()))
+    (_check_ui if ui else _check_live)(given, new_token=not dry_run)
+    text, path = unit_text(*this_program(), "ui" if ui else "live", *given), unit_path()
     linger = ("loginctl", "enable-linger", getpass.getuser())
     if dry_run:
         commands = [*(("systemctl", "--user", *step) for step in STEPS), linger]
@@ -132,8 +133,12 @@ def service_uninstall() -> None:
 
 
 def unit_text(*command: str) -> str:
-    """Return the content of a unit that runs a command line, whose program is an absolute path."""
-    return UNIT.format(command=" ".join(map(_quote, command)))
+    """Return the content of a unit that runs a command line, in this folder.
+
+    The program must be an absolute path.
+    """
+    folder = str(Path.cwd()).replace("%", "%%")
+    return UNIT.format(folder=folder, command=" ".join(map(_quote, command)))
 
 
 def this_program() -> tuple[str, ...]:
@@ -169,38 +174,27 @@ def install(text: str) -> None:
         raise
 
 
-def _live_options(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Return checked options of `rtden live`."""
+def _check_live(options: tuple[str, ...], **_: bool) -> None:
+    """Raise what is wrong with options of `rtden live`."""
     from rtden.app.live import live
-    from rtden.live.endpoints import is_audio_file
     from rtden.live.presets import check_name
     from rtden.model import find_model
     from rtden.settings import Settings
 
-    given = _parsed(live, options := (*DEFAULTS, *options))
+    given = _parsed(live, options)
     hops_per_step = given["hops_per_step"] or 1
     Settings(strength=given["strength"], limit_db=given["limit_db"], hops_per_step=hops_per_step)
     check_name(given["preset"])
-    paths = [given["record"], *filter(is_audio_file, (given["input"], given["output"]))]
-    if find_model(given["model"]).stem != given["model"]:
-        paths.append(given["model"])
-    return _absolute(options, *paths)
+    find_model(given["model"])
 
 
-def _ui_options(options: tuple[str, ...], dry_run: bool) -> tuple[str, ...]:
-    """Return checked options of `rtden ui`; print a token if it is new."""
+def _check_ui(options: tuple[str, ...], *, new_token: bool) -> None:
+    """Raise what is wrong with options of `rtden ui`; print a token if it is new."""
     from rtden.app.web import HERE, kept_token, ui
 
-    given = _parsed(ui, options := ("--no-browser", *options))
-    if given["token"] is None and given["host"] not in HERE and not dry_run:
+    given = _parsed(ui, options)
+    if given["token"] is None and given["host"] not in HERE and new_token:
         kept_token()
-    return _absolute(options, given["certificate"])
-
-
-def _absolute(options: tuple[str, ...], *paths: str | Path | None) -> tuple[str, ...]:
-    """Return options in which paths are absolute: a service runs in another folder."""
-    whole = {str(path): str(Path(path).resolve()) for path in paths if path}
-    return tuple(whole.get(word, word) for word in options)
 
 
 def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:
