@@ -63,20 +63,15 @@ def models() -> None:
 
 
 @one_sentence
-def doctor(
-    as_json: JsonOption = False,
-    with_benchmark: Annotated[
-        bool, Option("--benchmark/--no-benchmark", help="Measure for 1 s what denoising costs.")
-    ] = True,
-) -> None:
-    """Check this machine, for a bug report.
+def doctor(as_json: JsonOption = False) -> None:
+    """Check this machine, for a bug report, and measure for 1 s what denoising costs.
 
     The exit code is 2 if something fails.
     """
     from rtden.app.doctor import examine, to_report
 
     findings = []
-    for finding in examine(with_benchmark=with_benchmark):
+    for finding in examine():
         findings.append(finding)
         if not as_json:
             print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)

@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rtden.autoencoder import Autoencoder
 from rtden.errors import DeviceError, ModelError
 from rtden.interpreter import find_runtime
@@ -28,11 +26,10 @@ from rtden.live.devices import (
     server_devices,
 )
 from rtden.live.libpulse import load_libpulse
-from rtden.live.presets import HIGHEST_LOAD, load, time_steps
+from rtden.live.presets import load, self_test
 from rtden.live.pulse import Connection
-from rtden.model import find_model, list_models, load_spec
+from rtden.model import find_model, list_models
 from rtden.quiet import quiet_stderr
-from rtden.settings import HOPS_PER_STEP
 
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
@@ -56,11 +53,10 @@ class Finding(NamedTuple):
         return "fail" if self.fails else "warn" if self.advice else "ok"
 
 
-def examine(*, with_benchmark: bool = True) -> Iterator[Finding]:
+def examine() -> Iterator[Finding]:
     """Yield the findings about this machine; the benchmark, the last one, takes a second."""
     looks = (system, python, runtime, models, packages, portaudio, sound_server, default_devices)
-    looks += (processor, realtime_limit, memory, *((benchmark,) if with_benchmark else ()))
-    for look in looks:
+    for look in (*looks, processor, realtime_limit, memory, benchmark):
         with quiet_stderr():  # runtimes and sound systems talk there
             found = look()
         yield from [found] if isinstance(found, Finding) else found
@@ -258,26 +254,18 @@ def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
 
 
 def benchmark() -> Finding:
-    """Return what the default model costs here."""
+    """Return what the default model costs here, and which preset fits."""
     try:
-        times = time_steps(None, 1, seconds=BENCHMARK_SECONDS)
-        spec = load_spec(find_model())
+        hops_per_step = self_test(seconds=BENCHMARK_SECONDS / 2).hops_per_step
+        of_a_core = load(None, hops_per_step, seconds=BENCHMARK_SECONDS / 2)
     except ModelError:
         advice = "the default model cannot be used."
         return Finding("benchmark", "not run", advice, fails=True)
-    p50_ms, p99_ms = 1000.0 * np.percentile(times, (50, 99))
-    real_time_factor = p50_ms / 1000.0 * spec.rate_hz / spec.hop
-    found = (
-        f"{spec.name} at one hop per step: {p50_ms:.2f} ms a step (p99 {p99_ms:.2f}), "
-        f"headroom {1.0 / real_time_factor:.1f} x"
-    )
-    if real_time_factor <= HIGHEST_LOAD:
-        return Finding("benchmark", found)
-    slowest = load(None, HOPS_PER_STEP[-1], seconds=0.2)
-    if slowest > 1.0:
-        found += f", {1 / slowest:.1f} x at {HOPS_PER_STEP[-1]}"
-        return Finding("benchmark", found, "no live sound on this machine; files work.", fails=True)
-    advice = "use 'rtden live --preset auto', which takes more hops per step."
+    found = f"steps of {hops_per_step} hops, real-time factor {of_a_core:.3f}, "
+    found += f"headroom {1.0 / of_a_core:.1f} x"
+    advice = "" if hops_per_step == 1 else "use 'rtden live --preset auto'."
+    if of_a_core > 1.0:
+        advice = "this machine is too slow for live sound; files work."
     return Finding("benchmark", found, advice)
 
 
