@@ -131,7 +131,7 @@ def file(
     if reference is not None:
         _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
     if picture is not None and not dry_run:
-        _plot(found.pairs, picture, model, single=single, force=force)
+        _plot(found.pairs, picture, single=single, force=force)
     if found.left_out:
         raise typer.Exit(2)
 
@@ -233,16 +233,14 @@ def _print_report(report: Any) -> None:
         messages.print(f"  {note}", markup=False)
 
 
-def _plot(
-    pairs: list[tuple[str, str]], picture: Path, model: str | None, *, single: bool, force: bool
-) -> None:
+def _plot(pairs: list[tuple[str, str]], picture: Path, *, single: bool, force: bool) -> None:
     """Draw a picture of each file that was written."""
     from rtden.measure.plots import plot_mels
 
     for source, target in pairs:
         if os.path.exists(target):
             out = picture if single else picture / f"{Path(target).name}.png"
-            plot_mels(Path(source), Path(target), out, model=model, force=force)
+            plot_mels(Path(source), Path(target), out, force=force)
             messages.print(f"picture: {out}", markup=False)
 
 

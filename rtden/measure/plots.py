@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ from rtden.files.audio_file import open_recording, read_blocks
 from rtden.measure.evaluation import NOISY, Evaluation
 from rtden.measure.metrics import needed
 from rtden.measure.tables import LOSS_NOTE, marked
-from rtden.mel import hz_to_mel, mel_filterbank, to_db
-from rtden.model import ModelSpec, find_model, load_spec
-from rtden.resample import Resampler
+from rtden.mel import hz_to_mel, shared_mel_bank, to_db
 from rtden.spectral import hann, power, stft
 from rtden.types import Array
 
+BANDS, LOWEST_HZ, HIGHEST_HZ = 96, 60.0, 16000.0
+WINDOW, HOP = 2048, 1024
 WIDEST_COLUMNS = 1200
 """Columns of a picture; those of a longer file are averaged, so that its length does not matter."""
-RANGE_DB = 70
+FLOOR_DB, RANGE_DB = -65.0, 70
 PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well."""
@@ -31,66 +30,52 @@ STYLES = [{"color": c, "marker": m} for c, m in zip(COLOURS, "osD^vPX", strict=T
 NOISY_STYLE = {"color": "#8a8a8a", "marker": "o", "linestyle": "dashed"}
 
 
-def mel_spectrogram(path: Path, spec: ModelSpec) -> tuple[Array, float]:
-    """Return a file's mel spectrogram in dB, shape (n_mels, columns), and its length in seconds.
+def mel_levels_db(samples: Array, rate_hz: int) -> Array:
+    """Return the mean level of sound, shape (samples,), in each mel band, from the lowest."""
+    padded = np.pad(samples, (max(0, WINDOW - len(samples)), 0))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    bank = shared_mel_bank(rate_hz, WINDOW, BANDS, LOWEST_HZ, HIGHEST_HZ)
+    return to_db(bank(power(stft(windows, hann(WINDOW)))).mean(axis=0), FLOOR_DB)
 
-    In constant memory. Raises AudioFileError if it cannot be read or is too short.
+
+def mel_spectrogram(path: Path) -> tuple[Array, float]:
+    """Return a file's mel spectrogram in dB, shape (BANDS, columns), and its length in seconds.
+
+    In constant memory. Raises AudioFileError if it cannot be read or is empty.
     """
-    basis = mel_filterbank(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz).T
-    window = hann(spec.n_fft)
     with open_recording(path) as recording:
-        seconds = recording.frames / recording.samplerate
-        span = spec.hop * max(1, -(-int(seconds * spec.rate_hz / spec.hop) // WIDEST_COLUMNS))
-        columns, rest = [], np.zeros(0, np.float32)
-        for samples in _resampled(recording, path, spec):
-            rest = np.concatenate([rest, samples])
-            while len(rest) >= span + spec.n_fft:
-                frames = np.lib.stride_tricks.sliding_window_view(rest, spec.n_fft)
-                columns.append(power(stft(frames[: span : spec.hop], window)).mean(axis=0) @ basis)
-                rest = rest[span:]
+        step = max(HOP, -(-recording.frames // WIDEST_COLUMNS))
+        seen, columns, frames = np.zeros(0, np.float32), [], 0
+        for block in read_blocks(recording, path, frames=step):
+            frames += len(block)
+            seen = np.concatenate([seen[HOP - WINDOW :], block.mean(axis=1)])
+            columns.append(mel_levels_db(seen, recording.samplerate))
     if not columns:
-        least = 2 * (span + spec.n_fft) / spec.rate_hz
-        raise AudioFileError(
-            f"{path} is too short to be drawn; it must hold at least {least:.2f} s."
-        )
-    return to_db(np.stack(columns, axis=1), spec.floor_db), seconds
+        raise AudioFileError(f"{path} holds no sound to be drawn.")
+    return np.stack(columns, axis=1), frames / recording.samplerate
 
 
-def _resampled(recording: Any, path: Path, spec: ModelSpec) -> Iterator[Array]:
-    """Yield a file's mono sound at the model's rate, half a frame of silence before and behind."""
-    edge = np.zeros(spec.n_fft // 2, np.float32)
-    resampler = Resampler(recording.samplerate, spec.rate_hz)
-    yield edge
-    for block in read_blocks(recording, path):
-        yield resampler.feed(block.mean(axis=1, keepdims=True))[:, 0]
-    yield resampler.feed(np.zeros((0, 1), np.float32), last=True)[:, 0]
-    yield edge
-
-
-def plot_mels(
-    noisy: Path, denoised: Path, out: Path, *, model: str | Path | None = None, force: bool = False
-) -> None:
+def plot_mels(noisy: Path, denoised: Path, out: Path, *, force: bool = False) -> None:
     """Draw the mel spectrograms of a noisy and a denoised file side by side, on one scale.
 
     Raises MissingPackageError without matplotlib; AudioFileError if a file cannot be read, or the
     picture exists (without `force`) or cannot be written.
     """
     check_picture(out, force=force)
-    spec = load_spec(find_model(model))
-    pictures = [mel_spectrogram(path, spec) for path in (noisy, denoised)]
+    pictures = [mel_spectrogram(path) for path in (noisy, denoised)]
     loudest = max(float(mels.max()) for mels, _ in pictures)
     figure = new_figure(12.0, 4.5)
     axes = figure.subplots(1, 2, sharey=True)
     levels = {"vmin": loudest - RANGE_DB, "vmax": loudest, "cmap": "magma"}
     for axis, (mels, seconds), title in zip(axes, pictures, ("Noisy", "Denoised"), strict=True):
-        extent = (0, seconds, 0, spec.n_mels)
+        extent = (0, seconds, 0, BANDS)
         image = axis.imshow(mels, origin="lower", aspect="auto", extent=extent, **levels)
         axis.set(title=title, xlabel="Time (s)")
-    ticks_hz = [hz for hz in (0, 500, 1000, 2000, 4000, 8000) if spec.fmin_hz <= hz <= spec.fmax_hz]
-    lowest, highest = hz_to_mel(np.array([spec.fmin_hz, spec.fmax_hz]))
-    bands = (hz_to_mel(np.array(ticks_hz, float)) - lowest) / (highest - lowest) * spec.n_mels
-    axes[0].set_yticks(bands, [f"{hz:g}" for hz in ticks_hz])
-    axes[0].set_ylabel(f"Frequency (Hz), {spec.n_mels} mel bands")
+    ticks_hz = np.array([250, 500, 1000, 2000, 4000, 8000, 16000])
+    lowest, highest = hz_to_mel(np.array([LOWEST_HZ, HIGHEST_HZ]))
+    at = (hz_to_mel(ticks_hz.astype(float)) - lowest) / (highest - lowest) * BANDS
+    axes[0].set_yticks(at, [str(hz) for hz in ticks_hz])
+    axes[0].set_ylabel(f"Frequency (Hz), {BANDS} mel bands")
     figure.colorbar(image, ax=axes, label="Level (dB)")
     save(figure, out, force=force, dpi=110)
 

@@ -22,27 +22,20 @@ import soundfile
 
 from rtden.errors import RtdenError
 from rtden.files.denoise import denoise_file
-from rtden.mel import shared_mel_bank, to_db
+from rtden.measure.plots import FLOOR_DB, HOP, WINDOW, mel_levels_db
 from rtden.recording import RECORDING_STEPS, RecordingDenoiser
 from rtden.settings import Settings
-from rtden.spectral import hann, power, stft
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
-BANDS, COLUMNS = 96, 600
-LOWEST_HZ, HIGHEST_HZ = 60.0, 16000.0
-WINDOW, HOP = 2048, 1024
-FLOOR_DB, RANGE_DB = -65.0, 90.0  # the darkest shade, and from there to the brightest
+COLUMNS, RANGE_DB = 600, 90.0  # RANGE_DB lies between the darkest shade and the brightest
 PREVIEW, PICTURE = "preview.flac", "picture.bin"
 
 
 def shades(samples: Array, rate_hz: int) -> bytes:
     """Return the mean power of one channel's samples as a byte per mel band, from the lowest."""
-    padded = np.pad(samples, (max(0, WINDOW - len(samples)), 0))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    bank = shared_mel_bank(rate_hz, WINDOW, BANDS, LOWEST_HZ, HIGHEST_HZ)
-    level_db = to_db(bank(power(stft(windows, hann(WINDOW)))).mean(axis=0), FLOOR_DB)
-    return bytes(np.clip((level_db - FLOOR_DB) * (255.0 / RANGE_DB), 0.0, 255.0).astype(np.uint8))
+    above_floor_db = mel_levels_db(samples, rate_hz) - FLOOR_DB
+    return bytes(np.clip(above_floor_db * (255.0 / RANGE_DB), 0.0, 255.0).astype(np.uint8))
 
 
 class _Previewed:

@@ -20,8 +20,9 @@ from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
 from rtden.live.saved import Choices, load_saved, save
 from rtden.live.status import LiveStatus, xruns_in_words
+from rtden.measure.plots import WINDOW
 from rtden.model import list_models
-from rtden.web.cleaning import WINDOW, shades
+from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start

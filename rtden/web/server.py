@@ -27,8 +27,9 @@ from rtden.errors import DeviceError, InputError, ModelError, RtdenError, Settin
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, default_target
 from rtden.frames import FrameDenoiser
 from rtden.live.realtime import Supervisor
+from rtden.measure.plots import BANDS
 from rtden.model import list_models
-from rtden.web.cleaning import BANDS, PICTURE, PREVIEW
+from rtden.web.cleaning import PICTURE, PREVIEW
 from rtden.web.guard import COOKIE, Guard, cookie_value, same_text
 from rtden.web.jobs import Job, Jobs, TooMuchError
 from rtden.web.live import BusyError, LiveControl, UnknownError

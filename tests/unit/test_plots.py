@@ -1,20 +1,27 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from rtden.errors import AudioFileError, ModelError
-from rtden.measure.plots import WIDEST_COLUMNS, mel_spectrogram, plot_mels
-from rtden.model import find_model, load_spec
+from rtden.errors import AudioFileError
+from rtden.measure.plots import (
+    BANDS,
+    HIGHEST_HZ,
+    HOP,
+    LOWEST_HZ,
+    WIDEST_COLUMNS,
+    WINDOW,
+    mel_spectrogram,
+    plot_mels,
+)
 
-SPEC = load_spec(find_model("seed"))
+RATE_HZ = 22050
 
 
-def write(path: Path, samples: np.ndarray, rate_hz: int = SPEC.rate_hz) -> Path:
+def write(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ) -> Path:
     soundfile.write(path, samples, rate_hz, subtype="FLOAT")
     return path
 
@@ -25,19 +32,10 @@ def sines(rate_hz: int, seconds: float, *hz: float) -> np.ndarray:
     return (0.2 * tones).astype(np.float32)
 
 
-def noise(seconds: float, rate_hz: int = SPEC.rate_hz) -> np.ndarray:
+def noise(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate_hz))).astype(
         np.float32
     )
-
-
-def librosas(signal: np.ndarray, **options: str) -> np.ndarray:
-    """Return librosa's mel powers of a signal, by the model's geometry."""
-    librosa = pytest.importorskip("librosa")
-    geometry = {"sr": SPEC.rate_hz, "n_fft": SPEC.n_fft, "hop_length": SPEC.hop}
-    bands = {"n_mels": SPEC.n_mels, "fmin": SPEC.fmin_hz, "fmax": SPEC.fmax_hz}
-    powers: np.ndarray = librosa.feature.melspectrogram(y=signal, **geometry, **bands, **options)
-    return powers
 
 
 def test_the_picture_is_a_png_of_two_panels_that_show_the_two_recordings_on_one_scale(
@@ -78,93 +76,49 @@ def test_the_picture_of_two_equal_recordings_shows_the_same_twice(tmp_path: Path
     assert left == pytest.approx(right, abs=0.03)
 
 
-@pytest.mark.parametrize("seconds", [1.0, 27.0, 28.0, 60.0, 301.0])
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 60.0, 301.0])
 def test_the_columns_of_a_long_recording_are_bounded_and_span_it(
     tmp_path: Path, seconds: float
 ) -> None:
     recording = write(tmp_path / "long.wav", noise(seconds, 8000), 8000)
-    mels, length = mel_spectrogram(recording, SPEC)
+    mels, length = mel_spectrogram(recording)
     assert length == pytest.approx(seconds)
-    assert mels.shape[0] == SPEC.n_mels
-    assert mels.shape[1] <= WIDEST_COLUMNS
-    assert mels.shape[1] > min(seconds * SPEC.rate_hz / SPEC.hop - 4, 0.45 * WIDEST_COLUMNS)
-    below_3_khz = mels[: SPEC.n_mels // 2]
-    assert (
-        below_3_khz.mean(axis=1).std() < 3.0
-    )  # white noise, as loud in the last column as in the first
-    assert below_3_khz[:, :3].mean() == pytest.approx(below_3_khz[:, -3:].mean(), abs=1.5)
+    assert mels.shape[0] == BANDS
+    assert min(seconds * 8000 / HOP, WIDEST_COLUMNS - 1) <= mels.shape[1] <= WIDEST_COLUMNS
+    below_3_khz = mels[BANDS // 8 : BANDS // 2, 1:]
+    if seconds > 30.0:  # white noise, as loud in the last column as in the first
+        assert below_3_khz.mean(axis=1).std() < 3.0
+        assert below_3_khz[:, :9].mean() == pytest.approx(below_3_khz[:, -9:].mean(), abs=1.5)
 
 
-def test_levels_and_times_are_librosas(tmp_path: Path) -> None:
-    signal = sines(SPEC.rate_hz, 2.0, 440.0, 2500.0) + 0.01 * noise(2.0)
-    mels, _ = mel_spectrogram(write(tmp_path / "sines.wav", signal), SPEC)
-    expected = librosas(signal, pad_mode="constant")
-    expected_db = 10.0 * np.log10(np.maximum(expected, 10.0 ** (SPEC.floor_db / 10.0)))
-    columns = mels.shape[1]
-    assert expected_db.shape[1] - 5 <= columns <= expected_db.shape[1]
-    np.testing.assert_allclose(mels, expected_db[:, :columns], rtol=0, atol=0.02)
-
-
-def test_levels_of_a_stationary_tone_are_librosas_at_another_rate_and_in_pooled_columns(
-    tmp_path: Path,
-) -> None:
-    hz, seconds = 1000.0, 40.0
-    mels, _ = mel_spectrogram(write(tmp_path / "tone.wav", sines(16000, seconds, hz), 16000), SPEC)
-    assert mels.shape[1] < seconds * SPEC.rate_hz / SPEC.hop / 1.5  # pooled
-    expected = librosas(sines(SPEC.rate_hz, 2.0, hz))
-    expected_db = 10.0 * np.log10(expected[:, 10:-10].mean(axis=1))
-    middle_db = mels[:, 10:-10].mean(axis=1)
-    band = int(np.argmax(expected_db))
-    assert int(np.argmax(middle_db)) == band
-    np.testing.assert_allclose(
-        middle_db[band - 2 : band + 3], expected_db[band - 2 : band + 3], rtol=0, atol=0.1
+def test_levels_are_librosas(tmp_path: Path) -> None:
+    librosa = pytest.importorskip("librosa")
+    signal = sines(44100, 2.0, 440.0, 2500.0) + 0.01 * noise(2.0, 44100)
+    mels, _ = mel_spectrogram(write(tmp_path / "sines.wav", signal, 44100))
+    expected = librosa.feature.melspectrogram(
+        y=signal,
+        **{"sr": 44100, "n_fft": WINDOW, "hop_length": HOP, "center": False},
+        **{"n_mels": BANDS, "fmin": LOWEST_HZ, "fmax": HIGHEST_HZ},
     )
-    assert np.ptp(mels[band, 10:-10]) < 0.1
-
-
-def test_a_column_of_a_long_recording_is_the_mean_power_of_the_frames_that_it_stands_for(
-    tmp_path: Path,
-) -> None:
-    signal = noise(60.0)
-    mels, _ = mel_spectrogram(write(tmp_path / "noise.wav", signal), SPEC)
-    each = librosas(signal, pad_mode="constant")
-    pooled = round(each.shape[1] / mels.shape[1])
-    assert pooled == 3
-    expected = each[:, : pooled * mels.shape[1]].reshape(SPEC.n_mels, -1, pooled).mean(axis=2)
-    np.testing.assert_allclose(mels, 10.0 * np.log10(expected), rtol=0, atol=0.02)
+    columns = expected.shape[1]
+    expected_db = 10.0 * np.log10(np.maximum(expected, 1e-9))
+    np.testing.assert_allclose(mels[:, 1 : 1 + columns], expected_db, rtol=0, atol=0.02)
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
-    tone = sines(SPEC.rate_hz, 1.0, 1000.0)
-    mono, _ = mel_spectrogram(write(tmp_path / "mono.wav", tone), SPEC)
+    tone = sines(RATE_HZ, 1.0, 1000.0)
+    mono, _ = mel_spectrogram(write(tmp_path / "mono.wav", tone))
     stereo, _ = mel_spectrogram(
-        write(tmp_path / "stereo.wav", np.stack([2.0 * tone, 0.0 * tone], axis=1)), SPEC
+        write(tmp_path / "stereo.wav", np.stack([2.0 * tone, 0.0 * tone], axis=1))
     )
     np.testing.assert_allclose(stereo, mono, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("samples", [0, 1, 250])
-def test_a_recording_too_short_to_be_drawn_is_an_audio_file_error(
-    tmp_path: Path, samples: int
-) -> None:
-    recording = write(tmp_path / "short.wav", noise(1.0)[:samples])
-    with pytest.raises(AudioFileError, match="too short to be drawn"):
+def test_a_recording_without_sound_is_an_audio_file_error(tmp_path: Path) -> None:
+    recording = write(tmp_path / "short.wav", noise(0.0))
+    with pytest.raises(AudioFileError, match="holds no sound"):
         plot_mels(recording, recording, tmp_path / "picture.png")
     assert not (tmp_path / "picture.png").exists()
-
-
-@pytest.mark.parametrize("rate_hz", [8000, SPEC.rate_hz, 48000])
-def test_a_recording_of_the_length_that_the_error_asks_for_can_be_drawn(
-    tmp_path: Path, rate_hz: int
-) -> None:
-    with pytest.raises(AudioFileError) as caught:
-        mel_spectrogram(write(tmp_path / "none.wav", noise(0.0)), SPEC)
-    asked = re.search(r"at least ([\d.]+) s", str(caught.value))
-    assert asked
-    seconds = float(asked[1])
-    recording = write(tmp_path / "short.wav", noise(seconds, rate_hz), rate_hz)
-    plot_mels(recording, recording, tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", ["plain/picture.png", "folder", "picture.nosuchformat"])
@@ -194,6 +148,4 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     recording = write(tmp_path / "a.wav", noise(1.0))
     with pytest.raises(AudioFileError, match="there is no file"):
         plot_mels(tmp_path / "missing.wav", recording, tmp_path / "picture.png")
-    with pytest.raises(ModelError, match="no model"):
-        plot_mels(recording, recording, tmp_path / "picture.png", model="no such model")
     assert not (tmp_path / "picture.png").exists()
