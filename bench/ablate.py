@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +30,11 @@ LOSSES = ("distortion", "pesq", "stoi", "dnsmos")
 VARIANTS = (WHOLE, *LAYERS, *CHANNELS, *LOSSES)
 
 
-def switched_off(prefix: str, build: Callable[..., Any], *given: Any, **options: Any) -> Any:
+def switched_off(prefix: str, spec: Any, **options: Any) -> Any:
     """Return a network in which the blocks of a name add nothing, and stay so."""
-    network = build(*given, **options)
+    from rtden.training.network import rtden_network
+
+    network = rtden_network(spec, **options)
     for layer in network.layers:
         if layer.name.startswith(prefix) and layer.name.endswith("_mix"):
             layer.set_weights([0.0 * weight for weight in layer.get_weights()])
@@ -45,17 +46,13 @@ def trained(name: str, recipe: Any, speech: Path, noise: Path, work: Path) -> Pa
     """Train a variant and return its float32 model."""
     from precision import write_float
 
-    from rtden.training import network as networks
     from rtden.training.recipe import Corpus
-    from rtden.training.run import new_spec
+    from rtden.training.run import NEW_SPEC
     from rtden.training.trainer import train
 
-    spec = new_spec(recipe)
+    spec, options = NEW_SPEC, {}
     if name in LAYERS:
-        whole = networks.find_network(recipe.network)
-        build = functools.partial(switched_off, LAYERS[name], whole.build)
-        networks.NETWORKS[name] = dataclasses.replace(whole, build=build)
-        recipe = dataclasses.replace(recipe, network=name)
+        options["build"] = functools.partial(switched_off, LAYERS[name])
     elif name in CHANNELS:
         kept = tuple(channel for channel in spec.channels if channel != name)
         spec = dataclasses.replace(spec, channels=kept)
@@ -63,8 +60,7 @@ def trained(name: str, recipe: Any, speech: Path, noise: Path, work: Path) -> Pa
         recipe = dataclasses.replace(recipe, **{name: 0.0})
     corpus = Corpus.load(speech, noise, work / "cache", rate_hz=spec.rate_hz, recipe=recipe)
     folder = work / name.replace(" ", "-")
-    network = train(spec, corpus, recipe, folder)
-    spec = dataclasses.replace(spec, training={"network": recipe.network})
+    network = train(spec, corpus, recipe, folder, **options)
     return write_float(network, spec, folder.with_suffix(".tflite"))
 
 

@@ -1,7 +1,7 @@
 """int8 against float32: what a network's call costs in each, on this machine.
 
     pip install .[train]
-    python bench/precision.py [--model rtden] [--callgrind]
+    python bench/precision.py [--callgrind]
 
 Makes a float32 copy of a shipped network from the weights beside it, and calls both in turns; CPU
 time, round by round. With `--callgrind`, valgrind counts the instructions of a call. It emulates a
@@ -28,13 +28,13 @@ CALLS, COUNTED = 400, 100
 
 
 def write_float(network: Any, spec: ModelSpec, path: Path) -> Path:
-    """Write a trained network as a float32 model; `spec.training` has its name."""
+    """Write a trained network as a float32 model."""
     from rtden.training.export import to_tflite, write_model
-    from rtden.training.network import find_network, load_weights, named_weights
+    from rtden.training.network import load_weights, named_weights, rtden_network
 
-    fixed = find_network(spec.training["network"]).for_export(spec)
-    load_weights(fixed, named_weights(network))
-    write_model(to_tflite(fixed), spec, path)
+    stateful = rtden_network(spec, stateful=True)
+    load_weights(stateful, named_weights(network))
+    write_model(to_tflite(stateful), spec, path)
     return path
 
 
@@ -55,7 +55,6 @@ def run(path: Path, calls: int, *, counted: bool = False) -> float:
 
 
 def main(
-    model: Annotated[str | None, typer.Option(help="Shipped model.")] = None,
     rounds: Annotated[int, typer.Option(help="Turns of each.")] = 15,
     callgrind: Annotated[
         bool, typer.Option("--callgrind", help="Count instructions with AVX2 kernels, too.")
@@ -69,8 +68,8 @@ def main(
     from rtden.training.export import load_network
 
     with tempfile.TemporaryDirectory() as folder:
-        path = write_float(*load_network(find_model(model)), Path(folder) / "float.tflite")
-        files = {"int8": find_model(model), "float32": path}
+        path = write_float(*load_network(find_model()), Path(folder) / "float.tflite")
+        files = {"int8": find_model(), "float32": path}
         turns = {name: lambda path=path: run(path, CALLS) for name, path in files.items()}
         found = interleaved(turns, rounds)
         print(processor_name())

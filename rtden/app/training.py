@@ -22,6 +22,7 @@ from rtden.app.options import (
     show_progress,
 )
 from rtden.errors import AudioFileError, SettingsError
+from rtden.quiet import quiet_stderr
 
 MODEL, RUN = "my-model.tflite", Path("training-run")
 DataOption = Annotated[
@@ -64,11 +65,12 @@ def train(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
     sources = _read_sources(data)
-    require_packages()
     if recipe == "seed":
         _reproduce_notebook(speech, out or Path("notebook-run"))
         return
-    from rtden.training.run import load_recipe, train_model
+    with quiet_stderr():  # TensorFlow greets at length
+        require_packages()
+        from rtden.training.run import load_recipe, train_model
 
     changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
     settings = load_recipe(recipe or ("fine-tune" if start else "rtden"), changes)
@@ -93,10 +95,6 @@ def export(
     out: Annotated[
         Path, Option("--out", "-o", help="Model to write; sidecar and weights go beside it.")
     ],
-    pairs: Annotated[
-        Path | None,
-        Option(help='Score float and int8 on these pairs, into the sidecar (extra "eval").'),
-    ] = None,
     data: DataOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -104,23 +102,16 @@ def export(
 
     It is compared with its start on held-out mixtures, and refused if it is worse.
     """
-    from rtden.measure import scores, tables
-    from rtden.measure.pairs import find_pairs
     from rtden.training import require_packages
 
-    if pairs is not None:
-        find_pairs(pairs)
     sources = _read_sources(data)
-    require_packages()
-    from rtden.training.run import export_run
+    with quiet_stderr():  # TensorFlow greets at length
+        require_packages()
+        from rtden.training.run import export_run
 
     with _progress() as shown:
         made = export_run(work, out, data=sources, force=force, stage=shown["stage"])
     _print_made(made)
-    if pairs is not None:
-        result = scores.evaluate(pairs, [str(out), str(made.float_path)])
-        screen.print(tables.tables(result)[0])
-        scores.record_metrics(str(out), result)
 
 
 def _settings(given: list[str]) -> dict[str, Any]:
@@ -172,18 +163,23 @@ def _progress() -> Iterator[dict[str, Any]]:
 
 
 def _print_made(made: Any) -> None:
-    before, after, kib = made.before, made.outcome, made.model_path.stat().st_size / 1024
-    screen.print(f"model: {made.model_path} ({kib:.0f} KiB)", markup=False)
-    screen.print(
-        f"held-out mixtures, int8, as in use: loss {before.loss:.4f} -> {after.loss:.4f}, "
-        f"SI-SDR {before.si_sdr_db:.1f} dB -> {after.si_sdr_db:.1f} dB"
-    )
+    before, after, kib = made.before, made.after, made.model_path.stat().st_size / 1024
     difference = made.parity["share_difference_mean"]
-    screen.print(f"int8 against float: masks differ by {difference:.3f} on average")
+    screen.print(
+        f"model: {made.model_path} ({kib:.0f} KiB); before quantisation: {made.float_path}\n"
+        f"held-out mixtures, int8, as in use: loss {before['loss']:.4f} -> {after['loss']:.4f}, "
+        f"SI-SDR {before['si_sdr_db']:.1f} dB -> {after['si_sdr_db']:.1f} dB\n"
+        f"int8 against float: masks differ by {difference:.3f} on average",
+        markup=False,
+    )
 
 
 def _reproduce_notebook(recordings: Path, out: Path) -> None:
-    from rtden.training.seed_notebook import reproduce
+    from rtden.training import require_packages
+
+    with quiet_stderr():
+        require_packages()
+        from rtden.training.seed_notebook import reproduce
 
     found = reproduce(recordings, out)
     screen.print(

@@ -6,29 +6,29 @@ import dataclasses
 import json
 import logging
 import math
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
+from keras import ops
 
 from rtden.errors import TrainingError
 from rtden.files.atomic import new_file, write_whole
-from rtden.model import ModelSpec, without_sections
+from rtden.model import ModelSpec
 from rtden.training.recipe import Recipe
 
 _LOGGER = logging.getLogger(__name__)
 
-BEST = "best.npz"
-"""Weights of the best validation so far, keyed by layer."""
+BEST, STATE = "best.npz", "state.npz"
+"""Weights of the best validation so far, keyed by layer; everything that the next step needs."""
 COLUMNS = ("step", "loss", "validation_loss", "seconds")
 """Of log.csv, which has a row for each validation."""
 
 
 @dataclasses.dataclass
 class State:
-    """The position of a run; with weights, optimizer and mean, all that the next step depends on.
+    """The position of a run; with the variables, all that the next step depends on.
 
     `seconds` were spent so far, in earlier sessions, too; `rows` are those of log.csv.
     """
@@ -41,45 +41,30 @@ class State:
     rows: list[list[float]] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def load(cls, work: Path, trainer: keras.Model, mean: keras.Model, features: Any) -> State:
-        """Load the weights of the run in a folder and return its state, or a new one."""
-        path = work / "state.json"
-        if not path.exists():
+    def load(cls, work: Path, variables: Sequence[Any]) -> State:
+        """Load the variables of the run in a folder and return its state, or a new one."""
+        if not (work / STATE).exists():
             return cls()
-        state = cls(**json.loads(path.read_text(encoding="utf-8")))
-        # The optimizer's variables exist only once it has been built for the weights.
-        trainer(features)
-        trainer.optimizer.build(trainer.trainable_variables)
-        trainer.load_weights(work / f"state-{state.step}.weights.h5")
-        mean.load_weights(work / f"state-{state.step}.mean.weights.h5")
+        with np.load(work / STATE) as saved:
+            for number, variable in enumerate(variables):
+                variable.assign(saved[str(number)])
+            state = cls(**json.loads(str(saved["state"])))
         _LOGGER.info("continuing after step %d", state.step)
         return state
 
-    def save(self, work: Path, trainer: keras.Model, mean: keras.Model) -> None:
-        """Write the state and the log; remove the state before."""
-        name, beside = f"state-{self.step}.", work / "new.weights.h5"
-        for network, kind in ((trainer, ""), (mean, "mean.")):
-            network.save_weights(beside)
-            os.replace(beside, work / f"{name}{kind}weights.h5")
-        write_text(work / "state.json", json.dumps(dataclasses.asdict(self)))
+    def save(self, work: Path, variables: Sequence[Any]) -> None:
+        """Write the state, the variables and the log."""
+        named = {str(number): ops.convert_to_numpy(of) for number, of in enumerate(variables)}
+        save_arrays(work / STATE, state=json.dumps(dataclasses.asdict(self)), **named)
         lines = [",".join(map(str, row)) for row in (COLUMNS, *self.rows)]
         write_text(work / "log.csv", "\n".join(lines) + "\n")
-        for path in work.glob("state-*.weights.h5"):
-            if not path.name.startswith(name):
-                path.unlink()
 
 
 def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
     """Write a run's recipe; that of another run in the folder raises TrainingError."""
-    constants = {
-        name: value
-        for name, value in dataclasses.asdict(spec).items()
-        if name not in ("name", "description", "sha256", "training", "metrics")
-        and name not in ("iterations", "frames_inverted", "phase")
-    }
-    content = json.loads(json.dumps({"recipe": recipe.to_dict(), **constants}))
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else content
-    if without_sections(before) != content:
+    signal = {"hop": spec.hop, "channels": spec.channels}
+    content = json.loads(json.dumps({"recipe": recipe.to_dict(), **signal}))
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
         raise TrainingError(
             f"{path.parent} holds a run with other settings; continue it with those (see {path}), "
             "or choose another folder for this one."

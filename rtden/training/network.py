@@ -1,18 +1,20 @@
-"""Networks, in Keras 3: they train on any of its backends."""
+"""The network, in Keras 3: it trains on any of its backends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
-from rtden.errors import SettingsError
 from rtden.model import ModelSpec
 from rtden.types import Array
+
+NETWORK = "rtden"
+"""The network's name in sidecars."""
+Build = Callable[..., keras.Model]
+"""Makes a network for a model's constants; see :func:`rtden_network`."""
 
 WIDTHS = (16, 32, 48, 64, 64)
 """Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16."""
@@ -53,10 +55,8 @@ class _Past:
         return seen
 
 
-def rtden_network(
-    spec: ModelSpec, columns: int | None = None, *, stateful: bool = False
-) -> keras.Model:
-    """Return the default network: a U-Net over frequency, causal in time, 1.4 million parameters.
+def rtden_network(spec: ModelSpec, *, stateful: bool = False) -> keras.Model:
+    """Return the network: a U-Net over frequency, causal in time, 1.4 million parameters.
 
     Convolutions halve the frequency axis four times. At 16 bands, every band has a memory of its
     own over time, whose weights all bands share. At 8 bands, a stack of dilated causal
@@ -65,13 +65,13 @@ def rtden_network(
     transposed convolution, because some runtimes cannot run its quantised form. Inside, time comes
     before frequency, so that widening and flattening the frequency axis are reshapes.
 
-    It takes (n_mels, columns, channels), of any length without `columns`, and returns the mask,
-    (n_mels, columns, 1). Before the first column lies silence; or, if `stateful`, the state is
-    passed in and out, by a dictionary of "mel" and "past_NAME" to "share" and "seen_NAME", whose
-    newest columns are the next call's "past_NAME".
+    It takes (n_mels, columns, channels), of any length, and returns the mask, (n_mels, columns, 1).
+    Before the first column lies silence; or, if `stateful`, the state is passed in and out, by a
+    dictionary of "mel" and "past_NAME" to "share" and "seen_NAME", whose newest columns are the
+    next call's "past_NAME".
     """
     past = _Past(stateful=stateful)
-    mel = keras.Input((spec.n_mels, columns, len(spec.channels)), name="mel")
+    mel = keras.Input((spec.n_mels, None, len(spec.channels)), name="mel")
     x = layers.Permute((2, 1, 3), name="time_first")(mel)
     x, skips = _encode(past, x)
     x = _mix_bands(past, x)
@@ -201,59 +201,3 @@ def load_weights(network: keras.Model, named: Mapping[str, Array]) -> list[str]:
         else:
             kept.append(layer.name)
     return kept
-
-
-def trained_network(name: str, spec: ModelSpec, weights: Path) -> keras.Model:
-    """Return a network for sequences of any length, with the weights in an .npz file."""
-    network = find_network(name).build(spec, None)
-    with np.load(weights) as named:
-        load_weights(network, dict(named))
-    return network
-
-
-def seed_network(spec: ModelSpec, columns: int | None = None) -> keras.Model:
-    """Return the seed's convolutional autoencoder: 74 497 parameters on 128 x 16 x 1.
-
-    Conv32, pool, Conv64, pool | ConvT64, ConvT32, Conv1 with a sigmoid: the mask. Its poolings
-    halve time, too, so it is not causal: it takes whole windows, and trains on windows.
-    """
-    # Weights are stored by the names of the layers.
-    same = {"padding": "same", "activation": "relu"}
-    last = {"padding": "same", "activation": "sigmoid", "dtype": "float32"}
-    return keras.Sequential(
-        [
-            keras.Input((spec.n_mels, columns or spec.frames, len(spec.channels)), name="mel"),
-            layers.Conv2D(32, 3, **same, name="narrow0"),
-            layers.MaxPooling2D(2, padding="same", name="pool0"),
-            layers.Conv2D(64, 3, **same, name="narrow1"),
-            layers.MaxPooling2D(2, padding="same", name="pool1"),
-            layers.Conv2DTranspose(64, 3, strides=2, **same, name="widen0"),
-            layers.Conv2DTranspose(32, 3, strides=2, **same, name="widen1"),
-            layers.Conv2D(1, 3, **last, name="share"),
-        ],
-        name="seed",
-    )
-
-
-@dataclass(frozen=True)
-class Network:
-    """How a network is built."""
-
-    build: Callable[..., keras.Model]
-    """For windows or sequences of this number of columns, or of any if None."""
-    causal: bool
-    """Whether it trains on sequences and has a stateful form."""
-
-    def for_export(self, spec: ModelSpec) -> keras.Model:
-        """Return the form for inference: stateful where there is one, else for whole windows."""
-        return self.build(spec, stateful=True) if self.causal else self.build(spec, spec.frames)
-
-
-NETWORKS = {"rtden": Network(rtden_network, True), "seed": Network(seed_network, False)}
-
-
-def find_network(name: str) -> Network:
-    """Return a network by name; an unknown one raises SettingsError."""
-    if name not in NETWORKS:
-        raise SettingsError(f"there is no network '{name}'; choose one of {', '.join(NETWORKS)}.")
-    return NETWORKS[name]

@@ -25,7 +25,6 @@ class Recipe:
     With `hours` at infinity, the same recipe and recordings give the same network.
     """
 
-    network: str = "rtden"
     steps: int = 12000
     hours: float = math.inf
     """Time after which the run ends if it has not done all steps; the learning rate falls over

@@ -11,47 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from rtden.errors import AudioFileError, TrainingError
 from rtden.files.atomic import check_target, write_whole
-from rtden.model import ModelSpec, find_model, load_spec, save_spec
+from rtden.model import ModelSpec, find_model, load_spec
+from rtden.training.batches import BatchSource
 from rtden.training.checkpoint import write_text
 from rtden.training.corpus import StageReport
-from rtden.training.export import (
-    WEIGHTS_SUFFIX,
-    Outcome,
-    export,
-    judge,
-    load_network,
-    sequences_of,
-)
-from rtden.training.network import find_network
+from rtden.training.export import WEIGHTS_SUFFIX, add_metrics, export, judge, load_network
+from rtden.training.network import NETWORK
 from rtden.training.recipe import Corpus, Recipe
 from rtden.training.trainer import Progress, load_best, train
+from rtden.types import Array
 
-CALIBRATION_COLUMNS = 8192
-"""Columns on which the ranges of int8 are found, and others on which the result is checked."""
-SEQUENCE_WINDOWS = 8
-"""Length in windows of the sequences for a stateful network."""
+CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256
+"""Columns on which the ranges of int8 are found, and others on which the result is checked; length
+of a sequence of them."""
 JUDGED_MIXTURES = 64
 MOST_LOSS_DB = 1.0
 """Largest accepted fall of SI-SDR on them."""
 RECIPES = Path(__file__).parent / "recipes"
-
-
-def new_spec(recipe: Recipe) -> ModelSpec:
-    """Return the constants of a new model."""
-    if recipe.network == "seed":
-        return ModelSpec(name=recipe.network, mean_db=-30.0, iterations=1, frames_inverted=1)
-    return ModelSpec(
-        name=recipe.network,
-        mean_db=-30.0,
-        channels=("relative_mel", "above_floor", "above_mean"),
-        hop=256,
-        overlap=640,
-        iterations=0,
-        frames_inverted=1,
-    )
+NEW_SPEC = ModelSpec(
+    name=NETWORK,
+    mean_db=-30.0,
+    channels=("relative_mel", "above_floor", "above_mean"),
+    hop=256,
+    overlap=640,
+    iterations=0,
+    frames_inverted=1,
+)
+"""The constants of a model that is trained from scratch."""
 
 
 def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Recipe:
@@ -82,14 +72,15 @@ def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Reci
 class Made:
     """The result of a run.
 
-    `before` is of the model with which the run started, or of the noisy mixtures themselves;
-    `float_path` is the model before quantisation, kept in the run's folder.
+    `after` and `before` are what :func:`rtden.training.export.judge` returns for the new model, and
+    for that with which the run started or the noisy mixtures themselves; `float_path` is the model
+    before quantisation, kept in the run's folder.
     """
 
     model_path: Path
     float_path: Path
-    outcome: Outcome
-    before: Outcome
+    before: dict[str, float]
+    after: dict[str, float]
     parity: dict[str, Any]
 
 
@@ -109,9 +100,9 @@ def train_model(
     """Train on two folders and write ``NAME.tflite``, ``NAME.json`` and ``NAME.weights.npz``.
 
     The first two folder levels of `speech` name the speaker. `work` is for the decoded corpus,
-    checkpoints and the log. `start` is a model to start with; the recipe's network is then that
-    model's. `data` are the recordings' sources and licences, for the sidecar. `report` is called
-    after every step, `stage` as the work before and after the steps advances.
+    checkpoints and the log. `start` is a model to start with. `data` are the recordings' sources
+    and licences, for the sidecar. `report` is called after every step, `stage` as the work before
+    and after the steps advances.
 
     If the result, quantised and run by the Denoiser on held-out mixtures, is worse than the start,
     TrainingError is raised and nothing is written to `out`. Also raises AudioFileError if the
@@ -119,17 +110,16 @@ def train_model(
     trained on.
     """
     _check_out(out, force=force)
-    network, spec, start_path = None, new_spec(recipe), None
+    network, spec, start_path = None, NEW_SPEC, None
     if start is not None:
         start_path = find_model(start)
         network, spec = load_network(start_path)
-        recipe = dataclasses.replace(recipe, network=spec.training["network"])
-    run = _Run(work, spec, recipe, start_path, speech, noise, stage)
+    corpus = _corpus(speech, noise, work, spec, recipe, stage)
     folders = {"speech": speech, "noise": noise, "start": start_path}
     named = {name: path and str(path.resolve()) for name, path in folders.items()}
     write_text(work / "folders.json", json.dumps(named, indent=2) + "\n")
-    trained = train(spec, run.corpus, recipe, work, start=network, report=report)
-    return run.finish(trained, out, data)
+    train(spec, corpus, recipe, work, start=network, report=report)
+    return export_run(work, out, data=data, force=force, stage=stage)
 
 
 def export_run(
@@ -142,6 +132,44 @@ def export_run(
 ) -> Made:
     """Write the best network so far of a run, finished or not, as :func:`train_model` does."""
     _check_out(out, force=force)
+    if keras.backend.backend() != "tensorflow":
+        raise TrainingError(
+            "the network is trained, and only TensorFlow can export it: run 'rtden export "
+            f"--work {work} --out {out}' with KERAS_BACKEND=tensorflow."
+        )
+    recipe, start, speech, noise = _read_run(work)
+    spec, stage = NEW_SPEC if start is None else load_spec(start), stage or (lambda *_: None)
+    network = load_best(spec, work)
+    corpus = _corpus(speech, noise, work, spec, recipe, stage)
+    held_out = corpus.source(spec, recipe, validation=True)
+    made = work / "export" / out.name
+    made.parent.mkdir(exist_ok=True)
+
+    stage("quantising to int8", 0, 3)
+    sources = (data or []) + (spec.training.get("data", []) if start else [])
+    training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": sources}
+    description = f"Trained by 'rtden train'{f' from {start.stem}' if start else ''}."
+    written = dataclasses.replace(spec, description=description, metrics={}, training=training)
+    calibration, check = map(_sequences, (corpus.source(spec, recipe), held_out))
+    parity = export(network, written, made, calibration=calibration, check=check)
+
+    drawn = itertools.chain.from_iterable(map(held_out.mixtures, itertools.count()))
+    mixtures = [*itertools.islice(drawn, JUDGED_MIXTURES)]
+    judged = []
+    for number, path in enumerate((start, made), 1):
+        stage("comparing with the start on held-out mixtures", number, 3)
+        judged.append(judge(mixtures, spec, recipe.loss(spec), path))
+    before, after = judged
+    figures = {"mixtures": len(mixtures), "before": before, "after": after}
+    add_metrics(made, held_out_mixtures=figures)
+    _check_better(before, after, start, f"{out}; it is kept in {made.parent}")
+    for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
+        write_whole(out.with_suffix(suffix), made.with_suffix(suffix).read_bytes(), force=True)
+    return Made(out, made.with_suffix(".float.tflite"), before, after, parity)
+
+
+def _read_run(work: Path) -> tuple[Recipe, Path | None, Path, Path]:
+    """Return a run's recipe, the model with which it started, and its folders."""
     try:
         settings = json.loads((work / "recipe.json").read_text(encoding="utf-8"))["recipe"]
         folders = json.loads((work / "folders.json").read_text(encoding="utf-8"))
@@ -149,13 +177,8 @@ def export_run(
         raise TrainingError(
             f"{work} holds no training run; give the --work folder of 'rtden train'."
         ) from None
-    recipe = Recipe.from_dict(settings)
-    start, speech, noise = (
-        path and Path(path) for path in map(folders.get, ("start", "speech", "noise"))
-    )
-    spec = new_spec(recipe) if start is None else load_spec(start)
-    run = _Run(work, spec, recipe, start, speech, noise, stage)
-    return run.finish(load_best(spec, recipe, work), out, data)
+    start = folders["start"] and Path(folders["start"])
+    return Recipe.from_dict(settings), start, Path(folders["speech"]), Path(folders["noise"])
 
 
 def _check_out(out: Path, *, force: bool) -> None:
@@ -171,83 +194,49 @@ def _check_out(out: Path, *, force: bool) -> None:
         )
 
 
-class _Run:
-    """The work before and after the steps of a run."""
+def _corpus(
+    speech: Path,
+    noise: Path,
+    work: Path,
+    spec: ModelSpec,
+    recipe: Recipe,
+    stage: StageReport | None,
+) -> Corpus:
+    options: dict[str, Any] = {"rate_hz": spec.rate_hz, "recipe": recipe, "report": stage}
+    return Corpus.load(speech, noise, work / "cache", **options)
 
-    def __init__(
-        self,
-        work: Path,
-        spec: ModelSpec,
-        recipe: Recipe,
-        start: Path | None,
-        speech: Path,
-        noise: Path,
-        stage: StageReport | None,
-    ) -> None:
-        self.work, self.spec, self.recipe, self.start = work, spec, recipe, start
-        self.stage = stage or (lambda *_: None)
-        options: dict[str, Any] = {"rate_hz": spec.rate_hz, "recipe": recipe, "report": stage}
-        self.corpus = Corpus.load(speech, noise, work / "cache", **options)
 
-    def finish(self, network: keras.Model, out: Path, data: list[dict[str, Any]] | None) -> Made:
-        """Quantise a network, judge it, and write it to `out` if it is better than its start."""
-        if keras.backend.backend() != "tensorflow":
-            raise TrainingError(
-                "the network is trained, and only TensorFlow can export it: run 'rtden export "
-                f"--work {self.work} --out {out}' with KERAS_BACKEND=tensorflow."
-            )
-        made = self.work / "export" / out.name
-        made.parent.mkdir(exist_ok=True)
-        parity = self._export(network, made, data or [])
-        before, outcome = self._judge(made)
-        # The loss decides. By it alone, a network that mutes everything can win where speech is
-        # sparse; SI-SDR rules that out.
-        if outcome.loss > before.loss or outcome.si_sdr_db < before.si_sdr_db - MOST_LOSS_DB:
-            origin = f"model '{self.start.stem}'" if self.start else "the noisy sound itself"
-            raise TrainingError(
-                f"the new network is worse than {origin} on held-out recordings (loss "
-                f"{outcome.loss:.4f} against {before.loss:.4f}, SI-SDR {outcome.si_sdr_db:.1f} "
-                f"against {before.si_sdr_db:.1f} dB) and was not written to {out}; it is kept in "
-                f"{made.parent}: give more recordings, or more steps at a lower learning rate."
-            )
-        for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
-            content = made.with_suffix(suffix).read_bytes()
-            write_whole(out.with_suffix(suffix), content, force=True)
-        return Made(out, made.with_suffix(".float.tflite"), outcome, before, parity)
+def _sequences(source: BatchSource) -> Array:
+    """Return sequences from random places of batches, as long as the mixtures at most.
 
-    def _export(
-        self, network: keras.Model, made: Path, data: list[dict[str, Any]]
-    ) -> dict[str, Any]:
-        recipe, spec, start = self.recipe, self.spec, self.start
-        self.stage("preparing the quantisation", 0, 2)
-        columns = spec.frames * (SEQUENCE_WINDOWS if find_network(recipe.network).causal else 1)
-        calibration, check = (
-            sequences_of(
-                map(self.corpus.source(spec, recipe, validation=validation), itertools.count()),
-                columns,
-                CALIBRATION_COLUMNS // columns,
-            )
-            for validation in (False, True)
-        )
-        self.stage("quantising to int8", 1, 2)
-        data = data + (spec.training.get("data", []) if start else [])
-        training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": data}
-        origin = f" from {start.stem}" if start else ""
-        description = f"Trained by 'rtden train' ({recipe.network}){origin}."
-        written = dataclasses.replace(spec, description=description, metrics={}, training=training)
-        return export(network, recipe.network, written, made, calibration=calibration, check=check)
+    Shape (sequences, n_mels, columns, channels).
+    """
+    rng, found, columns = np.random.default_rng(0), list[Array](), 0
+    for batch in map(source, itertools.count()):
+        for features in batch.features:
+            columns = min(SEQUENCE_COLUMNS, features.shape[1] // 16 * 16)
+            starts = rng.integers(0, features.shape[1] - columns + 1, 4)
+            found += [features[:, start : start + columns] for start in starts]
+        if len(found) * columns >= CALIBRATION_COLUMNS:
+            break
+    return np.stack(found[: CALIBRATION_COLUMNS // columns])
 
-    def _judge(self, made: Path) -> list[Outcome]:
-        """Return the outcomes of the start and of the made model on held-out mixtures."""
-        source = self.corpus.source(self.spec, self.recipe, validation=True)
-        drawn = itertools.chain.from_iterable(map(source.mixtures, itertools.count()))
-        mixtures = [*itertools.islice(drawn, JUDGED_MIXTURES)]
-        outcomes = []
-        for number, path in enumerate((self.start, made)):
-            self.stage("comparing with the start on held-out mixtures", number, 2)
-            outcomes.append(judge(mixtures, self.spec, self.recipe.loss(self.spec), path))
-        figures = {n: o.to_dict() for n, o in zip(("before", "after"), outcomes, strict=True)}
-        spec, judged = load_spec(made), {"mixtures": len(mixtures), **figures}
-        metrics = {**spec.metrics, "held_out_mixtures": judged}
-        save_spec(dataclasses.replace(spec, metrics=metrics), made)
-        return outcomes
+
+def _check_better(
+    before: dict[str, float], after: dict[str, float], start: Path | None, where: str
+) -> None:
+    """Raise TrainingError if a network is worse than its start.
+
+    The loss decides. By it alone, a network that mutes everything can win where speech is sparse;
+    SI-SDR rules that out.
+    """
+    fell_db = before["si_sdr_db"] - after["si_sdr_db"]
+    if after["loss"] <= before["loss"] and fell_db <= MOST_LOSS_DB:
+        return
+    origin = f"model '{start.stem}'" if start else "the noisy sound itself"
+    raise TrainingError(
+        f"the new network is worse than {origin} on held-out recordings (loss "
+        f"{after['loss']:.4f} against {before['loss']:.4f}, SI-SDR {after['si_sdr_db']:.1f} "
+        f"against {before['si_sdr_db']:.1f} dB) and was not written to {where}: "
+        "give more recordings, or more steps at a lower learning rate."
+    )

@@ -141,20 +141,14 @@ class NoiseSource:
         """Return someone typing on one of the recorded keyboards."""
         if not len(self._keys):
             return self._synthesis.clicks(rng)
-        floor_db = rng.uniform(-75.0, -35.0)
-        samples, rate_hz = self._synthesis.samples, self._synthesis.rate_hz
-        noise: Array = rng.standard_normal(samples, np.float32)
-        noise *= np.float32(10.0 ** (floor_db / 20.0))
-        first = int(rng.integers(len(self._keys)))
-        near = self._keys[np.arange(first, first + 6) % len(self._keys)]
-        strokes = [self._clips.excerpt(int(index), rate_hz, rng) for index in near]
-        strokes = [stroke / np.float32(np.abs(stroke).max() + 1e-4) for stroke in strokes]
-        for seconds in self._synthesis.click_seconds(rng):
-            start = int(seconds * rate_hz)
-            level = np.float32(10.0 ** (rng.normal(0.0, 4.0) / 20.0))
-            stroke = strokes[int(rng.integers(len(strokes)))][: samples - start]
-            noise[start : start + len(stroke)] += stroke * level
-        return noise
+
+        def keys() -> list[Array]:
+            first = int(rng.integers(len(self._keys)))
+            near = self._keys[np.arange(first, first + 6) % len(self._keys)]
+            sounds = [self._clips.excerpt(int(key), self._synthesis.rate_hz, rng) for key in near]
+            return [sound / np.float32(np.abs(sound).max() + 1e-4) for sound in sounds]
+
+        return self._synthesis.strokes(rng, keys)
 
 
 def _faded(part: Array, samples: int = 64) -> Array:

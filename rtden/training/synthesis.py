@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,19 +74,22 @@ class Synthesis:
 
     def clicks(self, rng: np.random.Generator) -> Array:
         """Return runs of short bursts over a faint noise: keyboards, mice, cutlery."""
-        floor_db = rng.uniform(-75.0, -35.0)
+        return self.strokes(rng, lambda: [self._burst(rng) for _ in range(4)])
+
+    def strokes(self, rng: np.random.Generator, draw: Callable[[], list[Array]]) -> Array:
+        """Return the sounds that `draw` returns, as someone types them, over a faint noise."""
         noise: Array = rng.standard_normal(self.samples, np.float32)
-        noise *= np.float32(10.0 ** (floor_db / 20.0))
-        bursts = [self._burst(rng) for _ in range(4)]
-        for seconds in self.click_seconds(rng):
+        noise *= np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0))
+        sounds = draw()
+        for seconds in self._stroke_seconds(rng):
             start = int(seconds * self.rate_hz)
             level = np.float32(10.0 ** (rng.normal(0.0, 5.0) / 20.0))
-            burst = bursts[int(rng.integers(len(bursts)))][: self.samples - start]
-            noise[start : start + len(burst)] += burst * level
+            sound = sounds[int(rng.integers(len(sounds)))][: self.samples - start]
+            noise[start : start + len(sound)] += sound * level
         return unit(noise)
 
-    def click_seconds(self, rng: np.random.Generator) -> list[float]:
-        """Return the times of the clicks of someone who types, with pauses."""
+    def _stroke_seconds(self, rng: np.random.Generator) -> list[float]:
+        """Return the times of the strokes of someone who types, with pauses."""
         times: list[float] = []
         seconds, rate, run_ends = rng.uniform(0.0, 0.5), 2.0, 0.0
         while seconds < self.samples / self.rate_hz:

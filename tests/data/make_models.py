@@ -59,13 +59,10 @@ SPECS = {
 
 
 def _windowed(shape: tuple[int, ...]) -> keras.Model:
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Conv2D(4, 3, padding="same", activation="relu"),
-            layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
-        ]
-    )
+    mel = keras.Input(shape, name="mel")
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(mel)
+    share = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
+    return keras.Model({"mel": mel}, {"share": share})
 
 
 def _carried(shape: tuple[int, ...]) -> keras.Model:

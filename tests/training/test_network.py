@@ -4,35 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from rtden.errors import SettingsError
 from rtden.model import ModelSpec
 from rtden.training.export import to_tflite
-from rtden.training.network import find_network, load_weights, named_weights
+from rtden.training.network import load_weights, named_weights, rtden_network
 
-SEED = ModelSpec(name="seed")
 SPEC = ModelSpec(name="tiny", channels=("relative_mel", "above_floor", "above_mean"), hop=256)
-
-
-def test_the_seed_is_the_notebooks() -> None:
-    network = find_network("seed").build(SEED, None)
-    assert network.count_params() == 74497
-    assert network.output_shape == (None, 128, 16, 1)
-    kinds = [type(layer).__name__ for layer in network.layers]
-    assert kinds == [
-        "Conv2D",
-        "MaxPooling2D",
-        "Conv2D",
-        "MaxPooling2D",
-        "Conv2DTranspose",
-        "Conv2DTranspose",
-        "Conv2D",
-    ]
 
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return find_network("rtden").build(SPEC, None)
+    return rtden_network(SPEC)
 
 
 def test_a_share_for_every_cell(network: keras.Model, rng: np.random.Generator) -> None:
@@ -45,7 +27,7 @@ def test_a_share_for_every_cell(network: keras.Model, rng: np.random.Generator) 
 def awake(network: keras.Model) -> keras.Model:
     """Return the network with weights everywhere: some begin as zeros."""
     rng = np.random.default_rng(3)
-    copy = find_network("rtden").build(SPEC, None)
+    copy = rtden_network(SPEC)
     copy.set_weights(
         [
             weight if weight.any() else rng.normal(0.0, 0.05, weight.shape)
@@ -58,7 +40,7 @@ def awake(network: keras.Model) -> keras.Model:
 def test_a_stateful_network_gives_the_same_for_any_division(
     awake: keras.Model, rng: np.random.Generator
 ) -> None:
-    stateful = find_network("rtden").for_export(SPEC)
+    stateful = rtden_network(SPEC, stateful=True)
     stateful.set_weights(awake.get_weights())
     sequence = rng.standard_normal((1, 128, 380, 3)).astype(np.float32)
     past = {
@@ -93,17 +75,8 @@ def test_it_is_causal_and_remembers_three_and_a_half_seconds(
     assert moved[40 + 308 :].max() < 1e-6
 
 
-def test_a_fixed_window_has_the_same_weights(
-    network: keras.Model, rng: np.random.Generator
-) -> None:
-    fixed = find_network("rtden").build(SPEC, SPEC.frames)
-    fixed.set_weights(network.get_weights())
-    window = rng.standard_normal((1, 128, 32, 3)).astype(np.float32)
-    np.testing.assert_allclose(np.asarray(fixed(window)), np.asarray(network(window)), atol=1e-6)
-
-
 def test_it_is_small_enough(awake: keras.Model) -> None:
-    stateful = find_network("rtden").for_export(SPEC)
+    stateful = rtden_network(SPEC, stateful=True)
     stateful.set_weights(awake.get_weights())
     sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 96, 3)).astype(np.float32)
     assert len(to_tflite(stateful, calibration=sequences)) < 1.6e6
@@ -111,7 +84,7 @@ def test_it_is_small_enough(awake: keras.Model) -> None:
 
 def test_layers_that_the_weights_lack_keep_theirs(network: keras.Model) -> None:
     """A network grows between two trainings: the band memory starts as nothing."""
-    grown = find_network("rtden").build(SPEC, None)
+    grown = rtden_network(SPEC)
     named = {k: w for k, w in named_weights(network).items() if not k.startswith("band")}
     kept = load_weights(grown, named)
     assert len(kept) == 6
@@ -120,8 +93,3 @@ def test_layers_that_the_weights_lack_keep_theirs(network: keras.Model) -> None:
     assert not any(weight.any() for layer in mixing for weight in layer.get_weights())
     for name, weight in named.items():
         assert np.array_equal(named_weights(grown)[name], weight)
-
-
-def test_an_unknown_network_is_named() -> None:
-    with pytest.raises(SettingsError, match="choose one of rtden, seed"):
-        find_network("none")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from rtden.errors import AudioFileError, MissingPackageError
+from rtden.errors import AudioFileError
 from rtden.training import seed_notebook
 from rtden.training.seed_notebook import cross_entropy, invert, reproduce
 
@@ -49,24 +48,17 @@ def test_it_writes_what_the_notebook_wrote_and_nothing_half(
     run: Run,
 ) -> None:
     out, result = run
-    arrays = {"X.npy", "train_data.npy", "test_data.npy", "dataset.npz"}
+    arrays = {"X.npy", "train_data.npy", "test_data.npy"}
     sounds = {"original.wav", "clean.wav", "noisy.wav", "denoised.wav"}
     assert set(os.listdir(out)) == arrays | sounds | {
         "checkpoint.keras",
         "model.keras",
-        "log.csv",
         "mels.png",
         "report.json",
     }
     assert np.load(out / "X.npy").shape == (RECORDINGS, 128, 16)
     assert np.load(out / "train_data.npy").shape == (36, 128, 16)
     assert np.load(out / "test_data.npy").shape == (4, 128, 16)
-    with np.load(out / "dataset.npz") as both:
-        assert sorted(both.files) == ["test", "train"]
-        assert all(
-            np.array_equal(both[name], np.load(out / f"{name}_data.npy")) for name in both.files
-        )
-    assert len((out / "log.csv").read_text(encoding="utf-8").splitlines()) == 3
     assert (out / "mels.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / "report.json").read_text(encoding="utf-8")) == result
     sizes = [result[name] for name in ("recordings", "trained_on", "tested_on")]
@@ -134,7 +126,6 @@ def test_doing_nothing_has_the_cross_entropy_that_a_hand_computes(
     run: Run,
 ) -> None:
     test = np.load(run[0] / "test_data.npy")
-    assert run[1]["bce_of_clean_target"] == pytest.approx(by_hand(test, test), rel=1e-3, abs=2e-6)
     assert run[1]["bce_of_noisy_input"] == pytest.approx(by_hand(test, test), rel=1e-2, abs=1e-5)
     values = np.array([[0.0, 0.25, 1.0]], np.float32)
     assert cross_entropy(values, values) == pytest.approx(by_hand(values, values), rel=1e-5)
@@ -224,7 +215,6 @@ def test_mistakes_are_said_in_one_sentence(folder: Path, tmp_path: Path) -> None
     tone = 0.1 * np.sin(np.arange(4000))
     (tmp_path / "empty").mkdir()
     few = make(tmp_path / "few", 19, tone)
-    silent = make(tmp_path / "silent", 20, np.zeros(4000))
     broken = make(tmp_path / "broken", 20, tone)
     (broken / "07.wav").write_bytes(b"no audio at all")
     numberless = make(tmp_path / "numberless", 20, np.full(4000, np.nan))
@@ -233,28 +223,13 @@ def test_mistakes_are_said_in_one_sentence(folder: Path, tmp_path: Path) -> None
         (tmp_path / "nowhere", out, "holds no audio files"),
         (tmp_path / "empty", out, "holds no audio files"),
         (few, out, "holds 19 recordings, and the notebook needs at least 20"),
-        (silent, out, "are silent"),
         (broken, out, "07.wav is damaged"),
         (numberless, out, "00.wav is damaged (Audio buffer is not finite everywhere)"),
         (folder, tmp_path / "file", "file cannot be made"),
         (folder, tmp_path / "file" / "below", "below cannot be made"),
-        (folder, folder / "results", "lies in the folder of the recordings"),
-        (folder, folder, "lies in the folder of the recordings"),
     ):
         with pytest.raises(AudioFileError) as raised:
             reproduce(recordings, target, epochs=1)
         assert words in str(raised.value)
         assert str(raised.value).endswith(".")
         assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("package", "extra"), [("librosa", "train"), ("keras", "train"), ("matplotlib.figure", "plot")]
-)
-def test_a_missing_package_is_named(
-    package: str, extra: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingPackageError, match=rf"install .*\[{extra}\]"):
-        reproduce(folder, tmp_path / "out", epochs=1)
-    assert not (tmp_path / "out").exists()
