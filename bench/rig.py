@@ -77,6 +77,8 @@ class Rig:
         How much faster than the world's each device's clock runs.
     block_seconds : float
         Of either device.
+    phase_seconds : float
+        From a block of the source to the sink's next one.
     settings, buffer_ms :
         As for :class:`rtden.live.engine.LiveEngine`.
     """
@@ -89,6 +91,7 @@ class Rig:
         source_ppm: float = 0.0,
         sink_ppm: float = 0.0,
         block_seconds: float = 0.01,
+        phase_seconds: float = 0.001,
         settings: Settings | None = None,
         buffer_ms: float | None = None,
     ) -> None:
@@ -121,8 +124,9 @@ class Rig:
         self._events: list[tuple[float, int, Callable[[], float]]] = []
         for device in (self.source, self.sink):
             device.start()
-        for number, event in enumerate((self._capture, self._play, self._check)):
-            heapq.heappush(self._events, (0.001 * number, number, event))
+        events = ((0.0, self._capture), (phase_seconds, self._play), (0.002, self._check))
+        for number, (at, event) in enumerate(events):
+            heapq.heappush(self._events, (at, number, event))
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""

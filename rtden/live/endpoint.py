@@ -11,24 +11,26 @@ from rtden.ring import Ring
 from rtden.types import Array
 
 RING_SECONDS = 2.0
+LOOK_SECONDS = 0.01
+"""Sound that a resting source looks through at once."""
 
 
 class Endpoint:
     """What the engine needs of a side; device and file endpoints extend it.
 
     `called_at` is when the ring was last filled or emptied; NaN before. A source calls `notify`
-    when it has ended, and when `wake_at` samples are written, counted since the beginning, and a
-    step of `step_samples` is complete. Until `rest_until` samples are written, it need not for
-    digital silence. `latency_seconds` lie between the ring and the air. `may_return` marks a
+    when it has ended, and when `wake_at` samples are written, counted since the beginning. While it
+    is `resting`, other sound than digital silence ends that and notifies at once. `latency_seconds`
+    lie between the ring and the air. `may_return` marks a
     device, which may go away and come back, and `exhausted` a source that has ended. A sound server
     reports `muted`, the stable names of the device, of the sink whose monitor it is and of the sink
     that plays now, and a `warning` for the user.
     """
 
-    may_return = exhausted = muted = False
+    may_return = exhausted = muted = resting = False
     monitor_of = server_name = playing_on = warning = ""
     latency_seconds = 0.0
-    block_samples = flagged_blocks = step_samples = wake_at = rest_until = 0
+    block_samples = flagged_blocks = wake_at = 0
     called_at = math.nan
     notify: Callable[[], None] = staticmethod(lambda: None)
 
@@ -42,17 +44,19 @@ class Endpoint:
         self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
 
     def wanted_samples(self) -> int:
-        """Return how many more samples of a source complete a step; fewer need not be written."""
-        return self.step_samples if self.rest_until else self.wake_at - self.ring.written_samples
+        """Return how many more samples of a source are worth a call; fewer need not be written."""
+        if self.resting:
+            return round(LOOK_SECONDS * self.rate_hz)
+        return self.wake_at - self.ring.written_samples
 
     def captured(self, block: Array) -> None:
         """Take a block from a device's callback, shape (samples, channels)."""
         ring = self.ring
         ring.write(block)
         self.called_at = perf_counter()
-        if self.rest_until and block.any():
-            self.rest_until = 0
-        if ring.written_samples >= max(self.wake_at, self.rest_until):
+        if self.resting and block.any():
+            self.resting, self.wake_at = False, 0
+        if ring.written_samples >= self.wake_at:
             self.notify()
 
     def play(self, block: Array) -> None:

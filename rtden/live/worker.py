@@ -65,8 +65,9 @@ class Worker:
         self.meters = Meters(source.rate_hz, sink.rate_hz)
         self._lost_samples = 0
         self._last_in = self._last_out = np.zeros(path.channels, np.float32)
-        source.wake_at = source.ring.read_samples + path.missing_samples
-        source.step_samples, source.rest_until = round(path.step_seconds * source.rate_hz), 0
+        source.wake_at, source.resting = source.ring.read_samples + path.missing_samples, False
+        self._step_samples = round(path.step_seconds * source.rate_hz)
+        self._most_samples = round(MOST_SECONDS * source.rate_hz)
         self._ahead = self._uncompared = 0
 
     @property
@@ -98,19 +99,20 @@ class Worker:
         if self.devices.sink.lost_at is not None and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
         source = self.source
-        wake_at = max(source.wake_at, source.rest_until) if whole_steps else 0
-        if not ring.fill_samples or ring.written_samples < wake_at:
+        waiting = ring.fill_samples
+        if not waiting or (whole_steps and ring.written_samples < source.wake_at):
             return False
         began = perf_counter()
-        if self._ahead:  # set before the ring is read: sound that comes meanwhile clears it
-            source.rest_until = ring.written_samples + round(REST_SECONDS * source.rate_hz)
-            self._process(ring.fill_samples)
-        else:
-            if not source.exhausted and (late := self.delay.skip()):
-                ring.skip(late)
-            self._process(min(ring.fill_samples, round(MOST_SECONDS * source.rate_hz)))
-        source.wake_at = ring.read_samples + self.path.missing_samples
-        source.wake_at += source.step_samples if self.delay.pairing.paired else 0
+        if self._ahead:  # set before the ring is read: sound that comes meanwhile ends it
+            source.wake_at = ring.written_samples + round(REST_SECONDS * source.rate_hz)
+            source.resting = True
+        elif not source.exhausted and (late := self.delay.skip()):
+            ring.skip(late)
+            waiting -= late
+        self._process(waiting if self._ahead else min(waiting, self._most_samples))
+        if not source.resting:
+            source.wake_at = ring.read_samples + self.path.missing_samples
+            source.wake_at += self._step_samples if self.delay.pairing.paired else 0
         self.busy_seconds += perf_counter() - began
         return True
 
@@ -157,7 +159,7 @@ class Worker:
         ring.drop_oldest(ring.fill_samples - left)
         self._taken_back += left
         self._padding -= left
-        self._ahead = self.source.rest_until = 0
+        self._ahead, self.source.resting = 0, False
 
     def _clean(self, captured: Array, energy: float) -> None:
         ring, path = self.rings[0], self.path
@@ -200,7 +202,7 @@ class Worker:
             return
         pad = delay.before(self.devices.source.disconnects, len(block), self._ahead)
         if pad is not None:
-            self._ahead = self.source.rest_until = 0  # the sink ran dry
+            self._ahead, self.source.resting = 0, False  # the sink ran dry
             self._pad(pad, block)
         ring.write(block)
         self._last_out = block[-1]
@@ -216,7 +218,7 @@ class Worker:
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
         self.rings[1].drop_oldest(0)
-        self._ahead = self.source.rest_until = 0
+        self._ahead, self.source.resting = 0, False
         self._last_out = np.zeros(self.path.channels, np.float32)
 
     def _pad(self, samples: int, block: Array) -> None:

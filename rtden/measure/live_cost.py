@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rtden.live.engine import LiveEngine
-from rtden.live.file_endpoints import PacedEndpoint
+from rtden.live.file_endpoints import BLOCK_SECONDS, PacedEndpoint
 from rtden.live.plan import live_settings
 from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
 from rtden.noise import babble
@@ -42,6 +42,12 @@ class PacedDevice(PacedEndpoint):
         if sound is None:
             self.make_ring(1)
         self._played = np.zeros((self.block_samples, CHANNELS), np.float32)
+
+    def start(self) -> None:
+        """Start the clock, the sink's half a block behind the source's: the delay depends on it."""
+        phase = 0.5 * BLOCK_SECONDS if self._sound is None else 0.0
+        time.sleep((phase - time.perf_counter()) % BLOCK_SECONDS)
+        super().start()
 
     def block(self) -> None:
         """Hand over a block of sound, or take one."""

@@ -313,6 +313,23 @@ def test_the_worker_has_a_turn_for_every_step_and_then_for_every_other(
         )  # no later than the block that completes it
 
 
+@pytest.mark.parametrize("phase_ms", [1.0, 5.0, 9.0])
+@pytest.mark.parametrize("source_hz", [48000, 22050])
+def test_the_delay_is_the_plan_and_the_phase_of_the_devices_blocks(
+    source_hz: int, phase_ms: float
+) -> None:
+    """The sound of three blocks of 10 ms completes the first output; 35 ms are kept ready."""
+    rig = Rig(
+        source_hz=source_hz,
+        sink_hz=48000,
+        phase_seconds=0.001 * phase_ms,
+        settings=live_settings(UNITY),
+    )
+    rig.run(10.0)
+    assert 1000.0 * rig.delay_seconds() == pytest.approx(65.0 + phase_ms, abs=0.2)
+    assert rig.engine.status().dropouts == 0
+
+
 def test_a_source_need_not_hand_over_less_than_a_step() -> None:
     """With what it wants the next step is complete, and with a sample less it is not."""
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
