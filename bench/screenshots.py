@@ -22,7 +22,7 @@ from pulse import RATE_HZ, PulseServer
 
 NOISY = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
 VIEWS = {"desktop": (1120, 760, False), "dark": (1120, 760, True), "phone": (360, 1190, False)}
-FILL_SECONDS = 17.0
+FILL_SECONDS = 20.0
 """Until the scrolling spectrograms are full."""
 
 
@@ -36,8 +36,11 @@ def main(folder: Path) -> None:
         once = soxr.resample(samples, rate_hz, RATE_HZ)
         soundfile.write(talk, once, RATE_HZ)
         soundfile.write(home / "noisy.wav", np.tile(once, 20), RATE_HZ)
-        pulse = PulseServer(home, ("speaker", "cable"))
+        pulse = PulseServer(home, ("cable",))
         pulse.plug_in("desk", "Desk microphone", "cable")
+        described = "sink_properties=device.description=Headphones"
+        pulse.pactl("load-module", "module-null-sink", "sink_name=headphones", described)
+        pulse.pactl("set-default-sink", "headphones")
         server = Server(pulse.env)
         driver = open_browser(home / "browser", env=pulse.env)
         try:
