@@ -22,7 +22,6 @@ from rtden.app.options import (
     LimitOption,
     ModelOption,
     StrengthOption,
-    load_quietly,
     messages,
     one_sentence,
     progress_bar,
@@ -96,6 +95,7 @@ def file(
     what was done: in the folder of --output, or else in each folder and beside each file that is
     named. The same command resumes: what is finished is recognised by its content and skipped.
     """
+    silence_c_libraries()
     from rtden.errors import SettingsError
     from rtden.files.listing import Raw, plan
     from rtden.settings import Settings
@@ -115,7 +115,6 @@ def file(
         "loudness": loudness,
         "force": force,
     }
-    silence_c_libraries()
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     _check_extras(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
@@ -276,6 +275,7 @@ def pipe(
     For instance: arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000.
     Each block is written at once. The output is as long as the input, and aligned with it.
     """
+    silence_c_libraries()
     from rtden.errors import AudioFileError, SettingsError
     from rtden.files.pipe import Pcm, denoise_pipe
     from rtden.settings import Settings
@@ -288,7 +288,6 @@ def pipe(
                 f"standard {name} is a terminal or closed; use it between two programs: "
                 "arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000"
             )
-    load_quietly(model)
     pcm = None if raw_format == "wav" or rate is None else Pcm(rate, channels, raw_format)
     settings = Settings(strength=strength, limit_db=limit_db)
     wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}

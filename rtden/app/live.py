@@ -25,11 +25,11 @@ from rtden.app.options import (
     ModelOption,
     StrengthOption,
     in_db,
-    load_quietly,
     messages,
     one_sentence,
     pauses,
     screen,
+    silence_c_libraries,
 )
 from rtden.errors import ControlError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
@@ -88,6 +88,7 @@ def live(
     The exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an
     error.
     """
+    silence_c_libraries()
     from rtden.live import open_live
     from rtden.live.presets import AUTO, find_preset
     from rtden.settings import Settings
@@ -113,7 +114,6 @@ def live(
         limit_db=wanted.pop("limit_db"),
         hops_per_step=hops_per_step if wanted["latency_ms"] is None else 1,  # a latency chooses
     )
-    load_quietly(wanted["model"])
     engine = open_live(settings=settings, first_buffer_ms=chosen.buffer_ms, **wanted)
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
     _announce(engine, wanted["output"], name, say)

@@ -21,6 +21,7 @@ from rtden.app.options import (
     progress_bar,
     screen,
     show_progress,
+    silence_c_libraries,
 )
 from rtden.errors import SettingsError
 
@@ -101,6 +102,7 @@ def bench(
     --streams measures frames of 20 ms at 16 kHz; --live the whole process, between two simulated
     devices of 48 kHz, with sound and in silence.
     """
+    silence_c_libraries()
     from rtden.model import find_model, list_models
 
     if not 5 <= seconds <= 3600:
@@ -212,6 +214,7 @@ def evaluate(
     takes a file with a line 'NAME what is said' for each pair, or 'clean' to compare with what
     the recogniser finds in the clean files.
     """
+    silence_c_libraries()
     from rich.progress import MofNCompleteColumn
 
     from rtden.files.atomic import check_target

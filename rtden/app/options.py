@@ -45,6 +45,17 @@ JsonOption = Annotated[bool, Option("--json", help="Print JSON instead of text."
 ForceOption = Annotated[bool, Option("--force", "-f", help="Overwrite existing files.")]
 
 
+def silence_c_libraries() -> None:
+    """Leave standard error to Python: libmpg123 and the runtime report there what is harmless."""
+    try:
+        if sys.stderr.fileno() != 2:
+            return
+    except (AttributeError, OSError):  # it is closed, or replaced
+        return
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
     """Make a command print an error as one sentence: exit code 2, or 130 after an interrupt."""
 
@@ -70,26 +81,6 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(INTERRUPTED) from None
 
     return wrapped
-
-
-def silence_c_libraries() -> None:
-    """Leave standard error to Python: libmpg123 reports there what is odd but harmless."""
-    try:
-        if sys.stderr.fileno() != 2:
-            return
-    except (AttributeError, OSError):  # it is closed, or replaced
-        return
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def load_quietly(model: str | None) -> None:
-    """Load a model and start the runtime, whose notice about itself would be in the way."""
-    from rtden.denoiser import Denoiser
-    from rtden.quiet import quiet_stderr
-
-    with quiet_stderr():
-        Denoiser(model)
 
 
 def progress_bar(*columns: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Option
 
-from rtden.app.options import one_sentence, screen
+from rtden.app.options import one_sentence, screen, silence_c_libraries
 from rtden.errors import InputError, MissingPackageError, SettingsError
 from rtden.extras import install_command
 
@@ -37,6 +37,7 @@ def ui(
 
     It serves this machine or, with --host and a token, the network.
     """
+    silence_c_libraries()
     try:
         import uvicorn
 
