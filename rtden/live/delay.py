@@ -90,8 +90,8 @@ class DelayPolicy:
             self._disconnects = disconnects
             self._drop_out()
             return self._pad(ring.fill_samples, block)
-        excess = ring.fill_samples - ahead - EXCESS_SECONDS * self._sink_hz
-        if excess > 0 and excess > (planned := self.planned_samples):
+        planned = self.planned_samples
+        if ring.fill_samples - ahead > planned + EXCESS_SECONDS * self._sink_hz:
             passed = ring.read_samples - ring.lost_samples
             if passed == self._passed_at_excess:  # it rests, as some do while they start:
                 self.drift.restart()  # one drop-out, however much is dropped

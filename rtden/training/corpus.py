@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file
+from rtden.files.listing import SUFFIXES
 from rtden.types import Array
 
 StageReport = Callable[[str, int, int], None]
@@ -146,8 +147,7 @@ def find_recordings(folder: Path, leave_out: Container[str] = ()) -> list[Path]:
 
     `leave_out` are folders directly below it that are skipped.
     """
-    suffixes = {*soundfile.available_formats(), "OPUS", "OGA"}
-    found = sorted(p for p in folder.rglob("*") if p.suffix[1:].upper() in suffixes and p.is_file())
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     paths = [path for path in found if path.relative_to(folder).parts[0] not in leave_out]
     if not paths:
         raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
