@@ -114,7 +114,8 @@ def train_model(
     if start is not None:
         start_path = find_model(start)
         network, spec = load_network(start_path)
-    corpus = _corpus(speech, noise, work, spec, recipe, stage)
+    options: dict[str, Any] = {"rate_hz": spec.rate_hz, "recipe": recipe, "report": stage}
+    corpus = Corpus.load(speech, noise, work / "cache", **options)
     folders = {"speech": speech, "noise": noise, "start": start_path}
     named = {name: path and str(path.resolve()) for name, path in folders.items()}
     write_text(work / "folders.json", json.dumps(named, indent=2) + "\n")
@@ -140,7 +141,7 @@ def export_run(
     recipe, start, speech, noise = _read_run(work)
     spec, stage = NEW_SPEC if start is None else load_spec(start), stage or (lambda *_: None)
     network = load_best(spec, work)
-    corpus = _corpus(speech, noise, work, spec, recipe, stage)
+    corpus = Corpus.load(speech, noise, work / "cache", rate_hz=spec.rate_hz, recipe=recipe)
     held_out = corpus.source(spec, recipe, validation=True)
     made = work / "export" / out.name
     made.parent.mkdir(exist_ok=True)
@@ -192,18 +193,6 @@ def _check_out(out: Path, *, force: bool) -> None:
         raise AudioFileError(
             f"the folder {out.parent} does not exist or cannot be written to; choose another."
         )
-
-
-def _corpus(
-    speech: Path,
-    noise: Path,
-    work: Path,
-    spec: ModelSpec,
-    recipe: Recipe,
-    stage: StageReport | None,
-) -> Corpus:
-    options: dict[str, Any] = {"rate_hz": spec.rate_hz, "recipe": recipe, "report": stage}
-    return Corpus.load(speech, noise, work / "cache", **options)
 
 
 def _sequences(source: BatchSource) -> Array:
