@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -51,35 +50,19 @@ class Controls:
 
 def resampling_seconds(source_hz: int, sink_hz: int, model_hz: int) -> float:
     """Return the delay of the resamplers of a sound path, the one for the clocks apart."""
-    pairs = [(source_hz, model_hz), (model_hz, sink_hz)]
-    if not _is_direct(source_hz, sink_hz, model_hz):
-        pairs = [(source_hz, sink_hz), (sink_hz, model_hz), (model_hz, sink_hz)]
+    inner_hz = _inner_rate(source_hz, sink_hz, model_hz)
+    pairs = (source_hz, inner_hz), (inner_hz, model_hz), (model_hz, inner_hz), (inner_hz, sink_hz)
     return sum(Interpolator(*pair).delay_seconds for pair in pairs)
 
 
-def _is_direct(source_hz: int, sink_hz: int, model_hz: int) -> bool:
-    """Return whether sound goes from the source's rate to the model's, then to the sink's.
+def _inner_rate(source_hz: int, sink_hz: int, model_hz: int) -> int:
+    """Return the rate at which the denoiser takes and returns sound.
 
-    So it does where one of the two sides has nothing above the model's band.
+    It is the model's where one of two different sides has nothing above the model's band: sound
+    then goes one way down and one up. Otherwise it is the sink's.
     """
-    return source_hz != sink_hz and min(source_hz, sink_hz) <= model_hz
-
-
-class _DirectStream(StreamDenoiser):
-    """A stream whose input has another rate than its output."""
-
-    def __init__(self, source_hz: int, *arguments: Any, rate_hz: int, **options: Any) -> None:
-        super().__init__(*arguments, rate_hz=rate_hz, low_delay=True, **options)
-        self._before = Interpolator(source_hz, self.denoisers[0].rate_hz, channels=self.channels)
-        self._ratio = rate_hz / source_hz
-
-    @property
-    def inside_samples(self) -> float:
-        return self.fed_samples * self._ratio - self.returned_samples
-
-    def flush(self) -> Array:
-        self.fed_samples = self.returned_samples + round(self.inside_samples)
-        return super().flush()
+    direct = source_hz != sink_hz and min(source_hz, sink_hz) <= model_hz
+    return model_hz if direct else sink_hz
 
 
 class SoundPath:
@@ -87,8 +70,8 @@ class SoundPath:
 
     `channels` are denoised and returned: one, the mean of the input's, or its first ones. While the
     input has been digital silence for long, the path is `idle` and nothing is computed. `ppm` is
-    how much faster to play. `path_seconds` are the delay of the denoiser and of the resamplers
-    around it, `bridge_seconds` that of the way to its rate and to the sink's clock.
+    how much faster to play. `path_seconds` are the delay of denoiser and resamplers, and
+    `drift_seconds` that of the filter for the clocks.
     """
 
     def __init__(
@@ -105,51 +88,43 @@ class SoundPath:
         self.source_hz, self.sink_hz, self.channels = source.rate_hz, sink.rate_hz, channels
         source_channels = source.ring.channels
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
-        options: dict[str, Any] = {"rate_hz": self.sink_hz, "channels": channels}
-        direct = _is_direct(self.source_hz, self.sink_hz, load_spec(model).rate_hz)
-        self._stream: StreamDenoiser = (
-            _DirectStream(self.source_hz, model, settings, full_band=False, **options)
-            if direct
-            else StreamDenoiser(model, settings, low_delay=True, full_band=full_band, **options)
+        rates = self.source_hz, self.sink_hz, load_spec(model).rate_hz
+        inner_hz = _inner_rate(*rates)
+        self._before = Interpolator(self.source_hz, inner_hz, channels=channels)
+        self._stream = StreamDenoiser(
+            *(model, settings),
+            rate_hz=inner_hz,
+            channels=channels,
+            low_delay=True,
+            full_band=full_band,
         )
+        self._after = Interpolator(inner_hz, self.sink_hz, channels=channels)
         # The clocks are matched at the higher rate, where the filter for it takes nothing away.
-        self._drift_last = direct and self.sink_hz > self.source_hz
-        self._drift = Drift(channels=channels)
-        self._bridge_hz = bridge_hz = self.source_hz if direct else self.sink_hz
-        self._rate_change = Interpolator(self.source_hz, bridge_hz, channels=channels)
-        self.bridge_seconds = self._rate_change.delay_seconds + self._drift.delay_samples / (
-            self.sink_hz if self._drift_last else bridge_hz
-        )
+        self._drift, self._drift_last = Drift(channels=channels), self.sink_hz > self.source_hz
+        self.drift_seconds = self._drift.delay_samples / max(self.source_hz, self.sink_hz)
         # The first steps are slow: not while sound waits.
         self._stream.feed(np.zeros((self.source_hz // 10, channels), np.float32))
         self._stream.reset()
         self.denoisers, self._controls = self._stream.denoisers, controls
         self._applied: tuple[float, float] | None = None
         self.step_seconds = self.denoisers[0].step_samples / self.denoisers[0].rate_hz
-        around = self._stream.resampling_seconds
-        self.path_seconds = self.denoisers[0].latency.seconds + around
-        self.resampling_seconds = self.bridge_seconds + around
-        self.ppm = 0.0
+        self.path_seconds = self.denoisers[0].latency.seconds + resampling_seconds(*rates)
+        self.resampling_seconds = resampling_seconds(*rates) + self.drift_seconds
+        self.ppm, self._fed_samples, self._returned_samples = 0.0, 0, 0
         self.idle, self._silent_samples, self._owed_samples = False, 0, 0.0
 
     @property
     def inside_samples(self) -> int:
-        """Samples at the sink's rate that are in the denoiser."""
-        stream = self._stream
-        if isinstance(stream, _DirectStream):
-            return round(stream.inside_samples)
-        return stream.fed_samples - stream.returned_samples
+        """Samples at the sink's rate that are in the denoiser and its resamplers."""
+        return round(self._fed_samples * self.sink_hz / self.source_hz) - self._returned_samples
 
     @property
     def missing_samples(self) -> int:
         """Input samples without which no further step can be completed."""
         if self.idle:
             return round(self.step_seconds * self.source_hz)
-        if self._drift_last:
-            return self._stream.missing_samples
-        missing = self._drift.missing_samples(self._stream.missing_samples)
-        same = self._bridge_hz == self.source_hz
-        return missing if same else self._rate_change.missing_samples(missing)
+        missing = self._before.missing_samples(self._stream.missing_samples)
+        return missing if self._drift_last else self._drift.missing_samples(missing)
 
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels to denoise; shapes (samples, channels)."""
@@ -172,19 +147,24 @@ class SoundPath:
         self._apply()
         self._drift.ppm = self.ppm
         if self._drift_last:
-            return self._drift.feed(self._stream.feed(mixed))
-        if self._bridge_hz != self.source_hz:
-            mixed = self._rate_change.feed(mixed)
-        return self._stream.feed(self._drift.feed(mixed))
+            return self._drift.feed(self._denoise(mixed))
+        return self._denoise(self._drift.feed(mixed))
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
-        stream, drift = self._stream, self._drift
+        drift, nothing = self._drift, np.zeros((0, self.channels), np.float32)
         if self._drift_last:
-            return np.concatenate([drift.feed(stream.flush()), drift.flush()])
-        rest = self._rate_change.feed(np.zeros((0, self.channels), np.float32), last=True)
-        cleaned = [stream.feed(part) for part in (drift.feed(rest), drift.flush())]
-        return np.concatenate([*cleaned, stream.flush()])
+            return np.concatenate([drift.feed(self._denoise(nothing, last=True)), drift.flush()])
+        return self._denoise(drift.flush(), last=True)
+
+    def _denoise(self, block: Array, *, last: bool = False) -> Array:
+        self._fed_samples += len(block)
+        out = self._stream.feed(self._before.feed(block, last=last))
+        if last:
+            out = np.concatenate([out, self._stream.flush()])
+        out = self._after.feed(out, last=last)
+        self._returned_samples += len(out)
+        return out
 
     def _apply(self) -> None:
         """Bring the denoisers in line with the controls."""

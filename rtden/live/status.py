@@ -163,7 +163,7 @@ class StatusReader:
         counts, delay_seconds = worker.counts, delay.drift.delay_seconds
         lost_seconds = counts.skipped / source.rate_hz
         lost_seconds += (max(0, counts.dropped) + counts.discarded) / sink.rate_hz
-        latency_seconds = delay_seconds + worker.path.bridge_seconds
+        latency_seconds = delay_seconds + worker.path.drift_seconds
         latency_seconds += source.latency_seconds + sink.latency_seconds
         return LiveStatus(
             seconds=seconds,
