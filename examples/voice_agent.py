@@ -12,7 +12,7 @@ FRAME_BYTES = 640  # 20 ms
 
 
 def cleaned_frames(microphone: Iterable[bytes], rate_hz: int = 16_000) -> Iterator[bytes]:
-    """Yield a clean frame, 30 ms late, for each noisy one."""
+    """Yield a clean frame for each noisy one, as late as the denoiser's `latency_ms` says."""
     with FrameDenoiser(rate_hz=rate_hz) as denoiser:
         for pcm in microphone:
             yield denoiser.process(pcm)
@@ -22,3 +22,4 @@ if __name__ == "__main__":
     frames = iter(lambda: sys.stdin.buffer.read(FRAME_BYTES), b"")
     for frame in cleaned_frames(frames):
         sys.stdout.buffer.write(frame)
+        sys.stdout.buffer.flush()

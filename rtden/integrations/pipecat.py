@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
 from pipecat.frames.frames import (
@@ -30,13 +30,15 @@ SETTINGS = ("strength", "limit_db")
 class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no complete types
     """Denoises the audio of a Pipecat transport before voice activity detection and recognition.
 
-    Audio is 16-bit mono PCM at the transport's rate, 8 to 192 kHz; every block comes back with its
+    Audio is 16-bit PCM at the transport's rate, 8 to 192 kHz; every block comes back with its
     length, `latency_ms` late. Each block is processed in a thread of the filter's own: a step never
     blocks the event loop. While the filter is disabled, the sound passes unchanged and equally
     late, so that switching neither clicks nor shifts the sound.
 
     Parameters
     ----------
+    channels : int
+        Those of the transport, interleaved (``audio_in_channels``): Pipecat does not tell a filter.
     model, settings, latency_ms :
         As for :class:`rtden.FrameDenoiser`.
 
@@ -48,12 +50,14 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
     def __init__(
         self,
         *,
+        channels: int = 1,
         model: str | Path | None = None,
         settings: Settings | None = None,
         latency_ms: float = 40.0,
     ) -> None:
         super().__init__()
-        self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
+        chosen: dict[str, Any] = {"settings": settings, "latency_ms": latency_ms}
+        self._open = partial(FrameDenoiser, channels=channels, model=model, **chosen)
         self._strength = 1.0 if settings is None else settings.strength
         self._limit_db = math.inf if settings is None else settings.limit_db
         self._enabled = True

@@ -75,6 +75,14 @@ def test_a_disabled_filter_delays_and_changes_nothing_else() -> None:
     assert np.std(error[2000:-2000]) < 0.1 * np.std(pcm.astype(float))
 
 
+def test_interleaved_channels_stay_apart() -> None:
+    pcm = noisy_pcm(seconds=1.0)
+    both = np.stack([pcm, np.zeros_like(pcm)], axis=1).reshape(-1)
+    out = use(RtdenFilter(channels=2), both).reshape(-1, 2)
+    np.testing.assert_array_equal(out[:, 0], use(RtdenFilter(), pcm))
+    assert not out[:, 1].any()
+
+
 def test_a_limit_set_at_run_time_lets_noise_through() -> None:
     pcm = noisy_pcm(seconds=2.0)
     settings = FilterUpdateSettingsFrame(settings={"limit_db": 6.0})
