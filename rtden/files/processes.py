@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rtden.errors import RtdenError
 
@@ -26,15 +26,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ready() -> None:
-    """Prepare a process: Ctrl-C is its starter's, and the runtime says hello to nobody."""
-    from rtden.denoiser import Denoiser
-    from rtden.quiet import quiet_stderr
-
+def _ready(prepare: Callable[..., None], *arguments: Any) -> None:
+    """Prepare a process: Ctrl-C is its starter's, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with quiet_stderr(), suppress(RtdenError):
-        Denoiser()
+    prepare(*arguments)
 
 
 def _end_with_parent() -> None:
@@ -44,20 +40,36 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def _load() -> None:
+    """Load the runtime, so that it says hello to nobody."""
+    from rtden.denoiser import Denoiser
+    from rtden.quiet import quiet_stderr
+
+    with quiet_stderr(), suppress(RtdenError):
+        Denoiser()
+
+
 @contextmanager
-def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes of one thread each, started afresh; at the end they are ended."""
+def process_pool(
+    processes: int, prepare: Callable[..., None] = _load, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes of one thread each, started afresh; at the end they are ended.
+
+    Each calls `prepare` with the arguments first.
+    """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each when it loads numpy
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, MOST_PROCESSES), context, initializer=_ready)
+    processes = min(processes, MOST_PROCESSES)
+    pool = ProcessPoolExecutor(processes, context, _ready, (prepare, *arguments))
     try:
-        with without_interrupts():
-            pool.submit(os.getpid).result()  # it can work
+        try:
+            with without_interrupts():
+                pool.submit(os.getpid).result()  # it can work
+        except BrokenExecutor:
+            raise RtdenError(
+                "processes to work in cannot be started here; let one at a time do the work."
+            ) from None
         yield pool
-    except BrokenExecutor:
-        raise RtdenError(
-            "processes to work in cannot be started here; let one at a time do the work."
-        ) from None
     finally:
         for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.kill()  # nobody waits for what is not done

@@ -80,9 +80,10 @@ def measure_streams(
     path, rounds = find_model(model), max(1, round(seconds / PERIOD_SECONDS))
     FrameDenoiser(RATE_HZ, model=path)  # raises here what is wrong with it
     counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]
-    with multiprocessing.get_context("spawn").Manager() as manager, process_pool(jobs) as pool:
+    barrier = multiprocessing.get_context("spawn").Barrier(jobs)
+    with process_pool(jobs, _adopt, barrier) as pool:
         try:
-            found = [*pool.map(partial(_carry, path, rounds, manager.Barrier(jobs)), counts)]
+            found = [*pool.map(partial(_carry, path, rounds), counts)]
         except BrokenExecutor:
             early = f"a process ended early with {streams} streams, most likely for lack of memory"
             raise RtdenError(f"{early}; measure fewer.") from None
@@ -120,8 +121,17 @@ def most_streams(measure: Callable[[int], StreamsResult], fewest: int = 1) -> St
     return best
 
 
+_all_ready: Any = None
+"""A barrier, in each process: all begin together."""
+
+
+def _adopt(barrier: Any) -> None:
+    global _all_ready  # noqa: PLW0603 - one barrier for each process
+    _all_ready = barrier
+
+
 def _carry(
-    model: Path, rounds: int, all_ready: Any, count: int
+    model: Path, rounds: int, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
     """Return the time of each frame and of each round, the CPU time, and the memory of a stream."""
     sound = 32767.0 * babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)
@@ -132,7 +142,7 @@ def _carry(
     for number, times in enumerate(clock):
         if number == 1:  # now the streams have touched all of their memory
             stream_mb = (resident_mb() - before) / count
-            all_ready.wait()
+            _all_ready.wait()
         if number == WARM_UP_ROUNDS:
             began = time.process_time()
         times[0] = time.perf_counter()

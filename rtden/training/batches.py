@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 
 import numpy as np
 
+from rtden.errors import TrainingError
+from rtden.files.processes import process_pool, without_interrupts
 from rtden.mel import MelFeatures
 from rtden.model import ModelSpec
 from rtden.spectral import power, stft, window_pair
@@ -153,13 +154,18 @@ def draw_ahead(
     source: BatchSource, numbers: range, *, workers: int = 1
 ) -> Generator[Batch, None, None]:
     """Yield batches in order, computed ahead by other processes."""
-    # A forked process would inherit the threads of the network's library.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _adopt, (source,)) as pool:
+    with process_pool(workers, _adopt, source) as pool:
         waiting: deque[Future[Batch]] = deque()
-        for number in numbers:
-            waiting.append(pool.submit(_draw, number))
-            if len(waiting) > 3 * workers:
+        try:
+            for number in numbers:
+                with without_interrupts():
+                    waiting.append(pool.submit(_draw, number))
+                if len(waiting) > 3 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BrokenExecutor:
+            raise TrainingError(
+                "a process that draws mixtures ended early, most likely for lack of memory; the "
+                "same command resumes the run."
+            ) from None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rtden.training import codecs
 from rtden.training.corpus import Clips
 from rtden.training.sources import NoiseSource, SpeechSource
-from rtden.training.synthesis import Synthesis, active_rms, low_pass, room_responses, unit
+from rtden.training.synthesis import Synthesis, active_rms, gain, low_pass, room_responses, unit
 from rtden.types import Array
 
 SNR_DB = (-5.0, 5.0, 25.0)
@@ -86,8 +86,7 @@ class Mixer:
             clean = reverberant = np.zeros_like(clean)
         if rng.random() < 0.15:  # recordings have a faint floor of their own, which may stay
             floor = self._synthesis.filter(self._synthesis.coloured(rng, 4.0), microphone)
-            level = active_rms(clean) * 10.0 ** (rng.uniform(-55.0, -40.0) / 20.0)
-            floor *= np.float32(level)
+            floor *= np.float32(active_rms(clean)) * gain(rng.uniform(-55.0, -40.0))
             clean, reverberant = clean + floor, reverberant + floor
         noisy = reverberant + noise
         alone = CLEAN_CHANCE <= kind < CLEAN_CHANCE + NOISE_CHANCE
@@ -106,7 +105,7 @@ class Mixer:
         if rng.random() < 0.4:
             noise += np.float32(rng.uniform(0.1, 1.0)) * self._noise.draw(rng)
         if rng.random() < 0.1:
-            noise += np.float32(10.0 ** (rng.uniform(-20.0, 3.0) / 20.0)) * self._noise.hum(rng)
+            noise += gain(rng.uniform(-20.0, 3.0)) * self._noise.hum(rng)
         if rng.random() < 0.2:
             noise *= self._synthesis.level_course(rng)
         return noise
@@ -118,8 +117,7 @@ class Mixer:
             floor = unit(
                 self._synthesis.filter(floor, self._synthesis.tilt(rng.uniform(-4.0, 2.0)))
             )
-        level = np.sqrt(np.mean(noisy**2)) * 10.0 ** (rng.uniform(*FLOOR_DB) / 20.0)
-        floor *= np.float32(level)
+        floor *= np.sqrt(np.mean(noisy**2)) * gain(rng.uniform(*FLOOR_DB))
         return floor
 
     def _microphone(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
@@ -176,11 +174,11 @@ class Mixer:
         else:
             snr_db = rng.triangular(*SNR_DB)  # most where there is most to learn
         level = float(np.sqrt(np.mean(noise**2))) + 1e-9
-        return float(active_rms(clean) / level * 10.0 ** (-snr_db / 20.0))
+        return float(active_rms(clean) / level * gain(-snr_db))
 
     def _record(self, rng: np.random.Generator, clean: Array, noisy: Array) -> tuple[Array, Array]:
         """Return both at a random level, at times overloaded, in 16 bits, or with gaps."""
-        level = 10.0 ** (rng.uniform(*LEVEL_DB) / 20.0) / (np.sqrt(np.mean(noisy**2)) + 1e-9)
+        level = gain(rng.uniform(*LEVEL_DB)) / (np.sqrt(np.mean(noisy**2)) + 1e-9)
         level = np.float32(min(level, 1.0 / (np.abs(noisy).max() + 1e-9)))
         clean, noisy = clean * level, noisy * level
         if rng.random() < 0.05:

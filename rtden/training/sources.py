@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtden.training.corpus import Clips
-from rtden.training.synthesis import Synthesis, active_rms, unit, whisper
+from rtden.training.synthesis import Synthesis, active_rms, gain, unit, whisper
 from rtden.types import Array
 
 CATEGORY_POWER = 0.4
@@ -33,8 +33,8 @@ class SpeechSource:
         while position < samples:
             index = _draw(self._cumulative, rng)
             part = self._clips.excerpt(index, samples - position, rng)
-            level = 10.0 ** (rng.normal(0.0, 2.0) / 20.0) / (active_rms(part) + 1e-6)
-            out[position : position + len(part)] = part * np.float32(level)
+            level = gain(rng.normal(0.0, 2.0)) / np.float32(active_rms(part) + 1e-6)
+            out[position : position + len(part)] = part * level
             position += len(part) + int(rng.uniform(0.0, 0.6) * rate_hz)
             bandwidth_hz = min(bandwidth_hz, float(self._clips.bandwidth_hz[index]))
         return out, bandwidth_hz
@@ -49,7 +49,7 @@ class SpeechSource:
         """Return the sum of three to eight talkers."""
         total = np.zeros(self._synthesis.samples, np.float32)
         for _ in range(int(rng.integers(3, 9))):
-            total += self.talk(rng)[0] * np.float32(10.0 ** (rng.normal(0.0, 3.0) / 20.0))
+            total += self.talk(rng)[0] * gain(rng.normal(0.0, 3.0))
         return total
 
 
@@ -116,13 +116,13 @@ class NoiseSource:
             return excerpt
         floor_db = rng.uniform(-70.0, -30.0) if rng.random() < 0.7 else -120.0
         out: Array = rng.standard_normal(needed, np.float32)
-        out *= np.float32(10.0 ** (floor_db / 20.0))
+        out *= gain(floor_db)
         gap_seconds = 10.0 ** rng.uniform(-1.3, 0.2)
         rate_hz = self._synthesis.rate_hz
         position = int(rng.uniform(0.0, 0.3) * rate_hz)
         while position < needed:
-            level = 10.0 ** (rng.normal(0.0, 4.0) / 20.0) / (active_rms(excerpt) + 1e-4)
-            part = _faded(excerpt[: needed - position]) * np.float32(level)
+            level = gain(rng.normal(0.0, 4.0)) / np.float32(active_rms(excerpt) + 1e-4)
+            part = _faded(excerpt[: needed - position]) * level
             out[position : position + len(part)] += part
             position += len(part) + int(rng.exponential(gap_seconds) * rate_hz)
             index = self._neighbour(rng, index)

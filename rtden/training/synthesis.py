@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +46,12 @@ class Synthesis:
         coarse_hz = np.linspace(0.0, self.bins_hz[-1], 512)
         points_db = rng.normal(0.0, spread_db, len(points_hz))
         curve_db = np.interp(np.log2(coarse_hz + 30.0), np.log2(points_hz), points_db)
-        return np.interp(self.bins_hz, coarse_hz, 10.0 ** (curve_db / 20.0))
+        return np.interp(self.bins_hz, coarse_hz, gain(curve_db))
 
     def tilt(self, db_per_octave: float) -> NDArray[np.float64]:
         """Return a response that rises or falls with frequency about 1 kHz, by 12 dB at most."""
         octaves = np.log2(np.maximum(self.bins_hz, 60.0) / 1000.0)
-        return 10.0 ** (np.clip(db_per_octave * octaves, -12.0, 12.0) / 20.0)
+        return gain(np.clip(db_per_octave * octaves, -12.0, 12.0))
 
     def coloured(self, rng: np.random.Generator, spread_db: float) -> Array:
         """Return stationary noise with a random spectrum and an RMS of one."""
@@ -69,7 +70,7 @@ class Synthesis:
         for harmonic in range(1, 1 + count):
             level_db = -decay_db * (harmonic - 1) + rng.normal(0.0, 5.0)
             angle = harmonic * phase + rng.uniform(0.0, 2.0 * np.pi)
-            noise += np.float32(10.0 ** (level_db / 20.0)) * np.sin(angle.astype(np.float32))
+            noise += gain(level_db) * np.sin(angle.astype(np.float32))
         return unit(noise)
 
     def clicks(self, rng: np.random.Generator) -> Array:
@@ -79,11 +80,11 @@ class Synthesis:
     def strokes(self, rng: np.random.Generator, draw: Callable[[], list[Array]]) -> Array:
         """Return the sounds that `draw` returns, as someone types them, over a faint noise."""
         noise: Array = rng.standard_normal(self.samples, np.float32)
-        noise *= np.float32(10.0 ** (rng.uniform(-75.0, -35.0) / 20.0))
+        noise *= gain(rng.uniform(-75.0, -35.0))
         sounds = draw()
         for seconds in self._stroke_seconds(rng):
             start = int(seconds * self.rate_hz)
-            level = np.float32(10.0 ** (rng.normal(0.0, 5.0) / 20.0))
+            level = gain(rng.normal(0.0, 5.0))
             sound = sounds[int(rng.integers(len(sounds)))][: self.samples - start]
             noise[start : start + len(sound)] += sound * level
         return unit(noise)
@@ -106,14 +107,14 @@ class Synthesis:
         length = int(0.12 * self.rate_hz)
         ages = np.arange(length, dtype=np.float32) / self.rate_hz
         fast, slow = rng.uniform(0.0005, 0.008), rng.uniform(0.01, 0.04)
-        tail = np.float32(10.0 ** (rng.uniform(-30.0, -12.0) / 20.0))
+        tail = gain(rng.uniform(-30.0, -12.0))
         envelope = np.exp(-ages / np.float32(fast)) + tail * np.exp(-ages / np.float32(slow))
         spectrum = fft.rfft(rng.standard_normal(length, np.float32) * envelope)
         octaves = np.linspace(0.0, 7.5, len(spectrum))
         bins_hz = np.linspace(0.0, self.rate_hz / 2, len(spectrum))
         colour_db = np.interp(octaves, np.arange(8), rng.normal(0.0, 8.0, 8))
         colour_db -= rng.choice([0.0, 25.0]) * (bins_hz < rng.uniform(300.0, 900.0))
-        burst = fft.irfft(spectrum * (10.0 ** (colour_db / 20.0)).astype(np.float32), length)
+        burst = fft.irfft(spectrum * gain(colour_db), length)
         scaled: Array = burst / np.float32(np.abs(burst).max() + 1e-9)
         return scaled
 
@@ -129,7 +130,7 @@ class Synthesis:
             at[1::2] += 0.005 * self.rate_hz
         every = 64
         coarse = np.interp(np.arange(0, self.samples + every, every), at, level_db)
-        course: Array = np.repeat(10.0 ** (coarse / 20.0), every).astype(np.float32)
+        course: Array = np.repeat(gain(coarse), every)
         return course[: self.samples]
 
 
@@ -155,6 +156,11 @@ def whisper(speech: Array, rng: np.random.Generator) -> Array:
         rows = shaped[part :: size // hop].reshape(-1)
         out[part * hop : part * hop + len(rows)] += rows
     return out[size : size + len(speech)]
+
+
+def gain(level_db: Any) -> Any:
+    """Return the amplitude of a level in dB, float32."""
+    return np.float32(10.0 ** (np.asarray(level_db) / 20.0))
 
 
 def unit(signal: Array) -> Array:
@@ -206,7 +212,7 @@ def decaying_noise(
         decay = 10.0 ** (-3.0 * seconds / (reverberation_seconds * part))
         tail += np.fft.irfft(band, samples) * decay
     tail[: int(rng.uniform(0.001, 0.01) * rate_hz)] = 0.0
-    tail *= 10.0 ** (-direct_db / 20.0) / np.sqrt(np.sum(tail**2))
+    tail *= gain(-direct_db) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
     return tail.astype(np.float32)
 

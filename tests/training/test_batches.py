@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import draw_one
 import numpy as np
 import pytest
 from conftest import Folders
@@ -119,3 +124,17 @@ def test_a_run_that_is_left_early_leaves_no_process_behind(source: BatchSource) 
     assert multiprocessing.active_children()
     ahead.close()
     assert not multiprocessing.active_children()
+
+
+def test_a_run_that_is_killed_leaves_no_process_behind(folders: Folders, tmp_path: Path) -> None:
+    command = [sys.executable, Path(draw_one.__file__), *folders, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        children = [int(pid) for pid in process.stdout.readline().split()]
+        process.kill()
+    assert children
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in children):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
