@@ -6,14 +6,13 @@ count of its frames) or knows no such file, PyAV reads (:mod:`rtden.files.media`
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -21,7 +20,8 @@ import soundfile
 from rtden.errors import AudioFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
-from rtden.files.listing import HEADERLESS, RAW_SUFFIXES, Raw
+from rtden.files.layout import GOES_ON, Layout, changed, layout_of, truncated
+from rtden.files.listing import HEADERLESS, RAW_SUFFIXES, Raw, has_av
 from rtden.resample import load_soxr
 from rtden.types import Array
 
@@ -54,15 +54,6 @@ class Recording:
     variable: bool = False  # whether an MP3 spends them where the sound needs them
     codec: str = ""  # FFmpeg's name of the codec, where PyAV reads
     notes: list[str] = field(default_factory=list)  # what a user should know of it
-
-
-class _Layout(NamedTuple):
-    """Where the sound of a file lies."""
-
-    parts: list[tuple[int, int]]  # byte ranges, each a stream to libsndfile
-    known: tuple[Any, ...] = ()
-    """Rate, channels, sample format, byte order and container, if no header is trustworthy."""
-    container: str = ""  # libsndfile's name of the container, if `known` says otherwise
 
 
 @contextmanager
@@ -151,26 +142,27 @@ def _open_sndfile(
         raise AudioFileError(
             f"{path} has no header that says what it holds; give --rate, --channels and --format."
         )
-    layout = _Layout([(0, size)], raw.known) if raw else _layout(path, file, size, notes)
+    layout = Layout([(0, size)], raw.known) if raw else layout_of(path, file, size, notes)
     if not layout.parts:
         return None
     try:
-        reader = _Reader(path, layout, opened)
+        reader = _Reader(path, layout, opened, notes)
     except soundfile.LibsndfileError as error:
-        if "file is malformed" in error.error_string:
+        if "file is malformed" in error.error_string and not has_av():
             sentence = f"{path} is damaged or truncated ({reason_of(error)}); copy it again."
             raise AudioFileError(sentence) from None
         return None
     first = reader.first
     file.seek(containers.id3_size(file))
     start = file.read(256)
-    if not first.frames and size > EMPTY_BYTES:  # a CAF from a pipe, for instance
+    guessed = first.subtype[:4] == "MPEG" and first.format != "MP3"  # its length, in a WAV
+    if guessed or (not first.frames and size > EMPTY_BYTES):  # a CAF from a pipe, for instance
         return None
     return Recording(
         path,
         first.samplerate,
         first.channels,
-        first.frames if first.frames < 1 << 62 and len(layout.parts) == 1 else 0,
+        reader.stated if len(layout.parts) == 1 else 0,
         layout.container or first.format,
         first.subtype,
         reader.blocks,
@@ -182,72 +174,6 @@ def _open_sndfile(
     )
 
 
-def _layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> _Layout:
-    """Return where a file's sound lies; nowhere if libsndfile cannot know."""
-    start = containers.id3_size(file)
-    file.seek(start)
-    head = file.read(4)
-    if head == b"OggS":
-        parts, ended = containers.ogg_links(file)
-        if not ended:
-            notes.append("its last page is missing; it was cut off, or is still being written")
-        return _Layout(parts)
-    if head == b"fLaC":
-        return _Layout(_flac_parts(file, start, size))
-    if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
-        held = containers.mp3_held(file)
-        if held is not None and held < 1.0:
-            raise truncated(path, held)
-        return _Layout([(0, size)] if held else [])
-    # Of another file with that name libmpg123 would complain on file descriptor 2.
-    named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
-    return _wav_layout(path, file, size, notes) or _Layout([] if named_mp3 else [(0, size)])
-
-
-def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
-    """Return the byte ranges of FLAC streams that were joined to one file, without ID3 tags."""
-    starts = [start]
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        while (at := content.find(b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0:
-            starts.append(at)
-        size -= 128 if content[-128:-125] == b"TAG" else 0
-    return list(zip(starts, [*starts[1:], size], strict=True))
-
-
-def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> _Layout | None:
-    """Return how to read a WAV whose header libsndfile takes amiss, and where its sound lies.
-
-    That is a length that has wrapped round at 4 GiB, or was never written, and BW64. None for a WAV
-    that is as it should be.
-    """
-    chunks = containers.read_chunks(file)
-    if chunks is None or not {b"fmt ", b"data"} <= {*chunks.found}:
-        return None
-    if {b"RIFF", b"RF64"} & {*chunks.found}:
-        raise AudioFileError(
-            f"{path} is several WAVs in one file; split them, or join them by sox."
-        )
-    sound = chunks.found[b"data"]
-    file.seek(chunks.found[b"fmt "].start)
-    form = containers.wav_format(file.read(26), chunks.order)
-    if form is None:
-        return None
-    held, endless = size - sound.start, containers.is_endless(sound.size)
-    if sound.size > held and not endless:
-        raise truncated(path, held / sound.size)
-    end = min(size, sound.start + sound.size)
-    if chunks.every[-1] is sound and size - chunks.end > containers.PIPE_SLACK:
-        wraps = (held - sound.size) >> 32
-        end = end + (wraps << 32) if wraps else size
-        if not wraps and not endless:
-            notes.append("its sound goes on after the length in its header; all of it was read")
-    elif chunks.magic != b"BW64":
-        return None
-    endian = "LITTLE" if chunks.order == "<" else "BIG"
-    container = "WAV" if chunks.magic[:2] == b"RI" else "RF64"
-    return _Layout([(sound.start, end)], (*form, endian, "RAW"), container)
-
-
 def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:
     """Return a lossy codec's bits a second: Vorbis states what it was asked for."""
     if file.subtype == "VORBIS" and (nominal := int.from_bytes(start[48:52], "little")) < 1 << 31:
@@ -256,13 +182,19 @@ def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:
     return 8.0 * size * file.samplerate / file.frames if lossy else 0.0
 
 
+class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
+    """A file in which soundfile does not seek after each read: without a length it would fail."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 class _Reader:
     """The parts of a file, read one after the other."""
 
-    def __init__(self, path: Path, layout: _Layout, opened: ExitStack) -> None:
-        self._path, self._layout, self._opened = path, layout, opened
-        self._window: containers.Window | None = None
-        self.first = self._open(layout.parts[0])
+    def __init__(self, path: Path, layout: Layout, opened: ExitStack, notes: list[str]) -> None:
+        self._path, self._layout, self._opened, self._notes = path, layout, opened, notes
+        self.first, self._window = self._open(layout.parts[0])
         promise = re.search(  # of containers other than WAV
             r"^ *(?:SSND|Data Size|data|riff|Riff size) *: (\d+) \(should be (\d+)\)",
             self.first.extra_info,
@@ -271,48 +203,52 @@ class _Reader:
         if promise and int(promise[2]) < int(promise[1]) < containers.LARGEST_PROMISE:
             raise truncated(path, int(promise[2]) / int(promise[1]))
 
-    def _open(self, part: tuple[int, int]) -> soundfile.SoundFile:
-        place: Any = os.fsencode(self._path)
-        if self._layout.known or part != (0, os.path.getsize(place)):
-            self._window = containers.Window(self._path.open("rb"), *part)
-            place = self._opened.enter_context(self._window)
-        return self._opened.enter_context(soundfile.SoundFile(place, "r", *self._layout.known))
+        self.stated = _stated(self.first, self._window)
+        """Frames that are to be; 0 where that is not known."""
+
+    def _open(self, part: tuple[int, int]) -> tuple[soundfile.SoundFile, containers.Window]:
+        window = self._opened.enter_context(containers.Window(self._path.open("rb"), *part))
+        whole = part == (0, os.path.getsize(self._path)) and not self._layout.known
+        place: Any = window if window.patched or not whole else os.fsencode(self._path)
+        file = _Forwards(place, "r", *self._layout.known)
+        return self._opened.enter_context(file), window
 
     def blocks(self, frames: int) -> Iterator[Array]:
         """Yield what is read at a time: at most `frames`."""
-        first, alone, done = self.first, len(self._layout.parts) == 1, 0
-        try:
-            for part in self._layout.parts:
-                file = first if part == self._layout.parts[0] else self._open(part)
-                if (file.samplerate, file.channels) != (first.samplerate, first.channels):
-                    now = file.samplerate, file.channels, done / first.samplerate
-                    raise changed(self._path, *now)
-                while len(block := file.read(frames, "float32", always_2d=True)):
+        first, done = self.first, 0
+        for part in self._layout.parts:
+            same = part == self._layout.parts[0]
+            file, window = (first, self._window) if same else self._open(part)
+            if (file.samplerate, file.channels) != (first.samplerate, first.channels):
+                now = file.samplerate, file.channels, done / first.samplerate
+                raise changed(self._path, *now)
+            stated, begun = _stated(file, window), done
+            try:
+                while len(block := _read(file, frames, stated - (done - begun))):
                     done += len(block)
                     yield block
-                if self._window is not None and self._window.error is not None:
-                    raise self._window.error
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(
-                f"{self._path} is damaged after {done / first.samplerate:.1f} s "
-                f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
-            ) from None
-        guessed = first.format[:3] == "WAV" and first.subtype[:4] == "MPEG"
-        if alone and not guessed and done < first.frames < 1 << 62:
-            raise truncated(self._path, done / first.frames)
+            except soundfile.LibsndfileError as error:
+                if not 0 < stated <= done - begun:  # beyond its sound anything may follow
+                    raise AudioFileError(
+                        f"{self._path} is damaged after {done / first.samplerate:.1f} s "
+                        f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
+                    ) from None
+            if window.error is not None:
+                raise window.error
+            read = done - begun
+            if read < stated and (window.stated_frames or len(self._layout.parts) == 1):
+                raise truncated(self._path, read / stated)
+            if read > stated > 0 and GOES_ON not in self._notes:
+                self._notes.append(GOES_ON)
 
 
-def truncated(path: Path, part: float) -> AudioFileError:
-    """Return the error of a file that holds only a part of its sound."""
-    return AudioFileError(
-        f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
-        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
-    )
+def _stated(file: soundfile.SoundFile, window: containers.Window) -> int:
+    """Return the frames that a file is to have; 0 where that is not known."""
+    return window.stated_frames or (file.frames if file.frames < 1 << 62 else 0)
 
 
-def changed(path: Path, rate_hz: int, channels: int, seconds: float) -> AudioFileError:
-    """Return the error of a file whose rate or number of channels changes on the way."""
-    return AudioFileError(
-        f"{path} changes to {rate_hz} Hz and {channels} channels after {seconds:.1f} s; "
-        "split it there, for instance with ffmpeg."
-    )
+def _read(file: soundfile.SoundFile, frames: int, left: int) -> Array:
+    """Read up to the stated end, and what is behind it in small steps: it may be damaged."""
+    count = min(frames, left if left > 0 else 1024)
+    block: Array = file.read(count, "float32", always_2d=True)
+    return block

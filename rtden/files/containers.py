@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -11,7 +13,15 @@ from typing import Any, BinaryIO, NamedTuple
 PIPE_SIZES = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 """Programs that write a WAV to a pipe, where its length is unknown, promise about this much."""
 PIPE_SLACK = 8192
-LARGEST_PROMISE = min(PIPE_SIZES) - PIPE_SLACK
+LARGEST_PROMISE = 0x7F000000  # what SoX promises of an AIFF that it writes to a pipe
+CHUNKED = (b"RIFFWAVE", b"RIFXWAVE", b"RF64WAVE", b"BW64WAVE", b"FORMAIFF", b"FORMAIFC")
+MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MPEG_RATES_HZ = (44100, 48000, 32000)
+MP3_SLACK = 160
+"""Bytes that may follow the last frame of an MP3."""
+W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
+"""How a W64 begins: its chunks have names of 16 bytes and sizes of 8, which count themselves."""
 WAV_SUBTYPES = {
     **{(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32"},
     **{(3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW"},
@@ -25,7 +35,7 @@ def is_endless(size: int) -> bool:
 
 
 class Chunk(NamedTuple):
-    """A chunk of RIFF, RF64, BW64 or AIFF."""
+    """A chunk of RIFF, RF64, BW64, W64, AIFF or CAF."""
 
     name: bytes
     start: int  # offset of its content
@@ -43,29 +53,37 @@ class Chunks(NamedTuple):
     @property
     def order(self) -> str:
         """The byte order, as :mod:`struct` writes it."""
-        return "<" if self.magic in (b"RIFF", b"RF64", b"BW64") else ">"
+        return "<" if self.magic in (b"RIFF", b"RF64", b"BW64", b"riff") else ">"
 
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
-    """Return the chunks of a WAV, RF64, BW64 or AIFF file, None for any other."""
+    """Return the chunks of a WAV, RF64, BW64, W64, AIFF or CAF file, None for any other."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
-    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM") or len(head) < 12:
+    chunks, data_size = Chunks(head[:4], {}, [], 0), 0
+    if w64 := head == W64:
+        at, form, even = 40, "<4s12xq", 8
+    elif head[:8] == b"caff\0\1\0\0":
+        at, form, even = 8, ">4sq", 1
+    elif head[:4] + head[8:] in CHUNKED:
+        at, form, even = 12, f"{chunks.order}4sI", 2
+    else:
         return None
-    chunks, at, data_size = Chunks(head[:4], {}, [], 0), 12, 0
-    while at + 8 <= length:
+    header = struct.calcsize(form)
+    while at + header <= length:
         file.seek(at)
-        name, size = struct.unpack(f"{chunks.order}4sI", file.read(8))
-        if not all(0x20 <= letter < 0x7F for letter in name):
+        name, size = struct.unpack(form, file.read(header))
+        size -= header if w64 else 0
+        if size < 0 or not all(0x20 <= letter < 0x7F for letter in name):
             break
         if name == b"ds64":
             data_size = int.from_bytes(file.read(16)[8:], "little")
         elif name == b"data" and size == 0xFFFFFFFF and data_size:
             size = data_size
-        chunks.every.append(Chunk(name, at + 8, size))
+        chunks.every.append(Chunk(name, at + header, size))
         chunks.found.setdefault(name, chunks.every[-1])
-        at += 8 + size + size % 2
+        at += header + size + -size % even
     return chunks._replace(end=at)
 
 
@@ -84,11 +102,26 @@ def wav_format(content: bytes, order: str) -> tuple[int, int, str] | None:
 
 
 class Window(io.RawIOBase):
-    """The part of a file from `start` to `end` as a file of its own, which libsndfile reads."""
+    """The part of a file from `start` to `end` as a file of its own, which libsndfile reads.
+
+    Its header states no length, where that may be less than there is.
+    """
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file, self._start, self._size = file, start, end - start
         self._at = 0
+        file.seek(start)
+        head = file.read(26)
+        self.stated_frames = 0
+        """Of FLAC, by its header; 0 where that is not known."""
+        self._patch_at, self._patch = 0, b""
+        if head[:4] == b"fLaC":
+            self.stated_frames = int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
+            self._patch_at, self._patch = 21, bytes([head[21] & 0xF0, 0, 0, 0, 0])
+        elif head[:4] == b".snd" and sum(struct.unpack(">II", head[4:12])) < self._size:
+            self._patch_at, self._patch = 8, b"\xff\xff\xff\xff"
+        self.patched = bool(self._patch)
+        """Whether the file itself would be read less well."""
         self.error: BaseException | None = None
         """What ended a read, an interrupt for instance: libsndfile's callbacks pass nothing on."""
 
@@ -108,6 +141,9 @@ class Window(io.RawIOBase):
             view = memoryview(buffer).cast("B")
             view = view[: max(0, self._size - self._at)]
             count = view.nbytes and (self._file.readinto(view) or 0)  # type: ignore[attr-defined]
+            for at, byte in enumerate(self._patch, self._patch_at - self._at):
+                if 0 <= at < count:
+                    view[at] = byte
         except BaseException as error:
             self.error = error
             return 0
@@ -147,10 +183,15 @@ def ogg_pages(file: BinaryIO) -> Iterator[Page]:
 
 
 def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
-    """Return the byte ranges of the streams that follow each other, and whether the last ended."""
+    """Return the byte ranges of the streams that follow each other, and whether the last ended.
+
+    There are none if streams lie side by side, as sound and picture do.
+    """
     starts, flags = [], 0
     for page in ogg_pages(file):
-        if page.flags & 2 and not flags & 2:
+        if page.flags & flags & 2:
+            return [], True
+        if page.flags & 2:
             starts.append(page.start)
         flags = page.flags
     ends = [*starts[1:], file.seek(0, os.SEEK_END)]
@@ -171,24 +212,68 @@ def id3_size(file: BinaryIO) -> int:
         at += 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def mp3_held(file: BinaryIO) -> float | None:
-    """Return which part of the sound that an MP3's first frame counts is there, 1 for all.
+def end_of_sound(file: BinaryIO) -> int:
+    """Return where the APEv2 and ID3v1 tags at the end of a file begin."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 128))
+    end -= 128 if file.read(3) == b"TAG" and end >= 128 else 0
+    file.seek(max(0, end - 32))
+    foot = file.read(32)
+    if foot[:8] != b"APETAGEX":
+        return end
+    header = 32 if foot[23] & 0x80 else 0
+    return max(0, end - int.from_bytes(foot[12:16], "little") - header)
 
-    None without such a Xing or Info header, or where more follows (another MP3): then the count
-    of frames that libsndfile gives is a guess.
+
+def mp3_frame_size(head: bytes) -> int:
+    """Return the length of the frame of MPEG audio, layer III, by its header; 0 for none.
+
+    Of a frame of free format that is 1, or 2 with padding.
     """
-    length = file.seek(0, os.SEEK_END)
-    start = id3_size(file)
-    file.seek(start)
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] & 0x18 == 0x08:
+        return 0
+    first = head[1] & 0x18 == 0x18  # MPEG 1
+    kbps, rate = head[2] >> 4, head[2] >> 2 & 3
+    if kbps == 15 or rate == 3:
+        return 0
+    rate_hz = MPEG_RATES_HZ[rate] >> (0 if first else 1 if head[1] & 0x10 else 2)
+    bits = 1000 * (MPEG1_KBPS if first else MPEG2_KBPS)[kbps] * (144 if first else 72)
+    return (bits // rate_hz or 1) + (head[2] >> 1 & 1)
+
+
+def _free_size(content: mmap.mmap, at: int) -> int:
+    """Return what :func:`mp3_frame_size` lacks for free format: as far as to the next frame."""
+    head = content[at : at + 4]
+    same = (
+        re.escape(head[:2])
+        + b"["
+        + b"".join(re.escape(bytes([head[2] & 0xFC | n])) for n in range(4))
+        + b"]"
+    )
+    found = re.compile(same, re.DOTALL).search(content, at + 4)
+    return found.start() - at - mp3_frame_size(head) if found else 0
+
+
+def mp3_held(file: BinaryIO) -> float | None:
+    """Return which part of the frames that an MP3's first frame counts is there, 1 for all.
+
+    None without such a Xing or Info header, and where more follows (another MP3) or lies between:
+    then the length that libsndfile gives is a guess.
+    """
+    at, end = id3_size(file), end_of_sound(file)
+    file.seek(at)
     frame = file.read(256)
-    at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or len(frame) < at + 16:
+    xing = max(frame.find(b"Xing"), frame.find(b"Info"))
+    counted = int.from_bytes(frame[xing + 8 : xing + 12], "big")
+    if xing < 0 or not frame[xing + 7] & 1 or not counted:
         return None
-    flags, _, size = struct.unpack(">III", frame[at + 4 : at + 16])
-    if flags & 3 != 3 or not size:
+    frames = -1  # the first is the header
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        free = _free_size(content, at)
+        while at < end and (size := mp3_frame_size(content[at : at + 4])):
+            at += size if size > 2 else size + free
+            frames += at <= end
+    if at < end - MP3_SLACK or frames > counted:
         return None
-    after = length - start - size
-    file.seek(start + size)
-    if after > 160 and file.read(3) not in (b"TAG", b"APE", b"LYR"):
-        return None
-    return min(1.0, (length - start) / float(size))
+    whole = at <= end and frames == counted - 1  # some count their header
+    return 1.0 if whole else frames / counted

@@ -12,7 +12,8 @@ import numpy as np
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import Recording, changed, truncated
+from rtden.files.audio_file import Recording
+from rtden.files.layout import changed, truncated
 from rtden.files.listing import Raw
 from rtden.samples import to_float
 from rtden.types import Array
@@ -67,7 +68,8 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
         if (context := stream.codec_context) and context.sample_rate and context.channels
     ]
     if not found:
-        raise AudioFileError(f"{path} has no sound track; there is nothing to denoise.")
+        lack = "no sound track" if not container.streams.audio else "no sound that can be decoded"
+        raise AudioFileError(f"{path} has {lack}; there is nothing to denoise.")
     if track is None:
         return found
     if not 1 <= track <= len(found):

@@ -18,6 +18,7 @@ from rtden.files.atomic import reason_of
 from rtden.files.audio_file import LOUDEST, Progress
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import add_encoder, frame_of, layout_of, muxer_options, padding_of
+from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of a cover
@@ -25,6 +26,8 @@ STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in the sound's time stamps become silence, so that lips stay in step."""
+UNFLUSHED = {"mp2": 481, "ac3": 256, "eac3": 256}
+"""Samples that FFmpeg's encoders keep when they are flushed."""
 LEFT_OUT = ((), ("data",), ("data", "attachment"), ("data", "attachment", "subtitle"))
 """Kinds of streams to do without, in turn, where a container does not take them."""
 
@@ -103,6 +106,9 @@ class _Sound:
         if target.codec_context.name.startswith("wma"):  # its decoder leaves out a frame
             self._written = -target.codec_context.frame_size
         self._dropped = padding_of(target, muxer)  # in place of what the encoder puts first
+        encoder, self._gain = target.codec_context, 1.0
+        if encoder.name == "libmp3lame":
+            self._gain = mp3_gain(encoder.bit_rate)
 
     def feed(self, samples: Array, frame: Any) -> Iterator[Any]:
         """Take in a decoded frame's samples; yield encoded packets."""
@@ -121,6 +127,8 @@ class _Sound:
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
         yield from self._encode(self._stream.flush())
+        held = UNFLUSHED.get(self._target.codec_context.name, 0) - self._dropped
+        yield from self._encode(np.zeros((max(0, held), self._channels), np.float32))
         yield from self._target.encode(None)
 
     @property
@@ -137,7 +145,8 @@ class _Sound:
         at = (self._start or 0) + self._written + dropped
         self._written += len(samples)
         if len(samples) > dropped:
-            frame = frame_of(samples[dropped:], self._layout, self.rate_hz, at)
+            louder = samples[dropped:] * np.float32(self._gain)
+            frame = frame_of(louder, self._layout, self.rate_hz, at)
             yield from self._target.encode(frame)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rtden.files.containers import id3_size, ogg_pages, read_chunks
+from rtden.files.containers import end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
     (b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr")
@@ -63,9 +63,10 @@ def read_tags(path: Path) -> Tags:
         start = id3_size(file)
         file.seek(start)
         head = file.read(4)
-        if (chunks := read_chunks(file)) is not None:
+        if (chunks := read_chunks(file)) is not None and chunks.magic != b"caff":
             found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
-            return Tags(f"chunks {chunks.order}", [(c.name, _read(file, *c[1:])) for c in found])
+            order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
+            return Tags(f"chunks {order}", [(c.name, _read(file, *c[1:])) for c in found])
         if head == b"fLaC":
             return Tags("comments", list(_flac_tags(file)))
         if head == b"OggS":
@@ -74,19 +75,9 @@ def read_tags(path: Path) -> Tags:
                 if packet.startswith(name):
                     return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
             return NOTHING
-        parts = [(b"head", _read(file, 0, start)), (b"tail", _mp3_tail(file, path.stat().st_size))]
-        parts = [(name, content) for name, content in parts if content]
+        tail = _read(file, end_of_sound(file), path.stat().st_size)
+        parts = [part for part in ((b"head", _read(file, 0, start)), (b"tail", tail)) if part[1]]
         return Tags("id3", parts) if parts else NOTHING
-
-
-def _mp3_tail(file: BinaryIO, end: int) -> bytes:
-    """Return the APEv2 and ID3v1 tags at the end of an MP3."""
-    start = end - 128 if end > 128 and _read(file, end - 128, 3) == b"TAG" else end
-    foot = _read(file, max(0, start - 32), 32)
-    if foot[:8] == b"APETAGEX":
-        header = 32 if foot[23] & 0x80 else 0
-        start = max(0, start - int.from_bytes(foot[12:16], "little") - header)
-    return _read(file, start, end - start)
 
 
 def _read(file: BinaryIO, start: int, size: int) -> bytes:

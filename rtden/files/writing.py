@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError
@@ -17,6 +18,9 @@ from rtden.files.containers import mp3_held
 from rtden.types import Array
 
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
+LAME_SCALES = ((240e3, 1.0), (208e3, 0.98), (176e3, 0.97), (0.0, 0.95))
+"""What LAME multiplies the sound by, from a bit rate on, unless its quality is what is constant."""
+LOWEST_MP3 = 0.99  # libsndfile refuses 1, the lowest bit rate
 COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
@@ -68,12 +72,12 @@ def write_recording(
                 f"{path} cannot be written as {container} ({reason_of(error)}); choose another "
                 "format, for instance NAME.wav."
             ) from None
-        written = 0
+        written, gain = 0, 1.0 if mode is None else mp3_gain(bit_rate)
 
         def append(block: Array) -> None:
             nonlocal written
             with write_errors(path, partial=partial):
-                file.write(block)
+                file.write(block if gain == 1.0 else block * np.float32(gain))
             written += len(block)
 
         with write_errors(path, partial=partial):
@@ -97,8 +101,13 @@ def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> 
         level = _vorbis_level(bit_rate, rate_hz, channels)
     else:
         low, high = (32, 320) if rate_hz >= 32000 else (8, 160) if rate_hz >= 16000 else (8, 64)
-        level = (high - bit_rate / 1000.0) / (high - low)
+        level = min(LOWEST_MP3, (high - bit_rate / 1000.0) / (high - low))
     return min(1.0, max(0.0, level))
+
+
+def mp3_gain(bit_rate: float) -> float:
+    """Return the gain that makes up for LAME's own, which depends on the bit rate."""
+    return 1.0 / next(scale for least, scale in LAME_SCALES if bit_rate >= least)
 
 
 def _vorbis_level(bit_rate: float, rate_hz: int, channels: int) -> float:
@@ -119,12 +128,12 @@ def _vorbis_level(bit_rate: float, rate_hz: int, channels: int) -> float:
 
 def _is_whole(path: Path, frames: int, container: str, size: float) -> bool:
     """Return whether a file has its end: a codec may fail without a word when it closes."""
+    if not frames or container == "RAW":
+        return True
     if container == "MP3":  # frames of few bits a second have no room for a count
         with path.open("rb") as file:
             held = mp3_held(file)
         return held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
-    if not frames or container == "RAW":
-        return True
     try:
         with soundfile.SoundFile(os.fsencode(path)) as written:
             if not written.seekable() or written.subtype == "GSM610":

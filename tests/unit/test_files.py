@@ -547,7 +547,7 @@ def test_what_is_no_recording_is_refused_with_its_name(
         "text.mp3": "is not sound",
         "one byte.mp3": "is not sound",
         "cut in its header.wav": "is not sound",
-        "no channels.wav": "no sound track",
+        "no channels.wav": "no sound that can be decoded",
         "no rate.wav": "is not sound",
         "empty.flac": "is empty",
         "missing.wav": "there is no file",

@@ -1,0 +1,106 @@
+"""Where the sound of a file lies, if its header cannot be believed."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rtden.errors import AudioFileError
+from rtden.files import containers
+
+GOES_ON = "its sound goes on after the length in its header; all of it was read"
+
+
+class Layout(NamedTuple):
+    """Where the sound of a file lies."""
+
+    parts: list[tuple[int, int]]  # byte ranges, each a stream to libsndfile
+    known: tuple[Any, ...] = ()
+    """Rate, channels, sample format, byte order and container, if no header is trustworthy."""
+    container: str = ""  # libsndfile's name of the container, if `known` says otherwise
+
+
+def layout_of(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout:
+    """Return where a file's sound lies; nowhere if libsndfile cannot know.
+
+    Raises AudioFileError if a file holds less than its header promises.
+    """
+    start = containers.id3_size(file)
+    file.seek(start)
+    head = file.read(4)
+    if head == b"OggS":
+        parts, ended = containers.ogg_links(file)
+        if not ended:
+            notes.append("its last page is missing; it was cut off, or is still being written")
+        return Layout(parts)
+    if head == b"fLaC":
+        return Layout(_flac_parts(file, start, size))
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
+        held = containers.mp3_held(file)
+        if held is not None and held < 1.0:
+            raise truncated(path, held)
+        return Layout([(0, size)] if held else [])
+    # Of another file with that name libmpg123 would complain on file descriptor 2.
+    named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
+    return _wav_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
+
+
+def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
+    """Return the byte ranges of FLAC streams that were joined to one file, without ID3 tags."""
+    starts = [start]
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while (at := content.find(b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0:
+            starts.append(at)
+        size -= 128 if content[-128:-125] == b"TAG" else 0
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout | None:
+    """Return how to read a WAV whose header libsndfile takes amiss, and where its sound lies.
+
+    That is a length that has wrapped round at 4 GiB, or was never written, BW64, and W64, whose
+    extensible header it takes for 32-bit integers. None for a WAV that is as it should be.
+    """
+    chunks = containers.read_chunks(file)
+    sound = chunks and chunks.found.get(b"data")
+    if chunks is None or sound is None:
+        return None
+    if {b"RIFF", b"RF64"} & {*chunks.found}:
+        raise AudioFileError(
+            f"{path} is several WAVs in one file; split them, or join them by sox."
+        )
+    held, endless = size - sound.start, containers.is_endless(sound.size)
+    if sound.size > held and not endless:
+        raise truncated(path, held / sound.size)
+    file.seek(chunks.found.get(b"fmt ", sound).start)
+    form = containers.wav_format(file.read(26), chunks.order)
+    if form is None or b"fmt " not in chunks.found:
+        return None
+    end = min(size, sound.start + sound.size)
+    if chunks.every[-1] is sound and size - chunks.end > containers.PIPE_SLACK:
+        wraps = (held - sound.size) >> 32
+        end = end + (wraps << 32) if wraps else size
+        if not wraps and not endless:
+            notes.append(GOES_ON)
+    elif chunks.magic not in (b"BW64", b"riff"):
+        return None
+    endian = "LITTLE" if chunks.order == "<" else "BIG"
+    container = {b"RIFF": "WAV", b"RIFX": "WAV", b"riff": "W64"}.get(chunks.magic, "RF64")
+    return Layout([(sound.start, end)], (*form, endian, "RAW"), container)
+
+
+def truncated(path: Path, part: float) -> AudioFileError:
+    """Return the error of a file that holds only a part of its sound."""
+    return AudioFileError(
+        f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
+        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
+    )
+
+
+def changed(path: Path, rate_hz: int, channels: int, seconds: float) -> AudioFileError:
+    """Return the error of a file whose rate or number of channels changes on the way."""
+    return AudioFileError(
+        f"{path} changes to {rate_hz} Hz and {channels} channels after {seconds:.1f} s; "
+        "split it there, for instance with ffmpeg."
+    )

@@ -1,0 +1,201 @@
+"""Headers that promise another length than there is, joined files, and levels: nothing is lost."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from rtden import denoise_file
+from rtden.errors import AudioFileError
+from rtden.files.audio_file import open_recording, read_blocks
+
+RATE_HZ = 44100
+
+
+class Untouched:
+    """A stream that returns what it is fed, some samples later."""
+
+    def __init__(self, _: int, channels: int) -> None:
+        self._held = np.zeros((0, channels), np.float32)
+
+    def feed(self, block: np.ndarray) -> np.ndarray:
+        held = np.concatenate([self._held, block])
+        out, self._held = held[:-700], held[-700:]
+        return out
+
+    def flush(self) -> np.ndarray:
+        return self._held
+
+
+def noise(frames: int = 70001, channels: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return (0.1 * rng.standard_normal((frames, channels))).astype(np.float32)
+
+
+def sound_of(path: Path) -> np.ndarray:
+    with open_recording(path) as recording:
+        return np.concatenate([*read_blocks(recording, path)])
+
+
+def made(path: Path, subtype: str = "PCM_16", samples: np.ndarray | None = None) -> bytes:
+    """Write noise to a file; return its bytes."""
+    soundfile.write(path, noise() if samples is None else samples, RATE_HZ, subtype)
+    return path.read_bytes()
+
+
+def flac(total: int, content: bytes) -> bytes:
+    stated = (int.from_bytes(content[21:26], "big") >> 36 << 36 | total).to_bytes(5, "big")
+    return content[:21] + stated + content[26:]
+
+
+@pytest.mark.parametrize("total", [0, 1, 4096, 70000])
+@pytest.mark.parametrize("behind", [b"", b"\xff\xf8\x12 no frame of FLAC" * 999])
+def test_a_flac_that_states_less_than_it_holds_is_read_to_its_end(
+    tmp_path: Path, total: int, behind: bytes
+) -> None:
+    path = tmp_path / "in.flac"
+    path.write_bytes(flac(total if not behind else 70001, made(path)) + behind)
+    np.testing.assert_allclose(sound_of(path), noise(), atol=4e-5)
+    report = denoise_file(path, streams=Untouched)
+    np.testing.assert_allclose(sound_of(Path(report.target)), noise(), atol=4e-5)
+    assert ("goes on" in "".join(report.notes)) == (total > 0 and not behind)
+
+
+def test_a_flac_that_states_more_than_it_holds_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "in.flac"
+    path.write_bytes(flac(80000, made(path)))
+    with pytest.raises(AudioFileError, match="it holds 87% of the sound"):
+        denoise_file(path, streams=Untouched)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("size", [0, 5000, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_an_au_is_read_to_its_end_whatever_it_states(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "in.au"
+    content = made(path)
+    path.write_bytes(content[:8] + struct.pack(">I", size) + content[12:])
+    np.testing.assert_allclose(sound_of(path), noise(), atol=4e-5)
+
+
+def test_an_aiff_from_a_pipe_and_a_caf_from_one_are_read_to_their_end(tmp_path: Path) -> None:
+    content = made(tmp_path / "in.aiff")
+    at = content.index(b"SSND") + 4
+    sox = content[:4] + b"\x7f\0\0\x50" + content[8:at] + b"\x7f\0\0\x08" + content[at + 4 :]
+    (tmp_path / "in.aiff").write_bytes(sox)
+    np.testing.assert_allclose(sound_of(tmp_path / "in.aiff"), noise(), atol=4e-5)
+    pytest.importorskip("av")
+    content = made(tmp_path / "in.caf")
+    at = content.index(b"data") + 4
+    (tmp_path / "in.caf").write_bytes(content[:at] + b"\xff" * 8 + content[at + 8 :])
+    np.testing.assert_allclose(sound_of(tmp_path / "in.caf"), noise(), atol=4e-5)
+
+
+def test_a_w64_of_floats_with_an_extensible_header_is_no_integers(tmp_path: Path) -> None:
+    sound = noise().tobytes()
+    guid = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    riff = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
+    extended = struct.pack("<HHIIHHHHI", 0xFFFE, 2, RATE_HZ, RATE_HZ * 8, 8, 32, 22, 32, 3)
+    extended += b"\3\0" + bytes.fromhex("00000000100080000 0aa00389b71".replace(" ", ""))
+    chunks = b"fmt " + guid + struct.pack("<Q", 24 + len(extended)) + extended
+    chunks += b"data" + guid + struct.pack("<Q", 24 + len(sound)) + sound
+    whole = riff + struct.pack("<Q", 40 + len(chunks)) + b"wave" + guid + chunks
+    path = tmp_path / "in.w64"
+    path.write_bytes(whole)
+    report = denoise_file(path, streams=Untouched)
+    np.testing.assert_array_equal(sound_of(Path(report.target)), noise())
+    assert soundfile.info(report.target).subtype == "FLOAT"
+    assert soundfile.info(report.target).format == "W64"
+    path.write_bytes(whole[:-1000])
+    with pytest.raises(AudioFileError, match="truncated"):
+        sound_of(path)
+
+
+def test_what_describes_the_sound_of_an_8svx_is_no_tag(tmp_path: Path) -> None:
+    path = tmp_path / "in.8svx"
+    soundfile.write(path, noise(channels=1), 8000, "PCM_16", format="SVX")
+    report = denoise_file(path, tmp_path / "out.svx", streams=Untouched)
+    assert not report.notes
+    assert Path(report.target).stat().st_size < path.stat().st_size + 100
+
+
+def test_mp3s_with_tags_that_were_joined_are_read_to_their_end(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    one = made(tmp_path / "in.mp3", "MPEG_LAYER_III") + b"TAG" + bytes(125)
+    (tmp_path / "in.mp3").write_bytes(one)
+    assert len(sound_of(tmp_path / "in.mp3")) == 70001
+    (tmp_path / "in.mp3").write_bytes(3 * one)
+    assert len(sound_of(tmp_path / "in.mp3")) >= 3 * 70001
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.98])
+def test_an_mp3_that_was_cut_off_is_truncated(tmp_path: Path, keep: float) -> None:
+    content = made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    (tmp_path / "in.mp3").write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(AudioFileError, match="truncated"):
+        sound_of(tmp_path / "in.mp3")
+
+
+def test_a_damaged_mp3_is_decoded_on_both_sides_of_the_damage(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av")
+    content = made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    half = len(content) // 2
+    hole = np.random.default_rng(1).bytes(4000)
+    (tmp_path / "in.mp3").write_bytes(content[:half] + hole + content[half:])
+    report = denoise_file(tmp_path / "in.mp3", streams=Untouched)
+    assert report.seconds > 66000 / RATE_HZ
+    assert "damaged packets were left out" in report.notes[0]
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kbps", [8, 64, 128, 192, 320])
+def test_the_level_of_an_mp3_stays(tmp_path: Path, kbps: int) -> None:
+    rate_hz = 8000 if kbps == 8 else RATE_HZ
+    tone = 0.3 * np.sin(np.arange(60000) * 2.0 * np.pi * 440.0 / rate_hz)
+    level = min(0.99, (320 - kbps) / 288) if kbps > 8 else 0.99
+    with soundfile.SoundFile(
+        tmp_path / "in.mp3", "w", rate_hz, 1, "MPEG_LAYER_III",
+        compression_level=level, bitrate_mode="CONSTANT",
+    ) as file:  # fmt: skip
+        file.write(tone)
+    before = sound_of(tmp_path / "in.mp3")
+    after = sound_of(Path(denoise_file(tmp_path / "in.mp3", streams=Untouched).target))
+    assert np.std(after) == pytest.approx(np.std(before), rel=0.01)
+
+
+def encoded(path: Path, *codecs: str, rate_hz: int = 48000, **options: str) -> None:
+    """Encode noise by FFmpeg, once for each codec."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream(codec, rate=rate_hz, layout="stereo") for codec in codecs]
+        for stream in streams:
+            stream.codec_context.options = options
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(noise(96000).T), format="fltp", layout="stereo"
+            )
+            frame.sample_rate, frame.pts = rate_hz, 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+def test_an_mp3_inside_a_wav_is_read_to_its_end(tmp_path: Path) -> None:
+    encoded(tmp_path / "in.wav", "libmp3lame", q="4")
+    assert soundfile.info(tmp_path / "in.wav").subtype == "MPEG_LAYER_III"
+    assert len(sound_of(tmp_path / "in.wav")) >= 96000
+
+
+def test_of_two_tracks_in_an_ogg_one_is_not_dropped_without_a_word(tmp_path: Path) -> None:
+    encoded(tmp_path / "in.ogg", "libopus", "libopus")
+    report = denoise_file(tmp_path / "in.ogg", streams=Untouched)
+    assert "the first of 2 sound tracks was taken" in report.notes[0]
+
+
+def test_an_encoder_that_keeps_its_last_samples_gets_some_more(tmp_path: Path) -> None:
+    encoded(tmp_path / "in.mpg", "mp2")
+    before = sound_of(tmp_path / "in.mpg")
+    after = sound_of(Path(denoise_file(tmp_path / "in.mpg", streams=Untouched).target))
+    np.testing.assert_allclose(after[481:][: len(before)], before, atol=0.1)
