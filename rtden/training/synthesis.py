@@ -46,12 +46,14 @@ class Synthesis:
         coarse_hz = np.linspace(0.0, self.bins_hz[-1], 512)
         points_db = rng.normal(0.0, spread_db, len(points_hz))
         curve_db = np.interp(np.log2(coarse_hz + 30.0), np.log2(points_hz), points_db)
-        return np.interp(self.bins_hz, coarse_hz, gain(curve_db))
+        curve: NDArray[np.float64] = np.interp(self.bins_hz, coarse_hz, gain(curve_db))
+        return curve
 
     def tilt(self, db_per_octave: float) -> NDArray[np.float64]:
         """Return a response that rises or falls with frequency about 1 kHz, by 12 dB at most."""
         octaves = np.log2(np.maximum(self.bins_hz, 60.0) / 1000.0)
-        return gain(np.clip(db_per_octave * octaves, -12.0, 12.0))
+        response: NDArray[np.float64] = gain(np.clip(db_per_octave * octaves, -12.0, 12.0))
+        return response
 
     def coloured(self, rng: np.random.Generator, spread_db: float) -> Array:
         """Return stationary noise with a random spectrum and an RMS of one."""

@@ -127,7 +127,7 @@ def test_a_run_that_is_left_early_leaves_no_process_behind(source: BatchSource) 
 
 
 def test_a_run_that_is_killed_leaves_no_process_behind(folders: Folders, tmp_path: Path) -> None:
-    command = [sys.executable, Path(draw_one.__file__), *folders, tmp_path]
+    command = [sys.executable, draw_one.__file__, *map(str, folders), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         children = [int(pid) for pid in process.stdout.readline().split()]
