@@ -15,6 +15,7 @@ from typer import Option
 from rtden.app.options import (
     INTERRUPTED,
     ForceOption,
+    load_quietly,
     messages,
     one_sentence,
     progress_bar,
@@ -144,6 +145,7 @@ def _progress() -> Iterator[dict[str, Any]]:
     """
     from rich.progress import MofNCompleteColumn
 
+    load_quietly(None)  # the runtime, which runs the result
     with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("preparing", total=None)
 

@@ -140,8 +140,8 @@ def export_run(
         )
     recipe, start, speech, noise = _read_run(work)
     spec, stage = NEW_SPEC if start is None else load_spec(start), stage or (lambda *_: None)
-    network = load_best(spec, work)
     corpus = Corpus.load(speech, noise, work / "cache", rate_hz=spec.rate_hz, recipe=recipe)
+    network = load_best(spec, work)
     held_out = corpus.source(spec, recipe, validation=True)
     made = work / "export" / out.name
     made.parent.mkdir(exist_ok=True)
