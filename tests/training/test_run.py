@@ -173,13 +173,10 @@ def test_fine_tuning_is_a_short_and_gentle_recipe() -> None:
     assert brief == replace(tuned, steps=12, validate_every=12)
 
 
-def test_a_run_without_recordings_any_more_says_so(
-    own: tuple[Path, Path, str], tmp_path: Path
-) -> None:
-    (tmp_path / "folders.json").write_text(
-        json.dumps({"speech": "/nowhere", "noise": "/nowhere", "start": None})
-    )
-    (tmp_path / "recipe.json").write_text((own[0] / "recipe.json").read_text())
+def test_a_run_without_recordings_any_more_says_so(tmp_path: Path) -> None:
+    folders = {"speech": "/nowhere", "noise": "/nowhere", "start": None}
+    (tmp_path / "folders.json").write_text(json.dumps(folders))
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": Recipe().to_dict()}))
     with pytest.raises(AudioFileError, match="holds no audio files"):
         export_run(tmp_path, tmp_path / "m.tflite")
 
