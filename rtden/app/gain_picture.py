@@ -20,7 +20,7 @@ LONGEST = 400
 LOWEST_DB = -30.0
 SHADES = " ░░▒▒▓▓█"
 _COLOURS = ("#0b0724", "#2d1160", "#5b187f", "#8c2981", "#c03a76", "#f1605d", "#fd9a6a", "#fcfdbf")
-_STYLES = [Style(color=colour) for colour in _COLOURS]
+_STYLES = [Style(color=colour, bgcolor=colour) for colour in _COLOURS]
 _LABELS_KHZ = (10.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
 _DIM, _BOLD = Style(dim=True), Style(bold=True)
 
@@ -28,7 +28,7 @@ _DIM, _BOLD = Style(dim=True), Style(bold=True)
 class GainPicture:
     """The last gains of all bands: time runs to the right, frequency upwards.
 
-    A character shows a group of bands: by its shade and, in a terminal with colours, by its colour.
+    A character shows a group of bands: by its colour or, in a terminal without, by its shade.
     `centres_hz` are the bands' centre frequencies, `column_seconds` the time between two columns.
     """
 

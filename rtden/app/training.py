@@ -15,7 +15,6 @@ from typer import Option
 from rtden.app.options import (
     INTERRUPTED,
     ForceOption,
-    load_quietly,
     messages,
     one_sentence,
     progress_bar,
@@ -23,7 +22,6 @@ from rtden.app.options import (
     show_progress,
 )
 from rtden.errors import AudioFileError, SettingsError
-from rtden.quiet import quiet_stderr
 
 MODEL, RUN = "my-model.tflite", Path("training-run")
 DataOption = Annotated[
@@ -69,9 +67,8 @@ def train(
     if recipe == "seed":
         _reproduce_notebook(speech, out or Path("notebook-run"))
         return
-    with quiet_stderr():  # TensorFlow greets at length
-        require_packages()
-        from rtden.training.run import load_recipe, train_model
+    require_packages()
+    from rtden.training.run import load_recipe, train_model
 
     changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
     settings = load_recipe(recipe or ("fine-tune" if start else "rtden"), changes)
@@ -106,9 +103,8 @@ def export(
     from rtden.training import require_packages
 
     sources = _read_sources(data)
-    with quiet_stderr():  # TensorFlow greets at length
-        require_packages()
-        from rtden.training.run import export_run
+    require_packages()
+    from rtden.training.run import export_run
 
     with _progress() as shown:
         made = export_run(work, out, data=sources, force=force, stage=shown["stage"])
@@ -145,7 +141,6 @@ def _progress() -> Iterator[dict[str, Any]]:
     """
     from rich.progress import MofNCompleteColumn
 
-    load_quietly(None)  # the runtime, which runs the result
     with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("preparing", total=None)
 
@@ -179,9 +174,8 @@ def _print_made(made: Any) -> None:
 def _reproduce_notebook(recordings: Path, out: Path) -> None:
     from rtden.training import require_packages
 
-    with quiet_stderr():
-        require_packages()
-        from rtden.training.seed_notebook import reproduce
+    require_packages()
+    from rtden.training.seed_notebook import reproduce
 
     found = reproduce(recordings, out)
     screen.print(

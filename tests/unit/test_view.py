@@ -132,7 +132,10 @@ def test_in_colour_high_gains_are_bright() -> None:
         view.look()
     rows = on.render_lines(view, on.options.update(height=23), pad=False)[5:21]
     found = [(str(row[1].style), row[1].text) for row in rows]
-    assert found == [("#0b0724", " " * 41)] * 8 + [("#fcfdbf", "█" * 41)] * 8
+    assert found == [
+        *[("#0b0724 on #0b0724", " " * 41)] * 8,
+        *[("#fcfdbf on #fcfdbf", "█" * 41)] * 8,
+    ]
 
 
 def test_a_terminal_without_unicode() -> None:
