@@ -16,8 +16,8 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     Frames are 16-bit PCM of any rate from 8 to 192 kHz and any length; every frame comes back with
     its rate, channels and length, `latency_ms` late. A frame of another rate or with other channels
-    begins a new stream. LiveKit calls :meth:`_process` on the event loop: a frame of 10 ms holds
-    at most one step of the network, which takes well below a millisecond on a desktop processor.
+    begins a new stream. LiveKit calls :meth:`_process` on the event loop, where a frame of 50 ms,
+    as agents have them, takes about a millisecond on a desktop processor.
 
     LiveKit passes the frames of a disabled processor by, without its delay. `bypassed` keeps the
     delay, so that a comparison neither clicks nor shifts the sound.
@@ -29,7 +29,8 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     Examples
     --------
-    ``rtc.AudioStream(track, noise_cancellation=RtdenProcessor())``
+    ``rtc.AudioStream(track, noise_cancellation=RtdenProcessor())``; for livekit-agents
+    ``room_io.AudioInputOptions(noise_cancellation=RtdenProcessor())``
     """
 
     def __init__(
