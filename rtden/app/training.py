@@ -20,6 +20,7 @@ from rtden.app.options import (
     progress_bar,
     screen,
     show_progress,
+    silence_c_libraries,
 )
 from rtden.errors import AudioFileError, SettingsError
 
@@ -67,6 +68,7 @@ def train(
     if recipe == "seed":
         _reproduce_notebook(speech, out or Path("notebook-run"))
         return
+    silence_c_libraries()
     require_packages()
     from rtden.training.run import load_recipe, train_model
 
@@ -103,6 +105,7 @@ def export(
     from rtden.training import require_packages
 
     sources = _read_sources(data)
+    silence_c_libraries()
     require_packages()
     from rtden.training.run import export_run
 
@@ -174,6 +177,7 @@ def _print_made(made: Any) -> None:
 def _reproduce_notebook(recordings: Path, out: Path) -> None:
     from rtden.training import require_packages
 
+    silence_c_libraries()
     require_packages()
     from rtden.training.seed_notebook import reproduce
 
