@@ -20,16 +20,16 @@ WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings of a run.
+    """The settings of a run; the defaults are those of the recipe "rtden".
 
     With `hours` at infinity, the same recipe and recordings give the same network.
     """
 
-    steps: int = 12000
+    steps: int = 60000
     hours: float = math.inf
     """Time after which the run ends if it has not done all steps; the learning rate falls over
     whichever ends first."""
-    mixtures: int = 16
+    mixtures: int = 8
     """Mixtures a step."""
     seconds: float = 4.0
     """Length of a mixture."""
@@ -44,20 +44,20 @@ class Recipe:
     """Weight of the PESQ-style loss."""
     stoi: float = 0.35
     """Weight of the ESTOI loss."""
-    dnsmos: float = 0.05
+    dnsmos: float = 0.06
     """Weight of the DNSMOS loss, in the steps that compute it."""
-    dnsmos_every: int = 4
+    dnsmos_every: int = 8
     """The DNSMOS loss is computed in every n-th step, because it costs as much as the rest."""
-    validate_every: int = 250
-    validation_batches: int = 6
-    patience: int = 20
+    validate_every: int = 500
+    validation_batches: int = 8
+    patience: int = 40
     """Number of validations without a better one after which the run stops."""
     copies: int = 1
     """Further copies of the speech at other speeds."""
     leave_out: tuple[str, ...] = ()
     """Folders of speech that are not used."""
     seed: int = 0
-    precision: str = "float32"
+    precision: str = "mixed_bfloat16"
     """Of the network's arithmetic: float32 or mixed_bfloat16, which is two to three times as fast
     where the processor has it."""
 

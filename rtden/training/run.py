@@ -47,17 +47,17 @@ NEW_SPEC = ModelSpec(
 def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Recipe:
     """Return a recipe that comes with rtden, by its name, or one of your own, by its path.
 
-    `changes` take the place of the recipe's settings, except those that are None.
+    A setting that it leaves out is that of "rtden". `changes` take the place of the recipe's
+    settings, except those that are None.
     """
-    path = RECIPES / f"{name}.json"
-    if not path.is_file():
-        path = Path(name)
+    known = {path.stem: path for path in RECIPES.glob("*.json")}
+    path = known.get(str(name), Path(name))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = {} if name == NETWORK else json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.json")))
+        names = ", ".join(sorted((*known, NETWORK, "seed")))
         raise TrainingError(
-            f"there is no recipe '{name}'; give one of {names}, seed, or the path of a JSON file."
+            f"there is no recipe '{name}'; give one of {names}, or the path of a JSON file."
         ) from None
     except ValueError as error:
         raise TrainingError(f"{path} is no JSON file ({error}); repair it.") from None

@@ -15,6 +15,7 @@ from rtden.training.recipe import Corpus, Recipe
 from rtden.training.trainer import Progress, train
 
 RECIPE = Recipe(
+    precision="float32",
     steps=3,
     mixtures=2,
     seconds=1.5,

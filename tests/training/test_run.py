@@ -84,6 +84,7 @@ def test_one_may_go_on_from_ones_own_model(
     own: tuple[Path, Path, str], folders: Folders, tmp_path: Path
 ) -> None:
     recipe = Recipe(
+        precision="float32",
         steps=2,
         mixtures=2,
         seconds=2.0,

@@ -21,6 +21,7 @@ from rtden.training.trainer import Progress, Trainer
 
 SPEC = ModelSpec(name="tiny", mean_db=-30.0)
 RECIPE = Recipe(
+    precision="float32",
     steps=8,
     mixtures=2,
     seconds=1.0,
