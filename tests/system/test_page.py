@@ -166,6 +166,7 @@ def test_the_switch_cleans_a_microphone(
 ) -> None:
     page.select("input", "desk")
     page.select("output", "speaker")
+    assert page.find("before-meter").get_property("value") == -60  # off, the meters are empty
     page.driver.find_element(By.TAG_NAME, "summary").click()
     page.select("latency_ms", "250")
     page.click("record")

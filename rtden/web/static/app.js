@@ -125,6 +125,7 @@ function render(now) {
   const figure = (id, value, unit, digits = 0, none = "–") => {
     $(id).textContent = live ? value === null ? none : `${value.toFixed(digits)} ${unit}` : "–";
   };
+  if (!live) $("before-meter").value = $("after-meter").value = -60;
   figure("before-db", status?.input_db, "dB", 0, "silence");
   figure("after-db", status?.output_db, "dB", 0, "silence");
   figure("removed", status?.noise_removed_db, "dB");
@@ -338,7 +339,7 @@ $("trial-host").textContent = location.hostname;
 async function begin() {
   server = await api("/api/status");
   $("most-mb").textContent = server.most_mb;
-  fill($("model"), server.models.map((name) => ({ name, label: name })), ["", "The usual one"]);
+  fill($("model"), server.models.map((name) => ({ name, label: name })), ["", "Default"]);
   await refreshDevices();
   render(server.live);
   await refreshJobs();
