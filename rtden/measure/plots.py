@@ -75,7 +75,9 @@ def plot_mels(noisy: Path, denoised: Path, out: Path, *, force: bool = False) ->
     lowest, highest = hz_to_mel(np.array([LOWEST_HZ, HIGHEST_HZ]))
     at = (hz_to_mel(ticks_hz.astype(float)) - lowest) / (highest - lowest) * BANDS
     axes[0].set_yticks(at, [str(hz) for hz in ticks_hz])
-    axes[0].set_ylabel(f"Frequency (Hz), {BANDS} mel bands")
+    axes[0].set_ylabel("Frequency (Hz), mel bands")
+    filled = [np.flatnonzero(mels.max(axis=1) > FLOOR_DB) for mels, _ in pictures]
+    axes[0].set_ylim(0, 1 + max(int(bands.max(initial=0)) for bands in filled))
     figure.colorbar(image, ax=axes, label="Level (dB)")
     save(figure, out, force=force, dpi=110)
 
