@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rtden.denoiser import Latency, settings_for_latency
 from rtden.errors import InputError
@@ -14,7 +15,6 @@ from rtden.recording import RECORDING_STEPS, RecordingDenoiser
 from rtden.samples import as_array, from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser
-from rtden.types import Array
 
 Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
@@ -23,7 +23,8 @@ class FrameDenoiser(Adjustable):
     """Denoises a stream frame by frame: each call returns as much as it is given.
 
     The output begins with silence and lags behind by `latency_ms`, whatever the frames' length: 10,
-    20 or 30 ms or any other, also in turns. One object is for one stream and one thread at a time;
+    20 or 30 ms or any other, also in turns. At the end of a stream, as much silence brings out what
+    is still held. One object is for one stream and one thread at a time;
     any number may run in threads, and they share the model.
 
     >>> with FrameDenoiser(rate_hz=16000) as frames:
@@ -122,12 +123,12 @@ class FrameDenoiser(Adjustable):
 
 
 def denoise(
-    samples: Array,
+    samples: ArrayLike,
     rate_hz: int,
     *,
     model: str | Path | Model | None = None,
     settings: Settings | None = None,
-) -> Array:
+) -> NDArray[Any]:
     """Return a recording denoised: same shape, same type, aligned to the sample.
 
     As in files, the noise at its beginning is known from what follows
@@ -138,7 +139,7 @@ def denoise(
 
     Parameters
     ----------
-    samples : array, shape (samples,) or (samples, channels)
+    samples : array_like, shape (samples,) or (samples, channels)
         Floating point with full scale +-1, int16 or int32.
     rate_hz : int
         8000 to 192000.
@@ -155,7 +156,7 @@ def denoise(
     ModelError, SettingsError
         If the model cannot be used, or not with the settings.
     """
-    given: Array = as_array(samples)
+    given: NDArray[Any] = as_array(samples)
     if given.ndim not in (1, 2):
         raise InputError(f"denoise takes (samples,) or (samples, channels), not {given.shape}.")
     columns = given if given.ndim == 2 else given[:, None]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
 from pipecat.frames.frames import (
@@ -56,8 +56,9 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         latency_ms: float = 40.0,
     ) -> None:
         super().__init__()
-        chosen: dict[str, Any] = {"settings": settings, "latency_ms": latency_ms}
-        self._open = partial(FrameDenoiser, channels=channels, model=model, **chosen)
+        self._open = partial(
+            FrameDenoiser, channels=channels, model=model, settings=settings, latency_ms=latency_ms
+        )
         self._strength = 1.0 if settings is None else settings.strength
         self._limit_db = math.inf if settings is None else settings.limit_db
         self._enabled = True

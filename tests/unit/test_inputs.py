@@ -157,7 +157,7 @@ def test_a_frame_may_lie_in_memory_as_it_likes(view: Any) -> None:
 
 
 def test_an_array_of_the_standard_library_is_samples() -> None:
-    assert denoise(array.array("h", PCM), 16000, model=MODEL).dtype == np.int16  # type: ignore[arg-type]
+    assert denoise(array.array("h", PCM), 16000, model=MODEL).dtype == np.int16
 
 
 @pytest.mark.parametrize("name", STREAMS)
