@@ -62,15 +62,13 @@ class NoiseMeter:
     @property
     def removed_db(self) -> float:
         """Level by which the background fell, in dB; NaN before the first block."""
-        totals = self._counts.sum(axis=1)
+        cumulated = self._counts.cumsum(axis=1)
+        totals = cumulated[:, -1:]
         if not totals.all():
             return math.nan
         inaudible = round((self.INAUDIBLE_DB - self.LOWEST_DB) / self.STEP_DB)
-        before, after = (
-            max(inaudible, int(np.searchsorted(np.cumsum(counts), 0.1 * total)))
-            for counts, total in zip(self._counts, totals, strict=True)
-        )
-        return self.STEP_DB * (before - after)
+        before, after = np.maximum((cumulated < 0.1 * totals).sum(axis=1), inaudible)
+        return float(self.STEP_DB * (before - after))
 
     def _levels_db(self, side: int, samples: Array) -> list[float]:
         """Return the levels of the blocks that are complete with these samples."""

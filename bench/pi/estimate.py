@@ -38,6 +38,7 @@ from callgrind import end_counting, instructions, wait_for_counting
 SECONDS, CALLS = 3, 100
 """Lengths of the runs that are counted."""
 BLOCKS_PER_SECOND, WARM_BLOCKS = 100, 400
+"""After three seconds the engine has found that a turn may take two steps."""
 MOBILENET_V1_MMAC = 569.0
 """MobileNet v1 1.0 at 224 x 224 (Howard et al., 2017)."""
 XNNPACK = "XNNPACK's README, 8 Feb 2022"
