@@ -1,4 +1,4 @@
-"""mkdocs hook: pages may link to other files of the repository, as they do on a code host."""
+"""mkdocs hooks: links to other files of the repository, as on a code host; docstrings' roles."""
 
 from __future__ import annotations
 
@@ -39,3 +39,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     pattern = r"\[(?P<text>[^\]]*)\]\((?P<path>(?![a-z]+:)[^)#\s]+)(?P<anchor>#[^)]*)?\)"
     return re.sub(pattern, changed, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Leave out the roles of docstrings: `:class:` and the like."""
+    return re.sub(r":(?:class|meth|func|mod|data|attr):(?=<code>)", "", html)

@@ -44,12 +44,6 @@ class Denoiser:
     Streams of one model share what is loaded. A further one takes 1 ms and less than 1 MiB. One
     object is for one thread at a time; only `strength` and `limit_db` may be set from others.
 
-    >>> denoiser = Denoiser()
-    >>> noisy = np.zeros(2205, np.float32)
-    >>> clean = [*map(denoiser.feed, np.split(noisy, 5)), denoiser.flush()]
-    >>> len(np.concatenate(clean))
-    2205
-
     Parameters
     ----------
     model : str, Path or Model, optional
@@ -86,6 +80,14 @@ class Denoiser:
         The sample rate of input and output.
     latency : Latency
         Of the algorithm.
+
+    Examples
+    --------
+    >>> denoiser = Denoiser()
+    >>> noisy = np.zeros(2205, np.float32)
+    >>> clean = [*map(denoiser.feed, np.split(noisy, 5)), denoiser.flush()]
+    >>> len(np.concatenate(clean))
+    2205
     """
 
     STAGES: ClassVar[dict[str, str]] = {
@@ -135,10 +137,7 @@ class Denoiser:
 
     def __reduce_ex__(self, _: object) -> Any:
         """Refuse a copy, which would share half of the state, and pickling."""
-        raise TypeError(
-            "a Denoiser cannot be copied or pickled; make another one of the same model, which "
-            "takes 1 ms."
-        )
+        raise TypeError("a Denoiser cannot be copied or pickled; make another one, in 1 ms.")
 
     @property
     def strength(self) -> float:

@@ -27,11 +27,6 @@ class FrameDenoiser(Adjustable):
     is still held. One object is for one stream and one thread at a time;
     any number may run in threads, and they share the model.
 
-    >>> with FrameDenoiser(rate_hz=16000) as frames:
-    ...     out = frames.process(bytes(2 * 160))  # 10 ms, 16 bits
-    >>> type(out).__name__, len(out)
-    ('bytes', 320)
-
     Parameters
     ----------
     rate_hz : int
@@ -60,6 +55,13 @@ class FrameDenoiser(Adjustable):
     ----------
     latency, latency_ms : Latency, float
         By how much the output lags behind the input.
+
+    Examples
+    --------
+    >>> with FrameDenoiser(rate_hz=16000) as frames:
+    ...     out = frames.process(bytes(2 * 160))  # 10 ms, 16 bits
+    >>> type(out).__name__, len(out)
+    ('bytes', 320)
     """
 
     def __init__(
@@ -134,9 +136,6 @@ def denoise(
     As in files, the noise at its beginning is known from what follows
     (:class:`rtden.recording.RecordingDenoiser`).
 
-    >>> denoise(np.zeros((4800, 2), np.int16), rate_hz=48000).shape
-    (4800, 2)
-
     Parameters
     ----------
     samples : array_like, shape (samples,) or (samples, channels)
@@ -155,6 +154,11 @@ def denoise(
         If the type, the shape, the scale or the rate is another.
     ModelError, SettingsError
         If the model cannot be used, or not with the settings.
+
+    Examples
+    --------
+    >>> denoise(np.zeros((4800, 2), np.int16), rate_hz=48000).shape
+    (4800, 2)
     """
     given: NDArray[Any] = as_array(samples)
     if given.ndim not in (1, 2):

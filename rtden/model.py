@@ -276,6 +276,8 @@ def models_folder() -> Path:
 def list_models() -> list[str]:
     """Return the names of the shipped models, the default one first.
 
+    Examples
+    --------
     >>> list_models()[0]
     'rtden'
     """

@@ -71,12 +71,6 @@ class StreamDenoiser(Adjustable):
 
     One object is for one thread at a time; any number may run in threads, and they share the model.
 
-    >>> with StreamDenoiser(rate_hz=48000, channels=2) as stream:
-    ...     parts = [stream.feed(np.zeros((480, 2), np.float32)) for _ in range(10)]
-    ...     parts.append(stream.flush())
-    >>> np.concatenate(parts).shape
-    (4800, 2)
-
     Parameters
     ----------
     model : str, Path or Model, optional
@@ -104,6 +98,14 @@ class StreamDenoiser(Adjustable):
         One for each channel.
     fed_samples, returned_samples : int
         Per channel, since the beginning of the stream.
+
+    Examples
+    --------
+    >>> with StreamDenoiser(rate_hz=48000, channels=2) as stream:
+    ...     parts = [stream.feed(np.zeros((480, 2), np.float32)) for _ in range(10)]
+    ...     parts.append(stream.flush())
+    >>> np.concatenate(parts).shape
+    (4800, 2)
     """
 
     def __init__(

@@ -24,8 +24,8 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     Parameters
     ----------
-    model, settings, latency_ms :
-        As for :class:`rtden.FrameDenoiser`.
+    model : str or Path, optional
+        As for :class:`rtden.FrameDenoiser`, and so are `settings` and `latency_ms`.
 
     Examples
     --------

@@ -39,8 +39,8 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
     ----------
     channels : int
         Those of the transport, interleaved (``audio_in_channels``): Pipecat does not tell a filter.
-    model, settings, latency_ms :
-        As for :class:`rtden.FrameDenoiser`.
+    model : str or Path, optional
+        As for :class:`rtden.FrameDenoiser`, and so are `settings` and `latency_ms`.
 
     Examples
     --------
