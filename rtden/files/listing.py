@@ -27,11 +27,13 @@ class Muxer(NamedTuple):
 
 MUXERS = {
     ".m4a": Muxer("mp4", "aac", True), ".m4b": Muxer("mp4", "aac", True),
+    ".m4r": Muxer("mp4", "aac", True), ".3ga": Muxer("3gp", "aac", True),
     ".aac": Muxer("adts", "aac", True), ".ac3": Muxer("ac3", "ac3", True),
     ".eac3": Muxer("eac3", "eac3", True), ".amr": Muxer("amr", "libopencore_amrnb", True),
     ".wma": Muxer("asf", "wmav2", True), ".mka": Muxer("matroska", "libopus", True),
     ".wv": Muxer("wv", "wavpack", True), ".tta": Muxer("tta", "tta", True),
     ".mp2": Muxer("mp2", "mp2", True), ".mp4": Muxer("mp4", "aac"), ".m4v": Muxer("mp4", "aac"),
+    ".f4v": Muxer("mp4", "aac"), ".qt": Muxer("mov", "aac"),
     ".mov": Muxer("mov", "aac"), ".mkv": Muxer("matroska", "libopus"),
     ".webm": Muxer("webm", "libopus"), ".wmv": Muxer("asf", "wmav2"), ".asf": Muxer("asf", "wmav2"),
     ".3gp": Muxer("3gp", "aac"), ".3g2": Muxer("3g2", "aac"), ".avi": Muxer("avi", "libmp3lame"),
@@ -46,16 +48,18 @@ LOSSLESS_MUXERS = {
 """For a source of that suffix and codec, which libsndfile does not write."""
 SUFFIXES = frozenset((
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
-    ".snd", ".caf", ".w64", ".rf64",
+    ".snd", ".caf", ".w64", ".rf64", ".voc", ".sph", ".nist", ".8svx", ".svx", ".avr", ".paf",
+    ".pvf", ".wve", ".htk", ".ircam", ".gsm", ".vox",
 ))  # fmt: skip
 """Sound files that libsndfile reads and writes."""
-MEDIA_SUFFIXES = frozenset((*MUXERS, ".awb", ".vob", ".ape", ".spx"))
-"""Sound and video files that take PyAV (extra "av")."""
-READ_ONLY_SUFFIXES = frozenset((
-    "", ".ape", ".awb", ".dts", ".g722", ".mpc", ".ra", ".sbc", ".shn", ".spx", ".tak", ".vob",
-    ".vox",
+UNWRITTEN_SUFFIXES = frozenset((
+    ".ape", ".awb", ".dts", ".g722", ".mp1", ".mpc", ".mpga", ".ra", ".rm", ".sbc", ".shn", ".spx",
+    ".tak", ".vob",
 ))  # fmt: skip
-"""Of those what cannot be written: the sound goes into a WAV."""
+MEDIA_SUFFIXES = UNWRITTEN_SUFFIXES.union(MUXERS)
+"""Sound and video files that take PyAV (extra "av")."""
+READ_ONLY_SUFFIXES = UNWRITTEN_SUFFIXES.union(("", ".vox"))
+"""What cannot be written: the sound goes into a WAV."""
 RAW_FORMATS = {
     "s16le": ("PCM_16", "LITTLE"), "s16be": ("PCM_16", "BIG"), "s24le": ("PCM_24", "LITTLE"),
     "s32le": ("PCM_32", "LITTLE"), "f32le": ("FLOAT", "LITTLE"), "f64le": ("DOUBLE", "LITTLE"),
@@ -141,10 +145,12 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
             seen.add(place)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
             suffix = path.suffix.lower()
-            if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES:
+            if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES:
                 continue
             if suffix in MEDIA_SUFFIXES and not has_av():
                 notes.append(f"{path} takes the package av: run '{install_command('av')}'")
+            elif suffix in RAW_SUFFIXES:
+                notes.append(f"{path} has no header; name it alone, with its --rate")
             elif not path.is_file():
                 notes.append(f"{path} is no file, or a link to none")
             else:
@@ -172,6 +178,8 @@ def plan(sources: list[str], output: str | None) -> Plan:
     """
     if not all(source.strip() for source in sources):
         raise AudioFileError("one of the names given is empty; name a file, a folder, or '-'.")
+    if output is not None and not output.strip():
+        raise AudioFileError("the name given with -o is empty; name a file, a folder, or '-'.")
     output = "-" if output in STANDARD_OUTPUT else output
     many = len(sources) > 1 or any(map(os.path.isdir, sources))
     top = output if _is_folder(output, many) else None

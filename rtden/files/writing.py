@@ -27,7 +27,7 @@ GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
 CONTAINERS = {
     **{"WAVE": "WAV", "AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "SND": "AU"},
-    **{"PCM": "RAW", "GSM": "RAW", "VOX": "RAW"},
+    **{"PCM": "RAW", "GSM": "RAW", "VOX": "RAW", "SPH": "NIST", "8SVX": "SVX"},
 }
 """libsndfile's names where the suffix is another."""
 

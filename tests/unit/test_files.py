@@ -788,9 +788,9 @@ def test_a_plan_that_would_overwrite_another_of_its_files_is_refused(here: Path)
 
 def test_an_empty_name_is_no_folder(here: Path) -> None:
     made(here, "private.wav", "z.wav")
-    for sources in ([""], ["z.wav", " "]):
+    for sources, output in (([""], None), (["z.wav", " "], None), (["z.wav"], "")):
         with pytest.raises(AudioFileError, match="empty"):
-            plan(sources, None)
+            plan(sources, output)
 
 
 def test_a_plan_of_several_recordings_into_one_file_is_refused(here: Path) -> None:

@@ -258,15 +258,20 @@ def test_links_to_folders_are_followed_once_and_what_cannot_be_read_is_named(
         (tmp_path / name).touch()
     (tmp_path / "in" / "link").symlink_to("../other")
     (tmp_path / "in" / "loop").symlink_to(".")
+    for name in ("in/c.voc", "in/d.gsm", "in/e.pcm"):
+        (tmp_path / name).touch()
     (tmp_path / "in" / "gone.wav").symlink_to("nowhere")
     left_out: list[str] = []
     found = list_audio(tmp_path / "in", left_out)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
         "in/a.wav",
+        "in/c.voc",
+        "in/d.gsm",
         "in/link/b.flac",
     ]
-    assert len(left_out) == 1
-    assert "gone.wav" in left_out[0]
+    gone, raw = sorted(left_out, reverse=True)
+    assert "gone.wav" in gone
+    assert raw.endswith("e.pcm has no header; name it alone, with its --rate")
 
 
 def test_a_name_of_255_bytes_is_written_and_of_two_writers_the_second_fails(
