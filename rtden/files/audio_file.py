@@ -27,6 +27,8 @@ from rtden.types import Array
 
 BLOCK_FRAMES = 1 << 15
 LOUDEST = 1e6  # samples beyond this (120 dB above full scale) are no sound
+ABSURD = "{} samples were not finite or absurd; they became silence"
+CLIPPED = "{} samples above full scale were clipped; a float WAV keeps them"
 Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all, 0 where that is not known."""
 PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
@@ -71,7 +73,8 @@ def open_recording(
     with ExitStack() as opened:
         try:
             file = opened.enter_context(path.open("rb"))
-            recording = _open_sndfile(path, file, raw, opened) if track is None else None
+            notes = list[str]()
+            recording = _open_sndfile(path, file, raw, opened, notes) if track is None else None
         except FileNotFoundError:
             raise AudioFileError(f"there is no file {path}; check the name.") from None
         except OSError as error:
@@ -81,6 +84,7 @@ def open_recording(
             from rtden.files.media import open_media
 
             recording = opened.enter_context(open_media(path, track=track))
+            recording.notes += notes
         yield recording
 
 
@@ -91,12 +95,19 @@ def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES)
     """
     silenced = 0
     for block in _cut(recording.blocks(frames), frames):
-        with np.errstate(invalid="ignore"):
-            sound = np.abs(block) < LOUDEST
-        silenced += int(block.size - np.count_nonzero(sound))
-        yield block if sound.all() else np.where(sound, block, np.float32(0.0))
+        sound, absurd = without_absurd(block)
+        silenced += absurd
+        yield sound
     if silenced:
-        recording.notes.append(f"{silenced} samples were not finite or absurd; they became silence")
+        recording.notes.append(ABSURD.format(silenced))
+
+
+def without_absurd(block: Array) -> tuple[Array, int]:
+    """Return samples with silence where they are no sound, and how many those are."""
+    with np.errstate(invalid="ignore"):
+        sound = np.abs(block) < LOUDEST
+    absurd = block.size - int(np.count_nonzero(sound))
+    return np.where(sound, block, np.float32(0.0)) if absurd else block, absurd
 
 
 def _cut(pieces: Iterator[Array], frames: int) -> Iterator[Array]:
@@ -130,10 +141,9 @@ def read_aligned(*paths: Path) -> tuple[list[Array], int]:
 
 
 def _open_sndfile(
-    path: Path, file: BinaryIO, raw: Raw | None, opened: ExitStack
+    path: Path, file: BinaryIO, raw: Raw | None, opened: ExitStack, notes: list[str]
 ) -> Recording | None:
     """Open a file by libsndfile; return None if PyAV is to read it."""
-    notes: list[str] = []
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioFileError(f"{path} is empty; it is no sound file.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, write_errors
-from rtden.files.audio_file import Progress, Recording, open_recording, read_blocks
+from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
@@ -233,6 +233,7 @@ class _Work:
             same = self.target.suffix.lower() == self.source.suffix.lower()
             muxer = LOSSLESS_MUXERS.get(self.target.suffix.lower())
             if same and muxer and recording.codec == muxer.codec:
+                self.notes += recording.notes
                 return self._write_media(muxer)
             container, subtype = format_of(self.target, recording)
             tags = NOTHING if self.raw else read_tags(self.source)
@@ -279,6 +280,4 @@ class _Work:
         if changed or (same and recording.codec and not recording.codec.startswith(codec)):
             self.notes.append(f"written as {subtype}, for its own codec cannot be written")
         if (clipped := self.made[-1].clipped) and subtype not in ("FLOAT", "DOUBLE"):
-            self.notes.append(
-                f"{clipped} samples above full scale were clipped; a float WAV keeps them"
-            )
+            self.notes.append(CLIPPED.format(clipped))

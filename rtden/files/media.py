@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ STRINGS = {
 SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
-STATES_LENGTH = ("mov", "matroska", "avi", "caf", "wav", "w64", "aiff")
+SLACK_SECONDS = 0.1  # a few frames of a codec
+STATES_LENGTH = (
+    *("mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"),
+)
 """FFmpeg's formats with a length in the header; it guesses others from the size."""
 
 
@@ -113,17 +116,31 @@ def usual_layout(channels: int) -> str:
 
 def seconds_of(container: Any, stream: Any) -> float:
     """Return how long a stream says that it is; 0 where it does not."""
-    if container.format.name == "avi":  # FFmpeg shortens the duration of one that was cut off
+    return own_seconds(stream) or (container.duration or 0) / 1e6
+
+
+def own_seconds(stream: Any) -> float:
+    """Return the length of a stream apart from the others'; 0 where it is not known."""
+    if stream.container.format.name == "avi":  # FFmpeg shortens the duration of one cut off
         return float(stream.frames * stream.time_base)
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+    ended = stream.metadata.get("DURATION", "").split(":")  # of Matroska
+    with suppress(ValueError):
+        hours, minutes, seconds = map(float, ended)
+        return (
+            3600.0 * hours
+            + 60.0 * minutes
+            + seconds
+            - float(stream.start_time or 0) * float(stream.time_base)
+        )
+    return 0.0
 
 
 def check_whole(container: Any, path: Path, seconds: float, promised: float) -> None:
     """Raise AudioFileError if a header promises more than there was."""
     states = container.format.name.split(",")[0] in STATES_LENGTH
-    if states and seconds < 0.98 * promised - 0.5:
+    if states and seconds < promised - SLACK_SECONDS:
         raise truncated(path, seconds / promised)
 
 
@@ -152,14 +169,28 @@ def samples_of(frame: Any, stream: Any, path: Path) -> Array:
 
 
 def _blocks(av: Any, container: Any, stream: Any, path: Path, notes: list[str]) -> Iterator[Array]:
-    done = 0
-    for packet in container.demux(stream):
-        for frame in frames_of(av, packet, notes):
-            yield (block := samples_of(frame, stream, path))
-            done += len(block)
-    alone = stream.duration or len(container.streams) == 1
-    promised = seconds_of(container, stream) if alone else 0.0
-    check_whole(container, path, done / stream.codec_context.sample_rate, promised)
+    done, rate_hz, last, ended = 0, stream.codec_context.sample_rate, 0.0, 0.0
+    start = float((stream.start_time or 0) * stream.time_base)
+    try:
+        for packet in container.demux():
+            last = max(last, end_of(packet))
+            if packet.stream.index != stream.index:
+                continue
+            for frame in frames_of(av, packet, notes):
+                yield (block := samples_of(frame, stream, path))
+                done += len(block)
+                ended = (frame.time or 0.0) - start + len(block) / rate_hz
+    except av.error.FFmpegError as error:
+        raise AudioFileError(
+            f"{path} is damaged after {done / rate_hz:.1f} s ({reason_of(error)}); copy it again."
+        ) from None
+    check_whole(container, path, max(ended, done / rate_hz), own_seconds(stream))
+    check_whole(container, path, max(last, done / rate_hz), (container.duration or 0) / 1e6)
+
+
+def end_of(packet: Any) -> float:
+    """Return the time in seconds at which a packet ends."""
+    return float(((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0))
 
 
 def bit_rate_of(stream: Any) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import LOUDEST, Progress
+from rtden.files.audio_file import ABSURD, CLIPPED, Progress, without_absurd
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -67,8 +67,7 @@ def denoise_media(
                     if progress is not None:
                         progress(first.fed, total)
                 elif packet.dts is not None or packet.size:
-                    ended = (packet.pts or 0) + (packet.duration or 0)
-                    last = max(last, float(ended * packet.time_base))
+                    last = max(last, media.end_of(packet))
                     packet.stream = out.targets[packet.stream.index]
                     out.mux([packet])
             for sound in sounds.values():
@@ -83,12 +82,21 @@ def denoise_media(
             if out is not None:
                 out.close()
         last = max(last, *(sound.ended for sound in sounds.values()))
-        whole = all(stream.index in out.targets for stream in container.streams.video)
-        whole = whole and container.format.name != "avi"
-        stated = media.seconds_of(container, tracks[0]) if tracks[0].duration else 0.0
-        promised = (container.duration or 0) / 1e6 if whole else stated
-        media.check_whole(container, source, last, promised)
+        _check_whole(container, source, out, first, last)
+    counts = [(ABSURD, "silenced"), (CLIPPED, "clipped")]
+    sums = [(said, sum(getattr(s, name) for s in sounds.values())) for said, name in counts]
+    notes += [said.format(count) for said, count in sums if count]
     return float(first.fed / first.rate_hz)
+
+
+def _check_whole(container: Any, source: Path, out: _Out, sound: _Sound, ended: float) -> None:
+    """Raise AudioFileError if a file promises more seconds than the streams that were copied."""
+    whole = all(stream.index in out.targets for stream in container.streams.video)
+    whole = whole and container.format.name != "avi"
+    stated = media.own_seconds(sound.source)
+    promised = (container.duration or 0) / 1e6 if whole else stated
+    media.check_whole(container, source, ended, promised)
+    media.check_whole(container, source, sound.fed / sound.rate_hz, stated)
 
 
 class _Sound:
@@ -102,7 +110,7 @@ class _Sound:
         self._layout = layout_of(context)
         self._stream = streams(self.rate_hz, self._channels)
         self._start: int | None = None
-        self.fed = self._written = 0
+        self.fed = self._written = self.silenced = 0
         if target.codec_context.name.startswith("wma"):  # its decoder leaves out a frame
             self._written = -target.codec_context.frame_size
         self._dropped = padding_of(target, muxer)  # in place of what the encoder puts first
@@ -122,7 +130,9 @@ class _Sound:
                 silence = np.zeros((min(gap, self.rate_hz), self._channels), np.float32)
                 yield from self._feed(silence)
                 gap -= len(silence)
-        yield from self._feed(np.where(np.abs(samples) < LOUDEST, samples, np.float32(0.0)))
+        sound, absurd = without_absurd(samples)
+        self.silenced += absurd
+        yield from self._feed(sound)
 
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
@@ -130,6 +140,12 @@ class _Sound:
         held = UNFLUSHED.get(self._target.codec_context.name, 0) - self._dropped
         yield from self._encode(np.zeros((max(0, held), self._channels), np.float32))
         yield from self._target.encode(None)
+
+    @property
+    def clipped(self) -> int:
+        """Samples above full scale in an encoder that takes integers."""
+        takes_floats = self._target.codec_context.format.name.startswith(("flt", "dbl"))
+        return 0 if takes_floats else int(self._stream.clipped)
 
     @property
     def ended(self) -> float:

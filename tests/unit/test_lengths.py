@@ -175,6 +175,7 @@ def encoded(path: Path, *codecs: str, rate_hz: int = 48000, **options: str) -> N
         streams = [out.add_stream(codec, rate=rate_hz, layout="stereo") for codec in codecs]
         for stream in streams:
             stream.codec_context.options = options
+            stream.codec_context.bit_rate = 0 if options else 128000
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(noise(96000).T), format="fltp", layout="stereo"
             )
@@ -199,3 +200,31 @@ def test_an_encoder_that_keeps_its_last_samples_gets_some_more(tmp_path: Path) -
     before = sound_of(tmp_path / "in.mpg")
     after = sound_of(Path(denoise_file(tmp_path / "in.mpg", streams=Untouched).target))
     np.testing.assert_allclose(after[481:][: len(before)], before, atol=0.1)
+
+
+def test_what_a_film_cannot_hold_is_said(tmp_path: Path) -> None:
+    samples = 3.0 * noise(96000)
+    samples[[7, 900]] = np.nan
+    made(tmp_path / "in.wav", "FLOAT", samples)
+    pytest.importorskip("av")
+    loud = int(np.count_nonzero(np.abs(samples) > 1.0))
+    for suffix, said in ((".m4a", []), (".mp2", [f"{loud} samples above full scale were clipped"])):
+        notes = denoise_file(tmp_path / "in.wav", tmp_path / f"o{suffix}", streams=Untouched).notes
+        words = ["4 samples were not finite", *said]
+        assert [note[: len(start)] for note, start in zip(notes, words, strict=True)] == words
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.wma", "wmav2"), ("a.mka", "libopus"), ("a.flv", "aac"), ("a.tta", "tta"),
+     ("a.wv", "wavpack")],
+)  # fmt: skip
+def test_a_tenth_that_is_missing_is_noticed(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    encoded(path, codec, rate_hz=44100 if codec == "aac" else 48000)
+    assert len(sound_of(path)) > 93000
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    for target in (tmp_path / "out.wav", tmp_path / f"out{path.suffix}"):
+        with pytest.raises(AudioFileError, match=r"truncated|damaged|could not be made"):
+            denoise_file(path, target, streams=Untouched)
+    assert [*tmp_path.iterdir()] == [path]
