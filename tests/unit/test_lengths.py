@@ -175,7 +175,7 @@ def encoded(path: Path, *codecs: str, rate_hz: int = 48000, **options: str) -> N
         streams = [out.add_stream(codec, rate=rate_hz, layout="stereo") for codec in codecs]
         for stream in streams:
             stream.codec_context.options = options
-            stream.codec_context.bit_rate = 0 if options else 128000
+            stream.codec_context.bit_rate = 0 if options else 320000
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(noise(96000).T), format="fltp", layout="stereo"
             )
