@@ -16,6 +16,8 @@ from rtden.types import Array
 SILENCE_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence."""
 SILENCE = 10.0 ** (SILENCE_DB / 20.0)
+OTHERS_WEIGHT = 0.2
+"""Of a second estimate of the masks. With 0.15 to 0.25, PESQ-WB rises and DNSMOS falls a little."""
 
 
 class SilenceDetector:
@@ -64,18 +66,33 @@ class BandGains:
         shape = (spec.n_mels, sizes.most_frames, len(spec.channels))
         self._pending = np.empty(shape, np.float32)
         self._newest = np.empty((spec.n_mels, 1, len(spec.channels)), np.float32)
+        self._none = np.empty((0, spec.n_mels), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream."""
         self.values = self._all[:1]
         self.values[...] = 1.0
+        self.expected = self._others = self._none
         self._count = self._equal_columns = 0
+
+    def expect(self, masks: Array) -> None:
+        """Take in another estimate of the masks of frames to come, shape (frames, n_mels).
+
+        Further ones are for the frames behind those that are expected already. Where there is one,
+        the two are mixed.
+        """
+        self.expected = np.concatenate([self.expected, masks])
 
     def begin(self, columns: Array, steps: int) -> None:
         """Begin a block of steps; `columns` are what the network reads in them."""
+        frames = steps * self._sizes.hops_per_step
         self._columns, self._before = columns, self.values[-1]
-        self.values = self._all[: steps * self._sizes.hops_per_step]
+        self.values = self._all[:frames]
+        if len(self.expected):
+            self._others, self.expected = self.expected[:frames], self.expected[frames:]
+        else:
+            self._others = self._none
 
     def of_step(self, step: int) -> Array:
         """Return the gains of a step of the block, shape (hops_per_step, n_mels)."""
@@ -108,8 +125,13 @@ class BandGains:
 
     def _set(self, mask: Array, step: int, count: int) -> None:
         frames = self._sizes.hops_per_step
-        rows = self.values[step * frames : (step + count) * frames]
-        np.maximum(mask.T, self.floor, out=rows)
+        first, behind = step * frames, (step + count) * frames
+        rows, shares = self.values[first:behind], mask.T
+        if len(self._others) > first:
+            others = self._others[first:behind]
+            shares = shares.copy()
+            shares[: len(others)] = mixed(shares[: len(others)], others)
+        np.maximum(shares, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:
         """Take in the columns of a silent step, shape (n_mels, step_columns, channels)."""
@@ -149,6 +171,15 @@ class BandGains:
             return network.infer(self._pending)[:, -self._sizes.hops_per_step :]
         self._flush(network)
         return network.infer(columns)
+
+
+def mixed(masks: Array, others: Array) -> Array:
+    """Return the mixture of two estimates of masks: the weighted mean of their logits."""
+    first, second = (np.clip(each, 1e-4, 1.0 - 1e-4) for each in (masks, others))
+    odds = (first / (1.0 - first)) ** (1.0 - OTHERS_WEIGHT)
+    odds *= (second / (1.0 - second)) ** OTHERS_WEIGHT
+    shares: Array = odds / (1.0 + odds)
+    return shares
 
 
 class Mix:

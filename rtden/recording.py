@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rtden.backward import BackwardMasks
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -26,10 +27,11 @@ def lead_in(head: Array, rate_hz: int) -> Array:
 
 
 class RecordingDenoiser:
-    """Denoises a whole recording, block by block, after its first two seconds have been fed once.
+    """Denoises a whole recording, block by block.
 
     A stream does not know the noise at first, and lets it through for some time. A file needs no
-    haste: what comes out for the lead-in is dropped. A shorter recording is its own lead-in.
+    haste: its first two seconds are fed once before it, and what comes out for them is dropped. A
+    shorter recording is its own lead-in. And it is heard from its end, too (:mod:`rtden.backward`).
 
     Parameters
     ----------
@@ -39,8 +41,12 @@ class RecordingDenoiser:
 
     def __init__(self, stream: StreamDenoiser) -> None:
         self._stream = stream
+        # A network that takes whole windows has no memory that the other direction could add to.
+        stateful = stream.denoisers[0].network.stateful
+        self._backward = BackwardMasks(stream) if stateful else None
         self._held: list[Array] | None = []  # None once the recording has begun
         self._to_drop = 0
+        self._end = np.empty((0, stream.channels), np.float32)
 
     def feed(self, block: Array) -> Array:
         """Take samples, shape (samples, channels); return those that are ready.
@@ -49,23 +55,33 @@ class RecordingDenoiser:
         caller must leave its blocks as they are.
         """
         if self._held is None:
-            return self._kept(self._stream.feed(block))
+            return self._run(block)
         self._held.append(block)
         complete = sum(map(len, self._held)) >= LEAD_IN_SECONDS * self._stream.rate_hz
         return self._begin(self._held) if complete else block[:0]
 
     def flush(self) -> Array:
         """End the recording: return the samples that are still to come."""
-        begun = [self._begin(self._held)] if self._held else []
-        return np.concatenate([*begun, self._kept(self._stream.flush())])
+        parts = [self._begin(self._held)] if self._held else []
+        if self._backward is not None and self._held is None:
+            # What a network that comes from the end hears first.
+            tail = lead_in(self._end[::-1], self._stream.rate_hz)[::-1]
+            parts.append(self._kept(self._stream.feed(self._backward.flush(tail))))
+        return np.concatenate([*parts, self._kept(self._stream.flush())])
 
     def _begin(self, held: list[Array]) -> Array:
         """Feed the lead-in and what is held."""
         head, self._held = np.concatenate(held), None
         before = lead_in(head, self._stream.rate_hz)
         self._to_drop = len(before)
-        ready = [self._stream.feed(before), self._stream.feed(head)]
-        return self._kept(np.concatenate(ready))
+        return np.concatenate([self._run(before), self._run(head)])
+
+    def _run(self, block: Array) -> Array:
+        if self._backward is not None:
+            last = round(LEAD_IN_SECONDS * self._stream.rate_hz)
+            self._end = np.concatenate([self._end, block])[-last:]
+            block = self._backward.feed(block)
+        return self._kept(self._stream.feed(block))
 
     def _kept(self, out: Array) -> Array:
         """Return output without the lead-in's."""

@@ -94,6 +94,8 @@ class StreamDenoiser(Adjustable):
 
     Attributes
     ----------
+    model : Model
+        The loaded model.
     denoisers : list of Denoiser
         One for each channel.
     fed_samples, returned_samples : int
@@ -121,9 +123,9 @@ class StreamDenoiser(Adjustable):
     ) -> None:
         self.rate_hz = rate_hz = check_rate(rate_hz)
         self.channels = channels = check_channels(channels)
-        loaded = load_model(model)
+        self.model = load_model(model)
         self.denoisers = [
-            Denoiser(loaded, settings, batch_steps=batch_steps) for _ in range(channels)
+            Denoiser(self.model, settings, batch_steps=batch_steps) for _ in range(channels)
         ]
         model_hz = self.denoisers[0].rate_hz
         self._low_delay = low_delay or not has_soxr()

@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
     *("offset", "ring", "spectral", "trackers", "mel", "interpreter", "autoencoder"),
-    *("griffinlim", "gains", "highband", "denoiser", "resample", "stream", "recording", "frames"),
+    *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
+    *("backward", "recording", "frames"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
