@@ -14,7 +14,7 @@ from rtden.extras import install_command
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import Recording
 from rtden.files.layout import changed, truncated
-from rtden.files.listing import Raw
+from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.samples import to_float
 from rtden.types import Array
 
@@ -55,9 +55,11 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(url_of(path), format=raw.format if raw else None, options=options)
     except av.error.FFmpegError as error:
+        advice = "for PCM without a header give --rate, --channels and --format."
+        if path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES:
+            advice = "it may be damaged or cut off: copy it again."
         raise AudioFileError(
-            f"{path} is not sound that can be read ({reason_of(error)}); "
-            "for PCM without a header give --rate, --channels and --format."
+            f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None
     with container:
         yield av, container
@@ -144,6 +146,15 @@ def check_whole(container: Any, path: Path, seconds: float, promised: float) -> 
         raise truncated(path, seconds / promised)
 
 
+def packets_of(av: Any, container: Any, path: Path) -> Iterator[Any]:
+    """Yield a file's packets."""
+    try:
+        yield from container.demux()
+    except av.error.FFmpegError as error:
+        sentence = f"{path} is damaged or cut off ({reason_of(error)}); copy it again."
+        raise AudioFileError(sentence) from None
+
+
 def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
     """Yield a packet's frames; of one that is damaged there is a note."""
     try:
@@ -171,19 +182,14 @@ def samples_of(frame: Any, stream: Any, path: Path) -> Array:
 def _blocks(av: Any, container: Any, stream: Any, path: Path, notes: list[str]) -> Iterator[Array]:
     done, rate_hz, last, ended = 0, stream.codec_context.sample_rate, 0.0, 0.0
     start = float((stream.start_time or 0) * stream.time_base)
-    try:
-        for packet in container.demux():
-            last = max(last, end_of(packet))
-            if packet.stream.index != stream.index:
-                continue
-            for frame in frames_of(av, packet, notes):
-                yield (block := samples_of(frame, stream, path))
-                done += len(block)
-                ended = (frame.time or 0.0) - start + len(block) / rate_hz
-    except av.error.FFmpegError as error:
-        raise AudioFileError(
-            f"{path} is damaged after {done / rate_hz:.1f} s ({reason_of(error)}); copy it again."
-        ) from None
+    for packet in packets_of(av, container, path):
+        last = max(last, end_of(packet))
+        if packet.stream.index != stream.index:
+            continue
+        for frame in frames_of(av, packet, notes):
+            yield (block := samples_of(frame, stream, path))
+            done += len(block)
+            ended = (frame.time or 0.0) - start + len(block) / rate_hz
     check_whole(container, path, max(ended, done / rate_hz), own_seconds(stream))
     check_whole(container, path, max(last, done / rate_hz), (container.duration or 0) / 1e6)
 

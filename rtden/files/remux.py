@@ -60,7 +60,9 @@ def denoise_media(
             first = sounds[tracks[0].index]
             total = round(media.seconds_of(container, first.source) * first.rate_hz)
             last = 0.0
-            for packet in container.demux([s for s in container.streams if s.index in out.targets]):
+            for packet in media.packets_of(av, container, source):
+                if packet.stream.index not in out.targets:
+                    continue
                 if sound := sounds.get(packet.stream.index):
                     for frame in media.frames_of(av, packet, notes):
                         out.mux(sound.feed(media.samples_of(frame, sound.source, source), frame))

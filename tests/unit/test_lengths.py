@@ -225,6 +225,6 @@ def test_a_tenth_that_is_missing_is_noticed(tmp_path: Path, name: str, codec: st
     assert len(sound_of(path)) > 93000
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
     for target in (tmp_path / "out.wav", tmp_path / f"out{path.suffix}"):
-        with pytest.raises(AudioFileError, match=r"truncated|damaged|could not be made"):
+        with pytest.raises(AudioFileError, match="truncated|damaged"):
             denoise_file(path, target, streams=Untouched)
     assert [*tmp_path.iterdir()] == [path]
