@@ -25,7 +25,9 @@ LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
 
 
 def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> dict[str, str]:
-    """Return what makes QuickTime's own metadata survive, and its edits exact to the sample."""
+    """Return what makes metadata survive, and QuickTime's edits exact to the sample."""
+    if muxer.name == "adts" and container.metadata:
+        return {"write_id3v2": "1"}
     if muxer.name not in ("mp4", "mov", "3gp", "3g2"):
         return {}
     options = {"movie_timescale": str(rate_hz)}

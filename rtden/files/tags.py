@@ -15,12 +15,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rtden.files.containers import end_of_sound, id3_size, ogg_pages, read_chunks
+from rtden.files.containers import Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
     (b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr")
 ) | frozenset((b"COMM", b"SSND", b"FVER", b"levl", b"MD5 "))
 """Chunks that describe the samples, or nothing."""
+STRINGS = frozenset(
+    (
+        b"title",
+        b"copyright",
+        b"encoder",
+        b"encoding application",
+        b"artist",
+        b"comment",
+        b"comments",
+    )
+) | frozenset((b"date", b"recorded date", b"album", b"license", b"tracknumber", b"genre"))
+"""Tags of a CAF that libsndfile copies, or that speak of the encoder."""
 PICTURE = b"METADATA_BLOCK_PICTURE="
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PAGE_SEGMENTS = 255
@@ -63,7 +75,10 @@ def read_tags(path: Path) -> Tags:
         start = id3_size(file)
         file.seek(start)
         head = file.read(4)
-        if (chunks := read_chunks(file)) is not None and chunks.magic != b"caff":
+        chunks = read_chunks(file)
+        if head in (b"caff", b".snd"):
+            return _rare_tags(file, head, chunks)
+        if chunks is not None:
             found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
             order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
             return Tags(f"chunks {order}", [(c.name, _read(file, *c[1:])) for c in found])
@@ -78,6 +93,22 @@ def read_tags(path: Path) -> Tags:
         tail = _read(file, end_of_sound(file), path.stat().st_size)
         parts = [part for part in ((b"head", _read(file, 0, start)), (b"tail", tail)) if part[1]]
         return Tags("id3", parts) if parts else NOTHING
+
+
+def _rare_tags(file: BinaryIO, head: bytes, chunks: Chunks | None) -> Tags:
+    """Return what a CAF has beside what libsndfile copies, or the annotation of an AU."""
+    if head == b".snd":
+        note = _read(file, 24, max(0, _offset(file) - 24)).strip(b"\0")
+        return Tags("au", [(b"", b"annotation=" + note)]) if note else NOTHING
+    info = chunks and chunks.found.get(b"info")
+    texts = _read(file, info.start + 4, info.size - 4).split(b"\0") if info else []
+    pairs = zip(texts[::2], texts[1::2], strict=False)
+    return Tags("caf", [(b"", k + b"=" + v) for k, v in pairs if k.lower() not in STRINGS])
+
+
+def _offset(file: BinaryIO) -> int:
+    """Return where the sound of an AU begins."""
+    return int.from_bytes(_read(file, 4, 4), "big")
 
 
 def _read(file: BinaryIO, start: int, size: int) -> bytes:
@@ -109,6 +140,13 @@ def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
         file.seek(id3_size(file))
         shutil.copyfileobj(file, out, 1 << 20)
         out.write(b"".join(content for name, content in tags.parts if name == b"tail"))
+    elif tags.kind == "au" and head == b".snd":
+        note = tags.parts[0][1].removeprefix(b"annotation=")
+        note += bytes(8 - len(note) % 8)
+        at = _offset(file)
+        out.write(head + (24 + len(note)).to_bytes(4, "big") + _read(file, 8, 16) + note)
+        file.seek(at)
+        shutil.copyfileobj(file, out, 1 << 20)
     elif tags.kind == "comments" and head == b"fLaC":
         stream_info = _flac_blocks(file)[0][1]
         blocks = [b"\0" + len(stream_info).to_bytes(3, "big") + stream_info, *_as_flac(tags)]

@@ -225,6 +225,33 @@ def test_a_tenth_that_is_missing_is_noticed(tmp_path: Path, name: str, codec: st
     assert len(sound_of(path)) > 93000
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
     for target in (tmp_path / "out.wav", tmp_path / f"out{path.suffix}"):
-        with pytest.raises(AudioFileError, match="truncated|damaged"):
+        with pytest.raises(AudioFileError, match=r"truncated|damaged"):
             denoise_file(path, target, streams=Untouched)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_annotation_of_an_au_stays_and_what_a_caf_loses_is_said(tmp_path: Path) -> None:
+    content, note = made(tmp_path / "in.au"), b"recorded at noon\0\0\0\0\0\0\0\0"
+    head = content[:4] + struct.pack(">I", 24 + len(note)) + content[8:24]
+    (tmp_path / "in.au").write_bytes(head + note + content[24:])
+    target = Path(denoise_file(tmp_path / "in.au", streams=Untouched).target)
+    assert target.read_bytes()[24:40] == b"recorded at noon"
+    np.testing.assert_allclose(sound_of(target), noise(), atol=8e-5)
+    info = b"\0\0\0\2title\0T\0scene\0beach\0"
+    content = made(tmp_path / "in.caf")
+    at = content.index(b"data")
+    chunk = b"info" + struct.pack(">q", len(info)) + info
+    (tmp_path / "in.caf").write_bytes(content[:at] + chunk + content[at:])
+    report = denoise_file(tmp_path / "in.caf", streams=Untouched)
+    assert "left out: scene" in report.notes[0]
+
+
+def test_tags_of_an_aac_stay(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    encoded(tmp_path / "plain.aac", "aac")
+    tag = b"TIT2\0\0\0\x02\0\0\0T"
+    id3 = b"ID3\3\0\0\0\0\0" + bytes([len(tag)]) + tag
+    (tmp_path / "in.aac").write_bytes(id3 + (tmp_path / "plain.aac").read_bytes())
+    target = denoise_file(tmp_path / "in.aac", streams=Untouched).target
+    with av.open(target) as container:
+        assert container.metadata["title"] == "T"
