@@ -79,7 +79,7 @@ class FrameDenoiser(Adjustable):
             latency_ms, model=loaded, settings=settings, hops_per_step=hops_per_step
         )
         self.stream = StreamDenoiser(
-            loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True
+            loaded, chosen, rate_hz=rate_hz, channels=channels, low_delay=True, batch_steps=2
         )
         self.rate_hz, self.channels = self.stream.rate_hz, self.stream.channels
         self.denoisers = self.stream.denoisers

@@ -176,10 +176,9 @@ class BandGains:
 def mixed(masks: Array, others: Array) -> Array:
     """Return the mixture of two estimates of masks: the weighted mean of their logits."""
     first, second = (np.clip(each, 1e-4, 1.0 - 1e-4) for each in (masks, others))
-    odds = (first / (1.0 - first)) ** (1.0 - OTHERS_WEIGHT)
+    odds: Array = (first / (1.0 - first)) ** (1.0 - OTHERS_WEIGHT)
     odds *= (second / (1.0 - second)) ** OTHERS_WEIGHT
-    shares: Array = odds / (1.0 + odds)
-    return shares
+    return odds / (1.0 + odds)
 
 
 class Mix:
