@@ -69,14 +69,15 @@ def frame_of(samples: Array, layout: Any, rate_hz: int, at: int) -> Any:
 def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: bool) -> Any:
     """Add a sound track that is encoded as a source's is, as far as it can be.
 
-    PCM stays PCM only in the `same` kind of file.
+    PCM stays PCM only in the `same` kind of file, and MP3 is none in another sound file.
     """
     from av.codec import Codec
 
     context = stream.codec_context
     codec = context.codec.canonical_name
     wanted = ENCODERS.get(codec, codec)
-    if not _encodes(out, wanted, codec) or ("pcm" in codec and not same):
+    unusual = "pcm" in codec or (codec == "mp3" and muxer.sound_only)  # in an m4a, for instance
+    if not _encodes(out, wanted, codec) or (unusual and not same):
         wanted = muxer.codec
         if same:
             notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")

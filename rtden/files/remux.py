@@ -112,6 +112,8 @@ class _Sound:
         self._layout = layout_of(context)
         self._stream = streams(self.rate_hz, self._channels)
         self._start: int | None = None
+        # Alone, sound begins at zero; an MP3's does not, after what its decoder leaves out.
+        self._alone = muxer.sound_only and len(source.container.streams.audio) == 1
         self.fed = self._written = self.silenced = 0
         if target.codec_context.name.startswith("wma"):  # its decoder leaves out a frame
             self._written = -target.codec_context.frame_size
@@ -160,7 +162,8 @@ class _Sound:
 
     def _encode(self, samples: Array) -> Iterator[Any]:
         dropped = min(max(0, self._dropped - max(0, self._written)), len(samples))
-        at = (self._start or 0) + self._written + dropped
+        start = 0 if self._alone else self._start or 0
+        at = start + self._written + dropped
         self._written += len(samples)
         if len(samples) > dropped:
             louder = samples[dropped:] * np.float32(self._gain)

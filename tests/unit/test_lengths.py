@@ -255,3 +255,12 @@ def test_tags_of_an_aac_stay(tmp_path: Path) -> None:
     target = denoise_file(tmp_path / "in.aac", streams=Untouched).target
     with av.open(target) as container:
         assert container.metadata["title"] == "T"
+
+
+def test_an_mp3_becomes_aac_in_an_m4a_as_long_as_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    target = denoise_file(tmp_path / "in.mp3", tmp_path / "out.m4a", streams=Untouched).target
+    with open_recording(Path(target)) as recording:
+        assert recording.codec == "aac"
+        assert recording.frames == 70001
