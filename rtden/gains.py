@@ -176,8 +176,8 @@ class BandGains:
 def mixed(masks: Array, others: Array) -> Array:
     """Return the mixture of two estimates of masks: the weighted mean of their logits."""
     first, second = (np.clip(each, 1e-4, 1.0 - 1e-4) for each in (masks, others))
-    odds: Array = (first / (1.0 - first)) ** (1.0 - OTHERS_WEIGHT)
-    odds *= (second / (1.0 - second)) ** OTHERS_WEIGHT
+    odds: Array = np.power(first / (1.0 - first), np.float32(1.0 - OTHERS_WEIGHT))
+    odds *= np.power(second / (1.0 - second), np.float32(OTHERS_WEIGHT))
     return odds / (1.0 + odds)
 
 

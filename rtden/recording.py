@@ -54,6 +54,7 @@ class RecordingDenoiser:
         The output is aligned with the input. It begins when the lead-in is complete; until then the
         caller must leave its blocks as they are.
         """
+        block = self._stream.checked(block)
         if self._held is None:
             return self._run(block)
         self._held.append(block)

@@ -183,13 +183,7 @@ class StreamDenoiser(Adjustable):
         InputError
             If `samples` has another shape, another type or another scale.
         """
-        block = floating(samples)
-        if block.ndim != 2 or block.shape[1] != self.channels:
-            raise InputError(
-                f"feed takes blocks of shape (samples, {self.channels}), not {block.shape}"
-                f"{_advice(block, self.channels)}"
-            )
-        block = finite(block)
+        block = self.checked(samples)
         self.fed_samples += len(block)
         denoised = self._filtered(self._before.feed(block), block)
         if not len(denoised):
@@ -199,6 +193,16 @@ class StreamDenoiser(Adjustable):
             out = self._bypass.add(out)
         self.returned_samples += len(out)
         return out
+
+    def checked(self, samples: ArrayLike) -> Array:
+        """Return a block in float32 as :meth:`feed` takes it, or raise what that does."""
+        block = floating(samples)
+        if block.ndim != 2 or block.shape[1] != self.channels:
+            raise InputError(
+                f"feed takes blocks of shape (samples, {self.channels}), not {block.shape}"
+                f"{_advice(block, self.channels)}"
+            )
+        return finite(block)
 
     def flush(self) -> Array:
         """End the stream: return the samples that are still to come, and reset.
