@@ -119,7 +119,7 @@ def live(
     _announce(engine, wanted["output"], name, say)
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            _run(engine, say, duration, status_seconds or math.inf, as_json)
+            _run(engine, say, wanted["latency_ms"], duration, status_seconds or math.inf, as_json)
         finally:
             engine.stop()
     _sum_up(engine, wanted["output"], record, say)
@@ -161,6 +161,7 @@ def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[.
 def _run(
     engine: LiveEngine,
     say: Callable[..., None],
+    wish_ms: float | None,
     duration: float,
     status_seconds: float,
     as_json: bool,
@@ -181,6 +182,9 @@ def _run(
         f" + resampling {parts.resampling_ms:.0f} + denoiser {parts.denoiser_ms:.0f}"
         f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
     )
+    if wish_ms is not None and parts.total_ms > wish_ms + 1.0:
+        least = f"these devices cannot do {wish_ms:g} ms, {parts.total_ms:.0f} ms is their least"
+        messages.print(f"rtden: {least}", markup=False)
     supervisor.ready()
     try:
         if screen.is_terminal and not as_json:

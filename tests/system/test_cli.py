@@ -585,8 +585,10 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
 
 
 def test_live_stops_after_the_given_duration(folder: Path) -> None:
-    result = real("live", "--in", "noisy.flac", "--out", "out.wav", "--duration", "1")
+    options = ["--duration", "1", "--latency-ms", "10"]
+    result = real("live", "--in", "noisy.flac", "--out", "out.wav", *options)
     assert result.returncode == 0, result.stderr
+    assert "these devices cannot do 10 ms" in result.stderr
     assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
 
 
