@@ -25,6 +25,10 @@ class AudioFileError(RtdenError):
     """An audio file cannot be read or written."""
 
 
+class DamagedFileError(AudioFileError):
+    """An audio file ends early, or is damaged inside."""
+
+
 class DeviceError(RtdenError):
     """A sound device cannot be found or opened."""
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from rtden.errors import AudioFileError
+from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
 from rtden.files.layout import GOES_ON, Layout, changed, layout_of, truncated
@@ -160,7 +160,7 @@ def _open_sndfile(
     except soundfile.LibsndfileError as error:
         if "file is malformed" in error.error_string and not has_av():
             sentence = f"{path} is damaged or truncated ({reason_of(error)}); copy it again."
-            raise AudioFileError(sentence) from None
+            raise DamagedFileError(sentence) from None
         return None
     first = reader.first
     file.seek(containers.id3_size(file))
@@ -239,7 +239,7 @@ class _Reader:
                     yield block
             except soundfile.LibsndfileError as error:
                 if not 0 < stated <= done - begun:  # beyond its sound anything may follow
-                    raise AudioFileError(
+                    raise DamagedFileError(
                         f"{self._path} is damaged after {done / first.samplerate:.1f} s "
                         f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
                     ) from None

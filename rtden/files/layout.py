@@ -6,7 +6,7 @@ import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rtden.errors import AudioFileError
+from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
@@ -90,9 +90,9 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     return Layout([(sound.start, end)], (*form, endian, "RAW"), container)
 
 
-def truncated(path: Path, part: float) -> AudioFileError:
+def truncated(path: Path, part: float) -> DamagedFileError:
     """Return the error of a file that holds only a part of its sound."""
-    return AudioFileError(
+    return DamagedFileError(
         f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
         f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
     )

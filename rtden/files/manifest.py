@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from rtden.errors import AudioFileError, RtdenError
+from rtden.errors import AudioFileError, DamagedFileError, RtdenError
 from rtden.files.atomic import PLACE, check_target, make_folder, write_errors, write_whole
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.denoise import FileReport
@@ -266,8 +266,8 @@ def _is_cut_short(path: Path) -> bool:
             with open_recording(path) as recording:
                 for _ in read_blocks(recording, path):
                     pass
-        except AudioFileError as error:
-            return "truncated" in str(error) or "damaged" in str(error)
+        except DamagedFileError:
+            return True
     return False
 
 

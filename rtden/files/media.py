@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rtden.errors import AudioFileError, MissingPackageError
+from rtden.errors import AudioFileError, DamagedFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import Recording
@@ -152,7 +152,7 @@ def packets_of(av: Any, container: Any, path: Path) -> Iterator[Any]:
         yield from container.demux()
     except av.error.FFmpegError as error:
         sentence = f"{path} is damaged or cut off ({reason_of(error)}); copy it again."
-        raise AudioFileError(sentence) from None
+        raise DamagedFileError(sentence) from None
 
 
 def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
