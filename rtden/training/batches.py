@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,3 +169,6 @@ def draw_ahead(
                 "a process that draws mixtures ended early, most likely for lack of memory; the "
                 "same command resumes the run."
             ) from None
+        finally:
+            # The pool would wait for ever for the rest of what a killed process hands over.
+            wait([future for future in waiting if not future.cancel()])
