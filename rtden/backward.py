@@ -1,7 +1,7 @@
-"""What a recording allows: it is also heard from its end.
+"""The second pass over a recording: from its end, by the same network.
 
-A stream knows what came before; a recording also has what follows. The same network, on the same
-sound reversed in time, estimates the masks of the same frames from behind. It was trained on the
+A stream contains what came before; a recording also has what follows. On the same sound reversed in
+time, the network estimates the masks of the same frames from the other side. It was trained on the
 other direction and is worse at this one, but its errors are others: a mixture of the two estimates
 is better than either. The recording comes in spans, each with a few seconds of what follows it, so
 that memory stays bounded.
@@ -14,9 +14,8 @@ import math
 import numpy as np
 
 from rtden.autoencoder import Autoencoder
-from rtden.denoiser import Denoiser
+from rtden.denoiser import RECORDING_STEPS, Denoiser
 from rtden.model import Model
-from rtden.resample import Resampler
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -24,16 +23,14 @@ SPAN_FRAMES = 768
 """Frames whose masks are estimated in one go: 9 s of the default model. More cost less, but more
 memory."""
 AHEAD_FRAMES = 320
-"""Frames of what follows them that the network hears first: 3.7 s, all that it remembers."""
-STEPS = 64
-"""Steps computed together, at most."""
+"""Frames of what follows them that the network takes first: 3.7 s, the length of its memory."""
 
 
 class _Recorded:
     """A network that keeps its masks."""
 
     def __init__(self, model: Model) -> None:
-        self._network = Autoencoder(model, columns=(STEPS,))
+        self._network = Autoencoder(model, columns=(RECORDING_STEPS,))
         self.spec, self.runtime = self._network.spec, self._network.runtime
         self.stateful = self._network.stateful
         self.memory_columns = self._network.memory_columns
@@ -66,23 +63,23 @@ class BackwardMasks:
         self._ratio = spec.rate_hz / stream.rate_hz
         self._hop, self._older_samples = spec.hop, spec.n_fft - spec.hop
         self._networks = [_Recorded(stream.model) for _ in range(stream.channels)]
-        self._denoisers = [Denoiser(network=each, batch_steps=STEPS) for each in self._networks]
+        self._denoisers = [
+            Denoiser(network=each, batch_steps=RECORDING_STEPS) for each in self._networks
+        ]
         for denoiser in self._denoisers:  # every frame counts
             denoiser.silence.needed_samples = math.inf
-        self._resampler = Resampler(stream.rate_hz, spec.rate_hz, channels=stream.channels)
+        self._resampler = stream.resampler(stream.rate_hz, spec.rate_hz)
         none = np.empty((0, stream.channels), np.float32)
         # The input that the stream has not got, and the same at the model's rate, behind the older
         # samples of the next frame. In front of a stream lies silence.
-        self._high, self._low = (
-            [none],
-            [np.zeros((self._older_samples, stream.channels), np.float32)],
-        )
+        self._high = [none]
+        self._low = [np.zeros((self._older_samples, stream.channels), np.float32)]
         self._low_samples = self._next_frame = self._passed = 0
 
     def feed(self, block: Array) -> Array:
         """Take in samples, shape (samples, channels); return those that the stream may be fed."""
         self._high.append(block)
-        self._hear(self._resampler.feed(block))
+        self._hold(self._resampler.feed(block))
         while self._low_samples >= (self._next_frame + SPAN_FRAMES + AHEAD_FRAMES) * self._hop:
             self._estimate(SPAN_FRAMES, (SPAN_FRAMES + AHEAD_FRAMES) * self._hop)
         # A frame is complete with its last sample.
@@ -90,14 +87,14 @@ class BackwardMasks:
         return self._release(math.floor(known) - self._passed)
 
     def flush(self, tail: Array) -> Array:
-        """End the input; `tail` is what the network hears behind it. Return what is left."""
-        self._hear(self._resampler.feed(tail, last=True))
-        self._hear(np.zeros((-self._low_samples % self._hop, self._stream.channels), np.float32))
+        """End the input; the pass begins with `tail`, behind it. Return what is left."""
+        self._hold(self._resampler.feed(tail, last=True))
+        self._hold(np.zeros((-self._low_samples % self._hop, self._stream.channels), np.float32))
         frames = self._low_samples // self._hop - self._next_frame
         self._estimate(frames, frames * self._hop)
         return self._release(None)
 
-    def _hear(self, low: Array) -> None:
+    def _hold(self, low: Array) -> None:
         self._low.append(low)
         self._low_samples += len(low)
 
@@ -111,12 +108,12 @@ class BackwardMasks:
     def _estimate(self, frames: int, ahead_samples: int) -> None:
         """Estimate the masks of the next frames, from this many samples from their beginning on."""
         low = np.concatenate(self._low)
-        heard = low[: self._older_samples + ahead_samples]
+        known = low[: self._older_samples + ahead_samples]
         for channel, (denoiser, network) in enumerate(
             zip(self._denoisers, self._networks, strict=True)
         ):
             denoiser.reset()
-            denoiser.feed(heard[::-1, channel])
+            denoiser.feed(known[::-1, channel])
             # The last frame of the reversed sound covers the samples of the first one.
             masks = np.concatenate(network.masks, axis=1).T[::-1][:frames]
             self._stream.denoisers[channel].gains.expect(masks)

@@ -36,6 +36,8 @@ __all__ = ["Denoiser", "Latency", "algorithmic_latency", "settings_for_latency"]
 
 BATCH_STEPS = 8
 """Steps computed together, at most, unless told otherwise."""
+RECORDING_STEPS = 64
+"""The same for whole recordings."""
 
 
 class Denoiser:

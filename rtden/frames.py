@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtden.denoiser import Latency, settings_for_latency
+from rtden.denoiser import RECORDING_STEPS, Latency, settings_for_latency
 from rtden.errors import InputError
 from rtden.model import Model, load_model
-from rtden.recording import RECORDING_STEPS, RecordingDenoiser
+from rtden.recording import RecordingDenoiser
 from rtden.samples import as_array, from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser

@@ -14,8 +14,6 @@ it gains: the row "files" against the row of the same overlap."""
 BACKWARDS_SECONDS = 0.25
 """Then this much of the beginning backwards. So the lead-in ends with the sound that follows it,
 and nothing from two seconds later leaks into the first frames."""
-RECORDING_STEPS = 64
-"""Steps computed together, at most, for whole recordings."""
 
 
 def lead_in(head: Array, rate_hz: int) -> Array:
@@ -31,7 +29,7 @@ class RecordingDenoiser:
 
     A stream does not know the noise at first, and lets it through for some time. A file needs no
     haste: its first two seconds are fed once before it, and what comes out for them is dropped. A
-    shorter recording is its own lead-in. And it is heard from its end, too (:mod:`rtden.backward`).
+    shorter recording is its own lead-in. A second pass starts from the end (:mod:`rtden.backward`).
 
     Parameters
     ----------
@@ -65,7 +63,7 @@ class RecordingDenoiser:
         """End the recording: return the samples that are still to come."""
         parts = [self._begin(self._held)] if self._held else []
         if self._backward is not None and self._held is None:
-            # What a network that comes from the end hears first.
+            # The lead-in of the pass from the end.
             tail = lead_in(self._end[::-1], self._stream.rate_hz)[::-1]
             parts.append(self._kept(self._stream.feed(self._backward.flush(tail))))
         return np.concatenate([*parts, self._kept(self._stream.flush())])

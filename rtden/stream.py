@@ -129,12 +129,16 @@ class StreamDenoiser(Adjustable):
         ]
         model_hz = self.denoisers[0].rate_hz
         self._low_delay = low_delay or not has_soxr()
-        kind: Any = Interpolator if self._low_delay else Resampler
-        self._before = kind(rate_hz, model_hz, channels=channels)
-        self._after = kind(model_hz, rate_hz, channels=channels)
+        self._before = self.resampler(rate_hz, model_hz)
+        self._after = self.resampler(model_hz, rate_hz)
         bypassed = full_band and rate_hz > model_hz
         self._bypass = BypassPath(rate_hz, model_hz, channels) if bypassed else None
         self.fed_samples = self.returned_samples = 0
+
+    def resampler(self, source_hz: int, target_hz: int) -> Any:
+        """Return a resampler of the stream's kind and channels."""
+        kind = Interpolator if self._low_delay else Resampler
+        return kind(source_hz, target_hz, channels=self.channels)
 
     @property
     def latency(self) -> Latency:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
@@ -23,7 +24,7 @@ from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
-from rtden.recording import RECORDING_STEPS, RecordingDenoiser
+from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import RtdenError
 from rtden.files.denoise import denoise_file
 from rtden.measure.plots import FLOOR_DB, HOP, WINDOW, mel_levels_db
-from rtden.recording import RECORDING_STEPS, RecordingDenoiser
+from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
 from rtden.types import Array

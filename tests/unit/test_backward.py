@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import pytest
 import soundfile
 from conftest import DATA
 from streams import as_recording
 
-from rtden import StreamDenoiser
+from rtden import StreamDenoiser, denoise
+from rtden import backward as backward_module
+from rtden import stream as stream_module
 from rtden.backward import AHEAD_FRAMES, SPAN_FRAMES, BackwardMasks
 from rtden.gains import mixed
+from rtden.mel import Features
+from rtden.model import Model, load_spec
 from rtden.recording import RecordingDenoiser
 
 RATE_HZ, HOP = 22050, 256
@@ -28,6 +35,37 @@ def masks_from_behind(signal: np.ndarray) -> np.ndarray:
     backward.flush(np.zeros((0, 1), np.float32))
     masks = stream.denoisers[0].gains.expected
     return masks[: len(signal) // HOP]
+
+
+class SoundDetector:
+    """A network without memory: its mask is one where a frame has sound, and zero in silence."""
+
+    runtime, stateful, memory_columns = "made up", True, 1
+
+    def __init__(self, model: Model, **_: object) -> None:
+        self.spec = model.spec
+        self._silence = Features(self.spec, 1).columns[:, :, :1].copy()
+
+    def infer(self, columns: np.ndarray) -> np.ndarray:
+        sound = (columns[:, :, :1] > self._silence + 0.01).any(axis=(0, 2))
+        return np.broadcast_to(sound, columns.shape[:2]).astype(np.float32)
+
+    def reset(self) -> None:
+        pass
+
+
+def test_each_mask_belongs_to_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one click: the frames that contain it have sound, and no others."""
+    monkeypatch.setattr(backward_module, "Autoencoder", SoundDetector)
+    n_fft, click = load_spec().n_fft, 20000
+    signal = np.zeros((60000, 1), np.float32)
+    signal[click] = 0.5
+    masks = masks_from_behind(signal)
+    frames = np.flatnonzero(masks[:, 0] > 0.5)
+    # Frame t ends with sample (t + 1) * HOP.
+    starts = np.arange(len(masks)) * HOP + HOP - n_fft
+    contain = (starts <= click) & (click < starts + n_fft)
+    np.testing.assert_array_equal(frames, np.flatnonzero(contain))
 
 
 def test_the_masks_belong_to_the_frames_of_the_stream() -> None:
@@ -70,7 +108,7 @@ def test_every_channel_has_its_own_masks() -> None:
         np.testing.assert_array_equal(together[:, [channel]], whole(pair[:, [channel]]))
 
 
-def test_a_network_that_takes_whole_windows_hears_in_one_direction() -> None:
+def test_a_network_that_takes_whole_windows_takes_one_pass() -> None:
     signal = speech()
     recording = RecordingDenoiser(StreamDenoiser("seed", rate_hz=RATE_HZ))
     ready = [recording.feed(signal), recording.flush()]
@@ -89,3 +127,12 @@ def test_a_mixture_of_masks_lies_between_them_nearer_to_the_first() -> None:
     assert (both <= high + 2e-4).all()
     inner = (first > 0.0) & (first < 1.0) & (second > 0.0) & (second < 1.0)
     assert (np.abs(both - first) <= np.abs(both - second) + 1e-6)[inner].all()
+
+
+def test_recordings_take_the_second_pass_without_soxr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    monkeypatch.setattr(stream_module, "has_soxr", lambda: False)
+    noisy = speech()[:60000, 0]
+    out = denoise(noisy, 48000)
+    assert out.shape == noisy.shape
+    assert 0.0 < np.square(out).mean() < np.square(noisy).mean()

@@ -25,7 +25,7 @@ def stream(model: str, channels: int = 1, batch_steps: int = 1) -> StreamDenoise
 
 @pytest.mark.parametrize("samples", [0, 1, 500, LEAD_IN - 1, LEAD_IN, LEAD_IN + 1, 50000])
 def test_a_recording_is_a_stream_after_its_own_beginning(samples: int) -> None:
-    """Of a network that takes whole windows; others hear it from its end, too."""
+    """Of a network that takes whole windows; others take a second pass from the end."""
     signal = noise(samples, channels=2)
     expected = as_recording(stream("seed", 2), signal, RATE_HZ)
     assert expected.shape == signal.shape
@@ -36,7 +36,7 @@ def test_a_recording_is_a_stream_after_its_own_beginning(samples: int) -> None:
 
 @pytest.mark.parametrize("samples", [0, 1, 500, LEAD_IN, 50000, 700000])
 def test_any_blocks_of_a_recording_give_the_same_samples_to_the_bit(samples: int) -> None:
-    """Also of one that is longer than a span of what is heard from its end."""
+    """Also of one that is longer than a span of the pass from its end."""
     signal = noise(samples, channels=1 if samples > 50000 else 2)
     made = [
         in_chunks(RecordingDenoiser(stream("rtden", signal.shape[1], steps)), signal, chunk)
