@@ -50,11 +50,13 @@ class GainPicture:
             for level, alike in itertools.groupby(levels):
                 line.append(Segment(SHADES[level] * len(list(alike)), _STYLES[level]))
             lines.append(line)
-        legend = f"{columns * self._column_seconds:.1f} s ago"
-        scale = f"{LOWEST_DB:.0f} dB {SHADES} 0 dB"
-        if len(legend) + len(scale) < columns:
-            legend += scale.rjust(columns - len(legend))
-        return [*lines, [Segment(" " * AXIS_COLUMNS), Segment(legend[:columns], _DIM)]]
+        ago, least = f"{columns * self._column_seconds:.1f} s ago", f"{LOWEST_DB:.0f} dB "
+        room = columns - len(f"{ago}{least}{SHADES} 0 dB")
+        legend = [Segment(f"{' ' * AXIS_COLUMNS}{ago}"[: AXIS_COLUMNS + columns], _DIM)]
+        if room > 0:
+            cells = [Segment(shade, _STYLES[level]) for level, shade in enumerate(SHADES)]
+            legend += [Segment(" " * room + least, _DIM), *cells, Segment(" 0 dB", _DIM)]
+        return [*lines, legend]
 
     def _levels(self, groups: int, columns: int) -> list[list[int]]:
         """Return the level, 0 to 7, of each group of bands (highest first) and column."""

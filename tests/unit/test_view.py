@@ -14,6 +14,7 @@ import pytest
 from live_view import STATUS, FakeEngine
 from rich.console import Console
 
+from rtden.app.gain_picture import GainPicture
 from rtden.app.keys import KEYS, obey
 from rtden.app.view import LiveView, watch
 from rtden.errors import DeviceError
@@ -256,3 +257,14 @@ def test_a_key_held_down_does_not_draw_more_often() -> None:
     engine = FakeEngine()
     watch(engine, console(), iter(["+"] * 200))
     assert engine.looks < 10
+
+
+def test_the_legend_has_the_shades_and_colours_of_the_picture() -> None:
+    picture = GainPicture(np.linspace(50.0, 10000.0, 128), 0.1)
+    for gain_db in np.linspace(-40.0, 0.0, 60):
+        picture.feed(np.full(128, 10.0 ** (gain_db / 20.0), np.float32))
+    *rows, legend = picture.lines(6, 70)[1:]
+    shown = {(part.text[0], part.style) for row in rows for part in row[1:]}
+    scale = {(part.text, part.style) for part in legend if len(part.text) == 1}
+    assert len(scale) == 8
+    assert shown == scale
