@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 MOST_PROCESSES = 60  # a pool cannot wait for more of them on Windows
 
 
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -50,6 +53,21 @@ def _load() -> None:
 
 
 @contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let processes that are started here compute linear algebra in one thread, unless told more.
+
+    They read it from the environment when they load numpy; afterwards it is as it was.
+    """
+    chosen = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = chosen or "1"
+    try:
+        yield
+    finally:
+        if chosen is None:
+            os.environ.pop(BLAS_THREADS, None)
+
+
+@contextmanager
 def process_pool(
     processes: int, prepare: Callable[..., None] = _load, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
@@ -57,23 +75,23 @@ def process_pool(
 
     Each calls `prepare` with the arguments first.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each when it loads numpy
     context = multiprocessing.get_context("spawn")
     processes = min(processes, MOST_PROCESSES)
     pool = ProcessPoolExecutor(processes, context, _ready, (prepare, *arguments))
-    try:
+    with one_blas_thread():
         try:
-            with without_interrupts():
-                pool.submit(os.getpid).result()  # it can work
-        except BrokenExecutor:
-            raise RtdenError(
-                "processes to work in cannot be started here; let one at a time do the work."
-            ) from None
-        yield pool
-    finally:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.kill()  # nobody waits for what is not done
-        pool.shutdown(cancel_futures=True)
+            try:
+                with without_interrupts():
+                    pool.submit(os.getpid).result()  # it can work
+            except BrokenExecutor:
+                raise RtdenError(
+                    "processes to work in cannot be started here; let one at a time do the work."
+                ) from None
+            yield pool
+        finally:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.kill()  # nobody waits for what is not done
+            pool.shutdown(cancel_futures=True)
 
 
 def in_processes(

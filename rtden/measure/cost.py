@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rtden.denoiser import Denoiser
+from rtden.files.processes import one_blas_thread
 from rtden.model import find_model
 from rtden.noise import babble
 from rtden.settings import Settings
@@ -140,8 +141,7 @@ def measure_apart(model: str | Path, hops_per_step: int, *, seconds: float = 60.
 
 def in_own_process(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call a function in a fresh process with one thread of linear algebra."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when the process loads numpy
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with one_blas_thread(), multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments, options)
 
 

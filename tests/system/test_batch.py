@@ -452,6 +452,13 @@ def test_a_wish_that_cannot_be_met_is_told_before_anything_is_written(folder: Pa
         run("in")
 
 
+def test_the_environment_is_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    assert set(states(run("in", jobs=2)).values()) == {"denoised"}
+    assert dict(os.environ) == before
+
+
 # Workers that die
 
 

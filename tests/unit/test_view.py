@@ -260,7 +260,7 @@ def test_a_key_held_down_does_not_draw_more_often() -> None:
 
 
 def test_the_legend_has_the_shades_and_colours_of_the_picture() -> None:
-    picture = GainPicture(np.linspace(50.0, 10000.0, 128), 0.1)
+    picture = GainPicture([*np.linspace(50.0, 10000.0, 128)], 0.1)
     for gain_db in np.linspace(-40.0, 0.0, 60):
         picture.feed(np.full(128, 10.0 ** (gain_db / 20.0), np.float32))
     *rows, legend = picture.lines(6, 70)[1:]
