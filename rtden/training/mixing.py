@@ -7,7 +7,7 @@ band limits, overload and drop-outs act on speech and noise alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +15,30 @@ from numpy.typing import NDArray
 from rtden.training import codecs
 from rtden.training.corpus import Clips
 from rtden.training.sources import NoiseSource, SpeechSource
-from rtden.training.synthesis import Synthesis, active_rms, gain, low_pass, room_responses, unit
+from rtden.training.synthesis import Synthesis, active_rms, gain, room_responses, unit
 from rtden.types import Array
 
-SNR_DB = (-5.0, 5.0, 25.0)
-"""Lowest, most frequent and highest ratio of active speech to noise."""
-HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25
-"""Speech that needs little help, and how often it is drawn."""
-LEVEL_DB = (-80.0, -10.0)
-"""Level of the mixture, in dB of full scale."""
-CLEAN_CHANCE, NOISE_CHANCE, RIVAL_CHANCE = 0.09, 0.10, 0.04
-"""How often there is speech alone, noise alone, and one softer talker for noise."""
-WHISPER_CHANCE = 0.04
+SNR_DB = (-5.0, 5.0, 25.0)  # lowest, most frequent and highest, of active speech
+HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25  # speech that needs little help
+LEVEL_DB = (-80.0, -10.0)  # of the mixture, full scale being zero
+KINDS = ("speech alone", "noise alone", "rival", "both")
+KIND_CHANCES = (0.09, 0.10, 0.04, 0.77)
+"""How often each is drawn; a rival is one softer talker for noise."""
+WHISPER_CHANCE, ROOM_CHANCE = 0.04, 0.25
 CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5
 """How often a mixture, and noise alone, came through a codec."""
 FLOOR_CHANCE, CODED_FLOOR_CHANCE = 0.15, 0.7
 """How often a mixture has a faint floor behind its band, and coded sound or noise alone."""
-FLOOR_DB = (-75.0, -30.0)
-"""Level of that floor relative to the mixture."""
-ROOM_CHANCE = 0.25
+FLOOR_DB = (-75.0, -30.0)  # of that floor relative to the mixture
 TAIL = 0.3
 """Amplitude to which the target lowers the reverberation behind the early reflections."""
-BAND_LIMITS_HZ = {3400.0: 0.03, 4000.0: 0.02, 8000.0: 0.3}
-"""Ends of the bands of telephones and of 16 kHz recordings, and how often each is met."""
-ANY_LIMIT_HZ, ANY_LIMIT_CHANCE = (5000.0, 10500.0), 0.2
-"""Range of other band limits, and how often one is met."""
+BAND_LIMITS_HZ = (np.inf, 3400.0, 4000.0, 8000.0, 0.0)
+BAND_CHANCES = (0.45, 0.03, 0.02, 0.3, 0.2)
+"""How often the band ends as a telephone's or that of a 16 kHz recording, or elsewhere (0.0)."""
+ANY_LIMIT_HZ = (5000.0, 10500.0)
 
 
-@dataclass(frozen=True)
-class Mixture:
+class Mixture(NamedTuple):
     """Clean and noisy signals, shape (samples,) each, and the upper end of the speech's band."""
 
     clean: Array
@@ -66,39 +61,35 @@ class Mixer:
         self._rooms = room_responses(rate_hz)
         # Reflections within 50 ms help to understand speech; the tail behind them is noise.
         seconds = np.arange(len(self._rooms[0][0])) / rate_hz
-        early = np.clip(1.0 - (seconds - 0.05) / 0.02, 0.0, 1.0)
-        self._early = (TAIL + (1.0 - TAIL) * early).astype(np.float32)
+        self._early = np.interp(seconds, (0.05, 0.07), (1.0, TAIL)).astype(np.float32)
 
     def draw(self, rng: np.random.Generator) -> Mixture:
         """Return one mixture."""
         whispers = rng.random() < WHISPER_CHANCE
         speech, bandwidth_hz = (self._speech.whisper if whispers else self._speech.talk)(rng)
-        kind = rng.random()
-        rival = CLEAN_CHANCE + NOISE_CHANCE < kind < CLEAN_CHANCE + NOISE_CHANCE + RIVAL_CHANCE
-        noise = self._speech.talk(rng)[0] if rival else self._draw_noise(rng)
+        kind = rng.choice(KINDS, p=KIND_CHANCES)
+        noise = self._speech.talk(rng)[0] if kind == "rival" else self._draw_noise(rng)
         microphone, limit_hz = self._microphone(rng)
         bandwidth_hz = min(bandwidth_hz, limit_hz)
         clean, reverberant, noise = self._place(rng, speech, noise, microphone, bandwidth_hz)
-        noise *= np.float32(self._noise_gain(rng, clean, noise, rival=rival))
-        if kind < CLEAN_CHANCE:
+        noise *= np.float32(self._noise_gain(rng, clean, noise, rival=kind == "rival"))
+        if kind == "speech alone":
             noise[:] = 0.0
-        elif kind < CLEAN_CHANCE + NOISE_CHANCE:
+        elif kind == "noise alone":
             clean = reverberant = np.zeros_like(clean)
         if rng.random() < 0.15:  # recordings have a faint floor of their own, which may stay
             floor = self._synthesis.filter(self._synthesis.coloured(rng, 4.0), microphone)
             floor *= np.float32(active_rms(clean)) * gain(rng.uniform(-55.0, -40.0))
             clean, reverberant = clean + floor, reverberant + floor
-        noisy = reverberant + noise
-        alone = CLEAN_CHANCE <= kind < CLEAN_CHANCE + NOISE_CHANCE
+        noisy, alone = reverberant + noise, kind == "noise alone"
         coded = rng.random() < (CODED_NOISE_CHANCE if alone else CODEC_CHANCE)
         if coded:
-            codec = codecs.CODECS[int(rng.choice(len(codecs.CODECS), p=codecs.CHANCES))]
+            codec = codecs.CODECS[rng.choice(len(codecs.CODECS), p=codecs.CHANCES)]
             clean, noisy = codecs.code([clean, noisy], codec, self._rate_hz, rng)
             bandwidth_hz = min(bandwidth_hz, codec.bandwidth_hz)
         if rng.random() < (CODED_FLOOR_CHANCE if coded or alone else FLOOR_CHANCE):
             noisy = noisy + self._floor(rng, noisy)
-        clean, noisy = self._record(rng, clean, noisy)
-        return Mixture(clean, noisy, float(bandwidth_hz))
+        return Mixture(*self._record(rng, clean, noisy), bandwidth_hz)
 
     def _draw_noise(self, rng: np.random.Generator) -> Array:
         noise = self._noise.draw(rng)
@@ -112,29 +103,20 @@ class Mixer:
 
     def _floor(self, rng: np.random.Generator, noisy: Array) -> Array:
         """Return what converters and resamplers leave, above the end of the band, too."""
-        floor = rng.standard_normal(self._samples, np.float32)
-        if rng.random() < 0.4:
-            floor = unit(
-                self._synthesis.filter(floor, self._synthesis.tilt(rng.uniform(-4.0, 2.0)))
-            )
+        tilt = self._synthesis.tilt(rng.uniform(-4.0, 2.0) if rng.random() < 0.4 else 0.0)
+        floor = unit(self._synthesis.filter(rng.standard_normal(self._samples, np.float32), tilt))
         floor *= np.sqrt(np.mean(noisy**2)) * gain(rng.uniform(*FLOOR_DB))
         return floor
 
     def _microphone(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], float]:
         """Return the response of a microphone and its line, and the upper end of its band."""
-        bins_hz, limit_hz = self._synthesis.bins_hz, np.inf
-        response = self._synthesis.curve(rng, 2.0)
-        known = _choose(rng, BAND_LIMITS_HZ)
-        if known is not None:
-            limit_hz = known
-        elif rng.random() < ANY_LIMIT_CHANCE / (1.0 - sum(BAND_LIMITS_HZ.values())):
-            limit_hz = rng.uniform(*ANY_LIMIT_HZ)
+        synthesis = self._synthesis
+        response = synthesis.curve(rng, 2.0)
+        limit_hz = float(rng.choice(BAND_LIMITS_HZ, p=BAND_CHANCES)) or rng.uniform(*ANY_LIMIT_HZ)
         if np.isfinite(limit_hz):
-            width = 10.0 ** rng.uniform(-2.7, -1.3)  # steep as a codec's, or gentle
-            response = response * low_pass(bins_hz, limit_hz, width * limit_hz)
+            response = response * synthesis.low_pass(limit_hz, _edge_width(rng))
         if rng.random() < 0.3:
-            lowest_hz = rng.uniform(40.0, 300.0)
-            response = response * (1.0 - low_pass(bins_hz, lowest_hz, 0.3 * lowest_hz))
+            response = response * (1.0 - synthesis.low_pass(rng.uniform(40.0, 300.0), 0.3))
         return response, limit_hz
 
     def _place(
@@ -155,12 +137,11 @@ class Mixer:
             # Noise often reaches higher than recorded speech. A network that may rely on this
             # keeps all noise that ends where speech does.
             edge_hz = min(bandwidth_hz, synthesis.bins_hz[-1])
-            width = 10.0 ** rng.uniform(-2.7, -1.3)
-            around = around * low_pass(synthesis.bins_hz, edge_hz, width * edge_hz)
+            around = around * synthesis.low_pass(edge_hz, _edge_width(rng))
         if rng.random() >= ROOM_CHANCE:
             clean = synthesis.filter(speech, response)
             return clean, clean, synthesis.filter(noise, around)
-        talker, other = self._rooms[int(rng.integers(len(self._rooms)))]
+        talker, other = self._rooms[rng.integers(len(self._rooms))]
         clean = synthesis.filter(speech, response, talker * self._early)
         reverberant = synthesis.filter(speech, response, talker)
         return clean, reverberant, synthesis.filter(noise, around, other)
@@ -183,7 +164,7 @@ class Mixer:
         clean, noisy = clean * level, noisy * level
         if rng.random() < 0.05:
             ceiling = np.float32(rng.uniform(0.2, 0.9) * np.abs(noisy).max())
-            clean, noisy = np.clip(clean, -ceiling, ceiling), np.clip(noisy, -ceiling, ceiling)
+            clean, noisy = np.clip((clean, noisy), -ceiling, ceiling)
         if rng.random() < 0.2 and np.sqrt(np.mean(noisy**2)) > 3e-4:
             noisy = np.round(noisy * np.float32(32768.0)) / np.float32(32768.0)
         for chance, at in ((0.15, 0.0), (0.1, rng.random())):
@@ -194,8 +175,6 @@ class Mixer:
         return clean, noisy
 
 
-def _choose(rng: np.random.Generator, chances: dict[float, float]) -> float | None:
-    """Return one of the keys, each with its probability, or none."""
-    cumulative = np.cumsum(list(chances.values()))
-    which = int(np.searchsorted(cumulative, rng.random(), side="right"))
-    return [*chances, None][which]
+def _edge_width(rng: np.random.Generator) -> float:
+    """Return the width of a band's edge, relative to it: steep as a codec's, or gentle."""
+    return float(10.0 ** rng.uniform(-2.7, -1.3))
