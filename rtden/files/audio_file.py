@@ -33,6 +33,7 @@ Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all, 0 where that is not known."""
 PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
 """Codecs whose bits a second are a choice, by libsndfile's names."""
+MP3_FRAME = 1152  # samples
 EMPTY_BYTES = 16384  # a file that is longer holds sound, whatever its header says
 
 
@@ -213,6 +214,8 @@ class _Reader:
         if promise and int(promise[2]) < int(promise[1]) < containers.LARGEST_PROMISE:
             raise truncated(path, int(promise[2]) / int(promise[1]))
 
+        # Without a count libsndfile guesses, up to a frame of an MP3 too much.
+        self._guess = MP3_FRAME if self.first.format == "MP3" else 0
         self.stated = _stated(self.first, self._window)
         """Frames that are to be; 0 where that is not known."""
 
@@ -246,7 +249,8 @@ class _Reader:
             if window.error is not None:
                 raise window.error
             read = done - begun
-            if read < stated and (window.stated_frames or len(self._layout.parts) == 1):
+            sure = window.stated_frames or len(self._layout.parts) == 1
+            if sure and read < stated - self._guess:
                 raise truncated(self._path, read / stated)
             if read > stated > 0 and GOES_ON not in self._notes:
                 self._notes.append(GOES_ON)

@@ -18,8 +18,8 @@ CHUNKED = (b"RIFFWAVE", b"RIFXWAVE", b"RF64WAVE", b"BW64WAVE", b"FORMAIFF", b"FO
 MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 MPEG_RATES_HZ = (44100, 48000, 32000)
-MP3_SLACK = 160
-"""Bytes that may follow the last frame of an MP3."""
+SLACK = 160
+"""Bytes that may follow the last frame of an MP3, or be wrong in what a VOC states."""
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 """How a W64 begins: its chunks have names of 16 bytes and sizes of 8, which count themselves."""
 WAV_SUBTYPES = {
@@ -183,19 +183,20 @@ def ogg_pages(file: BinaryIO) -> Iterator[Page]:
 
 
 def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
-    """Return the byte ranges of the streams that follow each other, and whether the last ended.
+    """Return the byte ranges of the streams that follow each other, and whether all have ended.
 
     There are none if streams lie side by side, as sound and picture do.
     """
-    starts, flags = [], 0
+    starts, begun, apart = [], set[bytes](), True
     for page in ogg_pages(file):
-        if page.flags & flags & 2:
-            return [], True
         if page.flags & 2:
+            apart &= not begun
             starts.append(page.start)
-        flags = page.flags
+            begun.add(page.head[14:18])
+        if page.flags & 4:
+            begun.discard(page.head[14:18])
     ends = [*starts[1:], file.seek(0, os.SEEK_END)]
-    return list(zip(starts, ends, strict=False)), bool(flags & 4)
+    return list(zip(starts, ends, strict=False)) if apart else [], not begun
 
 
 def id3_size(file: BinaryIO) -> int:
@@ -258,22 +259,26 @@ def mp3_held(file: BinaryIO) -> float | None:
     """Return which part of the frames that an MP3's first frame counts is there, 1 for all.
 
     None without such a Xing or Info header, and where more follows (another MP3) or lies between:
-    then the length that libsndfile gives is a guess.
+    then the length that libsndfile gives is a guess. Not so of free format, which FFmpeg does not
+    read: its frames are equally long.
     """
     at, end = id3_size(file), end_of_sound(file)
     file.seek(at)
     frame = file.read(256)
     xing = max(frame.find(b"Xing"), frame.find(b"Info"))
     counted = int.from_bytes(frame[xing + 8 : xing + 12], "big")
-    if xing < 0 or not frame[xing + 7] & 1 or not counted:
+    counts = xing >= 0 and frame[xing + 7] & 1 and counted
+    is_free = 0 < mp3_frame_size(frame) <= 2
+    if not (counts or is_free):
         return None
-    frames = -1  # the first is the header
+    frames = -1 if counts else 0  # the first is the header
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         free = _free_size(content, at)
         while at < end and (size := mp3_frame_size(content[at : at + 4])):
             at += size if size > 2 else size + free
             frames += at <= end
-    if at < end - MP3_SLACK or frames > counted:
+    if at < end - SLACK or (counts and frames > counted):
         return None
+    counted = counted if counts else frames + (at > end)
     whole = at <= end and frames == counted - 1  # some count their header
     return 1.0 if whole else frames / counted

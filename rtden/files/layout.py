@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 
+CUT_OFF = "its end is missing: it was cut off, or is still being written"
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
 
 
@@ -31,11 +32,13 @@ def layout_of(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout
     head = file.read(4)
     if head == b"OggS":
         parts, ended = containers.ogg_links(file)
-        if not ended:
-            notes.append("its last page is missing; it was cut off, or is still being written")
+        if parts and not ended:
+            notes.append(CUT_OFF)
         return Layout(parts)
     if head == b"fLaC":
         return Layout(_flac_parts(file, start, size))
+    if head == b"Crea":
+        return Layout(_voc_parts(path, file, size))
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
         held = containers.mp3_held(file)
         if held is not None and held < 1.0:
@@ -54,6 +57,22 @@ def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
             starts.append(at)
         size -= 128 if content[-128:-125] == b"TAG" else 0
     return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Return the whole of a VOC of one block, as libsndfile reads it; nothing for one of more."""
+    file.seek(20)
+    at, blocks = int.from_bytes(file.read(2), "little"), 0
+    while at < size - containers.SLACK:  # which may be missing in what SoX states
+        file.seek(at)
+        head = file.read(4)
+        if not head[0]:  # the end
+            break
+        at += 4 + int.from_bytes(head[1:], "little")
+        blocks += 1
+    if abs(at - size) > containers.SLACK:
+        raise truncated(path, min(at, size) / max(at, size))
+    return [(0, size)] if blocks == 1 else []
 
 
 def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout | None:

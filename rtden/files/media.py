@@ -12,8 +12,9 @@ import numpy as np
 from rtden.errors import AudioFileError, DamagedFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import Recording
-from rtden.files.layout import changed, truncated
+from rtden.files.audio_file import ABSURD, Recording, without_absurd
+from rtden.files.containers import ogg_links
+from rtden.files.layout import CUT_OFF, changed, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.samples import to_float
 from rtden.types import Array
@@ -30,6 +31,13 @@ STATES_LENGTH = (
     *("mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"),
 )
 """FFmpeg's formats with a length in the header; it guesses others from the size."""
+HEADERS = {
+    **{"ac3": slice(4, 5), "eac3": slice(2, 4), "dts": slice(5, 8)},
+    **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
+}
+"""The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
+MOST_GAP_SECONDS = 0.03
+"""Longer gaps in a track's time stamps are no jitter."""
 
 
 def load_av(what: str) -> Any:
@@ -102,7 +110,7 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             round(seconds_of(container, stream) * context.sample_rate),
             "",
             SUBTYPES.get(context.format.name.rstrip("p"), "PCM_16") if lossless else "PCM_16",
-            lambda _: _blocks(av, container, stream, path, notes),
+            lambda _: _blocks(av, container, Track(stream, path), notes),
             strings={STRINGS[k.lower()]: v for k, v in tags.items() if k.lower() in STRINGS},
             bit_rate=float(bit_rate_of(stream)),
             codec=context.codec.canonical_name,
@@ -139,64 +147,124 @@ def own_seconds(stream: Any) -> float:
     return 0.0
 
 
-def check_whole(container: Any, path: Path, seconds: float, promised: float) -> None:
-    """Raise AudioFileError if a header promises more than there was."""
-    states = container.format.name.split(",")[0] in STATES_LENGTH
-    if states and seconds < promised - SLACK_SECONDS:
-        raise truncated(path, seconds / promised)
+class Track:
+    """A sound track that is decoded. What is missing in it becomes silence, and is counted."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        context = stream.codec_context
+        self.stream, self.path = stream, path
+        self.rate_hz, self.channels = int(context.sample_rate), int(context.channels)
+        states_length = stream.container.format.name.split(",")[0] in STATES_LENGTH
+        self._header = None if states_length else HEADERS.get(context.codec.canonical_name)
+        self._sizes = dict[bytes, int]()
+        self.start = self.done = 0  # samples: where it begins in the file's time, and so far
+        self._missing = self._silenced = self._damaged = 0
+        self._cut = False  # whether the newest packet is damaged
+
+    @property
+    def ended(self) -> float:
+        """Seconds from the file's beginning to the track's end."""
+        return (self.start + self.done) / self.rate_hz
+
+    def decode(self, av: Any, packet: Any) -> Iterator[Array]:
+        """Yield a packet's sound as float32, (samples, channels), after what is missing before."""
+        damaged = bool(packet.is_corrupt)
+        if packet.size and self._header:  # frames with equal headers have equal sizes
+            known = self._sizes.setdefault(bytes(packet)[self._header], packet.size)
+            damaged |= packet.size != known
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            frames, damaged = [], True
+        if packet.size:
+            self._cut = damaged
+            self._damaged += damaged
+        for frame in frames:
+            yield from self._missing_before(frame)
+            sound, silenced = without_absurd(self._samples_of(frame))
+            self._silenced += silenced
+            self.done += len(sound)
+            yield sound
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a user should know, once the track is read."""
+        if self._cut:
+            yield CUT_OFF
+        if damaged := self._damaged - self._cut:
+            yield f"{damaged} damaged packets were left out"
+        if self._missing:
+            yield f"{self._missing / self.rate_hz:.2f} s of its sound are missing: now silence"
+        if self._silenced:
+            yield ABSURD.format(self._silenced)
+
+    def _missing_before(self, frame: Any) -> Iterator[Array]:
+        """Yield silence up to a frame's time, so that lips stay in step."""
+        if frame.pts is None:
+            return
+        at = round(frame.pts * frame.time_base * self.rate_hz)
+        self.start = self.start if self.done else at
+        gap = at - self.start - self.done
+        if gap > MOST_GAP_SECONDS * self.rate_hz:
+            self._missing += gap
+            self.done += gap
+            for left in range(gap, 0, -self.rate_hz):
+                yield np.zeros((min(left, self.rate_hz), self.channels), np.float32)
+
+    def _samples_of(self, frame: Any) -> Array:
+        """Return a decoded frame as float32, shape (samples, channels)."""
+        if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.rate_hz):
+            now = frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0
+            raise changed(self.path, *now)
+        values = frame.to_ndarray()
+        values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
+        if values.dtype == np.uint8:
+            values = (values.astype(np.float32) - 128.0) / 128.0
+        return np.ascontiguousarray(to_float(values), np.float32)
 
 
-def packets_of(av: Any, container: Any, path: Path) -> Iterator[Any]:
-    """Yield a file's packets."""
+def packets_of(
+    av: Any, container: Any, tracks: dict[int, Track], notes: list[str]
+) -> Iterator[tuple[Any, Track | None]]:
+    """Yield a file's packets, each with its track if that is among those by index; then notes.
+
+    Raises DamagedFileError where a header promises more than there was.
+    """
+    first, last = next(iter(tracks.values())), 0.0
     try:
-        yield from container.demux()
+        for packet in container.demux():
+            yield packet, tracks.get(packet.stream.index)
+            ended = (packet.pts or 0) + (packet.duration or 0)
+            last = max(last, float(ended * (packet.time_base or 0)))
     except av.error.FFmpegError as error:
-        sentence = f"{path} is damaged or cut off ({reason_of(error)}); copy it again."
+        sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
         raise DamagedFileError(sentence) from None
+    last = max(last, *(track.ended for track in tracks.values()))
+    own = own_seconds(first.stream)
+    lengths = [(first.done / first.rate_hz, own)]
+    if container.format.name != "avi":
+        lengths.append((last, (container.duration or 0) / 1e6))
+    states_length = container.format.name.split(",")[0] in STATES_LENGTH
+    for seconds, promised in lengths:
+        if states_length and seconds < promised - SLACK_SECONDS:
+            raise truncated(first.path, seconds / promised)
+    notes += [note for track in tracks.values() for note in track.notes()]
+    if is_cut_off(container, first.path) and CUT_OFF not in notes:
+        notes.append(CUT_OFF)
 
 
-def frames_of(av: Any, packet: Any, notes: list[str]) -> Iterator[Any]:
-    """Yield a packet's frames; of one that is damaged there is a note."""
-    try:
-        yield from packet.decode()
-    except av.error.FFmpegError:
-        sentence = "damaged packets were left out"
-        before = next((note for note in notes if note.endswith(sentence)), f"0 {sentence}")
-        if before in notes:
-            notes.remove(before)
-        notes.append(f"{int(before.split()[0]) + 1} {sentence}")
+def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator[Array]:
+    for packet, ours in packets_of(av, container, {track.stream.index: track}, notes):
+        if ours:
+            yield from ours.decode(av, packet)
 
 
-def samples_of(frame: Any, stream: Any, path: Path) -> Array:
-    """Return a decoded frame as float32, shape (samples, channels)."""
-    channels, rate_hz = stream.codec_context.channels, stream.codec_context.sample_rate
-    if (frame.layout.nb_channels, frame.sample_rate) != (channels, rate_hz):
-        raise changed(path, frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0)
-    values = frame.to_ndarray()
-    values = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    if values.dtype == np.uint8:
-        values = (values.astype(np.float32) - 128.0) / 128.0
-    return np.ascontiguousarray(to_float(values), np.float32)
-
-
-def _blocks(av: Any, container: Any, stream: Any, path: Path, notes: list[str]) -> Iterator[Array]:
-    done, rate_hz, last, ended = 0, stream.codec_context.sample_rate, 0.0, 0.0
-    start = float((stream.start_time or 0) * stream.time_base)
-    for packet in packets_of(av, container, path):
-        last = max(last, end_of(packet))
-        if packet.stream.index != stream.index:
-            continue
-        for frame in frames_of(av, packet, notes):
-            yield (block := samples_of(frame, stream, path))
-            done += len(block)
-            ended = (frame.time or 0.0) - start + len(block) / rate_hz
-    check_whole(container, path, max(ended, done / rate_hz), own_seconds(stream))
-    check_whole(container, path, max(last, done / rate_hz), (container.duration or 0) / 1e6)
-
-
-def end_of(packet: Any) -> float:
-    """Return the time in seconds at which a packet ends."""
-    return float(((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0))
+def is_cut_off(container: Any, path: Path) -> bool:
+    """Return whether an Ogg file lacks a stream's last page, or MPEG-TS a part of its last one."""
+    name, size = container.format.name, path.stat().st_size
+    with path.open("rb") as file:
+        return (name == "ogg" and not ogg_links(file)[1]) or (
+            name == "mpegts" and bool(size % 188 and size % 192 and size % 204)
+        )
 
 
 def bit_rate_of(stream: Any) -> int:

@@ -78,8 +78,8 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
     wanted = ENCODERS.get(codec, codec)
     unusual = "pcm" in codec or (codec == "mp3" and muxer.sound_only)  # in an m4a, for instance
     if not _encodes(out, wanted, codec) or (unusual and not same):
-        wanted = muxer.codec
-        if same:
+        kept, wanted = wanted == muxer.codec, muxer.codec
+        if same and not kept:
             notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")
     elif codec == "aac" and _is_high_efficiency(context):
         notes.append("its sound is written as AAC-LC, not HE-AAC")

@@ -15,7 +15,7 @@ import numpy as np
 from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import ABSURD, CLIPPED, Progress, without_absurd
+from rtden.files.audio_file import CLIPPED, Progress
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -24,8 +24,6 @@ from rtden.types import Array
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of a cover
 STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
-MOST_GAP_SECONDS = 0.03
-"""Longer gaps in the sound's time stamps become silence, so that lips stay in step."""
 UNFLUSHED = {"mp2": 481, "ac3": 256, "eac3": 256}
 """Samples that FFmpeg's encoders keep when they are flushed."""
 LEFT_OUT = ((), ("data",), ("data", "attachment"), ("data", "attachment", "subtitle"))
@@ -51,25 +49,22 @@ def denoise_media(
     denoises a track.
     """
     with media.opened(source, raw) as (av, container):
-        tracks = media.tracks_of(container, source, track)
+        streams_of = media.tracks_of(container, source, track)
+        tracks = {stream.index: media.Track(stream, source) for stream in streams_of}
         out = None
         try:
-            out = _Out(av, container, tracks, partial, muxer, suffix)
+            out = _Out(av, container, streams_of, partial, muxer, suffix)
             notes += out.notes
-            sounds = {s.index: _Sound(s, out.targets[s.index], muxer, streams) for s in tracks}
-            first = sounds[tracks[0].index]
-            total = round(media.seconds_of(container, first.source) * first.rate_hz)
-            last = 0.0
-            for packet in media.packets_of(av, container, source):
-                if packet.stream.index not in out.targets:
-                    continue
-                if sound := sounds.get(packet.stream.index):
-                    for frame in media.frames_of(av, packet, notes):
-                        out.mux(sound.feed(media.samples_of(frame, sound.source, source), frame))
+            sounds = {i: _Sound(t, out.targets[i], muxer, streams) for i, t in tracks.items()}
+            first = tracks[streams_of[0].index]
+            total = round(media.seconds_of(container, first.stream) * first.rate_hz)
+            for packet, ours in media.packets_of(av, container, tracks, notes):
+                if ours:
+                    for block in ours.decode(av, packet):
+                        out.mux(sounds[packet.stream.index].feed(block))
                     if progress is not None:
-                        progress(first.fed, total)
-                elif packet.dts is not None or packet.size:
-                    last = max(last, media.end_of(packet))
+                        progress(first.done, total)
+                elif packet.stream.index in out.targets and (packet.dts is not None or packet.size):
                     packet.stream = out.targets[packet.stream.index]
                     out.mux([packet])
             for sound in sounds.values():
@@ -83,66 +78,39 @@ def denoise_media(
         finally:
             if out is not None:
                 out.close()
-        last = max(last, *(sound.ended for sound in sounds.values()))
-        _check_whole(container, source, out, first, last)
-    counts = [(ABSURD, "silenced"), (CLIPPED, "clipped")]
-    sums = [(said, sum(getattr(s, name) for s in sounds.values())) for said, name in counts]
-    notes += [said.format(count) for said, count in sums if count]
-    return float(first.fed / first.rate_hz)
-
-
-def _check_whole(container: Any, source: Path, out: _Out, sound: _Sound, ended: float) -> None:
-    """Raise AudioFileError if a file promises more seconds than the streams that were copied."""
-    whole = all(stream.index in out.targets for stream in container.streams.video)
-    whole = whole and container.format.name != "avi"
-    stated = media.own_seconds(sound.source)
-    promised = (container.duration or 0) / 1e6 if whole else stated
-    media.check_whole(container, source, ended, promised)
-    media.check_whole(container, source, sound.fed / sound.rate_hz, stated)
+    if clipped := sum(sound.clipped for sound in sounds.values()):
+        notes.append(CLIPPED.format(clipped))
+    return first.done / first.rate_hz
 
 
 class _Sound:
     """A sound track between its decoder and its encoder."""
 
     def __init__(
-        self, source: Any, target: Any, muxer: Muxer, streams: Callable[[int, int], Any]
+        self, track: media.Track, target: Any, muxer: Muxer, streams: Callable[[int, int], Any]
     ) -> None:
-        self.source, self._target, context = source, target, source.codec_context
-        self.rate_hz, self._channels = context.sample_rate, context.channels
-        self._layout = layout_of(context)
-        self._stream = streams(self.rate_hz, self._channels)
-        self._start: int | None = None
+        self._track, self._target, encoder = track, target, target.codec_context
+        self._layout = layout_of(track.stream.codec_context)
+        self._stream = streams(track.rate_hz, track.channels)
         # Alone, sound begins at zero; an MP3's does not, after what its decoder leaves out.
-        self._alone = muxer.sound_only and len(source.container.streams.audio) == 1
-        self.fed = self._written = self.silenced = 0
-        if target.codec_context.name.startswith("wma"):  # its decoder leaves out a frame
-            self._written = -target.codec_context.frame_size
+        self._alone = muxer.sound_only and len(track.stream.container.streams.audio) == 1
+        self._written = 0
+        if encoder.name.startswith("wma"):  # its decoder leaves out a frame
+            self._written = -encoder.frame_size
         self._dropped = padding_of(target, muxer)  # in place of what the encoder puts first
-        encoder, self._gain = target.codec_context, 1.0
-        if encoder.name == "libmp3lame":
-            self._gain = mp3_gain(encoder.bit_rate)
+        self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
 
-    def feed(self, samples: Array, frame: Any) -> Iterator[Any]:
-        """Take in a decoded frame's samples; yield encoded packets."""
-        if frame.pts is not None:
-            at = round(frame.pts * frame.time_base * self.rate_hz)
-            self._start = at if self._start is None else self._start
-            if self._written < 0:
-                yield from self._encode(np.zeros((-self._written, self._channels), np.float32))
-            gap = at - self._start - self.fed
-            while gap > MOST_GAP_SECONDS * self.rate_hz:
-                silence = np.zeros((min(gap, self.rate_hz), self._channels), np.float32)
-                yield from self._feed(silence)
-                gap -= len(silence)
-        sound, absurd = without_absurd(samples)
-        self.silenced += absurd
-        yield from self._feed(sound)
+    def feed(self, samples: Array) -> Iterator[Any]:
+        """Take in decoded samples; yield encoded packets."""
+        if self._written < 0:
+            yield from self._encode(np.zeros((-self._written, self._track.channels), np.float32))
+        yield from self._encode(self._stream.feed(samples))
 
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
         yield from self._encode(self._stream.flush())
         held = UNFLUSHED.get(self._target.codec_context.name, 0) - self._dropped
-        yield from self._encode(np.zeros((max(0, held), self._channels), np.float32))
+        yield from self._encode(np.zeros((max(0, held), self._track.channels), np.float32))
         yield from self._target.encode(None)
 
     @property
@@ -151,23 +119,14 @@ class _Sound:
         takes_floats = self._target.codec_context.format.name.startswith(("flt", "dbl"))
         return 0 if takes_floats else int(self._stream.clipped)
 
-    @property
-    def ended(self) -> float:
-        """Seconds from the file's beginning to the track's end."""
-        return float(((self._start or 0) + self.fed) / self.rate_hz)
-
-    def _feed(self, samples: Array) -> Iterator[Any]:
-        self.fed += len(samples)
-        yield from self._encode(self._stream.feed(samples))
-
     def _encode(self, samples: Array) -> Iterator[Any]:
         dropped = min(max(0, self._dropped - max(0, self._written)), len(samples))
-        start = 0 if self._alone else self._start or 0
+        start = 0 if self._alone else self._track.start
         at = start + self._written + dropped
         self._written += len(samples)
         if len(samples) > dropped:
             louder = samples[dropped:] * np.float32(self._gain)
-            frame = frame_of(louder, self._layout, self.rate_hz, at)
+            frame = frame_of(louder, self._layout, self._track.rate_hz, at)
             yield from self._target.encode(frame)
 
 

@@ -1,0 +1,101 @@
+"""Files that were cut off, or have a hole: what is lost is said, and becomes silence."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
+
+from rtden import denoise_file
+from rtden.errors import DamagedFileError
+
+av = pytest.importorskip("av")
+
+CUT_OFF = "its end is missing: it was cut off, or is still being written"
+
+
+def sound_by_ffmpeg(path: Path) -> np.ndarray:
+    """Return what its decoder makes of a file's whole packets, mono."""
+    parts = []
+    with av.open(str(path)) as container:
+        for packet in container.demux(audio=0):
+            with contextlib.suppress(av.error.InvalidDataError):
+                parts += [frame.to_ndarray()[0] for frame in packet.decode()]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.ogv", "libopus"), ("a.ac3", "ac3"), ("a.eac3", "eac3"), ("a.mp2", "mp2"),
+     ("a.aac", "aac"), ("a.ts", "aac"), ("a.mpg", "mp2"), ("a.mp3", "libmp3lame")],
+)  # fmt: skip
+def test_the_cut_end_of_a_file_that_states_no_length_is_said(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = tmp_path / name
+    encoded(path, codec, container={"write_xing": "0"} if path.suffix == ".mp3" else {})
+    whole = path.read_bytes()
+    for content in (whole, whole[: len(whole) * 5 // 7 - 101]):
+        path.write_bytes(content)
+        for target in ("out.wav", f"out{path.suffix}"):
+            report = denoise_file(path, tmp_path / target, streams=Untouched, force=True)
+            assert (CUT_OFF in report.notes) == (content != whole)
+        frames = len(sound_by_ffmpeg(path))
+        assert soundfile.info(tmp_path / "out.wav").frames == frames > 47000
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mka", "libopus"), ("a.m4a", "aac"), ("a.flv", "aac"), ("a.ts", "aac"), ("a.mpg", "mp2"),
+     ("a.wma", "wmav2")],
+)  # fmt: skip
+def test_a_hole_becomes_silence_and_is_said(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    clusters = {"cluster_time_limit": "200"} if path.suffix == ".mka" else {}
+    encoded(path, codec, rate_hz=44100 if codec == "aac" else 48000, container=clusters)
+    whole = len(sound_of(path))
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + 3000] = bytes(3000)
+    path.write_bytes(content)
+    for target in ("out.wav", f"out{path.suffix}"):
+        report = denoise_file(path, tmp_path / target, streams=Untouched)
+        assert "s of its sound are missing: now silence" in " ".join(report.notes)
+        assert abs(len(sound_of(tmp_path / target)) - whole) < 5000
+
+
+def test_an_mp3_of_free_format_without_a_count_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp3"
+    encoded(path, "libmp3lame", container={"write_xing": "0", "id3v2_version": "0"}, b="128000")
+    usual = sound_of(path)
+    content = bytearray(path.read_bytes())
+    assert content[2] & 0xF2 == 0x90  # 128 kbit/s: at 48 kHz frames of 384 bytes, without padding
+    for at in range(2, len(content), 384):
+        content[at] &= 0x0F
+    path.write_bytes(content)
+    free = sound_of(path)
+    assert abs(len(free) - len(usual)) <= 1152
+    assert len(free) == len(content) // 384 * 1152
+    path.write_bytes(content[: len(content) // 2 + 100])
+    with pytest.raises(DamagedFileError, match="truncated"):
+        sound_of(path)
+
+
+def test_the_blocks_of_a_voc_are_no_sound(tmp_path: Path) -> None:
+    path, samples = tmp_path / "in.voc", noise(20000, 1)
+    soundfile.write(path, samples, RATE_HZ, "PCM_16")
+    assert np.array_equal(sound_of(path), soundfile.read(path, always_2d=True)[0])
+    pcm = (32767.0 * samples).astype("<i2").tobytes()
+    sized = [struct.pack("<I", len(part) << 8 | 2) + part for part in (pcm[:9000], pcm[9000:])]
+    start = path.read_bytes()[:26] + b"\x09\x0c\0\0"
+    start += struct.pack("<IBBHI", RATE_HZ, 16, 1, 4, 0)
+    path.write_bytes(start + b"".join(sized) + b"\0")
+    assert np.array_equal(sound_of(path)[:, 0], np.frombuffer(pcm, "<i2") / np.float32(32768.0))
+    path.write_bytes((start + b"".join(sized))[:-9000])
+    with pytest.raises(DamagedFileError, match="truncated"):
+        sound_of(path)
