@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 
 from rtden.app.view import DRAW_SECONDS, LiveView
-from rtden.live.endpoints import open_sink, open_source
 from rtden.live.engine import LiveEngine
+from rtden.live.file_endpoints import FileSink, FileSource
 from rtden.live.plan import live_settings
 
 # Rich's picture names its own page, and loads a font from the network.
@@ -33,10 +33,10 @@ def main(
 ) -> None:
     """Run a live stream and draw what the view shows at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        source = open_source(str(recording))
+        source = FileSource(recording)
         engine = LiveEngine(
             source,
-            open_sink(f"{folder}/heard.wav", rate_hz=source.rate_hz),
+            FileSink(Path(folder, "heard.wav"), source.rate_hz),
             settings=live_settings(),
         )
         view = LiveView(engine, f"{recording.name} to heard.wav")

@@ -240,7 +240,7 @@ def status_line(status: LiveStatus) -> str:
 def _sum_up(
     engine: LiveEngine, output: str | None, record: Path | None, say: Callable[..., None]
 ) -> None:
-    from rtden.live.endpoints import is_audio_file
+    from rtden.live.file_endpoints import is_audio_file
 
     status = engine.status()
     say(

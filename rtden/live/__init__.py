@@ -80,7 +80,7 @@ def open_live(
     """
     from rtden.live import plan
     from rtden.live.engine import LiveEngine
-    from rtden.live.warnings import feedback
+    from rtden.live.status import feedback
 
     source_name = "mic" if input is None else str(input)
     sink_name = "speakers" if output is None else str(output)
@@ -116,7 +116,7 @@ def open_live(
 
 def _check_places(source: str, sink: str, record: Path | None) -> None:
     """Refuse an empty name, and a file that would be both read and written, or written twice."""
-    from rtden.live.endpoints import is_audio_file
+    from rtden.live.file_endpoints import is_audio_file
 
     if not (source.strip() and sink.strip()):
         raise SettingsError(
@@ -137,10 +137,12 @@ def _open_sides(
     opened: ExitStack, source_name: str, sink_name: str, stereo: bool, force: bool, name: str | None
 ) -> tuple[Endpoint, Endpoint]:
     """Open source and sink; closing the stack closes them."""
-    from rtden.live.endpoints import open_sink, open_source
+    from rtden.live.device_endpoints import DeviceSink, DeviceSource
+    from rtden.live.file_endpoints import FileSink, FileSource, is_audio_file
 
     # The input first: a virtual microphone may become the system's default one.
-    source = open_source(source_name)
+    from_file = is_audio_file(source_name)
+    source = FileSource(Path(source_name)) if from_file else DeviceSource(source_name)
     opened.callback(source.stop)
     channels = min(2, source.channels) if stereo else 1
     if sink_name == VIRTUAL_MICROPHONE:
@@ -148,7 +150,9 @@ def _open_sides(
 
         microphone = opened.enter_context(VirtualMicrophone(name or "rtden"))
         sink: Endpoint = VirtualSink(microphone, channels=channels)
+    elif is_audio_file(sink_name):
+        sink = FileSink(Path(sink_name), source.rate_hz, channels=channels, force=force)
     else:
-        sink = open_sink(sink_name, rate_hz=source.rate_hz, channels=channels, force=force)
+        sink = DeviceSink(sink_name, channels=channels)
     opened.callback(sink.stop)
     return source, sink

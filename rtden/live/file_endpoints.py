@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,16 @@ import numpy as np
 
 from rtden.files.atomic import check_target
 from rtden.files.audio_file import open_recording, read_blocks
+from rtden.files.listing import SUFFIXES
 from rtden.files.writing import format_of, write_recording
 from rtden.live.endpoint import Endpoint
 
 BLOCK_SECONDS = 0.01
+
+
+def is_audio_file(name: str) -> bool:
+    """Return whether an input or output is an audio file: by its suffix, or because it exists."""
+    return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
 
 
 class PacedEndpoint(Endpoint):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rtden.live.warnings import SILENT_DB, SILENT_SECONDS
+from rtden.live.status import SILENT_DB, SILENT_SECONDS
 from rtden.noise import NoiseMeter
 from rtden.types import Array
 

@@ -16,8 +16,8 @@ from rtden.errors import ControlError, RtdenError, SettingsError
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.control import ControlServer
 from rtden.live.devices import DEFAULT_NAMES, list_devices, look_anew
-from rtden.live.endpoints import is_audio_file
 from rtden.live.engine import LiveEngine
+from rtden.live.file_endpoints import is_audio_file
 from rtden.live.saved import Choices, load_saved, save
 from rtden.live.status import LiveStatus, xruns_in_words
 from rtden.measure.plots import WINDOW

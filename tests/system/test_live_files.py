@@ -14,8 +14,8 @@ from conftest import DATA
 from signals import aligned_si_sdr_db, delay_samples
 
 from rtden import Settings
-from rtden.live.endpoints import open_sink, open_source
 from rtden.live.engine import LiveEngine
+from rtden.live.file_endpoints import FileSink, FileSource
 
 UNITY = Settings(limit_db=0.0)
 
@@ -44,10 +44,10 @@ def test_a_recording_runs_through_at_the_pace_of_the_clock(
     soundfile.write(
         tmp_path / "in.wav", np.stack([signal] * channels, axis=1), source_hz, subtype="FLOAT"
     )
-    source = open_source(str(tmp_path / "in.wav"))
+    source = FileSource(tmp_path / "in.wav")
     engine = LiveEngine(
         source,
-        open_sink(str(tmp_path / "out.flac"), rate_hz=source.rate_hz),
+        FileSink(tmp_path / "out.flac", source.rate_hz),
         settings=UNITY,
         buffer_ms=200.0,
         record=tmp_path / "kept",

@@ -12,9 +12,9 @@ from rtden import Denoiser, Settings
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import AudioFileError, SettingsError
 from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS
-from rtden.live.endpoints import open_sink, open_source
 from rtden.live.engine import LiveEngine
 from rtden.live.fade import FADE_SECONDS
+from rtden.live.file_endpoints import FileSink, FileSource
 from rtden.live.plan import live_settings, settings_for_total_latency
 from rtden.live.worker import REST_SECONDS
 from rtden.ring import Ring
@@ -367,19 +367,19 @@ def test_wrong_settings_are_refused() -> None:
 def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out.wav").write_bytes(b"precious")
     with pytest.raises(AudioFileError, match="exists already"):
-        open_sink(str(tmp_path / "out.wav"), rate_hz=RATE_HZ)
+        FileSink(tmp_path / "out.wav", RATE_HZ)
     assert (tmp_path / "out.wav").read_bytes() == b"precious"
 
 
 def test_an_engine_that_never_ran_leaves_no_file(tmp_path: Path) -> None:
-    sink = open_sink(str(tmp_path / "out.wav"), rate_hz=RATE_HZ)
+    sink = FileSink(tmp_path / "out.wav", RATE_HZ)
     sink.stop()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_recording_is_named() -> None:
     with pytest.raises(AudioFileError, match=r"no file nonesuch\.wav"):
-        open_source("nonesuch.wav")
+        FileSource(Path("nonesuch.wav"))
 
 
 def test_what_a_source_wrote_before_it_ended_is_processed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtden.live.meters import CLIPPED_SECONDS, InputWatch, peak_of
-from rtden.live.warnings import input_warning
+from rtden.live.status import input_warning
 
 RATE_HZ = 16000
 
