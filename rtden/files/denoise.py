@@ -276,6 +276,9 @@ class _Work:
         self.notes += recording.notes
         if not recording.format and not self.target.suffix:
             self.notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
+        own = recording.format.removesuffix("EX").replace("RF64", "WAV")
+        if same and own and own != container.removesuffix("EX").replace("RF64", "WAV"):
+            self.notes.append(f"it is {own} in spite of its name; written as {container}")
         codec = "flac" if container == "FLAC" else CODECS.get(subtype, "pcm")
         changed = recording.format == container and subtype != recording.subtype
         if changed or (same and recording.codec and not recording.codec.startswith(codec)):

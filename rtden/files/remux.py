@@ -192,7 +192,8 @@ class _Out:
     def _add_stream(self, stream: Any, family: bool) -> Any:
         metadata = dict(stream.metadata)
         if stream in self._tracks:
-            same = Path(self._source.name).suffix.lower() == self._suffix
+            named = Path(self._source.name).suffix.lower() == self._suffix
+            same = named and self._source.format.name not in ("wav", "w64", "aiff", "au")
             target = add_encoder(self.file, stream, self._muxer, self.notes, same)
             metadata = {k: v for k, v in metadata.items() if not k.upper().startswith(STALE)}
         else:

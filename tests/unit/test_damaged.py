@@ -99,3 +99,16 @@ def test_the_blocks_of_a_voc_are_no_sound(tmp_path: Path) -> None:
     path.write_bytes((start + b"".join(sized))[:-9000])
     with pytest.raises(DamagedFileError, match="truncated"):
         sound_of(path)
+
+
+def test_a_file_with_the_name_of_another_kind_is_written_as_its_name_says(tmp_path: Path) -> None:
+    path = tmp_path / "in.m4a"
+    soundfile.write(path, noise(), RATE_HZ, "PCM_16", format="WAV")
+    target = denoise_file(path, streams=Untouched).target
+    with av.open(target) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+    path = tmp_path / "in.ogg"
+    soundfile.write(path, noise(), RATE_HZ, "PCM_16", format="FLAC")
+    report = denoise_file(path, streams=Untouched)
+    assert soundfile.info(report.target).format == "OGG"
+    assert report.notes == ("it is FLAC in spite of its name; written as OGG",)
