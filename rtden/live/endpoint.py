@@ -24,7 +24,8 @@ class Endpoint:
     lie between the ring and the air. `may_return` marks a
     device, which may go away and come back, and `exhausted` a source that has ended. A sound server
     reports `muted`, the stable names of the device, of the sink whose monitor it is and of the sink
-    that plays now, and a `warning` for the user.
+    that plays now, and a `warning` for the user. The last row of attributes is the
+    :class:`rtden.live.reconnect.Reconnector`'s.
     """
 
     may_return = exhausted = muted = resting = False
@@ -32,6 +33,7 @@ class Endpoint:
     latency_seconds = 0.0
     block_samples = flagged_blocks = wake_at = 0
     called_at = math.nan
+    lost, disconnects, seen_at, retry_at, retry_seconds = False, 0, 0.0, 0.0, 0.0
     notify: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:

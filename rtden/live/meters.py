@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,53 +21,38 @@ CLIPPED_SECONDS = 10.0
 _SILENT_ENERGY = 10.0 ** (SILENT_DB / 10.0)
 
 
-class Turn(NamedTuple):
-    """Sound of one turn of the worker, arrays of shape (samples, channels) that change no more."""
-
-    captured: Array
-    mixed: Array
-    """As it went into the sound path."""
-    returned: Array
-    """As it came out."""
-    played: Array
-    """As it went to the sink: muted, for instance."""
-
-
 class Meters:
     """Meters of input and output.
 
-    The worker appends to :attr:`turns`; :meth:`update` reads them, in any thread.
+    The worker appends the sound of a turn to :attr:`turns`, arrays of shape (samples, channels)
+    that change no more: as captured, as it went into the sound path, as it came out, and as it went
+    to the sink, muted for instance. :meth:`update` reads them, in any thread.
     """
 
     def __init__(self, source_hz: int, sink_hz: int) -> None:
-        self.turns: deque[Turn] = deque()
-        self.input, self.output = LevelMeter(), LevelMeter()
-        self.watch = InputWatch(source_hz)
-        self.noise = NoiseMeter(source_hz, sink_hz)
-        self._lock = threading.Lock()
+        self.turns: deque[tuple[Array, Array, Array, Array]] = deque()
+        self.watch, self.noise = InputWatch(source_hz), NoiseMeter(source_hz, sink_hz)
+        self._input, self._output, self._lock = LevelMeter(), LevelMeter(), threading.Lock()
 
     def update(self) -> None:
         """Take in all sound up to now; to be called a few times a second."""
         with self._lock:
-            self._update()
+            turns = [self.turns.popleft() for _ in range(len(self.turns))]
+            if not turns:
+                return
+            captured, mixed, returned, played = map(np.concatenate, zip(*turns, strict=True))
+            peak = peak_of(captured)
+            self.watch.feed(captured, peak)
+            self._input.feed(mixed, peak)
+            self._output.feed(played, peak_of(played))
+            self.noise.before(_mono(mixed))
+            self.noise.after(_mono(returned))
 
     def read_db(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return level and peak of input and output since the last reading, in dBFS."""
+        self.update()
         with self._lock:
-            self._update()
-            return self.input.read_db(), self.output.read_db()
-
-    def _update(self) -> None:
-        turns = [self.turns.popleft() for _ in range(len(self.turns))]
-        if not turns:
-            return
-        captured, mixed, returned, played = map(np.concatenate, zip(*turns, strict=True))
-        peak = peak_of(captured)
-        self.watch.feed(captured, peak)
-        self.input.feed(mixed, peak)
-        self.output.feed(played, peak_of(played))
-        self.noise.before(_mono(mixed))
-        self.noise.after(_mono(returned))
+            return self._input.read_db(), self._output.read_db()
 
 
 def _mono(block: Array) -> Array:

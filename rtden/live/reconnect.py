@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from rtden.errors import DeviceError
 from rtden.live.endpoint import Endpoint
@@ -13,17 +12,6 @@ CHECK_SECONDS = 0.25
 STALLED_SECONDS = 2.5
 """A device that has not called for so long is taken for lost, as after a suspend."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
-
-
-@dataclass
-class _Side:
-    word: str
-    endpoint: Endpoint
-    seen_at: float
-    lost_at: float | None = None
-    retry_at: float = 0.0
-    wait_seconds: float = FIRST_RETRY_SECONDS
-    disconnects: int = 0
 
 
 class Reconnector:
@@ -37,24 +25,19 @@ class Reconnector:
     def __init__(
         self, source: Endpoint, sink: Endpoint, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._clock = clock
-        self.source = _Side("input", source, seen_at=clock())
-        self.sink = _Side("output", sink, seen_at=clock())
+        self._clock, self.source, self.sink = clock, source, sink
+        self.begin()
 
     @property
     def state(self) -> str:
         """A sentence: "running", or what is lost and when it will be tried again."""
-        lost = [side for side in (self.source, self.sink) if side.lost_at is not None]
+        sides = {"input": self.source, "output": self.sink}
+        lost = {word: side for word, side in sides.items() if side.lost}
         if not lost:
             return "running"
-        wait = max(0.0, min(side.retry_at for side in lost) - self._clock())
-        names = " and ".join(f"{side.word} {side.endpoint.name}" for side in lost)
+        wait = max(0.0, min(side.retry_at for side in lost.values()) - self._clock())
+        names = " and ".join(f"{word} {side.name}" for word, side in lost.items())
         return f"{names} lost, trying again in {wait:.0f} s"
-
-    @property
-    def disconnects(self) -> int:
-        """How often a side was lost."""
-        return self.source.disconnects + self.sink.disconnects
 
     def begin(self) -> None:
         """Count the time without blocks from now on."""
@@ -67,47 +50,46 @@ class Reconnector:
         """
         now = self._clock()
         for side in (self.source, self.sink):
-            if side.lost_at is None and not self._alive(side, now):
+            if not side.lost and not self._alive(side, now):
                 self._lose(side, now)
         for side in (self.source, self.sink):
-            if side.lost_at is not None and now >= side.retry_at:
-                self._retry(side, now)
+            if side.lost and now >= side.retry_at:
+                self._retry(side)
 
-    def _alive(self, side: _Side, now: float) -> bool:
-        endpoint = side.endpoint
-        if not endpoint.may_return:
+    def _alive(self, side: Endpoint, now: float) -> bool:
+        if not side.may_return:
             return True  # the engine itself sees to recordings
-        side.seen_at = max(side.seen_at, endpoint.called_at)  # NaN is not larger
-        return endpoint.running and now - side.seen_at < STALLED_SECONDS
+        side.seen_at = max(side.seen_at, side.called_at)  # NaN is not larger
+        return side.running and now - side.seen_at < STALLED_SECONDS
 
-    def _lose(self, side: _Side, now: float) -> None:
-        side.lost_at, side.wait_seconds = now, FIRST_RETRY_SECONDS
+    def _lose(self, side: Endpoint, now: float) -> None:
+        side.lost, side.retry_seconds = True, FIRST_RETRY_SECONDS
         side.retry_at = now + FIRST_RETRY_SECONDS
         side.disconnects += 1
-        side.endpoint.stop()
+        side.stop()
 
-    def _retry(self, side: _Side, now: float) -> None:
+    def _retry(self, side: Endpoint) -> None:
         if self._open(side):
             return
-        if not side.endpoint.server_name:  # a sound server's list is always new
+        if not side.server_name:  # a sound server's list is always new
             other = self.sink if side is self.source else self.source
-            others = other.endpoint.may_return and other.lost_at is None
+            others = other.may_return and not other.lost
             if others:
-                other.endpoint.stop()
-            side.endpoint.look_anew()
+                other.stop()
+            side.look_anew()
             if others and not self._open(other):
-                self._lose(other, now)
+                self._lose(other, self._clock())
             if self._open(side):
                 return
-        side.wait_seconds = min(2.0 * side.wait_seconds, LONGEST_RETRY_SECONDS)
-        side.retry_at = self._clock() + side.wait_seconds
+        side.retry_seconds = min(2.0 * side.retry_seconds, LONGEST_RETRY_SECONDS)
+        side.retry_at = self._clock() + side.retry_seconds
 
-    def _open(self, side: _Side) -> bool:
+    def _open(self, side: Endpoint) -> bool:
         try:
-            side.endpoint.open()
-            side.endpoint.start()
+            side.open()
+            side.start()
         except DeviceError:
-            side.endpoint.stop()
+            side.stop()
             return False
-        side.lost_at, side.seen_at = None, self._clock()
+        side.lost, side.seen_at = False, self._clock()
         return True

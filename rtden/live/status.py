@@ -180,7 +180,7 @@ class StatusReader:
             mean_load=busy / max(seconds, 1e-9),
             flagged_blocks=source.flagged_blocks + sink.flagged_blocks,
             dropouts=delay.dropouts,
-            disconnects=worker.devices.disconnects,
+            disconnects=source.disconnects + sink.disconnects,
             lost_ms=1000.0 * lost_seconds,
             drift_ppm=delay.drift.ppm,
             buffer_ms=1000.0 * delay.buffer.seconds,

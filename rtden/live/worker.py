@@ -9,7 +9,7 @@ import numpy as np
 
 from rtden.live.delay import DelayPolicy
 from rtden.live.fade import NOTHING_SEEN, fade_in
-from rtden.live.meters import Meters, Turn
+from rtden.live.meters import Meters
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
 from rtden.live.recorder import Recorder
@@ -47,11 +47,11 @@ class Worker:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.source, self.sink = devices.source.endpoint, devices.sink.endpoint
+        self.source, self.sink = devices.source, devices.sink
         self.devices, self.delay = devices, delay
         self._controls, self._make_path, self._clock = controls, make_path, clock
         self.recorder: Recorder | None = None
-        self._taken = self._returned = self._discarded = self._padding = self._taken_back = 0
+        self._returned = self._discarded = self._padding = self._taken_back = 0
         self._volume = 1.0
         self.busy_seconds, self.wakes = 0.0, 0
         self._build()
@@ -77,7 +77,7 @@ class Worker:
         return SampleCounts(
             captured=source.written_samples,
             skipped=source.lost_samples,
-            taken=self._taken,
+            taken=source.read_samples - source.lost_samples,
             waiting=source.fill_samples,
             returned=self._returned,
             discarded=self._discarded,
@@ -96,7 +96,7 @@ class Worker:
         if ring is not self.source.ring or sink_ring is not self.sink.ring:
             self._build()  # a device came back with another rate
             ring = self.rings[0]
-        if self.devices.sink.lost_at is not None and self.delay.sink_lost():
+        if self.sink.lost and self.delay.sink_lost():
             self._drop_stale()  # whether or not sound comes: the source may be gone, too
         source = self.source
         waiting = ring.fill_samples
@@ -129,7 +129,6 @@ class Worker:
         ring, path = self.rings[0], self.path
         captured = np.empty((samples, ring.channels), np.float32)
         got = ring.read_into(captured)
-        self._taken += got
         captured = captured[:got]
         energy = float(np.vdot(captured, captured))
         if not energy < LOUDEST**2:  # nor if it is NaN
@@ -140,7 +139,7 @@ class Worker:
             captured = captured[first:]
             self._end_rest(len(captured))
         self._clean(captured, energy)
-        if path.idle and not self._ahead and self.devices.sink.lost_at is None:
+        if path.idle and not self._ahead and not self.sink.lost:
             self._ahead = round(AHEAD_SECONDS * path.sink_hz)
             self.rings[1].write(np.zeros((self._ahead, path.channels), np.float32))
             self._padding += self._ahead
@@ -177,7 +176,7 @@ class Worker:
         cleaned = played = cleaned.clip(-1.0, 1.0)
         if self._controls.muted or self._volume != 1.0:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
-        self.meters.turns.append(Turn(captured, mixed, cleaned, played))
+        self.meters.turns.append((captured, mixed, cleaned, played))
         if self.recorder is not None:
             self.recorder.put("noisy", mixed)
             self.recorder.put("cleaned", cleaned)
@@ -195,12 +194,12 @@ class Worker:
     def _deliver(self, block: Array) -> None:
         """Hand a block to the sink, at the planned delay."""
         ring, delay, reader = self.rings[1], self.delay, self.sink.reader
-        if self.devices.sink.lost_at is not None:
+        if self.sink.lost:
             delay.sink_lost()
             self._drop_stale()
             self._discarded += len(block)
             return
-        pad = delay.before(self.devices.source.disconnects, len(block), self._ahead)
+        pad = delay.before(self.source.disconnects, len(block), self._ahead)
         if pad is not None:
             self._ahead, self.source.resting = 0, False  # the sink ran dry
             self._pad(pad, block)
