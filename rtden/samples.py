@@ -42,7 +42,8 @@ def check_channels(channels: Any) -> int:
     if whole is None or not 1 <= whole <= MOST_CHANNELS:
         raise InputError(
             f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; "
-            "split the sound into streams of fewer first. An array is (samples, channels)."
+            "split the sound into streams of fewer first. An array is (samples, channels): "
+            "pass samples.T if yours is (channels, samples)."
         )
     return whole
 
@@ -61,11 +62,19 @@ def _whole(value: Any) -> int | None:
 
 
 def as_array(samples: Any) -> Any:
-    """Return samples as an array; InputError if they are lists of several lengths."""
+    """Return samples as an array; InputError if they cannot be one, such as bytes or a path."""
     try:
-        return np.asarray(samples)
+        array = None if isinstance(samples, bytes | bytearray) else np.asarray(samples)
     except ValueError:
         raise InputError("samples are an array; these are lists of several lengths.") from None
+    except (TypeError, RuntimeError) as error:  # a tensor with gradients, or of another device
+        raise InputError(f"samples are an array; these cannot become one: {error}") from None
+    if array is None or array.ndim == 0:
+        raise InputError(
+            f"samples are an array, not {type(samples).__name__}; np.frombuffer makes one of "
+            "bytes, and rtden.denoise_file takes files."
+        )
+    return array
 
 
 def floating(samples: Any) -> Any:
@@ -105,7 +114,10 @@ def _full_scale(dtype: np.dtype[Any]) -> float:
     if dtype.kind == "f":
         return 1.0
     if dtype.name not in FULL_SCALE:
-        raise InputError(f"samples are int16, int32 or floating point, not {dtype}.")
+        raise InputError(
+            f"samples are int16, int32 or floating point, not {dtype}; convert them to one of "
+            "these, at its full scale."
+        )
     return FULL_SCALE[dtype.name]
 
 

@@ -160,6 +160,33 @@ def test_an_array_of_the_standard_library_is_samples() -> None:
     assert denoise(array.array("h", PCM), 16000, model=MODEL).dtype == np.int16
 
 
+class Tensor:
+    """As PyTorch's, which refuse to become arrays while they have gradients or are on a GPU."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("Use tensor.detach().numpy() instead.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (PCM.tobytes(), r"not bytes; np\.frombuffer"),
+        (bytearray(320), r"not bytearray; np\.frombuffer"),
+        ("noisy.wav", "not str.*denoise_file"),
+        (0.5, "an array, not float"),
+        (Tensor(), r"cannot become one: Use tensor\.detach"),
+        (SOUND[None], r"pass samples\.T if yours is \(channels, samples\)"),
+        (PCM.astype(np.int64), "int64; convert"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_people_know_from_other_libraries_is_answered_with_advice(
+    wrong: Any, advice: str
+) -> None:
+    with pytest.raises(InputError, match=advice):
+        denoise(wrong, 16000, model=MODEL)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_stream_cannot_be_copied(name: str, copied: Callable[[Any], Any]) -> None:
