@@ -64,9 +64,10 @@ def models() -> None:
 
 @one_sentence
 def doctor(as_json: JsonOption = False) -> None:
-    """Check this machine, for a bug report, and measure for 1 s what denoising costs.
+    """Check this machine, and say what is missing.
 
-    The exit code is 2 if something fails.
+    It takes a second: denoising is measured, too. Paste what it prints into a bug report. The exit
+    code is 2 if something fails.
     """
     from rtden.app.doctor import examine, to_report
 

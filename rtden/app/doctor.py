@@ -261,8 +261,8 @@ def benchmark() -> Finding:
     except ModelError:
         advice = "the default model cannot be used."
         return Finding("benchmark", "not run", advice, fails=True)
-    found = f"steps of {hops_per_step} hops, real-time factor {of_a_core:.3f}, "
-    found += f"headroom {1.0 / of_a_core:.1f} x"
+    found = f"denoising takes {100.0 * of_a_core:.1f} % of a core, headroom {1.0 / of_a_core:.1f} x"
+    found += f" (hops per step: {hops_per_step})"
     advice = "" if hops_per_step == 1 else "use 'rtden live --preset auto'."
     if of_a_core > 1.0:
         advice = "this machine is too slow for live sound; files work."

@@ -48,7 +48,7 @@ DASK_HELP = (
 )
 SUMS = {
     "planned": "{} to be denoised.",
-    "skipped": "{} skipped, they were finished before.",
+    "skipped": "{} skipped: finished before.",
     "copied": "{} copied from equal files that were finished before.",
     "results": "{} left out, they are results of rtden.",
     "left_out": "rtden: {} left out, the sentences above say why.",
@@ -63,10 +63,8 @@ def file(
     output: Annotated[
         str | None, Option("-o", "--output", help=OUTPUT_HELP, show_default=BESIDE)
     ] = None,
-    model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: HopsOption = 1,
     full_band: FullBandOption = True,
     loudness: Annotated[float | None, Option(help=LOUDNESS_HELP, show_default="unchanged")] = None,
     track: Annotated[
@@ -83,6 +81,8 @@ def file(
         int | None, Option("-j", "--jobs", help="Files at a time.", show_default="one per core")
     ] = None,
     dask: Annotated[str | None, Option(help=DASK_HELP)] = None,
+    model: ModelOption = None,
+    hops_per_step: HopsOption = 1,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,

@@ -55,23 +55,23 @@ def live(
     output: Annotated[
         str, Option("--out", "-o", help=f"'speakers', {DEVICE}, 'virtual-mic', or a file.")
     ] = "speakers",
-    model: ModelOption = None,
     strength: StrengthOption = 1.0,
     limit_db: LimitOption = math.inf,
-    hops_per_step: Annotated[int | None, Option(help=HOPS, show_default="the preset's")] = None,
     latency_ms: Annotated[
-        float | None, Option(help="Total delay to aim at, in ms; chooses the step and the buffer.")
+        float | None, Option(help="Total delay to aim at, in ms; chooses hops and buffer.")
     ] = None,
     buffer_ms: Annotated[
         float | None, Option(help="Fixed output buffer, in ms.", show_default="it adapts")
     ] = None,
     preset: Annotated[str, Option(help=PRESET)] = "desktop",
+    hops_per_step: Annotated[int | None, Option(help=HOPS, show_default="the preset's")] = None,
     duration: Annotated[float, Option(help="Seconds to run.", show_default=END)] = math.inf,
     stereo: Annotated[bool, Option("--stereo", help="Keep two channels: twice the CPU.")] = False,
     full_band: FullBandOption = True,
     record: Annotated[
         Path | None, Option(help="Record both sides in this folder: noisy.wav and cleaned.wav.")
     ] = None,
+    model: ModelOption = None,
     realtime: Annotated[
         bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
     ] = False,
@@ -85,8 +85,8 @@ def live(
 ) -> None:
     """Denoise a microphone in real time, until Ctrl-C.
 
-    The exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an
-    error.
+    For instance: rtden live --in usb --out headset; in calls: rtden live --out virtual-mic. The
+    exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an error.
     """
     silence_c_libraries()
     from rtden.live import open_live

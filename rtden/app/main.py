@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rtden.app import control, devices, files, live, measure, service, training, web
 from rtden.app.options import screen
@@ -16,8 +17,21 @@ from rtden.app.options import screen
 # when numpy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+
+class Commands(TyperGroup):
+    """The commands, of which `rtden talk.wav` needs one."""
+
+    def resolve_command(self, context: Any, words: list[str]) -> Any:
+        """Find the command; a file in its place is answered with the line to type."""
+        if words[0] not in self.commands and os.path.exists(words[0]):
+            context.fail(f"'{words[0]}' is no command. Denoise it by: rtden file {words[0]}")
+        return super().resolve_command(context, words)
+
+
 app = typer.Typer(
-    help="rtden, a streaming real-time speech denoiser.",
+    cls=Commands,
+    help="Remove noise from speech: from a microphone, in calls, in files.",
+    epilog="Begin with 'rtden live', with headphones on, or with 'rtden file talk.wav'.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -49,15 +63,15 @@ def _main(
 
 
 for command in (
-    files.file,
-    files.pipe,
     live.live,
-    control.ctl,
-    web.ui,
-    measure.plot,
     devices.devices,
-    devices.models,
+    files.file,
+    web.ui,
     devices.doctor,
+    control.ctl,
+    files.pipe,
+    measure.plot,
+    devices.models,
     measure.bench,
 ):
     app.command()(command)

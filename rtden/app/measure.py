@@ -207,12 +207,12 @@ def evaluate(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Score models on pairs of clean and noisy files (extra "eval"), as `rtden file` runs them.
+    """Score models on pairs of clean and noisy files.
 
-    PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808; DistillMOS with the extra "judge". A star marks
-    metrics that the training loss has a model of. --transcripts (extra "recognition", English)
-    takes a file with a line 'NAME what is said' for each pair, or 'clean' to compare with what
-    the recogniser finds in the clean files.
+    The files are denoised as 'rtden file' does it. PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808
+    (extra "eval"); DistillMOS (extra "judge"). A star marks metrics that the training loss has a
+    model of. --transcripts (extra "recognition", English) takes a file with a line 'NAME what is
+    said' for each pair, or 'clean' to compare with what the recogniser finds in the clean files.
     """
     silence_c_libraries()
     from rich.progress import MofNCompleteColumn

@@ -69,9 +69,10 @@ def service_install(
         bool, Option("--dry-run", help="Print the unit and the commands, and change nothing.")
     ] = False,
 ) -> None:
-    """Start now and at every boot: rtden service install -- --in usb --out headset.
+    """Start now and at every boot.
 
-    Without such options: --preset auto --status-seconds 600 --realtime.
+    For instance: rtden service install -- --in usb --out headset. Without such options:
+    --preset auto --status-seconds 600 --realtime.
     """
     given = ("--no-browser", *(options or ())) if ui else (*DEFAULTS, *(options or ()))
     (_check_ui if ui else _check_live)(given, new_token=not dry_run)
@@ -92,7 +93,10 @@ def service_install(
 @service.command("status")
 @one_sentence
 def service_status() -> None:
-    """Show whether the service runs; the exit code is 3 if it does not, as systemctl's."""
+    """Show whether the service runs.
+
+    The exit code is 3 if it does not, as systemctl's.
+    """
     _require(installed=True)
     shown = ("systemctl", "--user", "status", "--no-pager", "--lines=0", NAME)
     raise typer.Exit(subprocess.run(shown, check=False).returncode)
@@ -106,7 +110,7 @@ def service_logs(
         bool, Option("--follow", "-f", help="Show new lines as they come, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show what the service printed, and what systemd reports about it."""
+    """Show what the service printed, and systemd about it."""
     if lines < 0:
         raise ServiceError(f"--lines must be 0 or more, not {lines}.")
     _require("journalctl", installed=True)

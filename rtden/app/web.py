@@ -43,7 +43,7 @@ def ui(
 
         from rtden.web.server import make_app
     except ModuleNotFoundError as error:
-        sentence = f"the page needs {error.name}: run {install_command('web')}."
+        sentence = f"the page needs {error.name}: run {install_command('web')}"
         raise MissingPackageError(sentence) from None
     if token is not None and not (len(token) >= SHORTEST_TOKEN and token.isascii()):
         least = f"{SHORTEST_TOKEN} characters or more"

@@ -28,7 +28,7 @@ def connect(address: str) -> Iterator[Any]:
     except ImportError:
         raise MissingPackageError(
             "the package distributed, which reaches a dask cluster, is not installed: "
-            f"run '{install_command('dask')}'."
+            f"run {install_command('dask')}"
         ) from None
     logs = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [log.level for log in logs]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rtden.denoiser import RECORDING_STEPS
-from rtden.errors import AudioFileError
+from rtden.errors import AudioFileError, InputError
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is_stream
@@ -130,6 +130,8 @@ def denoise_file(
         options |= {"batch_steps": RECORDING_STEPS, "full_band": full_band}
         return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"denoise_file takes a path, not {type(source).__name__}; see denoise.")
     source = str(source)
     if target is None:
         target = "-" if is_stream(source) else default_target(Path(source))

@@ -148,7 +148,7 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
             if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES:
                 continue
             if suffix in MEDIA_SUFFIXES and not has_av():
-                notes.append(f"{path} takes the package av: run '{install_command('av')}'")
+                notes.append(f"{path} takes the package av: run {install_command('av')}")
             elif suffix in RAW_SUFFIXES:
                 notes.append(f"{path} has no header; name it alone, with its --rate")
             elif not path.is_file():
@@ -223,8 +223,10 @@ def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tupl
         ours = os.path.join(os.path.realpath(output), "")
         found = [file for file in found if not os.path.realpath(file).startswith(ours)]
     if not found and not left_out:
-        kinds = ", ".join(sorted(SUFFIXES | MEDIA_SUFFIXES))
-        raise AudioFileError(f"the folder {path} holds no sound files ({kinds}); name the files.")
+        raise AudioFileError(
+            f"the folder {path} holds no sound files, such as .wav, .flac, .mp3, .m4a or .mp4; "
+            "name the files."
+        )
     yield from ((file, file.relative_to(path)) for file in found)
 
 

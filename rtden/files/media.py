@@ -45,7 +45,7 @@ def load_av(what: str) -> Any:
     try:
         import av
     except ImportError:
-        sentence = f"{what} takes the package av (PyAV): run '{install_command('av')}'."
+        sentence = f"{what} takes the package av (PyAV): run {install_command('av')}"
         raise MissingPackageError(sentence) from None
     return av
 

@@ -91,7 +91,7 @@ def settings_folder() -> Path:
         from rtden.extras import install_command
 
         command = install_command("web")
-        raise MissingPackageError(f"saved choices need platformdirs: run {command}.") from None
+        raise MissingPackageError(f"saved choices need platformdirs: run {command}") from None
     return user_config_path("rtden", appauthor=False)
 
 

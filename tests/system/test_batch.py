@@ -405,7 +405,7 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert all(f"rtden: {sentence}" in lines for sentence in failed.values())
     again = rtden("file", "in", "-o", "out")
     assert again.returncode == 2
-    assert "4 skipped, they were finished before." in again.stderr.splitlines()
+    assert "4 skipped: finished before." in again.stderr.splitlines()
 
 
 def test_a_recording_that_is_still_being_written_is_told(
@@ -539,7 +539,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     assert 0 < len(done) < 5
     assert names(folder / "out") == sorted([*done, MANIFEST])
     ended = rtden(*arguments, check=True)
-    assert f"{len(done)} skipped, they were finished before." in ended.stderr
+    assert f"{len(done)} skipped: finished before." in ended.stderr
     assert sorted(line["target"] for line in entries(folder / "out")) == [
         *(f"{number}.wav" for number in range(4)),
         "short.wav",

@@ -41,6 +41,14 @@ def test_commands_on_a_page_are_understood(page: Path) -> None:
         parse(typer.main.get_command(app), words)
 
 
+def test_a_file_in_place_of_a_command_is_answered_with_the_command(tmp_path: Path) -> None:
+    (tmp_path / "talk").touch()
+    with pytest.raises(Exception, match=r"rtden file .*talk"):
+        parse(typer.main.get_command(app), [str(tmp_path / "talk")])
+    with pytest.raises(Exception, match="No such command"):
+        parse(typer.main.get_command(app), [str(tmp_path / "none")])
+
+
 def test_a_wrong_option_would_be_found() -> None:
     assert "rtden live --in usb --out headset" in "\n".join(command_lines(ROOT / "README.md"))
     for words in (["live", "--inn", "usb"], ["list"], ["service", "instal"]):

@@ -203,3 +203,9 @@ def test_settings_of_a_stream_are_its_own() -> None:
 
 def test_the_package_knows_its_version() -> None:
     assert rtden.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize("source", [None, SOUND, 5])
+def test_a_file_is_a_path(source: Any) -> None:
+    with pytest.raises(InputError, match="takes a path, not"):
+        rtden.denoise_file(source)
