@@ -26,8 +26,7 @@ from rtden.autoencoder import Autoencoder
 from rtden.denoiser import algorithmic_latency
 from rtden.interpreter import find_runtime
 from rtden.live.engine import LiveEngine
-from rtden.live.plan import live_settings
-from rtden.live.presets import PRESETS
+from rtden.live.plan import PRESETS, live_settings
 from rtden.measure.live_cost import CHANNELS, RATE_HZ, PacedDevice
 from rtden.model import find_model, load_spec
 from rtden.noise import babble

@@ -26,7 +26,7 @@ from rtden.live.devices import (
     server_devices,
 )
 from rtden.live.libpulse import load_libpulse
-from rtden.live.presets import load, self_test
+from rtden.live.plan import load, self_test
 from rtden.live.pulse import Connection
 from rtden.model import find_model, list_models
 from rtden.quiet import quiet_stderr

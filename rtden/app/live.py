@@ -90,7 +90,7 @@ def live(
     """
     silence_c_libraries()
     from rtden.live import open_live
-    from rtden.live.presets import AUTO, find_preset
+    from rtden.live.plan import AUTO, find_preset
     from rtden.settings import Settings
 
     if "-" in (input, output):

@@ -181,7 +181,7 @@ def install(text: str) -> None:
 def _check_live(options: tuple[str, ...], **_: bool) -> None:
     """Raise what is wrong with options of `rtden live`."""
     from rtden.app.live import live
-    from rtden.live.presets import check_name
+    from rtden.live.plan import check_name
     from rtden.model import find_model
     from rtden.settings import Settings
 

@@ -1,4 +1,7 @@
-"""One side of the live engine, device or file: a ring, and what fills or empties it."""
+"""One side of the live engine, device or file: a ring, and what fills or empties it.
+
+Sound that breaks off fades out, sound that starts or jumps fades in.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,102 @@ import math
 from collections.abc import Callable
 from time import perf_counter
 
-from rtden.live.fade import SmoothReader
+import numpy as np
+
 from rtden.ring import Ring
 from rtden.types import Array
 
 RING_SECONDS = 2.0
 LOOK_SECONDS = 0.01
 """Sound that a resting source looks through at once."""
+
+FADE_SECONDS = 0.004
+NOTHING_SEEN = 2**62
+"""Of :attr:`SmoothReader.least_left_samples`, before the first block."""
+
+
+def fade_in(block: Array, last: Array, rate_hz: int) -> None:
+    """Let the step from the last sample to a block decay within 4 ms, in place.
+
+    Shapes (channels,) and (samples, channels).
+    """
+    if len(block):
+        fade = _fade(rate_hz)[: len(block)]
+        block[: len(fade)] += fade * (last - block[0])
+
+
+def _fade(rate_hz: int) -> Array:
+    samples = max(1, round(FADE_SECONDS * rate_hz))
+    angles = np.linspace(0.0, np.pi / 2, samples, endpoint=False, dtype=np.float32)
+    falling: Array = np.square(np.cos(angles))[:, None]
+    return falling
+
+
+class SmoothReader:
+    """Reads a ring block by block for a player.
+
+    It runs in the player's callback: it neither allocates arrays nor takes a lock. Where the ring
+    runs dry, the last sample's value decays to zero. Where sound begins again, or jumps because
+    some was dropped, the step between two samples decays within 4 ms. A ring of one channel goes to
+    all of the player's; one with more goes channel for channel, and the rest are silent.
+    """
+
+    def __init__(self, ring: Ring, channels: int, rate_hz: int) -> None:
+        self._ring = ring
+        self._fade = _fade(rate_hz)[:, 0]
+        self._scratch = np.zeros(len(self._fade), np.float32)
+        self._last = np.zeros(channels, np.float32)
+        self._step = np.zeros(channels, np.float32)
+        self._faded = len(self._fade)  # how far into the fade the last block went
+        self._lost_samples = 0
+        self._dry = True
+        self._channels = channels
+        self.least_left_samples = NOTHING_SEEN
+        """The least that was left in the ring after a block, since this was last set."""
+
+    def read_into(self, block: Array) -> None:
+        """Fill a block, shape (samples, channels)."""
+        ring, wanted = self._ring, len(block)
+        if ring.channels in (1, self._channels):
+            got = ring.read_into(block)
+        else:
+            block[:, ring.channels :] = 0.0
+            got = ring.read_into(block[:, : ring.channels])
+        jumped = ring.lost_samples != self._lost_samples
+        if got < wanted or jumped or self._dry:
+            self._lost_samples = ring.lost_samples
+            self._join(block, got, jumped)
+        elif self._faded < len(self._fade):  # a fade may be longer than a block
+            self._decay(block, 0, wanted, start=self._faded)
+        self._last[:] = block[-1]
+        left = ring.written_samples - ring.read_samples
+        self.least_left_samples = min(self.least_left_samples, left)
+
+    def _join(self, block: Array, got: int, jumped: bool) -> None:
+        """Fade where sound starts, jumps or breaks off; `got` samples of the block are sound."""
+        wanted = len(block)
+        block[got:] = 0.0
+        if got and (jumped or self._dry):
+            np.subtract(self._last, block[0], out=self._step)
+            self._decay(block, 0, wanted, start=0)
+        else:
+            self._decay(block, 0, wanted, start=self._faded)
+        if got < wanted and (got or not self._dry):
+            np.copyto(self._step, block[got - 1] if got else self._last)
+            block[got:] = 0.0
+            self._decay(block, got, wanted - got, start=0)
+        self._dry = got < wanted
+
+    def _decay(self, block: Array, at: int, room: int, *, start: int) -> None:
+        samples = min(room, len(self._fade) - start)
+        if not samples:
+            return
+        self._faded = start + samples
+        fade, scratch = self._fade[start : self._faded], self._scratch[:samples]
+        for channel in range(self._channels):  # one at a time: numpy would make buffers
+            column = block[at : at + samples, channel]
+            np.multiply(fade, self._step[channel], out=scratch)
+            np.add(column, scratch, out=column)
 
 
 class Endpoint:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -23,7 +22,6 @@ class Recorder:
         self, folder: Path, source_hz: int, sink_hz: int, *, channels: int = 1, force: bool = False
     ) -> None:
         make_folder(folder)
-        self._queue: queue.SimpleQueue[tuple[str, Array] | None] = queue.SimpleQueue()
         with ExitStack() as opened:
             self._writers = {
                 name: opened.enter_context(
@@ -33,22 +31,19 @@ class Recorder:
             }
             self._opened = opened.pop_all()
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="rtden recorder", daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rtden recorder")
 
     def put(self, side: Literal["noisy", "cleaned"], block: Array) -> None:
         """Take a block of what came in or of what goes out, shape (samples, channels)."""
-        self._queue.put((side, block))
+        self._thread.submit(self._write, side, block)
 
     def stop(self) -> None:
         """Write what waits, and keep the files."""
-        self._queue.put(None)
-        self._thread.join()
+        self._thread.shutdown()
         self._opened.close()
 
-    def _run(self) -> None:
+    def _write(self, side: str, block: Array) -> None:
         try:
-            while (item := self._queue.get()) is not None:
-                self._writers[item[0]](item[1])
+            self._writers[side](block)
         except BaseException as error:  # handed to the thread that asks for the status
             self.error = error

@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from rtden.live.delay import DelayPolicy
-from rtden.live.fade import NOTHING_SEEN, fade_in
+from rtden.live.endpoint import NOTHING_SEEN, fade_in
 from rtden.live.meters import Meters
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector

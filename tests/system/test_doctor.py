@@ -27,7 +27,7 @@ from rtden.app.doctor import (
     to_report,
 )
 from rtden.errors import DeviceError
-from rtden.live.presets import Preset
+from rtden.live.plan import Preset
 
 NAMES = [
     "system",

@@ -10,8 +10,8 @@ from conftest import SMALL_MODELS
 from rtden import Denoiser, Settings
 from rtden.autoencoder import Autoencoder
 from rtden.errors import ModelError, SettingsError
-from rtden.live import presets
-from rtden.live.presets import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
+from rtden.live import plan
+from rtden.live.plan import HIGHEST_LOAD, PRESETS, find_preset, load, self_test
 from rtden.settings import HOPS_PER_STEP
 
 
@@ -67,7 +67,7 @@ def slow_denoiser(model: Path, settings: Settings) -> Denoiser:
 
 
 def test_a_slow_machine_gets_a_larger_advance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "Denoiser", slow_denoiser)
+    monkeypatch.setattr(plan, "Denoiser", slow_denoiser)
     found = self_test(SMALL_MODELS[0])
     assert found.hops_per_step >= 4
     assert found.buffer_ms == PRESETS["zero2"].buffer_ms
@@ -75,5 +75,5 @@ def test_a_slow_machine_gets_a_larger_advance(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_machine_that_carries_nothing_gets_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "HIGHEST_LOAD", 0.0)
+    monkeypatch.setattr(plan, "HIGHEST_LOAD", 0.0)
     assert self_test(SMALL_MODELS[0], seconds=0.05).hops_per_step == HOPS_PER_STEP[-1]

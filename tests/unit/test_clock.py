@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtden.live.clock import (
+from rtden.live.delay import (
     LET_PASS_SECONDS,
     LONGEST_BUFFER_SECONDS,
     PAIRED_LEFT_SECONDS,

@@ -8,10 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rtden.live.clock import BUFFER_STEP
-from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS, DelayPolicy
-from rtden.live.endpoint import Endpoint
-from rtden.live.fade import NOTHING_SEEN
+from rtden.live.delay import BUFFER_STEP, EXCESS_SECONDS, TOLERATED_SECONDS, DelayPolicy
+from rtden.live.endpoint import NOTHING_SEEN, Endpoint
 
 HZ, BLOCK, HOP = 8000, 80, 186
 BLOCK_SECONDS, STEP_SECONDS = BLOCK / HZ, HOP / HZ

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtden.live.fade import FADE_SECONDS, NOTHING_SEEN, SmoothReader, fade_in
+from rtden.live.endpoint import FADE_SECONDS, NOTHING_SEEN, SmoothReader, fade_in
 from rtden.ring import Ring
 
 RATE_HZ = 48000

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from rtden.errors import AudioFileError
-from rtden.live.fade import FADE_SECONDS
+from rtden.live.endpoint import FADE_SECONDS
 from rtden.live.file_endpoints import BLOCK_SECONDS, FileSink, FileSource
 
 

@@ -12,8 +12,8 @@ from rtden import Denoiser, Settings
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import AudioFileError, SettingsError
 from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS
+from rtden.live.endpoint import FADE_SECONDS
 from rtden.live.engine import LiveEngine
-from rtden.live.fade import FADE_SECONDS
 from rtden.live.file_endpoints import FileSink, FileSource
 from rtden.live.plan import live_settings, settings_for_total_latency
 from rtden.live.worker import REST_SECONDS
