@@ -36,13 +36,13 @@ def devices(
         table.add_row("", f"{kind}s ({name}):")
         rows = table.row_count
         for device in found:
-            if device.channels(kind) and (all_hosts or not device.hidden):
+            if device.kind == kind and (all_hosts or not device.hidden):
                 table.add_row(
-                    "*" if device.is_default(kind) else "",
+                    "*" if device.is_default else "",
                     f"{device.name} (muted)" if device.muted else device.name,
                     device.stable_name or str(device.index),
                     device.host,
-                    str(device.channels(kind)),
+                    str(device.channels),
                     str(device.rate_hz),
                 )
         if table.row_count == rows:

@@ -185,13 +185,13 @@ def _default_device(kind: Kind, devices: list[Device]) -> Finding:
     except DeviceError as error:
         return Finding(name, "none", str(error))
     if device.stable_name:
-        found = f"{device}, {device.rate_hz} Hz, {device.channels(kind)} channels"
+        found = f"{device}, {device.rate_hz} Hz, {device.channels} channels"
         what = "source" if kind == "input" else "sink"
         advice = f"run 'pactl set-{what}-mute {device.stable_name} 0'."
         return Finding(name, *((f"{found}, muted", advice) if device.muted else (found,)))
     sounddevice, rates_hz, reason = load_portaudio(), [], ""
     check = getattr(sounddevice, f"check_{kind}_settings")
-    wanted = {"device": device.index, "channels": min(2, device.channels(kind))}
+    wanted = {"device": device.index, "channels": min(2, device.channels)}
     for rate_hz in sorted({device.rate_hz, *FALLBACK_RATES_HZ}):
         try:
             check(**wanted, dtype="float32", samplerate=rate_hz)

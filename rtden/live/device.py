@@ -10,17 +10,17 @@ Kind = Literal["input", "output"]
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A sound device. The fields after `is_default_output` are the sound server's alone."""
+    """One direction of a sound device. Fields after `is_default` are the sound server's alone."""
 
+    kind: Kind
     index: int
     """PortAudio's or the server's number, another after it was unplugged."""
     name: str
     host: str
-    inputs: int = 0
-    outputs: int = 0
+    channels: int
     rate_hz: int
-    is_default_input: bool = False
-    is_default_output: bool = False
+    is_default: bool = False
+    """Whether the system uses it where no device is named."""
     stable_name: str = ""
     """The same after it was unplugged; empty for PortAudio's."""
     muted: bool = False
@@ -38,14 +38,6 @@ class Device:
     def names(self) -> tuple[str, ...]:
         """Names that a user may give: the description and the stable name."""
         return (self.name, self.stable_name) if self.stable_name else (self.name,)
-
-    def channels(self, kind: Kind) -> int:
-        """Return how many channels it has in a direction."""
-        return self.inputs if kind == "input" else self.outputs
-
-    def is_default(self, kind: Kind) -> bool:
-        """Return whether the system uses it where no device is named."""
-        return self.is_default_input if kind == "input" else self.is_default_output
 
     def __str__(self) -> str:
         if self.stable_name:

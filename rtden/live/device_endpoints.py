@@ -75,16 +75,16 @@ class _DeviceEndpoint(Endpoint):
         there = server_devices()  # not PortAudio's: without a server they are other devices
         if not self._by_default:
             for device in there:
-                if device.channels(self.kind) and self.server_name in device.names:
+                if device.kind == self.kind and self.server_name in device.names:
                     return device
         return find_device(self._wanted, self.kind, there, before=self.server_name)
 
     def _open_on_server(self, device: Device) -> PulseStream:
-        follow = self.kind == "output" and self._by_default and device.is_default("output")
+        follow = self.kind == "output" and self._by_default and device.is_default
         try:
             return PulseStream(
                 *(device, self.kind, self._callback),
-                channels=min(2, device.channels(self.kind)),
+                channels=min(2, device.channels),
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 wanted_samples=self.wanted_samples,
                 fixed=self.fixed,
@@ -95,7 +95,7 @@ class _DeviceEndpoint(Endpoint):
 
     def _open_portaudio(self, device: Device) -> Any:
         """Open at the rate from before, its own, or the first usual one; in stereo if it can."""
-        sounddevice, most = load_portaudio(), device.channels(self.kind)
+        sounddevice, most = load_portaudio(), device.channels
         streams = {"input": sounddevice.InputStream, "output": sounddevice.OutputStream}
         reason: Exception | None = None
         rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)
@@ -191,7 +191,11 @@ class DeviceSource(_DeviceEndpoint):
     kind: Kind = "input"
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
-        own = [device for device in there if device.inputs and self.server_name in device.names]
+        own = [
+            device
+            for device in there
+            if device.kind == "input" and self.server_name in device.names
+        ]
         self.muted = bool(own and own[0].muted)
         if not self._by_default:
             return True
@@ -223,7 +227,7 @@ class DeviceSink(_DeviceEndpoint):
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""
         index = stream.sink_index
-        now = [device for device in there if device.outputs and device.index == index]
+        now = [device for device in there if device.kind == "output" and device.index == index]
         if not now:  # it is being moved: no event tells when that is done
             stream.connection.changed.set()
             return True
@@ -232,7 +236,9 @@ class DeviceSink(_DeviceEndpoint):
             self.warning = ""
         elif self._by_default:  # the server decides
             self._use(now[0])
-        elif not any(self.server_name in device.names for device in there if device.outputs):
+        elif not any(
+            self.server_name in device.names for device in there if device.kind == "output"
+        ):
             self.warning = f"{self.name} is gone: {now[0].name} plays until it is back."
         elif self.warning:  # it was gone; a user who moved the stream is obeyed
             stream.move_to(self.server_name)

@@ -38,19 +38,20 @@ def portaudio_devices() -> list[Device]:
     """Return PortAudio's devices, ALSA's on Linux; raises DeviceError if PortAudio is missing."""
     sounddevice = load_portaudio()
     hosts = sounddevice.query_hostapis()
-    default_input, default_output = sounddevice.default.device
+    defaults = dict(zip(DEFAULT_NAMES, sounddevice.default.device, strict=True))
     return [
         Device(
+            kind=kind,
             index=index,
             name=found["name"],
             host=hosts[found["hostapi"]]["name"],
-            inputs=found["max_input_channels"],
-            outputs=found["max_output_channels"],
+            channels=found[f"max_{kind}_channels"],
             rate_hz=round(found["default_samplerate"]),
-            is_default_input=index == default_input,
-            is_default_output=index == default_output,
+            is_default=index == default,
         )
         for index, found in enumerate(sounddevice.query_devices())
+        for kind, default in defaults.items()
+        if found[f"max_{kind}_channels"]
     ]
 
 
@@ -89,7 +90,7 @@ def find_device(
         )
     if matches:
         return matches[0]
-    usable = [device for device in devices if device.channels(kind) and not device.own]
+    usable = [device for device in devices if device.kind == kind and not device.own]
     if not usable:
         raise DeviceError(
             f"this machine has no {kind} device: connect one, or start the sound server "
@@ -103,12 +104,12 @@ def find_device(
 
 
 def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) -> list[Device]:
-    usable = [device for device in devices if device.channels(kind)]
+    usable = [device for device in devices if device.kind == kind]
     lower = wanted.lower()
     if lower == DEFAULT_NAMES[kind]:
         # If the default is rtden's own: the one before, or the first real one.
         others = [device for device in usable if not device.own]
-        default = [device for device in others if device.is_default(kind)]
+        default = [device for device in others if device.is_default]
         former = [device for device in others if device.stable_name == before != ""]
         real = [device for device in usable if not device.hidden]
         return (default or former or real)[:1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rtden.errors import DeviceError
-from rtden.live.device import Device
+from rtden.live.device import Device, Kind
 from rtden.live.libpulse import (
     EVENT,
     INFO,
@@ -134,26 +134,30 @@ class Connection:
 
     def devices(self) -> list[Device]:
         """Return the server's sources and then its sinks."""
-        server, found = self.server(), []
-        for what in ("source", "sink"):
-            read = functools.partial(self._read_device, server, what)
+        server = self.server()
+        kinds: tuple[tuple[Kind, str, str], ...] = (
+            ("input", "source", server.default_source),
+            ("output", "sink", server.default_sink),
+        )
+        found = []
+        for kind, what, default in kinds:
+            read = functools.partial(self._read_device, server.name, kind, default)
             found += self._ask(LIST, f"get_{what}_info_list", read=read)
         return found
 
-    def _read_device(self, server: Server, what: str, address: Any) -> Device:
+    def _read_device(self, host: str, kind: Kind, default: str, address: Any) -> Device:
         info = ctypes.cast(address, POINTER(DeviceInfo)).contents
-        name, source = _text(info.name), what == "source"
-        monitor_of = _text(info.monitor_name) if source else ""
+        name = _text(info.name)
+        monitor_of = _text(info.monitor_name) if kind == "input" else ""
         owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
         return Device(
+            kind=kind,
             index=info.index,
             name=_text(info.description) or name,
-            host=server.name,
-            inputs=info.spec.channels if source else 0,
-            outputs=0 if source else info.spec.channels,
+            host=host,
+            channels=info.spec.channels,
             rate_hz=info.spec.rate,
-            is_default_input=source and name == server.default_source,
-            is_default_output=not source and name == server.default_sink,
+            is_default=name == default,
             stable_name=name,
             muted=bool(info.mute) or not any(info.volume.values[: info.volume.channels]),
             monitor_of=monitor_of,

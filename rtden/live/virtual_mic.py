@@ -111,7 +111,7 @@ class VirtualMicrophone:
     def device(self) -> Device:
         """Return the sink; raises DeviceError if it is not there."""
         for device in server_devices():
-            if device.outputs and device.stable_name == self.sink_name:
+            if device.kind == "output" and device.stable_name == self.sink_name:
                 return device
         raise DeviceError(f"the microphone '{self.name}' is gone from the sound server.")
 
@@ -137,8 +137,8 @@ class VirtualMicrophone:
                 )
         _unload(connection, found)
         devices = connection.devices()
-        sinks = {device.stable_name for device in devices if device.outputs}
-        sources = {device.stable_name for device in devices if device.inputs}
+        sinks = {device.stable_name for device in devices if device.kind == "output"}
+        sources = {device.stable_name for device in devices if device.kind == "input"}
         # All share one space of names.
         for word, names, name in (
             ("sink", sinks, self.sink_name),

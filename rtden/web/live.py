@@ -168,9 +168,9 @@ class LiveControl:
                 found = list_devices()
         return {
             f"{kind}s": [
-                {"name": one.names[-1], "label": one.name, "default": one.is_default(kind)}
+                {"name": one.names[-1], "label": one.name, "default": one.is_default}
                 for one in found
-                if one.channels(kind) and not one.hidden
+                if one.kind == kind and not one.hidden
             ]
             for kind in DEFAULT_NAMES
         }

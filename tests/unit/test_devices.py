@@ -2,40 +2,40 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from typing import Literal
 
 import numpy as np
 import pytest
 from command import run_python
 
 from rtden.errors import DeviceError
-from rtden.live.device import Device
+from rtden.live.device import Device, Kind
 from rtden.live.device_endpoints import DeviceSink, DeviceSource
 from rtden.live.devices import find_device
 
 
-def device(
-    index: int, name: str, inputs: int = 2, outputs: int = 2, *, default: bool = False
-) -> Device:
-    return Device(
-        index=index,
-        name=name,
-        host="ALSA",
-        inputs=inputs,
-        outputs=outputs,
-        rate_hz=48000,
-        is_default_input=default and inputs > 0,
-        is_default_output=default and outputs > 0,
-    )
+def device(index: int, name: str, *kinds: Kind, default: bool = False) -> list[Device]:
+    """Return a device of PortAudio's, in both directions unless one is named."""
+    return [
+        Device(
+            kind=kind,
+            index=index,
+            name=name,
+            host="ALSA",
+            channels=2,
+            rate_hz=48000,
+            is_default=default,
+        )
+        for kind in kinds or ("input", "output")
+    ]
 
 
 DEVICES = [
-    device(0, "Built-in Analog", default=True),
-    device(1, "USB Audio: Mic", outputs=0),
-    device(2, "USB Audio: Headset"),
-    device(3, "HDMI 1", inputs=0),
-    device(4, "USB Audio"),
-    device(5, "Card 1"),
+    *device(0, "Built-in Analog", default=True),
+    *device(1, "USB Audio: Mic", "input"),
+    *device(2, "USB Audio: Headset"),
+    *device(3, "HDMI 1", "output"),
+    *device(4, "USB Audio"),
+    *device(5, "Card 1"),
 ]
 
 
@@ -54,7 +54,7 @@ DEVICES = [
     ],
 )
 def test_a_device_is_found_by_default_number_or_part_of_its_name(
-    wanted: str, kind: Literal["input", "output"], index: int
+    wanted: str, kind: Kind, index: int
 ) -> None:
     assert find_device(wanted, kind, DEVICES).index == index
 
@@ -83,12 +83,13 @@ def served(
 ) -> Device:
     """Return a source of a sound server."""
     return Device(
+        kind="input",
         index=0,
         name=description,
         host="PipeWire",
-        inputs=2,
+        channels=2,
         rate_hz=48000,
-        is_default_input=default,
+        is_default=default,
         stable_name=name,
         monitor_of=monitor_of,
         own=own,
@@ -134,10 +135,8 @@ def test_a_monitor_is_the_microphone_only_where_it_is_the_default() -> None:
 
 
 def test_mic_without_a_default_is_the_first_input() -> None:
-    assert (
-        find_device("mic", "input", [device(3, "HDMI", inputs=0), device(7, "Somewhere")]).index
-        == 7
-    )
+    among = [*device(3, "HDMI", "output"), *device(7, "Somewhere")]
+    assert find_device("mic", "input", among).index == 7
 
 
 def test_no_devices_at_all_says_what_to_do() -> None:
