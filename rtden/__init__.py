@@ -1,4 +1,13 @@
-"""rtden: a streaming real-time speech denoiser."""
+"""Remove noise from speech, live and in recordings.
+
+- denoise: an array in one call
+- FrameDenoiser: a frame in, a frame out, as voice agents need it
+- StreamDenoiser: blocks of any length, rate and number of channels
+- Denoiser: the algorithm itself, mono at the model's rate
+- denoise_file: sound and video files
+- open_live: microphone to loudspeakers
+- Settings: strength, limit and steps; errors: what is raised
+"""
 
 from __future__ import annotations
 
@@ -43,6 +52,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("rtden")
+    if name == "errors":
+        return importlib.import_module("rtden.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'rtden' has no attribute '{name}'")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

@@ -66,10 +66,14 @@ def test_files_classes_and_functions_are_short(path: Path) -> None:
     assert not long
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=named)
+@pytest.mark.parametrize("path", [*TEXTS, ROOT / "CHANGELOG.md"], ids=named)
 def test_lines_are_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert [number for number, line in enumerate(lines, 1) if len(line) > LONGEST_LINE] == []
+    long = [number for number, line in enumerate(lines, 1) if len(line) > LONGEST_LINE]
+    # Rows of tables, pictures and commands to copy cannot be broken.
+    assert [
+        number for number in long if not lines[number - 1].startswith(("|", "![", "sudo"))
+    ] == []
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=named)
