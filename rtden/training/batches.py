@@ -21,37 +21,29 @@ from rtden.types import Array
 
 LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 405, 0.55
 """Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
-LONGEST_CHANCE = 0.2
-"""Share of mixtures with the longest overlap, that of files."""
-SHORTEST_OVERLAP_SAMPLES = 300
-"""The rest lies between this, 25 ms late, and the longest."""
+LONGEST_CHANCE, SHORTEST_OVERLAP_SAMPLES = 0.2, 300
+"""How many have that of files, the longest; the rest lies between this, 25 ms late, and it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Mixtures for one training step.
-
-    features : (mixtures, n_mels, columns, channels), the network's input; every mixture begins
-    like a stream.
-    noisy, clean : (mixtures, columns * hop), relative to the level of the speech, preceded by the
-    silence that precedes a stream, so that frame t begins at sample t * hop.
-    valid_bins : (mixtures, bins), one up to the frequency to which the speech reaches, zero above:
-    the loss ignores bins in which the recording has no content.
-    analysis : (mixtures, n_fft), the windows under which the features were computed.
-    synthesis : (mixtures, n_fft), the windows of the inversion.
-    """
+    """Mixtures for one training step."""
 
     features: Array
+    """(mixtures, n_mels, columns, channels): every mixture begins like a stream."""
     noisy: Array
     clean: Array
+    """(mixtures, columns * hop), relative to the level of the speech, preceded by the silence that
+    precedes a stream, so that frame t begins at sample t * hop."""
     valid_bins: Array
+    """(mixtures, bins): one up to the frequency to which the speech reaches, zero above."""
     analysis: Array
     synthesis: Array
+    """(mixtures, n_fft): the windows of the features, and those of the inversion."""
 
     def target(self) -> dict[str, Array]:
         """Return the arguments of the loss."""
-        names = ("noisy", "clean", "valid_bins", "analysis", "synthesis")
-        return {name: getattr(self, name) for name in names}
+        return {name: of for name, of in vars(self).items() if name != "features"}
 
 
 def mixture_samples(spec: ModelSpec, seconds: float) -> int:
@@ -112,17 +104,10 @@ class BatchSource:
     """Returns batch number n of a seed, which does not depend on the batches drawn before."""
 
     def __init__(
-        self,
-        speech: Clips,
-        noise: Clips,
-        spec: ModelSpec,
-        *,
-        mixtures: int,
-        seconds: float,
-        seed: int,
+        self, *clips: Clips, spec: ModelSpec, mixtures: int, seconds: float, seed: int
     ) -> None:
         samples = mixture_samples(spec, seconds)
-        self._mixer = Mixer(speech, noise, rate_hz=spec.rate_hz, samples=samples)
+        self._mixer = Mixer(*clips, rate_hz=spec.rate_hz, samples=samples)
         self._spec, self._mixtures, self._seed = spec, mixtures, seed
 
     def __call__(self, number: int) -> Batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from rtden.files.atomic import new_file, write_whole
 from rtden.model import ModelSpec
 from rtden.training.recipe import Recipe
 
-_LOGGER = logging.getLogger(__name__)
-
 BEST, STATE = "best.npz", "state.npz"
 """Weights of the best validation so far, keyed by layer; everything that the next step needs."""
 COLUMNS = ("step", "loss", "validation_loss", "seconds")
@@ -28,13 +25,10 @@ COLUMNS = ("step", "loss", "validation_loss", "seconds")
 
 @dataclasses.dataclass
 class State:
-    """The position of a run; with the variables, all that the next step depends on.
-
-    `seconds` were spent so far, in earlier sessions, too; `rows` are those of log.csv.
-    """
+    """The position of a run; with the variables, all that the next step depends on."""
 
     step: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # spent so far, in earlier sessions, too
     best_loss: float = math.inf
     best_step: int = 0
     validations_since_best: int = 0
@@ -48,9 +42,7 @@ class State:
         with np.load(work / STATE) as saved:
             for number, variable in enumerate(variables):
                 variable.assign(saved[str(number)])
-            state = cls(**json.loads(str(saved["state"])))
-        _LOGGER.info("continuing after step %d", state.step)
-        return state
+            return cls(**json.loads(str(saved["state"])))
 
     def save(self, work: Path, variables: Sequence[Any]) -> None:
         """Write the state, the variables and the log."""
@@ -63,13 +55,13 @@ class State:
 def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
     """Write a run's recipe; that of another run in the folder raises TrainingError."""
     signal = {"hop": spec.hop, "channels": spec.channels}
-    content = json.loads(json.dumps({"recipe": recipe.to_dict(), **signal}))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+    text = json.dumps({"recipe": recipe.to_dict(), **signal}, indent=2) + "\n"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
         raise TrainingError(
             f"{path.parent} holds a run with other settings; continue it with those (see {path}), "
             "or choose another folder for this one."
         )
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, text)
 
 
 def save_arrays(path: Path, **named: Any) -> None:

@@ -23,13 +23,10 @@ from rtden.types import Array
 
 StageReport = Callable[[str, int, int], None]
 """Called with the name of a stage, the number of finished items and the number of all items."""
-
 VALIDATION_SHARE = 0.1
 """Share of the speakers, and of the noise recordings, that is kept for validation."""
-
 SPEEDS = (0.9, 1.38)
-"""Range of speeds of the further copies of speech. A speed of 1.38 moves the upper limit of speech
-recorded at 16 kHz, 8 kHz, to 11 kHz."""
+"""Range of speeds of further copies of speech: 1.38 moves a limit of 8 kHz to 11 kHz."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,6 @@ class Clips:
             state["samples"] = np.load(state["samples"], mmap_mode="r")
         self.__dict__.update(state)
 
-    def select(self, chosen: NDArray[np.bool_]) -> Clips:
-        """Return the chosen recordings; the samples are shared."""
-        columns: Any = (self.start, self.length, self.bandwidth_hz, self.group)
-        return Clips(self.samples, *(column[chosen] for column in columns))
-
     def split(self) -> tuple[Clips, Clips]:
         """Return a training and a validation part that share no group.
 
@@ -73,10 +65,17 @@ class Clips:
                 f"'{names[0]}' is the only speaker or recording, and validation needs one more; "
                 "add another."
             )
-        validation = np.array([_unit_hash(name) < VALIDATION_SHARE for name in self.group])
+        hashes = [hashlib.sha256(name.encode()).digest()[:8] for name in self.group]
+        chances = np.array([int.from_bytes(digest, "big") / 2.0**64 for digest in hashes])
+        validation = chances < VALIDATION_SHARE
         if validation.all() or not validation.any():  # too few groups for a random split
             validation = self.group == names[0]
-        return self.select(~validation), self.select(validation)
+        columns: Any = (self.start, self.length, self.bandwidth_hz, self.group)
+        training, kept = (
+            Clips(self.samples, *(column[chosen] for column in columns))
+            for chosen in (~validation, validation)
+        )
+        return training, kept
 
     def categories(self) -> NDArray[np.str_]:
         """Return the category of each recording: the first folder of its group."""
@@ -104,10 +103,9 @@ def load_clips(
     """Decode and resample every recording under a folder once; later calls map the cached result.
 
     The `group_depth` first folders of a recording's path name its group; outside any folder, or if
-    None, a recording is a group of its own. `copies` are further ones of every recording, each at a
-    random speed from :data:`SPEEDS`: they give speech recorded at 16 kHz content above 8 kHz, and
-    more varied voices. Folders in `leave_out`, directly below `folder`, are skipped. Raises
-    AudioFileError if there is no recording, or one that cannot be read.
+    None, a recording is a group of its own. `copies` are further ones of each, at random speeds.
+    Folders in `leave_out`, directly below `folder`, are skipped. Raises AudioFileError if there is
+    no recording, or one that cannot be read.
     """
     paths = find_recordings(folder, leave_out)
     named = [(str(path.relative_to(folder)), path.stat().st_size) for path in paths]
@@ -116,9 +114,8 @@ def load_clips(
     stem = cache / f"{folder.name}-{key.hexdigest()[:12]}"
     index_path, samples_path = stem.with_suffix(".index.npz"), stem.with_suffix(".npy")
     if not index_path.exists():
-        further = np.random.default_rng(seed).uniform(*SPEEDS, (len(paths), copies))
-        speeds = np.concatenate([np.ones((len(paths), 1)), further], axis=1)
-        decoded = []
+        speeds, decoded = np.ones((len(paths), 1 + copies)), []
+        speeds[:, 1:] = np.random.default_rng(seed).uniform(*SPEEDS, (len(paths), copies))
         # Decoding and resampling release the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for number, found in enumerate(pool.map(_decode, paths, speeds, repeat(rate_hz))):
@@ -175,7 +172,3 @@ def _decode(
         clipped = np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16)
         copies.append((clipped, min(source_hz * speed, rate_hz) / 2.0))
     return copies
-
-
-def _unit_hash(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64

@@ -26,8 +26,7 @@ from rtden.training.mixing import Mixture
 from rtden.training.network import NETWORK, load_weights, named_weights, rtden_network
 from rtden.types import Array
 
-PIECE_COLUMNS = 16
-"""Columns per call of the network while the ranges of its tensors are measured."""
+PIECE_COLUMNS = 16  # per call of the network while the ranges of its tensors are measured
 WEIGHTS_SUFFIX = ".weights.npz"
 """Of the file beside a model with its weights before quantisation, for further training."""
 
@@ -87,9 +86,8 @@ def export(
 ) -> dict[str, Any]:
     """Write the int8 file with sidecar and weights, and ``NAME.float.tflite`` to compare it with.
 
-    The sidecar gets the constants of `spec`. `calibration` are sequences for :func:`to_tflite`,
-    `check` others, shape (sequences, n_mels, columns, channels). Returns mean and 99th percentile
-    of the difference of both files' masks in the newest frame of each sequence of `check`.
+    `calibration` and `check` are sequences, see :func:`to_tflite`. Returns how much both files'
+    masks differ in the newest frame of each sequence of `check`: mean and 99th percentile.
     """
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))

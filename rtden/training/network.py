@@ -16,27 +16,22 @@ NETWORK = "rtden"
 Build = Callable[..., keras.Model]
 """Makes a network for a model's constants; see :func:`rtden_network`."""
 
+# Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16.
 WIDTHS = (16, 32, 48, 64, 64)
-"""Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16."""
-BAND_LEVEL = 3
-"""Number of times that the frequency axis is halved before the memory of each band."""
-ENCODER_FRAMES = 3
-"""Frames that a convolution of the encoder spans."""
-BAND_DILATIONS, BAND_WIDTH = (2, 8, 32), 32
-"""Dilations in frames, and channels, of that memory: 84 frames, 1 s."""
-HIDDEN = 256
-"""Channels of the convolutions over all bands."""
-DILATIONS = (2, 4, 6)
-"""Their dilations in frames; with the encoder they reach back over the 32 frames of a window."""
+ENCODER_FRAMES = 3  # that a convolution of the encoder spans
+# The memory of each band, after the third halving: dilations in frames (84, 1 s), channels.
+BAND_LEVEL, BAND_DILATIONS, BAND_WIDTH = 3, (2, 8, 32), 32
+# Over all bands: with the encoder they reach back over the 32 frames of a window ...
+DILATIONS, HIDDEN = (2, 4, 6), 256
+# ... and narrower ones behind them over 192 frames more, 2.2 s.
 FAR_DILATIONS, FAR_WIDTH = (8, 24, 64), 80
-"""Of the narrower convolutions behind them, which reach back 192 frames more, 2.2 s."""
 
 
 class _Past:
     """Supplies the columns before the first one of a call to convolutions over time.
 
-    `stateful`: they come in as input tensors "past_NAME" and leave, followed by the new columns, as
-    output tensors "seen_NAME"; otherwise they are zeros.
+    If stateful, they come in as tensors "past_NAME" and leave, with the new columns behind them,
+    as "seen_NAME"; otherwise they are zeros.
     """
 
     def __init__(self, *, stateful: bool) -> None:
@@ -59,11 +54,10 @@ def rtden_network(spec: ModelSpec, *, stateful: bool = False) -> keras.Model:
     """Return the network: a U-Net over frequency, causal in time, 1.4 million parameters.
 
     Convolutions halve the frequency axis four times. At 16 bands, every band has a memory of its
-    own over time, whose weights all bands share. At 8 bands, a stack of dilated causal
-    convolutions over time mixes all bands. Sub-pixel convolutions widen the axis again, and
-    additive skips return the fine structure that 8 bands cannot hold: the harmonics. There is no
-    transposed convolution, because some runtimes cannot run its quantised form. Inside, time comes
-    before frequency, so that widening and flattening the frequency axis are reshapes.
+    own, whose weights all bands share; at 8 bands, dilated convolutions over time mix all bands.
+    Sub-pixel convolutions (some runtimes cannot run quantised transposed ones) widen the axis
+    again, and skips return the harmonics. Inside, time comes before frequency, so that widening
+    and flattening the frequency axis are reshapes.
 
     It takes (n_mels, columns, channels), of any length, and returns the mask, (n_mels, columns, 1).
     Before the first column lies silence; or, if `stateful`, the state is passed in and out, by a
@@ -106,8 +100,7 @@ def _band_memory(
 ) -> keras.KerasTensor:
     """Add the output of a dilated causal convolution over time within each band.
 
-    The same weights serve all bands. The last layer starts at zero: a block that is added to a
-    trained network changes nothing at first.
+    The last layer starts at zero: added to a trained network, a block changes nothing at first.
     """
     thin = layers.Conv2D(BAND_WIDTH, 1, activation="relu", name=f"{name}_squeeze")(x)
     older = _taps(past, thin, dilation, name=name)
@@ -146,28 +139,20 @@ def _decode(x: keras.KerasTensor, skips: list[keras.KerasTensor]) -> keras.Keras
 
 
 def _convolve(
-    x: keras.KerasTensor,
-    filters: int,
-    *,
-    frequency: int,
-    time: int = 1,
-    stride: int = 1,
-    name: str,
+    x: keras.KerasTensor, width: int, frequency: int, *, time: int = 1, stride: int = 1, name: str
 ) -> keras.KerasTensor:
     """Convolve over frequency, padded here, and over time, padded by the caller."""
     edges = (frequency // 2, frequency // 2)
     x = layers.ZeroPadding2D(((0, 0), edges), name=f"{name}_edges")(x)
-    return layers.Conv2D(
-        filters, (time, frequency), strides=(1, stride), activation="relu", name=name
-    )(x)
+    options = {"strides": (1, stride), "activation": "relu", "name": name}
+    return layers.Conv2D(width, (time, frequency), **options)(x)
 
 
 def _taps(past: _Past, h: keras.KerasTensor, dilation: int, *, name: str) -> keras.KerasTensor:
     """Join the channels of each column with those `dilation` and twice `dilation` before it.
 
-    A convolution of size one on them is a dilated causal convolution. Keras' own, over any number
-    of columns, would be converted to one between a dozen operations that compute shapes, and
-    trains more slowly.
+    A convolution of size one on them is a dilated causal one; Keras' own trains more slowly, and
+    TFLite gets a dozen operations that compute shapes with it.
     """
     h = past(h, 2 * dilation, name=name)
     taps = [h[:, : -2 * dilation], h[:, dilation:-dilation], h[:, 2 * dilation :]]

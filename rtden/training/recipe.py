@@ -10,7 +10,7 @@ from typing import Any
 from rtden.errors import TrainingError
 from rtden.model import ModelSpec
 from rtden.training.batches import BatchSource
-from rtden.training.corpus import Clips, StageReport, load_clips
+from rtden.training.corpus import Clips, load_clips
 from rtden.training.loss import Loss
 
 LOSS_SETTINGS = ("distortion", "pesq", "stoi", "dnsmos")
@@ -26,40 +26,25 @@ class Recipe:
     """
 
     steps: int = 60000
-    hours: float = math.inf
-    """Time after which the run ends if it has not done all steps; the learning rate falls over
-    whichever ends first."""
-    mixtures: int = 8
-    """Mixtures a step."""
-    seconds: float = 4.0
-    """Length of a mixture."""
+    hours: float = math.inf  # time after which the run ends, if it has not done all steps
+    mixtures: int = 8  # a step
+    seconds: float = 4.0  # length of a mixture
+    # The highest: it rises over the first twentieth, and falls as a cosine to the end of the run.
     learning_rate: float = 1e-3
-    """Highest learning rate: it rises over the first twentieth and falls as a cosine."""
     weight_decay: float = 1e-4
-    average: float = 0.998
-    """Decay per step of the exponential mean of the weights; the mean is what a run returns."""
-    distortion: float = 0.015
-    """Weight of the logarithm of the distortion."""
+    average: float = 0.998  # decay per step of the mean of the weights, which a run returns
+    distortion: float = 0.015  # weights of the parts of the loss
     pesq: float = 0.025
-    """Weight of the PESQ-style loss."""
     stoi: float = 0.35
-    """Weight of the ESTOI loss."""
     dnsmos: float = 0.06
-    """Weight of the DNSMOS loss, in the steps that compute it."""
-    dnsmos_every: int = 8
-    """The DNSMOS loss is computed in every n-th step, because it costs as much as the rest."""
+    dnsmos_every: int = 8  # steps: that part costs as much as the rest
     validate_every: int = 500
     validation_batches: int = 8
-    patience: int = 40
-    """Number of validations without a better one after which the run stops."""
-    copies: int = 1
-    """Further copies of the speech at other speeds."""
-    leave_out: tuple[str, ...] = ()
-    """Folders of speech that are not used."""
+    patience: int = 40  # validations without a better one after which the run stops
+    copies: int = 1  # further ones of the speech at other speeds
+    leave_out: tuple[str, ...] = ()  # folders of speech that are not used
     seed: int = 0
-    precision: str = "mixed_bfloat16"
-    """Of the network's arithmetic: float32 or mixed_bfloat16, which is two to three times as fast
-    where the processor has it."""
+    precision: str = "mixed_bfloat16"  # two to three times as fast where the processor has it
 
     def __post_init__(self) -> None:
         counts = ("steps", "mixtures", "dnsmos_every", "validate_every", "validation_batches")
@@ -100,7 +85,7 @@ class Recipe:
         """Return the learning rate at a point of the run, 0 to 1."""
         rise = min(1.0, (progress + 1e-4) / 0.05)
         fall = 0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0))
-        return self.learning_rate * max(min(rise, 1.0) * fall, 1e-3)
+        return self.learning_rate * max(rise * fall, 1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,17 +97,10 @@ class Corpus:
 
     @classmethod
     def load(
-        cls,
-        speech: Path,
-        noise: Path,
-        cache: Path,
-        *,
-        rate_hz: int,
-        recipe: Recipe,
-        report: StageReport | None = None,
+        cls, speech: Path, noise: Path, cache: Path, *, recipe: Recipe, **options: Any
     ) -> Corpus:
-        """Decode two folders, or map the cached result; see :func:`load_clips` for errors."""
-        options: dict[str, Any] = {"rate_hz": rate_hz, "seed": recipe.seed, "report": report}
+        """Decode two folders, or map the cached result; see :func:`load_clips`."""
+        options |= {"seed": recipe.seed}
         varied: dict[str, Any] = {"copies": recipe.copies, "leave_out": recipe.leave_out}
         talkers = load_clips(speech, cache, group_depth=2, **varied, **options)
         return cls(talkers.split(), load_clips(noise, cache, group_depth=None, **options).split())
@@ -134,4 +112,4 @@ class Corpus:
         """
         part, seed = int(validation), 1 if validation else recipe.seed + 2
         sizes: dict[str, Any] = {"mixtures": recipe.mixtures, "seconds": recipe.seconds}
-        return BatchSource(self.speech[part], self.noise[part], spec, seed=seed, **sizes)
+        return BatchSource(self.speech[part], self.noise[part], spec=spec, seed=seed, **sizes)

@@ -26,11 +26,9 @@ from rtden.training.trainer import Progress, load_best, train
 from rtden.types import Array
 
 CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256
-"""Columns on which the ranges of int8 are found, and others on which the result is checked; length
-of a sequence of them."""
-JUDGED_MIXTURES = 64
-MOST_LOSS_DB = 1.0
-"""Largest accepted fall of SI-SDR on them."""
+"""Columns to find the ranges of int8, and as many to check the result; length of a sequence."""
+JUDGED_MIXTURES, MOST_LOSS_DB = 64, 1.0
+"""Held-out mixtures, and the largest accepted fall of SI-SDR on them."""
 RECIPES = Path(__file__).parent / "recipes"
 NEW_SPEC = ModelSpec(
     name=NETWORK,
@@ -70,16 +68,11 @@ def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> Reci
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """The result of a run.
-
-    `after` and `before` are what :func:`rtden.training.export.judge` returns for the new model, and
-    for that with which the run started or the noisy mixtures themselves; `float_path` is the model
-    before quantisation, kept in the run's folder.
-    """
+    """The result of a run."""
 
     model_path: Path
-    float_path: Path
-    before: dict[str, float]
+    float_path: Path  # before quantisation, in the run's folder
+    before: dict[str, float]  # as `judge` returns them: of the start, or the noisy sound
     after: dict[str, float]
     parity: dict[str, Any]
 
@@ -101,13 +94,10 @@ def train_model(
 
     The first two folder levels of `speech` name the speaker. `work` is for the decoded corpus,
     checkpoints and the log. `start` is a model to start with. `data` are the recordings' sources
-    and licences, for the sidecar. `report` is called after every step, `stage` as the work before
-    and after the steps advances.
-
-    If the result, quantised and run by the Denoiser on held-out mixtures, is worse than the start,
-    TrainingError is raised and nothing is written to `out`. Also raises AudioFileError if the
-    folders hold nothing to train on, or `out` cannot be written; ModelError if `start` cannot be
-    trained on.
+    and licences, for the sidecar. `report` is called after every step, `stage` before and after
+    them. Raises TrainingError if the result, quantised, is worse than the start on held-out
+    mixtures, AudioFileError for folders without recordings and an `out` that cannot be written,
+    ModelError for a `start` that cannot be trained on.
     """
     _check_out(out, force=force)
     network, spec, start_path = None, NEW_SPEC, None

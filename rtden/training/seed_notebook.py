@@ -27,14 +27,11 @@ from rtden.types import Array
 
 librosa = needed("librosa", "train")
 RATE_HZ, SAMPLES, N_FFT, HOP, N_MELS = 22050, 8000, 2048, 512, 128
-SCALE = np.float32(255.0)
-"""Divisor of the mels, as of grey levels; a loud recording still exceeds one."""
-NOISE_FACTOR = 5e-8
-"""Standard deviation of the noise that is added to the divided mels."""
+SCALE = np.float32(255.0)  # divides the mels, as grey levels; a loud recording still exceeds one
+NOISE_FACTOR = 5e-8  # standard deviation of the noise that is added to the divided mels
 TEST_SHARE, FEWEST_RECORDINGS = 0.1, 20
 EPOCHS, BATCH, PATIENCE_EPOCHS = 20, 128, 5
-LISTENED, DRAWN = 12, 5
-"""Test recordings that are inverted and measured, and of these in the picture."""
+LISTENED, DRAWN = 12, 5  # test recordings that are inverted and measured, and drawn
 
 
 def reproduce(
@@ -43,16 +40,14 @@ def reproduce(
     """Run the notebook on a folder of recordings and return its figures.
 
     Each recording becomes 8000 samples at 22 050 Hz and a mel of 128 x 16. A tenth of them is kept
-    for the test, Gaussian noise is added, and the autoencoder is trained to remove it. The same
-    `seed` gives the same figures on the same machine. These files in `out` are replaced:
+    for the test, Gaussian noise is added, and the autoencoder is trained to remove it. These files
+    in `out` are replaced:
 
-    - ``X.npy``: the mels as librosa returns them, by file name, shape (recordings, 128, 16);
-      ``train_data.npy``, ``test_data.npy``: the two parts divided by 255;
-    - ``checkpoint.keras``, ``model.keras``: the network of the lowest validation loss, and that of
-      the last epoch;
-    - ``mels.png``: some noisy test mels above the output of the network of the last epoch;
-    - ``original.wav``, ``clean.wav``, ``noisy.wav``, ``denoised.wav``: a test recording; its clean,
-      noisy and denoised mel, each through the same inversion;
+    - ``X.npy``, ``train_data.npy``, ``test_data.npy``: the mels, and the two parts divided by 255;
+    - ``checkpoint.keras``, ``model.keras``: the best network, and that of the last epoch;
+    - ``mels.png``: some noisy test mels above the output of the last network;
+    - ``original.wav``, ``clean.wav``, ``noisy.wav``, ``denoised.wav``: a test recording, and its
+      mels through the same inversion;
     - ``report.json``: the result of this function.
 
     Raises AudioFileError if there are fewer than 20 recordings, one cannot be read, or `out` cannot
@@ -62,9 +57,9 @@ def reproduce(
         needed(package, extra)
     paths = find_recordings(recordings)
     if len(paths) < FEWEST_RECORDINGS:
+        held = f"{recordings} holds {len(paths)} recordings"
         raise AudioFileError(
-            f"{recordings} holds {len(paths)} recordings, and the notebook needs at least "
-            f"{FEWEST_RECORDINGS}; add more."
+            f"{held}, and the notebook needs at least {FEWEST_RECORDINGS}; add more."
         )
     clips = np.stack([_load(path) for path in paths])
     make_folder(out)
@@ -83,10 +78,8 @@ def _load(path: Path) -> Array:
             samples, _ = librosa.load(recording, sr=RATE_HZ)
     # librosa's error: samples that are no numbers
     except (soundfile.LibsndfileError, librosa.ParameterError) as error:
-        reason = str(error).rstrip(".")
-        raise AudioFileError(
-            f"{path} is damaged ({reason}); take it out of the folder or repair it."
-        ) from None
+        damaged = f"{path} is damaged ({str(error).rstrip('.')})"
+        raise AudioFileError(f"{damaged}; take it out of the folder or repair it.") from None
     fixed: Array = librosa.util.fix_length(samples, size=SAMPLES)
     return fixed
 
@@ -167,18 +160,14 @@ def _fit(
 
 
 def cross_entropy(target: Array, output: Array) -> float:
-    """Return the mean binary cross-entropy as Keras computes it.
-
-    The output, but not the target, is kept away from zero and one.
-    """
+    """Return the mean binary cross-entropy, the output kept away from zero and one."""
     return float(np.mean(np.asarray(keras.losses.binary_crossentropy(target, output))))
 
 
 def _listen(path: Path, originals: Array, mels: Array, seed: int) -> dict[str, float | None]:
     """Invert mels, write the first and return the scores of all; None where there is none.
 
-    SI-SDR is the mean over the recordings; random phase alone makes it negative. PESQ-WB is of the
-    recordings joined, as one digit is too short.
+    PESQ-WB is of the recordings joined, as one digit is too short.
     """
     sounds = [invert(mel * SCALE, seed=seed) for mel in mels]
     soundfile.write(path, sounds[0], RATE_HZ)
@@ -191,11 +180,7 @@ def _listen(path: Path, originals: Array, mels: Array, seed: int) -> dict[str, f
 
 
 def invert(mel: Array, *, seed: int) -> Array:
-    """Return 8000 samples with about the given mel, shape (128, 16).
-
-    As ``librosa.feature.inverse.mel_to_audio`` in the notebook, which takes no seed: non-negative
-    least squares from bands to bins, then 32 iterations of Griffin-Lim.
-    """
+    """Return 8000 samples of a mel, shape (128, 16): `mel_to_audio` of librosa with a seed."""
     magnitude = librosa.feature.inverse.mel_to_stft(mel, sr=RATE_HZ, n_fft=N_FFT)
     sizes = {"hop_length": HOP, "n_fft": N_FFT, "length": SAMPLES}
     signal: Array = librosa.griffinlim(magnitude, random_state=seed, **sizes)
@@ -205,15 +190,13 @@ def invert(mel: Array, *, seed: int) -> Array:
 def _draw(path: Path, noisy: Array, denoised: Array, titles: list[str]) -> None:
     """Draw noisy mels above denoised ones, in dB below the loudest cell of a pair."""
     figure = new_figure(2.0 * len(titles) + 1.5, 5.0)
-    axes = figure.subplots(2, len(titles), sharex=True, sharey=True, squeeze=False)
-    for column, title in enumerate(titles):
-        pair = np.stack([noisy[column], denoised[column]])
-        for row, mel in enumerate(pair):
-            level_db = 10.0 * np.log10(np.maximum(mel / pair.max(), 1e-10))
-            axes[row, column].imshow(level_db, vmin=-80, vmax=0, origin="lower", aspect="auto")
-        axes[0, column].set_title(title, fontsize=9)
-    axes[0, 0].set_ylabel("Noisy\nmel band")
-    axes[1, 0].set_ylabel("Denoised\nmel band")
+    axes = figure.subplots(2, len(titles), sharex=True, sharey=True, squeeze=False).T
+    for (above, below), title, *pair in zip(axes, titles, noisy, denoised, strict=False):
+        for axis, mel, name in zip((above, below), pair, ("Noisy", "Denoised"), strict=True):
+            level_db = 10.0 * np.log10(np.maximum(mel / np.max(pair), 1e-10))
+            axis.imshow(level_db, vmin=-80, vmax=0, origin="lower", aspect="auto")
+            axis.set_ylabel(f"{name}, mel band")
+        above.set_title(title, fontsize=9)
     figure.savefig(path, dpi=80)
 
 

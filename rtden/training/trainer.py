@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from rtden.training.loss import Loss
 from rtden.training.network import Build, load_weights, named_weights, rtden_network
 from rtden.training.recipe import Corpus, Recipe
 
-_LOGGER = logging.getLogger(__name__)
-
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
@@ -32,8 +29,7 @@ class Progress:
     step: int
     steps: int
     loss: float
-    validation_loss: float
-    """NaN in a step without a validation."""
+    validation_loss: float  # NaN in a step without a validation
     best_loss: float
     best_step: int
 
@@ -72,15 +68,13 @@ class _Run:
             recipe.learning_rate, weight_decay=recipe.weight_decay, clipnorm=1.0
         )
         self._optimizer.build(self.network.trainable_variables)
-        self.variables = [
-            *(variable for model in (self.network, self.mean) for variable in model.variables),
-            *self._optimizer.variables,
-        ]
+        holders = (self.network, self.mean, self._optimizer)
+        self.variables = [variable for holder in holders for variable in holder.variables]
         # Two graphs share one network and one optimizer: most steps leave out the costly parts.
         loss = recipe.loss(spec)
-        self._cheap = self._costly = Trainer(self.network, loss, costly=True)
-        if recipe.dnsmos and recipe.dnsmos_every > 1:
-            self._cheap = Trainer(self.network, loss, costly=False)
+        self._cheap, self._costly = (Trainer(self.network, loss, costly=of) for of in (False, True))
+        if not recipe.dnsmos or recipe.dnsmos_every == 1:
+            self._cheap = self._costly
         for trainer in (self._costly, self._cheap):
             trainer.compile(self._optimizer)
         self.validator = Trainer(self.mean, loss, costly=True)
@@ -116,10 +110,9 @@ def train(
 ) -> keras.Model:
     """Train a network; return the best one, by validation loss, in float32.
 
-    `work` receives ``recipe.json``, ``log.csv``, ``best.npz`` and ``state.npz``, from which an
-    interrupted run with the same recipe continues. The layers start with the weights of those of
-    the same name in `start`. `build` makes the network. `report` is called after every step. Raises
-    TrainingError if `work` holds a run with another recipe, or the loss is no longer finite.
+    An interrupted run with the same recipe continues from the files in `work`. The layers start
+    with the weights of those of the same name in `start`. `report` is called after every step.
+    Raises TrainingError if `work` holds another run, or the loss is no longer finite.
     """
     work.mkdir(parents=True, exist_ok=True)
     check_recipe(work / "recipe.json", spec, recipe)
@@ -152,7 +145,6 @@ def train(
                 report(Progress(state.step, recipe.steps, loss, found, *best))
             if last or state.validations_since_best >= recipe.patience:
                 break
-    _LOGGER.info("stopped after %d steps", state.step)
     return load_best(spec, work, build)
 
 

@@ -38,7 +38,7 @@ def source(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> BatchS
     cache = tmp_path_factory.mktemp("cache")
     speech = load_clips(folders.speech, cache, rate_hz=SPEC.rate_hz, group_depth=2)
     noise = load_clips(folders.noise, cache, rate_hz=SPEC.rate_hz, group_depth=None)
-    return BatchSource(speech, noise, SPEC, mixtures=3, seconds=1.0, seed=5)
+    return BatchSource(speech, noise, spec=SPEC, mixtures=3, seconds=1.0, seed=5)
 
 
 def test_features_are_those_of_the_streaming_path(source: BatchSource) -> None:
