@@ -19,7 +19,6 @@ from rtden.interpreter import find_runtime
 from rtden.live.device import Device, Kind
 from rtden.live.devices import (
     DEFAULT_NAMES,
-    FALLBACK_RATES_HZ,
     find_device,
     list_devices,
     load_portaudio,
@@ -65,9 +64,8 @@ def examine() -> Iterator[Finding]:
 def to_report(findings: list[Finding]) -> dict[str, Any]:
     """Return findings as one object, for JSON."""
     worst = max((finding.state for finding in findings), key=("ok", "warn", "fail").index)
-    found = [
-        {"name": f.name, "state": f.state, "found": f.found, "advice": f.advice} for f in findings
-    ]
+    names = ("name", "state", "found", "advice")
+    found = [{name: getattr(finding, name) for name in names} for finding in findings]
     return {"rtden": _version("rtden"), "state": worst, "findings": found}
 
 
@@ -84,9 +82,8 @@ def system(board: Path = Path("/proc/device-tree/model")) -> Finding:
 
 def python() -> Finding:
     """Return rtden's version and Python's."""
-    home, path = os.path.expanduser("~") + os.sep, sys.executable
-    if path.startswith(home):  # without the user's name: reports are pasted in public
-        path = f"~{os.sep}{path.removeprefix(home)}"
+    # Without the user's name: reports are pasted in public.
+    path = sys.executable.replace(os.path.expanduser("~") + os.sep, f"~{os.sep}")
     return Finding("Python", f"{platform.python_version()}, rtden {_version('rtden')}, {path}")
 
 
@@ -109,11 +106,10 @@ def models() -> list[Finding]:
     findings = []
     for name in list_models():
         try:
-            checksum, advice = Autoencoder(find_model(name)).spec.sha256[:12], ""
+            checksum = Autoencoder(find_model(name)).spec.sha256[:12]
+            findings.append(Finding(f"model {name}", f"checksum {checksum} matches, loads"))
         except ModelError as error:
-            checksum, advice = "", str(error)
-        found = f"checksum {checksum} matches, loads" if checksum else "cannot be used"
-        findings.append(Finding(f"model {name}", found, advice, fails=not checksum))
+            findings.append(Finding(f"model {name}", "cannot be used", str(error), fails=True))
     advice = "rtden's installation is not complete: install it again."
     return findings or [Finding("models", "none", advice, fails=True)]
 
@@ -122,14 +118,11 @@ def packages() -> Finding:
     """Return whether the packages that read, write and resample sound are there."""
     import soundfile
 
-    soxr = importlib.util.find_spec("soxr") is not None
-    advice = (
-        "files of other rates than 22050 Hz are resampled by a shorter filter; "
-        "for the steep one run 'pip install soxr'."
-    )
     found = f"soundfile {_version('soundfile')} (libsndfile {soundfile.__libsndfile_version__}), "
-    found += f"soxr {_version('soxr')}" if soxr else "no soxr"
-    return Finding("sound files", found, "" if soxr else advice)
+    if importlib.util.find_spec("soxr") is not None:
+        return Finding("sound files", f"{found}soxr {_version('soxr')}")
+    advice = "a shorter filter resamples files; for the steep one run 'pip install soxr'."
+    return Finding("sound files", f"{found}no soxr", advice)
 
 
 def portaudio() -> Finding:
@@ -153,10 +146,7 @@ def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/
         try:
             load_libpulse()
         except DeviceError:
-            advice = (
-                "run 'sudo apt install libpulse0' (or 'libasound2-plugins', ALSA's own way to the "
-                "server, without names of devices)."
-            )
+            advice = "run 'sudo apt install libpulse0' (or 'libasound2-plugins', without names)."
             return Finding(name, f"{found[0]} runs, and libpulse is missing", advice, fails=True)
         if found == ["PipeWire"]:
             advice = "run 'sudo apt install pipewire-pulse' and log in again."
@@ -170,7 +160,7 @@ def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/
 
 
 def default_devices() -> list[Finding]:
-    """Return the default devices and the sample rates at which they open."""
+    """Return the default devices, and whether one is muted or, without a server, cannot open."""
     try:
         found = list_devices()
     except DeviceError:
@@ -184,24 +174,21 @@ def _default_device(kind: Kind, devices: list[Device]) -> Finding:
         device = find_device(name, kind, devices)
     except DeviceError as error:
         return Finding(name, "none", str(error))
-    if device.stable_name:
-        found = f"{device}, {device.rate_hz} Hz, {device.channels} channels"
+    channels, rate_hz = device.channels, device.rate_hz
+    found = f"{device}, {rate_hz} Hz, {channels} channels"
+    if device.stable_name and device.muted:
         what = "source" if kind == "input" else "sink"
         advice = f"run 'pactl set-{what}-mute {device.stable_name} 0'."
-        return Finding(name, *((f"{found}, muted", advice) if device.muted else (found,)))
-    sounddevice, rates_hz, reason = load_portaudio(), [], ""
-    check = getattr(sounddevice, f"check_{kind}_settings")
-    wanted = {"device": device.index, "channels": min(2, device.channels)}
-    for rate_hz in sorted({device.rate_hz, *FALLBACK_RATES_HZ}):
+        return Finding(name, f"{found}, muted", advice)
+    if not device.stable_name:
+        sounddevice = load_portaudio()
+        check = getattr(sounddevice, f"check_{kind}_settings")
         try:
-            check(**wanted, dtype="float32", samplerate=rate_hz)
-            rates_hz.append(rate_hz)
+            check(device.index, min(2, channels), "float32", samplerate=rate_hz)
         except (sounddevice.PortAudioError, ValueError) as error:
-            reason = str(error)
-    if rates_hz:
-        return Finding(name, f"{device}, opens at {', '.join(map(str, rates_hz))} Hz")
-    advice = "close the program that uses it, or choose another with 'rtden devices'."
-    return Finding(name, f"{device} opens at no rate ({reason})", advice, fails=True)
+            advice = "close the program that uses it, or choose another with 'rtden devices'."
+            return Finding(name, f"{device} cannot be opened ({error})", advice, fails=True)
+    return Finding(name, found)
 
 
 def processor(
@@ -217,10 +204,8 @@ def processor(
     paths = folder.glob("cpu[0-9]*/cpufreq/scaling_governor")
     governors = {path.read_text(encoding="ascii").strip() for path in paths}
     parts.append(f"governor {', '.join(sorted(governors))}" if governors else "no governor")
-    advice = (
-        "the processor stays slow: run 'echo ondemand | sudo tee "
-        "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor'."
-    )
+    where = "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    advice = f"the processor stays slow: run 'echo ondemand | sudo tee {where}'."
     found = ", ".join([f"{os.cpu_count()} cores", *parts])
     return Finding("processor", found, advice if "powersave" in governors else "")
 
@@ -234,10 +219,8 @@ def realtime_limit() -> Finding:
     limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[1]
     if limit or os.geteuid() == 0:
         return Finding("real-time", f"allowed{f' up to priority {limit}' if limit > 0 else ''}")
-    advice = (
-        'for fewer drop-outs: \'echo "@audio - rtprio 20" | sudo tee '
-        "/etc/security/limits.d/rtden.conf', 'sudo usermod -aG audio $USER', log in again."
-    )
+    allow = "echo '@audio - rtprio 20' | sudo tee /etc/security/limits.d/rtden.conf"
+    advice = f'for fewer drop-outs: "{allow}", "sudo usermod -aG audio $USER", log in again.'
     return Finding("real-time", "not allowed; --realtime has no effect", advice)
 
 

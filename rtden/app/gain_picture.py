@@ -14,9 +14,7 @@ from rtden.types import Array
 
 Line = list[Segment]
 
-AXIS_COLUMNS = 7
-LONGEST = 400
-"""Columns that are kept."""
+AXIS_COLUMNS, LONGEST = 7, 400  # columns for the axis, and that are kept
 LOWEST_DB = -30.0
 SHADES = " ░░▒▒▓▓█"
 _COLOURS = ("#0b0724", "#2d1160", "#5b187f", "#8c2981", "#c03a76", "#f1605d", "#fd9a6a", "#fcfdbf")
@@ -28,8 +26,7 @@ _DIM, _BOLD = Style(dim=True), Style(bold=True)
 class GainPicture:
     """The last gains of all bands: time runs to the right, frequency upwards.
 
-    A character shows a group of bands: by its colour or, in a terminal without, by its shade.
-    `centres_hz` are the bands' centre frequencies, `column_seconds` the time between two columns.
+    A character shows a group of bands by its colour or, in a terminal without, by its shade.
     """
 
     def __init__(self, centres_hz: Sequence[float], column_seconds: float) -> None:

@@ -44,18 +44,16 @@ def obey(key: str, engine: LiveEngine) -> None:
 def open_keys(descriptor: int | None = None, wait_seconds: float = 0.1) -> Iterator[Iterator[str]]:
     """Yield the keys of a terminal, by default standard input's, and restore its settings.
 
-    A key comes as it is pressed, and "" after `wait_seconds` without one. Without a terminal, and
-    in the background of one, nothing is read or changed, and no key comes.
+    A key comes as it is pressed, and "" after `wait_seconds` without one; without a terminal, and
+    in the background of one, no key comes.
     """
     if descriptor is None and sys.stdin is not None:
         with contextlib.suppress(OSError, ValueError):  # closed, or not a file
             descriptor = sys.stdin.fileno()
-    if descriptor is None or not os.isatty(descriptor):
+    if descriptor is None or not os.isatty(descriptor) or _in_background(descriptor):
         yield _no_keys(wait_seconds)
     elif sys.platform == "win32":
         yield _windows_keys(wait_seconds)
-    elif _in_background(descriptor):
-        yield _no_keys(wait_seconds)
     else:
         import termios  # POSIX only
         import tty
@@ -71,7 +69,7 @@ def open_keys(descriptor: int | None = None, wait_seconds: float = 0.1) -> Itera
 
 def _in_background(descriptor: int) -> bool:
     """Return whether the program runs in the terminal's background, where reading would stop it."""
-    with contextlib.suppress(OSError):  # a terminal without job control
+    with contextlib.suppress(OSError, AttributeError):  # a terminal without job control; Windows
         return os.tcgetpgrp(descriptor) != os.getpgrp()
     return False
 

@@ -38,10 +38,9 @@ from rtden.live.status import counted
 if TYPE_CHECKING:
     from rtden.live import LiveEngine, LiveStatus
 
-SETTLING_SECONDS = 0.3
-"""Time in which the first blocks show how long the devices' blocks are."""
+SETTLING_SECONDS = 0.3  # the first blocks show how long the devices' blocks are
+# Parameters of rtden.open_live: those that the page saves, too, and further ones.
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
-"""Parameters that the page saves, too; PASSED_ON are further ones of :func:`rtden.open_live`."""
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."

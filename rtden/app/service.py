@@ -75,7 +75,7 @@ def service_install(
     --preset auto --status-seconds 600 --realtime.
     """
     given = ("--no-browser", *(options or ())) if ui else (*DEFAULTS, *(options or ()))
-    (_check_ui if ui else _check_live)(given, new_token=not dry_run)
+    _check(given, ui=ui, new_token=not dry_run)
     text, path = unit_text(*this_program(), "ui" if ui else "live", *given), unit_path()
     linger = ("loginctl", "enable-linger", getpass.getuser())
     if dry_run:
@@ -137,10 +137,7 @@ def service_uninstall() -> None:
 
 
 def unit_text(*command: str) -> str:
-    """Return the content of a unit that runs a command line, in this folder.
-
-    The program must be an absolute path.
-    """
+    """Return the content of a unit that runs a command line in this folder."""
     folder = str(Path.cwd()).replace("%", "%%")
     return UNIT.format(folder=folder, command=" ".join(map(_quote, command)))
 
@@ -178,27 +175,21 @@ def install(text: str) -> None:
         raise
 
 
-def _check_live(options: tuple[str, ...], **_: bool) -> None:
-    """Raise what is wrong with options of `rtden live`."""
-    from rtden.app.live import live
+def _check(options: tuple[str, ...], *, ui: bool, new_token: bool) -> None:
+    """Raise what is wrong with a command's options; print the token of `rtden ui` if it is new."""
+    from rtden.app import live, web
     from rtden.live.plan import check_name
     from rtden.model import find_model
     from rtden.settings import Settings
 
-    given = _parsed(live, options)
-    hops_per_step = given["hops_per_step"] or 1
-    Settings(strength=given["strength"], limit_db=given["limit_db"], hops_per_step=hops_per_step)
-    check_name(given["preset"])
-    find_model(given["model"])
-
-
-def _check_ui(options: tuple[str, ...], *, new_token: bool) -> None:
-    """Raise what is wrong with options of `rtden ui`; print a token if it is new."""
-    from rtden.app.web import HERE, kept_token, ui
-
-    given = _parsed(ui, options)
-    if given["token"] is None and given["host"] not in HERE and new_token:
-        kept_token()
+    given = _parsed(web.ui if ui else live.live, options)
+    if not ui:
+        names = ("strength", "limit_db", "hops_per_step")
+        Settings(**{name: given[name] for name in names if given[name] is not None})
+        check_name(given["preset"])
+        find_model(given["model"])
+    elif given["token"] is None and given["host"] not in web.HERE and new_token:
+        web.kept_token()
 
 
 def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:

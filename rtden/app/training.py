@@ -19,7 +19,6 @@ from rtden.app.options import (
     one_sentence,
     progress_bar,
     screen,
-    show_progress,
     silence_c_libraries,
 )
 from rtden.errors import AudioFileError, SettingsError
@@ -65,11 +64,11 @@ def train(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
     sources = _read_sources(data)
+    silence_c_libraries()
+    require_packages()
     if recipe == "seed":
         _reproduce_notebook(speech, out or Path("notebook-run"))
         return
-    silence_c_libraries()
-    require_packages()
     from rtden.training.run import load_recipe, train_model
 
     changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
@@ -138,22 +137,18 @@ def _read_sources(path: Path | None) -> list[dict[str, Any]] | None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[dict[str, Any]]:
-    """Yield the callbacks of a run: `report` after each step, `stage` before and after them all.
-
-    A terminal shows a bar; there and elsewhere, each validation is a line.
-    """
+    """Yield the callbacks of a run: `report` after each step, `stage` before and after them all."""
     from rich.progress import MofNCompleteColumn
 
     with progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("preparing", total=None)
 
         def stage(name: str, done: int, total: int) -> None:
-            bar.update(task, description=name)
-            show_progress(bar, task, done, total)
+            bar.update(task, description=name, completed=done, total=total)
 
         def report(progress: Any) -> None:
             best = f", best validation {progress.best_loss:.5f} at step {progress.best_step}"
-            best = "" if math.isinf(progress.best_loss) else best
+            best = best if progress.best_step else ""
             stage(f"loss {progress.loss:.4f}{best}", progress.step, progress.steps)
             if not math.isnan(progress.validation_loss):
                 loss = progress.validation_loss
@@ -175,10 +170,6 @@ def _print_made(made: Any) -> None:
 
 
 def _reproduce_notebook(recordings: Path, out: Path) -> None:
-    from rtden.training import require_packages
-
-    silence_c_libraries()
-    require_packages()
     from rtden.training.seed_notebook import reproduce
 
     found = reproduce(recordings, out)

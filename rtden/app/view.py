@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from rtden.live import LiveEngine
 
 DRAW_SECONDS = 0.1
-SMOOTHING_LOOKS = 10
-"""Figures are means of this many looks, and peaks their highest: a number that changes ten times a
-second is unreadable."""
+SMOOTHING_LOOKS = 10  # figures are means of so many, peaks their highest: one can read them
 LOWEST_DB, WARM_DB, HOT_DB = -60.0, -18.0, -6.0
-SIDE_COLUMNS = PICTURE_COLUMNS = 30
-"""The picture is drawn beside the figures if it has at least this many columns and four rows."""
+SIDE_COLUMNS = PICTURE_COLUMNS = 30  # of the figures; the least of the picture beside them
 LEAST_COLUMNS_WITH_PEAK = 60
 _PLAIN, _DIM, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="red", bold=True)
@@ -52,10 +49,7 @@ def watch(
     title: str = "",
     duration: float = math.inf,
 ) -> None:
-    """Draw a started engine on the alternate screen until it ends, or a key or `duration` ends it.
-
-    The keys, of :func:`open_keys`, set the pace. An error that ended the engine is raised.
-    """
+    """Draw a started engine on the whole screen until it ends, or a key or `duration` ends it."""
     view = LiveView(engine, title)
     ends_at, draws_at = time.monotonic() + duration, -math.inf
     with console.screen(hide_cursor=True):
@@ -73,10 +67,7 @@ def watch(
 
 
 class LiveView:
-    """The whole screen as a renderable, in the colours that the console has.
-
-    It is made of segments, not of rich's tables, which cost five times as much.
-    """
+    """The whole screen; of segments, because rich's tables cost five times as much."""
 
     def __init__(self, engine: LiveEngine, title: str = "") -> None:
         self.shows_help = False

@@ -22,9 +22,7 @@ from rtden.noise import babble
 from rtden.settings import Settings
 from rtden.types import Array
 
-WARM_UP_STEPS = 20
-SILENCE_SECONDS = 5
-"""After this much silence the network is skipped."""
+WARM_UP_STEPS, SILENCE_SECONDS = 20, 5  # after so much silence the network is skipped
 T = TypeVar("T")
 
 
@@ -44,12 +42,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What one model costs at one `hops_per_step`.
-
-    The time of a whole step was measured without the stages' clocks, those of the stages in a run
-    of their own; `idle` is a step in silence, where the network is skipped. `rss_mb` is the memory
-    of a process that does nothing else, in MiB; NaN where the system has no figure.
-    """
+    """What one model costs at one `hops_per_step`."""
 
     model: str
     runtime: str
@@ -57,11 +50,11 @@ class BenchResult:
     audio_seconds: float
     steps: int
     stages: dict[str, Percentiles]
-    step: Percentiles
-    idle: Percentiles
+    step: Percentiles  # measured without the stages' clocks
+    idle: Percentiles  # a step in silence, where the network is skipped
     real_time_factor: float
     latency_ms: float
-    rss_mb: float
+    rss_mb: float  # of the process, in MiB; NaN where the system has no figure
     model_kb: float
 
     @property
@@ -104,10 +97,7 @@ class Stopwatch:
 
 
 def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> BenchResult:
-    """Run a model over `seconds` of made-up noisy speech in this process; return what it cost.
-
-    Raises ModelError, SettingsError or InputError if the model or a setting cannot be used.
-    """
+    """Run a model over `seconds` of made-up noisy speech in this process; return what it cost."""
     path = find_model(model)
     denoiser = Denoiser(path, Settings(hops_per_step=hops_per_step))
     rate_hz, size = denoiser.rate_hz, denoiser.step_samples

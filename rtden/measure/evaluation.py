@@ -29,9 +29,8 @@ class Evaluation:
     """The scores of several systems, the noisy input first, on the same pairs.
 
     `scores` has shape (files, systems, metrics) and is not finite where a metric has no value;
-    `snr_db` is to the nearest 5 dB, not finite for silence; `noises` are from the files' names;
-    `details` is what the JSON says of a system beside its figures; `words`, said in each file, are
-    its weight in the word error rate, None without transcripts.
+    `snr_db` is to the nearest 5 dB; `details` go into the JSON; `words`, said in each file, are its
+    weight in the word error rate.
     """
 
     folder: str
@@ -47,8 +46,8 @@ class Evaluation:
     def figures(self, chosen: Chosen | None = None, *, against: int = 0) -> dict[str, Floats]:
         """Return statistics over all files or the chosen ones, shape (systems, metrics) each.
 
-        "mean"; "gain", the mean change against a system, file by file, by default the noisy input;
-        and half widths of their 95 % confidence intervals, "mean_ci95" and "gain_ci95".
+        "mean"; "gain", the mean change against a system, by default the noisy input; half widths of
+        their 95 % confidence intervals, "mean_ci95" and "gain_ci95".
         """
         rows = np.ones(len(self.files), bool) if chosen is None else chosen
         scores = np.where(np.isfinite(self.scores), self.scores, np.nan)[rows]

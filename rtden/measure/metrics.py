@@ -43,8 +43,8 @@ P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019).
 
-    Both signals have shape (samples,) and are aligned; their means are subtracted. Raises
-    InputError if the lengths differ or the clean signal is silent.
+    Both signals have shape (samples,). Raises InputError if the lengths differ or the clean one is
+    silent.
     """
     target, signal = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
     if target.shape != signal.shape or target.ndim != 1:
@@ -90,8 +90,7 @@ def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
 def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
     """Return DNSMOS P.835 (Reddy et al., 2022; 1 to 5): SIG, BAK and OVRL; NaN for too short sound.
 
-    It judges speech, background and overall quality without the clean signal. The network comes
-    with the package `speechmos`, whose own function takes all cores for a file and needs librosa.
+    The network comes with the package `speechmos`, whose own function takes all cores.
     """
     session = _dnsmos_session("sig_bak_ovr.onnx")
     raw = [session.run(None, {"input_1": part[None]})[0][0] for part in _parts(estimate, rate_hz)]
@@ -103,10 +102,7 @@ def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
 
 
 def dnsmos_p808(estimate: Array, rate_hz: int) -> float:
-    """Return DNSMOS P.808 (Reddy et al., 2021; 1 to 5), overall quality; NaN for too short sound.
-
-    It is another network than :func:`dnsmos`, trained on other ratings, in the same package.
-    """
+    """Return DNSMOS P.808 (Reddy et al., 2021; 1 to 5), overall quality; NaN if too short."""
     session = _dnsmos_session("model_v8.onnx")
     mels = [_p808_mels(part[:-P808_HOP])[None] for part in _parts(estimate, rate_hz)]
     scores = [float(session.run(None, {"input_1": mel})[0][0][0]) for mel in mels]
@@ -157,11 +153,7 @@ def dnsmos_path() -> Path:
 
 
 def distill_mos(estimate: Array, rate_hz: int) -> float:
-    """Return DistillMOS (Stahl and Gamper, 2025; 1 to 5), overall quality; NaN for too short sound.
-
-    Its network, distilled from XLS-R on other ratings than DNSMOS's, comes with the package
-    `distillmos`, which needs torch.
-    """
+    """Return DistillMOS (Stahl and Gamper, 2025; 1 to 5), overall quality; NaN if too short."""
     network, torch = _distill_mos_network()
     samples = at_speech_rate(estimate, rate_hz)
     if len(samples) < SHORTEST_SECONDS * SPEECH_RATE_HZ:

@@ -14,8 +14,7 @@ from rtden.files.listing import SUFFIXES
 from rtden.types import Array
 
 SNR_STEP_DB = 5.0
-ACTIVE_RANGE_DB = 20.0
-"""Speech is active in 20 ms blocks at most this far below the loudest."""
+ACTIVE_RANGE_DB = 20.0  # speech is active in 20 ms blocks at most this far below the loudest
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -52,8 +51,7 @@ def noise_of(stem: str) -> str:
 def rounded_snr_db(clean: Array, noisy: Array, rate_hz: int) -> float:
     """Return the SNR of a pair to the nearest 5 dB: active speech against all of the noise.
 
-    Pauses do not count, so that pairs that were mixed alike fall into one group. It is not finite
-    without speech or noise.
+    Pauses do not count, so that pairs that were mixed alike fall into one group.
     """
     block = max(1, rate_hz // 50)
     whole = clean[: len(clean) // block * block]

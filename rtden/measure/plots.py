@@ -20,12 +20,11 @@ from rtden.types import Array
 
 BANDS, LOWEST_HZ, HIGHEST_HZ = 96, 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
-WIDEST_COLUMNS = 1200
-"""Columns of a picture; those of a longer file are averaged, so that its length does not matter."""
+WIDEST_COLUMNS = 1200  # of a picture; those of a longer file are averaged
 FLOOR_DB, RANGE_DB = -65.0, 70
 PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
+# Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well."""
 STYLES = [{"color": c, "marker": m} for c, m in zip(COLOURS, "osD^vPX", strict=True)]
 NOISY_STYLE = {"color": "#8a8a8a", "marker": "o", "linestyle": "dashed"}
 
@@ -39,10 +38,7 @@ def mel_levels_db(samples: Array, rate_hz: int) -> Array:
 
 
 def mel_spectrogram(path: Path) -> tuple[Array, float]:
-    """Return a file's mel spectrogram in dB, shape (BANDS, columns), and its length in seconds.
-
-    In constant memory. Raises AudioFileError if it cannot be read or is empty.
-    """
+    """Return a file's mel spectrogram in dB, shape (BANDS, columns), and its length in seconds."""
     with open_recording(path) as recording:
         step = max(HOP, -(-recording.frames // WIDEST_COLUMNS))
         seen, columns, frames = np.zeros(0, np.float32), [], 0
@@ -56,11 +52,7 @@ def mel_spectrogram(path: Path) -> tuple[Array, float]:
 
 
 def plot_mels(noisy: Path, denoised: Path, out: Path, *, force: bool = False) -> None:
-    """Draw the mel spectrograms of a noisy and a denoised file side by side, on one scale.
-
-    Raises MissingPackageError without matplotlib; AudioFileError if a file cannot be read, or the
-    picture exists (without `force`) or cannot be written.
-    """
+    """Draw the mel spectrograms of a noisy and a denoised file side by side, on one scale."""
     check_picture(out, force=force)
     pictures = [mel_spectrogram(path) for path in (noisy, denoised)]
     loudest = max(float(mels.max()) for mels, _ in pictures)
@@ -83,10 +75,7 @@ def plot_mels(noisy: Path, denoised: Path, out: Path, *, force: bool = False) ->
 
 
 def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> None:
-    """Draw the mean of each headline metric by SNR, with bars of 95 % confidence.
-
-    Raises as :func:`plot_mels` does.
-    """
+    """Draw the mean of each headline metric by SNR, with bars of 95 % confidence."""
     check_picture(out, force=force)
     groups, shown, systems = evaluation.by_snr(), evaluation.headline, evaluation.systems
     found = [evaluation.figures(chosen) for chosen in groups.values()]
@@ -108,10 +97,7 @@ def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> No
 
 
 def check_picture(out: Path, *, force: bool) -> None:
-    """Raise what would prevent a picture from being drawn, before the work that it is to show.
-
-    That is: no matplotlib, a picture that exists (without `force`), a name without a known format.
-    """
+    """Raise what would prevent a picture from being drawn, before the work that it is to show."""
     formats = new_figure().canvas.get_supported_filetypes()
     check_target(out, force=force)
     if out.suffix[1:].lower() not in formats:

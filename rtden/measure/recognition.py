@@ -21,10 +21,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def recognise(samples: Array, rate_hz: int) -> list[str]:
-    """Return the words that the recogniser finds in English speech, shape (samples,).
-
-    Raises MissingPackageError without a package of the extra "recognition".
-    """
+    """Return the words that the recogniser finds in English speech, shape (samples,)."""
     found, _ = _recogniser().transcribe(
         at_speech_rate(samples, rate_hz),
         language="en",
@@ -59,7 +56,6 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
     """Return the words of each recording by its file name without ending.
 
     A line of the file is a name, white space and what is said, as in LibriSpeech's `.trans.txt`.
-    Raises InputError if it cannot be read or holds no transcript.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

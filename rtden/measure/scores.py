@@ -41,15 +41,11 @@ ONNX = ("speechmos", "onnxruntime")
 
 
 class Meter(NamedTuple):
-    """One or more metrics that are measured together, and the packages that they need.
-
-    `measure` takes the denoised signal and its rate, and before them, unless `blind`, the clean
-    one.
-    """
+    """Metrics that are measured together, and the packages that they need."""
 
     metrics: tuple[str, ...]
     packages: tuple[str, ...]
-    measure: Callable[..., Any]
+    measure: Callable[..., Any]  # of the clean signal unless blind, the denoised one, and the rate
     blind: bool = True
     extra: str = "eval"
 
@@ -105,10 +101,10 @@ def evaluate(
     live: bool = False,
     **options: Any,
 ) -> Evaluation:
-    """Score models, by name or path, on pairs of files, as :func:`score_pairs` does; see there.
+    """Score models, by name or path, on pairs of files; see :func:`score_pairs`.
 
-    They denoise whole files; with `live`, each is also scored as live sound. `limits_db` are limits
-    of the attenuation to compare, in place of the settings'.
+    They denoise whole files and, with `live`, also as live sound. `limits_db` take the place of the
+    settings'.
     """
     settings = settings or Settings()
     processors: dict[str, Processor] = {}
@@ -134,15 +130,11 @@ def score_pairs(
     """Score processors, by the names under which they are listed, on pairs of files.
 
     `pairs` holds `clean/` and `noisy/` with the same file names; noisy is always scored. `metrics`
-    are names such as "PESQ-WB" or "si-sdr"; everything by default. `transcripts`, a file for
-    :func:`~rtden.measure.recognition.read_transcripts` or "clean" for what the recogniser finds in
-    the clean files, adds the word error rate, and clean speech as a system. `processes` files are
-    worked on at a time, by default one for each core; with more than one a script must guard its
-    call by ``__name__``. `progress` is called with the number of pairs done and that of all.
-
-    Raises AudioFileError if the folder does not hold pairs, or a file cannot be read; ModelError,
-    InputError or MissingPackageError if a model, a file's rate, the transcripts or the recogniser
-    cannot be used.
+    are names such as "PESQ-WB" or "si-sdr"; everything by default. `transcripts`, a file or "clean"
+    for what the recogniser finds in the clean files, adds the word error rate, and clean speech as
+    a system. `processes` files are worked on at a time, by default one for each core; with more
+    than one a script must guard its call by ``__name__``. `progress` is called with the number of
+    pairs done and that of all. Raises RtdenError if anything given cannot be used.
     """
     found = _checked(pairs, processors, processes)
     details: dict[str, dict[str, Any]] = {

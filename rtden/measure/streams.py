@@ -24,31 +24,24 @@ from rtden.noise import babble
 
 RATE_HZ, FRAME_SAMPLES = 16000, 320
 PERIOD_SECONDS = FRAME_SAMPLES / RATE_HZ
-SOUND_SECONDS = 10.0
-"""Length of the sound that the streams repeat, each beginning elsewhere."""
-FRAMES_APART = 7
-"""Frames by which each stream is ahead of the one before: speech and pauses differ in cost."""
+SOUND_SECONDS = 10.0  # of the sound that the streams repeat
+FRAMES_APART = 7  # a stream is so far ahead of the one before: speech and pauses differ in cost
 WARM_UP_ROUNDS = 50
 
 
 @dataclass(frozen=True)
 class StreamsResult:
-    """How a number of real-time streams at once, in `jobs` processes, get on.
-
-    `frame` is the time of one stream's frame while the others have theirs, too; `round` that of a
-    frame of every stream of the slowest process; `period_ms` the time until the next frames are
-    due. `load` is CPU time over audio time; one stream takes `stream_mb` MiB.
-    """
+    """How a number of real-time streams at once, in `jobs` processes, get on."""
 
     model: str
     streams: int
     jobs: int
     audio_seconds: float
-    frame: Percentiles
-    round: Percentiles
-    period_ms: float
-    load: float
-    stream_mb: float
+    frame: Percentiles  # of one stream
+    round: Percentiles  # a frame of every stream of the slowest process
+    period_ms: float  # until the next frames are due
+    load: float  # CPU time over audio time
+    stream_mb: float  # MiB that one stream takes
 
     @property
     def holds(self) -> bool:
@@ -72,8 +65,7 @@ def measure_streams(
     """Run :class:`rtden.FrameDenoiser` streams, spread evenly over processes, for `seconds`.
 
     Each process gives a frame to each of its streams in turn. Nothing sleeps: a round follows the
-    other at once, and is compared with the period. Raises ModelError if the model cannot be used,
-    SettingsError if there are fewer streams than processes, RtdenError if a process ends early.
+    other at once. Raises RtdenError if the model or the numbers cannot be used.
     """
     if not 1 <= jobs <= streams:
         raise SettingsError(f"{streams} streams cannot be spread over {jobs} processes.")
@@ -121,8 +113,7 @@ def most_streams(measure: Callable[[int], StreamsResult], fewest: int = 1) -> St
     return best
 
 
-_all_ready: Any = None
-"""A barrier, in each process: all begin together."""
+_all_ready: Any = None  # a barrier, in each process: all begin together
 
 
 def _adopt(barrier: Any) -> None:

@@ -26,8 +26,7 @@ from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start
-FRESH_SECONDS = 0.4
-"""Age up to which a status is shown again: its levels and load are those since the last one."""
+FRESH_SECONDS = 0.4  # a status is shown again so long: its levels are those since the last one
 
 
 class BusyError(RtdenError):
@@ -55,8 +54,7 @@ class LiveControl:
     def change(self, changes: dict[str, Any]) -> None:
         """Change :class:`rtden.live.saved.Choices`, which are saved, or set one of `FLAGS`.
 
-        Raises RtdenError if a value is wrong, or live sound cannot start; BusyError if it runs, and
-        would have to start anew, without the flag `restart`.
+        Raises BusyError if it runs, and would have to start anew, without the flag `restart`.
         """
         flags = {name: changes.pop(name) for name in FLAGS if name in changes}
         if not all(isinstance(value, bool) for value in flags.values()):
@@ -145,7 +143,7 @@ class LiveControl:
     def look(self) -> bytes | None:
         """Return a byte for the newest level and one per band, of the input, then of the output.
 
-        They come from the engine's rings: its threads do nothing for it. None without live sound.
+        They come from the engine's rings: its threads do nothing for it.
         """
         engine = self._engine
         if engine is None:

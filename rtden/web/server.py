@@ -48,8 +48,7 @@ def make_app(
 ) -> Starlette:
     """Return the server as an ASGI application.
 
-    `token` is what visitors must know, if others than this machine reach it; `names` are further
-    host names, besides addresses and this machine's own; `most_mb` is the largest upload.
+    `token` is what visitors must know, `names` are further host names, `most_mb` limits uploads.
     """
     page = _Page(token, most_mb)
     guards = [Middleware(Guard, token=token, names=names)]
