@@ -20,8 +20,7 @@ IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
 RESAMPLINGS, PERCENTILES = 2000, (2.5, 97.5)
 CONFIDENCE = f"95 %, half the width of the interval, {RESAMPLINGS} bootstrap samples of the pairs"
 Floats = NDArray[np.float64]
-Chosen = NDArray[np.bool_]
-"""Which of the files to use."""
+Chosen = NDArray[np.bool_]  # which of the files to use
 
 
 @dataclass(frozen=True, eq=False)

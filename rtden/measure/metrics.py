@@ -25,12 +25,9 @@ from rtden.resample import load_soxr
 from rtden.spectral import hann, power, stft
 from rtden.types import Array
 
-SPEECH_RATE_HZ = 16000
-"""The rate of PESQ-WB, DNSMOS, DistillMOS and Whisper."""
-SHORTEST_SECONDS = 0.25
-"""PESQ-WB, DNSMOS and DistillMOS do not judge shorter signals."""
-DNSMOS_SAMPLES = 144160
-"""Input length of DNSMOS's networks: 9.01 s at 16 kHz."""
+SPEECH_RATE_HZ = 16000  # the rate of PESQ-WB, DNSMOS, DistillMOS and Whisper
+SHORTEST_SECONDS = 0.25  # PESQ-WB, DNSMOS and DistillMOS do not judge shorter signals
+DNSMOS_SAMPLES = 144160  # input length of DNSMOS's networks: 9.01 s at 16 kHz
 DNSMOS_POLYNOMIALS = (
     (-0.08397278, 1.22083953, 0.0052439),
     (-0.13166888, 1.60915514, -0.39604546),

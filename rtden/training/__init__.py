@@ -2,9 +2,9 @@
 
 In the order of the work: `corpus` decodes recordings; `sources`, `synthesis`, `codecs` and `mixing`
 make noisy mixtures of them; `batches` computes features; `network` is trained through `signal_path`
-and `loss` (`pesq_loss`, `stoi_loss`, `dnsmos_loss`) by `trainer`, as a `recipe` says, with
-`checkpoint`; `export` quantises; `run` does it all and refuses a model that is worse than its
-start. `seed_notebook` is the recipe from which rtden grew.
+and `loss` (`pesq_loss`, `stoi_loss`, `dnsmos_loss`) by `trainer`, as a `recipe` says; `export`
+quantises; `run` does it all and refuses a model that is worse than its start. `seed_notebook` is
+the recipe from which rtden grew.
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ CODECS = (
     Codec("libopus", 16000, 8000.0, (12000, 16000, 24000), ("compression_level", "0")),
     Codec("libmp3lame", 22050, 9500.0, (24000, 32000, 48000), sample_format="s16p"),
 )
-CHANCES = (0.35, 0.35, 0.15, 0.15)
-"""How often each is drawn."""
+CHANCES = (0.35, 0.35, 0.15, 0.15)  # how often each is drawn
 
 
 def code(signals: list[Array], codec: Codec, rate_hz: int, rng: np.random.Generator) -> list[Array]:

@@ -18,8 +18,7 @@ from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_pat
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
 """RMS of active speech, relative to full scale, at which signals are scored."""
-POOLED_AFTER = (3, 4, 5)
-"""Numbers of the convolutions that a 2 x 2 maximum pooling follows."""
+POOLED_AFTER = (3, 4, 5)  # numbers of the convolutions that a 2 x 2 maximum pooling follows
 
 
 class DnsmosLoss:

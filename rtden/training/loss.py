@@ -17,12 +17,9 @@ from rtden.training.signal_path import SignalPath, Spectra, spectra
 from rtden.training.stoi_loss import FRAME_SECONDS as STOI_SECONDS
 from rtden.training.stoi_loss import StoiLoss
 
-COMPRESSION = 0.3
-"""Exponent that brings amplitudes nearer to loudness before they are compared."""
-EPSILON = 1e-6
-"""Lowest power of a bin relative to the speech; it keeps gradients finite."""
-DNSMOS_MIXTURES = 4
-"""Mixtures of a batch that DNSMOS scores: its network costs more than ours."""
+COMPRESSION = 0.3  # exponent that brings amplitudes nearer to loudness before they are compared
+EPSILON = 1e-6  # lowest power of a bin relative to the speech; it keeps gradients finite
+DNSMOS_MIXTURES = 4  # mixtures of a batch that DNSMOS scores: its network costs more than ours
 
 
 class Loss:
@@ -35,34 +32,23 @@ class Loss:
     score, `stoi` of one minus extended STOI, `dnsmos` of five minus OVRL, of a few mixtures.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        *,
-        distortion: float = 0.0,
-        pesq: float = 0.0,
-        stoi: float = 0.0,
-        dnsmos: float = 0.0,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, **weights: float) -> None:
         self.path = SignalPath(spec)
         self._n_fft, self._hop = spec.n_fft, spec.hop
-        weights = {"distortion": distortion, "pesq": pesq, "stoi": stoi, "dnsmos": dnsmos}
         used = {name: weight for name, weight in weights.items() if weight}
-        self.weights = {"spectral_distance": 1.0, **used}
-        """Weights of the parts that :meth:`parts` returns."""
+        self.weights = {"spectral_distance": 1.0, **used}  # of the parts that `parts` returns
         self._pesq = PesqLoss(spec.rate_hz, _fast_n_fft(PESQ_SECONDS * spec.rate_hz))
         self._stoi = StoiLoss(spec.rate_hz, _fast_n_fft(STOI_SECONDS * spec.rate_hz))
-        self._dnsmos = DnsmosLoss(spec.rate_hz) if dnsmos else None
+        self._dnsmos = DnsmosLoss(spec.rate_hz) if "dnsmos" in used else None
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
         weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
         self._bin_weight = ops.convert_to_tensor(weight)
 
     def __call__(self, target: dict[str, Any], mask: Any, *, costly: bool = True) -> Any:
-        """Return the mean loss over a batch (a scalar).
+        """Return the mean loss over a batch (a scalar); without `costly`, DNSMOS is left out.
 
-        `target` is :meth:`rtden.training.batches.Batch.target`; without `costly`, DNSMOS is left
-        out.
+        `target` is :meth:`rtden.training.batches.Batch.target`.
         """
         target = {name: ops.convert_to_tensor(part) for name, part in target.items()}
         denoised = self.path(target["noisy"], mask, target["analysis"], target["synthesis"])

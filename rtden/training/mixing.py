@@ -30,8 +30,7 @@ CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5
 FLOOR_CHANCE, CODED_FLOOR_CHANCE = 0.15, 0.7
 """How often a mixture has a faint floor behind its band, and coded sound or noise alone."""
 FLOOR_DB = (-75.0, -30.0)  # of that floor relative to the mixture
-TAIL = 0.3
-"""Amplitude to which the target lowers the reverberation behind the early reflections."""
+TAIL = 0.3  # amplitude to which the target lowers the reverberation behind the early reflections
 BAND_LIMITS_HZ = (np.inf, 3400.0, 4000.0, 8000.0, 0.0)
 BAND_CHANCES = (0.45, 0.03, 0.02, 0.3, 0.2)
 """How often the band ends as a telephone's or that of a 16 kHz recording, or elsewhere (0.0)."""

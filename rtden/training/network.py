@@ -11,8 +11,7 @@ from keras import layers
 from rtden.model import ModelSpec
 from rtden.types import Array
 
-NETWORK = "rtden"
-"""The network's name in sidecars."""
+NETWORK = "rtden"  # the network's name in sidecars
 Build = Callable[..., keras.Model]
 """Makes a network for a model's constants; see :func:`rtden_network`."""
 

@@ -14,15 +14,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-FRAME_SECONDS = 0.032
-"""Length of the frames that P.862 compares."""
+FRAME_SECONDS = 0.032  # length of the frames that P.862 compares
 BANDS_PER_BARK = 2.5
-SPEECH_DB_SPL = 79.0
-"""Sound pressure level at which active speech is played."""
-GAMMA = 0.23
-"""Exponent of loudness (Zwicker)."""
-ONE_SONE = 0.1866
-"""Loudness density by which a tone of 1 kHz at 40 dB SPL has one sone."""
+SPEECH_DB_SPL = 79.0  # sound pressure level at which active speech is played
+GAMMA = 0.23  # exponent of loudness (Zwicker)
+ONE_SONE = 0.1866  # loudness density by which a tone of 1 kHz at 40 dB SPL has one sone
 SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309
 """Points of raw PESQ score a unit of disturbance costs."""
 MOST_DISTURBANCE = 45.0

@@ -17,12 +17,11 @@ from rtden.errors import AudioFileError, TrainingError
 from rtden.files.atomic import check_target, write_whole
 from rtden.model import ModelSpec, find_model, load_spec
 from rtden.training.batches import BatchSource
-from rtden.training.checkpoint import write_text
 from rtden.training.corpus import StageReport
 from rtden.training.export import WEIGHTS_SUFFIX, add_metrics, export, judge, load_network
 from rtden.training.network import NETWORK
 from rtden.training.recipe import Corpus, Recipe
-from rtden.training.trainer import Progress, load_best, train
+from rtden.training.trainer import Progress, load_best, train, write_text
 from rtden.types import Array
 
 CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256

@@ -15,8 +15,7 @@ from keras import ops
 from rtden.mel import BandSpread
 from rtden.model import ModelSpec
 
-Spectra = tuple[Any, Any]
-"""Real and imaginary parts, shape (mixtures, frames, bins) each."""
+Spectra = tuple[Any, Any]  # real and imaginary parts, shape (mixtures, frames, bins) each
 
 
 class SignalPath:

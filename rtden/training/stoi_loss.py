@@ -11,17 +11,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-FRAME_SECONDS = 0.0256
-"""Length of the frames that the measure compares."""
-BANDS, LOWEST_HZ = 15, 150.0
-"""Third octaves, and the centre of the first."""
+FRAME_SECONDS = 0.0256  # length of the frames that the measure compares
+BANDS, LOWEST_HZ = 15, 150.0  # third octaves, and the centre of the first
 SEGMENT_FRAMES = 30
-SEGMENT_STRIDE = 3
-"""Frames from one segment to the next; the original measure has a stride of one."""
-PAUSE_DB = 40.0
-"""Frames that lie further below the loudest are pauses."""
-EPSILON = 1e-4
-"""Lowest amplitude of an envelope relative to the speech; it keeps gradients finite."""
+SEGMENT_STRIDE = 3  # frames from one segment to the next; the original measure has a stride of one
+PAUSE_DB = 40.0  # frames that lie further below the loudest are pauses
+EPSILON = 1e-4  # lowest amplitude of an envelope relative to the speech; it keeps gradients finite
 
 
 class StoiLoss:

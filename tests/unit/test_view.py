@@ -14,9 +14,8 @@ import pytest
 from live_view import STATUS, FakeEngine
 from rich.console import Console
 
-from rtden.app.gain_picture import GainPicture
 from rtden.app.keys import KEYS, obey
-from rtden.app.view import LiveView, watch
+from rtden.app.view import GainPicture, LiveView, watch
 from rtden.errors import DeviceError
 from rtden.live.status import xruns_in_words
 
