@@ -15,9 +15,7 @@ from rtden.errors import DeviceError
 
 @one_sentence
 def devices(
-    all_hosts: Annotated[
-        bool, Option("--all", help="List monitors, rtden's own devices and ALSA's devices, too.")
-    ] = False,
+    all_hosts: Annotated[bool, Option("--all", help="List monitors and ALSA's, too.")] = False,
 ) -> None:
     """List microphones and outputs; * is the default.
 

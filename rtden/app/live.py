@@ -67,17 +67,11 @@ def live(
     duration: Annotated[float, Option(help="Seconds to run.", show_default=END)] = math.inf,
     stereo: Annotated[bool, Option("--stereo", help="Keep two channels: twice the CPU.")] = False,
     full_band: FullBandOption = True,
-    record: Annotated[
-        Path | None, Option(help="Record both sides in this folder: noisy.wav and cleaned.wav.")
-    ] = None,
+    record: Annotated[Path | None, Option(help="Folder for noisy.wav and cleaned.wav.")] = None,
     model: ModelOption = None,
-    realtime: Annotated[
-        bool, Option("--realtime", help="Ask for real-time priority, if the system allows it.")
-    ] = False,
+    realtime: Annotated[bool, Option("--realtime", help="Ask for real-time priority.")] = False,
     saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
-    name: Annotated[
-        str | None, Option(help="Name of the virtual microphone and for 'rtden ctl'.")
-    ] = None,
+    name: Annotated[str | None, Option(help="Name as microphone and for 'rtden ctl'.")] = None,
     status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
     as_json: JsonOption = False,
     force: ForceOption = False,

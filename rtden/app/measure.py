@@ -199,12 +199,8 @@ def evaluate(
     processes: Annotated[
         int | None, Option(help="Files to score at a time.", show_default="one per core")
     ] = None,
-    as_json: Annotated[
-        Path | None, Option("--json", help="JSON file to write: all figures, file by file.")
-    ] = None,
-    picture: Annotated[
-        Path | None, Option("--plot", help="Picture to write: scores by SNR.")
-    ] = None,
+    as_json: Annotated[Path | None, Option("--json", help="JSON file for all figures.")] = None,
+    picture: Annotated[Path | None, Option("--plot", help="Picture of scores by SNR.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Score models on pairs of clean and noisy files.

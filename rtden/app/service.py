@@ -65,9 +65,7 @@ def service_install(
         list[str] | None, Argument(help="Options of the command, after --.", show_default=False)
     ] = None,
     ui: Annotated[bool, Option("--ui", help="Run 'rtden ui', the page, not 'rtden live'.")] = False,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Print the unit and the commands, and change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the unit and the commands.")] = False,
 ) -> None:
     """Start now and at every boot.
 
@@ -106,9 +104,7 @@ def service_status() -> None:
 @one_sentence
 def service_logs(
     lines: Annotated[int, Option("--lines", "-n", help="The newest lines to show.")] = 50,
-    follow: Annotated[
-        bool, Option("--follow", "-f", help="Show new lines as they come, until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="Show new lines, until Ctrl-C.")] = False,
 ) -> None:
     """Show what the service printed, and systemd about it."""
     if lines < 0:

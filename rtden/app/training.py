@@ -31,9 +31,7 @@ DataOption = Annotated[
 
 @one_sentence
 def train(
-    speech: Annotated[
-        Path | None, Option(help="Folder of speech; its first two levels name the speaker.")
-    ] = None,
+    speech: Annotated[Path | None, Option(help="Folder of speech, SPEAKER/BOOK/FILE.")] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
     out: Annotated[
         Path | None, Option("--out", "-o", help="Model to write.", show_default=MODEL)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Line = list[Segment]
 
 DRAW_SECONDS = 0.1
-SMOOTHING_LOOKS = 10  # figures are means of so many, peaks their highest: one can read them
+SMOOTHING_LOOKS = 10  # figures are means of ten looks: faster ones are unreadable
 LOWEST_DB, WARM_DB, HOT_DB = -60.0, -18.0, -6.0
 SIDE_COLUMNS = PICTURE_COLUMNS = 30  # of the figures; the least of the picture beside them
 LEAST_COLUMNS_WITH_PEAK = 60
