@@ -154,13 +154,17 @@ class _DeviceEndpoint(Endpoint):
         if isinstance(stream, PulseStream) and stream.connection.changed.is_set():
             stream.connection.changed.clear()
             try:
-                return self._look(stream, stream.connection.devices())
+                there = stream.connection.devices()
+                return self._look(stream, [one for one in there if one.kind == self.kind])
             except DeviceError:  # the server goes
                 return bool(stream.active)
         return True
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
-        """See what a change in the sound server means; return whether the stream is still right."""
+        """See what a change in the sound server means; return whether the stream is still right.
+
+        `there` are the server's devices of the same kind.
+        """
         raise NotImplementedError
 
     def start(self) -> None:
@@ -191,11 +195,7 @@ class DeviceSource(_DeviceEndpoint):
     kind: Kind = "input"
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
-        own = [
-            device
-            for device in there
-            if device.kind == "input" and self.server_name in device.names
-        ]
+        own = [device for device in there if self.server_name in device.names]
         self.muted = bool(own and own[0].muted)
         if not self._by_default:
             return True
@@ -227,7 +227,7 @@ class DeviceSink(_DeviceEndpoint):
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""
         index = stream.sink_index
-        now = [device for device in there if device.kind == "output" and device.index == index]
+        now = [device for device in there if device.index == index]
         if not now:  # it is being moved: no event tells when that is done
             stream.connection.changed.set()
             return True
@@ -236,9 +236,7 @@ class DeviceSink(_DeviceEndpoint):
             self.warning = ""
         elif self._by_default:  # the server decides
             self._use(now[0])
-        elif not any(
-            self.server_name in device.names for device in there if device.kind == "output"
-        ):
+        elif not any(self.server_name in device.names for device in there):
             self.warning = f"{self.name} is gone: {now[0].name} plays until it is back."
         elif self.warning:  # it was gone; a user who moved the stream is obeyed
             stream.move_to(self.server_name)

@@ -81,7 +81,7 @@ def find_device(
     matches = _matches(wanted, kind, devices, before)
     if len(matches) > 1:
         raise DeviceError(
-            f"'{wanted}' means several {kind} devices: {_join(matches)}; "
+            f"'{wanted}' means several {kind} devices: {', '.join(map(str, matches))}; "
             "give more of the name, or a number."
         )
     if matches and matches[0].own:
@@ -98,7 +98,7 @@ def find_device(
         )
     shown = [device for device in usable if device.stable_name and not device.hidden] or usable
     raise DeviceError(
-        f"no {kind} device matches '{wanted}'; there are {_join(shown)}; "
+        f"no {kind} device matches '{wanted}'; there are {', '.join(map(str, shown))}; "
         "'rtden devices --all' lists all."
     )
 
@@ -120,10 +120,6 @@ def _matches(wanted: str, kind: Kind, devices: Sequence[Device], before: str) ->
     named = [device for device in usable if any(lower in name.lower() for name in device.names)]
     found = whole or named or part
     return [device for device in found if not device.hidden] or found
-
-
-def _join(devices: Sequence[Device]) -> str:
-    return ", ".join(map(str, devices))
 
 
 def load_portaudio() -> ModuleType:

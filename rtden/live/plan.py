@@ -13,7 +13,7 @@ from rtden.errors import SettingsError
 from rtden.live.delay import LONGEST_BUFFER_SECONDS
 from rtden.live.endpoint import Endpoint
 from rtden.live.path import resampling_seconds
-from rtden.model import Model, find_model, load_spec
+from rtden.model import Model, load_spec
 from rtden.noise import babble
 from rtden.settings import HOPS_PER_STEP, Settings
 
@@ -127,17 +127,9 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
 
 
 def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:
-    """Return processing time over real time, by the median of :func:`time_steps`."""
-    spec = load_spec(find_model(model))
-    step_seconds = float(np.median(time_steps(model, hops_per_step, seconds=seconds)))
-    return step_seconds * spec.rate_hz / (hops_per_step * spec.hop)
-
-
-def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) -> list[float]:
-    """Return the times of the steps that `seconds` allow, in seconds; three at the least."""
+    """Return processing time over real time, by the median of the steps that `seconds` allow."""
     denoiser = Denoiser(model, Settings(hops_per_step=hops_per_step))
-    signal = babble(denoiser.rate_hz, denoiser.rate_hz)
-    step = denoiser.step_samples
+    signal, step = babble(denoiser.rate_hz, denoiser.rate_hz), denoiser.step_samples
     denoiser.feed(signal[: step + denoiser.spec.n_fft])  # the first call of everything costs more
     times: list[float] = []
     ends_at = time.perf_counter() + seconds
@@ -146,4 +138,4 @@ def time_steps(model: str | Path | None, hops_per_step: int, *, seconds: float) 
         began = time.perf_counter()
         denoiser.feed(signal[at : at + step])
         times.append(time.perf_counter() - began)
-    return times
+    return float(np.median(times)) * denoiser.rate_hz / step
