@@ -8,7 +8,7 @@ from pathlib import Path
 from livekit import rtc
 
 from rtden.frames import FrameDenoiser
-from rtden.settings import Settings
+from rtden.settings import Settings, check_settings
 
 
 class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
@@ -40,8 +40,9 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
         settings: Settings | None = None,
         latency_ms: float = 40.0,
     ) -> None:
+        settings = check_settings(settings)
         self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
-        self._strength = 1.0 if settings is None else settings.strength
+        self._strength = settings.strength
         self._enabled, self._bypassed = True, False
         self._format: tuple[int, int] | None = None
         self._denoiser: FrameDenoiser | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ from pipecat.frames.frames import (
 
 from rtden.errors import InputError, SettingsError
 from rtden.frames import FrameDenoiser
-from rtden.settings import Settings, check_limit_db, check_strength
+from rtden.settings import Settings, check_limit_db, check_settings, check_strength
 
 _T = TypeVar("_T")
 
@@ -56,11 +55,11 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         latency_ms: float = 40.0,
     ) -> None:
         super().__init__()
+        settings = check_settings(settings)
         self._open = partial(
             FrameDenoiser, channels=channels, model=model, settings=settings, latency_ms=latency_ms
         )
-        self._strength = 1.0 if settings is None else settings.strength
-        self._limit_db = math.inf if settings is None else settings.limit_db
+        self._strength, self._limit_db = settings.strength, settings.limit_db
         self._enabled = True
         self._denoiser: FrameDenoiser | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -108,9 +107,8 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
                 raise SettingsError(
                     f"the filter has no setting '{unknown[0]}'; choose {' or '.join(SETTINGS)}."
                 )
-            asked = {name: float(value) for name, value in frame.settings.items()}
-            strength = asked.get("strength", self._strength)
-            limit_db = asked.get("limit_db", self._limit_db)
+            strength = frame.settings.get("strength", self._strength)
+            limit_db = frame.settings.get("limit_db", self._limit_db)
             check_strength(strength)
             check_limit_db(limit_db)
             self._strength, self._limit_db = strength, limit_db

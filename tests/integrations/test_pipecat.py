@@ -93,6 +93,15 @@ def test_a_limit_set_at_run_time_lets_noise_through() -> None:
 def test_unknown_settings_and_a_filter_not_started_are_refused() -> None:
     with pytest.raises(SettingsError, match="no setting 'volume'"):
         use(RtdenFilter(), noisy_pcm(seconds=0.1), FilterUpdateSettingsFrame({"volume": 1.0}))
+    for wrong in ("x", None, 2.0):
+        with pytest.raises(SettingsError, match="strength must lie between 0 and 1"):
+            use(
+                RtdenFilter(),
+                noisy_pcm(seconds=0.1),
+                FilterUpdateSettingsFrame({"strength": wrong}),
+            )
+    with pytest.raises(SettingsError, match="settings are rtden"):
+        RtdenFilter(settings=3)
     with pytest.raises(InputError, match="not started"):
         asyncio.run(RtdenFilter().filter(bytes(320)))
 

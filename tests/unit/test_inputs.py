@@ -7,6 +7,8 @@ import contextlib
 import copy
 import decimal
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -209,3 +211,8 @@ def test_the_package_knows_its_version() -> None:
 def test_a_file_is_a_path(source: Any) -> None:
     with pytest.raises(InputError, match="takes a path, not"):
         rtden.denoise_file(source)
+
+
+def test_errors_can_be_caught_by_the_package_alone() -> None:
+    code = "import rtden; assert issubclass(rtden.errors.InputError, rtden.errors.RtdenError)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
