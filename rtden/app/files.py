@@ -105,6 +105,11 @@ def file(
     if jobs is not None and (jobs < 1 or dask is not None):
         reason = "the cluster decides on its jobs; give one of --jobs and --dask."
         raise SettingsError(reason if dask else f"--jobs must be 1 or more, not {jobs}.")
+    if output is None and [name == "-" or os.path.exists(name) for name in sources] == [
+        True,
+        False,
+    ]:
+        messages.print(f"rtden: the result is named with -o: -o {sources[1]}", markup=False)
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,

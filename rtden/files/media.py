@@ -58,13 +58,14 @@ def url_of(path: Path) -> str:
 @contextmanager
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
-    av = load_av(str(path))
+    known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
+    av = load_av(str(path) if known else f"{path}, if it is sound,")
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:
         container = av.open(url_of(path), format=raw.format if raw else None, options=options)
     except av.error.FFmpegError as error:
         advice = "for PCM without a header give --rate, --channels and --format."
-        if path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES:
+        if known:
             advice = "it may be damaged or cut off: copy it again."
         raise AudioFileError(
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
