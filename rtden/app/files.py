@@ -49,7 +49,6 @@ DASK_HELP = (
 SUMS = {
     "planned": "{} to be denoised.",
     "skipped": "{} skipped: finished before.",
-    "copied": "{} copied from equal files that were finished before.",
     "results": "{} left out, they are results of rtden.",
     "left_out": "rtden: {} left out, the sentences above say why.",
     "failed": "rtden: {} of {} files failed, the sentences above say why; the others were written.",

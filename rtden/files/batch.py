@@ -38,8 +38,7 @@ def denoise_files(
     """Denoise many files and yield what became of each, in the order in which they are done.
 
     What a manifest shows to be finished (the same bytes of source and model, the same settings, and
-    a target that still has the bytes that it was given) is skipped; the same under another name is
-    copied. What rtden wrote may be overwritten as long as nobody has changed it since.
+    a target that still has the bytes that it was given) is skipped. What rtden wrote may be overwritten as long as nobody has changed it since.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ def denoise_files(
         with ThreadPoolExecutor(min(8, cores())) as threads:  # to hash is to wait for the disk
             decided = threads.map(lambda pair: manifests[pair[1]].decide(*pair), pairs)
             for pair, found in zip(pairs, decided, strict=True):
-                if dry_run and isinstance(found, (Job, Part)):
+                if dry_run and isinstance(found, Job):
                     yield Outcome(*pair, "planned")
                 elif isinstance(found, Job):
                     todo.append(found)

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import secrets
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +21,6 @@ from rtden.files.denoise import FileReport
 from rtden.model import find_model, load_spec
 
 MANIFEST = "rtden-manifest.jsonl"
-Key = tuple[str, str, str, str]
-"""SHA-256 of source and model, settings as JSON, and the suffix that chose the container."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,6 @@ class Part:
     source_sha256: str
     target_sha256: str
     report: FileReport
-    state: Literal["denoised", "copied"] = "denoised"
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ class Outcome:
 
     source: str
     target: str
-    state: Literal["denoised", "copied", "skipped", "failed", "planned"]
-    report: FileReport | None = None  # of what was denoised or copied
+    state: Literal["denoised", "skipped", "failed", "planned"]
+    report: FileReport | None = None  # of what was denoised
     error: str = ""  # of what failed, a sentence
 
 
@@ -74,15 +70,6 @@ def part_path(run: str, target: str) -> Path:
     return Path(target).with_name(f"{Path(run).name}-{secrets.token_hex(8)}.part")
 
 
-def settings_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return :func:`rtden.denoise_file`'s options as a manifest writes them."""
-    plain = {key: value for key, value in options.items() if value is not None}
-    settings = {**plain.pop("settings").to_dict(), **plain}
-    if "raw" in plain:
-        settings["raw"] = dataclasses.asdict(plain["raw"])
-    return settings
-
-
 class Manifest:
     """A manifest that is open; where the system has locks, nobody else can open it meanwhile.
 
@@ -91,7 +78,12 @@ class Manifest:
 
     def __init__(self, folder: Path, asked: Job, *, force: bool = False) -> None:
         self.folder, self.path = folder, folder / MANIFEST
-        self._asked, self._force, self._settings = asked, force, settings_of(asked.options)
+        self._asked, self._force = asked, force
+        wish = {key: value for key, value in asked.options.items() if value is not None}
+        wish["raw"] = dataclasses.asdict(wish["raw"]) if "raw" in wish else None
+        self._settings = wish.pop("settings").to_dict() | {
+            k: v for k, v in wish.items() if v is not None
+        }
         place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:12]
         self._prefix = f".rtden-{place}-"
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")
@@ -99,8 +91,7 @@ class Manifest:
         self.folders = {folder}  # that get results
         self._present: dict[str, str | None] = {}
         """For each target the SHA-256 of what lay there and may be overwritten."""
-        self.by_key: dict[Key, list[dict[str, Any]]] = {}
-        self.by_target: dict[str, dict[str, set[Key]]] = {}
+        self._written: dict[str, dict[str, set[str]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""
         make_folder(folder)
         with write_errors(self.path, "cannot be written", PLACE):
@@ -129,8 +120,8 @@ class Manifest:
         self._remove_hidden()
         self._file.close()
 
-    def decide(self, source: str, target: str) -> Job | Part | str | None:
-        """Return a Job to run, a Part to move, an error sentence, or None if it is finished."""
+    def decide(self, source: str, target: str) -> Job | str | None:
+        """Return a Job to run, an error sentence, or None if it is finished."""
         try:
             return self._decide(source, target)
         except RtdenError as error:
@@ -156,19 +147,18 @@ class Manifest:
                 found = str(error)
             else:
                 report = dataclasses.replace(found.report, source=source, target=target)
-                return Outcome(source, target, found.state, report)
+                return Outcome(source, target, "denoised", report)
         self._append({**line, "error": found})
         return Outcome(source, target, "failed", error=found)
 
-    def _decide(self, source: str, target: str) -> Job | Part | None:
+    def _decide(self, source: str, target: str) -> Job | None:
         path = Path(target)
         check_target(path, force=True)
-        written = self.by_target.get(self._relative(target), {})
+        written = self._written.get(self._relative(target), {})
         present = sha256_of(target) if written and path.exists() else None
-        key = None
-        if self.by_key and os.path.isfile(source):
-            key = _key(sha256_of(source), self._asked.model_sha256, self._settings, target)
-            if present is not None and key in written.get(present, ()):
+        if present in written and os.path.isfile(source):
+            wish = _wish(sha256_of(source), self._asked.model_sha256, self._settings)
+            if wish in written[present]:
                 return None
         if present is None:
             check_target(path, force=self._force)
@@ -178,12 +168,7 @@ class Manifest:
                 "another name, or overwrite it with --force."
             )
         self._present[target] = present
-        job = dataclasses.replace(self._asked, source=source, target=target, run=self.run)
-        if key is not None and not (path.exists() and path.samefile(source)):
-            for line in self.by_key.get(key, ()):
-                if (part := _copy(line, self.folder / line["target"], job)) is not None:
-                    return part
-        return job
+        return dataclasses.replace(self._asked, source=source, target=target, run=self.run)
 
     def _move(self, line: dict[str, Any], part: Part, target: str) -> None:
         ours = os.path.isfile(target) and sha256_of(target) == self._present[target]
@@ -214,10 +199,9 @@ class Manifest:
 
     def _learn(self, line: dict[str, Any]) -> None:
         if line["status"] == "ok":
-            sources = line["source_sha256"], line["model_sha256"], line["settings"]
-            key, sha256 = _key(*sources, line["target"]), str(line["target_sha256"])
-            self.by_key.setdefault(key, []).append(line)
-            self.by_target.setdefault(line["target"], {}).setdefault(sha256, set()).add(key)
+            wish = _wish(*(line[key] for key in ("source_sha256", "model_sha256", "settings")))
+            written = self._written.setdefault(line["target"], {})
+            written.setdefault(str(line["target_sha256"]), set()).add(wish)
 
     def _relative(self, path: str) -> str:
         """Return a path as the manifest writes it."""
@@ -233,28 +217,9 @@ class Manifest:
                     path.unlink()
 
 
-def _key(source_sha256: str, model_sha256: str, settings: dict[str, Any], target: str) -> Key:
+def _wish(source_sha256: str, model_sha256: str, settings: dict[str, Any]) -> str:
     """Return what a result is made from."""
-    wish = json.dumps(settings, sort_keys=True)
-    return source_sha256, model_sha256, wish, Path(target).suffix.lower()
-
-
-def _copy(line: dict[str, Any], finished: Path, job: Job) -> Part | None:
-    """Return a part that is a copy of a finished file; None if that is no longer what it was."""
-    if not finished.is_file():
-        return None
-    part = part_path(job.run, job.target)
-    make_folder(part.parent)
-    with write_errors(job.target, "cannot be written", "make room on the disk."):
-        shutil.copyfile(finished, part)
-        if sha256_of(part) != line["target_sha256"]:
-            part.unlink()
-            return None
-    noise_db = line.get("noise_removed_db")
-    figures = line.get("seconds") or 0.0, 0.0, math.nan if noise_db is None else noise_db
-    report = FileReport(job.source, job.target, *figures)
-    shas = line["source_sha256"], line["target_sha256"]
-    return Part(str(part), *shas, report, "copied")
+    return json.dumps([source_sha256, model_sha256, settings], sort_keys=True)
 
 
 def _is_cut_short(path: Path) -> bool:
