@@ -23,6 +23,11 @@ from rtden.files.processes import cores, in_processes
 from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings
 
+DIED = (
+    "{} could not be denoised: its process was killed twice, most likely for lack of memory; "
+    "split the file, or free memory."
+)
+
 
 def denoise_files(
     pairs: Sequence[tuple[str, str]],
@@ -38,7 +43,8 @@ def denoise_files(
     """Denoise many files and yield what became of each, in the order in which they are done.
 
     What a manifest shows to be finished (the same bytes of source and model, the same settings, and
-    a target that still has the bytes that it was given) is skipped. What rtden wrote may be overwritten as long as nobody has changed it since.
+    a target that still has the bytes that it was given) is skipped. What rtden wrote may be
+    overwritten as long as nobody has changed it since.
 
     Parameters
     ----------
@@ -92,7 +98,9 @@ def denoise_files(
         processes = min(cores() if jobs is None else jobs, len(todo))
         with closing(_results(todo, client, processes)) as results:
             for job, part in results:
-                yield manifests[job.target].settle(job.source, job.target, part or _died(job))
+                yield manifests[job.target].settle(
+                    job.source, job.target, part or DIED.format(job.source)
+                )
 
 
 def _manifests(
@@ -130,20 +138,13 @@ def _results(
         yield from in_processes(denoise_part, todo, processes)
         return
     asked = {os.path.abspath(job.target): job for job in todo}
-    for job, part in on_cluster(client, denoise_part, [_absolute(job) for job in todo]):
+    places = ("source", "target", "run")
+    absolute = [
+        dataclasses.replace(job, **{name: os.path.abspath(getattr(job, name)) for name in places})
+        for job in todo
+    ]
+    for job, part in on_cluster(client, denoise_part, absolute):
         yield asked[job.target], part
-
-
-def _absolute(job: Job) -> Job:
-    paths = {name: os.path.abspath(getattr(job, name)) for name in ("source", "target", "run")}
-    return dataclasses.replace(job, **paths)
-
-
-def _died(job: Job) -> str:
-    return (
-        f"{job.source} could not be denoised: its process was killed twice, most likely for "
-        "lack of memory; split the file, or free memory."
-    )
 
 
 def denoise_part(job: Job) -> Part | str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import re
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -244,15 +243,11 @@ def mp3_frame_size(head: bytes) -> int:
 
 def _free_size(content: mmap.mmap, at: int) -> int:
     """Return what :func:`mp3_frame_size` lacks for free format: as far as to the next frame."""
-    head = content[at : at + 4]
-    same = (
-        re.escape(head[:2])
-        + b"["
-        + b"".join(re.escape(bytes([head[2] & 0xFC | n])) for n in range(4))
-        + b"]"
-    )
-    found = re.compile(same, re.DOTALL).search(content, at + 4)
-    return found.start() - at - mp3_frame_size(head) if found else 0
+    head, found = content[at : at + 4], at
+    while (found := content.find(head[:2], found + 4)) > 0:
+        if content[found + 2] & 0xFC == head[2] & 0xFC:
+            return found - at - mp3_frame_size(head)
+    return 0
 
 
 def mp3_held(file: BinaryIO) -> float | None:

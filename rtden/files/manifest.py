@@ -79,11 +79,10 @@ class Manifest:
     def __init__(self, folder: Path, asked: Job, *, force: bool = False) -> None:
         self.folder, self.path = folder, folder / MANIFEST
         self._asked, self._force = asked, force
-        wish = {key: value for key, value in asked.options.items() if value is not None}
-        wish["raw"] = dataclasses.asdict(wish["raw"]) if "raw" in wish else None
-        self._settings = wish.pop("settings").to_dict() | {
-            k: v for k, v in wish.items() if v is not None
-        }
+        options = {key: value for key, value in asked.options.items() if value is not None}
+        if "raw" in options:
+            options["raw"] = dataclasses.asdict(options["raw"])
+        self._settings = options.pop("settings").to_dict() | options
         place = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:12]
         self._prefix = f".rtden-{place}-"
         self.run = str(folder / f"{self._prefix}{secrets.token_hex(4)}")

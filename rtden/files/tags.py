@@ -18,20 +18,13 @@ from typing import BinaryIO, NamedTuple
 from rtden.files.containers import Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
-    (b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"filr")
-) | frozenset((b"COMM", b"SSND", b"FVER", b"levl", b"MD5 "))
+    b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 ".split(b"|")
+)
 """Chunks that describe the samples, or nothing."""
 STRINGS = frozenset(
-    (
-        b"title",
-        b"copyright",
-        b"encoder",
-        b"encoding application",
-        b"artist",
-        b"comment",
-        b"comments",
-    )
-) | frozenset((b"date", b"recorded date", b"album", b"license", b"tracknumber", b"genre"))
+    b"title|copyright|encoder|encoding application|artist|comment|comments|date|recorded date|"
+    b"album|license|tracknumber|genre".split(b"|")
+)
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
 PICTURE = b"METADATA_BLOCK_PICTURE="
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
