@@ -104,11 +104,6 @@ def file(
     if jobs is not None and (jobs < 1 or dask is not None):
         reason = "the cluster decides on its jobs; give one of --jobs and --dask."
         raise SettingsError(reason if dask else f"--jobs must be 1 or more, not {jobs}.")
-    if output is None and [name == "-" or os.path.exists(name) for name in sources] == [
-        True,
-        False,
-    ]:
-        messages.print(f"rtden: the result is named with -o: -o {sources[1]}", markup=False)
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,
@@ -152,6 +147,7 @@ def _check_extras(
     from rtden.errors import AudioFileError
     from rtden.files.atomic import check_target
     from rtden.files.audio_file import open_recording
+    from rtden.files.listing import is_result
 
     piped = any("-" in pair for pair in pairs)
     if reference and (len(pairs) != 1 or piped):
@@ -165,6 +161,9 @@ def _check_extras(
     if reference:
         with open_recording(reference):  # a wrong name is to be known before the work
             pass
+    found = [name == "-" or os.path.exists(name) for name, _ in pairs]
+    if found == [True, False] and is_result(Path(pairs[1][1])):  # as with cp and ffmpeg
+        messages.print(f"rtden: the result is named with -o: -o {pairs[1][0]}", markup=False)
 
 
 def _denoise_one(source: str, target: str, **options: Any) -> None:

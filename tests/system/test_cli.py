@@ -213,6 +213,13 @@ def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
     assert wanted[damage] in result.stderr
 
 
+def test_a_result_named_as_with_cp_is_answered_with_the_option(folder: Path) -> None:
+    result = run("file", "noisy.flac", "clean.flac")
+    assert result.exit_code == 2
+    assert "named with -o: -o clean.flac" in result.stderr
+    assert "-o" not in run("file", "noisy.flac", "clean.flac", "-o", "folder").stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
