@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.tools import flatbuffer_utils
 
-from rtden.autoencoder import Autoencoder
 from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
 from rtden.measure.metrics import si_sdr_db
@@ -81,36 +80,19 @@ def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
             }
 
 
-def export(
-    network: keras.Model, spec: ModelSpec, model_path: Path, *, calibration: Array, check: Array
-) -> dict[str, Any]:
+def export(network: keras.Model, spec: ModelSpec, model_path: Path, *, calibration: Array) -> None:
     """Write the int8 file with sidecar and weights, and ``NAME.float.tflite`` to compare it with.
 
-    `calibration` and `check` are sequences, see :func:`to_tflite`. Returns how much both files'
-    masks differ in the newest frame of each sequence of `check`: mean and 99th percentile.
+    `calibration` are sequences, see :func:`to_tflite`.
     """
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))
     spec = dataclasses.replace(spec, training={**spec.training, "network": NETWORK})
-    float_path = model_path.with_suffix(".float.tflite")
-    write_model(to_tflite(stateful), spec, float_path)
+    write_model(to_tflite(stateful), spec, model_path.with_suffix(".float.tflite"))
     write_model(to_tflite(stateful, calibration=calibration), spec, model_path)
     # Half precision is much finer than int8.
     weights: dict[str, Any] = {n: w.astype(np.float16) for n, w in named_weights(network).items()}
     np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)
-
-    precise, quantised = (
-        np.stack([_newest(Autoencoder(path), sequence) for sequence in check])
-        for path in (float_path, model_path)
-    )
-    difference = np.abs(precise - quantised)
-    parity = {
-        "sequences": len(check),
-        "share_difference_mean": round(float(difference.mean()), 5),
-        "share_difference_p99": round(float(np.quantile(difference, 0.99)), 5),
-    }
-    add_metrics(model_path, int8_against_float=parity)
-    return parity
 
 
 def write_model(content: bytes, spec: ModelSpec, path: Path) -> None:
@@ -124,15 +106,6 @@ def add_metrics(path: Path, **figures: Any) -> None:
     """Write figures into a model's sidecar."""
     spec = load_spec(path)
     save_spec(dataclasses.replace(spec, metrics={**spec.metrics, **figures}), path)
-
-
-def _newest(network: Autoencoder, sequence: Array) -> Array:
-    """Return the mask of a sequence's newest frame."""
-    frames = network.spec.frames
-    for start in range(0, sequence.shape[1], frames):
-        mask = network.infer(sequence[:, start : start + frames])
-    newest: Array = mask[:, -1].copy()
-    return newest
 
 
 def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:

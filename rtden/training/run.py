@@ -25,7 +25,7 @@ from rtden.training.trainer import Progress, load_best, train, write_text
 from rtden.types import Array
 
 CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256
-"""Columns to find the ranges of int8, and as many to check the result; length of a sequence."""
+"""Columns on which the ranges of int8 are found, and the length of a sequence of them."""
 JUDGED_MIXTURES, MOST_LOSS_DB = 64, 1.0
 """Held-out mixtures, and the largest accepted fall of SI-SDR on them."""
 RECIPES = Path(__file__).parent / "recipes"
@@ -73,7 +73,6 @@ class Made:
     float_path: Path  # before quantisation, in the run's folder
     before: dict[str, float]  # as `judge` returns them: of the start, or the noisy sound
     after: dict[str, float]
-    parity: dict[str, Any]
 
 
 def train_model(
@@ -140,8 +139,7 @@ def export_run(
     training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": sources}
     description = f"Trained by 'rtden train'{f' from {start.stem}' if start else ''}."
     written = dataclasses.replace(spec, description=description, metrics={}, training=training)
-    calibration, check = map(_sequences, (corpus.source(spec, recipe), held_out))
-    parity = export(network, written, made, calibration=calibration, check=check)
+    export(network, written, made, calibration=_sequences(corpus.source(spec, recipe)))
 
     drawn = itertools.chain.from_iterable(map(held_out.mixtures, itertools.count()))
     mixtures = [*itertools.islice(drawn, JUDGED_MIXTURES)]
@@ -155,7 +153,7 @@ def export_run(
     _check_better(before, after, start, f"{out}; it is kept in {made.parent}")
     for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
         write_whole(out.with_suffix(suffix), made.with_suffix(suffix).read_bytes(), force=True)
-    return Made(out, made.with_suffix(".float.tflite"), before, after, parity)
+    return Made(out, made.with_suffix(".float.tflite"), before, after)
 
 
 def _read_run(work: Path) -> tuple[Recipe, Path | None, Path, Path]:

@@ -96,10 +96,15 @@ def _run(paths: list[Path], clips: Array, out: Path, epochs: int, seed: int) -> 
     network, losses = _fit(noisy, scaled, train, test, out, epochs, seed)
     denoised = network.predict(noisy[test][..., None], batch_size=BATCH, verbose=0)[..., 0]
     _draw(out / "mels.png", noisy[test], denoised, [paths[i].stem for i in test[:DRAWN]])
-    heard = np.flatnonzero(scaled[test].any(axis=(1, 2)))[:LISTENED]
-    if not len(heard):
+    sounding = np.flatnonzero(scaled[test].any(axis=(1, 2)))[:LISTENED]
+    if not len(sounding):
         raise AudioFileError("the recordings for the test are silent; give recorded speech.")
-    originals = clips[test][heard]
+    originals = clips[test][sounding]
+    scores = {
+        name: _listen(out / f"{name}.wav", originals, of[sounding], seed)
+        for name, of in (("clean", scaled[test]), ("denoised", denoised), ("noisy", noisy[test]))
+    }
+    soundfile.write(out / "original.wav", originals[0], RATE_HZ)
     result = {
         **{"recipe": "seed", "recordings": len(paths), "trained_on": len(train)},
         **{"tested_on": len(test), "seed": seed, "parameters": network.count_params()},
@@ -108,13 +113,10 @@ def _run(paths: list[Path], clips: Array, out: Path, epochs: int, seed: int) -> 
         # A target above one has no least cross-entropy: training drives the loss below zero.
         "bce_of_noisy_input": round(cross_entropy(scaled[test], noisy[test]), 6),
         "largest_value": round(float(scaled.max()), 4),
-        "noise_db": round(20.0 * math.log10(_rms(noisy - scaled) / _rms(scaled)), 1),
-        "listened": len(heard),
-        "perfect_mel": _listen(out / "clean.wav", originals, scaled[test][heard], seed),
-        "denoised_mel": _listen(out / "denoised.wav", originals, denoised[heard], seed),
+        "noise_db": round(10.0 * math.log10(np.var(noisy - scaled) / np.mean(scaled**2)), 1),
+        **{"listened": len(sounding), "perfect_mel": scores["clean"]},
+        "denoised_mel": scores["denoised"],
     }
-    _listen(out / "noisy.wav", originals[:1], noisy[test][heard[:1]], seed)
-    soundfile.write(out / "original.wav", originals[0], RATE_HZ)
     (out / "report.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
@@ -198,7 +200,3 @@ def _draw(path: Path, noisy: Array, denoised: Array, titles: list[str]) -> None:
             axis.set_ylabel(f"{name}, mel band")
         above.set_title(title, fontsize=9)
     figure.savefig(path, dpi=80)
-
-
-def _rms(values: Array) -> float:
-    return math.sqrt(float(np.mean(np.square(values, dtype=np.float64))))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,24 +22,19 @@ SPEC = ModelSpec(name="tiny", mean_db=-30.0, channels=CHANNELS)
 
 
 @pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, keras.Model, dict[str, object]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, keras.Model]:
     keras.utils.set_random_seed(0)
     network = rtden_network(SPEC)
-    sequences = np.random.default_rng(0).normal(0.0, 1.0, (12, 128, 48, 3)).astype(np.float32)
+    sequences = np.random.default_rng(0).normal(0.0, 1.0, (4, 128, 48, 3)).astype(np.float32)
     path = tmp_path_factory.mktemp("export") / "own.tflite"
-    return (
-        path,
-        network,
-        export(network, SPEC, path, calibration=sequences[:4], check=sequences[4:]),
-    )
+    export(network, SPEC, path, calibration=sequences)
+    return path, network
 
 
 def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_sequence(
-    exported: tuple[Path, keras.Model, dict[str, Any]], rng: np.random.Generator
+    exported: tuple[Path, keras.Model], rng: np.random.Generator
 ) -> None:
-    path, network, _ = exported
+    path, network = exported
     sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
     runner = Autoencoder(path.with_suffix(".float.tflite"))
     answers = np.concatenate(
@@ -50,21 +44,21 @@ def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_se
 
 
 def test_the_int8_file_is_a_quarter_and_nearly_the_same(
-    exported: tuple[Path, keras.Model, dict[str, Any]],
+    exported: tuple[Path, keras.Model], rng: np.random.Generator
 ) -> None:
-    path, _, parity = exported
+    path, _ = exported
     assert path.stat().st_size < 0.3 * path.with_suffix(".float.tflite").stat().st_size
     assert path.stat().st_size < 1.6e6
-    assert parity["sequences"] == 8
-    assert 0 < parity["share_difference_mean"] < parity["share_difference_p99"] < 0.05
+    sequence = rng.normal(0.0, 1.0, (128, 16, 3)).astype(np.float32)
+    masks = [Autoencoder(of).infer(sequence) for of in (path, path.with_suffix(".float.tflite"))]
+    assert 0 < np.abs(masks[0] - masks[1]).mean() < 0.02
     spec = load_spec(path)
-    assert spec.metrics["int8_against_float"] == parity
     assert spec.name == "own"
     assert spec.channels == SPEC.channels
 
 
 def test_both_files_run_in_the_denoiser(
-    exported: tuple[Path, keras.Model, dict[str, Any]], noise: np.ndarray
+    exported: tuple[Path, keras.Model], noise: np.ndarray
 ) -> None:
     outputs = []
     for file in (exported[0], exported[0].with_suffix(".float.tflite")):
@@ -74,7 +68,7 @@ def test_both_files_run_in_the_denoiser(
 
 
 def test_no_transposed_convolution_and_nothing_in_float(
-    exported: tuple[Path, keras.Model, dict[str, Any]],
+    exported: tuple[Path, keras.Model],
 ) -> None:
     interpreter = tf.lite.Interpreter(str(exported[0]))
     assert {
@@ -86,9 +80,9 @@ def test_no_transposed_convolution_and_nothing_in_float(
 
 
 def test_the_weights_come_back_in_half_precision(
-    exported: tuple[Path, keras.Model, dict[str, Any]],
+    exported: tuple[Path, keras.Model],
 ) -> None:
-    path, network, _ = exported
+    path, network = exported
     loaded, spec = load_network(path)
     assert spec == load_spec(path)
     for ours, theirs in zip(loaded.get_weights(), network.get_weights(), strict=True):
@@ -96,7 +90,7 @@ def test_the_weights_come_back_in_half_precision(
 
 
 def test_a_model_without_weights_is_named(
-    exported: tuple[Path, keras.Model, dict[str, Any]], tmp_path: Path
+    exported: tuple[Path, keras.Model], tmp_path: Path
 ) -> None:
     path = tmp_path / "bare.tflite"
     for suffix in (".tflite", ".json"):
