@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file
-from rtden.files.listing import SUFFIXES
+from rtden.files.audio_file import open_recording, read_blocks
+from rtden.files.listing import list_audio
 from rtden.types import Array
 
 StageReport = Callable[[str, int, int], None]
@@ -140,11 +140,11 @@ def load_clips(
 
 
 def find_recordings(folder: Path, leave_out: Container[str] = ()) -> list[Path]:
-    """Return the paths of the recordings under a folder, sorted; none raises AudioFileError.
+    """Return the recordings below a folder, without the folders `leave_out` directly below it.
 
-    `leave_out` are folders directly below it that are skipped.
+    None raises AudioFileError.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = list_audio(folder)
     paths = [path for path in found if path.relative_to(folder).parts[0] not in leave_out]
     if not paths:
         raise AudioFileError(f"{folder} holds no audio files; give the folder of your recordings.")
@@ -160,13 +160,10 @@ def _decode(
     path: Path, speeds: Sequence[float], rate_hz: int
 ) -> list[tuple[NDArray[np.int16], float]]:
     """Return a recording at each speed, and the upper end of its band in Hz."""
-    try:
-        samples, source_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioFileError(
-            f"{path} cannot be read ({error}); take it out of the folder or repair it."
-        ) from None
-    mono, copies = samples.mean(axis=1), []
+    with open_recording(path) as recording:
+        blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
+        mono, source_hz = np.concatenate([np.empty(0, np.float32), *blocks]), recording.samplerate
+    copies = []
     for speed in speeds:
         resampled = soxr.resample(mono, float(round(source_hz * speed)), rate_hz)
         clipped = np.clip(resampled * 32767.0, -32768, 32767).astype(np.int16)

@@ -81,7 +81,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_broken_recording_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF, and then nothing")
-    with pytest.raises(AudioFileError, match=r"broken\.wav cannot be read"):
+    with pytest.raises(AudioFileError, match=r"broken\.wav is not sound that can be read"):
         load_clips(tmp_path, tmp_path / "cache", rate_hz=RATE_HZ, group_depth=None)
 
 
