@@ -46,6 +46,7 @@ DASK_HELP = (
     "Scheduler of a dask cluster that does the work; it sees the same files under the same paths "
     '(extra "dask").'
 )
+SHORT_SECONDS = 2.0
 SUMS = {
     "planned": "{} to be denoised.",
     "skipped": "{} skipped: finished before.",
@@ -227,8 +228,10 @@ def _print_report(report: Any) -> None:
     noise_db = report.noise_removed_db
     said = f"background {noise_db:.0f} dB softer"
     if not noise_db >= 1.0:  # not a number is not more
-        unmeasured = math.isnan(noise_db)
-        said = "too short to measure its noise" if unmeasured else "background hardly changed"
+        short = "too short" if report.seconds < SHORT_SECONDS else "too silent"
+        said = (
+            f"{short} to measure its noise" if math.isnan(noise_db) else "background hardly changed"
+        )
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
     messages.print(f"{report.source} -> {report.target}: {said}, {took}", markup=False)
     for note in report.notes:

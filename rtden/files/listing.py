@@ -241,6 +241,6 @@ def _check_apart(pairs: list[tuple[str, str]]) -> None:
         )
     if twice := next((target for target, times in Counter(targets).items() if times > 1), None):
         raise AudioFileError(
-            f"two files would be written to {twice}; give their folders instead of the files, "
-            "or denoise them one by one."
+            f"two files would be written to {twice}; denoise them one by one, or give the folder "
+            "above them."
         )

@@ -300,6 +300,12 @@ def test_the_strength_zero_gives_the_recording_back(folder: Path) -> None:
     assert after_db == before_db
 
 
+def test_where_no_noise_is_measured_the_reason_is_said(folder: Path) -> None:
+    for name, seconds in (("short.wav", 0.05), ("silent.wav", 5.0)):
+        soundfile.write(name, np.zeros(round(seconds * RATE_HZ)), RATE_HZ)
+        assert f"too {name[:-4]} to measure" in run("file", name).stderr
+
+
 def test_options_reach_the_denoiser(folder: Path) -> None:
     outputs = {}
     options = {
