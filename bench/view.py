@@ -35,9 +35,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         source = FileSource(recording)
         engine = LiveEngine(
-            source,
-            FileSink(Path(folder, "heard.wav"), source.rate_hz),
-            settings=live_settings(),
+            source, FileSink(Path(folder, "heard.wav"), source.rate_hz), settings=live_settings()
         )
         view = LiveView(engine, f"{recording.name} to heard.wav")
         engine.start()

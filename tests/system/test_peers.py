@@ -280,16 +280,7 @@ def test_the_tables_show_all_figures_those_of_live_sound_first() -> None:
     same = ["48 kHz", "10.0 ms"]
     assert rows[6:9] == [
         ["rtden", *same, "10.0 ms", "1", "30.0 ms", "0.20 s", "50 MiB", "1217"],
-        [
-            "RNNoise",
-            *same,
-            "30.0 ms",
-            "3 (3–3)",
-            "30.0 ms",
-            "0.20 s",
-            "50 MiB",
-            "14000",
-        ],
+        ["RNNoise", *same, "30.0 ms", "3 (3–3)", "30.0 ms", "0.20 s", "50 MiB", "14000"],
         [
             "noisereduce",
             "48 kHz",
@@ -340,9 +331,7 @@ def test_quality_and_cost_are_printed_and_written(
 ) -> None:
     monkeypatch.setattr(peers, "PEERS", {"Nobody": Peer(Copy, "no-such-package")})
     monkeypatch.setattr(
-        scoring,
-        "METERS",
-        tuple(meter for meter in scoring.METERS if meter.metrics == ("PESQ-WB",)),
+        scoring, "METERS", tuple(meter for meter in scoring.METERS if meter.metrics == ("PESQ-WB",))
     )
     results = tmp_path / "results"
     options: dict[str, Any] = {

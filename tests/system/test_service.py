@@ -82,9 +82,7 @@ def test_a_dry_run_prints_the_unit_and_the_commands_and_writes_nothing(tmp_path:
     assert not (tmp_path / ".config").exists()
 
 
-def test_paths_are_those_of_the_folder_of_the_installation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_paths_are_those_of_the_folder_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(DATA / "models")
     own = next(path for path in (DATA / "models").glob("*.tflite"))
     said = run("install", "--dry-run", "--", "--model", own.name).stdout

@@ -14,21 +14,12 @@ from conftest import Folders
 from rtden.mel import Features
 from rtden.model import ModelSpec
 from rtden.spectral import power, stft, window_pair
-from rtden.training.batches import (
-    BatchSource,
-    draw_ahead,
-    draw_overlaps,
-    mixture_samples,
-    to_batch,
-)
+from rtden.training.batches import BatchSource, draw_ahead, draw_overlaps, mixture_samples, to_batch
 from rtden.training.corpus import load_clips
 from rtden.training.mixing import Mixture
 
 SPEC = ModelSpec(
-    name="tiny",
-    mean_db=-30.0,
-    channels=("log_mel", "above_floor", "above_mean"),
-    hop=256,
+    name="tiny", mean_db=-30.0, channels=("log_mel", "above_floor", "above_mean"), hop=256
 )
 LEAD_IN = SPEC.n_fft - SPEC.hop
 

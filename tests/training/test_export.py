@@ -67,9 +67,7 @@ def test_both_files_run_in_the_denoiser(
     assert np.abs(outputs[0] - outputs[1]).max() < 0.05 * np.abs(outputs[1]).max() + 0.01
 
 
-def test_no_transposed_convolution_and_nothing_in_float(
-    exported: tuple[Path, keras.Model],
-) -> None:
+def test_no_transposed_convolution_and_nothing_in_float(exported: tuple[Path, keras.Model]) -> None:
     interpreter = tf.lite.Interpreter(str(exported[0]))
     assert {
         d["dtype"] for d in (*interpreter.get_input_details(), *interpreter.get_output_details())
@@ -79,9 +77,7 @@ def test_no_transposed_convolution_and_nothing_in_float(
     assert not names & {"QUANTIZE", "DEQUANTIZE"}
 
 
-def test_the_weights_come_back_in_half_precision(
-    exported: tuple[Path, keras.Model],
-) -> None:
+def test_the_weights_come_back_in_half_precision(exported: tuple[Path, keras.Model]) -> None:
     path, network = exported
     loaded, spec = load_network(path)
     assert spec == load_spec(path)

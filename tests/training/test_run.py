@@ -25,10 +25,7 @@ from rtden.training.run import export_run, load_recipe, train_model
 @pytest.fixture(scope="module", autouse=True)
 def _less_to_judge_by() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, count in (
-            ("CALIBRATION_COLUMNS", 768),
-            ("JUDGED_MIXTURES", 6),
-        ):
+        for name, count in (("CALIBRATION_COLUMNS", 768), ("JUDGED_MIXTURES", 6)):
             patch.setattr(run, name, count)
         yield
 

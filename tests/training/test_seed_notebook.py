@@ -44,9 +44,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return out, reproduce(folder, out, epochs=2, seed=3)
 
 
-def test_it_writes_what_the_notebook_wrote_and_nothing_half(
-    run: Run,
-) -> None:
+def test_it_writes_what_the_notebook_wrote_and_nothing_half(run: Run) -> None:
     out, result = run
     arrays = {"X.npy", "train_data.npy", "test_data.npy"}
     sounds = {"original.wav", "clean.wav", "noisy.wav", "denoised.wav"}
@@ -81,9 +79,7 @@ def test_the_mels_are_librosas_in_the_order_of_the_names(run: Run, folder: Path)
         )
 
 
-def test_the_two_parts_share_no_recording_and_are_all_of_them(
-    run: Run,
-) -> None:
+def test_the_two_parts_share_no_recording_and_are_all_of_them(run: Run) -> None:
     scaled = np.load(run[0] / "X.npy") / np.float32(255)
     parts = [np.load(run[0] / f"{name}_data.npy") for name in ("train", "test")]
     seen = [{mel.tobytes() for mel in part} for part in parts]
@@ -92,9 +88,7 @@ def test_the_two_parts_share_no_recording_and_are_all_of_them(
     assert run[1]["largest_value"] == round(float(scaled.max()), 4)
 
 
-def test_the_networks_have_the_seeds_parameters_and_can_be_loaded(
-    run: Run,
-) -> None:
+def test_the_networks_have_the_seeds_parameters_and_can_be_loaded(run: Run) -> None:
     out, result = run
     assert result["parameters"] == 74497
     last, best = (
@@ -122,9 +116,7 @@ def by_hand(target: np.ndarray, output: np.ndarray) -> float:
     )
 
 
-def test_doing_nothing_has_the_cross_entropy_that_a_hand_computes(
-    run: Run,
-) -> None:
+def test_doing_nothing_has_the_cross_entropy_that_a_hand_computes(run: Run) -> None:
     test = np.load(run[0] / "test_data.npy")
     assert run[1]["bce_of_noisy_input"] == pytest.approx(by_hand(test, test), rel=1e-2, abs=1e-5)
     values = np.array([[0.0, 0.25, 1.0]], np.float32)
@@ -132,9 +124,7 @@ def test_doing_nothing_has_the_cross_entropy_that_a_hand_computes(
     assert cross_entropy(values, values[:, ::-1]) > cross_entropy(values, values)
 
 
-def test_the_sounds_are_finite_and_as_long_as_the_window(
-    run: Run,
-) -> None:
+def test_the_sounds_are_finite_and_as_long_as_the_window(run: Run) -> None:
     for name in ("original", "clean", "noisy", "denoised"):
         samples, rate_hz = soundfile.read(run[0] / f"{name}.wav")
         assert rate_hz == 22050
@@ -158,10 +148,7 @@ def test_the_inversion_is_librosas_with_a_seed(run: Run, monkeypatch: pytest.Mon
 
 
 def test_the_same_seed_gives_the_same_and_replaces_what_was_there(
-    run: Run,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seed_notebook, "LISTENED", 1)
     monkeypatch.setattr(seed_notebook, "DRAWN", 1)

@@ -72,13 +72,7 @@ def finished(
 def test_the_loss_falls(corpus: Corpus, tmp_path: Path) -> None:
     # Without the parts that stay large on made-up sound, whatever the network does.
     recipe = dataclasses.replace(
-        RECIPE,
-        steps=48,
-        mixtures=4,
-        validate_every=12,
-        learning_rate=2e-3,
-        distortion=0.0,
-        seed=1,
+        RECIPE, steps=48, mixtures=4, validate_every=12, learning_rate=2e-3, distortion=0.0, seed=1
     )
     train(SPEC, corpus, recipe, tmp_path)
     with (tmp_path / "log.csv").open() as file:

@@ -162,9 +162,7 @@ def test_judges_prefer_clean_speech_at_any_rate_and_level(
     assert np.isnan(judge(noisy[:1000], RATE_HZ)).all()
 
 
-def test_dnsmos_judges_the_whole_of_a_long_file(
-    recordings: tuple[np.ndarray, np.ndarray],
-) -> None:
+def test_dnsmos_judges_the_whole_of_a_long_file(recordings: tuple[np.ndarray, np.ndarray]) -> None:
     clean, noisy = recordings
     noisy_end = np.concatenate([clean[: 10 * RATE_HZ], noisy[: 3 * RATE_HZ]])
     assert dnsmos(noisy_end, RATE_HZ)[1] < dnsmos(noisy_end[: 10 * RATE_HZ], RATE_HZ)[1] - 0.2

@@ -31,12 +31,7 @@ from rtden.measure.evaluation import Evaluation, interval, mean
 from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.plots import check_picture, plot_scores
-from rtden.measure.scores import (
-    StreamProcessor,
-    evaluate,
-    missing_packages,
-    score_pairs,
-)
+from rtden.measure.scores import StreamProcessor, evaluate, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json
 from rtden.model import file_sha256, find_model
 from rtden.settings import Settings
@@ -100,11 +95,7 @@ def only_si_sdr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_dnsmos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        scoring,
-        "METERS",
-        scoring.METERS[:3],
-    )
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[:3])
 
 
 def read(path: Path) -> np.ndarray:
