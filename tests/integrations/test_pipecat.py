@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_unknown_settings_and_a_filter_not_started_are_refused() -> None:
                 FilterUpdateSettingsFrame({"strength": wrong}),
             )
     with pytest.raises(SettingsError, match="settings are rtden"):
-        RtdenFilter(settings=3)
+        RtdenFilter(settings=cast(Any, 3))
     with pytest.raises(InputError, match="not started"):
         asyncio.run(RtdenFilter().filter(bytes(320)))
 
