@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.tools import flatbuffer_utils
 
 from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
@@ -51,18 +50,7 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
             converter.representative_dataset = lambda: _pieces(network, calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
-        return _without_names(converter.convert())
-
-
-def _without_names(model: bytes) -> bytes:
-    """Return a model without the names of its inner tensors; the signature names the others."""
-    content = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
-    for subgraph in content.subgraphs:
-        ends = {*subgraph.inputs, *subgraph.outputs}
-        for index, tensor in enumerate(subgraph.tensors):
-            if index not in ends:
-                tensor.name = None
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(content))
+        return bytes(converter.convert())
 
 
 def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
