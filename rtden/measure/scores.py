@@ -224,7 +224,7 @@ def _score(
 
 def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> References:
     if absent := _missing(PACKAGES):
-        raise measures.missing(absent[0].replace("_", "-"), "recognition")
+        raise measures.missing(absent[0], "recognition")
     if source == CLEAN:
         return {}
     found = read_transcripts(Path(source))

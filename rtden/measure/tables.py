@@ -105,9 +105,13 @@ def _systems(of: Evaluation) -> dict[str, Any]:
         kind: {name: (int(chosen.sum()), of.figures(chosen)) for name, chosen in found.items()}
         for kind, found in (("by_snr", of.by_snr()), ("by_noise", of.by_noise()))
     }
-    systems = {}
+    systems, whole = {}, of.figures()
     for row, system in enumerate(of.systems):
-        systems[system] = {**of.details.get(system, {}), "scores": summary(of, system)}
+        scores = {
+            metric: {name: figure(values[row, column]) for name, values in whole.items()}
+            for column, metric in enumerate(of.metrics)
+        }
+        systems[system] = {**of.details.get(system, {}), "scores": scores}
         for kind, known in groups.items():
             systems[system][kind] = {
                 name: {
@@ -117,15 +121,6 @@ def _systems(of: Evaluation) -> dict[str, Any]:
                 for name, (pairs, found) in known.items()
             }
     return systems
-
-
-def summary(of: Evaluation, system: str) -> dict[str, dict[str, float | None]]:
-    """Return mean, interval, change against noisy and its interval of each metric of a system."""
-    row, found = of.systems.index(system), of.figures()
-    return {
-        metric: {name: figure(values[row, column]) for name, values in found.items()}
-        for column, metric in enumerate(of.metrics)
-    }
 
 
 def _named(evaluation: Evaluation, values: Floats) -> dict[str, float | None]:
