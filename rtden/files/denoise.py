@@ -151,7 +151,7 @@ def denoise_file(
             report = work.run(loudness)
         except AudioFileError as error:
             sentence = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
-            raise AudioFileError(sentence) from None
+            raise type(error)(sentence) from None
         if target == "-":
             with write_to.open("rb") as written, write_errors(Path("standard output")):
                 shutil.copyfileobj(written, sys.stdout.buffer)

@@ -38,6 +38,7 @@ HEADERS = {
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in a track's time stamps are no jitter."""
+LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
 
 
 def load_av(what: str) -> Any:
@@ -205,6 +206,11 @@ class Track:
         at = round(frame.pts * frame.time_base * self.rate_hz)
         self.start = self.start if self.done else at
         gap = at - self.start - self.done
+        if gap > LONGEST_HOLE_SECONDS * self.rate_hz:
+            raise DamagedFileError(
+                f"{self.path} has no sound for {gap / self.rate_hz:.0f} s after "
+                f"{self.ended:.1f} s; split it there, for instance with ffmpeg."
+            )
         if gap > MOST_GAP_SECONDS * self.rate_hz:
             self._missing += gap
             self.done += gap
@@ -276,13 +282,12 @@ def bit_rate_of(stream: Any) -> int:
         return 0
     if stated := stream.bit_rate or stream.codec_context.bit_rate:
         return int(stated)
-    size, first, last = 0, None, 0.0
+    size, seconds = 0, 0.0
     with av.open(stream.container.name) as container:
         for packet in container.demux(container.streams[stream.index]):
-            if packet.pts is not None:
-                last = float(packet.pts * packet.time_base)
-                first = last if first is None else first
+            if packet.duration:
+                seconds += float(packet.duration * packet.time_base)
                 size += packet.size
-                if last - first > BIT_RATE_SECONDS:
+                if seconds > BIT_RATE_SECONDS:
                     break
-    return round(8 * size / (last - first)) if first is not None and last > first else 0
+    return round(8 * size / seconds) if seconds else 0

@@ -112,3 +112,18 @@ def test_a_file_with_the_name_of_another_kind_is_written_as_its_name_says(tmp_pa
     report = denoise_file(path, streams=Untouched)
     assert soundfile.info(report.target).format == "OGG"
     assert report.notes == ("it is FLAC in spite of its name; written as OGG",)
+
+
+def test_time_stamps_that_jump_do_not_fill_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "in.mka"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libopus", rate=48000, layout="stereo")
+        for start in (0, 48000 * 9000):
+            frame = av.AudioFrame.from_ndarray(noise(960).T.copy(), "fltp", "stereo")
+            frame.sample_rate, frame.pts = 48000, start
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for target in ("out.wav", "out.mka"):
+        with pytest.raises(DamagedFileError, match=r"no sound for \d+ s after .*; split it there"):
+            denoise_file(path, tmp_path / target, streams=Untouched)
+    assert [*tmp_path.iterdir()] == [path]
