@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rtden.backward import BackwardMasks
+from rtden.harmonics import HarmonicFilter
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -30,6 +31,7 @@ class RecordingDenoiser:
     A stream does not know the noise at first, and lets it through for some time. A file needs no
     haste: its first two seconds are fed once before it, and what comes out for them is dropped. A
     shorter recording is its own lead-in. A second pass starts from the end (:mod:`rtden.backward`).
+    Last, a comb filter takes out noise that is left between harmonics (:mod:`rtden.harmonics`).
 
     Parameters
     ----------
@@ -43,6 +45,7 @@ class RecordingDenoiser:
         stateful = stream.denoisers[0].network.stateful
         self._backward = BackwardMasks(stream) if stateful else None
         self._held: list[Array] | None = []  # None once the recording has begun
+        self._harmonics = HarmonicFilter(stream)
         self._to_drop = 0
         self._end = np.empty((0, stream.channels), np.float32)
 
@@ -54,6 +57,7 @@ class RecordingDenoiser:
         """
         block = self._stream.checked(block)
         if self._held is None:
+            self._harmonics.hold(block)
             return self._run(block)
         self._held.append(block)
         complete = sum(map(len, self._held)) >= LEAD_IN_SECONDS * self._stream.rate_hz
@@ -66,13 +70,15 @@ class RecordingDenoiser:
             # The lead-in of the pass from the end.
             tail = lead_in(self._end[::-1], self._stream.rate_hz)[::-1]
             parts.append(self._kept(self._stream.feed(self._backward.flush(tail))))
-        return np.concatenate([*parts, self._kept(self._stream.flush())])
+        last = self._kept(self._stream.flush())
+        return np.concatenate([*parts, last, self._harmonics.flush()])
 
     def _begin(self, held: list[Array]) -> Array:
         """Feed the lead-in and what is held."""
         head, self._held = np.concatenate(held), None
         before = lead_in(head, self._stream.rate_hz)
         self._to_drop = len(before)
+        self._harmonics.hold(head)
         return np.concatenate([self._run(before), self._run(head)])
 
     def _run(self, block: Array) -> Array:
@@ -83,7 +89,7 @@ class RecordingDenoiser:
         return self._kept(self._stream.feed(block))
 
     def _kept(self, out: Array) -> Array:
-        """Return output without the lead-in's."""
+        """Return output without the lead-in's, and with less noise between harmonics."""
         dropped = min(self._to_drop, len(out))
         self._to_drop -= dropped
-        return out[dropped:]
+        return self._harmonics.feed(out[dropped:])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import MODELS
 
+from rtden.harmonics import HarmonicFilter
 from rtden.recording import lead_in
 
 HOPS_PER_STEP = (1, 2, 4, 8, 16)
@@ -35,9 +36,14 @@ def whole(stream: Any, signal: np.ndarray) -> np.ndarray:
 
 
 def as_recording(stream: Any, signal: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Return the output for a signal with the lead-in of whole recordings, which is dropped."""
-    before = lead_in(signal, rate_hz)
-    return whole(stream, np.concatenate([before, signal]))[len(before) :]
+    """Return the output for a signal with what whole recordings get besides but the second pass.
+
+    That is a lead-in, which is dropped, and the comb filter between harmonics.
+    """
+    before, harmonics = lead_in(signal, rate_hz), HarmonicFilter(stream)
+    harmonics.hold(signal)
+    out = whole(stream, np.concatenate([before, signal]))[len(before) :]
+    return np.concatenate([harmonics.feed(out), harmonics.flush()])
 
 
 def in_chunks(stream: Any, signal: np.ndarray, chunk: int) -> np.ndarray:

@@ -18,7 +18,7 @@ CORE = (
     *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
     *("offset", "ring", "spectral", "trackers", "mel", "interpreter", "autoencoder"),
     *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
-    *("backward", "recording", "frames"),
+    *("backward", "harmonics", "recording", "frames"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
