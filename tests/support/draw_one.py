@@ -17,7 +17,7 @@ from rtden.training.corpus import load_clips
 if __name__ == "__main__":
     speech, noise, cache = map(Path, sys.argv[1:])
     talk, hum = (load_clips(of, cache, rate_hz=22050, group_depth=2) for of in (speech, noise))
-    source = BatchSource(talk, hum, ModelSpec(name="tiny"), mixtures=1, seconds=1.0, seed=1)
+    source = BatchSource(talk, hum, spec=ModelSpec(name="tiny"), mixtures=1, seconds=1.0, seed=1)
     batches = draw_ahead(source, range(99))
     next(batches)
     children = multiprocessing.active_children()
