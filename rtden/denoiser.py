@@ -30,6 +30,7 @@ from rtden.offset import OffsetBlocker
 from rtden.samples import finite, floating
 from rtden.settings import Settings, check_limit_db, check_settings, check_strength, gain_floor
 from rtden.spectral import Frames, power, window_pair
+from rtden.threads import SingleThreaded, one_thread
 from rtden.types import Array
 
 __all__ = ["Denoiser", "Latency", "algorithmic_latency", "settings_for_latency"]
@@ -40,7 +41,7 @@ RECORDING_STEPS = 64
 """The same for whole recordings."""
 
 
-class Denoiser:
+class Denoiser(SingleThreaded):
     """A denoiser of one stream of mono audio at the model's rate.
 
     Streams of one model share what is loaded. A further one takes 1 ms and less than 1 MiB. One
@@ -109,6 +110,7 @@ class Denoiser:
         batch_steps: int = BATCH_STEPS,
         network: Network | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings = check_settings(settings)
         if network is not None and not isinstance(network, Network):
             raise InputError("a network has the attributes and methods of autoencoder.Network.")
@@ -185,6 +187,7 @@ class Denoiser:
             getattr(self, stage).reset()
         self._fed_samples = self._returned_samples = 0
 
+    @one_thread
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
 
@@ -215,6 +218,7 @@ class Denoiser:
         self._fed_samples += len(block)
         return self._run(block)
 
+    @one_thread
     def flush(self) -> Array:
         """End the stream: return the samples that are still to come, shape (samples,), and reset.
 

@@ -15,6 +15,7 @@ from rtden.recording import RecordingDenoiser
 from rtden.samples import as_array, from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser
+from rtden.threads import one_thread
 
 Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
@@ -74,6 +75,7 @@ class FrameDenoiser(Adjustable):
         latency_ms: float = 40.0,
         hops_per_step: int = 2,
     ) -> None:
+        super().__init__()
         loaded = load_model(model)
         chosen, _ = settings_for_latency(
             latency_ms, model=loaded, settings=settings, hops_per_step=hops_per_step
@@ -94,6 +96,7 @@ class FrameDenoiser(Adjustable):
         self.stream.reset()
         self._ready = np.zeros((self.latency.samples, self.channels), np.float32)
 
+    @one_thread
     def process(self, pcm: Frame) -> Frame:
         """Return the next frame, of the type, format and length of the given one.
 
@@ -106,12 +109,14 @@ class FrameDenoiser(Adjustable):
         Raises
         ------
         InputError
-            If the type, the shape or the scale is another, or a sample is incomplete.
+            If the type, the shape or the scale is another, a sample is incomplete, or another
+            thread is in this object.
         """
         given = _as_array(pcm)
         if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[1] != self.channels):
             raise InputError(
-                f"a frame has shape (samples,) or (samples, {self.channels}), not {given.shape}."
+                f"a frame has shape (samples,) or (samples, {self.channels}), not {given.shape}"
+                f"{'; pass frame.T.' if given.shape[:1] == (self.channels,) else '.'}"
             )
         if given.size % self.channels:
             raise InputError(

@@ -16,12 +16,13 @@ from rtden.model import Model, load_model
 from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.samples import check_channels, check_rate, finite, floating
 from rtden.settings import Settings
+from rtden.threads import SingleThreaded, one_thread
 from rtden.types import Array
 
 Own = TypeVar("Own", bound="Adjustable")
 
 
-class Adjustable:
+class Adjustable(SingleThreaded):
     """What a stream has around its `denoisers`: their strength and limit, and a with statement."""
 
     denoisers: list[Denoiser]
@@ -121,6 +122,7 @@ class StreamDenoiser(Adjustable):
         full_band: bool = True,
         batch_steps: int = BATCH_STEPS,
     ) -> None:
+        super().__init__()
         self.rate_hz = rate_hz = check_rate(rate_hz)
         self.channels = channels = check_channels(channels)
         self.model = load_model(model)
@@ -168,6 +170,7 @@ class StreamDenoiser(Adjustable):
             self._bypass.reset()
         self.fed_samples = self.returned_samples = 0
 
+    @one_thread
     def feed(self, samples: ArrayLike) -> Array:
         """Take in any number of samples and return those that are ready.
 
@@ -208,6 +211,7 @@ class StreamDenoiser(Adjustable):
             )
         return finite(block)
 
+    @one_thread
     def flush(self) -> Array:
         """End the stream: return the samples that are still to come, and reset.
 

@@ -15,7 +15,18 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *("types", "extras", "errors", "settings", "model", "geometry", "samples", "quiet", "noise"),
+    *(
+        "types",
+        "extras",
+        "errors",
+        "threads",
+        "settings",
+        "model",
+        "geometry",
+        "samples",
+        "quiet",
+        "noise",
+    ),
     *("offset", "ring", "spectral", "trackers", "mel", "interpreter", "autoencoder"),
     *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
     *("backward", "harmonics", "recording", "frames"),

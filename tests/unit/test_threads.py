@@ -1,0 +1,53 @@
+"""A second thread in one object is refused, and the first one's stream stays as it was."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from rtden import Denoiser, FrameDenoiser, StreamDenoiser
+from rtden.autoencoder import Autoencoder
+from rtden.errors import InputError
+from rtden.types import Array
+
+
+class Waiting(Autoencoder):
+    """The default network, whose first call waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def infer(self, columns: Array) -> Array:
+        self.inside.set()
+        assert self.go_on.wait(30.0)
+        return super().infer(columns)
+
+
+def test_a_second_thread_is_refused_and_the_first_goes_on() -> None:
+    noisy = np.random.default_rng(1).uniform(-0.1, 0.1, 4000).astype(np.float32)
+    network, found = Waiting(), list[Array]()
+    denoiser = Denoiser(network=network)
+    first = threading.Thread(target=lambda: found.append(denoiser.feed(noisy)))
+    first.start()
+    assert network.inside.wait(30.0)
+    with pytest.raises(InputError, match="another thread is in this Denoiser; make one for"):
+        denoiser.feed(noisy)
+    with pytest.raises(InputError, match="another thread is in this Denoiser"):
+        denoiser.flush()
+    network.go_on.set()
+    first.join()
+    other = Denoiser()
+    np.testing.assert_array_equal(found[0], other.feed(noisy))
+    np.testing.assert_array_equal(denoiser.flush(), other.flush())
+
+
+def test_objects_around_a_denoiser_refuse_it_too() -> None:
+    frames, stream = FrameDenoiser(), StreamDenoiser(rate_hz=16000)
+    with frames._busy, pytest.raises(InputError, match="another thread is in this FrameDenoiser"):
+        frames.process(bytes(320))
+    with stream._busy, pytest.raises(InputError, match="another thread is in this StreamDenoiser"):
+        stream.feed(np.zeros((160, 1), np.float32))
+    assert frames.process(bytes(320)) == bytes(320)
