@@ -157,8 +157,8 @@ class HarmonicFilter:
     """Takes noise from between the harmonics of a recording that a stream has denoised.
 
     Give it the input by :meth:`hold` before its output by :meth:`feed`. No cell of the spectrum
-    becomes softer than the stream's `limit_db` allows, and where the stream took off nothing the
-    sound stays as it is.
+    becomes softer than the stream's `limit_db` allows; the dry share of its `strength` stays, and
+    so does sound from which nothing was taken.
 
     Parameters
     ----------
@@ -204,9 +204,14 @@ class HarmonicFilter:
         ready = min(len(self._low_output), len(self._low_input))
         pair = (self._low_output[:ready], self._low_input[:ready])
         self._low_output, self._low_input = self._low_output[ready:], self._low_input[ready:]
-        limit = gain_floor(self._stream.limit_db)
-        denoised, noisy = (np.pad(each, ((0, silence), (0, 0))) for each in pair)
-        low = [comb.feed(denoised[:, n], noisy[:, n], limit) for n, comb in enumerate(self._combs)]
+        limit, wet = gain_floor(self._stream.limit_db), np.float32(self._stream.strength)
+        mixed, noisy = (np.pad(each, ((0, silence), (0, 0))) for each in pair)
+        # The input that `strength` mixes in stays as it is.
+        denoised = (mixed - (np.float32(1.0) - wet) * noisy) / max(wet, np.float32(1e-6))
+        low = [
+            wet * comb.feed(denoised[:, n], noisy[:, n], limit)
+            for n, comb in enumerate(self._combs)
+        ]
         self._correction = np.concatenate([self._correction, self._up.feed(np.stack(low, axis=1))])
 
     def _pop(self, count: int) -> Array:
