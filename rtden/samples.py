@@ -63,8 +63,10 @@ def _whole(value: Any) -> int | None:
 
 def as_array(samples: Any) -> Any:
     """Return samples as an array; InputError if they cannot be one, such as bytes or a path."""
+    if isinstance(samples, np.ndarray) and samples.ndim:
+        return samples
     try:
-        array = None if isinstance(samples, bytes | bytearray) else np.asarray(samples)
+        array = None if isinstance(samples, (bytes, bytearray)) else np.asarray(samples)
     except ValueError:
         raise InputError("samples are an array; these are lists of several lengths.") from None
     except (TypeError, RuntimeError) as error:  # a tensor with gradients, or of another device
