@@ -28,7 +28,7 @@ LEAST_CORRELATION = 0.3
 """Of a frame with its past; one below this is not voiced."""
 LONGER_COSTS = 0.02
 """Taken off the correlation of the longest period, so that not two periods are taken for one."""
-PASSED_BINS_HZ = (2000.0, 3000.0)
+PASSED_BINS_HZ = (1000.0, 2000.0)
 """The filter fades out between these."""
 GATE_SLOPE, GATE_DEAD = 2.0, 0.1
 """It fades in with the share of a band's amplitude that was noise, from a twentieth on."""
