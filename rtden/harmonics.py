@@ -27,7 +27,8 @@ LONGEST, SHORTEST = RATE_HZ // LOWEST_PITCH_HZ, RATE_HZ // HIGHEST_PITCH_HZ
 LEAST_CORRELATION = 0.3
 """Of a frame with its past; one below this is not voiced."""
 LONGER_COSTS = 0.02
-"""Taken off the correlation of the longest period, so that not two periods are taken for one."""
+"""Taken off the correlation of the longest period: one period goes before two that repeat equally.
+More costs quality; so where noise is left, several periods of a high voice are often taken."""
 PASSED_BINS_HZ = (1000.0, 2000.0)
 """The filter fades out between these."""
 GATE_SLOPE, GATE_DEAD = 2.0, 0.1
@@ -46,7 +47,7 @@ class _Comb:
         low, high = PASSED_BINS_HZ
         self._fade = np.clip((high - bins_hz) / (high - low), 0.0, 1.0).astype(np.float32)
         self._turns = (-2j * np.pi / N_FFT * np.arange(N_FFT // 2 + 1)).astype(np.complex64)
-        # Samples around the middle of the next frame: its past and, once they have come, its future
+        # Samples on either side of the middle of the next frame, copies included.
         self._around = N_FFT // 2 + LONGEST + 1
         self._signals = np.zeros((2, self._around), np.float32)
         self._sum = np.zeros(N_FFT - HOP, np.float32)
