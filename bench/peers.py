@@ -157,7 +157,12 @@ def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> d
                 drivers, noisy, rate_hz, rounds=rounds, starts=often, progress=progress
             )
         found[kind] = figures_of(costs)
-        busy = {name: cost.cores for name, cost in costs.items() if cost.cores > 1.2}
+        busy = {
+            name: cost.cores
+            for name, cost in costs.items()
+            # Of less than a few milliseconds, the two clocks tell nothing.
+            if cost.cores > 1.2 and sum(cost.processor_seconds) > 0.01
+        }
         notes += [f"{name} ({kind}) kept {cores:.1f} cores busy." for name, cores in busy.items()]
     for name, known in found["streams"].items():
         known["model_kb"] = model_kb(name, models)
