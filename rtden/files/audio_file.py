@@ -153,7 +153,7 @@ def _open_sndfile(
         raise AudioFileError(
             f"{path} has no header that says what it holds; give --rate, --channels and --format."
         )
-    layout = Layout([(0, size)], raw.known) if raw else layout_of(path, file, size, notes)
+    layout = layout_of(path, file, size, notes, raw)
     if not layout.parts:
         return None
     try:
@@ -216,7 +216,7 @@ class _Reader:
 
         # Without a count libsndfile guesses, up to a frame of an MP3 too much.
         self._guess = MP3_FRAME if self.first.format == "MP3" else 0
-        self.stated = _stated(self.first, self._window)
+        self.stated = layout.frames or _stated(self.first, self._window)
         """Frames that are to be; 0 where that is not known."""
 
     def _open(self, part: tuple[int, int]) -> tuple[soundfile.SoundFile, containers.Window]:
@@ -235,9 +235,9 @@ class _Reader:
             if (file.samplerate, file.channels) != (first.samplerate, first.channels):
                 now = file.samplerate, file.channels, done / first.samplerate
                 raise changed(self._path, *now)
-            stated, begun = _stated(file, window), done
+            stated, begun = self._layout.frames or _stated(file, window), done
             try:
-                while len(block := _read(file, frames, stated - (done - begun))):
+                while len(block := self._read(file, frames, stated - (done - begun))):
                     done += len(block)
                     yield block
             except soundfile.LibsndfileError as error:
@@ -255,14 +255,14 @@ class _Reader:
             if read > stated > 0 and GOES_ON not in self._notes:
                 self._notes.append(GOES_ON)
 
+    def _read(self, file: soundfile.SoundFile, frames: int, left: int) -> Array:
+        """Read up to the stated end, and what is behind it in small steps: it may be damaged."""
+        behind = 0 if self._layout.frames else 1024  # where the last block's filling is
+        count = min(frames, left) if left > 0 else behind
+        block: Array = file.read(count, "float32", always_2d=True)
+        return block
+
 
 def _stated(file: soundfile.SoundFile, window: containers.Window) -> int:
     """Return the frames that a file is to have; 0 where that is not known."""
     return window.stated_frames or (file.frames if file.frames < 1 << 62 else 0)
-
-
-def _read(file: soundfile.SoundFile, frames: int, left: int) -> Array:
-    """Read up to the stated end, and what is behind it in small steps: it may be damaged."""
-    count = min(frames, left if left > 0 else 1024)
-    block: Array = file.read(count, "float32", always_2d=True)
-    return block

@@ -7,6 +7,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 PIPE_SIZES = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -98,6 +99,24 @@ def wav_format(content: bytes, order: str) -> tuple[int, int, str] | None:
         (tag,) = struct.unpack(f"{order}H", content[24:26])
     subtype = WAV_SUBTYPES.get((tag, bits))
     return (rate_hz, channels, subtype) if subtype and rate_hz and channels else None
+
+
+def stated_frames(file: BinaryIO, chunks: Chunks) -> int:
+    """Return how many frames the chunk "fact" of a WAV counts; 0 without it."""
+    fact = chunks.found.get(b"fact")
+    if fact is None or fact.size != 4:
+        return 0
+    file.seek(fact.start)
+    return int(struct.unpack(f"{chunks.order}I", file.read(4))[0])
+
+
+def state_frames(path: Path, frames: int) -> None:
+    """Write how many frames a WAV has into its chunk "fact", if it has one."""
+    with path.open("r+b") as file:
+        chunks = read_chunks(file)
+        if chunks and stated_frames(file, chunks) and frames < 1 << 32:
+            file.seek(chunks.found[b"fact"].start)
+            file.write(struct.pack(f"{chunks.order}I", frames))
 
 
 class Window(io.RawIOBase):

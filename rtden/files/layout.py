@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
+from rtden.files.listing import Raw
 
 CUT_OFF = "its end is missing: it was cut off, or is still being written"
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
@@ -20,13 +22,22 @@ class Layout(NamedTuple):
     known: tuple[Any, ...] = ()
     """Rate, channels, sample format, byte order and container, if no header is trustworthy."""
     container: str = ""  # libsndfile's name of the container, if `known` says otherwise
+    frames: int = 0  # of a codec whose last block is filled up; 0 where that is not stated
 
 
-def layout_of(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout:
+def layout_of(
+    path: Path, file: BinaryIO, size: int, notes: list[str], raw: Raw | None = None
+) -> Layout:
     """Return where a file's sound lies; nowhere if libsndfile cannot know.
 
     Raises AudioFileError if a file holds less than its header promises.
     """
+    if raw is not None:
+        end = size - size % raw.frame_bytes
+        if not end:
+            raise no_sound(path)
+        notes += [CUT_OFF] if end < size else []
+        return Layout([(0, end)], raw.known)
     start = containers.id3_size(file)
     file.seek(start)
     head = file.read(4)
@@ -94,8 +105,10 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
         raise truncated(path, held / sound.size)
     file.seek(chunks.found.get(b"fmt ", sound).start)
     form = containers.wav_format(file.read(26), chunks.order)
-    if form is None or b"fmt " not in chunks.found:
+    if b"fmt " not in chunks.found:
         return None
+    if form is None:
+        return Layout([(0, size)], frames=_frames_of_codec(file, chunks, sound.size))
     end = min(size, sound.start + sound.size)
     if chunks.every[-1] is sound and size - chunks.end > containers.PIPE_SLACK:
         wraps = (held - sound.size) >> 32
@@ -107,6 +120,24 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     endian = "LITTLE" if chunks.order == "<" else "BIG"
     container = {b"RIFF": "WAV", b"RIFX": "WAV", b"riff": "W64"}.get(chunks.magic, "RF64")
     return Layout([(sound.start, end)], (*form, endian, "RAW"), container)
+
+
+def _frames_of_codec(file: BinaryIO, chunks: containers.Chunks, size: int) -> int:
+    """Return how many frames a WAV states whose codec fills up its last block; 0 where it lies."""
+    file.seek(chunks.found[b"fmt "].start)
+    _, _, _, _, block_bytes, _, _, block_frames = struct.unpack(
+        f"{chunks.order}HHIIHHHH", file.read(20).ljust(20, b"\0")
+    )
+    stated = containers.stated_frames(file, chunks)
+    held = -(-size // block_bytes) * block_frames if block_bytes else 0
+    return stated if held - block_frames < stated <= held else 0
+
+
+def no_sound(path: Path) -> DamagedFileError:
+    """Return the error of a file from which no sample comes."""
+    return DamagedFileError(
+        f"{path} has no sound that can be decoded; it may be damaged or cut off: copy it again."
+    )
 
 
 def truncated(path: Path, part: float) -> DamagedFileError:

@@ -89,6 +89,12 @@ class Raw:
             )
 
     @property
+    def frame_bytes(self) -> int:
+        """Bytes of a sample of each channel, or of GSM's smallest part."""
+        bits = "".join(filter(str.isdigit, self.format))
+        return 33 if self.format == "gsm" else self.channels * int(bits or 8) // 8
+
+    @property
     def known(self) -> tuple[int, int, str, str, str]:
         """Rate, channels, sample format, byte order and container, as libsndfile wants them."""
         return (self.rate_hz, self.channels, *RAW_FORMATS[self.format], "RAW")

@@ -13,8 +13,8 @@ from rtden.errors import AudioFileError, DamagedFileError, MissingPackageError
 from rtden.extras import install_command
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
-from rtden.files.containers import ogg_links
-from rtden.files.layout import CUT_OFF, changed, truncated
+from rtden.files.containers import end_of_sound, ogg_links
+from rtden.files.layout import CUT_OFF, changed, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.samples import to_float
 from rtden.types import Array
@@ -36,6 +36,10 @@ HEADERS = {
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
+PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
+"""FFmpeg's formats that leave out a part of a frame at the end without a word."""
+MOST_PLANES = 7
+"""PyAV reads more than there are of a frame that has a plane for each of more channels."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in a track's time stamps are no jitter."""
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
@@ -82,9 +86,10 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
         for stream in container.streams.audio
         if (context := stream.codec_context) and context.sample_rate and context.channels
     ]
+    if not container.streams.audio:
+        raise AudioFileError(f"{path} has no sound track; there is nothing to denoise.")
     if not found:
-        lack = "no sound track" if not container.streams.audio else "no sound that can be decoded"
-        raise AudioFileError(f"{path} has {lack}; there is nothing to denoise.")
+        raise no_sound(path)
     if track is None:
         return found
     if not 1 <= track <= len(found):
@@ -161,6 +166,7 @@ class Track:
         self._sizes = dict[bytes, int]()
         self.start = self.done = 0  # samples: where it begins in the file's time, and so far
         self._missing = self._silenced = self._damaged = 0
+        self._packer: Any = None
         self._cut = False  # whether the newest packet is damaged
 
     @property
@@ -183,7 +189,7 @@ class Track:
             self._damaged += damaged
         for frame in frames:
             yield from self._missing_before(frame)
-            sound, silenced = without_absurd(self._samples_of(frame))
+            sound, silenced = without_absurd(self._samples_of(av, frame))
             self._silenced += silenced
             self.done += len(sound)
             yield sound
@@ -217,11 +223,14 @@ class Track:
             for left in range(gap, 0, -self.rate_hz):
                 yield np.zeros((min(left, self.rate_hz), self.channels), np.float32)
 
-    def _samples_of(self, frame: Any) -> Array:
+    def _samples_of(self, av: Any, frame: Any) -> Array:
         """Return a decoded frame as float32, shape (samples, channels)."""
         if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.rate_hz):
             now = frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0
             raise changed(self.path, *now)
+        if frame.format.is_planar and self.channels > MOST_PLANES:
+            self._packer = self._packer or av.AudioResampler(frame.format.packed.name)
+            (frame,) = self._packer.resample(frame)
         values = frame.to_ndarray()
         values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
         if values.dtype == np.uint8:
@@ -236,15 +245,18 @@ def packets_of(
 
     Raises DamagedFileError where a header promises more than there was.
     """
-    first, last = next(iter(tracks.values())), 0.0
+    first, last, end = next(iter(tracks.values())), 0.0, 0
     try:
         for packet in container.demux():
             yield packet, tracks.get(packet.stream.index)
+            end = max(end, (packet.pos or 0) + packet.size)
             ended = (packet.pts or 0) + (packet.duration or 0)
             last = max(last, float(ended * (packet.time_base or 0)))
     except av.error.FFmpegError as error:
         sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
         raise DamagedFileError(sentence) from None
+    if not any(track.done for track in tracks.values()):
+        raise no_sound(first.path)
     last = max(last, *(track.ended for track in tracks.values()))
     own = own_seconds(first.stream)
     lengths = [(first.done / first.rate_hz, own)]
@@ -253,9 +265,14 @@ def packets_of(
     states_length = container.format.name.split(",")[0] in STATES_LENGTH
     for seconds, promised in lengths:
         if states_length and seconds < promised - SLACK_SECONDS:
+            if container.format.name == "wav":  # which is whole, as its layout has shown
+                raise AudioFileError(
+                    f"{first.path} is a WAV of {first.stream.codec_context.name}, which nothing "
+                    "decodes there; save it as .m4a or .wav with the program that made it."
+                )
             raise truncated(first.path, seconds / promised)
     notes += [note for track in tracks.values() for note in track.notes()]
-    if is_cut_off(container, first.path) and CUT_OFF not in notes:
+    if is_cut_off(container, first.path, end) and CUT_OFF not in notes:
         notes.append(CUT_OFF)
 
 
@@ -265,13 +282,15 @@ def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator
             yield from ours.decode(av, packet)
 
 
-def is_cut_off(container: Any, path: Path) -> bool:
-    """Return whether an Ogg file lacks a stream's last page, or MPEG-TS a part of its last one."""
+def is_cut_off(container: Any, path: Path, end: int) -> bool:
+    """Return whether a file, whose packets end at byte `end`, has lost a part of its last one."""
     name, size = container.format.name, path.stat().st_size
     with path.open("rb") as file:
-        return (name == "ogg" and not ogg_links(file)[1]) or (
-            name == "mpegts" and bool(size % 188 and size % 192 and size % 204)
-        )
+        if name == "ogg":
+            return not ogg_links(file)[1]
+        if name == "mpegts":
+            return bool(size % 188 and size % 192 and size % 204)
+        return name in PARSED and end < end_of_sound(file)
 
 
 def bit_rate_of(stream: Any) -> int:

@@ -15,6 +15,8 @@ UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
 """Where players do not leave out what an encoder puts before the sound."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
 """FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
+DELAYS = {"libopencore_amrnb": 40}
+"""Samples by which encoders delay the sound, where FFmpeg states another number."""
 RATES = {
     "libopencore_amrnb": (8000,),
     **dict.fromkeys(("wmav1", "wmav2"), (8000, 11025, 16000, 22050, 32000, 44100, 48000)),
@@ -45,6 +47,8 @@ def padding_of(target: Any, muxer: Muxer) -> int:
     if muxer.name not in UNPRIMED:
         return 0
     context = target.codec_context
+    if known := DELAYS.get(context.codec.name):
+        return known
     trial = av.CodecContext.create(context.codec.name, "w")
     for name in ("sample_rate", "layout", "format", "bit_rate"):
         if getattr(context, name):
@@ -60,8 +64,8 @@ def frame_of(samples: Array, layout: Any, rate_hz: int, at: int) -> Any:
     """Return samples, shape (samples, channels), as FFmpeg's frame that begins at sample `at`."""
     import av
 
-    planes = np.ascontiguousarray(samples.T)
-    frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+    interleaved = np.ascontiguousarray(samples).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
     frame.sample_rate, frame.time_base, frame.pts = rate_hz, Fraction(1, rate_hz), at
     return frame
 

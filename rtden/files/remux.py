@@ -17,7 +17,7 @@ from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress
 from rtden.files.listing import Muxer, Raw
-from rtden.files.muxers import add_encoder, frame_of, layout_of, muxer_options, padding_of
+from rtden.files.muxers import DELAYS, add_encoder, frame_of, layout_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
@@ -109,9 +109,13 @@ class _Sound:
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
         yield from self._encode(self._stream.flush())
-        held = UNFLUSHED.get(self._target.codec_context.name, 0) - self._dropped
+        encoder = self._target.codec_context
+        held = UNFLUSHED.get(encoder.name, 0) - self._dropped
+        if is_amr := encoder.name in DELAYS:  # which adds a frame when it is flushed
+            held = self._dropped + -self._written % encoder.frame_size
         yield from self._encode(np.zeros((max(0, held), self._track.channels), np.float32))
-        yield from self._target.encode(None)
+        if not is_amr:
+            yield from self._target.encode(None)
 
     @property
     def clipped(self) -> int:

@@ -14,7 +14,7 @@ import soundfile
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
 from rtden.files.audio_file import PERCEPTUAL, Recording
-from rtden.files.containers import mp3_held
+from rtden.files.containers import mp3_held, state_frames
 from rtden.types import Array
 
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
@@ -86,6 +86,7 @@ def write_recording(
                     with suppress(soundfile.LibsndfileError):
                         setattr(file, name, value)
                 yield append
+            state_frames(partial, written)  # libsndfile counts what fills up the last block
             if not _is_whole(partial, written, container, bit_rate * written / rate_hz / 8.0):
                 raise OSError(5, "its end is missing")
             finish(partial)

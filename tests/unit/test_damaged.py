@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from signals import delay_samples
 from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
 
 from rtden import denoise_file
-from rtden.errors import DamagedFileError
+from rtden.errors import AudioFileError, DamagedFileError
+from rtden.files.listing import Raw
 
 av = pytest.importorskip("av")
 
@@ -47,6 +49,68 @@ def test_the_cut_end_of_a_file_that_states_no_length_is_said(
             assert (CUT_OFF in report.notes) == (content != whole)
         frames = len(sound_by_ffmpeg(path))
         assert soundfile.info(tmp_path / "out.wav").frames == frames > 47000
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate_hz"),
+    [("a.sbc", "sbc", 48000), ("a.aac", "aac", 48000), ("a.amr", "libopencore_amrnb", 8000),
+     ("a.gsm", "", 8000)],
+)  # fmt: skip
+def test_a_cut_in_the_last_frame_is_said_and_one_in_the_first_is_refused(
+    tmp_path: Path, name: str, codec: str, rate_hz: int
+) -> None:
+    path, target = tmp_path / name, tmp_path / "out.wav"
+    samples = noise(rate_hz, 1)
+    if not codec:
+        soundfile.write(path, samples, rate_hz, "GSM610", format="RAW")
+    elif codec == "libopencore_amrnb":
+        soundfile.write(tmp_path / "in.wav", samples, rate_hz)
+        denoise_file(tmp_path / "in.wav", path, streams=Untouched)
+    else:
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream(codec, rate=rate_hz, layout="mono", bit_rate=128000)
+            frame = av.AudioFrame.from_ndarray(samples.T.copy(), "fltp", "mono")
+            frame.sample_rate, frame.pts = rate_hz, 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+    whole = path.read_bytes()
+    lengths = []
+    for content in (whole, whole[:-1], whole[: len(whole) // 2 - 11]):
+        path.write_bytes(content)
+        report = denoise_file(path, target, streams=Untouched, force=True)
+        assert (CUT_OFF in report.notes) == (content != whole)
+        lengths.append(soundfile.info(target).frames)
+    assert lengths == sorted(lengths, reverse=True)
+    for length in (3, 6):
+        path.write_bytes(whole[:length])
+        with pytest.raises(AudioFileError, match="it may be damaged or cut off: copy it again"):
+            denoise_file(path, target, streams=Untouched, force=True)
+
+
+def test_a_rest_of_raw_pcm_is_said(tmp_path: Path) -> None:
+    path, raw = tmp_path / "in.raw", Raw(8000, 2, "s24le")
+    path.write_bytes(bytes(601))
+    report = denoise_file(path, tmp_path / "out.wav", raw=raw, streams=Untouched)
+    assert report.notes == (CUT_OFF,)
+    assert soundfile.info(report.target).frames == 100
+    path.write_bytes(bytes(5))
+    with pytest.raises(DamagedFileError, match="no sound that can be decoded"):
+        denoise_file(path, raw=raw, streams=Untouched)
+
+
+def test_an_amr_stays_as_long_as_it_is_and_in_step(tmp_path: Path) -> None:
+    samples = np.convolve(noise(16000, 1)[:, 0], np.ones(8), "same")
+    soundfile.write(tmp_path / "in.wav", samples, 8000)
+    first = denoise_file(tmp_path / "in.wav", tmp_path / "in.amr", streams=Untouched)
+    before = sound_of(Path(first.target))
+    after = sound_of(Path(denoise_file(first.target, streams=Untouched).target))
+    assert len(before) == len(after) == 16000
+    assert abs(delay_samples(after[:, 0], before[:, 0])) <= 1
+
+
+def test_a_codec_that_nothing_decodes_in_a_wav_is_called_so(tmp_path: Path) -> None:
+    encoded(tmp_path / "in.wav", "aac")
+    with pytest.raises(AudioFileError, match="is a WAV of aac, which nothing decodes there"):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", streams=Untouched)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from command import rtden
+from sounds import Untouched
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError
@@ -129,11 +130,27 @@ def test_peaks_above_full_scale_are_kept_in_float_and_said_elsewhere(tmp_path: P
 
 
 @pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM", "ALAW", "DOUBLE", "PCM_U8"])
-def test_codecs_inside_wav_are_written_again(tmp_path: Path, subtype: str) -> None:
-    soundfile.write(tmp_path / "in.wav", noise(), 8000, subtype)
-    report = denoise_file(tmp_path / "in.wav")
-    before, after = soundfile.info(tmp_path / "in.wav"), soundfile.info(report.target)
-    assert (after.subtype, after.frames) == (before.subtype, before.frames)
+@pytest.mark.parametrize("frames", [1, 319, 15041, 30000])
+def test_codecs_inside_wav_are_written_again_without_what_fills_their_last_block(
+    tmp_path: Path, subtype: str, frames: int
+) -> None:
+    path = tmp_path / "in.wav"
+    soundfile.write(path, noise(frames), 8000, subtype)
+    if (at := path.read_bytes().find(b"fact")) > 0:
+        patched(path, at + 8, struct.pack("<I", frames))
+    report = denoise_file(path, streams=Untouched)
+    assert soundfile.info(report.target).subtype == subtype
+    before, after = all_of(path), all_of(Path(report.target))
+    assert len(before) == len(after) == frames
+    assert np.std(after) == pytest.approx(np.std(before), rel=0.25, abs=0.01)
+    assert report.notes == ()
+
+
+def test_a_count_of_frames_that_its_blocks_contradict_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    soundfile.write(path, noise(), 8000, "IMA_ADPCM")
+    patched(path, path.read_bytes().find(b"fact") + 8, struct.pack("<I", 15000))
+    assert len(all_of(path)) >= 30000
 
 
 # Beside the sound

@@ -142,6 +142,20 @@ def test_where_players_do_not_skip_what_an_encoder_puts_first_the_sound_is_in_st
     assert delay_samples(after[:shortest], before[:shortest]) == 0
 
 
+@pytest.mark.parametrize(("channels", "suffix"), [(7, "m4a"), (8, "m4a"), (8, "webm"), (16, "wv")])
+def test_many_channels_stay_in_their_order(tmp_path: Path, channels: int, suffix: str) -> None:
+    time = np.arange(48000) / 48000
+    tones = np.stack([0.1 * np.sin(20.0 * np.pi * (n + 3) * time) for n in range(channels)], 1)
+    soundfile.write(tmp_path / "in.wav", tones, 48000)
+    first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", settings=UNTOUCHED).target
+    second = denoise_file(first, tmp_path / f"b.{suffix}", settings=UNTOUCHED).target
+    denoise_file(second, tmp_path / "out.wav", settings=UNTOUCHED)
+    after = soundfile.read(tmp_path / "out.wav")[0]
+    assert after.shape[1] == channels
+    found = np.abs(after[:48000].T @ tones) / np.sum(tones**2, 0)
+    np.testing.assert_array_equal(np.argmax(found, 1), np.arange(channels))
+
+
 def test_sound_that_begins_later_than_the_picture_still_does(tmp_path: Path) -> None:
     source = film(tmp_path / "late.mp4", start=31234)
     before, after = sound(source), sound(Path(denoise_file(source, settings=UNTOUCHED).target))
