@@ -94,10 +94,12 @@ class _Sound:
         self._stream = streams(track.rate_hz, track.channels)
         # Alone, sound begins at zero; an MP3's does not, after what its decoder leaves out.
         self._alone = muxer.sound_only and len(track.stream.container.streams.audio) == 1
-        self._written = 0
-        if encoder.name.startswith("wma"):  # its decoder leaves out a frame
-            self._written = -encoder.frame_size
-        self._dropped = padding_of(target, muxer)  # in place of what the encoder puts first
+        ratio = track.rate_hz / encoder.sample_rate
+        wma = encoder.frame_size if encoder.name.startswith("wma") else 0
+        self._written = -round(ratio * wma)  # its decoder leaves out a frame
+        self._dropped = round(ratio * padding_of(target, muxer))  # in place of what comes first
+        self._held = round(ratio * (wma // 2 or UNFLUSHED.get(encoder.name, 0)))  # and at the end
+        self._adds_frame = encoder.name in DELAYS and ratio == 1.0  # when it is flushed
         self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
 
     def feed(self, samples: Array) -> Iterator[Any]:
@@ -109,12 +111,11 @@ class _Sound:
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets."""
         yield from self._encode(self._stream.flush())
-        encoder = self._target.codec_context
-        held = UNFLUSHED.get(encoder.name, 0) - self._dropped
-        if is_amr := encoder.name in DELAYS:  # which adds a frame when it is flushed
-            held = self._dropped + -self._written % encoder.frame_size
-        yield from self._encode(np.zeros((max(0, held), self._track.channels), np.float32))
-        if not is_amr:
+        held = self._held
+        if self._adds_frame:
+            held = self._dropped + -self._written % self._target.codec_context.frame_size
+        yield from self._encode(np.zeros((held, self._track.channels), np.float32))
+        if not self._adds_frame:
             yield from self._target.encode(None)
 
     @property

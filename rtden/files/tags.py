@@ -42,7 +42,7 @@ class Tags(NamedTuple):
     def names(self) -> str:
         """What there is, for a sentence."""
         if self.kind == "id3":
-            return "ID3 tags"
+            return "ID3 or APE tags"
         found = [
             "pictures" if text.startswith(PICTURE) else text.split(b"=")[0].decode("latin-1")
             for name, text in self.parts

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from signals import delay_samples
 from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
 
 from rtden import denoise_file
 from rtden.errors import AudioFileError
 from rtden.files.audio_file import open_recording
+from rtden.resample import load_soxr
 
 
 def made(path: Path, subtype: str = "PCM_16", samples: np.ndarray | None = None) -> bytes:
@@ -152,6 +154,25 @@ def test_of_two_tracks_in_an_ogg_one_is_not_dropped_without_a_word(tmp_path: Pat
     encoded(tmp_path / "in.ogg", "libopus", "libopus")
     report = denoise_file(tmp_path / "in.ogg", streams=Untouched)
     assert "the first of 2 sound tracks was taken" in report.notes[0]
+
+
+@pytest.mark.parametrize("suffix", ["mp2", "ac3", "wma", "aac", "avi"])
+@pytest.mark.parametrize(("rate_hz", "frames"), [(8000, 8007), (44100, 30007), (48000, 96007)])
+def test_sound_begins_and_ends_where_it_did_whatever_rate_its_encoder_takes(
+    tmp_path: Path, suffix: str, rate_hz: int, frames: int
+) -> None:
+    pytest.importorskip("av")
+    low = np.convolve(noise(frames, 1)[:, 0], np.ones(rate_hz // 2000) / 4.0, "same")
+    soundfile.write(tmp_path / "in.wav", low, rate_hz)
+    denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
+    with open_recording(tmp_path / f"out.{suffix}") as recording:
+        own_hz = recording.samplerate
+    before = load_soxr().resample(low, rate_hz, own_hz)
+    after = sound_of(tmp_path / f"out.{suffix}")[:, 0]
+    assert abs(delay_samples(after, before)) <= 1
+    assert len(before) <= len(after) <= len(before) + 2048 + own_hz // 40
+    last = slice(len(before) - own_hz // 60, len(before))
+    assert np.std(after[last]) == pytest.approx(np.std(before[last]), rel=0.2)
 
 
 def test_an_encoder_that_keeps_its_last_samples_gets_some_more(tmp_path: Path) -> None:
