@@ -167,6 +167,10 @@ class Model:
     """Interpreters of the network that no stream uses at the moment; :mod:`rtden.autoencoder`
     makes them and lends them to streams."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a copy, or another process, load the same files."""
+        return load_model, (self.path,)
+
 
 _loaded: dict[tuple[Any, ...], Model] = {}
 

@@ -29,9 +29,10 @@ def check_rate(rate_hz: Any) -> int:
     if whole is None:
         raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz!r}.")
     if not LOWEST_RATE_HZ <= whole <= HIGHEST_RATE_HZ:
+        advice = "give Hz, not kHz" if 8 <= whole <= 192 else "resample the sound first"
         raise InputError(
             f"a sample rate of {whole} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
-            "resample the sound first."
+            f"{advice}."
         )
     return whole
 
@@ -68,7 +69,10 @@ def as_array(samples: Any) -> Any:
     try:
         array = None if isinstance(samples, (bytes, bytearray)) else np.asarray(samples)
     except ValueError:
-        raise InputError("samples are an array; these are lists of several lengths.") from None
+        raise InputError(
+            "samples are an array; these are lists of several lengths, or samples and a rate: "
+            "pass the samples alone."
+        ) from None
     except (TypeError, RuntimeError) as error:  # a tensor with gradients, or of another device
         raise InputError(f"samples are an array; these cannot become one: {error}") from None
     if array is None or array.ndim == 0:

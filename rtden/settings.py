@@ -67,9 +67,14 @@ class Settings:
             ("frames", "lie between 1 and 64", whole(self.frames, 1, 64)),
             ("phase", "be 'warm' or 'random'", phase is None or phase in get_args(Phase)),
             ("seed", "be 0 or more", self.seed is not None and whole(self.seed)),
-            ("threads", "be 1 or more", whole(self.threads or 0, 1)),
+            ("threads", "lie between 1 and 64", whole(self.threads or 0, 1, 64)),
         ):
             require(valid, name, wanted, getattr(self, name))
+        # Plain numbers: those of numpy overflow, and JSON does not take them.
+        for name, value in vars(self).items():
+            if isinstance(value, numbers.Real):
+                plain = float(value) if name in {"strength", "limit_db"} else int(value)
+                object.__setattr__(self, name, plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
@@ -102,7 +107,8 @@ def check_limit_db(limit_db: float) -> None:
 def check_settings(settings: Settings | None) -> Settings:
     """Return settings, the default ones for None; SettingsError for anything else."""
     if not isinstance(settings, Settings | None):
-        raise SettingsError(f"settings are rtden.Settings, not {type(settings).__name__}")
+        given = type(settings).__name__
+        raise SettingsError(f"settings are rtden.Settings(strength=0.8, ...), not {given}")
     return settings or Settings()
 
 

@@ -10,13 +10,24 @@ from typing import Any, TypeVar, cast
 from rtden.errors import InputError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Stream = TypeVar("Stream", bound="SingleThreaded")
 
 
 class SingleThreaded:
-    """What :func:`one_thread` needs of an object."""
+    """A stream that one thread at a time may use; a `with` statement resets it at its end."""
 
     def __init__(self) -> None:
         self._busy = threading.Lock()
+
+    def __enter__(self: Stream) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream: what follows is a new one."""
+        raise NotImplementedError
 
 
 def one_thread(method: Method) -> Method:

@@ -130,8 +130,7 @@ def denoise_file(
         options |= {"batch_steps": RECORDING_STEPS, "full_band": full_band}
         return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
-    if not isinstance(source, str | os.PathLike):
-        raise InputError(f"denoise_file takes a path, not {type(source).__name__}; see denoise.")
+    _check_names(source, source if target is None else target)
     source = str(source)
     if target is None:
         target = "-" if is_stream(source) else default_target(Path(source))
@@ -157,6 +156,15 @@ def denoise_file(
                 shutil.copyfileobj(written, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
     return dataclasses.replace(report, source=source, target=str(target))
+
+
+def _check_names(*places: Any) -> None:
+    for place in places:
+        if not isinstance(place, str | os.PathLike):
+            given = type(place).__name__
+            raise InputError(f"denoise_file takes a path, not {given}; rtden.denoise takes arrays.")
+        if not str(place).strip() or "\0" in str(place):
+            raise AudioFileError(f"{str(place)!r} is not the name of a file.")
 
 
 def _spool(source: str, path: Path) -> None:

@@ -32,8 +32,8 @@ def __getattr__(name: str) -> Any:
 
 
 def open_live(
-    input: str | int | None = None,
-    output: str | int | None = None,
+    input: str | int | os.PathLike[str] | None = None,
+    output: str | int | os.PathLike[str] | None = None,
     *,
     model: str | Path | Model | None = None,
     settings: Settings | None = None,
@@ -53,7 +53,7 @@ def open_live(
 
     Parameters
     ----------
-    input, output : str or int, optional
+    input, output : str, int or path, optional
         A device's number or part of its name, or the path of an audio file; None is the default
         device. The output "virtual-mic" makes a virtual microphone (Linux).
     model, settings :
@@ -81,12 +81,12 @@ def open_live(
     from rtden.live import plan
     from rtden.live.engine import LiveEngine
     from rtden.live.status import feedback
+    from rtden.settings import check_settings
 
-    source_name = "mic" if input is None else str(input)
-    sink_name = "speakers" if output is None else str(output)
-    folder = None if record is None else Path(record)
+    source_name, sink_name = _name(input, "mic"), _name(output, "speakers")
+    folder = None if record is None else Path(_name(record, ""))
     _check_places(source_name, sink_name, folder)
-    if latency_ms is not None and settings is not None and settings.hops_per_step > 1:
+    if latency_ms is not None and check_settings(settings).hops_per_step > 1:
         raise SettingsError("a latency chooses the hops per step; give one of the two.")
     chosen = plan.live_settings(settings, model=model)
     with ExitStack() as opened:
@@ -103,7 +103,7 @@ def open_live(
             model=model,
             settings=chosen,
             buffer_ms=buffer_ms,
-            first_buffer_ms=first_buffer_ms or plan.DEFAULT_BUFFER_MS,
+            first_buffer_ms=plan.DEFAULT_BUFFER_MS if first_buffer_ms is None else first_buffer_ms,
             stereo=stereo,
             full_band=full_band,
             record=folder,
@@ -114,14 +114,20 @@ def open_live(
     return engine
 
 
-def _check_places(source: str, sink: str, record: Path | None) -> None:
-    """Refuse an empty name, and a file that would be both read and written, or written twice."""
-    from rtden.live.file_endpoints import is_audio_file
+def _name(place: Any, default: str) -> str:
+    """Return the name of an input, an output or a folder; refuse what is none, and an empty one."""
+    if place is None:
+        return default
+    if isinstance(place, bool) or not isinstance(place, (str, int, os.PathLike)):
+        raise SettingsError(f"a device or a file is a name, a number or a path, not {place!r}.")
+    if not str(place).strip():
+        raise SettingsError("a name is empty; leave it out for the default.")
+    return str(place)
 
-    if not (source.strip() and sink.strip()):
-        raise SettingsError(
-            "the name of an input or output is empty; leave it out for the default."
-        )
+
+def _check_places(source: str, sink: str, record: Path | None) -> None:
+    """Refuse a file that would be both read and written, or written twice."""
+    from rtden.live.file_endpoints import is_audio_file
 
     places = [place for place in (source, sink) if is_audio_file(place)]
     if record is not None:

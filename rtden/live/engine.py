@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rtden.errors import DeviceError, SettingsError
+from rtden.errors import DeviceError
 from rtden.live.delay import DelayPolicy
 from rtden.live.endpoint import Endpoint
 from rtden.live.path import Controls, SoundPath
@@ -26,7 +26,7 @@ from rtden.live.status import LatencyParts, LiveStatus, SampleCounts, StatusRead
 from rtden.live.worker import Worker
 from rtden.mel import band_edges_hz
 from rtden.model import Model
-from rtden.settings import Settings
+from rtden.settings import Settings, check_settings, number, require
 from rtden.types import Array
 
 LONGEST_BUFFER_MS = 1000.0
@@ -63,17 +63,16 @@ class LiveEngine(Controls):
         realtime: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if buffer_ms is not None and not 0.0 <= buffer_ms <= LONGEST_BUFFER_MS:
-            raise SettingsError(
-                f"buffer_ms must lie between 0 and {LONGEST_BUFFER_MS:g}, not {buffer_ms:g}."
-            )
-        settings = settings or Settings()
+        first_ms = first_buffer_ms if buffer_ms is None else buffer_ms
+        name = "first_buffer_ms" if buffer_ms is None else "buffer_ms"
+        in_range = 0.0 <= number(first_ms) <= LONGEST_BUFFER_MS
+        require(in_range, name, f"lie between 0 and {LONGEST_BUFFER_MS:g}", first_ms)
+        settings = check_settings(settings)
         super().__init__(settings.strength, settings.limit_db)
         self.source, self.sink = source, sink
         channels = 2 if stereo and source.channels > 1 and sink.ring.channels > 1 else 1
         options: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
         make_path = partial(SoundPath, source, sink, self, channels=channels, **options)
-        first_ms = first_buffer_ms if buffer_ms is None else buffer_ms
         delay = DelayPolicy(first_ms / 1000.0, pinned=buffer_ms is not None)
         devices = Reconnector(source, sink, clock=clock)
         self.worker = Worker(devices, delay, self, make_path, clock=clock)
@@ -102,8 +101,10 @@ class LiveEngine(Controls):
         self.stop()
 
     def start(self) -> None:
-        """Start the sink, the worker and the source."""
+        """Start the sink, the worker and the source; once."""
         worker, watcher = self._threads
+        if worker.ident is not None:
+            raise DeviceError("an engine starts once; make another one with open_live.")
         self.sink.start()
         self._reader.begin()
         worker.start()

@@ -10,7 +10,7 @@ import numpy as np
 from rtden.live.endpoint import Endpoint
 from rtden.model import Model, load_spec
 from rtden.resample import Drift, Interpolator
-from rtden.settings import Settings, check_limit_db
+from rtden.settings import Settings, check_limit_db, check_strength
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -30,12 +30,13 @@ class Controls:
 
     @property
     def strength(self) -> float:
-        """Wet share of the output, 0 to 1; what lies outside is limited."""
+        """Wet share of the output, 0 to 1."""
         return self._strength
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        self._strength = min(1.0, max(0.0, strength))
+        check_strength(strength)
+        self._strength = strength
 
     @property
     def limit_db(self) -> float:

@@ -15,7 +15,7 @@ from rtden.live.endpoint import Endpoint
 from rtden.live.path import resampling_seconds
 from rtden.model import Model, load_spec
 from rtden.noise import babble
-from rtden.settings import HOPS_PER_STEP, Settings
+from rtden.settings import HOPS_PER_STEP, Settings, check_settings, number
 
 DEFAULT_BUFFER_MS = 15.0
 """Sound kept ready for the sink beyond its blocks: the worker may be as late as that."""
@@ -38,7 +38,7 @@ def live_settings(
 
     Explicit `overlap_samples` are kept, and settings with several hops per step, which take longer.
     """
-    settings = settings or Settings()
+    settings = check_settings(settings)
     if settings.hops_per_step > 1 or settings.overlap_samples is not None:
         return settings
     return settings_for_latency(LIVE_LATENCY_MS, model=model, settings=settings)[0]
@@ -59,8 +59,8 @@ def settings_for_total_latency(
     and the denoiser what remains; what it cannot use goes to the buffer. Raises SettingsError if
     `total_ms` is not positive.
     """
-    if not total_ms > 0:
-        raise SettingsError(f"a latency must be more than 0 ms, not {total_ms:g}.")
+    if not number(total_ms) > 0:
+        raise SettingsError(f"a latency must be more than 0 ms, not {total_ms!r}.")
     model_hz = load_spec(model).rate_hz
     fixed_seconds = resampling_seconds(source.rate_hz, sink.rate_hz, model_hz) + sum(
         side.latency_seconds + (side.block_samples / side.rate_hz or BLOCK_SECONDS)

@@ -6,6 +6,10 @@ import array
 import contextlib
 import copy
 import decimal
+import fractions
+import io
+import json
+import numbers
 import pickle
 import subprocess
 import sys
@@ -14,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL_MODELS
+from conftest import DATA, SMALL_MODELS
 
 import rtden
 from rtden import Denoiser, FrameDenoiser, Settings, StreamDenoiser, denoise
-from rtden.errors import InputError, ModelError, RtdenError, SettingsError
+from rtden.errors import AudioFileError, InputError, ModelError, RtdenError, SettingsError
+from rtden.model import load_model
 
 MODEL = SMALL_MODELS[0]
 SOUND = (0.1 * np.random.default_rng(0).standard_normal(4000)).astype(np.float32)
@@ -179,6 +184,7 @@ class Tensor:
         (Tensor(), r"cannot become one: Use tensor\.detach"),
         (SOUND[None], r"pass samples\.T if yours is \(channels, samples\)"),
         (PCM.astype(np.int64), "int64; convert"),
+        ((SOUND, 16000), "pass the samples alone"),  # as soundfile.read returns them
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -196,6 +202,36 @@ def test_a_stream_cannot_be_copied(name: str, copied: Callable[[Any], Any]) -> N
         copied(STREAMS[name]())
 
 
+def test_a_copy_of_a_model_loads_the_same_files() -> None:
+    model = load_model(MODEL)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied is model  # in this process; another one loads them
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.float32, fractions.Fraction, int])
+def test_settings_become_plain_numbers(kind: Any) -> None:
+    names = ["strength", "limit_db"]
+    names += ["hops_per_step", "seed", "threads"] if isinstance(kind(1), numbers.Integral) else []
+    settings = Settings(**{name: kind(1) for name in names})
+    assert json.loads(json.dumps(settings.to_dict())) == settings.to_dict()
+    assert Denoiser(MODEL, settings).feed(SOUND).size
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, *ODD_NUMBERS, 10**6], ids=repr)
+@pytest.mark.parametrize("name", ["threads", "frames", "iterations", "seed", "strength"])
+def test_a_wrong_setting_is_refused_or_does_no_harm(name: str, value: Any) -> None:
+    with contextlib.suppress(SettingsError):
+        assert Denoiser(MODEL, Settings(**{name: value})).feed(SOUND).size
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_new_after_a_with_statement(name: str) -> None:
+    block = SOUND[:, None] if name == "StreamDenoiser" else SOUND
+    with STREAMS[name]() as stream:
+        first = fed(name, stream, block)
+    assert np.array_equal(fed(name, stream, block), first)
+
+
 def test_settings_of_a_stream_are_its_own() -> None:
     chosen = Settings(strength=0.5)
     stream = Denoiser(MODEL, chosen)
@@ -207,10 +243,18 @@ def test_the_package_knows_its_version() -> None:
     assert rtden.__version__.count(".") == 2
 
 
-@pytest.mark.parametrize("source", [None, SOUND, 5])
-def test_a_file_is_a_path(source: Any) -> None:
-    with pytest.raises(InputError, match="takes a path, not"):
-        rtden.denoise_file(source)
+@pytest.mark.parametrize("wrong", [SOUND, 5, b"noisy.wav", io.BytesIO(), ["noisy.wav"]])
+def test_a_file_is_a_path(wrong: Any) -> None:
+    for places in ((wrong,), ("noisy.wav", wrong)):
+        with pytest.raises(InputError, match="takes a path, not"):
+            rtden.denoise_file(*places)
+
+
+@pytest.mark.parametrize("name", ["", " ", "noisy\0.wav"])
+def test_a_file_has_a_name(name: str) -> None:
+    for places in ((name,), (DATA / "noisy.flac", name)):
+        with pytest.raises(AudioFileError, match="not the name of a file"):
+            rtden.denoise_file(*places)
 
 
 def test_errors_can_be_caught_by_the_package_alone() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 from conftest import DATA
 
 from rtden import Settings, open_live
-from rtden.errors import AudioFileError, DeviceError, SettingsError
+from rtden.errors import AudioFileError, DeviceError, RtdenError, SettingsError
 from rtden.live import LatencyParts
 from rtden.live.plan import LIVE_LATENCY_MS, live_settings
 
@@ -71,10 +72,38 @@ def test_what_was_opened_is_closed_where_the_rest_fails(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "out.wav"]
 
 
+@pytest.mark.parametrize("value", ["80", b"80", [80], {}, math.nan, -1, 1j], ids=repr)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("input", "output", "record", "settings", "model"),
+        *("latency_ms", "buffer_ms", "first_buffer_ms"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_a_sentence(tmp_path: Path, name: str, value: Any) -> None:
+    places: dict[str, Any] = {"input": IN, "output": str(tmp_path / "out.wav")}
+    if name == "record" and isinstance(value, str | int):  # the name of a folder
+        return
+    with pytest.raises(RtdenError, match=r"\w+ \w+ \w+"):
+        open_live(**(places | {name: value}))
+
+
 @pytest.mark.parametrize("name", ["", "  "])
-def test_an_empty_name_is_no_device(name: str) -> None:
-    with pytest.raises((DeviceError, SettingsError), match="name"):
-        open_live(name, "out.wav")
+def test_a_name_is_not_empty(name: str) -> None:
+    for places in ((name, "out.wav"), (IN, name), (IN, "out.wav", name)):
+        with pytest.raises(SettingsError, match="name is empty"):
+            open_live(*places[:2], record=places[2] if len(places) > 2 else None)
+
+
+def test_an_engine_starts_once(tmp_path: Path) -> None:
+    with open_live(Path(IN), tmp_path / "out.wav") as engine:
+        with pytest.raises(DeviceError, match="starts once"):
+            engine.start()
+        for wrong in (2.0, math.nan, "1", None):
+            with pytest.raises(SettingsError, match="strength"):
+                engine.strength = wrong  # type: ignore[assignment]
+    with pytest.raises(DeviceError, match="starts once"):
+        engine.start()
 
 
 def test_status_and_latency_become_json(tmp_path: Path) -> None:
