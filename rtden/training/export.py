@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -29,13 +30,13 @@ WEIGHTS_SUFFIX = ".weights.npz"
 """Of the file beside a model with its weights before quantisation, for further training."""
 
 
-def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> bytes:
-    """Convert a stateful network to TFLite.
+def to_tflite(network: keras.Model, *calibrations: Array | None) -> list[bytes]:
+    """Convert a stateful network to TFLite, once for each calibration.
 
-    On `calibration`, sequences of shape (sequences, n_mels, columns, channels), the ranges of the
-    int8 tensors are measured; without it the file stays float32.
+    On a calibration, sequences of shape (sequences, n_mels, columns, channels), the ranges of the
+    int8 tensors are measured; with None the file stays float32.
     """
-    archive = keras.export.ExportArchive()
+    archive, files = keras.export.ExportArchive(), []
     archive.track(network)
     signature = {
         name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name)
@@ -44,13 +45,15 @@ def to_tflite(network: keras.Model, *, calibration: Array | None = None) -> byte
     archive.add_endpoint("serve", network, input_signature=[signature])
     with tempfile.TemporaryDirectory() as folder, quiet_stderr():
         archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-        if calibration is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _pieces(network, calibration)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        return bytes(converter.convert())
+        for calibration in calibrations:
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
+            if calibration is not None:
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.representative_dataset = functools.partial(_pieces, network, calibration)
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+                converter.inference_input_type = converter.inference_output_type = tf.int8
+            files.append(bytes(converter.convert()))
+    return files
 
 
 def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
@@ -76,8 +79,10 @@ def export(network: keras.Model, spec: ModelSpec, model_path: Path, *, calibrati
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))
     spec = dataclasses.replace(spec, training={**spec.training, "network": NETWORK})
-    write_model(to_tflite(stateful), spec, model_path.with_suffix(".float.tflite"))
-    write_model(to_tflite(stateful, calibration=calibration), spec, model_path)
+    for content, suffix in zip(
+        to_tflite(stateful, None, calibration), (".float.tflite", ".tflite"), strict=True
+    ):
+        write_model(content, spec, model_path.with_suffix(suffix))
     # Half precision is much finer than int8.
     weights: dict[str, Any] = {n: w.astype(np.float16) for n, w in named_weights(network).items()}
     np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)

@@ -88,7 +88,7 @@ def main() -> None:
         shape = (spec.n_mels, spec.frames, len(spec.channels))
         network = (_carried if name.endswith("carried") else _windowed)(shape)
         sequences = np.random.default_rng(1).normal(0.0, 1.5, (64, *shape)).astype(np.float32)
-        content = to_tflite(network, calibration=sequences if name.startswith("int8") else None)
+        (content,) = to_tflite(network, sequences if name.startswith("int8") else None)
         path = FOLDER / f"{name}.tflite"
         path.write_bytes(content)
         save_spec(

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from rtden.model import ModelSpec
-from rtden.training.export import to_tflite
 from rtden.training.network import load_weights, named_weights, rtden_network
 
 SPEC = ModelSpec(name="tiny", channels=("relative_mel", "above_floor", "above_mean"), hop=256)
@@ -73,13 +72,6 @@ def test_it_is_causal_and_remembers_three_and_a_half_seconds(
     assert moved[:40].max() == 0.0
     assert moved[40:200].min() > 0.0
     assert moved[40 + 308 :].max() < 1e-6
-
-
-def test_it_is_small_enough(awake: keras.Model) -> None:
-    stateful = rtden_network(SPEC, stateful=True)
-    stateful.set_weights(awake.get_weights())
-    sequences = np.random.default_rng(0).normal(0.0, 1.0, (1, 128, 96, 3)).astype(np.float32)
-    assert len(to_tflite(stateful, calibration=sequences)) < 1.6e6
 
 
 def test_layers_that_the_weights_lack_keep_theirs(network: keras.Model) -> None:

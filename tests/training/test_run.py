@@ -1,36 +1,42 @@
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import Folders
 from typer.testing import CliRunner
 
 from rtden import Denoiser
 from rtden.app.main import app
 from rtden.autoencoder import Autoencoder
-from rtden.errors import AudioFileError, TrainingError
-from rtden.model import find_model, load_spec
+from rtden.errors import AudioFileError, ModelError
+from rtden.model import ModelSpec, find_model, load_spec
 from rtden.training import run
+from rtden.training.export import judge, load_network
+from rtden.training.loss import Loss
+from rtden.training.mixing import Mixture
 from rtden.training.recipe import Recipe
-from rtden.training.run import export_run, load_recipe, train_model
+from rtden.training.run import export_run, load_recipe
+from rtden.training.trainer import load_best
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _less_to_judge_by() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, count in (("CALIBRATION_COLUMNS", 768), ("JUDGED_MIXTURES", 6)):
+        for name, count in (("CALIBRATION_COLUMNS", 256), ("JUDGED_MIXTURES", 6)):
             patch.setattr(run, name, count)
         yield
 
 
 FAST = ["--set", "mixtures=2", "--set", "precision=float32", "--set", "validation_batches=2"]
+SPEC = ModelSpec(name="tiny", mean_db=-30.0)
 SHORT = ["--set", "seconds=2", "--set", "pesq=0", "--set", "stoi=0", "--set", "dnsmos=0"]
 
 
@@ -77,44 +83,18 @@ def test_fine_tuning_gives_a_better_model_than_its_start(
     assert not list(path.parent.glob(".new-*"))
 
 
-def test_one_may_go_on_from_ones_own_model(
+def test_one_may_go_on_from_ones_own_model_and_a_worse_one_is_refused_and_kept_aside(
     own: tuple[Path, Path, str], folders: Folders, tmp_path: Path
 ) -> None:
-    recipe = Recipe(
-        precision="float32",
-        steps=2,
-        mixtures=2,
-        seconds=2.0,
-        validate_every=2,
-        validation_batches=1,
-        learning_rate=1e-12,
-        pesq=0.0,
-        stoi=0.0,
-        dnsmos=0.0,
-    )
-    mine: dict[str, Any] = {
-        "speech": folders.speech,
-        "noise": folders.noise,
-        "work": tmp_path / "work",
-        "recipe": recipe,
-        "start": own[1],
-    }
-    with contextlib.suppress(
-        TrainingError
-    ):  # with next to no step it is the same network, and chance decides which is better
-        train_model(tmp_path / "next.tflite", **mine)
-    judged = load_spec(tmp_path / "work" / "export" / "next.tflite").metrics["held_out_mixtures"]
-    assert abs(judged["after"]["spectral_distance"] - judged["before"]["spectral_distance"]) < 0.02
-
-
-def test_a_worse_model_is_refused_and_kept_aside(folders: Folders, tmp_path: Path) -> None:
     files = ["--out", tmp_path / "bad.tflite", "--work", tmp_path / "work"]
-    rash = ["--from", "rtden", "--steps", "4", "--set", "learning_rate=0.5"]
+    rash = ["--from", own[1], "--steps", "2", "--set", "learning_rate=0.5"]
     code, said = rtden("train", *both(folders), *files, *rash, *FAST, *SHORT)
     assert code == 2, said
-    assert "worse than model 'rtden'" in said
+    assert "worse than model 'mine'" in said
     assert not list(tmp_path.glob("bad.*"))
-    assert (tmp_path / "work" / "export" / "bad.tflite").exists()
+    kept = load_spec(tmp_path / "work" / "export" / "bad.tflite")
+    assert kept.training["start"] == "mine"
+    assert kept.training["data"] == load_spec(own[1]).training["data"]
 
 
 def test_a_run_can_be_exported_again(
@@ -134,6 +114,107 @@ def test_a_run_can_be_exported_again(
         np.load(path.with_suffix(".weights.npz")) as theirs,
     ):
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
+
+
+# The files of a model
+
+
+@pytest.fixture(scope="module")
+def exported(own: tuple[Path, Path, str]) -> tuple[Path, keras.Model]:
+    """Return the int8 file in the run's folder, beside the float one, and its network."""
+    path = own[0] / "export" / "mine.tflite"
+    return path, load_best(load_spec(path), own[0])
+
+
+def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_sequence(
+    exported: tuple[Path, keras.Model], rng: np.random.Generator
+) -> None:
+    path, network = exported
+    sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
+    runner = Autoencoder(path.with_suffix(".float.tflite"))
+    answers = np.concatenate(
+        [runner.infer(sequence[:, [column]]).copy() for column in range(150)], axis=1
+    )
+    np.testing.assert_allclose(answers, np.asarray(network(sequence[None]))[0, :, :, 0], atol=1e-5)
+
+
+def test_the_int8_file_is_a_quarter_and_nearly_the_same(
+    exported: tuple[Path, keras.Model], rng: np.random.Generator
+) -> None:
+    path, _ = exported
+    assert path.stat().st_size < 0.3 * path.with_suffix(".float.tflite").stat().st_size
+    assert path.stat().st_size < 1.6e6
+    sequence = rng.normal(0.0, 1.0, (128, 16, 3)).astype(np.float32)
+    masks = [Autoencoder(of).infer(sequence) for of in (path, path.with_suffix(".float.tflite"))]
+    assert 0 < np.abs(masks[0] - masks[1]).mean() < 0.02
+    spec = load_spec(path)
+    assert spec.name == "mine"
+    assert spec.channels == load_spec(find_model("rtden")).channels
+
+
+def test_both_files_run_in_the_denoiser(
+    exported: tuple[Path, keras.Model], noise: np.ndarray
+) -> None:
+    outputs = []
+    for file in (exported[0], exported[0].with_suffix(".float.tflite")):
+        denoiser = Denoiser(file)
+        outputs.append(np.concatenate([denoiser.feed(noise), denoiser.flush()]))
+    assert np.abs(outputs[0] - outputs[1]).max() < 0.05 * np.abs(outputs[1]).max() + 0.01
+
+
+def test_no_transposed_convolution_and_nothing_in_float(exported: tuple[Path, keras.Model]) -> None:
+    interpreter = tf.lite.Interpreter(str(exported[0]))
+    assert {
+        d["dtype"] for d in (*interpreter.get_input_details(), *interpreter.get_output_details())
+    } == {np.int8}
+    names = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    assert "TRANSPOSE_CONV" not in names
+    assert not names & {"QUANTIZE", "DEQUANTIZE"}
+
+
+def test_the_weights_come_back_in_half_precision(exported: tuple[Path, keras.Model]) -> None:
+    path, network = exported
+    loaded, spec = load_network(path)
+    assert spec == load_spec(path)
+    for ours, theirs in zip(loaded.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_without_weights_is_named(
+    exported: tuple[Path, keras.Model], tmp_path: Path
+) -> None:
+    path = tmp_path / "bare.tflite"
+    for suffix in (".tflite", ".json"):
+        path.with_suffix(suffix).write_bytes(exported[0].with_suffix(suffix).read_bytes())
+    with pytest.raises(ModelError, match=r"comes without bare\.weights\.npz"):
+        load_network(path)
+
+
+def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = recordings
+    loss = Loss(SPEC, pesq=0.02, stoi=0.2, dnsmos=0.05)
+    mixtures = [
+        Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0)
+        for at in (0, 66150, 132300)
+    ]
+    untouched, denoised = (
+        judge(mixtures, SPEC, loss, None),
+        judge(mixtures, SPEC, loss, find_model("seed")),
+    )
+    assert denoised["si_sdr_db"] > untouched["si_sdr_db"] + 2
+    weights = {"spectral_distance": 1.0, "pesq": 0.02, "stoi": 0.2, "dnsmos": 0.05}
+    assert set(denoised) == {*weights, "loss", "si_sdr_db"}
+    assert all(denoised[name] < untouched[name] for name in weights)
+    expected = sum(weight * denoised[name] for name, weight in weights.items())
+    assert denoised["loss"] == pytest.approx(expected, abs=1e-4)
+    same = judge([Mixture(clean, clean, 11025.0)], SPEC, loss, None)
+    assert same["spectral_distance"] == 0.0
+    assert same["stoi"] < 1e-3
+
+
+# What is refused, and recipes
 
 
 def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Path) -> None:
