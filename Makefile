@@ -8,20 +8,23 @@
 # make bench-check   has rtden become slower? Ratios of times to the recorded ones; not in make test
 # make pi-test       follow docs/pi.md in emulated systems (root, the network, 2 GB, half an hour)
 
+# Python compiles what is imported and keeps it; compiling everything costs 0.4 GB, and nothing, a
+# quarter of the tests' time: they start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Python compiles what is imported; compiling everything costs 0.4 GB.
-INSTALL := python -m pip install --quiet --disable-pip-version-check --no-compile
-PIP := $(BIN)/$(INSTALL)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := install --quiet --no-compile
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
 # What tests of the system need first; nothing once make test has seen to it, so that the longest job
 # begins at once.
 PACKAGES := packages
-# Jobs of make test at a time, and files of real-time tests.
+# Jobs of make test at a time, and real-time tests.
 JOBS := 3
-LANES := 1
+LANES := 2
 # Where fixtures of a file are dear: each file in one process.
 BY_FILE := --numprocesses auto --dist loadfile
 SYSTEM_PACKAGES := libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins systemd dbus chromium \
@@ -67,7 +70,7 @@ parallel: $(PACKAGES) $(VENV)/.dev
 	$(PRIORITY) $(PYTEST) tests/system $(BY_FILE) -m "not real_time and not alone"
 
 real-time: $(PACKAGES) $(VENV)/.dev
-	$(PYTEST) tests/system -m real_time $(if $(filter-out 1,$(LANES)),--numprocesses $(LANES) --dist loadfile)
+	$(PYTEST) tests/system -m real_time --numprocesses $(LANES) --dist worksteal
 
 alone: $(PACKAGES) $(VENV)/.dev
 	$(PYTEST) tests/system -m alone
@@ -108,36 +111,37 @@ bench: $(VENV)/.run
 bench-check: $(VENV)/.run
 	$(BIN)/python bench/check.py
 
-$(VENV)/.run: pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable ".[plot]"
+	$(PIP) $(INSTALL) "pip>=22.3"  # installs into other environments, too
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(PIP) $(INSTALL) --editable ".[plot]"
 	@touch $@
 
 # The package pesq comes as source: it needs a compiler and Python's headers.
 HEADERS := import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@command -v gcc >/dev/null || .ci/system-packages gcc libc6-dev
 	@$(PYTHON) -c '$(HEADERS)' || .ci/system-packages python3-dev
-	$(PIP) --editable ".[dev]"
-	@touch $@
+	$(PIP) $(INSTALL) --editable ".[dev]"
+	@touch $(VENV)/.run $@
 
 $(VENV)/torch/.run: $(VENV)/.dev
-	$(PIP) --upgrade --target $(VENV)/torch $(TORCH)
+	$(PIP) $(INSTALL) --upgrade --target $(VENV)/torch $(TORCH)
 	@touch $@
 
-$(VENV)-tflite/.run: pyproject.toml
-	@$(OLD_PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
-	$(OLD_PYTHON) -m venv $(VENV)-tflite
-	$(VENV)-tflite/bin/$(INSTALL) --editable ".[tflite-runtime,test]"
-	$(VENV)-tflite/bin/python -m pip uninstall --quiet --yes ai-edge-litert
+$(VENV)-tflite/.run: pyproject.toml | $(BIN)/python
+	$(OLD_PYTHON) -m venv --without-pip $(VENV)-tflite
+	$(PRIORITY) $(PIP) --python $(VENV)-tflite $(INSTALL) --editable ".[tflite-runtime,test]"
+	$(PIP) --python $(VENV)-tflite uninstall --quiet --yes ai-edge-litert
 	@touch $@
 
-$(VENV)-integrations/.run: pyproject.toml
-	@$(PYTHON) -c "import ensurepip" 2>/dev/null || .ci/system-packages python3-venv
-	$(PYTHON) -m venv $(VENV)-integrations
-	$(VENV)-integrations/bin/$(INSTALL) --editable ".[pipecat,livekit,examples,test]"
+$(VENV)-integrations/.run: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv --without-pip $(VENV)-integrations
+	$(PRIORITY) $(PIP) --python $(VENV)-integrations $(INSTALL) --editable ".[pipecat,livekit,examples,test]"
 	@touch $@
 
 clean:

@@ -78,7 +78,12 @@ class Live:
         self._process.communicate()
 
 
-@pytest.fixture(scope="module", params=["PulseAudio", "PipeWire"])
+ONE_OR_THE_OTHER = [
+    pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("PulseAudio", "PipeWire")
+]
+
+
+@pytest.fixture(scope="module", params=ONE_OR_THE_OTHER)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseServer]:
