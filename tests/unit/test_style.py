@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,43 +51,51 @@ def functions(path: Path) -> list[tuple[str, int]]:
     return found
 
 
-def named(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-@pytest.mark.parametrize("path", PACKAGE, ids=named)
-def test_files_classes_and_functions_are_short(path: Path) -> None:
+def too_long(path: Path) -> list[tuple[str, int]]:
+    """Return name and length of what is too long in a module: itself, classes, functions."""
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= LONGEST_FILE
-    long = [(name, lines) for name, lines in functions(path) if lines > LONGEST_FUNCTION]
+    found = [("file", text.count("\n"))] if text.count("\n") > LONGEST_FILE else []
+    found += [(name, lines) for name, lines in functions(path) if lines > LONGEST_FUNCTION]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
             start = node.body[1] if len(node.body) > 1 and ast.get_docstring(node) else node
             lines = (node.end_lineno or 0) - start.lineno + 1
-            long += [(node.name, lines)] if lines > LONGEST_CLASS else []
-    assert not long
+            found += [(node.name, lines)] if lines > LONGEST_CLASS else []
+    return found
 
 
-@pytest.mark.parametrize("path", [*TEXTS, ROOT / "CHANGELOG.md"], ids=named)
-def test_lines_are_short(path: Path) -> None:
+def long_lines(path: Path) -> list[int]:
     lines = path.read_text(encoding="utf-8").splitlines()
     long = [number for number, line in enumerate(lines, 1) if len(line) > LONGEST_LINE]
     # Rows of tables, pictures and commands to copy cannot be broken.
-    assert [
-        number for number in long if not lines[number - 1].startswith(("|", "![", "sudo"))
-    ] == []
+    return [number for number in long if not lines[number - 1].startswith(("|", "![", "sudo"))]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=named)
-def test_texts_use_the_terms_of_the_field(path: Path) -> None:
+def banned(path: Path) -> dict[str, str]:
     text = " ".join(path.read_text(encoding="utf-8").split())
-    found = {
-        match[0]: term for words, term in BANNED.items() if (match := re.search(words, text, re.I))
-    }
-    assert found == {}
+    matches = ((re.search(words, text, re.I), term) for words, term in BANNED.items())
+    return {match[0]: term for match, term in matches if match}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("*.svg")), ids=named)
-def test_pictures_load_nothing_from_the_network(path: Path) -> None:
+def foreign_addresses(path: Path) -> set[str]:
+    """Return the addresses in a picture but for its format's name."""
     addresses = re.findall(r"https?://[^\"' )]+", path.read_text(encoding="utf-8"))
-    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # the format's name
+    return set(addresses) - {"http://www.w3.org/2000/svg"}
+
+
+PICTURES = sorted((ROOT / "bench" / "results").glob("*.svg"))
+
+
+@pytest.mark.parametrize(
+    ("faults", "paths"),
+    [
+        (too_long, PACKAGE),
+        (long_lines, [*TEXTS, ROOT / "CHANGELOG.md"]),
+        (banned, TEXTS),
+        (foreign_addresses, PICTURES),
+    ],
+)
+def test_the_house_has_its_measures(faults: Callable[[Path], Any], paths: list[Path]) -> None:
+    assert paths
+    found = {path.relative_to(ROOT).as_posix(): faults(path) for path in paths}
+    assert {name: fault for name, fault in found.items() if fault} == {}
