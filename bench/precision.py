@@ -34,7 +34,8 @@ def write_float(network: Any, spec: ModelSpec, path: Path) -> Path:
 
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))
-    write_model(*to_tflite(stateful, None), spec, path)
+    (content,) = to_tflite(stateful, None)
+    write_model(content, spec, path)
     return path
 
 
