@@ -127,7 +127,7 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
 
 def usual_layout(channels: int) -> str:
     """Return FFmpeg's name of the usual layout of that many channels."""
-    usual = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+    usual = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
     return usual[channels - 1] if channels <= len(usual) else f"{channels} channels"
 
 

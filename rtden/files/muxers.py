@@ -92,7 +92,7 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
         rate_hz = min(rates, key=lambda hz: (hz < rate_hz, abs(hz - rate_hz)))
     if rate_hz < context.sample_rate:
         notes.append(f"its sample rate falls to {rate_hz} Hz, the highest that {wanted} takes")
-    made = out.add_stream(wanted, rate=rate_hz, layout=layout_of(context))
+    made = out.add_stream(wanted, rate=rate_hz, layout=_layout_for(wanted, context))
     for found in encoder.audio_formats or ():  # as fine as the source's samples, where it can be
         if found.name.rstrip("p") == context.format.name.rstrip("p"):
             made.codec_context.format = found.name
@@ -111,10 +111,14 @@ def _is_high_efficiency(context: Any) -> bool:
     return (context.profile or "").startswith("HE") or header[0] >> 3 in (5, 29)
 
 
-def layout_of(context: Any) -> str:
-    """Return FFmpeg's name of a decoder's channels, the usual one where the file has none."""
+def _layout_for(encoder: str, context: Any) -> str:
+    """Return FFmpeg's name of the channels that a decoder gives, as an encoder takes them.
+
+    That is the usual one where the file has none, and for Opus, whose encoder takes no other.
+    """
     name = str(context.layout.name)
-    return usual_layout(context.channels) if "channels" in name else name
+    usual = "channels" in name or encoder == "libopus"
+    return usual_layout(context.channels) if usual else name
 
 
 def _encodes(out: Any, encoder: str, codec: str) -> bool:

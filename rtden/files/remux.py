@@ -17,7 +17,7 @@ from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress
 from rtden.files.listing import Muxer, Raw
-from rtden.files.muxers import DELAYS, add_encoder, frame_of, layout_of, muxer_options, padding_of
+from rtden.files.muxers import DELAYS, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
@@ -90,7 +90,7 @@ class _Sound:
         self, track: media.Track, target: Any, muxer: Muxer, streams: Callable[[int, int], Any]
     ) -> None:
         self._track, self._target, encoder = track, target, target.codec_context
-        self._layout = layout_of(track.stream.codec_context)
+        self._layout = encoder.layout.name  # of as many channels, in the same order
         self._stream = streams(track.rate_hz, track.channels)
         # Alone, sound begins at zero; an MP3's does not, after what its decoder leaves out.
         self._alone = muxer.sound_only and len(track.stream.container.streams.audio) == 1
@@ -141,7 +141,8 @@ class _Out:
     def __init__(
         self, av: Any, source: Any, tracks: list[Any], path: Path, muxer: Muxer, suffix: str
     ) -> None:
-        self._source, self._tracks, self._muxer, self._suffix = source, tracks, muxer, suffix
+        self._av, self._source, self._tracks = av, source, tracks
+        self._muxer, self._suffix = muxer, suffix
         options = muxer_options(source, muxer, suffix, tracks[0].codec_context.sample_rate)
         for left_out in LEFT_OUT:
             self.file = av.open(media.url_of(path), "w", format=muxer.name, options=options)
@@ -160,8 +161,8 @@ class _Out:
             else:
                 return
         raise AudioFileError(
-            f"a {suffix} does not take this sound ({error}); choose another format, "
-            "for instance NAME.m4a or NAME.wav."
+            f"a {suffix} does not take all of {Path(source.name).name} ({error}); choose another "
+            "format, for instance NAME.mkv or NAME.wav."
         )
 
     def mux(self, packets: Any) -> None:
@@ -184,7 +185,10 @@ class _Out:
             made_anew = self._source.chapters() or "timecode" in stream.metadata
             if stream.type == "data" and family and muxer.name in ("mp4", "mov") and made_anew:
                 continue  # chapters and time codes, which are written from their lists
-            unfit = muxer.sound_only and not (cover and muxer.name == "mp4")
+            if cover and muxer.name == "matroska":
+                self._attach(stream)
+                continue
+            unfit = muxer.name not in ("mp4", "mov") if cover else muxer.sound_only
             if stream.type in kinds or (unfit and stream.type != "audio"):
                 left_out.append("picture" if stream.type == "video" else stream.type)
                 continue
@@ -193,6 +197,14 @@ class _Out:
             self.targets[stream.index] = target
         if left_out:
             self.notes.append(f"left out: {', '.join(dict.fromkeys(left_out))}")
+
+    def _attach(self, cover: Any) -> None:
+        """Attach a cover as Matroska has it; FFmpeg reads it as a stream of one packet."""
+        with self._av.open(self._source.name) as again:
+            picture = bytes(next(again.demux(again.streams[cover.index])))
+        kind = cover.codec_context.name.replace("mjpeg", "jpeg")
+        name = cover.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+        self.file.add_attachment(name, f"image/{kind}", picture)
 
     def _add_stream(self, stream: Any, family: bool) -> Any:
         metadata = dict(stream.metadata)

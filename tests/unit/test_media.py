@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import sys
 from fractions import Fraction
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from signals import delay_samples
+from sounds import Untouched
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, MissingPackageError
@@ -147,9 +149,9 @@ def test_many_channels_stay_in_their_order(tmp_path: Path, channels: int, suffix
     time = np.arange(48000) / 48000
     tones = np.stack([0.1 * np.sin(20.0 * np.pi * (n + 3) * time) for n in range(channels)], 1)
     soundfile.write(tmp_path / "in.wav", tones, 48000)
-    first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", settings=UNTOUCHED).target
-    second = denoise_file(first, tmp_path / f"b.{suffix}", settings=UNTOUCHED).target
-    denoise_file(second, tmp_path / "out.wav", settings=UNTOUCHED)
+    first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
+    second = denoise_file(first, tmp_path / f"b.{suffix}", streams=Untouched).target
+    denoise_file(second, tmp_path / "out.wav", streams=Untouched)
     after = soundfile.read(tmp_path / "out.wav")[0]
     assert after.shape[1] == channels
     found = np.abs(after[:48000].T @ tones) / np.sum(tones**2, 0)
@@ -344,3 +346,57 @@ def test_a_film_that_was_cut_off_is_refused_and_one_whose_sound_ends_early_is_no
         encode(out, track, voice())
     assert len(pictures(Path(denoise_file(short).target))) == 200
     assert denoise_file(short, tmp_path / "sound.wav").seconds == pytest.approx(2.0, abs=0.1)
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+
+
+def covers(path: str) -> list[bytes]:
+    """Return the covers of a file as FFmpeg reads them."""
+    with av.open(path) as container:
+        return [
+            next(bytes(packet) for packet in container.demux(stream))
+            for stream in container.streams.video
+            if stream.disposition & 0x400
+        ]
+
+
+def test_a_cover_stays_where_the_container_has_a_place_for_it(tmp_path: Path) -> None:
+    source = tmp_path / "in.mka"
+    with av.open(str(source), "w") as out:
+        track = out.add_stream("aac", rate=RATE_HZ, layout="stereo")
+        out.add_attachment("front.png", "image/png", PNG)
+        encode(out, track, voice())
+    first = denoise_file(source, tmp_path / "out.mkv", streams=Untouched)
+    second = denoise_file(first.target, tmp_path / "out.m4a", streams=Untouched)
+    third = denoise_file(second.target, tmp_path / "again.mkv", streams=Untouched)
+    last = denoise_file(third.target, tmp_path / "out.avi", streams=Untouched)
+    for report in (first, second, third):
+        assert covers(report.target) == [PNG]
+        assert report.notes == ()
+    assert last.notes == ("left out: picture",)
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "webm", "ac3"])
+@pytest.mark.parametrize("channels", [3, 4, 6])
+def test_no_channel_without_a_name_is_taken_for_a_low_one(
+    tmp_path: Path, suffix: str, channels: int
+) -> None:
+    soundfile.write(tmp_path / "in.wav", np.tile(voice()[:, :1], channels), RATE_HZ)
+    report = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
+    with open_recording(Path(report.target)) as recording:
+        levels = np.concatenate([*read_blocks(recording, recording.path)]).std(axis=0)
+    named = np.arange(channels) != 3 if channels == 6 else np.ones(channels, bool)  # 5.1
+    assert levels[named].min() > 0.5 * levels.max()
+
+
+def test_a_layout_that_the_encoder_of_opus_does_not_take_gets_another_name(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        track = out.add_stream("flac", rate=48000, layout="5.1(side)")
+        frame = av.AudioFrame(format="s16", layout="5.1(side)", samples=4096)
+        frame.sample_rate, frame.pts = 48000, 0
+        out.mux([*track.encode(frame), *track.encode(None)])
+    report = denoise_file(tmp_path / "in.mkv", tmp_path / "out.webm", streams=Untouched)
+    assert described(Path(report.target)) == [("audio", "opus", None)]
