@@ -19,10 +19,10 @@ import soundfile
 from command import ENV, ended, names
 from command import rtden as real
 from conftest import DATA
-from own_models import copy_of_seed
 from typer.testing import CliRunner, Result
 
 from rtden.app.main import app
+from rtden.model import find_model
 
 RATE_HZ = 22050
 
@@ -169,7 +169,9 @@ def test_a_mistake_is_told_in_one_sentence_and_nothing_is_written(
 def test_a_damaged_model_is_told_in_one_sentence_and_nothing_is_written(
     folder: Path, damage: str
 ) -> None:
-    model = copy_of_seed(Path("copy.tflite"))
+    model = Path("copy.tflite")
+    for suffix in (".tflite", ".json"):
+        shutil.copy(find_model("seed").with_suffix(suffix), model.with_suffix(suffix))
     sidecar = model.with_suffix(".json")
     if damage == "no sidecar":
         sidecar.unlink()
