@@ -72,7 +72,8 @@ class Settings:
             require(valid, name, wanted, getattr(self, name))
         # Plain numbers: those of numpy overflow, and JSON does not take them.
         for name, value in vars(self).items():
-            if isinstance(value, numbers.Real):
+            number = isinstance(value, numbers.Real)
+            if number:
                 plain = float(value) if name in {"strength", "limit_db"} else int(value)
                 object.__setattr__(self, name, plain)
 
