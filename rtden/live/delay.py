@@ -159,7 +159,8 @@ class DelayPolicy:
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
-    ran dry or the worker fell behind. `restarting` says that the next block begins a stream.
+    ran dry or the worker fell behind. `restarting` says that the next block begins a stream, and
+    `rested` that it ends a time for which nothing was delivered.
     """
 
     def __init__(self, buffer_seconds: float, *, pinned: bool) -> None:
@@ -179,7 +180,7 @@ class DelayPolicy:
         self._source_hz, self._sink_hz = source.rate_hz, sink.rate_hz
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
-        self.restarting = True
+        self.restarting, self.rested = True, False
         self._missing = self._passed_at_excess = 0
         self._least_left, self._padded = NOTHING_SEEN, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
@@ -210,16 +211,21 @@ class DelayPolicy:
         new, self.restarting = not self.restarting, True
         return new
 
-    def before(self, disconnects: int, block: int, ahead: int = 0) -> int | None:
+    def before(self, disconnects: int, block: int, inside: int, now: float) -> int | None:
         """Return the silence to write before a block of `block` samples, None for no break.
 
-        `disconnects` are the source's, `ahead` the samples of silence that wait besides.
+        `disconnects` are the source's, and `inside` counts samples that stay in the denoiser.
         """
-        ring = self._sink.ring
+        ring, held_seconds = self._sink.ring, self.drift.held_seconds
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
-        if self.restarting:
-            self.restarting = False
-            return self._pad(0, block)
+        restarting, rested = self.restarting, self.rested
+        self.restarting = self.rested = False
+        if rested and held_seconds is not None and not restarting:
+            self._padded = True
+            lacking_seconds = held_seconds - self.delay_seconds(inside + block, now)
+            return max(0, round(lacking_seconds * self._sink_hz))
+        if restarting or rested:
+            return self._pad(ring.fill_samples, block)
         if ran_dry:
             if disconnects == self._disconnects:  # no buffer bridges a device that is gone
                 self.buffer.drop_out()
@@ -227,14 +233,14 @@ class DelayPolicy:
             self._drop_out()
             return self._pad(ring.fill_samples, block)
         planned = self.planned_samples
-        if ring.fill_samples - ahead > planned + EXCESS_SECONDS * self._sink_hz:
+        if ring.fill_samples > planned + EXCESS_SECONDS * self._sink_hz:
             passed = ring.read_samples - ring.lost_samples
             if passed == self._passed_at_excess:  # it rests, as some do while they start:
                 self.drift.restart()  # one drop-out, however much is dropped
             else:
                 self._drop_out()
             self._passed_at_excess = passed
-            ring.drop_oldest(planned + ahead)
+            ring.drop_oldest(planned)
         return None
 
     def after(self, *, inside: int, left: int, block: int, now: float) -> None:
@@ -266,16 +272,6 @@ class DelayPolicy:
         waiting = source.ring.fill_samples / self._source_hz
         waiting += (inside + sink.ring.fill_samples) / self._sink_hz
         return waiting + _age(source, now) - _age(sink, now)
-
-    def strayed_samples(self, inside: int, now: float) -> int:
-        """Return how much longer the delay is than the one that is held, if that is too much.
-
-        To be asked after a time without :meth:`after`, in which the clocks were not compared.
-        """
-        if self.drift.held_seconds is None:
-            return 0
-        seconds = self.delay_seconds(inside, now) - self.drift.held_seconds
-        return round(seconds * self._sink_hz) if abs(seconds) > TOLERATED_SECONDS else 0
 
     def _shorten(self, delay_seconds: float) -> None:
         """Drop the samples by which the delay exceeds its target, deliberate growth apart."""

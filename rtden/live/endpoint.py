@@ -148,7 +148,7 @@ class Endpoint:
         ring = self.ring
         ring.write(block)
         self.called_at = perf_counter()
-        if self.resting and block.any():
+        if self.resting and np.vdot(block, block):
             self.resting, self.wake_at = False, 0
         if ring.written_samples >= self.wake_at:
             self.notify()

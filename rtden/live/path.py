@@ -153,6 +153,7 @@ class SoundPath:
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
+        self.idle = False
         drift, nothing = self._drift, np.zeros((0, self.channels), np.float32)
         if self._drift_last:
             return np.concatenate([drift.feed(self._denoise(nothing, last=True)), drift.flush()])

@@ -23,15 +23,15 @@ MOST_SECONDS = 0.1
 """Sound that one turn processes at most."""
 COMPARED_SECONDS = 0.04
 """Time between two comparisons of the clocks, at least."""
-REST_SECONDS, AHEAD_SECONDS = 0.25, 0.4
-"""While nothing but digital silence comes: time between two turns, and silence written ahead."""
+REST_SECONDS = 0.25
+"""Time between two turns while nothing but digital silence comes."""
 
 
 class Worker:
     """Takes captured sound in steps of the denoiser and delivers it at the planned delay.
 
-    While the path is idle, it writes silence ahead and rests; the first sound takes back what is
-    left of that.
+    While the path is idle, it rests and delivers nothing: the sink is silent without that. The
+    first sound begins a new stream.
 
     `devices` knows the two sides and which is lost; `make_path` returns the sound path between them
     as they are now. `wakes` counts how often the thread was woken, and `busy_seconds` the time of
@@ -51,7 +51,7 @@ class Worker:
         self.devices, self.delay = devices, delay
         self._controls, self._make_path, self._clock = controls, make_path, clock
         self.recorder: Recorder | None = None
-        self._returned = self._discarded = self._padding = self._taken_back = 0
+        self._returned = self._discarded = self._padding = 0
         self._volume = 1.0
         self.busy_seconds, self.wakes = 0.0, 0
         self._build()
@@ -68,7 +68,7 @@ class Worker:
         source.wake_at, source.resting = source.ring.read_samples + path.missing_samples, False
         self._step_samples = round(path.step_seconds * source.rate_hz)
         self._most_samples = round(MOST_SECONDS * source.rate_hz)
-        self._ahead = self._uncompared = 0
+        self._uncompared = 0
 
     @property
     def counts(self) -> SampleCounts:
@@ -83,7 +83,7 @@ class Worker:
             discarded=self._discarded,
             padding_samples=self._padding,
             played=sink.read_samples - sink.lost_samples,
-            dropped=sink.lost_samples - self._taken_back,
+            dropped=sink.lost_samples,
             ready=sink.written_samples - sink.read_samples,
         )
 
@@ -103,16 +103,19 @@ class Worker:
         if not waiting or (whole_steps and ring.written_samples < source.wake_at):
             return False
         began = perf_counter()
-        if self._ahead:  # set before the ring is read: sound that comes meanwhile ends it
+        if self.path.idle:  # set before the ring is read: sound that comes meanwhile ends it
             source.wake_at = ring.written_samples + round(REST_SECONDS * source.rate_hz)
             source.resting = True
-        elif not source.exhausted and (late := self.delay.skip()):
-            ring.skip(late)
-            waiting -= late
-        self._process(waiting if self._ahead else min(waiting, self._most_samples))
-        if not source.resting:
+        else:
+            if not source.exhausted and (late := self.delay.skip()):
+                ring.skip(late)
+                waiting -= late
+            waiting = min(waiting, self._most_samples)
+        self._process(waiting)
+        if not (self.path.idle and source.resting):
             source.wake_at = ring.read_samples + self.path.missing_samples
             source.wake_at += self._step_samples if self.delay.pairing.paired else 0
+            source.resting = False
         self.busy_seconds += perf_counter() - began
         return True
 
@@ -120,7 +123,6 @@ class Worker:
         """Process what waits, and deliver what the denoiser holds: the source has ended."""
         while self.work(whole_steps=False):
             pass
-        self._end_rest()
         nothing = np.empty((0, self.rings[0].channels), np.float32)
         rest = self.path.flush()
         self._pass_on(nothing, rest[:0], rest)
@@ -133,32 +135,11 @@ class Worker:
         energy = float(np.vdot(captured, captured))
         if not energy < LOUDEST**2:  # nor if it is NaN
             captured[~(np.abs(captured) < LOUDEST)] = 0.0
-        if self._ahead and energy:
+        if path.idle and energy:
             first = int(captured.any(axis=1).argmax())
             self._clean(captured[:first], 0.0)
             captured = captured[first:]
-            self._end_rest(len(captured))
         self._clean(captured, energy)
-        if path.idle and not self._ahead and not self.sink.lost:
-            self._ahead = round(AHEAD_SECONDS * path.sink_hz)
-            self.rings[1].write(np.zeros((self._ahead, path.channels), np.float32))
-            self._padding += self._ahead
-
-    def _end_rest(self, taken: int = 0) -> None:
-        """Take back the silence that was written ahead, so that the delay is what it was.
-
-        `taken` input samples are read and not yet processed.
-        """
-        if not self._ahead:
-            return
-        ring, path = self.rings[1], self.path
-        inside = path.inside_samples + round(taken * path.sink_hz / path.source_hz) - self._ahead
-        strayed = self.delay.strayed_samples(inside, self._clock())
-        left = min(max(0, self._ahead + strayed), ring.fill_samples)
-        ring.drop_oldest(ring.fill_samples - left)
-        self._taken_back += left
-        self._padding -= left
-        self._ahead, self.source.resting = 0, False
 
     def _clean(self, captured: Array, energy: float) -> None:
         ring, path = self.rings[0], self.path
@@ -199,25 +180,26 @@ class Worker:
             self._drop_stale()
             self._discarded += len(block)
             return
-        pad = delay.before(self.source.disconnects, len(block), self._ahead)
+        if self.path.idle:
+            delay.rested = True
+            self._padding -= len(block)
+            return
+        inside, now = self.path.inside_samples, self._clock()
+        pad = delay.before(self.source.disconnects, len(block), inside, now)
         if pad is not None:
-            self._ahead, self.source.resting = 0, False  # the sink ran dry
             self._pad(pad, block)
         ring.write(block)
         self._last_out = block[-1]
-        # While it rests there are too few turns to compare clocks by.
-        self._uncompared = 0 if self._ahead else self._uncompared + len(block)
+        self._uncompared += len(block)
         if self._uncompared < COMPARED_SECONDS * self.path.sink_hz:
             return
         left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
-        inside, now = self.path.inside_samples, self._clock()
         delay.after(inside=inside, left=left, block=self._uncompared, now=now)
         self._uncompared = 0
 
     def _drop_stale(self) -> None:
         """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
         self.rings[1].drop_oldest(0)
-        self._ahead, self.source.resting = 0, False
         self._last_out = np.zeros(self.path.channels, np.float32)
 
     def _pad(self, samples: int, block: Array) -> None:

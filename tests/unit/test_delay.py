@@ -81,7 +81,7 @@ class World:
         self.owed += HOP / (1.0 + self.delay.drift.ppm * 1e-6)
         block = int(self.owed)
         self.owed -= block
-        pad = self.delay.before(self.disconnects, block) or 0
+        pad = self.delay.before(self.disconnects, block, INSIDE, self.now) or 0
         self.padded += pad
         sink.write(SILENCE[: pad + block])
         left, self.left = self.left, NOTHING_SEEN
