@@ -72,10 +72,9 @@ class Settings:
             require(valid, name, wanted, getattr(self, name))
         # Plain numbers: those of numpy overflow, and JSON does not take them.
         for name, value in vars(self).items():
-            number = isinstance(value, numbers.Real)
-            if number:
-                plain = float(value) if name in {"strength", "limit_db"} else int(value)
-                object.__setattr__(self, name, plain)
+            if isinstance(value, numbers.Real):
+                kind: Any = float if name in {"strength", "limit_db"} else int
+                object.__setattr__(self, name, kind(value))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""

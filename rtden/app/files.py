@@ -146,7 +146,6 @@ def _check_extras(
 ) -> None:
     """Raise AudioFileError if an option does not go with these files."""
     from rtden.errors import AudioFileError
-    from rtden.files.atomic import check_target
     from rtden.files.audio_file import open_recording
     from rtden.files.listing import is_result
 
@@ -157,8 +156,10 @@ def _check_extras(
         raise AudioFileError("--plot goes with files, not with pipes.")
     if single and dask is not None:
         raise AudioFileError("--dask goes with a folder, or with several files.")
-    if picture and single:
-        check_target(picture, force=force)
+    if picture:
+        from rtden.measure.plots import check_picture
+
+        check_picture(picture if single else picture / "name.png", force=force)
     if reference:
         with open_recording(reference):  # a wrong name is to be known before the work
             pass

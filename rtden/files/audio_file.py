@@ -21,7 +21,7 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
 from rtden.files.layout import GOES_ON, Layout, changed, layout_of, truncated
-from rtden.files.listing import HEADERLESS, RAW_SUFFIXES, Raw, has_av
+from rtden.files.listing import HEADERLESS, HEADERS, RAW_SUFFIXES, Raw, has_av
 from rtden.resample import load_soxr
 from rtden.types import Array
 
@@ -66,7 +66,7 @@ def open_recording(
     """Open a file for reading; `raw` says what headerless PCM holds, `track` counts from 1.
 
     Raises AudioFileError if it cannot be read, holds no sound, or less than its header says;
-    MissingPackageError if it takes PyAV, which is not installed.
+    MissingPackageError if it needs PyAV, which is not installed.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -148,6 +148,12 @@ def _open_sndfile(
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioFileError(f"{path} is empty; it is no sound file.")
+    file.seek(0)
+    if raw is not None and file.read(4) in HEADERS:
+        raise AudioFileError(
+            f"{path} has a header that says what it holds; leave out --rate, --channels and "
+            "--format, which describe PCM without one."
+        )
     raw = raw or HEADERLESS.get(path.suffix.lower())
     if raw is None and path.suffix.lower() in RAW_SUFFIXES:
         raise AudioFileError(

@@ -20,7 +20,7 @@ from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError, InputError
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
-from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, Raw, default_target, is_stream
+from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, SUFFIXES, Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
@@ -122,7 +122,7 @@ def denoise_file(
     InputError, ModelError
         If the rate, the channels or the model cannot be used.
     MissingPackageError
-        If the file takes a package that is not installed.
+        If the file needs a package that is not installed.
     """
 
     def make(rate_hz: int, channels: int) -> Any:
@@ -231,8 +231,11 @@ class _Work:
         return gain_for(meter, loudness, self.notes)
 
     def _write_media(self, muxer: Any) -> float:
+        from rtden.files.media import load_av
         from rtden.files.remux import denoise_media
 
+        if self.source.suffix.lower() in SUFFIXES:
+            load_av(str(self.target))
         suffix = self.target.suffix.lower()
         options: dict[str, Any] = {"notes": self.notes, "raw": self.raw, "track": self.track}
         options["progress"] = self.progress

@@ -57,7 +57,7 @@ UNWRITTEN_SUFFIXES = frozenset((
     ".tak", ".vob",
 ))  # fmt: skip
 MEDIA_SUFFIXES = UNWRITTEN_SUFFIXES.union(MUXERS)
-"""Sound and video files that take PyAV (extra "av")."""
+"""Sound and video files that need PyAV (extra "av")."""
 READ_ONLY_SUFFIXES = UNWRITTEN_SUFFIXES.union(("", ".vox"))
 """What cannot be written: the sound goes into a WAV."""
 RAW_FORMATS = {
@@ -69,6 +69,8 @@ RAW_FORMATS = {
 """FFmpeg's names of headerless sample formats, and libsndfile's."""
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 RAW_SUFFIXES = frozenset((".raw", ".pcm"))
+HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+"""How files begin that say themselves what they hold."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
             if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES:
                 continue
             if suffix in MEDIA_SUFFIXES and not has_av():
-                notes.append(f"{path} takes the package av: run {install_command('av')}")
+                notes.append(f"{path} needs the package av: run {install_command('av')}")
             elif suffix in RAW_SUFFIXES:
                 notes.append(f"{path} has no header; name it alone, with its --rate")
             elif not path.is_file():

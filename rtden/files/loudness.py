@@ -15,7 +15,7 @@ class LoudnessMeter:
     """The loudness of a signal of any length."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        self._av = load_av("a loudness")
+        self._av = load_av("loudness")
         self._rate_hz, self._layout, self._samples = rate_hz, usual_layout(channels), 0
         self._graph = self._av.filter.Graph()
         source = self._graph.add_abuffer(sample_rate=rate_hz, format="flt", layout=self._layout)

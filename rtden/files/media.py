@@ -50,7 +50,7 @@ def load_av(what: str) -> Any:
     try:
         import av
     except ImportError:
-        sentence = f"{what} takes the package av (PyAV): run {install_command('av')}"
+        sentence = f"{what} needs the package av (PyAV): run {install_command('av')}"
         raise MissingPackageError(sentence) from None
     return av
 
@@ -64,6 +64,8 @@ def url_of(path: Path) -> str:
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
     known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
+    if not path.exists():
+        raise AudioFileError(f"there is no file {path}; check the name.")
     av = load_av(str(path) if known else f"{path}, if it is sound,")
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:

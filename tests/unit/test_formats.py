@@ -305,6 +305,14 @@ def test_a_name_of_255_bytes_is_written_and_of_two_writers_the_second_fails(
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff", "raw"])
+def test_a_header_is_not_taken_for_sound(tmp_path: Path, suffix: str) -> None:
+    kind = "WAV" if suffix == "raw" else suffix.upper()
+    soundfile.write(tmp_path / f"in.{suffix}", noise(), 22050, format=kind, subtype=None)
+    with pytest.raises(AudioFileError, match="leave out --rate"):
+        denoise_file(tmp_path / f"in.{suffix}", raw=Raw(16000))
+
+
 def test_raw_pcm_is_read_and_written_as_it_is_described(tmp_path: Path) -> None:
     samples = (noise(channels=2) * 32767).astype("<i2")
     (tmp_path / "in.raw").write_bytes(samples.tobytes())
@@ -394,7 +402,7 @@ def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
     Path("in/memo.m4a").touch()
     result = CliRunner().invoke(app, ["file", "in", "-o", "out", "--jobs", "1"])
     assert result.exit_code == 2
-    assert "in/memo.m4a takes the package av" in result.stderr
+    assert "in/memo.m4a needs the package av" in result.stderr
     assert "rtden: 1 left out" in result.stderr
     assert Path("out/a.wav").exists()
 

@@ -279,8 +279,13 @@ def test_without_the_package_the_sentence_names_what_installs_it(
 ) -> None:
     source = film(tmp_path / "in.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackageError, match=r"takes the package av \(PyAV\): run .*\[av\]"):
+    with pytest.raises(MissingPackageError, match=r"needs the package av \(PyAV\): run .*\[av\]"):
         denoise_file(source)
+    with pytest.raises(AudioFileError, match=r"there is no file .*typo\.mp4"):
+        denoise_file(tmp_path / "typo.mp4")  # the package would not help
+    soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
+    with pytest.raises(MissingPackageError, match=r"out\.m4a needs the package av"):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.m4a")
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("avi", "libmp3lame")])
