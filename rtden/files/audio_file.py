@@ -148,17 +148,8 @@ def _open_sndfile(
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioFileError(f"{path} is empty; it is no sound file.")
-    file.seek(0)
-    if raw is not None and file.read(4) in HEADERS:
-        raise AudioFileError(
-            f"{path} has a header that says what it holds; leave out --rate, --channels and "
-            "--format, which describe PCM without one."
-        )
+    _check_raw(path, file, raw)
     raw = raw or HEADERLESS.get(path.suffix.lower())
-    if raw is None and path.suffix.lower() in RAW_SUFFIXES:
-        raise AudioFileError(
-            f"{path} has no header that says what it holds; give --rate, --channels and --format."
-        )
     layout = layout_of(path, file, size, notes, raw)
     if not layout.parts:
         return None
@@ -189,6 +180,20 @@ def _open_sndfile(
         b"Xing" in start,
         notes=notes,
     )
+
+
+def _check_raw(path: Path, file: BinaryIO, raw: Raw | None) -> None:
+    """Raise AudioFileError if a description is missing, or given for a file that has a header."""
+    file.seek(0)
+    if raw is None and path.suffix.lower() in RAW_SUFFIXES:
+        raise AudioFileError(
+            f"{path} has no header that says what it holds; give --rate, --channels and --format."
+        )
+    if raw is not None and file.read(4) in HEADERS:
+        raise AudioFileError(
+            f"{path} has a header that says what it holds; leave out --rate, --channels and "
+            "--format, which describe PCM without one."
+        )
 
 
 def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:
