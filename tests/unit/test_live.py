@@ -312,8 +312,7 @@ def test_the_worker_has_a_turn_for_every_step_and_then_for_every_other(
         )  # no later than the block that completes it
 
 
-@pytest.mark.parametrize("phase_ms", [1.0, 5.0, 9.0])
-@pytest.mark.parametrize("source_hz", [48000, 22050])
+@pytest.mark.parametrize(("source_hz", "phase_ms"), [(48000, 1.0), (22050, 5.0), (48000, 9.0)])
 def test_the_delay_is_the_plan_and_the_phase_of_the_devices_blocks(
     source_hz: int, phase_ms: float
 ) -> None:
