@@ -42,10 +42,10 @@ demo: $(VENV)/.run
 	$(BIN)/rtden live --in tests/data/noisy.flac --out demo/heard.wav --record demo --force
 	$(BIN)/rtden plot demo/noisy.wav demo/cleaned.wav demo/before-after.png --force
 
-# Tests that play sound mostly wait. The others, and what is installed, run beside them; tests with a
-# lower priority.
+# Tests that play sound mostly wait. The others, and what is installed, run beside them; tests with the
+# lowest priority.
 test: packages
-	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 10" PACKAGES= \
+	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 19" PACKAGES= \
 		real-time lint unit second-runtime integrations training parallel docs
 	$(MAKE) alone
 
