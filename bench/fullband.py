@@ -1,6 +1,6 @@
 """What rtden does above 8 kHz, where training speech is scarce, and above 11 kHz, its model's end.
 
-    python bench/fullband.py FILE... [--model rtden] [--plot PICTURE] [--no-fullband]
+    python bench/fullband.py FILE... [--plot PICTURE]
 
 FILES are clean speech with content as high as it goes, such as Debian's
 /usr/share/sounds/alsa/*_*.wav (package alsa-utils, 48 kHz). Prints, for each band, the level of
@@ -18,9 +18,9 @@ from typing import Annotated
 import numpy as np
 import soundfile
 import typer
+from common import screen
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from rtden import StreamDenoiser
@@ -42,13 +42,10 @@ def spectrogram(signal: Array) -> NDArray[np.float64]:
     return power(stft(frames, hann(N_FFT))).astype(np.float64)
 
 
-def add_spectra(
-    spectra: Spectra, path: Path, speed: float, model: str | None, *, full_band: bool
-) -> int:
+def add_spectra(spectra: Spectra, path: Path) -> int:
     """Add the spectra of a file, of noise before it, and of both denoised; return the rate."""
-    samples, recorded_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    rate_hz = round(recorded_hz * speed)
-    stream = StreamDenoiser(model, rate_hz=rate_hz, full_band=full_band)
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    stream = StreamDenoiser(rate_hz=rate_hz)
     clean = samples.mean(axis=1, keepdims=True)
     level = np.sqrt(np.mean(clean**2)) * 10.0 ** (NOISE_DB / 20.0)
     white = np.random.default_rng(0).standard_normal((round(NOISE_SECONDS * rate_hz), 1))
@@ -103,22 +100,15 @@ def draw(powers: dict[str, NDArray[np.float64]], bins_hz: NDArray[np.float64], o
 
 def main(
     files: Annotated[list[Path], typer.Argument(help="Clean full-band speech, of one rate.")],
-    model: Annotated[str | None, typer.Option(help="Model.")] = None,
-    speed: Annotated[
-        float, typer.Option(help="Play faster: 1.38 lifts what ends at 8 kHz to 11 kHz.")
-    ] = 1.0,
-    full_band: Annotated[
-        bool, typer.Option("--fullband/--no-fullband", help="The bypass above the model's band.")
-    ] = True,
     plot: Annotated[Path | None, typer.Option(help="Picture of the spectra.")] = None,
 ) -> None:
     """Compare spectra before and after the denoiser."""
     spectra: Spectra = {}
     for path in files:
-        rate_hz = add_spectra(spectra, path, speed, model, full_band=full_band)
+        rate_hz = add_spectra(spectra, path)
     powers = {name: np.concatenate(found) for name, found in spectra.items()}
     bins_hz = np.arange(N_FFT // 2 + 1) * rate_hz / N_FFT
-    Console(soft_wrap=True, highlight=False).print(table_of(powers, bins_hz))
+    screen.print(table_of(powers, bins_hz))
     if plot is not None:
         draw(powers, bins_hz, plot)
 

@@ -24,8 +24,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,10 +33,10 @@ import typer
 from common import ForceOption, ProcessesOption, markdown, messages, one_sentence, screen
 from drivers import AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
-from rich.progress import Progress
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
+from rtden.app.options import progress
 from rtden.errors import InputError
 from rtden.files.atomic import check_target, write_whole
 from rtden.live.plan import live_settings
@@ -121,9 +120,9 @@ def score(pairs: Path, models: list[str], metrics: list[str], processes: int | N
     """Score all on pairs of files, and print the scores."""
     if missing := missing_packages():
         messages.print(missing, markup=False)
-    with _progress("pairs") as progress:
+    with progress("pairs") as show:
         evaluation = score_pairs(
-            pairs, processors(models), metrics=metrics, processes=processes, progress=progress
+            pairs, processors(models), metrics=metrics, processes=processes, progress=show
         )
     if left_out := evaluation.left_out():
         messages.print(left_out, markup=False)
@@ -152,9 +151,9 @@ def measure(models: list[str], *, seconds: float, rounds: int, starts: int) -> d
     absent = [name for name, peer in PEERS.items() if not peer.is_installed()]
     notes = [f"not installed: {', '.join(absent)}."] if absent else []
     for kind, (drivers, often) in kinds.items():
-        with _progress(kind) as progress:
+        with progress(kind) as show:
             costs = measure_costs(
-                drivers, noisy, rate_hz, rounds=rounds, starts=often, progress=progress
+                drivers, noisy, rate_hz, rounds=rounds, starts=often, progress=show
             )
         found[kind] = figures_of(costs)
         busy = {
@@ -215,13 +214,6 @@ def cost_text(found: dict[str, Any]) -> str:
         header = [kind, *(f"times {first}'s" if name == "times" else name for name in names)]
         parts += [title, markdown([header, *rows])]
     return "\n\n".join([*parts, *found["notes"]])
-
-
-@contextmanager
-def _progress(task: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
-        number = bar.add_task(task, total=None)
-        yield lambda done, total: bar.update(number, completed=done, total=total)
 
 
 def main(

@@ -15,10 +15,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from rtden import open_live
 from rtden.app.view import DRAW_SECONDS, LiveView
-from rtden.live.engine import LiveEngine
-from rtden.live.file_endpoints import FileSink, FileSource
-from rtden.live.plan import live_settings
 
 # Rich's picture names its own page, and loads a font from the network.
 FROM_THE_NETWORK = re.compile(r"@font-face \{.*?\}|<!--.*?-->|Fira Code, ", re.DOTALL)
@@ -32,20 +30,15 @@ def main(
     height: Annotated[int, typer.Option(help="Rows of the terminal.")] = 30,
 ) -> None:
     """Run a live stream and draw what the view shows at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = FileSource(recording)
-        engine = LiveEngine(
-            source, FileSink(Path(folder, "heard.wav"), source.rate_hz), settings=live_settings()
-        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_live(recording, Path(folder, "heard.wav")) as engine,
+    ):
         view = LiveView(engine, f"{recording.name} to heard.wav")
-        engine.start()
-        try:
-            ends_at = time.monotonic() + seconds
-            while engine.running and time.monotonic() < ends_at:
-                time.sleep(DRAW_SECONDS)
-                view.look()
-        finally:
-            engine.stop()
+        ends_at = time.monotonic() + seconds
+        while engine.running and time.monotonic() < ends_at:
+            time.sleep(DRAW_SECONDS)
+            view.look()
     console = Console(
         record=True,
         file=io.StringIO(),

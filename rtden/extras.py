@@ -1,7 +1,8 @@
-"""The command that adds an extra to this copy of rtden, by the way in which it was installed."""
+"""Optional packages: importing them, and the command that installs what is missing."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -10,6 +11,27 @@ import sys
 import sysconfig
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
+
+from rtden.errors import MissingPackageError
+
+
+def needed(package: str, extra: str, user: str = "this") -> Any:
+    """Import and return a package of an extra, which `user`, the subject of the sentence, needs.
+
+    Raises MissingPackageError, which names the command that installs the extra.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise missing(package, extra, user) from None
+
+
+def missing(package: str, extra: str, user: str = "this") -> MissingPackageError:
+    """Return the error for a package that is not installed."""
+    name = package.split(".", maxsplit=1)[0].replace("_", "-")
+    command = install_command(extra)
+    return MissingPackageError(f"{user} needs the package {name}: run {command}")
 
 
 def install_command(extra: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import sys
@@ -24,9 +23,9 @@ from rtden.app.options import (
     StrengthOption,
     messages,
     one_sentence,
+    progress,
     progress_bar,
     screen,
-    show_progress,
     silence_c_libraries,
 )
 
@@ -116,7 +115,7 @@ def file(
         "force": force,
     }
     single = len(sources) == 1 and not os.path.isdir(sources[0])
-    _check_extras(found.pairs, reference, picture, single=single, dask=dask, force=force)
+    _check_options(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.", markup=False)
     if dry_run and single:
@@ -135,7 +134,7 @@ def file(
         raise typer.Exit(2)
 
 
-def _check_extras(
+def _check_options(
     pairs: list[tuple[str, str]],
     reference: Path | None,
     picture: Path | None,
@@ -144,7 +143,7 @@ def _check_extras(
     dask: str | None,
     force: bool,
 ) -> None:
-    """Raise AudioFileError if an option does not go with these files."""
+    """Raise RtdenError if an option does not go with these files, before the work."""
     from rtden.errors import AudioFileError
     from rtden.files.audio_file import open_recording
     from rtden.files.listing import is_result
@@ -176,9 +175,7 @@ def _denoise_one(source: str, target: str, **options: Any) -> None:
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
         )
-    with progress_bar() as bar:
-        task = bar.add_task(Path(source).name, total=None)
-        show = functools.partial(show_progress, bar, task)
+    with progress(Path(source).name) as show:
         report = denoise_file(source, target, progress=show, **options)
     _print_report(report)
 
@@ -262,7 +259,7 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
             scores = metric(clean, before, rate_hz), metric(clean, after, rate_hz)
             screen.print(f"{name} {scores[0]:.3f} -> {scores[1]:.3f}")
         except MissingPackageError as error:
-            messages.print(f"{name}: {error}", markup=False)
+            messages.print(str(error), markup=False)
 
 
 @one_sentence

@@ -18,9 +18,8 @@ from rtden.app.options import (
     JsonOption,
     messages,
     one_sentence,
-    progress_bar,
+    progress,
     screen,
-    show_progress,
     silence_c_libraries,
 )
 from rtden.errors import SettingsError
@@ -131,13 +130,17 @@ def bench(
 
 def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: float) -> list[Any]:
     """Return results, and what a screen shows of them."""
-    from rtden.measure.cost import measure_apart
+    from rtden.measure.cost import in_own_process, measure
     from rtden.settings import HOPS_PER_STEP, Settings
 
     wanted = hops_per_step or HOPS_PER_STEP
     for value in wanted:
         Settings(hops_per_step=value)  # raises what is wrong
-    results = [measure_apart(name, value, seconds=seconds) for name in names for value in wanted]
+    results = [
+        in_own_process(measure, name, value, seconds=seconds)  # for its memory
+        for name in names
+        for value in wanted
+    ]
     stages: list[tuple[Any, ...]] = []
     for result in results:
         times = {**result.stages, "whole step": result.step, "in silence": result.idle}
@@ -228,7 +231,7 @@ def evaluate(
     find_pairs(pairs)
     if missing := scores.missing_packages():
         messages.print(missing, markup=False)
-    with progress_bar(MofNCompleteColumn()) as bar:
+    with progress("pairs", MofNCompleteColumn()) as show:
         result = scores.evaluate(
             pairs,
             names,
@@ -238,7 +241,7 @@ def evaluate(
             metrics=metric or (),
             transcripts=transcripts,
             processes=processes,
-            progress=functools.partial(show_progress, bar, bar.add_task("pairs", total=None)),
+            progress=show,
         )
     _report(result, as_json, picture, force=force)
 

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -92,9 +92,12 @@ def progress_bar(*columns: Any) -> Any:
     return Progress(*shown, console=messages, transient=True, disable=not messages.is_terminal)
 
 
-def show_progress(bar: Any, task: Any, done: int, total: int) -> None:
-    """Move a bar's task to `done` of `total`."""
-    bar.update(task, completed=done, total=total)
+@contextlib.contextmanager
+def progress(task: str, *columns: Any) -> Iterator[Callable[[int, int], None]]:
+    """Show one task's bar; yield a function that takes how much is done, and of how much."""
+    with progress_bar(*columns) as bar:
+        number = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(number, completed=done, total=total)
 
 
 def in_db(level_db: float) -> str:

@@ -14,8 +14,8 @@ from typing import Annotated
 from typer import Option
 
 from rtden.app.options import one_sentence, screen, silence_c_libraries
-from rtden.errors import InputError, MissingPackageError, SettingsError
-from rtden.extras import install_command
+from rtden.errors import InputError, SettingsError
+from rtden.extras import needed
 
 LOOPBACK = "127.0.0.1"
 HERE = (LOOPBACK, "localhost", "::1")
@@ -38,13 +38,11 @@ def ui(
     It serves this machine or, with --host and a token, the network.
     """
     silence_c_libraries()
-    try:
-        import uvicorn
+    uvicorn = needed("uvicorn", "web", "the page")
+    for package in ("starlette", "websockets", "platformdirs"):
+        needed(package, "web", "the page")
+    from rtden.web.server import make_app
 
-        from rtden.web.server import make_app
-    except ModuleNotFoundError as error:
-        sentence = f"the page needs {error.name}: run {install_command('web')}"
-        raise MissingPackageError(sentence) from None
     if token is not None and not (len(token) >= SHORTEST_TOKEN and token.isascii()):
         least = f"{SHORTEST_TOKEN} characters or more"
         raise SettingsError(f"--token must have {least}, without accents or other scripts.")

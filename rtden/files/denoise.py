@@ -18,6 +18,7 @@ import numpy as np
 
 from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError, InputError
+from rtden.extras import needed
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, SUFFIXES, Raw, default_target, is_stream
@@ -231,11 +232,10 @@ class _Work:
         return gain_for(meter, loudness, self.notes)
 
     def _write_media(self, muxer: Any) -> float:
-        from rtden.files.media import load_av
         from rtden.files.remux import denoise_media
 
         if self.source.suffix.lower() in SUFFIXES:
-            load_av(str(self.target))
+            needed("av", "av", str(self.target))
         suffix = self.target.suffix.lower()
         options: dict[str, Any] = {"notes": self.notes, "raw": self.raw, "track": self.track}
         options["progress"] = self.progress

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rtden.files.media import load_av, usual_layout
+from rtden.extras import needed
+from rtden.files.media import usual_layout
 from rtden.types import Array
 
 SILENCE_LUFS = -70.0  # the gate: nothing below it is measured
@@ -15,7 +16,7 @@ class LoudnessMeter:
     """The loudness of a signal of any length."""
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        self._av = load_av("loudness")
+        self._av = needed("av", "av", "loudness")
         self._rate_hz, self._layout, self._samples = rate_hz, usual_layout(channels), 0
         self._graph = self._av.filter.Graph()
         source = self._graph.add_abuffer(sample_rate=rate_hz, format="flt", layout=self._layout)

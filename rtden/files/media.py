@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rtden.errors import AudioFileError, DamagedFileError, MissingPackageError
-from rtden.extras import install_command
+from rtden.errors import AudioFileError, DamagedFileError
+from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.containers import end_of_sound, ogg_links
@@ -45,16 +45,6 @@ MOST_GAP_SECONDS = 0.03
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
 
 
-def load_av(what: str) -> Any:
-    """Return PyAV; raise MissingPackageError, a sentence about `what` needs it, without it."""
-    try:
-        import av
-    except ImportError:
-        sentence = f"{what} needs the package av (PyAV): run {install_command('av')}"
-        raise MissingPackageError(sentence) from None
-    return av
-
-
 def url_of(path: Path) -> str:
     """Return a path as FFmpeg takes it, which reads 12:30.m4a as a protocol otherwise."""
     return f"file:{path}"
@@ -66,7 +56,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
     if not path.exists():
         raise AudioFileError(f"there is no file {path}; check the name.")
-    av = load_av(str(path) if known else f"{path}, if it is sound,")
+    av = needed("av", "av", str(path) if known else f"{path}, if it is sound,")
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:
         container = av.open(url_of(path), format=raw.format if raw else None, options=options)

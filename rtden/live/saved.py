@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtden.errors import MissingPackageError, SettingsError
+from rtden.errors import SettingsError
+from rtden.extras import needed
 from rtden.live import open_live
 from rtden.settings import Settings
 
@@ -85,14 +86,8 @@ def settings_folder() -> Path:
 
     Raises MissingPackageError if platformdirs is not installed.
     """
-    try:
-        from platformdirs import user_config_path
-    except ImportError:
-        from rtden.extras import install_command
-
-        command = install_command("web")
-        raise MissingPackageError(f"saved choices need platformdirs: run {command}") from None
-    return user_config_path("rtden", appauthor=False)
+    directories = needed("platformdirs", "web", "saving choices")
+    return Path(directories.user_config_path("rtden", appauthor=False))
 
 
 def load_saved() -> Choices:

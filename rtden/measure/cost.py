@@ -124,11 +124,6 @@ def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> 
     )
 
 
-def measure_apart(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> BenchResult:
-    """Do as :func:`measure` does, in a process of its own, so that its memory is its own."""
-    return in_own_process(measure, model, hops_per_step, seconds=seconds)
-
-
 def in_own_process(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call a function in a fresh process with one thread of linear algebra."""
     with one_blas_thread(), multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import io
 import math
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rtden.errors import InputError, MissingPackageError
-from rtden.extras import install_command
+from rtden.errors import InputError
+from rtden.extras import missing, needed
 from rtden.mel import mel_filterbank, to_db
 from rtden.resample import load_soxr
 from rtden.spectral import hann, power, stft
@@ -62,7 +61,7 @@ def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
 
 def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
     """Return PESQ-WB (ITU-T P.862.2, 1 to 4.64), by the package `pesq`; NaN without speech."""
-    pesq = needed("pesq")
+    pesq = needed("pesq", "eval", "PESQ")
     reference, degraded = (at_speech_rate(signal, rate_hz) for signal in (clean, estimate))
     long_enough = len(reference) >= SHORTEST_SECONDS * SPEECH_RATE_HZ
     if not (long_enough and reference.any() and degraded.any()):
@@ -75,7 +74,7 @@ def pesq_wb(clean: Array, estimate: Array, rate_hz: int) -> float:
 
 def estoi(clean: Array, estimate: Array, rate_hz: int) -> float:
     """Return extended STOI (Jensen and Taal, 2016; 0 to 1); NaN for too little speech."""
-    pystoi = needed("pystoi")
+    pystoi = needed("pystoi", "eval", "ESTOI")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -133,7 +132,7 @@ def _parts(estimate: Array, rate_hz: int) -> list[Array]:
 @functools.lru_cache(maxsize=2)
 def _dnsmos_session(name: str) -> Any:
     """Return a network of DNSMOS on one thread: scoring runs a process on every core."""
-    onnxruntime = needed("onnxruntime")
+    onnxruntime = needed("onnxruntime", "eval", "DNSMOS")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -145,7 +144,7 @@ def dnsmos_path() -> Path:
     """Return the file of DNSMOS P.835's network."""
     package = importlib.util.find_spec("speechmos")  # importing it would import librosa
     if package is None or package.origin is None:
-        raise missing("speechmos")
+        raise missing("speechmos", "eval", "DNSMOS")
     return Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
 
 
@@ -166,7 +165,7 @@ def distill_mos(estimate: Array, rate_hz: int) -> float:
 
 @functools.lru_cache(maxsize=1)
 def _distill_mos_network() -> tuple[Any, Any]:
-    distillmos, torch = (needed(name, "judge") for name in ("distillmos", "torch"))
+    distillmos, torch = (needed(name, "judge", "DistillMOS") for name in ("distillmos", "torch"))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
         network = distillmos.ConvTransformerSQAModel()
     return network.eval(), torch
@@ -176,17 +175,3 @@ def at_speech_rate(samples: Array, rate_hz: int) -> Array:
     """Return a signal resampled to 16 kHz, shape (samples,), float32."""
     resampled: Array = load_soxr().resample(samples, rate_hz, SPEECH_RATE_HZ)
     return resampled
-
-
-def needed(package: str, extra: str = "eval") -> Any:
-    """Return a package of an extra; one that is missing raises MissingPackageError."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise missing(package, extra) from None
-
-
-def missing(package: str, extra: str = "eval") -> MissingPackageError:
-    """Return the error for a package that is not installed."""
-    name, advice = package.split(".", maxsplit=1)[0].replace("_", "-"), install_command(extra)
-    return MissingPackageError(f"the package {name} is not installed: run {advice}")

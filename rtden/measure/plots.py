@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import AudioFileError
+from rtden.extras import needed
 from rtden.files.atomic import check_target, write_whole
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.measure.evaluation import NOISY, Evaluation
-from rtden.measure.metrics import needed
 from rtden.measure.tables import LOSS_NOTE, marked
 from rtden.mel import hz_to_mel, shared_mel_bank, to_db
 from rtden.spectral import hann, power, stft
@@ -113,5 +113,5 @@ def save(figure: Any, out: Path, *, force: bool, dpi: int) -> None:
 
 def new_figure(width_inches: float = 1.0, height_inches: float = 1.0) -> Any:
     """Return a figure of matplotlib that needs no display; MissingPackageError without it."""
-    figure = needed("matplotlib.figure", "plot").Figure
+    figure = needed("matplotlib.figure", "plot", "a picture").Figure
     return figure(figsize=(width_inches, height_inches), layout="constrained")

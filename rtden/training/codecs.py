@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from rtden.measure.metrics import needed
+from rtden.extras import needed
 from rtden.types import Array
 
 PEAK = 0.5  # at which the louder of two signals is coded, relative to full scale
@@ -54,7 +54,7 @@ def code(signals: list[Array], codec: Codec, rate_hz: int, rng: np.random.Genera
 
 def _through(signal: Array, codec: Codec, bit_rate: int) -> Array:
     """Return a signal at the codec's rate encoded and decoded, late by the codec's delay."""
-    av = needed("av", "train")
+    av = needed("av", "train", "training")
     av.logging.set_level(None)
     encoder = av.CodecContext.create(codec.name, "w")
     encoder.sample_rate, encoder.layout, encoder.format = codec.rate_hz, "mono", codec.sample_format

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path, needed
+from rtden.extras import needed
+from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
@@ -25,7 +26,7 @@ class DnsmosLoss:
     """Predicts the scores of listeners: speech, background, overall; signals at `rate_hz`."""
 
     def __init__(self, rate_hz: int) -> None:
-        onnx = needed("onnx", "train")
+        onnx = needed("onnx", "train", "training")
         weights = {
             tensor.name: onnx.numpy_helper.to_array(tensor)
             for tensor in onnx.load(dnsmos_path()).graph.initializer

@@ -19,13 +19,14 @@ import soundfile
 from keras import layers
 
 from rtden.errors import AudioFileError
+from rtden.extras import needed
 from rtden.files.atomic import make_folder, write_errors
-from rtden.measure.metrics import needed, pesq_wb, si_sdr_db
+from rtden.measure.metrics import pesq_wb, si_sdr_db
 from rtden.measure.plots import new_figure
 from rtden.training.corpus import find_recordings
 from rtden.types import Array
 
-librosa = needed("librosa", "train")
+librosa = needed("librosa", "train", "training")
 RATE_HZ, SAMPLES, N_FFT, HOP, N_MELS = 22050, 8000, 2048, 512, 128
 SCALE = np.float32(255.0)  # divides the mels, as grey levels; a loud recording still exceeds one
 NOISE_FACTOR = 5e-8  # standard deviation of the noise that is added to the divided mels
@@ -54,7 +55,7 @@ def reproduce(
     be written; MissingPackageError without matplotlib or pesq.
     """
     for package, extra in (("matplotlib", "plot"), ("pesq", "eval")):
-        needed(package, extra)
+        needed(package, extra, "the notebook")
     paths = find_recordings(recordings)
     if len(paths) < FEWEST_RECORDINGS:
         held = f"{recordings} holds {len(paths)} recordings"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, signal
 
-from rtden.measure.metrics import needed
+from rtden.extras import needed
 from rtden.types import Array
 
 ROOM_SECONDS = 0.5  # the longest room response
@@ -177,7 +177,7 @@ def decaying_noise(
 
 def _image_sources(rng: np.random.Generator, rate_hz: int) -> tuple[Array, ...]:
     """Return the responses of a talker and of a noise in a shoebox room, direct sound first."""
-    pyroomacoustics = needed("pyroomacoustics", "train")
+    pyroomacoustics = needed("pyroomacoustics", "train", "training")
     size = rng.uniform((2.0, 2.0, 2.2), (8.0, 6.0, 3.5))
     walls = pyroomacoustics.Material(rng.uniform(0.15, 0.7))
     room = pyroomacoustics.ShoeBox(size, fs=rate_hz, max_order=12, materials=walls)

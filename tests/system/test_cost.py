@@ -19,8 +19,8 @@ from rtden.measure.cost import (
     BenchResult,
     Percentiles,
     Stopwatch,
+    in_own_process,
     measure,
-    measure_apart,
 )
 from rtden.model import find_model, load_spec
 
@@ -85,7 +85,7 @@ def test_figures_are_of_what_was_asked_for(result: BenchResult) -> None:
 @pytest.mark.usefixtures("environment")
 def test_a_process_of_its_own_has_a_memory_of_its_own() -> None:
     ballast = np.ones(400 << 17)  # 400 MiB that belong to this process alone
-    apart = measure_apart("seed", 2, seconds=5.0)
+    apart = in_own_process(measure, "seed", 2, seconds=5.0)
     assert len(ballast)
     assert 20.0 < apart.rss_mb < 400.0
     assert apart.hops_per_step == 2
@@ -94,7 +94,7 @@ def test_a_process_of_its_own_has_a_memory_of_its_own() -> None:
 @pytest.mark.usefixtures("environment")
 def test_errors_of_the_measured_model_reach_the_caller() -> None:
     with pytest.raises(ModelError, match="no model"):
-        measure_apart("no such model", 1, seconds=5.0)
+        in_own_process(measure, "no such model", 1, seconds=5.0)
     with pytest.raises(SettingsError, match="hops_per_step"):
         measure("seed", 3, seconds=5.0)
 

@@ -52,5 +52,5 @@ def test_it_likes_clean_speech_better(recordings: tuple[Array, Array]) -> None:
 
 def test_without_onnx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackageError, match="the package onnx is not installed"):
+    with pytest.raises(MissingPackageError, match="training needs the package onnx"):
         DnsmosLoss(22050)

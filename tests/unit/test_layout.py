@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *(
         "types",
-        "extras",
         "errors",
+        "extras",
         "threads",
         "settings",
         "model",

@@ -279,7 +279,7 @@ def test_without_the_package_the_sentence_names_what_installs_it(
 ) -> None:
     source = film(tmp_path / "in.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackageError, match=r"needs the package av \(PyAV\): run .*\[av\]"):
+    with pytest.raises(MissingPackageError, match=r"needs the package av: run .*\[av\]"):
         denoise_file(source)
     with pytest.raises(AudioFileError, match=r"there is no file .*typo\.mp4"):
         denoise_file(tmp_path / "typo.mp4")  # the package would not help
