@@ -9,8 +9,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
+from rtden.files.endings import promised_end
 from rtden.files.listing import Raw
+from rtden.files.mpeg import mp3_held
 
+VOC_SLACK = 160  # bytes that may be wrong in what SoX states
 CUT_OFF = "its end is missing: it was cut off, or is still being written"
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
 
@@ -51,10 +54,12 @@ def layout_of(
     if head == b"Crea":
         return Layout(_voc_parts(path, file, size))
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
-        held = containers.mp3_held(file)
+        held = mp3_held(file)
         if held is not None and held < 1.0:
             raise truncated(path, held)
         return Layout([(0, size)] if held else [])
+    if (end := promised_end(file)) > size:
+        raise truncated(path, size / end)
     # Of another file with that name libmpg123 would complain on file descriptor 2.
     named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
     return _wav_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
@@ -74,14 +79,14 @@ def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
     """Return the whole of a VOC of one block, as libsndfile reads it; nothing for one of more."""
     file.seek(20)
     at, blocks = int.from_bytes(file.read(2), "little"), 0
-    while at < size - containers.SLACK:  # which may be missing in what SoX states
+    while at < size - VOC_SLACK:
         file.seek(at)
         head = file.read(4)
         if not head[0]:  # the end
             break
         at += 4 + int.from_bytes(head[1:], "little")
         blocks += 1
-    if abs(at - size) > containers.SLACK:
+    if abs(at - size) > VOC_SLACK:
         raise truncated(path, min(at, size) / max(at, size))
     return [(0, size)] if blocks == 1 else []
 
@@ -94,12 +99,10 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     """
     chunks = containers.read_chunks(file)
     sound = chunks and chunks.found.get(b"data")
+    if chunks and {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"} & {*chunks.found}:
+        raise joined(path)
     if chunks is None or sound is None:
         return None
-    if {b"RIFF", b"RF64"} & {*chunks.found}:
-        raise AudioFileError(
-            f"{path} is several WAVs in one file; split them, or join them by sox."
-        )
     held, endless = size - sound.start, containers.is_endless(sound.size)
     if sound.size > held and not endless:
         raise truncated(path, held / sound.size)
@@ -145,6 +148,13 @@ def truncated(path: Path, part: float) -> DamagedFileError:
     return DamagedFileError(
         f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
         f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
+    )
+
+
+def joined(path: Path) -> AudioFileError:
+    """Return the error of a file of which a decoder would read the first part alone."""
+    return AudioFileError(
+        f"{path} is several files in one; split them, or join their sound by ffmpeg or sox."
     )
 
 

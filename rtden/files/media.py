@@ -13,9 +13,10 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
-from rtden.files.containers import end_of_sound, ogg_links
-from rtden.files.layout import CUT_OFF, changed, no_sound, truncated
+from rtden.files.endings import is_cut_off, is_joined, states_length
+from rtden.files.layout import CUT_OFF, changed, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
+from rtden.files.mpeg import mp3_frame_size
 from rtden.samples import to_float
 from rtden.types import Array
 
@@ -27,17 +28,11 @@ SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
 SLACK_SECONDS = 0.1  # a few frames of a codec
-STATES_LENGTH = (
-    *("mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"),
-)
-"""FFmpeg's formats with a length in the header; it guesses others from the size."""
 HEADERS = {
     **{"ac3": slice(4, 5), "eac3": slice(2, 4), "dts": slice(5, 8)},
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
-PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
-"""FFmpeg's formats that leave out a part of a frame at the end without a word."""
 MOST_PLANES = 7
 """PyAV reads more than there are of a frame that has a plane for each of more channels."""
 MOST_GAP_SECONDS = 0.03
@@ -68,6 +63,8 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None
     with container:
+        if is_joined(container.format.name, path):
+            raise joined(path)
         yield av, container
 
 
@@ -131,7 +128,7 @@ def seconds_of(container: Any, stream: Any) -> float:
 def own_seconds(stream: Any) -> float:
     """Return the length of a stream apart from the others'; 0 where it is not known."""
     if stream.container.format.name == "avi":  # FFmpeg shortens the duration of one cut off
-        return float(stream.frames * stream.time_base)
+        return float(stream.frames * stream.time_base) if stream.frames < 1 << 30 else 0.0
     if stream.duration:
         return float(stream.duration * stream.time_base)
     ended = stream.metadata.get("DURATION", "").split(":")  # of Matroska
@@ -153,8 +150,9 @@ class Track:
         context = stream.codec_context
         self.stream, self.path = stream, path
         self.rate_hz, self.channels = int(context.sample_rate), int(context.channels)
-        states_length = stream.container.format.name.split(",")[0] in STATES_LENGTH
-        self._header = None if states_length else HEADERS.get(context.codec.canonical_name)
+        stated = states_length(stream.container.format.name, path)
+        self._header = None if stated else HEADERS.get(context.codec.canonical_name)
+        self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
         self.start = self.done = 0  # samples: where it begins in the file's time, and so far
         self._missing = self._silenced = self._damaged = 0
@@ -168,10 +166,11 @@ class Track:
 
     def decode(self, av: Any, packet: Any) -> Iterator[Array]:
         """Yield a packet's sound as float32, (samples, channels), after what is missing before."""
-        damaged = bool(packet.is_corrupt)
+        damaged = bool(packet.is_corrupt) and not self._is_pcm
         if packet.size and self._header:  # frames with equal headers have equal sizes
-            known = self._sizes.setdefault(bytes(packet)[self._header], packet.size)
-            damaged |= packet.size != known
+            head = bytes(packet)[:8]
+            known = self._sizes.setdefault(head[self._header], packet.size)
+            damaged |= packet.size != known or packet.size < mp3_frame_size(head)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -254,9 +253,9 @@ def packets_of(
     lengths = [(first.done / first.rate_hz, own)]
     if container.format.name != "avi":
         lengths.append((last, (container.duration or 0) / 1e6))
-    states_length = container.format.name.split(",")[0] in STATES_LENGTH
+    stated = states_length(container.format.name, first.path)
     for seconds, promised in lengths:
-        if states_length and seconds < promised - SLACK_SECONDS:
+        if stated and seconds < promised - SLACK_SECONDS:
             if container.format.name == "wav":  # which is whole, as its layout has shown
                 raise AudioFileError(
                     f"{first.path} is a WAV of {first.stream.codec_context.name}, which nothing "
@@ -264,7 +263,7 @@ def packets_of(
                 )
             raise truncated(first.path, seconds / promised)
     notes += [note for track in tracks.values() for note in track.notes()]
-    if is_cut_off(container, first.path, end) and CUT_OFF not in notes:
+    if is_cut_off(container.format.name, first.path, end) and CUT_OFF not in notes:
         notes.append(CUT_OFF)
 
 
@@ -272,17 +271,6 @@ def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator
     for packet, ours in packets_of(av, container, {track.stream.index: track}, notes):
         if ours:
             yield from ours.decode(av, packet)
-
-
-def is_cut_off(container: Any, path: Path, end: int) -> bool:
-    """Return whether a file, whose packets end at byte `end`, has lost a part of its last one."""
-    name, size = container.format.name, path.stat().st_size
-    with path.open("rb") as file:
-        if name == "ogg":
-            return not ogg_links(file)[1]
-        if name == "mpegts":
-            return bool(size % 188 and size % 192 and size % 204)
-        return name in PARSED and end < end_of_sound(file)
 
 
 def bit_rate_of(stream: Any) -> int:

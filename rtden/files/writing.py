@@ -14,7 +14,8 @@ import soundfile
 from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
 from rtden.files.audio_file import PERCEPTUAL, Recording
-from rtden.files.containers import mp3_held, state_frames
+from rtden.files.containers import state_frames
+from rtden.files.mpeg import mp3_held
 from rtden.types import Array
 
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 from pathlib import Path
 
@@ -84,6 +85,67 @@ def test_a_cut_in_the_last_frame_is_said_and_one_in_the_first_is_refused(
         path.write_bytes(whole[:length])
         with pytest.raises(AudioFileError, match="it may be damaged or cut off: copy it again"):
             denoise_file(path, target, streams=Untouched, force=True)
+
+
+@pytest.mark.parametrize("name", ["a.sph", "a.avr", "a.svx", "a.caf", "a.aiff", "a.w64", "a.rf64"])
+def test_a_header_that_promises_more_is_believed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    kinds = {"sph": "NIST", "rf64": "RF64"}
+    soundfile.write(path, noise(channels=1), 8000, "PCM_16", format=kinds.get(path.suffix[1:]))
+    whole = path.read_bytes()
+    np.testing.assert_allclose(sound_of(path), noise(channels=1), atol=4e-5)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedFileError, match=r"is truncated: it holds (4\d|50)%"):
+        sound_of(path)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov"])
+def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix in (".m4a", ".mov"):
+        encoded(path, "aac")
+    else:
+        soundfile.write(path, noise(70000), RATE_HZ, "PCM_16")
+    assert len(sound_of(path)) >= 70000
+    path.write_bytes(2 * path.read_bytes())
+    for target in ("out.wav", f"out{path.suffix}"):
+        with pytest.raises(AudioFileError, match="is several files in one; split them"):
+            denoise_file(path, tmp_path / target, streams=Untouched)
+
+
+class Pipe(io.BytesIO):
+    """A file in which nothing that was written can be written again."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: int) -> int:
+        raise OSError
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "cut_is_seen"),
+    [("matroska", "libopus", True), ("webm", "libopus", True), ("flv", "libmp3lame", True),
+     ("asf", "wmav2", True), ("avi", "libmp3lame", False), ("w64", "pcm_s16le", False),
+     ("caf", "pcm_s16be", False), ("au", "pcm_s16be", False)],
+)  # fmt: skip
+def test_what_came_through_a_pipe_without_a_length_is_read_to_its_end(
+    tmp_path: Path, name: str, codec: str, cut_is_seen: bool
+) -> None:
+    pipe, path = Pipe(), tmp_path / f"in.{name.replace('asf', 'wma')[:4]}"
+    rate_hz = 44100 if name == "flv" else 48000
+    with av.open(pipe, "w", format=name) as out:
+        stream = out.add_stream(codec, rate=rate_hz, layout="stereo", bit_rate=128000)
+        frame = av.AudioFrame.from_ndarray(noise(96000).reshape(1, -1), "flt", "stereo")
+        frame.sample_rate, frame.pts = rate_hz, 0
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    path.write_bytes(pipe.getvalue())
+    report = denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+    assert report.notes == ()
+    assert abs(soundfile.info(report.target).frames - 96000) <= 2048
+    path.write_bytes(pipe.getvalue()[: len(pipe.getvalue()) * 3 // 4])
+    report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
+    assert (report.notes == (CUT_OFF,)) == cut_is_seen
 
 
 def test_a_rest_of_raw_pcm_is_said(tmp_path: Path) -> None:

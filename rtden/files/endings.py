@@ -1,0 +1,114 @@
+"""Whether a file has its end: what its container states, and where its last piece ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from rtden.files.containers import end_of_sound, ogg_links
+
+STATES_LENGTH = frozenset(
+    ["mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
+)
+"""FFmpeg's formats with a length in the header; it guesses others from the size."""
+SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
+PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
+"""FFmpeg's formats that leave out a part of a frame at the end without a word."""
+
+
+def states_length(name: str, path: Path) -> bool:
+    """Return whether a file of FFmpeg's format `name` states its length."""
+    name = name.split(",", maxsplit=1)[0]
+    if name == "asf":
+        with path.open("rb") as file:
+            return not _is_live_asf(file)
+    return name in STATES_LENGTH
+
+
+def is_cut_off(name: str, path: Path, end: int) -> bool:
+    """Return whether a part of a file's last piece is missing; its packets end at byte `end`."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if name == "ogg":
+            return not ogg_links(file)[1]
+        if name == "mpegts":
+            return bool(size % 188 and size % 192 and size % 204)
+        if name == "flv":
+            return _is_cut_flv(file)
+        if name == "matroska,webm":
+            return _is_cut_matroska(file)
+        return name in PARSED and end < end_of_sound(file)
+
+
+def promised_end(file: BinaryIO) -> int:
+    """Return where the sound of a NIST, AVR or SVX file is to end by its header; 0 for others."""
+    file.seek(0)
+    head = file.read(1024)
+    if head[:4] == b"FORM" and head[8:12] in (b"8SVX", b"16SV"):
+        return 8 + int.from_bytes(head[4:8], "big")
+    if head[:4] == b"2BIT":  # AVR
+        channels, bits, frames = struct.unpack(">12xHH10xI", head[:30])
+        return 128 + int(frames * bits // 8 * (2 if channels else 1))
+    if head[:7] == b"NIST_1A" and b",embedded" not in head:
+        names = b"sample_count", b"channel_count", b"sample_n_bytes"
+        found = [re.search(name + rb" -i (\d+)", head) for name in names]
+        frames, channels, width = (int(match[1]) if match else 0 for match in found)
+        return 1024 + frames * channels * width
+    return 0
+
+
+def is_joined(name: str, path: Path) -> bool:
+    """Return whether an MP4 or QuickTime file begins once more behind its end."""
+    if "mp4" not in name:
+        return False
+    with path.open("rb") as file:
+        return _starts_of_mp4(file) > 1
+
+
+def _starts_of_mp4(file: BinaryIO) -> int:
+    length, at, starts = file.seek(0, os.SEEK_END), 0, 0
+    while at + 8 <= length:
+        file.seek(at)
+        size, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        starts += name == b"ftyp"
+        size = large if size == 1 else size
+        at += size if size >= 8 else length  # 0 is all the rest
+    return starts
+
+
+def _is_cut_flv(file: BinaryIO) -> bool:
+    """Return whether the last tag of a Flash video is not whole: its size stands behind it."""
+    end = file.seek(0, os.SEEK_END) - 4
+    file.seek(end)
+    size = int.from_bytes(file.read(4), "big")
+    file.seek(max(0, end - size))
+    return int.from_bytes(file.read(4)[1:], "big") != size - 11
+
+
+def _is_cut_matroska(file: BinaryIO) -> bool:
+    """Return whether the last element of a Matroska or WebM file is not whole (RFC 8794)."""
+    length, at = file.seek(0, os.SEEK_END), 0
+    while at < length:
+        file.seek(at)
+        head = file.read(12).ljust(12, b"\1")
+        name_size = 9 - head[0].bit_length()
+        if name_size > 4:  # no element begins so
+            return False
+        size_size = 9 - head[name_size].bit_length()
+        number = int.from_bytes(head[name_size : name_size + size_size], "big")
+        size, unknown = number - (1 << 7 * size_size), (1 << 7 * size_size) - 1
+        at += name_size + size_size
+        if size != unknown and head[:name_size] != SEGMENT:  # the others are looked into
+            at += size
+    return at > length
+
+
+def _is_live_asf(file: BinaryIO) -> bool:
+    """Return whether a WMA or WMV came from a pipe: then it states no length."""
+    file.seek(0)
+    head = file.read(1 << 16)
+    at = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))  # its File Properties
+    return at > 0 and bool(head[at + 88] & 1)
