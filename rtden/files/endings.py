@@ -24,7 +24,7 @@ def states_length(name: str, path: Path) -> bool:
     name = name.split(",", maxsplit=1)[0]
     if name == "asf":
         with path.open("rb") as file:
-            return not _is_live_asf(file)
+            return not _live_packet_bytes(file)
     return name in STATES_LENGTH
 
 
@@ -32,14 +32,10 @@ def is_cut_off(name: str, path: Path, end: int) -> bool:
     """Return whether a part of a file's last piece is missing; its packets end at byte `end`."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if name == "ogg":
-            return not ogg_links(file)[1]
+        if find := CUT.get(name):
+            return find(file)
         if name == "mpegts":
             return bool(size % 188 and size % 192 and size % 204)
-        if name == "flv":
-            return _is_cut_flv(file)
-        if name == "matroska,webm":
-            return _is_cut_matroska(file)
         return name in PARSED and end < end_of_sound(file)
 
 
@@ -106,9 +102,28 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
     return at > length
 
 
-def _is_live_asf(file: BinaryIO) -> bool:
-    """Return whether a WMA or WMV came from a pipe: then it states no length."""
+def _live_packet_bytes(file: BinaryIO) -> int:
+    """Return the size of the packets of a WMA or WMV that came from a pipe and has no length.
+
+    It is 0 for others.
+    """
     file.seek(0)
     head = file.read(1 << 16)
     at = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))  # its File Properties
-    return at > 0 and bool(head[at + 88] & 1)
+    flags, size = struct.unpack_from("<II", head, at + 88) if 0 < at < len(head) - 96 else (0, 0)
+    return int(size) if flags & 1 else 0
+
+
+def _is_cut_asf(file: BinaryIO) -> bool:
+    """Return whether the last packet of such a file is not whole."""
+    packet_bytes, length = _live_packet_bytes(file), file.seek(0, os.SEEK_END)
+    file.seek(16)
+    data_from = int.from_bytes(file.read(8), "little") + 50
+    return packet_bytes > 0 and (length - data_from) % packet_bytes > 0
+
+
+CUT = {
+    **{"flv": _is_cut_flv, "matroska,webm": _is_cut_matroska, "asf": _is_cut_asf},
+    "ogg": lambda file: not ogg_links(file)[1],
+}
+"""What tells whether a file is cut off, by FFmpeg's format."""
