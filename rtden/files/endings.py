@@ -14,6 +14,7 @@ STATES_LENGTH = frozenset(
     ["mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
 )
 """FFmpeg's formats with a length in the header; it guesses others from the size."""
+END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote it
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
 PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
@@ -119,11 +120,15 @@ def _is_cut_asf(file: BinaryIO) -> bool:
     packet_bytes, length = _live_packet_bytes(file), file.seek(0, os.SEEK_END)
     file.seek(16)
     data_from = int.from_bytes(file.read(8), "little") + 50
-    return packet_bytes > 0 and (length - data_from) % packet_bytes > 0
+    return packet_bytes > 0 and (length - data_from) % packet_bytes not in (0, END_OF_STREAM_BYTES)
+
+
+def _is_cut_ogg(file: BinaryIO) -> bool:
+    return not ogg_links(file)[1]
 
 
 CUT = {
     **{"flv": _is_cut_flv, "matroska,webm": _is_cut_matroska, "asf": _is_cut_asf},
-    "ogg": lambda file: not ogg_links(file)[1],
+    "ogg": _is_cut_ogg,
 }
 """What tells whether a file is cut off, by FFmpeg's format."""
