@@ -95,12 +95,6 @@ def write_model(content: bytes, spec: ModelSpec, path: Path) -> None:
     save_spec(dataclasses.replace(spec, name=path.stem, sha256=sha256), path)
 
 
-def add_metrics(path: Path, **figures: Any) -> None:
-    """Write figures into a model's sidecar."""
-    spec = load_spec(path)
-    save_spec(dataclasses.replace(spec, metrics={**spec.metrics, **figures}), path)
-
-
 def load_network(model_path: Path) -> tuple[keras.Model, ModelSpec]:
     """Return the network of a model with its weights, and its specification."""
     spec, path = load_spec(model_path), model_path.with_suffix(WEIGHTS_SUFFIX)

@@ -15,13 +15,13 @@ import numpy as np
 
 from rtden.errors import AudioFileError, TrainingError
 from rtden.files.atomic import check_target, write_whole
-from rtden.model import ModelSpec, find_model, load_spec
+from rtden.model import ModelSpec, find_model, load_spec, save_spec
 from rtden.training.batches import BatchSource
 from rtden.training.corpus import StageReport
-from rtden.training.export import WEIGHTS_SUFFIX, add_metrics, export, judge, load_network
+from rtden.training.export import WEIGHTS_SUFFIX, export, judge, load_network
 from rtden.training.network import NETWORK
 from rtden.training.recipe import Corpus, Recipe
-from rtden.training.trainer import Progress, load_best, train, write_text
+from rtden.training.trainer import Progress, load_best, train
 from rtden.types import Array
 
 CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256
@@ -106,7 +106,8 @@ def train_model(
     corpus = Corpus.load(speech, noise, work / "cache", **options)
     folders = {"speech": speech, "noise": noise, "start": start_path}
     named = {name: path and str(path.resolve()) for name, path in folders.items()}
-    write_text(work / "folders.json", json.dumps(named, indent=2) + "\n")
+    content = json.dumps(named, indent=2) + "\n"
+    write_whole(work / "folders.json", content.encode(), force=True)
     train(spec, corpus, recipe, work, start=network, report=report)
     return export_run(work, out, data=data, force=force, stage=stage)
 
@@ -149,7 +150,7 @@ def export_run(
         judged.append(judge(mixtures, spec, recipe.loss(spec), path))
     before, after = judged
     figures = {"mixtures": len(mixtures), "before": before, "after": after}
-    add_metrics(made, held_out_mixtures=figures)
+    save_spec(dataclasses.replace(load_spec(made), metrics={"held_out_mixtures": figures}), made)
     _check_better(before, after, start, f"{out}; it is kept in {made.parent}")
     for suffix in (WEIGHTS_SUFFIX, ".json", ".tflite"):
         write_whole(out.with_suffix(suffix), made.with_suffix(suffix).read_bytes(), force=True)

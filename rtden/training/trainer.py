@@ -66,8 +66,8 @@ class State:
         """Write the state, the variables and the log."""
         named = {str(number): ops.convert_to_numpy(of) for number, of in enumerate(variables)}
         save_arrays(work / STATE, state=json.dumps(dataclasses.asdict(self)), **named)
-        lines = [",".join(map(str, row)) for row in (COLUMNS, *self.rows)]
-        write_text(work / "log.csv", "\n".join(lines) + "\n")
+        lines = [",".join(map(str, row)) + "\n" for row in (COLUMNS, *self.rows)]
+        write_whole(work / "log.csv", "".join(lines).encode(), force=True)
 
 
 class Trainer(keras.Model):  # type: ignore[misc]
@@ -216,15 +216,10 @@ def check_recipe(path: Path, spec: ModelSpec, recipe: Recipe) -> None:
             f"{path.parent} holds a run with other settings; continue it with those (see {path}), "
             "or choose another folder for this one."
         )
-    write_text(path, text)
+    write_whole(path, text.encode(), force=True)
 
 
 def save_arrays(path: Path, **named: Any) -> None:
     """Write an .npz file; an interrupt leaves the old file or the new one, never half of one."""
     with new_file(path, force=True) as partial, partial.open("wb") as file:
         np.savez(file, **named)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in the same way."""
-    write_whole(path, text.encode(), force=True)
