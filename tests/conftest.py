@@ -15,12 +15,9 @@ import pytest
 import soundfile
 
 from rtden import list_models
-from rtden.autoencoder import Autoencoder
 from rtden.errors import MissingPackageError
 from rtden.interpreter import find_runtime
-from rtden.mel import Features
-from rtden.model import ModelSpec, find_model
-from rtden.spectral import power, stft, window_pair
+from rtden.model import find_model
 
 # A shell, or nohup, ignores some signals in what it starts, and programs inherit that; some tests
 # interrupt programs, or hang up.
@@ -38,26 +35,6 @@ class Folders(NamedTuple):
 
     speech: Path
     noise: Path
-
-
-def frames_of(spec: ModelSpec, stream: np.ndarray) -> np.ndarray:
-    """Return the spectra of a stream's frames, shape (frames, n_fft // 2 + 1)."""
-    window, _ = window_pair(spec.n_fft, spec.hop, spec.longest_overlap)
-    return stft(np.lib.stride_tricks.sliding_window_view(stream, spec.n_fft)[:: spec.hop], window)
-
-
-def shares_of(path: Path, stream: np.ndarray, *, every: int = 1) -> np.ndarray:
-    """Return the share of every frame of a stream, shape (n_mels, frames, 1), as the Denoiser comes
-    to them; `every` frames a call.
-    """
-    network, shares = Autoencoder(path), []
-    window = Features(network.spec, every if network.stateful else None)
-    frames = frames_of(network.spec, stream)
-    for start in range(0, len(frames) // every * every, every):
-        for frame in frames[start : start + every]:
-            window.push(power(frame)[None])
-        shares.append(network.infer(window.columns)[:, -every:].copy())
-    return np.concatenate(shares, axis=1)[..., None]
 
 
 def pytest_report_header() -> str:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import shares_of
+from streams import masks_of
 from training_target import target
 
 from rtden import Denoiser, Settings
@@ -37,7 +37,7 @@ def test_it_gives_what_the_denoiser_gives(
     noisy = recordings[1][: 80 * denoiser.spec.hop - lead_in]
     expected = np.concatenate([denoiser.feed(noisy), denoiser.flush()])
     stream = np.concatenate([np.zeros(lead_in, np.float32), noisy])
-    share = shares_of(find_model(model), np.concatenate([stream, np.zeros(lead_in, np.float32)]))[
+    share = masks_of(find_model(model), np.concatenate([stream, np.zeros(lead_in, np.float32)]))[
         None
     ]
     ours = invert(denoiser.spec, stream[None], share)[0]

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DATA, MODELS, SMALL_MODELS, shares_of
+from conftest import DATA, MODELS, SMALL_MODELS
+from streams import masks_of
 
 from rtden.autoencoder import Autoencoder
 from rtden.errors import ModelError
 from rtden.interpreter import find_runtime
 from rtden.model import find_model, load_spec, sidecar_path
 
-REFERENCE = json.loads((DATA / "shares.json").read_text())
+REFERENCE = json.loads((DATA / "masks.json").read_text())
 
 
 def window_for(network: Autoencoder) -> np.ndarray:
@@ -28,26 +29,26 @@ def window_for(network: Autoencoder) -> np.ndarray:
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_every_model_gives_shares_between_zero_and_one_that_depend_on_the_input(path: Path) -> None:
+def test_every_model_gives_masks_between_zero_and_one_that_depend_on_the_input(path: Path) -> None:
     network = Autoencoder(path)
     window = window_for(network)
-    share = network.infer(window).copy()
-    assert share.shape == (network.spec.n_mels, network.spec.frames)
-    assert 0.0 <= share.min() <= share.max() <= 1.0
-    assert share.std() > 0.005
+    mask = network.infer(window).copy()
+    assert mask.shape == (network.spec.n_mels, network.spec.frames)
+    assert 0.0 <= mask.min() <= mask.max() <= 1.0
+    assert mask.std() > 0.005
     network.reset()
-    assert np.array_equal(network.infer(window), share)
+    assert np.array_equal(network.infer(window), mask)
     network.reset()
-    assert not np.array_equal(network.infer(window + np.float32(1.0)), share)
+    assert not np.array_equal(network.infer(window + np.float32(1.0)), mask)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_agrees_between_runtimes(
     path: Path, recordings: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    # Rounding inside a deep int8 network differs between runtimes, and single shares with it by
+    # Rounding inside a deep int8 network differs between runtimes, and single masks with it by
     # many steps; over a recording it evens out.
-    bands = shares_of(path, recordings[1], every=16).mean(axis=(1, 2))
+    bands = masks_of(path, recordings[1], every=16).mean(axis=(1, 2))
     np.testing.assert_allclose(bands, REFERENCE[path.stem], atol=1.5 / 256)
 
 

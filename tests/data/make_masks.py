@@ -1,7 +1,7 @@
-"""Write shares.json: every model's mean share of each band over the noisy recording, as the
+"""Write masks.json: every model's mean mask of each band over the noisy recording, as the
 runtime of this environment gives it.
 
-python tests/data/make_shares.py        (after a change of a model; with ai-edge-litert on x86-64,
+python tests/data/make_masks.py        (after a change of a model; with ai-edge-litert on x86-64,
 which the file in use is from)
 """
 
@@ -14,7 +14,9 @@ from pathlib import Path
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import DATA, MODELS, shares_of
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from conftest import DATA, MODELS
+from streams import masks_of
 
 
 def main() -> None:
@@ -22,12 +24,12 @@ def main() -> None:
     noisy, _ = soundfile.read(DATA / "noisy.flac", dtype="float32")
     means = {
         path.stem: [
-            round(float(mean), 5) for mean in shares_of(path, noisy, every=16).mean(axis=(1, 2))
+            round(float(mean), 5) for mean in masks_of(path, noisy, every=16).mean(axis=(1, 2))
         ]
         for path in MODELS
     }
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(bands)}" for name, bands in means.items())
-    (DATA / "shares.json").write_text(f"{{\n{lines}\n}}\n")
+    (DATA / "masks.json").write_text(f"{{\n{lines}\n}}\n")
 
 
 if __name__ == "__main__":
