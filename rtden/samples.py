@@ -14,13 +14,13 @@ from rtden.types import Array
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192000
 MOST_CHANNELS = 64
 FULL_SCALE = {"int16": 32768.0, "int32": 2147483648.0}
-"""What +-1 is in the integer formats that are taken; floating point is as it is."""
-LOUDEST = 1000.0
-"""Larger samples (60 dB above full scale) come from a corrupt stream and count as silence."""
-LOUDEST_SOUND = 32.0
-"""Where most samples are larger (30 dB above full scale), they have the scale of integers."""
-SMALLEST_BLOCK = 16
-"""Samples from which that can be told."""
+"""Full scale of the integer formats; that of floating point is 1."""
+ABSURD_LEVEL = 1000.0
+"""Samples above this (60 dB above full scale) come from a corrupt stream: they become silence."""
+INTEGER_LEVEL = 32.0
+"""If most samples are above this (30 dB above full scale), they are integers, not +-1."""
+FEWEST_SAMPLES = 16
+"""Shorter blocks are not checked for that."""
 
 
 def check_rate(rate_hz: Any) -> int:
@@ -96,22 +96,21 @@ def floating(samples: Any) -> Any:
 
 
 def finite(samples: Any) -> Array:
-    """Return floating-point samples in single precision, silence where they cannot be sound.
+    """Return floating-point samples in float32; those that are not finite, or absurd, become 0.
 
-    That is where they are not finite or louder than LOUDEST. Raises InputError if most are as large
-    as integers: their scale is not +-1.
+    Raises InputError if most are as large as integers: their scale is not +-1.
     """
-    if samples.dtype == np.float32 and np.vdot(samples, samples) <= LOUDEST**2:
+    if samples.dtype == np.float32 and np.vdot(samples, samples) <= ABSURD_LEVEL**2:
         return samples  # type: ignore[no-any-return]
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.abs(samples.reshape(-1))
-        integers = (sizes > LOUDEST_SOUND) & (sizes < 2.0**32)
-        if 2 * np.count_nonzero(integers) > len(sizes) >= SMALLEST_BLOCK:
+        integers = (sizes > INTEGER_LEVEL) & (sizes < 2.0**32)
+        if 2 * np.count_nonzero(integers) > len(sizes) >= FEWEST_SAMPLES:
             raise InputError(
                 f"samples reach {sizes[integers].max():.0f}, but full scale is +-1; "
                 "divide those of integers by their full scale (32768 for int16)."
             )
-        sound = np.where(np.abs(samples) <= LOUDEST, samples, 0.0)  # not a number is not less
+        sound = np.where(np.abs(samples) <= ABSURD_LEVEL, samples, 0.0)  # not a number is not less
     return sound.astype(np.float32)
 
 

@@ -53,7 +53,7 @@ SUMS = {
     "left_out": "rtden: {} left out, the sentences above say why.",
     "failed": "rtden: {} of {} files failed, the sentences above say why; the others were written.",
 }
-"""What is said of a run, by what became of its files."""
+"""Lines that sum up a run, by the outcome of its files; a number goes into the braces."""
 
 
 @one_sentence
@@ -181,7 +181,7 @@ def _denoise_one(source: str, target: str, **options: Any) -> None:
 
 
 def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> None:
-    """Denoise many files, say what became of each, and leave with 2 if one failed."""
+    """Denoise many files and print the outcome of each; exit with 2 if one failed."""
     from rich.progress import MofNCompleteColumn, TextColumn
 
     from rtden.files.batch import denoise_files

@@ -29,8 +29,8 @@ KEYS = (
 _ESCAPED = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z]|.?)", re.DOTALL)
 
 
-def obey(key: str, engine: LiveEngine) -> None:
-    """Change the engine as the key says; other keys do nothing."""
+def apply_key(key: str, engine: LiveEngine) -> None:
+    """Switch the engine by a key of the terminal view; other keys do nothing."""
     if key in {"b", "B"}:
         engine.bypassed = not engine.bypassed
     elif key in {"m", "M"}:

@@ -132,7 +132,7 @@ def _saved_choices(context: typer.Context) -> dict[str, Any]:
 
 
 def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[..., None]) -> None:
-    """Let `rtden ctl` switch the engine until that stops; say what runs where."""
+    """Open the engine to `rtden ctl`, until it stops, and print its two sides."""
     from rtden.live.control import DEFAULT_NAME, ControlServer
 
     try:

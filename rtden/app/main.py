@@ -19,10 +19,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class Commands(TyperGroup):
-    """The commands, of which `rtden talk.wav` needs one."""
+    """The commands; a file name in place of one, as in `rtden talk.wav`, gets advice."""
 
     def resolve_command(self, context: Any, words: list[str]) -> Any:
-        """Find the command; a file in its place is answered with the line to type."""
+        """Return the command, or fail with the line to type if a file is named in its place."""
         if words[0] not in self.commands and os.path.exists(words[0]):
             context.fail(f"'{words[0]}' is no command. Denoise it by: rtden file {words[0]}")
         return super().resolve_command(context, words)

@@ -32,7 +32,7 @@ ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME
 HOPS = "Hops per step, by default all numbers in turn; repeatable."
 LIMITS = "Reduce noise by at most this, in dB; repeatable."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
-# Headers of tables, and below them the formats of a result and of what else a row has.
+# Tables: header and format of each column. A row is a result, {0}, and one value more, {1}.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
 COSTS = STEP | {
     "Latency": "{0.latency_ms:.0f} ms",
@@ -129,7 +129,7 @@ def bench(
 
 
 def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: float) -> list[Any]:
-    """Return results, and what a screen shows of them."""
+    """Return the results, followed by the lines and tables to print."""
     from rtden.measure.cost import in_own_process, measure
     from rtden.settings import HOPS_PER_STEP, Settings
 

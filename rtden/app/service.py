@@ -185,7 +185,7 @@ def _check(options: tuple[str, ...], *, ui: bool, new_token: bool) -> None:
         check_name(given["preset"])
         find_model(given["model"])
     elif given["token"] is None and given["host"] not in web.HERE and new_token:
-        web.kept_token()
+        web.saved_token()
 
 
 def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rich.control import Control
 from rich.segment import Segment
 from rich.style import Style
 
-from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, obey
+from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, apply_key
 from rtden.app.options import in_db, pauses
 from rtden.live.status import LiveStatus, counted, xruns_in_words
 from rtden.types import Array
@@ -65,7 +65,7 @@ def watch(
         for key in keys:
             if not engine.running or time.monotonic() >= ends_at or key in QUIT_KEYS:
                 return
-            obey(key, engine)
+            apply_key(key, engine)
             if key in HELP_KEYS:
                 view.shows_help, draws_at = not view.shows_help, -math.inf
             if time.monotonic() >= draws_at:

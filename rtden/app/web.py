@@ -48,7 +48,7 @@ def ui(
         raise SettingsError(f"--token must have {least}, without accents or other scripts.")
     listening, ending = _listen(host, port), ""
     if token is None and host not in HERE:
-        token, ending = kept_token()
+        token, ending = saved_token()
     app = make_app(token=token, names=(host, *(name or ())), most_mb=most_mb)
     config = uvicorn.Config(
         app,
@@ -86,8 +86,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(f"port {port} of {host} cannot be used ({reason}); {advice}.") from None
 
 
-def kept_token() -> tuple[str, str]:
-    """Return and tell the kept token, or a new one and the end of an address that carries it."""
+def saved_token() -> tuple[str, str]:
+    """Return the saved token, or make one; with a new one, the address's ending that passes it."""
     from rtden.live.saved import settings_folder, write_private
 
     path = settings_folder() / "ui-token"

@@ -34,11 +34,13 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     alone = [f"{a}/{name}" for a, b in sides for name in sorted(names[a] - names[b])]
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        told = f"{alone[0]}{more} of {folder} stands alone"
-        raise AudioFileError(f"{told}; give both files of a pair one name.")
+        raise AudioFileError(
+            f"{alone[0]}{more} of {folder} stands alone; give both files of a pair one name."
+        )
     if not names["noisy"]:
-        told = f"put files ({', '.join(sorted(SUFFIXES))}) of the same names into clean/ and noisy/"
-        raise AudioFileError(f"{folder} holds no pairs: {told}.")
+        kinds = ", ".join(sorted(SUFFIXES))
+        advice = f"put files ({kinds}) of the same names into clean/ and noisy/"
+        raise AudioFileError(f"{folder} holds no pairs: {advice}.")
     return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(names["noisy"])]
 
 

@@ -34,7 +34,7 @@ from rtden.types import Array
 Processor = Callable[[Array, int], Array]
 """Takes a noisy mono signal and its rate; returns the denoised one, as long and aligned.
 
-It must survive pickling. Its method `details`, if it has one, returns what the JSON says of it."""
+It can be pickled. Its method `details`, if it has one, returns its entry in the JSON."""
 References = dict[str, list[str]]
 """Words of each file by its stem; empty for those that the recogniser finds in clean speech."""
 ONNX = ("speechmos", "onnxruntime")
@@ -45,8 +45,8 @@ class Meter(NamedTuple):
 
     metrics: tuple[str, ...]
     packages: tuple[str, ...]
-    measure: Callable[..., Any]  # of the clean signal unless blind, the denoised one, and the rate
-    blind: bool = True
+    measure: Callable[..., Any]  # takes the clean signal (unless blind), the denoised one, the rate
+    blind: bool = True  # needs no clean signal
     extra: str = "eval"
 
     def __call__(self, clean: Array, made: Array, rate_hz: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""How many live streams a machine carries: 16 kHz, frames of 20 ms, as a voice agent has them."""
+"""Number of live streams that a machine can run: a voice agent's, 16 kHz, frames of 20 ms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WARM_UP_ROUNDS = 50
 
 @dataclass(frozen=True)
 class StreamsResult:
-    """How a number of real-time streams at once, in `jobs` processes, get on."""
+    """What `streams` real-time streams at once, in `jobs` processes, cost."""
 
     model: str
     streams: int
@@ -73,9 +73,9 @@ def measure_streams(
     FrameDenoiser(RATE_HZ, model=path)  # raises here what is wrong with it
     counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]
     barrier = multiprocessing.get_context("spawn").Barrier(jobs)
-    with process_pool(jobs, _adopt, barrier) as pool:
+    with process_pool(jobs, _set_barrier, barrier) as pool:
         try:
-            found = [*pool.map(partial(_carry, path, rounds), counts)]
+            found = [*pool.map(partial(_run_streams, path, rounds), counts)]
         except BrokenExecutor:
             early = f"a process ended early with {streams} streams, most likely for lack of memory"
             raise RtdenError(f"{early}; measure fewer.") from None
@@ -116,15 +116,18 @@ def most_streams(measure: Callable[[int], StreamsResult], fewest: int = 1) -> St
 _all_ready: Any = None  # a barrier, in each process: all begin together
 
 
-def _adopt(barrier: Any) -> None:
+def _set_barrier(barrier: Any) -> None:
     global _all_ready  # noqa: PLW0603 - one barrier for each process
     _all_ready = barrier
 
 
-def _carry(
+def _run_streams(
     model: Path, rounds: int, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Return the time of each frame and of each round, the CPU time, and the memory of a stream."""
+    """Run `count` streams in this process.
+
+    Return the time of each frame and of each round, the CPU time, and the memory of a stream.
+    """
     sound = 32767.0 * babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)
     frames = sound.astype(np.int16).reshape(-1, FRAME_SAMPLES)
     before = resident_mb()

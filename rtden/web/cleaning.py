@@ -72,7 +72,7 @@ def _draw(folder: Path) -> None:
 
 
 def main(source: Path, target: Path, strength: float | None = None) -> None:
-    """Clean; print what a :class:`rtden.web.jobs.Job` takes over, as lines of JSON."""
+    """Denoise; print fields of the :class:`rtden.web.jobs.Job` as lines of JSON."""
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)  # live sound comes first
 

@@ -1,8 +1,8 @@
-"""Who may talk to the page's server: checks of Host, Origin and token, headers of every answer.
+"""Access control of the page's server: Host, Origin and token of requests, response headers.
 
 Host: no other site reaches this server under a name of its own (DNS rebinding).
 Origin: no other site's page uses the API, or opens a WebSocket, here.
-Token: whoever is not on this machine must know it.
+Token: required from other machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "rtden"
 OPEN_PATHS = frozenset({"/", "/api/login", "/api/openapi.json"})
-"""Need no token: the page itself holds no secret, and asks for the token."""
+"""Paths without a token: the page itself holds no secret, and prompts for it."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; media-src 'self'; connect-src 'self'; worker-src 'self'; "
@@ -34,13 +34,14 @@ class Guard:
     """ASGI middleware that refuses strangers and adds :data:`HEADERS`; see `make_app`."""
 
     def __init__(self, app: ASGIApp, *, token: str | None, names: tuple[str, ...]) -> None:
-        own = socket.gethostname().lower()
-        owns = () if token is None else (own, f"{own.partition('.')[0]}.local")
         self._app, self._token = app, token
-        self._names = {"localhost", *map(str.lower, names), *owns}
+        self._names = {"localhost", *map(str.lower, names)}
+        if token is not None:
+            host = socket.gethostname().lower()
+            self._names |= {host, f"{host.partition('.')[0]}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refused connection, or pass it on."""
+        """Refuse a connection, or pass it on."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -67,7 +68,7 @@ class Guard:
         is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/")
         if not (reads and is_open) and not _same_origin(connection, host):
             return 403, "another site's page may not do this."
-        if is_open or self._token is None or _knows(connection, self._token):
+        if is_open or self._token is None or _has_token(connection, self._token):
             return None
         return 401, "the token is missing or wrong; 'rtden ui' printed it when it was made."
 
@@ -81,7 +82,7 @@ class Guard:
             return False
 
 
-def _knows(connection: HTTPConnection, token: str) -> bool:
+def _has_token(connection: HTTPConnection, token: str) -> bool:
     scheme, _, given = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and same_text(given.strip(), token):
         return True

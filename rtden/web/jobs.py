@@ -1,4 +1,4 @@
-"""Recordings that the page is given: a temporary folder, and one process at a time that cleans."""
+"""Uploaded recordings: a temporary folder, and one process at a time that denoises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TooMuchError(InputError):
 
 @dataclass
 class Job:
-    """A recording and what has become of it. `name` is only shown; paths are made from `id`."""
+    """A recording and its state. `name` is for display only; paths are made from `id`."""
 
     id: str
     name: str
@@ -53,11 +53,11 @@ class Job:
         self.result = default_target(self.source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a visitor may know, for JSON."""
+        """Return the public fields, for JSON."""
         return {name: getattr(self, name) for name in SHOWN}
 
     async def run(self, target: Path, *strength: str) -> None:
-        """Run :mod:`rtden.web.cleaning` in a process of its own; take over what it tells."""
+        """Run :mod:`rtden.web.cleaning` in a process of its own; copy its reports into this job."""
         command = ["-m", "rtden.web.cleaning", str(self.source), str(target), *strength]
         alone: dict[str, Any] = {"start_new_session": True}  # Ctrl-C is for the server
         process = await create_subprocess_exec(sys.executable, *command, stdout=PIPE, **alone)

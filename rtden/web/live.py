@@ -1,4 +1,4 @@
-"""The one live engine behind the page: on, off, and what it shows."""
+"""The one live engine behind the page: on, off, settings, status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start
-FRESH_SECONDS = 0.4  # a status is shown again so long: its levels are those since the last one
+FRESH_SECONDS = 0.4  # visitors share a status for so long: reading one resets its levels
 
 
 class BusyError(RtdenError):
@@ -64,9 +64,10 @@ class LiveControl:
             before, engine = self._choices.to_dict(), self._engine
             choices = self._choices.replaced(changes)
             _check_names(choices)
-            on, new = flags.get("on"), {k for k in changes if changes[k] != before[k]} - SETTINGS
-            anew = on or new
-            if engine and anew and not flags.get("restart") and on is not False:
+            on = flags.get("on")  # None: as it is
+            changed = {name for name in changes if changes[name] != before[name]} - SETTINGS
+            restarts = bool(engine and on is not False and (on or changed))
+            if engine and restarts and not flags.get("restart"):
                 route = f"from {engine.input_name} to {engine.output_name}"
                 raise BusyError(f"live sound runs already, {route}; switch it off first.")
             self._choices = choices
@@ -75,9 +76,9 @@ class LiveControl:
                     save(choices)
             except (OSError, RtdenError) as error:
                 self._error = f"the choices could not be saved ({error})."
-            if on is False or (engine and anew):
+            if restarts or on is False:
                 self.close()
-            if on or (engine and new and on is None):
+            if restarts or on:
                 self._start()
             if self._engine is not None:
                 self._engine.strength = choices.settings().strength

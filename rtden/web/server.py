@@ -52,12 +52,12 @@ def make_app(
     """
     page = _Page(token, most_mb)
     guards = [Middleware(Guard, token=token, names=names)]
-    handlers: Any = {RtdenError: _in_one_sentence}
+    handlers: Any = {RtdenError: _error_response}
     return Starlette(False, page.routes(), guards, handlers, lifespan=page.lifespan)
 
 
 class _Page:
-    """What the routes share."""
+    """The handlers of the routes, and their state."""
 
     def __init__(self, token: str | None, most_mb: int) -> None:
         self._token, self._trials = token, asyncio.Semaphore(MOST_TRIALS)
@@ -68,7 +68,7 @@ class _Page:
         """Tell systemd that the server lives; end live sound, remove the uploads when it ends."""
         supervisor = Supervisor()
         supervisor.ready()
-        alive = asyncio.create_task(_tell_alive(supervisor))
+        alive = asyncio.create_task(_keep_alive(supervisor))
         try:
             yield
         finally:
@@ -98,7 +98,7 @@ class _Page:
         ]
 
     async def _login(self, request: Request) -> Response:
-        given, answer = (await _object(request)).get("token"), Response(status_code=204)
+        given, answer = (await _json_object(request)).get("token"), Response(status_code=204)
         if not isinstance(given, str):
             raise SettingsError("token must be a text.")
         if self._token is None:
@@ -124,7 +124,7 @@ class _Page:
 
     async def _change_live(self, request: Request) -> Response:
         if request.method == "PATCH":
-            await run_in_threadpool(self._live.change, await _object(request))
+            await run_in_threadpool(self._live.change, await _json_object(request))
         return JSONResponse(await run_in_threadpool(self._live.state))
 
     async def _recorded(self, request: Request) -> Response:
@@ -206,17 +206,17 @@ class _Page:
                 pass
 
 
-async def _tell_alive(supervisor: Supervisor) -> None:
+async def _keep_alive(supervisor: Supervisor) -> None:
     while True:
         supervisor.alive()
         await asyncio.sleep(1.0)
 
 
-async def _in_one_sentence(_request: Request, error: RtdenError) -> Response:
+async def _error_response(_request: Request, error: RtdenError) -> Response:
     return JSONResponse({"error": str(error)}, CODES.get(type(error), 422))
 
 
-async def _object(request: Request) -> dict[str, Any]:
+async def _json_object(request: Request) -> dict[str, Any]:
     """Return the JSON object in a request's body."""
     body = b""
     async for block in request.stream():

@@ -41,7 +41,7 @@ def killed(*_: object) -> None:
 
 
 def test_a_process_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams_module, "_carry", killed)
+    monkeypatch.setattr(streams_module, "_run_streams", killed)
     with pytest.raises(RtdenError, match="ended early with 5 streams"):
         measure_streams(5, seconds=1.0)
 

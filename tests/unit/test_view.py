@@ -14,7 +14,7 @@ import pytest
 from live_view import STATUS, FakeEngine
 from rich.console import Console
 
-from rtden.app.keys import KEYS, obey
+from rtden.app.keys import KEYS, apply_key
 from rtden.app.view import GainPicture, LiveView, watch
 from rtden.errors import DeviceError
 from rtden.live.status import xruns_in_words
@@ -209,10 +209,10 @@ def test_keys_change_the_engine() -> None:
         ("x", (1.0, False, True)),
         ("", (1.0, False, True)),
     ):
-        obey(key, engine)
+        apply_key(key, engine)
         assert (engine.strength, engine.bypassed, engine.muted) == wanted
     for _ in range(12):
-        obey("-", engine)
+        apply_key("-", engine)
     assert engine.strength == 0.0
 
 

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from rtden import Settings, denoise_file
 from rtden.app.main import app
-from rtden.app.web import kept_token
+from rtden.app.web import saved_token
 from rtden.errors import SettingsError
 from rtden.live.saved import Choices, load_saved, save, settings_folder
 from rtden.web import jobs
@@ -130,10 +130,10 @@ def test_the_token_opens_by_cookie_and_as_a_bearer(guarded: TestClient) -> None:
 
 
 def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[str]) -> None:
-    token, ending = kept_token()
+    token, ending = saved_token()
     assert ending == f"#token={token}"
     assert token in capsys.readouterr().out
-    assert kept_token() == (token, "")
+    assert saved_token() == (token, "")
     assert token not in capsys.readouterr().out
     assert (settings_folder() / "ui-token").stat().st_mode & 0o777 == 0o600
 
