@@ -17,7 +17,6 @@ from rtden.app.options import (
     INTERRUPTED,
     ForceOption,
     FullBandOption,
-    HopsOption,
     LimitOption,
     ModelOption,
     StrengthOption,
@@ -81,7 +80,6 @@ def file(
     ] = None,
     dask: Annotated[str | None, Option(help=DASK_HELP)] = None,
     model: ModelOption = None,
-    hops_per_step: HopsOption = 1,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -107,7 +105,7 @@ def file(
     found = plan(sources, output)
     options: dict[str, Any] = {
         "model": model,
-        "settings": Settings(strength=strength, limit_db=limit_db, hops_per_step=hops_per_step),
+        "settings": Settings(strength=strength, limit_db=limit_db),
         "full_band": full_band,
         "raw": Raw(rate, channels, raw_format or "s16le") if rate is not None else None,
         "track": track,

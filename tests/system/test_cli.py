@@ -77,7 +77,6 @@ def edit_sidecar(model: Path, key: str, value: object) -> None:
         (["file", "noisy.flac", "--strength", "1.5"], ["strength", "1.5"]),
         (["file", "noisy.flac", "--strength", "nan"], ["strength", "nan"]),
         (["file", "noisy.flac", "--limit-db", "-3"], ["limit_db", "-3"]),
-        (["file", "noisy.flac", "--hops-per-step", "3"], ["hops_per_step", "3"]),
         (["file", "noisy.flac", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
         (["file", "noisy.flac", "--model", "notes.txt"], ["notes.txt", "sidecar"]),
         (["file", "noisy.flac", "-o", "taken.flac"], ["taken.flac", "--force"]),
@@ -243,7 +242,7 @@ def test_a_mistake_is_told_in_one_sentence_by_the_real_program(
 
 def test_words_that_are_no_number_or_no_command_are_told_with_the_usage() -> None:
     for arguments in (
-        ["file", "a.wav", "--hops-per-step", "two"],
+        ["live", "--hops-per-step", "two"],
         ["nosuchcommand"],
         ["file"],
         ["file", "a.wav", "--nosuchoption"],
@@ -314,21 +313,14 @@ def test_options_reach_the_denoiser(folder: Path) -> None:
         "plain": [],
         "half": ["--strength", "0.5"],
         "limited": ["--limit-db", "6"],
-        "seed": [
-            "--model",
-            "seed",
-            # Whose answers depend on what follows in the window; the default model's samples are
-            # the
-            # same at any hops_per_step.
-        ],
-        "advanced": ["--model", "seed", "--hops-per-step", "4"],
+        "seed": ["--model", "seed"],
     }
     for name, arguments in options.items():
         assert run("file", "noisy.flac", "-o", f"{name}.flac", *arguments).exit_code == 0
         outputs[name] = soundfile.read(f"{name}.flac")[0]
     noisy = soundfile.read("noisy.flac")[0]
     np.testing.assert_allclose(outputs["half"], (outputs["plain"] + noisy) / 2, atol=2**-14)
-    for name, other in (("limited", "plain"), ("seed", "plain"), ("advanced", "seed")):
+    for name, other in (("limited", "plain"), ("seed", "plain")):
         assert np.abs(outputs[name] - outputs[other]).max() > 1e-3
 
 
@@ -522,7 +514,6 @@ def test_help_names_every_command_and_option() -> None:
         "--model",
         "--strength",
         "--limit-db",
-        "--hops-per-step",
         "--plot",
         "--reference",
         "--jobs",
