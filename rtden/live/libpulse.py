@@ -7,15 +7,13 @@ the library.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import Any
 
 from rtden.errors import DeviceError
 
 STATE = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
-LIST = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int, c_void_p)
-INFO = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
 NUMBER = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
 REQUEST = ctypes.CFUNCTYPE(None, c_void_p, c_size_t, c_void_p)
 EVENT = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_uint32, c_void_p)
@@ -81,6 +79,12 @@ class SinkInputInfo(ctypes.Structure):
         *((name, c_uint32) for name in ("owner_module", "client", "sink")),
     )
 
+
+SERVER = ctypes.CFUNCTYPE(None, c_void_p, POINTER(ServerInfo), c_void_p)
+DEVICES, MODULES, SINK_INPUTS = (
+    ctypes.CFUNCTYPE(None, c_void_p, POINTER(info), c_int, c_void_p)
+    for info in (DeviceInfo, ModuleInfo, SinkInputInfo)
+)
 
 _RETURN_HANDLES = (
     *("threaded_mainloop_new", "threaded_mainloop_get_api", "context_new", "proplist_new"),

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ctypes import POINTER
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rtden.errors import DeviceError
 from rtden.live.device import Device, Kind
 from rtden.live.libpulse import (
+    DEVICES,
     EVENT,
-    INFO,
-    LIST,
+    MODULES,
     NUMBER,
+    SERVER,
+    SINK_INPUTS,
     STATE,
     DeviceInfo,
     Handle,
-    ModuleInfo,
     ServerInfo,
-    SinkInputInfo,
     load_libpulse,
 )
 
@@ -129,7 +127,7 @@ class Connection:
 
     def server(self) -> Server:
         """Return what answers, and its defaults."""
-        found: list[Server] = self._ask(INFO, "get_server_info", read=_read_server)
+        found: list[Server] = self._ask(SERVER, "get_server_info", read=_read_server)
         return found[0]
 
     def devices(self) -> list[Device]:
@@ -142,11 +140,10 @@ class Connection:
         found = []
         for kind, what, default in kinds:
             read = functools.partial(self._read_device, server.name, kind, default)
-            found += self._ask(LIST, f"get_{what}_info_list", read=read)
+            found += self._ask(DEVICES, f"get_{what}_info_list", read=read)
         return found
 
-    def _read_device(self, host: str, kind: Kind, default: str, address: Any) -> Device:
-        info = ctypes.cast(address, POINTER(DeviceInfo)).contents
+    def _read_device(self, host: str, kind: Kind, default: str, info: DeviceInfo) -> Device:
         name = _text(info.name)
         monitor_of = _text(info.monitor_name) if kind == "input" else ""
         owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
@@ -166,12 +163,17 @@ class Connection:
 
     def sink_of(self, stream_index: int) -> int:
         """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""
-        found = self._ask(LIST, "get_sink_input_info", stream_index, read=_read_sink_input)
-        return int(found[0]) if found else -1
+        sinks = self._ask(
+            SINK_INPUTS, "get_sink_input_info", stream_index, read=lambda info: info.sink
+        )
+        return int(sinks[0]) if sinks else -1
 
     def modules(self) -> list[Module]:
         """Return the loaded modules, in the order of loading."""
-        return self._ask(LIST, "get_module_info_list", read=_read_module)
+        return self._ask(
+            *(MODULES, "get_module_info_list"),
+            read=lambda info: Module(info.index, _text(info.name), _text(info.argument)),
+        )
 
     def load(self, module: str, arguments: str) -> None:
         """Load a module; raises DeviceError if the server refuses."""
@@ -196,14 +198,18 @@ class Connection:
     def _ask(
         self, prototype: Any, function: str, *arguments: Any, read: Callable[[Any], Any] = int
     ) -> list[Any]:
-        """Call a pa_context function and return the values that its callback received."""
-        replied, values = threading.Event(), []
+        """Call a pa_context function and return the values that its callback received.
+
+        Of structures, which the library frees after the callback, `read` returns what is needed.
+        """
+        replied, values, one = threading.Event(), [], prototype in (NUMBER, SERVER)
 
         def reply(_context: Any, value: Any, *rest: Any) -> None:
-            ends = prototype is not LIST or rest[0]  # a list ends with an empty reply
-            if prototype is NUMBER or (value and not (prototype is LIST and ends)):
+            if prototype is NUMBER:
                 values.append(read(value))
-            if ends:
+            elif value:  # a list ends with an empty reply
+                values.append(read(value.contents))
+            if one or rest[0]:
                 replied.set()
 
         callback = prototype(reply)
@@ -218,7 +224,7 @@ class Connection:
         with self.locked():
             self.lib.pa_operation_cancel(operation)  # the callback is about to be freed
             self.lib.pa_operation_unref(operation)
-        if not replied.is_set() or not (values or prototype is LIST):
+        if not replied.is_set() or (one and not values):
             raise DeviceError(
                 f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and "
                 "try again."
@@ -226,19 +232,9 @@ class Connection:
         return values
 
 
-def _read_server(address: Any) -> Server:
-    info = ctypes.cast(address, POINTER(ServerInfo)).contents
+def _read_server(info: ServerInfo) -> Server:
     name = "PipeWire" if b"PipeWire" in (info.name or b"") else "PulseAudio"
     return Server(name, _text(info.default_sink), _text(info.default_source))
-
-
-def _read_module(address: Any) -> Module:
-    info = ctypes.cast(address, POINTER(ModuleInfo)).contents
-    return Module(info.index, _text(info.name), _text(info.argument))
-
-
-def _read_sink_input(address: Any) -> int:
-    return int(ctypes.cast(address, POINTER(SinkInputInfo)).contents.sink)
 
 
 def _text(value: bytes | None) -> str:

@@ -179,32 +179,26 @@ class PulseStream:
         self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
 
     def _on_readable(self, *_: Any) -> None:
-        lib, stream = self._quick, self._stream
-        blocks: list[Any] = []
-        address, size = self._address, self._size
+        lib, stream, address, size = self._quick, self._stream, self._address, self._size
         readable = lib.pa_stream_readable_size(stream)
         arrived, self._waiting_bytes = readable - self._waiting_bytes, readable
         # Single samples come from sources with filters.
         if readable < max(self._block_bytes // 2, self._wanted_samples() * self._frame_bytes):
             return
         self._waiting_bytes = 0
-        while readable > 0:
+        block = np.zeros((readable // self._frame_bytes, self.channels), np.float32)
+        at = 0
+        while at < len(block):
             if lib.pa_stream_peek(stream, byref(address), byref(size)) or not size.value:
                 break
-            readable -= size.value
+            begin, at = at, at + size.value // self._frame_bytes
             if address.value:
-                block = self._view(address.value, size.value)
+                block[begin:at] = self._view(address.value, size.value)
             else:  # a hole: sound that the server lost
                 self._flagged = True
-                samples = size.value // self._frame_bytes
-                block = np.zeros((samples, self.channels), np.float32)
-            if blocks or readable > 0:  # libpulse's memory is valid until the drop
-                blocks.append(block.copy())
-            else:
-                self._call(block, arrived)
             lib.pa_stream_drop(stream)
-        if blocks:
-            self._call(np.concatenate(blocks), arrived)
+        if at:
+            self._call(block[:at], arrived)
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
