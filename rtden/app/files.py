@@ -50,7 +50,7 @@ SUMS = {
     "skipped": "{} skipped: finished before.",
     "results": "{} left out, they are results of rtden.",
     "left_out": "rtden: {} left out, the sentences above say why.",
-    "failed": "rtden: {} of {} files failed, the sentences above say why; the others were written.",
+    "failed": "rtden: {} of {} files failed, the sentences above say why.",
 }
 """Lines that sum up a run, by the outcome of its files; a number goes into the braces."""
 
@@ -94,7 +94,8 @@ def file(
     """
     silence_c_libraries()
     from rtden.errors import SettingsError
-    from rtden.files.listing import Raw, plan
+    from rtden.files.audio_file import open_recording
+    from rtden.files.listing import Raw, is_stream, plan
     from rtden.settings import Settings
 
     if rate is None and raw_format is not None:
@@ -117,14 +118,17 @@ def file(
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.", markup=False)
     if dry_run and single:
-        _print_planned(*found.pairs[0])
+        asked = Path(sources[0]), options["raw"]
+        piped = is_stream(sources[0])
+        with contextlib.nullcontext() if piped else open_recording(*asked, track=track):
+            _print_planned(*found.pairs[0])
     elif single:
         _denoise_one(*found.pairs[0], **options)
     else:
         folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
         options |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
         _denoise_many(found, folders, options)
-    if reference is not None:
+    if reference is not None and not dry_run:
         _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
     if picture is not None and not dry_run:
         _plot(found.pairs, picture, single=single, force=force)
@@ -279,7 +283,8 @@ def pipe(
     """
     silence_c_libraries()
     from rtden.errors import AudioFileError, SettingsError
-    from rtden.files.pipe import Pcm, denoise_pipe
+    from rtden.files.listing import Raw
+    from rtden.files.pipe import denoise_pipe
     from rtden.settings import Settings
 
     if raw_format != "wav" and rate is None:
@@ -290,7 +295,7 @@ def pipe(
                 f"standard {name} is a terminal or closed; use it between two programs: "
                 "arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000"
             )
-    pcm = None if raw_format == "wav" or rate is None else Pcm(rate, channels, raw_format)
+    pcm = None if raw_format == "wav" or rate is None else Raw(rate, channels, raw_format)
     settings = Settings(strength=strength, limit_db=limit_db)
     wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError
 from rtden.files.containers import is_endless, wav_format
+from rtden.files.listing import Raw
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -23,27 +23,10 @@ IN_WAV = {"PCM_16": ("s16le", 1), "PCM_32": ("s32le", 1), "FLOAT": ("f32le", 3)}
 """Formats by libsndfile's name, with the tag in a WAV."""
 
 
-@dataclass
-class Pcm:
-    """Interleaved samples on a pipe: rate, channels, s16le, s32le or f32le, bytes that are left."""
-
-    rate_hz: int
-    channels: int
-    format: str
-    left: float = float("inf")
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            names = ", ".join([*FORMATS, "wav"])
-            raise InputError(f"a pipe cannot carry '{self.format}'; choose one of {names}.")
-        self.dtype = np.dtype(FORMATS[self.format])
-        self.frame_bytes = self.dtype.itemsize * self.channels
-
-
 def denoise_pipe(
     source: int,
     sink: int,
-    pcm: Pcm | None,
+    pcm: Raw | None,
     *,
     model: str | Path | None = None,
     settings: Settings | None = None,
@@ -57,23 +40,28 @@ def denoise_pipe(
     Raises AudioFileError if that header cannot be read, BrokenPipeError if nobody reads `sink` any
     more, InputError or ModelError if the rate, the channels or the model cannot be used.
     """
-    wav = pcm is None
-    pcm = pcm or _read_header(source)
+    wav, left = pcm is None, float("inf")
+    if pcm is None:
+        pcm, left = _read_header(source)
+    if pcm.format not in FORMATS:
+        names = ", ".join([*FORMATS, "wav"])
+        raise InputError(f"a pipe cannot carry '{pcm.format}'; choose one of {names}.")
+    dtype = np.dtype(FORMATS[pcm.format])
     chosen, _ = settings_for_latency(LATENCY_MS, model=model, settings=settings or Settings())
     options = {"rate_hz": pcm.rate_hz, "channels": pcm.channels}
     stream = StreamDenoiser(model, chosen, low_delay=True, full_band=full_band, **options)
     _write(sink, _header(pcm) if wav else b"")
     frames, rest, ended = 0, b"", False
     while not ended:
-        content = os.read(source, int(min(READ_BYTES, pcm.left)))
-        pcm.left -= len(content)
+        content = os.read(source, int(min(READ_BYTES, left)))
+        left -= len(content)
         ended = not content
         content = rest + content
         whole = len(content) // pcm.frame_bytes * pcm.frame_bytes
         rest = content[whole:]
-        samples = np.frombuffer(content[:whole], pcm.dtype).reshape(-1, pcm.channels)
+        samples = np.frombuffer(content[:whole], dtype).reshape(-1, pcm.channels)
         out = stream.flush() if ended else stream.feed(to_float(samples))
-        _write(sink, from_float(out, pcm.dtype).tobytes())
+        _write(sink, from_float(out, dtype).tobytes())
         frames += len(out)
     return frames
 
@@ -95,8 +83,8 @@ def _read(source: int, size: int) -> bytes:
     return content
 
 
-def _read_header(source: int) -> Pcm:
-    """Read a WAV's header up to its sound."""
+def _read_header(source: int) -> tuple[Raw, float]:
+    """Read a WAV's header up to its sound; return what that is, and how many bytes it has."""
     known, head = None, _read(source, 12)
     while head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         name, size = struct.unpack("<4sI", _read(source, 8))
@@ -108,15 +96,14 @@ def _read_header(source: int) -> Pcm:
         raise AudioFileError(
             "what comes is no WAV of 16 or 32-bit samples; convert it, for instance with sox."
         )
-    left = float("inf") if is_endless(size) else float(size)
-    return Pcm(*known[:2], IN_WAV[known[2]][0], left)
+    return Raw(*known[:2], IN_WAV[known[2]][0]), float("inf") if is_endless(size) else size
 
 
-def _header(pcm: Pcm) -> bytes:
+def _header(pcm: Raw) -> bytes:
     """Return a WAV header without a length."""
     tag = dict(IN_WAV.values())[pcm.format]
     rates = pcm.rate_hz, pcm.rate_hz * pcm.frame_bytes
     known = struct.pack(
-        "<HHIIHH", tag, pcm.channels, *rates, pcm.frame_bytes, 8 * pcm.dtype.itemsize
+        "<HHIIHH", tag, pcm.channels, *rates, pcm.frame_bytes, 8 * pcm.frame_bytes // pcm.channels
     )
     return b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + known + b"data\xff\xff\xff\xff"

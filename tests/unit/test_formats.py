@@ -21,7 +21,7 @@ from rtden.errors import AudioFileError, InputError
 from rtden.files.atomic import new_file
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.listing import Raw, list_audio
-from rtden.files.pipe import Pcm, denoise_pipe
+from rtden.files.pipe import denoise_pipe
 from rtden.files.tags import read_tags, write_tags
 from rtden.files.writing import format_of
 
@@ -342,7 +342,7 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
     ended: list[int] = []
 
     def work() -> None:
-        kind = None if wav else Pcm(22050, 2, "s16le")
+        kind = None if wav else Raw(22050, 2, "s16le")
         ended.append(denoise_pipe(source, sink, kind, settings=UNTOUCHED))
         os.close(sink)
 
@@ -374,7 +374,7 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
     ("arguments", "words"),
     [
         (["pipe"], "--rate"),
-        (["pipe", "--rate", "16000", "--format", "s24be"], "cannot carry 's24be'"),
+        (["pipe", "--rate", "16000", "--format", "s24le"], "cannot carry 's24le'"),
         (["pipe", "--format", "wav"], "no WAV"),
         (["file", "-"], "nothing came"),
         (["live", "--in", "-"], "rtden pipe"),
@@ -429,3 +429,12 @@ def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> No
     report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-1.0, force=True)
     assert "for its peaks would be clipped" in report.notes[0]
     assert np.abs(soundfile.read(report.target)[0]).max() < 0.95
+
+
+def test_a_dry_run_says_what_cannot_be_read_and_writes_nothing(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), 16000)
+    run = rtden("file", str(tmp_path / "in.wav"), "--dry-run")
+    assert (run.returncode, "in.wav -> " in run.stderr) == (0, True)
+    run = rtden("file", str(tmp_path / "none.wav"), "--dry-run")
+    assert (run.returncode, "there is no file" in run.stderr) == (2, True)
+    assert [*tmp_path.iterdir()] == [tmp_path / "in.wav"]

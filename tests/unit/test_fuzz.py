@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from rtden import Denoiser, FrameDenoiser, Settings, StreamDenoiser, denoise
 from rtden.errors import AudioFileError, InputError, ModelError, SettingsError
-from rtden.files.pipe import FORMATS, Pcm, denoise_pipe
+from rtden.files.listing import Raw
+from rtden.files.pipe import FORMATS, denoise_pipe
 from rtden.model import ModelSpec, load_spec
 
 MODEL = SMALL_MODELS[0]
@@ -189,7 +190,7 @@ def test_a_sidecar_that_is_no_json_object_is_refused(text: str, tmp_path: Path) 
         load_spec(path)
 
 
-def piped(content: bytes, pcm: Pcm | None) -> bytes:
+def piped(content: bytes, pcm: Raw | None) -> bytes:
     """Return what `rtden pipe` makes of bytes, whose reader comes after the writer."""
     source, feed = os.pipe()
     heard, sink = os.pipe()
@@ -228,14 +229,14 @@ def piped(content: bytes, pcm: Pcm | None) -> bytes:
 def test_a_pipe_gives_a_whole_sample_for_each_whole_sample(
     content: bytes, name: str, rate_hz: int, channels: int
 ) -> None:
-    pcm = Pcm(rate_hz, channels, name)
+    pcm = Raw(rate_hz, channels, name)
     try:
         out = piped(content, pcm)
     except InputError:  # bytes of which most are huge as floating point
         assert name == "f32le"
         return
     assert len(out) == len(content) // pcm.frame_bytes * pcm.frame_bytes
-    assert np.isfinite(np.frombuffer(out, pcm.dtype)).all()
+    assert np.isfinite(np.frombuffer(out, FORMATS[name])).all()
 
 
 chunks = st.lists(st.tuples(st.sampled_from([b"LIST", b"fmt ", b"fact"]), st.binary(max_size=40)))
