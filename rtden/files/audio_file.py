@@ -89,7 +89,7 @@ def open_recording(
         yield recording
 
 
-def read_blocks(recording: Recording, path: Path, *, frames: int = BLOCK_FRAMES) -> Iterator[Array]:
+def read_blocks(recording: Recording, *, frames: int = BLOCK_FRAMES) -> Iterator[Array]:
     """Yield a file's blocks of `frames`, shape (frames, channels), the last one shorter.
 
     Samples that are no sound (not finite, or beyond 1e6 times full scale) are silence.
@@ -130,7 +130,7 @@ def read_aligned(*paths: Path) -> tuple[list[Array], int]:
     signals, rates_hz = [], []
     for path in paths:
         with open_recording(path) as recording:
-            blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
+            blocks = [block.mean(axis=1) for block in read_blocks(recording)]
             signals.append(np.concatenate([np.empty(0, np.float32), *blocks]))
             rates_hz.append(recording.samplerate)
     signals = [

@@ -225,7 +225,7 @@ class _Work:
         with open_recording(self.source, self.raw, track=self.track) as recording:
             meter = LoudnessMeter(recording.samplerate, recording.channels)
             stream = self.make(recording.samplerate, recording.channels)
-            for block in read_blocks(recording, self.source):
+            for block in read_blocks(recording):
                 meter.add(stream.feed(block))
             meter.add(stream.flush())
             meter.end()
@@ -265,7 +265,7 @@ class _Work:
                 leave_at=self.leave_at,
                 finish=lambda path: self._finish(path, tags, recording),
             ) as write:
-                for block in read_blocks(recording, self.source):
+                for block in read_blocks(recording):
                     write(stream.feed(block))
                     done += len(block)
                     if self.progress is not None:

@@ -228,7 +228,7 @@ def _is_cut_short(path: Path) -> bool:
     with suppress(RtdenError):
         try:
             with open_recording(path) as recording:
-                for _ in read_blocks(recording, path):
+                for _ in read_blocks(recording):
                     pass
         except DamagedFileError:
             return True

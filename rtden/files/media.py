@@ -24,6 +24,7 @@ STRINGS = {
     **{name: name for name in ("title", "artist", "album", "date", "genre", "comment")},
     **{"copyright": "copyright", "track": "tracknumber"},
 }
+READ = {"metadata_errors": "replace"}  # old tags are no UTF-8
 SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
@@ -54,7 +55,9 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     av = needed("av", "av", str(path) if known else f"{path}, if it is sound,")
     options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
     try:
-        container = av.open(url_of(path), format=raw.format if raw else None, options=options)
+        container = av.open(
+            url_of(path), format=raw.format if raw else None, options=options, **READ
+        )
     except av.error.FFmpegError as error:
         advice = "for PCM without a header give --rate, --channels and --format."
         if known:
@@ -282,7 +285,7 @@ def bit_rate_of(stream: Any) -> int:
     if stated := stream.bit_rate or stream.codec_context.bit_rate:
         return int(stated)
     size, seconds = 0, 0.0
-    with av.open(stream.container.name) as container:
+    with av.open(stream.container.name, **READ) as container:
         for packet in container.demux(container.streams[stream.index]):
             if packet.duration:
                 seconds += float(packet.duration * packet.time_base)

@@ -200,7 +200,7 @@ class _Out:
 
     def _attach(self, cover: Any) -> None:
         """Attach a cover as Matroska has it; FFmpeg reads it as a stream of one packet."""
-        with self._av.open(self._source.name) as again:
+        with self._av.open(self._source.name, **media.READ) as again:
             picture = bytes(next(again.demux(again.streams[cover.index])))
         kind = cover.codec_context.name.replace("mjpeg", "jpeg")
         name = cover.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")

@@ -77,7 +77,7 @@ class FileSource(PacedEndpoint):
             file = opened.enter_context(open_recording(path))
             super().__init__(str(path), file.samplerate, file.channels)
             self._opened = opened.pop_all()
-        self._blocks = read_blocks(file, path, frames=self.block_samples)
+        self._blocks = read_blocks(file, frames=self.block_samples)
         # A block is handed over when its last sample has sounded.
         self.latency_seconds = self.block_samples / self.rate_hz
 

@@ -42,7 +42,7 @@ def mel_spectrogram(path: Path) -> tuple[Array, float]:
     with open_recording(path) as recording:
         step = max(HOP, -(-recording.frames // WIDEST_COLUMNS))
         seen, columns, frames = np.zeros(0, np.float32), [], 0
-        for block in read_blocks(recording, path, frames=step):
+        for block in read_blocks(recording, frames=step):
             frames += len(block)
             seen = np.concatenate([seen[HOP - WINDOW :], block.mean(axis=1)])
             columns.append(mel_levels_db(seen, recording.samplerate))

@@ -161,7 +161,7 @@ def _decode(
 ) -> list[tuple[NDArray[np.int16], float]]:
     """Return a recording at each speed, and the upper end of its band in Hz."""
     with open_recording(path) as recording:
-        blocks = [block.mean(axis=1) for block in read_blocks(recording, path)]
+        blocks = [block.mean(axis=1) for block in read_blocks(recording)]
         mono, source_hz = np.concatenate([np.empty(0, np.float32), *blocks]), recording.samplerate
     copies = []
     for speed in speeds:

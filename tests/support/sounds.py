@@ -34,7 +34,7 @@ def noise(frames: int = 70001, channels: int = 2) -> np.ndarray:
 
 def sound_of(path: Path) -> np.ndarray:
     with open_recording(path) as recording:
-        return np.concatenate([*read_blocks(recording, path)])
+        return np.concatenate([*read_blocks(recording)])
 
 
 def encoded(

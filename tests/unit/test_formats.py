@@ -35,7 +35,7 @@ def noise(frames: int = 30000, channels: int = 1, seed: int = 0) -> np.ndarray:
 
 def all_of(path: Path, raw: Raw | None = None) -> np.ndarray:
     with open_recording(path, raw) as recording:
-        return np.concatenate([*read_blocks(recording, path)])
+        return np.concatenate([*read_blocks(recording)])
 
 
 def patched(path: Path, at: int, content: bytes) -> None:
@@ -68,7 +68,7 @@ def test_a_wav_beyond_4_gib_is_as_long_as_it_is_and_becomes_an_rf64(
     sparse_wav(path, magic, frames)
     with open_recording(path) as recording:
         assert (recording.frames, recording.channels, recording.subtype) == (frames, 8, "DOUBLE")
-        assert next(read_blocks(recording, path))[0, 0] == 0.5
+        assert next(read_blocks(recording))[0, 0] == 0.5
         assert format_of(tmp_path / "out.wav", recording) == ("RF64", "DOUBLE")
 
 

@@ -209,7 +209,7 @@ def test_a_lossless_codec_stays_where_libsndfile_does_not_write_it(
     report = denoise_file(source, settings=UNTOUCHED)
     assert described(Path(report.target)) == described(source) == [("audio", codec, None)]
     with open_recording(source) as before, open_recording(Path(report.target)) as after:
-        one, two = ([*read_blocks(r, r.path)] for r in (before, after))
+        one, two = ([*read_blocks(r)] for r in (before, after))
     np.testing.assert_allclose(np.concatenate(two), np.concatenate(one), atol=2**-14)
 
 
@@ -322,10 +322,10 @@ def test_ffmpegs_decoder_and_libsndfiles_agree(tmp_path: Path) -> None:
         path = tmp_path / f"a.{suffix}"
         soundfile.write(path, voice(), RATE_HZ)
         with open_recording(path) as recording:
-            ours = np.concatenate([*read_blocks(recording, path)])
+            ours = np.concatenate([*read_blocks(recording)])
         with open_recording(path, track=1) as recording:
             assert recording.format == ""
-            theirs = np.concatenate([*read_blocks(recording, path)])
+            theirs = np.concatenate([*read_blocks(recording)])
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs).max() < 2e-3
 
@@ -392,7 +392,7 @@ def test_no_channel_without_a_name_is_taken_for_a_low_one(
     soundfile.write(tmp_path / "in.wav", np.tile(voice()[:, :1], channels), RATE_HZ)
     report = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
     with open_recording(Path(report.target)) as recording:
-        levels = np.concatenate([*read_blocks(recording, recording.path)]).std(axis=0)
+        levels = np.concatenate([*read_blocks(recording)]).std(axis=0)
     named = np.arange(channels) != 3 if channels == 6 else np.ones(channels, bool)  # 5.1
     assert levels[named].min() > 0.5 * levels.max()
 
@@ -405,3 +405,13 @@ def test_a_layout_that_the_encoder_of_opus_does_not_take_gets_another_name(tmp_p
         out.mux([*track.encode(frame), *track.encode(None)])
     report = denoise_file(tmp_path / "in.mkv", tmp_path / "out.webm", streams=Untouched)
     assert described(Path(report.target)) == [("audio", "opus", None)]
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "mkv", "avi"])
+def test_tags_that_are_no_utf_8_do_no_harm(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / f"in.{suffix}", codecs=("libmp3lame" if suffix == "avi" else "aac",))
+    source.write_bytes(source.read_bytes().replace(b"Holiday", b"Caf\xe9 de"))
+    for target in ("out.wav", f"out.{suffix}"):
+        denoise_file(source, tmp_path / target, streams=Untouched)
+    with av.open(str(tmp_path / f"out.{suffix}")) as container:
+        assert container.metadata["title"] == "Caf\ufffd de"
