@@ -95,10 +95,16 @@ def read_blocks(recording: Recording, *, frames: int = BLOCK_FRAMES) -> Iterator
     Samples that are no sound (not finite, or beyond 1e6 times full scale) are silence.
     """
     silenced = 0
-    for block in _cut(recording.blocks(frames), frames):
-        sound, absurd = without_absurd(block)
-        silenced += absurd
-        yield sound
+    try:
+        for block in _cut(recording.blocks(frames), frames):
+            sound, absurd = without_absurd(block)
+            silenced += absurd
+            yield sound
+    except OSError as error:
+        sentence = (
+            f"{recording.path} cannot be read to its end ({reason_of(error)}); copy it again."
+        )
+        raise AudioFileError(sentence) from None
     if silenced:
         recording.notes.append(ABSURD.format(silenced))
 
@@ -242,7 +248,10 @@ class _Reader:
         first, done = self.first, 0
         for part in self._layout.parts:
             same = part == self._layout.parts[0]
-            file, window = (first, self._window) if same else self._open(part)
+            try:
+                file, window = (first, self._window) if same else self._open(part)
+            except soundfile.LibsndfileError as error:
+                raise self._damaged(done, error) from None
             if (file.samplerate, file.channels) != (first.samplerate, first.channels):
                 now = file.samplerate, file.channels, done / first.samplerate
                 raise changed(self._path, *now)
@@ -253,10 +262,7 @@ class _Reader:
                     yield block
             except soundfile.LibsndfileError as error:
                 if not 0 < stated <= done - begun:  # beyond its sound anything may follow
-                    raise DamagedFileError(
-                        f"{self._path} is damaged after {done / first.samplerate:.1f} s "
-                        f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
-                    ) from None
+                    raise self._damaged(done, error) from None
             if window.error is not None:
                 raise window.error
             read = done - begun
@@ -265,6 +271,12 @@ class _Reader:
                 raise truncated(self._path, read / stated)
             if read > stated > 0 and GOES_ON not in self._notes:
                 self._notes.append(GOES_ON)
+
+    def _damaged(self, done: int, error: Exception) -> DamagedFileError:
+        return DamagedFileError(
+            f"{self._path} is damaged after {done / self.first.samplerate:.1f} s "
+            f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
+        )
 
     def _read(self, file: soundfile.SoundFile, frames: int, left: int) -> Array:
         """Read up to the stated end, and what is behind it in small steps: it may be damaged."""

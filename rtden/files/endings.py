@@ -92,9 +92,9 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
         file.seek(at)
         head = file.read(12).ljust(12, b"\1")
         name_size = 9 - head[0].bit_length()
-        if name_size > 4:  # no element begins so
+        size_size = 9 - head[name_size % 9].bit_length()
+        if name_size > 4 or size_size > 8:  # no element begins so
             return False
-        size_size = 9 - head[name_size].bit_length()
         number = int.from_bytes(head[name_size : name_size + size_size], "big")
         size, unknown = number - (1 << 7 * size_size), (1 << 7 * size_size) - 1
         at += name_size + size_size

@@ -15,6 +15,7 @@ from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
 
 from rtden import denoise_file
 from rtden.errors import AudioFileError, DamagedFileError
+from rtden.files.containers import Window
 from rtden.files.listing import Raw
 
 av = pytest.importorskip("av")
@@ -146,6 +147,35 @@ def test_what_came_through_a_pipe_without_a_length_is_read_to_its_end(
     path.write_bytes(pipe.getvalue()[: len(pipe.getvalue()) * 3 // 4])
     report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
     assert (report.notes == (CUT_OFF,)) == cut_is_seen
+
+
+def test_a_chained_file_whose_second_part_is_no_sound_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "in.ogg"
+    soundfile.write(path, noise(), RATE_HZ)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.replace(b"vorbis", b"varbis"))
+    with pytest.raises(DamagedFileError, match=r"is damaged after 1\.6 s"):
+        denoise_file(path, streams=Untouched)
+
+
+def test_what_cannot_be_read_to_its_end_is_not_called_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.flac"
+    soundfile.write(path, noise(), RATE_HZ)
+    path.write_bytes(2 * path.read_bytes())  # so that it is read by Window
+    given = Window.readinto
+
+    def failing(window: Window, buffer: bytearray) -> int:
+        if window.tell() > path.stat().st_size // 3:
+            window.error = OSError(5, "Input/output error")
+            return 0
+        return given(window, buffer)
+
+    monkeypatch.setattr(Window, "readinto", failing)
+    with pytest.raises(AudioFileError, match=r"cannot be read to its end \(Input/output error\)"):
+        denoise_file(path, streams=Untouched)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_rest_of_raw_pcm_is_said(tmp_path: Path) -> None:
