@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rtden.live import LiveEngine, LiveStatus
 
 SETTLING_SECONDS = 0.3  # the first blocks show how long the devices' blocks are
+LOOK_SECONDS = 0.25  # between two looks at whether the engine has ended
 # Parameters of rtden.open_live: those that the page saves, too, and further ones.
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
@@ -202,9 +203,9 @@ def _print_lines(
 ) -> None:
     ends_at, due_at = (time.monotonic() + seconds for seconds in (duration, status_seconds))
     shown: tuple[str, ...] = ()
-    while engine.running and time.monotonic() < ends_at:
+    while engine.running and (now := time.monotonic()) < ends_at:
         alive()
-        time.sleep(0.05)
+        time.sleep(max(0.0, min(LOOK_SECONDS, due_at - now, ends_at - now)))
         if time.monotonic() < due_at:
             continue
         due_at += status_seconds
