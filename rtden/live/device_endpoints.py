@@ -66,7 +66,8 @@ class _DeviceEndpoint(Endpoint):
 
     def _use(self, device: Device) -> None:
         self.device, self.name = device, str(device)
-        self.server_name, self.monitor_of = device.stable_name, device.monitor_of
+        self.server_name = self.playing_on = device.stable_name
+        self.monitor_of = device.monitor_of
 
     def _find(self) -> Device:
         """Return the device to open: the one that was open, else what the user's words mean."""
@@ -218,11 +219,6 @@ class DeviceSink(_DeviceEndpoint):
     def make_ring(self, channels: int) -> None:
         """Make an empty ring of no more channels than the engine returns."""
         super().make_ring(min(self._most_channels, channels))
-
-    def open(self) -> None:
-        """Find the device and open it, as :meth:`_DeviceEndpoint.open`."""
-        super().open()
-        self.playing_on = self.server_name
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from rtden.errors import DeviceError, SettingsError
 from rtden.live.device import Device
 from rtden.live.device_endpoints import DeviceSink
-from rtden.live.devices import server_devices
 from rtden.live.pulse import OWNER_PROPERTY, Connection, Module
 
 SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"
@@ -103,16 +102,14 @@ class VirtualMicrophone:
         # What to unload is asked of the server, not remembered: an interrupt may come between.
         _unload(connection, self._modules(connection, own=True))
 
-    def is_there(self) -> bool:
-        """Return whether the server still has it: one that starts anew has not."""
-        with Connection() as connection:
-            return bool(self._modules(connection, own=True))
-
     def device(self) -> Device:
-        """Return the sink; raises DeviceError if it is not there."""
-        for device in server_devices():
-            if device.kind == "output" and device.stable_name == self.sink_name:
-                return device
+        """Return the sink; a server that started anew has lost both, and they are made again."""
+        with Connection() as connection:
+            if not self._modules(connection, own=True):
+                self.open()
+            for device in connection.devices():
+                if device.kind == "output" and device.stable_name == self.sink_name:
+                    return device
         raise DeviceError(f"the microphone '{self.name}' is gone from the sound server.")
 
     def _modules(
@@ -136,16 +133,9 @@ class VirtualMicrophone:
                     "end that one first, or give this one another name with --name."
                 )
         _unload(connection, found)
-        devices = connection.devices()
-        sinks = {device.stable_name for device in devices if device.kind == "output"}
-        sources = {device.stable_name for device in devices if device.kind == "input"}
-        # All share one space of names.
-        for word, names, name in (
-            ("sink", sinks, self.sink_name),
-            ("source", sources, self.name),
-            ("sink", sinks, self.name),
-        ):
-            if name in names:
+        for device in connection.devices():  # sinks and sources share one space of names
+            if (name := device.stable_name) in (self.sink_name, self.name):
+                word = "sink" if device.kind == "output" else "source"
                 raise DeviceError(
                     f"the sound server already has a {word} '{name}' that rtden did not make: "
                     f"find it in 'pactl list {word}s' and unload its module."
@@ -162,8 +152,6 @@ class VirtualSink(DeviceSink):
         super().__init__(microphone.sink_name, channels=channels)
 
     def _find(self) -> Device:
-        if not self._microphone.is_there():
-            self._microphone.open()
         return self._microphone.device()
 
     def open(self) -> None:
