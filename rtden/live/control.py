@@ -65,7 +65,6 @@ class ControlServer:
         if name is not None and not _NAME.fullmatch(name):
             raise ControlError(f"'{name}' is no name: up to 31 letters, digits, '_' and '-'.")
         names = (DEFAULT_NAME if n == 1 else f"{DEFAULT_NAME}-{n}" for n in count(1))
-        os.fchmod(self._socket.fileno(), 0o600)  # Linux gives the file this mode when it is bound
         for candidate in names if name is None else (name,):
             path = socket_path(candidate)
             if path.exists() and not _answers(path):

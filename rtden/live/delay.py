@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from rtden.live.endpoint import NOTHING_SEEN, Endpoint
+from rtden.live.endpoint import Endpoint
 from rtden.resample import MOST_DRIFT_PPM
 
 EXCESS_SECONDS = 0.05
@@ -182,7 +182,7 @@ class DelayPolicy:
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
         self._missing = self._passed_at_excess = 0
-        self._least_left, self._padded = NOTHING_SEEN, False
+        self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
 
@@ -199,17 +199,11 @@ class DelayPolicy:
         """Return how many input samples came too late to be played in time."""
         fill, block = self._source.ring.fill_samples, self._source.block_samples
         in_time = self._step_seconds * self._source_hz + block
-        if fill <= in_time:
-            return 0
-        if fill <= round(in_time + self.planned_samples / self._sink_hz * self._source_hz):
+        bridged = self.planned_samples / self._sink_hz * self._source_hz
+        if fill <= round(in_time + bridged):
             return 0
         self._drop_out()
         return fill - block
-
-    def sink_lost(self) -> bool:
-        """Note that there is no sink; return whether this is new: what waits is then stale."""
-        new, self.restarting = not self.restarting, True
-        return new
 
     def before(self, disconnects: int, block: int, inside: int, now: float) -> int | None:
         """Return the silence to write before a block of `block` samples, None for no break.
@@ -220,7 +214,7 @@ class DelayPolicy:
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
         restarting, rested = self.restarting, self.rested
         self.restarting = self.rested = False
-        if rested and held_seconds is not None and not restarting:
+        if rested and not restarting and held_seconds is not None:  # the delay is to be as before
             self._padded = True
             lacking_seconds = held_seconds - self.delay_seconds(inside + block, now)
             return max(0, round(lacking_seconds * self._sink_hz))
@@ -243,7 +237,7 @@ class DelayPolicy:
             ring.drop_oldest(planned)
         return None
 
-    def after(self, *, inside: int, left: int, block: int, now: float) -> None:
+    def after(self, *, inside: int, left: float, block: int, now: float) -> None:
         """Compare the clocks after blocks of `block` samples in all were written.
 
         `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
@@ -253,14 +247,14 @@ class DelayPolicy:
         was_locked = self.drift.held_seconds is not None
         self.drift.update(self.delay_seconds(inside, now), elapsed_seconds)
         # Before silence was padded, the ring had run dry: that says nothing about the new delay.
-        left = NOTHING_SEEN if self._padded else left
-        self._least_left = NOTHING_SEEN if self._padded else min(self._least_left, left)
+        left = math.inf if self._padded else left
+        self._least_left = math.inf if self._padded else min(self._least_left, left)
         self._padded = False
         self.pairing.update(left / self._sink_hz, elapsed_seconds)
         if not was_locked and self.drift.held_seconds is not None:
             self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
-            self._least_left = NOTHING_SEEN
+            self._least_left = math.inf
             self.drift.shift(-shrunk)
 
     def delay_seconds(self, inside: int, now: float) -> float:

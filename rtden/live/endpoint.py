@@ -15,12 +15,9 @@ from rtden.ring import Ring
 from rtden.types import Array
 
 RING_SECONDS = 2.0
-LOOK_SECONDS = 0.01
+RESTING_BLOCK_SECONDS = 0.01
 """Sound that a resting source looks through at once."""
-
 FADE_SECONDS = 0.004
-NOTHING_SEEN = 2**62
-"""Of :attr:`SmoothReader.least_left_samples`, before the first block."""
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
@@ -59,8 +56,14 @@ class SmoothReader:
         self._lost_samples = 0
         self._dry = True
         self._channels = channels
-        self.least_left_samples = NOTHING_SEEN
+        self.least_left_samples: float = math.inf
         """The least that was left in the ring after a block, since this was last set."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the ring is empty, and what was in it has faded out."""
+        faded = self._faded == len(self._fade)
+        return self._dry and faded and self._ring.fill_samples == 0
 
     def read_into(self, block: Array) -> None:
         """Fill a block, shape (samples, channels)."""
@@ -70,39 +73,33 @@ class SmoothReader:
         else:
             block[:, ring.channels :] = 0.0
             got = ring.read_into(block[:, : ring.channels])
-        jumped = ring.lost_samples != self._lost_samples
-        if got < wanted or jumped or self._dry:
+        if got < wanted:
+            block[got:] = 0.0
+        if got and (self._dry or ring.lost_samples != self._lost_samples):  # it starts or jumps
             self._lost_samples = ring.lost_samples
-            self._join(block, got, jumped)
-        elif self._faded < len(self._fade):  # a fade may be longer than a block
-            self._decay(block, 0, wanted, start=self._faded)
+            np.subtract(self._last, block[0], out=self._step)
+            self._faded = 0
+        self._decay(block)  # perhaps of the block before: a fade may be longer than a block
+        if got < wanted and (got or not self._dry):  # it breaks off
+            np.copyto(self._step, block[got - 1] if got else self._last)
+            block[got:] = 0.0
+            self._faded = 0
+            self._decay(block[got:])
+        self._dry = got < wanted
         self._last[:] = block[-1]
         left = ring.written_samples - ring.read_samples
         self.least_left_samples = min(self.least_left_samples, left)
 
-    def _join(self, block: Array, got: int, jumped: bool) -> None:
-        """Fade where sound starts, jumps or breaks off; `got` samples of the block are sound."""
-        wanted = len(block)
-        block[got:] = 0.0
-        if got and (jumped or self._dry):
-            np.subtract(self._last, block[0], out=self._step)
-            self._decay(block, 0, wanted, start=0)
-        else:
-            self._decay(block, 0, wanted, start=self._faded)
-        if got < wanted and (got or not self._dry):
-            np.copyto(self._step, block[got - 1] if got else self._last)
-            block[got:] = 0.0
-            self._decay(block, got, wanted - got, start=0)
-        self._dry = got < wanted
-
-    def _decay(self, block: Array, at: int, room: int, *, start: int) -> None:
-        samples = min(room, len(self._fade) - start)
+    def _decay(self, block: Array) -> None:
+        """Add the next part of the fade to a block."""
+        start = self._faded
+        samples = min(len(block), len(self._fade) - start)
         if not samples:
             return
         self._faded = start + samples
         fade, scratch = self._fade[start : self._faded], self._scratch[:samples]
         for channel in range(self._channels):  # one at a time: numpy would make buffers
-            column = block[at : at + samples, channel]
+            column = block[:samples, channel]
             np.multiply(fade, self._step[channel], out=scratch)
             np.add(column, scratch, out=column)
 
@@ -140,7 +137,7 @@ class Endpoint:
     def wanted_samples(self) -> int:
         """Return how many more samples of a source are worth a call; fewer need not be written."""
         if self.resting:
-            return round(LOOK_SECONDS * self.rate_hz)
+            return round(RESTING_BLOCK_SECONDS * self.rate_hz)
         return self.wake_at - self.ring.written_samples
 
     def captured(self, block: Array) -> None:
@@ -155,10 +152,10 @@ class Endpoint:
 
     def play(self, block: Array) -> None:
         """Fill a block for a device's callback; silence until there is sound."""
-        if self.ring.written_samples:
-            self.reader.read_into(block)
-        else:
+        if self.reader.silent:
             block.fill(0.0)
+        else:
+            self.reader.read_into(block)
         self.called_at = perf_counter()
 
     @property

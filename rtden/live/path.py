@@ -69,8 +69,7 @@ def _inner_rate(source_hz: int, sink_hz: int, model_hz: int) -> int:
 class SoundPath:
     """Brings sound to the sink's rate and clock, and denoises it.
 
-    `channels` are denoised and returned: one, the mean of the input's, or its first ones. While the
-    input has been digital silence for long, the path is `idle` and nothing is computed. `ppm` is
+    `channels` are denoised and returned: one, the mean of the input's, or its first ones. `ppm` is
     how much faster to play. `path_seconds` are the delay of denoiser and resamplers, and
     `drift_seconds` that of the filter for the clocks.
     """
@@ -112,7 +111,12 @@ class SoundPath:
         self.path_seconds = self.denoisers[0].latency.seconds + resampling_seconds(*rates)
         self.resampling_seconds = resampling_seconds(*rates) + self.drift_seconds
         self.ppm, self._fed_samples, self._returned_samples = 0.0, 0, 0
-        self.idle, self._silent_samples, self._owed_samples = False, 0, 0.0
+        self._silent_samples, self._owed_samples = 0, 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the input has been digital silence for so long that nothing is computed."""
+        return self._silent_samples > IDLE_SECONDS * self.source_hz
 
     @property
     def inside_samples(self) -> int:
@@ -129,12 +133,9 @@ class SoundPath:
 
     def mix(self, captured: Array) -> Array:
         """Return captured samples with the channels to denoise; shapes (samples, channels)."""
-        mixed: Array
         if self.channels == 1 < captured.shape[1]:
-            mixed = captured @ self._mean
-        else:
-            mixed = np.array(captured[:, : self.channels], order="C")
-        return mixed
+            return captured @ self._mean
+        return np.array(captured[:, : self.channels], order="C")
 
     def feed(self, mixed: Array, *, silent: bool) -> Array:
         """Return the samples that are ready; shapes (samples, channels).
@@ -142,10 +143,14 @@ class SoundPath:
         `silent` says that all samples are zero.
         """
         self._silent_samples = self._silent_samples + len(mixed) if silent else 0
-        if self._silent_samples > IDLE_SECONDS * self.source_hz:
-            return self._rest(len(mixed))
-        self.idle = False
-        self._apply()
+        if self.idle:  # all that the stages hold is silence, too: they skip this
+            self._owed_samples += len(mixed) * self.sink_hz / self.source_hz
+            ready, self._owed_samples = divmod(self._owed_samples, 1.0)
+            return np.zeros((int(ready), self.channels), np.float32)
+        controls = self._controls
+        wanted = 0.0 if controls.bypassed else controls.strength, controls.limit_db
+        if wanted != self._applied:
+            self._stream.strength, self._stream.limit_db = self._applied = wanted
         self._drift.ppm = self.ppm
         if self._drift_last:
             return self._drift.feed(self._denoise(mixed))
@@ -153,7 +158,7 @@ class SoundPath:
 
     def flush(self) -> Array:
         """Return what is owed at the end of the input."""
-        self.idle = False
+        self._silent_samples = 0
         drift, nothing = self._drift, np.zeros((0, self.channels), np.float32)
         if self._drift_last:
             return np.concatenate([drift.feed(self._denoise(nothing, last=True)), drift.flush()])
@@ -167,21 +172,3 @@ class SoundPath:
         out = self._after.feed(out, last=last)
         self._returned_samples += len(out)
         return out
-
-    def _apply(self) -> None:
-        """Bring the denoisers in line with the controls."""
-        controls = self._controls
-        wanted = 0.0 if controls.bypassed else controls.strength, controls.limit_db
-        if wanted != self._applied:
-            self._applied = wanted
-            for denoiser in self.denoisers:
-                denoiser.strength, denoiser.limit_db = wanted
-
-    def _rest(self, samples: int) -> Array:
-        """Return silence for silence. All that the stages hold is silence, too: they skip it."""
-        if not self.idle:
-            self.idle, self._owed_samples = True, 0.0
-        self._owed_samples += samples * self.sink_hz / self.source_hz / (1.0 + self.ppm * 1e-6)
-        ready = int(self._owed_samples)
-        self._owed_samples -= ready
-        return np.zeros((ready, self.channels), np.float32)

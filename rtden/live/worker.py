@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
 
 from rtden.live.delay import DelayPolicy
-from rtden.live.endpoint import NOTHING_SEEN, fade_in
+from rtden.live.endpoint import fade_in
 from rtden.live.meters import Meters
 from rtden.live.path import Controls, SoundPath
 from rtden.live.reconnect import Reconnector
@@ -95,9 +96,11 @@ class Worker:
         ring, sink_ring = self.rings
         if ring is not self.source.ring or sink_ring is not self.sink.ring:
             self._build()  # a device came back with another rate
-            ring = self.rings[0]
-        if self.sink.lost and self.delay.sink_lost():
-            self._drop_stale()  # whether or not sound comes: the source may be gone, too
+            ring, sink_ring = self.rings
+        if self.sink.lost and not self.delay.restarting:
+            self.delay.restarting = True
+            sink_ring.drop_oldest(0)  # it would be stale when the sink is back
+            self._last_out = np.zeros(self.path.channels, np.float32)
         source = self.source
         waiting = ring.fill_samples
         if not waiting or (whole_steps and ring.written_samples < source.wake_at):
@@ -176,8 +179,6 @@ class Worker:
         """Hand a block to the sink, at the planned delay."""
         ring, delay, reader = self.rings[1], self.delay, self.sink.reader
         if self.sink.lost:
-            delay.sink_lost()
-            self._drop_stale()
             self._discarded += len(block)
             return
         if self.path.idle:
@@ -193,14 +194,9 @@ class Worker:
         self._uncompared += len(block)
         if self._uncompared < COMPARED_SECONDS * self.path.sink_hz:
             return
-        left, reader.least_left_samples = reader.least_left_samples, NOTHING_SEEN
+        left, reader.least_left_samples = reader.least_left_samples, math.inf
         delay.after(inside=inside, left=left, block=self._uncompared, now=now)
         self._uncompared = 0
-
-    def _drop_stale(self) -> None:
-        """Drop what waits for a sink that is gone: it would be stale when the sink is back."""
-        self.rings[1].drop_oldest(0)
-        self._last_out = np.zeros(self.path.channels, np.float32)
 
     def _pad(self, samples: int, block: Array) -> None:
         """Put silence before a block: what waits before it fades out, the block fades in."""

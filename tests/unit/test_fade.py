@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtden.live.endpoint import FADE_SECONDS, NOTHING_SEEN, SmoothReader, fade_in
+from rtden.live.endpoint import FADE_SECONDS, SmoothReader, fade_in
 from rtden.ring import Ring
 
 RATE_HZ = 48000
@@ -98,7 +100,7 @@ def test_a_mono_ring_goes_to_every_channel_and_a_stereo_ring_to_the_first_two() 
 
 def test_the_least_that_was_left_is_remembered() -> None:
     ring, smooth = reader()
-    assert smooth.least_left_samples == NOTHING_SEEN
+    assert smooth.least_left_samples == math.inf
     ring.write(np.zeros(1000, np.float32))
     read(smooth, 400)
     read(smooth, 400)
