@@ -46,7 +46,7 @@ demo: $(VENV)/.run
 # lowest priority.
 test: packages
 	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 19" PACKAGES= \
-		real-time lint unit second-runtime integrations training parallel docs
+		real-time lint docs unit second-runtime integrations training parallel
 	$(MAKE) alone
 
 lint: $(VENV)/.dev
