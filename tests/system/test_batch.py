@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -624,25 +623,23 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
-    [("tcp://127.0.0.1:9", "Timed out"), ("nonsense", "port"), ("nosuch://here:1", "scheme")],
+    ("address", "words"), [("nonsense", "port"), ("nosuch://here:1", "scheme")]
 )
-def test_an_address_where_no_cluster_answers_is_given_up_soon(
-    folder: Path, address: str, words: str
-) -> None:
-    importlib.import_module("distributed")  # takes its time, too
-    began = time.monotonic()
+def test_an_address_that_cannot_be_one_is_refused(folder: Path, address: str, words: str) -> None:
     with pytest.raises(RtdenError, match=f"no dask scheduler answers at {address} .*{words}"):
         run("in", jobs=None, dask=address)
-    assert time.monotonic() - began < 15
     assert not (folder / "out").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(folder: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_given_up_soon_in_one_sentence(folder: Path) -> None:
+    began = time.monotonic()
     ended = rtden("file", "in", "-o", "out", "--dask", "tcp://127.0.0.1:9")
+    assert time.monotonic() - began < 20
     assert ended.returncode == 2
     assert ended.stderr.startswith("rtden: no dask scheduler answers at tcp://127.0.0.1:9")
+    assert "Timed out" in ended.stderr
     assert ended.stderr.count("\n") == 1
+    assert not (folder / "out").exists()
 
 
 def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
