@@ -7,7 +7,6 @@ count of its frames) or knows no such file, PyAV reads (:mod:`rtden.files.media`
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -223,14 +222,6 @@ class _Reader:
     def __init__(self, path: Path, layout: Layout, opened: ExitStack, notes: list[str]) -> None:
         self._path, self._layout, self._opened, self._notes = path, layout, opened, notes
         self.first, self._window = self._open(layout.parts[0])
-        promise = re.search(  # of containers other than WAV
-            r"^ *(?:SSND|Data Size|data|riff|Riff size) *: (\d+) \(should be (\d+)\)",
-            self.first.extra_info,
-            re.MULTILINE,
-        )
-        if promise and int(promise[2]) < int(promise[1]) < containers.LARGEST_PROMISE:
-            raise truncated(path, int(promise[2]) / int(promise[1]))
-
         # Without a count libsndfile guesses, up to a frame of an MP3 too much.
         self._guess = MP3_FRAME if self.first.format == "MP3" else 0
         self.stated = layout.frames or _stated(self.first, self._window)

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-PIPE_SIZES = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-"""Programs that write a WAV to a pipe, where its length is unknown, promise about this much."""
+PIPE_SIZES = (0x7F000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+"""Programs that write a WAV or AIFF to a pipe, where its length is unknown, promise about this."""
 PIPE_SLACK = 8192
-LARGEST_PROMISE = 0x7F000000  # what SoX promises of an AIFF that it writes to a pipe
 CHUNKED = (b"RIFFWAVE", b"RIFXWAVE", b"RF64WAVE", b"BW64WAVE", b"FORMAIFF", b"FORMAIFC")
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 """How a W64 begins: its chunks have names of 16 bytes and sizes of 8, which count themselves."""
@@ -24,7 +23,7 @@ WAV_SUBTYPES = {
 
 
 def is_endless(size: int) -> bool:
-    """Return whether a WAV's stated length is what programs write that do not know it."""
+    """Return whether the stated length of sound is what programs write that do not know it."""
     return not size or size >= 1 << 62 or any(abs(size - pipe) <= PIPE_SLACK for pipe in PIPE_SIZES)
 
 

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from rtden.files.containers import end_of_sound, ogg_links
+from rtden.files.containers import end_of_sound, is_endless, ogg_links
 
 STATES_LENGTH = frozenset(
     ["mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
@@ -41,9 +41,12 @@ def is_cut_off(name: str, path: Path, end: int) -> bool:
 
 
 def promised_end(file: BinaryIO) -> int:
-    """Return where the sound of a NIST, AVR or SVX file is to end by its header; 0 for others."""
+    """Return where the sound of an AU, NIST, AVR or SVX is to end by its header; 0 for others."""
     file.seek(0)
     head = file.read(1024)
+    if head[:4] == b".snd":
+        start, size = struct.unpack(">II", head[4:12])
+        return 0 if is_endless(size) else int(start + size)
     if head[:4] == b"FORM" and head[8:12] in (b"8SVX", b"16SV"):
         return 8 + int.from_bytes(head[4:8], "big")
     if head[:4] == b"2BIT":  # AVR

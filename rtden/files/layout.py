@@ -98,20 +98,29 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     extensible header it takes for 32-bit integers. None for a WAV that is as it should be.
     """
     chunks = containers.read_chunks(file)
-    sound = chunks and chunks.found.get(b"data")
-    if chunks and {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"} & {*chunks.found}:
+    if chunks is None:
+        return None
+    if {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"} & {*chunks.found}:
         raise joined(path)
-    if chunks is None or sound is None:
+    sound = chunks.found.get(b"data") or chunks.found.get(b"SSND")
+    if sound is None:
         return None
     held, endless = size - sound.start, containers.is_endless(sound.size)
     if sound.size > held and not endless:
         raise truncated(path, held / sound.size)
-    file.seek(chunks.found.get(b"fmt ", sound).start)
-    form = containers.wav_format(file.read(26), chunks.order)
     if b"fmt " not in chunks.found:
         return None
+    file.seek(chunks.found[b"fmt "].start)
+    content = file.read(26)
+    form = containers.wav_format(content, chunks.order)
     if form is None:
-        return Layout([(0, size)], frames=_frames_of_codec(file, chunks, sound.size))
+        stated = containers.stated_frames(file, chunks)
+        block_bytes, block_frames = struct.unpack(
+            f"{chunks.order}H4xH", content[12:20].ljust(8, b"\0")
+        )
+        held = -(-sound.size // block_bytes) * block_frames if block_bytes else 0
+        filled = held - block_frames < stated <= held
+        return Layout([(0, size)], frames=stated if filled else 0)
     end = min(size, sound.start + sound.size)
     if chunks.every[-1] is sound and size - chunks.end > containers.PIPE_SLACK:
         wraps = (held - sound.size) >> 32
@@ -123,17 +132,6 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     endian = "LITTLE" if chunks.order == "<" else "BIG"
     container = {b"RIFF": "WAV", b"RIFX": "WAV", b"riff": "W64"}.get(chunks.magic, "RF64")
     return Layout([(sound.start, end)], (*form, endian, "RAW"), container)
-
-
-def _frames_of_codec(file: BinaryIO, chunks: containers.Chunks, size: int) -> int:
-    """Return how many frames a WAV states whose codec fills up its last block; 0 where it lies."""
-    file.seek(chunks.found[b"fmt "].start)
-    _, _, _, _, block_bytes, _, _, block_frames = struct.unpack(
-        f"{chunks.order}HHIIHHHH", file.read(20).ljust(20, b"\0")
-    )
-    stated = containers.stated_frames(file, chunks)
-    held = -(-size // block_bytes) * block_frames if block_bytes else 0
-    return stated if held - block_frames < stated <= held else 0
 
 
 def no_sound(path: Path) -> DamagedFileError:

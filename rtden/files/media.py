@@ -76,7 +76,7 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
     found = [
         stream
         for stream in container.streams.audio
-        if (context := stream.codec_context) and context.sample_rate and context.channels
+        if (context := stream.codec_context) and context.sample_rate and context.format
     ]
     if not container.streams.audio:
         raise AudioFileError(f"{path} has no sound track; there is nothing to denoise.")
