@@ -13,6 +13,8 @@ from rtden.files.endings import promised_end
 from rtden.files.listing import Raw
 from rtden.files.mpeg import mp3_held
 
+BEGINNINGS = {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"}
+"""Of files with chunks; among the chunks of one they begin another."""
 VOC_SLACK = 160  # bytes that may be wrong in what SoX states
 CUT_OFF = "its end is missing: it was cut off, or is still being written"
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
@@ -100,7 +102,8 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     chunks = containers.read_chunks(file)
     if chunks is None:
         return None
-    if {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"} & {*chunks.found}:
+    names = [chunk.name for chunk in chunks.every]
+    if BEGINNINGS & {*names} or names.count(b"data") > 1:
         raise joined(path)
     sound = chunks.found.get(b"data") or chunks.found.get(b"SSND")
     if sound is None:

@@ -108,7 +108,8 @@ def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: st
     else:
         soundfile.write(path, noise(70000), RATE_HZ, "PCM_16")
     assert len(sound_of(path)) >= 70000
-    path.write_bytes(2 * path.read_bytes())
+    content = path.read_bytes()
+    path.write_bytes(content + content[36 if path.suffix == ".wav" else 0 :])  # sound twice
     for target in ("out.wav", f"out{path.suffix}"):
         with pytest.raises(AudioFileError, match="is several files in one; split them"):
             denoise_file(path, tmp_path / target, streams=Untouched)
