@@ -851,8 +851,8 @@ def test_the_format_of_a_file_without_a_recording_follows_its_suffix() -> None:
 
 
 def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> None:
-    rate_hz = 96000  # many bytes a minute
-    half = (0.05 * np.random.default_rng(0).standard_normal(30 * rate_hz)).astype(np.float32)
+    rate_hz = 192000  # many bytes a minute
+    half = (0.05 * np.random.default_rng(0).standard_normal(15 * rate_hz)).astype(np.float32)
     # The peak of the program alone: ru_maxrss would also hold that of the process that started it.
     code = (
         "import sys; from pathlib import Path; from rtden import Settings, denoise_file\n"
