@@ -134,15 +134,10 @@ def own_seconds(stream: Any) -> float:
         return float(stream.frames * stream.time_base) if stream.frames < 1 << 30 else 0.0
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    ended = stream.metadata.get("DURATION", "").split(":")  # of Matroska
-    with suppress(ValueError):
-        hours, minutes, seconds = map(float, ended)
-        return (
-            3600.0 * hours
-            + 60.0 * minutes
-            + seconds
-            - float(stream.start_time or 0) * float(stream.time_base)
-        )
+    with suppress(ValueError, KeyError):  # Matroska states when it ends, as 01:59:59.9
+        parts = enumerate(reversed(stream.metadata["DURATION"].split(":")))
+        ended = sum(float(part) * 60.0**power for power, part in parts)
+        return ended - float((stream.start_time or 0) * stream.time_base)
     return 0.0
 
 
@@ -239,7 +234,7 @@ def packets_of(
 
     Raises DamagedFileError where a header promises more than there was.
     """
-    first, last, end = next(iter(tracks.values())), 0.0, 0
+    last, end = 0.0, 0
     try:
         for packet in container.demux():
             yield packet, tracks.get(packet.stream.index)
@@ -247,27 +242,37 @@ def packets_of(
             ended = (packet.pts or 0) + (packet.duration or 0)
             last = max(last, float(ended * (packet.time_base or 0)))
     except av.error.FFmpegError as error:
-        sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
+        path = next(iter(tracks.values())).path
+        sentence = f"{path} is damaged or cut off ({reason_of(error)}); copy it again."
         raise DamagedFileError(sentence) from None
+    notes += _checked_end(container, tracks, last, end)
+
+
+def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int) -> list[str]:
+    """Return the notes of a file whose packets end after `last` seconds and at byte `end`.
+
+    Raises DamagedFileError where its header promises more, or nothing could be decoded.
+    """
+    first, name = next(iter(tracks.values())), container.format.name
     if not any(track.done for track in tracks.values()):
         raise no_sound(first.path)
-    last = max(last, *(track.ended for track in tracks.values()))
-    own = own_seconds(first.stream)
-    lengths = [(first.done / first.rate_hz, own)]
-    if container.format.name != "avi":
+    lengths = [(first.done / first.rate_hz, own_seconds(first.stream))]
+    if name != "avi":
+        last = max(last, *(track.ended for track in tracks.values()))
         lengths.append((last, (container.duration or 0) / 1e6))
-    stated = states_length(container.format.name, first.path)
+    stated = states_length(name, first.path)
     for seconds, promised in lengths:
         if stated and seconds < promised - SLACK_SECONDS:
-            if container.format.name == "wav":  # which is whole, as its layout has shown
+            if name == "wav":  # which is whole, as its layout has shown
                 raise AudioFileError(
                     f"{first.path} is a WAV of {first.stream.codec_context.name}, which nothing "
                     "decodes there; save it as .m4a or .wav with the program that made it."
                 )
             raise truncated(first.path, seconds / promised)
-    notes += [note for track in tracks.values() for note in track.notes()]
-    if is_cut_off(container.format.name, first.path, end) and CUT_OFF not in notes:
+    notes = [note for track in tracks.values() for note in track.notes()]
+    if is_cut_off(name, first.path, end) and CUT_OFF not in notes:
         notes.append(CUT_OFF)
+    return notes
 
 
 def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator[Array]:
