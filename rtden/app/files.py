@@ -69,7 +69,9 @@ def file(
         int | None, Option(help="Sound track to denoise, from 1.", show_default="all")
     ] = None,
     rate: Annotated[int | None, Option(help="Sample rate in Hz of PCM without a header.")] = None,
-    channels: Annotated[int, Option(help="Channels of PCM without a header.")] = 1,
+    channels: Annotated[
+        int | None, Option(help="Channels of PCM without a header.", show_default="1")
+    ] = None,
     raw_format: Annotated[
         str | None, Option("--format", help=FORMAT_HELP, show_default="s16le")
     ] = None,
@@ -95,11 +97,9 @@ def file(
     silence_c_libraries()
     from rtden.errors import SettingsError
     from rtden.files.audio_file import open_recording
-    from rtden.files.listing import Raw, is_stream, plan
+    from rtden.files.listing import is_stream, plan
     from rtden.settings import Settings
 
-    if rate is None and raw_format is not None:
-        raise SettingsError("PCM without a header needs its --rate in Hz besides its --format.")
     if jobs is not None and (jobs < 1 or dask is not None):
         reason = "the cluster decides on its jobs; give one of --jobs and --dask."
         raise SettingsError(reason if dask else f"--jobs must be 1 or more, not {jobs}.")
@@ -108,7 +108,7 @@ def file(
         "model": model,
         "settings": Settings(strength=strength, limit_db=limit_db),
         "full_band": full_band,
-        "raw": Raw(rate, channels, raw_format or "s16le") if rate is not None else None,
+        "raw": _raw(rate, channels, raw_format),
         "track": track,
         "loudness": loudness,
         "force": force,
@@ -134,6 +134,18 @@ def file(
         _plot(found.pairs, picture, single=single, force=force)
     if found.left_out:
         raise typer.Exit(2)
+
+
+def _raw(rate: int | None, channels: int | None, raw_format: str | None) -> Any:
+    """Return the description of PCM without a header, None if none is given."""
+    from rtden.errors import SettingsError
+    from rtden.files.listing import Raw
+
+    if rate is not None:
+        return Raw(rate, channels or 1, raw_format or "s16le")
+    if (raw_format or channels) is not None:
+        raise SettingsError("--channels and --format describe PCM without a header; give --rate.")
+    return None
 
 
 def _check_options(

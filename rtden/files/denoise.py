@@ -26,7 +26,7 @@ from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
-from rtden.settings import Settings
+from rtden.settings import Settings, number, require
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -208,6 +208,7 @@ class _Work:
                 f"{self.target} would overwrite the original; choose another file with -o."
             )
         if loudness is not None:
+            require(-70 <= number(loudness) <= 0, "loudness", "lie between -70 and 0", loudness)
             self.gain = self._gain(loudness)
         muxer = MUXERS.get(self.target.suffix.lower())
         seconds = self._write_media(muxer) if muxer else self._write_sound()

@@ -194,7 +194,7 @@ def _chosen_meters(metrics: Sequence[str]) -> list[Meter]:
 
 
 def _key(metric: str) -> str:
-    return metric.split(maxsplit=1)[0].lower()
+    return metric.partition(" ")[0].lower()
 
 
 def _score(

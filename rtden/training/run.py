@@ -173,9 +173,7 @@ def _read_run(work: Path) -> tuple[Recipe, Path | None, Path, Path]:
 def _check_out(out: Path, *, force: bool) -> None:
     """Raise AudioFileError, before hours of work, if the model cannot be written after them."""
     if out.suffix != ".tflite":
-        raise AudioFileError(
-            f"a model's name ends in .tflite; call it {out.with_suffix('.tflite')}."
-        )
+        raise AudioFileError(f"a model's name ends in .tflite, as mine.tflite; {out} does not.")
     check_target(out, force=force)
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise AudioFileError(

@@ -95,6 +95,7 @@ def edit_sidecar(model: Path, key: str, value: object) -> None:
         (["file", "noisy.flac", "-o", "-", "--reference", "noisy.flac"], ["exactly one file"]),
         (["file", "noisy.flac", "--plot", "taken.flac"], ["taken.flac", "exists already"]),
         (["file", "noisy.flac", "--jobs", "0"], ["jobs", "0"]),
+        (["file", "noisy.flac", "--channels", "2"], ["--channels", "--rate"]),
         (
             ["file", "noisy.flac", "taken.flac", "--dask", "here:1", "--jobs", "2"],
             ["--jobs", "--dask"],

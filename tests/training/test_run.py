@@ -227,6 +227,7 @@ def test_what_cannot_work_is_said_before_the_work(folders: Folders, tmp_path: Pa
     for words, sentence in (
         (["train"], "give the folders"),
         ([*train, "--out", tmp_path / "model.onnx"], "ends in .tflite"),
+        ([*train, "--out", "."], "ends in .tflite"),
         ([*train, "--out", tmp_path / "no" / "m.tflite"], "does not exist or cannot be written"),
         ([*train, "--out", find_model("seed")], "exists already"),
         ([*train, "--from", "nobody", *out], "there is no model 'nobody'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from command import rtden
 from sounds import Untouched
 
 from rtden import Settings, denoise_file
-from rtden.errors import AudioFileError, InputError
+from rtden.errors import AudioFileError, InputError, SettingsError
 from rtden.files.atomic import new_file
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.listing import Raw, list_audio
@@ -429,6 +430,9 @@ def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> No
     report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-1.0, force=True)
     assert "for its peaks would be clipped" in report.notes[0]
     assert np.abs(soundfile.read(report.target)[0]).max() < 0.95
+    for wrong in (math.nan, math.inf, -math.inf, -71.0, 1.0, "-16"):
+        with pytest.raises(SettingsError, match="loudness must lie between -70 and 0"):
+            denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", loudness=wrong)  # type: ignore[arg-type]
 
 
 def test_a_dry_run_says_what_cannot_be_read_and_writes_nothing(tmp_path: Path) -> None:

@@ -578,6 +578,7 @@ def test_the_command_overwrites_only_by_force(pairs: Path, tmp_path: Path) -> No
         (["--pairs", "pairs", "--transcripts", "nowhere"], ["nowhere"]),
         (["--pairs", "pairs", "--metric", "wer"], ["wer", "--transcripts"]),
         (["--pairs", "pairs", "--metric", "mos"], ["mos", "si-sdr, wer"]),
+        (["--pairs", "pairs", "--metric", " "], ["no metric", "si-sdr, wer"]),
         (["--pairs", "pairs", "--transcripts", "taken.txt"], ["taken.txt"]),
     ],
     ids=lambda value: " ".join(word[:12] for word in value),
