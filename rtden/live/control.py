@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 _SETTABLE = {"strength": float, "limit_db": float, "bypassed": bool, "muted": bool}
 
 
-class ControlServer:
+class ControlServer(contextlib.AbstractContextManager["ControlServer"]):
     """Answers requests to a live stream until it is closed; a context manager closes it.
 
     Each connection has a thread of its own. The socket lies in the user's runtime folder and is
@@ -47,9 +47,6 @@ class ControlServer:
             raise
         self._socket.listen()
         threading.Thread(target=self._serve, name="rtden control", daemon=True).start()
-
-    def __enter__(self) -> ControlServer:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

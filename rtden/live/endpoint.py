@@ -107,14 +107,16 @@ class SmoothReader:
 class Endpoint:
     """What the engine needs of a side; device and file endpoints extend it.
 
-    `called_at` is when the ring was last filled or emptied; NaN before. A source calls `notify`
-    when it has ended, and when `wake_at` samples are written, counted since the beginning. While it
-    is `resting`, other sound than digital silence ends that and notifies at once. `latency_seconds`
-    lie between the ring and the air. `may_return` marks a
-    device, which may go away and come back, and `exhausted` a source that has ended. A sound server
-    reports `muted`, the stable names of the device, of the sink whose monitor it is and of the sink
-    that plays now, and a `warning` for the user. The last row of attributes is the
-    :class:`rtden.live.reconnect.Reconnector`'s.
+    `may_return` marks a device, which may go away and come back. `called_at` is when the ring was
+    last filled or emptied; NaN before. `latency_seconds` lie between the ring and the air.
+
+    A source calls `notify` when it has ended, which makes it `exhausted`, and when `wake_at`
+    samples are written, counted since the beginning. While it is `resting`, other sound than
+    digital silence ends that and notifies at once.
+
+    A sound server reports `muted`, the stable names of the device (`server_name`), of the sink
+    whose monitor it is and of the sink that plays now, and a `warning` for the user. The last row
+    of attributes is the :class:`rtden.live.reconnect.Reconnector`'s.
     """
 
     may_return = exhausted = muted = resting = False

@@ -51,7 +51,7 @@ class Server(NamedTuple):
     default_source: str
 
 
-class Connection:
+class Connection(contextlib.AbstractContextManager["Connection"]):
     """A connection to the sound server, with a thread of libpulse's; a context manager.
 
     Methods may be called from any thread but libpulse's own. What answers is the server of
@@ -80,9 +80,6 @@ class Connection:
                 f"no sound server answers ({reason}): start it with 'systemctl --user start "
                 "pipewire-pulse' (PipeWire) or 'pulseaudio --start', and try again."
             )
-
-    def __enter__(self) -> Connection:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -131,6 +131,7 @@ class Worker:
         self._pass_on(nothing, rest[:0], rest)
 
     def _process(self, samples: int) -> None:
+        """Take samples from the ring; where a rest ends, what is before the sound goes first."""
         ring, path = self.rings[0], self.path
         captured = np.empty((samples, ring.channels), np.float32)
         got = ring.read_into(captured)
