@@ -40,8 +40,8 @@ class PulseStream:
 
     ``callback(block, samples, None, flagged)`` is called in libpulse's thread. The block is float32
     of shape (samples, channels), to be read or filled. A recording waits in libpulse until it has
-    `wanted_samples()`; `samples` is then what the server sent last. `latency_seconds` are asked of
-    the server, device included. Raises DeviceError if the server refuses.
+    `wanted_samples()`; `samples` then counts those that the server sent last. The server is asked
+    for `latency_seconds`, device included. Raises DeviceError if it refuses.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class PulseStream:
         self.connection = Connection()
         self._lib, self._quick = self.connection.lib, load_quick_libpulse()
         self._address, self._size = c_void_p(), c_size_t()
+        self._played = np.empty((0, channels), np.float32)
         self._calls = self._thread = self._waiting_bytes = 0
         self._settled = threading.Event()
         self._callbacks = (
@@ -169,11 +170,6 @@ class PulseStream:
     def _on_fault(self, *_: Any) -> None:
         self._flagged = True
 
-    def _view(self, address: int, size: int) -> Any:
-        """Return a piece of libpulse's memory as samples, shape (samples, channels)."""
-        memory: Any = (ctypes.c_float * (size // 4)).from_address(address)
-        return np.frombuffer(memory, np.float32).reshape(-1, self.channels)
-
     def _call(self, block: Any, arrived_bytes: int) -> None:
         flagged, self._flagged = self._flagged, False
         self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
@@ -193,7 +189,8 @@ class PulseStream:
                 break
             begin, at = at, at + size.value // self._frame_bytes
             if address.value:
-                block[begin:at] = self._view(address.value, size.value)
+                memory: Any = (ctypes.c_float * (size.value // 4)).from_address(address.value)
+                block[begin:at] = np.frombuffer(memory, np.float32).reshape(-1, self.channels)
             else:  # a hole: sound that the server lost
                 self._flagged = True
             lib.pa_stream_drop(stream)
@@ -202,16 +199,16 @@ class PulseStream:
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
-        lib, address, size = self._quick, self._address, self._size
-        size.value = wanted
-        if lib.pa_stream_begin_write(self._stream, byref(address), byref(size)):
+        samples = wanted // self._frame_bytes
+        if not samples:
             return
-        used = min(size.value, wanted) // self._frame_bytes * self._frame_bytes
-        if not used:
-            return
-        self._call(self._view(address.value or 0, used), used)
-        size.value = used
-        lib.pa_stream_write(self._stream, address, size, None, c_int64(0), 0)
+        if samples > len(self._played):
+            self._played = np.zeros((samples, self.channels), np.float32)
+            self._address.value = self._played.ctypes.data
+        self._size.value = samples * self._frame_bytes
+        self._call(self._played[:samples], self._size.value)
+        # libpulse copies it: to fill its own memory takes more calls than that saves.
+        self._quick.pa_stream_write(self._stream, self._address, self._size, None, c_int64(0), 0)
         self._measure()
 
     def _measure(self) -> None:
