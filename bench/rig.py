@@ -21,7 +21,7 @@ from rtden.live.reconnect import CHECK_SECONDS
 from rtden.types import Array
 
 TONE_HZ = 2.0
-"""A tone so slow that its phase tells the delay, up to half a second."""
+"""A tone so slow that its phase gives the delay, up to half a second."""
 HEARD_SECONDS = 1.0
 
 
@@ -63,7 +63,7 @@ class SimulatedDevice(Endpoint):
         self.running = False
 
     def go_away(self, seconds: float) -> None:
-        """Be gone for so long."""
+        """Be gone for some seconds."""
         self.running, self.gone_until = False, self._now() + seconds
 
 

@@ -30,7 +30,7 @@ from rtden.live.status import SampleCounts
 
 FAULT_EVERY_SECONDS = 180.0
 RECOVERED_SECONDS = 15.0
-"""After a fault, so long passes until the delay is compared with its plan."""
+"""Time after a fault until the delay is compared with its plan."""
 MOST_LATE_SECONDS = 0.2
 LONGEST_ABSENCE_SECONDS = 60.0
 

@@ -40,7 +40,7 @@ class Ring:
         # End of the block that is being copied in; ahead of written_samples meanwhile.
         self._writing = self.written_samples = 0
         self.read_samples = 0
-        self._drop_before = 0  # set by the writer: the reader skips what is older
+        self._drop_before = 0  # set by the writer: the reader skips older samples
         self.lost_samples = self.missing_samples = 0
 
     @property
@@ -97,7 +97,7 @@ class Ring:
     def view(self, start: int, stop: int) -> Array:
         """Return a copy of held samples by their numbers since the beginning, (samples, channels).
 
-        For any thread: what is written meanwhile may be mixed in.
+        For any thread: samples that are written meanwhile may be mixed in.
         """
         copied: Array = self._memory[np.arange(start, stop) % self.capacity_samples]
         return copied

@@ -19,7 +19,7 @@ TOLERATED_SECONDS = 0.01
 """Tolerated excess over the planned delay at first lock, or over the first locked delay later."""
 
 SETTLE_SECONDS = 5.0
-"""After a start or a drop-out: so long the delay is watched before it is held."""
+"""Time after a start or a drop-out for which the delay is watched before it is held."""
 SMOOTH_SECONDS = 2.0
 HOLD_SECONDS = 15.0
 """Time constant of the control, critically damped: a step of 300 ppm moves the delay by 1.7 ms
@@ -30,7 +30,7 @@ LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5
 BUFFER_LEAST_STEP_SECONDS = 0.005
 QUIET_SECONDS = 60.0
-"""Without a drop-out for so long, the buffer may shrink."""
+"""Time without a drop-out after which the buffer may shrink."""
 SPARE_SECONDS = 0.008
 """What must have been left in the buffer at its lowest for it to shrink."""
 SHRINK_SECONDS = 0.002
@@ -155,7 +155,7 @@ class BufferControl:
 
 
 class DelayPolicy:
-    """Keeps the delay at its plan: drops what waits too long, and finds the silence to be padded.
+    """Keeps the delay at its plan: drops sound that waits too long, and pads with silence.
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
@@ -286,7 +286,7 @@ class DelayPolicy:
             self._sink.ring.drop_oldest(fill - gained)
 
     def _pad(self, fill: int, block: int) -> int:
-        """Return the silence that the plan lacks beyond `fill` and what is late with this block.
+        """Return the silence that the plan lacks beyond `fill` and the late part of this block.
 
         Output samples that come at once and should have come earlier lie ready in its place.
         """

@@ -70,7 +70,7 @@ class _DeviceEndpoint(Endpoint):
         self.monitor_of = device.monitor_of
 
     def _find(self) -> Device:
-        """Return the device to open: the one that was open, else what the user's words mean."""
+        """Return the device to open: the one that was open before, or else the one named."""
         if not self.server_name:
             return find_device(self._wanted, self.kind)
         there = server_devices()  # not PortAudio's: without a server they are other devices
@@ -144,11 +144,11 @@ class _DeviceEndpoint(Endpoint):
         """Delay of the device and its driver, as PortAudio or the sound server reports it."""
         if self._stream is not None:
             self._latency_seconds = float(self._stream.latency)
-        return self._latency_seconds  # of a device that is gone, what it was
+        return self._latency_seconds  # for a lost device, its last value
 
     @property
     def running(self) -> bool:
-        """Whether the device still calls, and is still the one that is meant."""
+        """Whether the device still calls, and is still the right one."""
         stream = self._stream
         if stream is None or not stream.active:
             return False
@@ -224,7 +224,7 @@ class DeviceSink(_DeviceEndpoint):
         """Return to the named device when it is back, and report where the sound goes now."""
         index = stream.sink_index
         now = [device for device in there if device.index == index]
-        if not now:  # it is being moved: no event tells when that is done
+        if not now:  # it is being moved, and no event reports the end of that
             stream.connection.changed.set()
             return True
         self.playing_on = now[0].names[-1]

@@ -61,7 +61,7 @@ class SmoothReader:
 
     @property
     def silent(self) -> bool:
-        """Whether the ring is empty, and what was in it has faded out."""
+        """Whether the ring is empty, and its last sound has faded out."""
         faded = self._faded == len(self._fade)
         return self._dry and faded and self._ring.fill_samples == 0
 

@@ -123,7 +123,7 @@ class LiveEngine(Controls):
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
-        with self.resources as stack:  # each is stopped, whatever befalls another
+        with self.resources as stack:  # each is stopped, even if another one fails
             if self.worker.recorder is not None:
                 stack.callback(self.worker.recorder.stop)
             stack.callback(self.sink.stop)
@@ -199,7 +199,7 @@ class LiveEngine(Controls):
             ask_for_realtime()
         worker = self.worker
         while not self._stopping.is_set():
-            # Asked first: what it wrote before that must still be processed.
+            # Read first: samples written before the end must still be processed.
             exhausted = worker.source.exhausted
             if worker.work():
                 continue

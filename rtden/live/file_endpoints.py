@@ -47,7 +47,7 @@ class PacedEndpoint(Endpoint):
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the clock; close the file and keep what it holds."""
+        """Stop the clock and close the file."""
         self._stopping = True
         if self._thread.is_alive():
             self._thread.join()
@@ -92,7 +92,7 @@ class FileSource(PacedEndpoint):
 
 
 class FileSink(PacedEndpoint):
-    """A file as loudspeakers: it contains what one would have heard, with delay and drop-outs.
+    """A file as loudspeakers: it contains their sound, with delay and drop-outs.
 
     Raises AudioFileError if it exists already and `force` is not set, or cannot be written.
     """
@@ -116,6 +116,6 @@ class FileSink(PacedEndpoint):
         super().start()
 
     def block(self) -> None:
-        """Write what is played."""
+        """Write a played block."""
         self.play(self._buffer)
         self._write(self._buffer)

@@ -157,7 +157,7 @@ class SoundPath:
         return self._denoise(self._drift.feed(mixed))
 
     def flush(self) -> Array:
-        """Return what is owed at the end of the input."""
+        """Return the remaining samples at the end of the input."""
         self._silent_samples = 0
         drift, nothing = self._drift, np.zeros((0, self.channels), np.float32)
         if self._drift_last:

@@ -55,8 +55,8 @@ def settings_for_total_latency(
 ) -> tuple[Settings, float]:
     """Return settings and buffer in ms for a total delay close to `total_ms`, from below.
 
-    Devices and resamplers take their part first. Of the rest the buffer gets `buffer_ms` or 15 ms,
-    and the denoiser what remains; what it cannot use goes to the buffer. Raises SettingsError if
+    Devices and resamplers take their part first, then the buffer `buffer_ms` or 15 ms. The rest is
+    the denoiser's; the part that it cannot use goes to the buffer. Raises SettingsError if
     `total_ms` is not positive.
     """
     if not number(total_ms) > 0:

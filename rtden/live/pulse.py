@@ -67,7 +67,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         self._loop = self.lib.pa_threaded_mainloop_new()
         api = self.lib.pa_threaded_mainloop_get_api(self._loop)
         self.context = self.lib.pa_context_new(api, b"rtden")
-        # libpulse holds no reference to a callback: what it may still call must live here.
+        # libpulse holds no reference to its callbacks: they must live as long as it may call them.
         self._callbacks = [STATE(self._on_state), EVENT(lambda *_: self.changed.set())]
         self.lib.pa_context_set_state_callback(self.context, self._callbacks[0], None)
         self.lib.pa_context_connect(self.context, None, 0, None)
@@ -197,7 +197,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     ) -> list[Any]:
         """Call a pa_context function and return the values that its callback received.
 
-        Of structures, which the library frees after the callback, `read` returns what is needed.
+        `read` copies the fields of a structure, which the library frees after the callback.
         """
         replied, values, one = threading.Event(), [], prototype in (NUMBER, SERVER)
 

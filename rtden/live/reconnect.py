@@ -10,7 +10,7 @@ from rtden.live.endpoint import Endpoint
 
 CHECK_SECONDS = 0.25
 STALLED_SECONDS = 2.5
-"""A device that has not called for so long is taken for lost, as after a suspend."""
+"""Time without a call after which a device counts as lost, as after a suspend."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 
 
@@ -30,7 +30,7 @@ class Reconnector:
 
     @property
     def state(self) -> str:
-        """A sentence: "running", or what is lost and when it will be tried again."""
+        """A sentence: "running", or the lost devices and the time to the next try."""
         sides = {"input": self.source, "output": self.sink}
         lost = {word: side for word, side in sides.items() if side.lost}
         if not lost:

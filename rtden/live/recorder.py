@@ -38,7 +38,7 @@ class Recorder:
         self._thread.submit(self._write, side, block)
 
     def stop(self) -> None:
-        """Write what waits, and keep the files."""
+        """Write the waiting blocks and close the files."""
         self._thread.shutdown()
         self._opened.close()
 

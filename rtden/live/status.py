@@ -37,7 +37,7 @@ class LatencyParts:
         return math.fsum(dataclasses.astuple(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all parts and the total for JSON; what is not known is None."""
+        """Return all parts and the total for JSON; unknown figures are None."""
         return _plain({"total_ms": self.total_ms, **dataclasses.asdict(self)})
 
 
@@ -88,7 +88,7 @@ class LiveStatus:
 
 
 def xruns_in_words(status: LiveStatus) -> str:
-    """Return what went wrong so far, or "none"."""
+    """Return the faults so far in words, or "none"."""
     words = []
     if status.flagged_blocks:
         words.append(f"{counted(status.flagged_blocks, 'block')} late or lost at a device")
@@ -133,7 +133,7 @@ class SampleCounts:
 
 
 class StatusReader:
-    """Makes a status of what the worker counts; the worker does nothing for it."""
+    """Makes a status from the worker's counters; the worker does nothing for it."""
 
     def __init__(self, worker: Worker, clock: Callable[[], float]) -> None:
         self._worker, self._clock = worker, clock
@@ -236,7 +236,7 @@ def feedback(source: Endpoint, sink: Endpoint) -> str:
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields for JSON: what is not finite becomes None."""
+    """Return fields for JSON: numbers that are not finite become None."""
     numbers = {name: value for name, value in fields.items() if isinstance(value, float)}
     rounded = {name: round(x, 4) if math.isfinite(x) else None for name, x in numbers.items()}
     return {**fields, **rounded}

@@ -84,7 +84,7 @@ class VirtualMicrophone:
             try:
                 for module, arguments in self._arguments.items():
                     connection.load(module, arguments)
-                # A server that switches to what is new would let other programs play into it.
+                # On a server that switches to new sinks, other programs would play into this one.
                 if connection.server().default_sink == self.sink_name != default_sink:
                     connection.number("set_default_sink", default_sink.encode())
             except BaseException:
@@ -193,7 +193,7 @@ def _alone() -> Iterator[None]:
 def _unload(connection: Connection, modules: dict[Module, tuple[int, int]]) -> None:
     """Unload modules, the last one first: the source hangs on the sink."""
     for module in reversed(modules):
-        with contextlib.suppress(DeviceError):  # whatever befalls another
+        with contextlib.suppress(DeviceError):  # even if another one fails
             connection.number("unload_module", module.index)
 
 

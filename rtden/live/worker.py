@@ -1,4 +1,4 @@
-"""The worker of the live engine: one turn brings what was captured to the output ring."""
+"""The worker of the live engine: one turn brings captured sound to the output ring."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Worker:
         return True
 
     def finish(self) -> None:
-        """Process what waits, and deliver what the denoiser holds: the source has ended."""
+        """Process the rest of a source that has ended, and deliver the samples in the denoiser."""
         while self.work(whole_steps=False):
             pass
         nothing = np.empty((0, self.rings[0].channels), np.float32)
@@ -131,7 +131,7 @@ class Worker:
         self._pass_on(nothing, rest[:0], rest)
 
     def _process(self, samples: int) -> None:
-        """Take samples from the ring; where a rest ends, what is before the sound goes first."""
+        """Process samples from the ring; where a rest ends, the silence before the sound first."""
         ring, path = self.rings[0], self.path
         captured = np.empty((samples, ring.channels), np.float32)
         got = ring.read_into(captured)
@@ -200,7 +200,7 @@ class Worker:
         self._uncompared = 0
 
     def _pad(self, samples: int, block: Array) -> None:
-        """Put silence before a block: what waits before it fades out, the block fades in."""
+        """Put silence before a block: the sound before it fades out, the block fades in."""
         silence = np.zeros((samples, self.path.channels), np.float32)
         fade_in(silence, self._last_out, self.path.sink_hz)
         self.rings[1].write(silence)
