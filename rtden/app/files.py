@@ -96,8 +96,7 @@ def file(
     """
     silence_c_libraries()
     from rtden.errors import SettingsError
-    from rtden.files.audio_file import open_recording
-    from rtden.files.listing import is_stream, plan
+    from rtden.files.listing import plan
     from rtden.settings import Settings
 
     if jobs is not None and (jobs < 1 or dask is not None):
@@ -117,13 +116,8 @@ def file(
     _check_options(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.", markup=False)
-    if dry_run and single:
-        asked = Path(sources[0]), options["raw"]
-        piped = is_stream(sources[0])
-        with contextlib.nullcontext() if piped else open_recording(*asked, track=track):
-            _print_planned(*found.pairs[0])
-    elif single:
-        _denoise_one(*found.pairs[0], **options)
+    if single:
+        _denoise_one(*found.pairs[0], dry_run=dry_run, **options)
     else:
         folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
         options |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
@@ -181,10 +175,18 @@ def _check_options(
         messages.print(f"rtden: the result is named with -o: -o {pairs[1][0]}", markup=False)
 
 
-def _denoise_one(source: str, target: str, **options: Any) -> None:
+def _denoise_one(source: str, target: str, *, dry_run: bool, **options: Any) -> None:
     from rtden.errors import AudioFileError
+    from rtden.files.audio_file import open_recording
     from rtden.files.denoise import denoise_file
+    from rtden.files.listing import is_stream
 
+    if dry_run:
+        if not is_stream(source):
+            with open_recording(Path(source), options["raw"], track=options["track"]):
+                pass  # what cannot be read is said
+        _print_planned(source, target)
+        return
     if target == "-" and (sys.stdout is None or sys.stdout.isatty()):
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
