@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import ended
 
 COMPLETED = {
     "bash": "COMP_WORDS=(rtden li); COMP_CWORD=1; _rtden_completion rtden; echo ${COMPREPLY[@]}",
@@ -30,10 +30,7 @@ def test_a_new_shell_completes_commands(name: str, tmp_path: Path) -> None:
         env.pop(variable, None)
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [shell, *arguments], env=env, capture_output=True, text=True, timeout=60, check=True
-        )
-        return done.stdout
+        return str(ended([shell, *arguments], env=env, check=True).stdout)
 
     # With a second command the shell stays the parent, by which it is recognised.
     installed = run("-c", "rtden --install-completion; true")

@@ -5,12 +5,12 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from command import rtden
 
 from rtden import Denoiser
 from rtden.errors import ModelError, SettingsError
@@ -102,9 +102,8 @@ def test_errors_of_the_measured_model_reach_the_caller() -> None:
 # The command
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rtden", "bench", "--seconds", "5", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def bench(*arguments: str) -> Any:
+    return rtden("bench", "--seconds", "5", *arguments, timeout=300)
 
 
 def test_the_command_prints_every_figure_whole_and_as_json() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import peers
 import pytest
 import soundfile
 import soxr
+from command import ended
 from conftest import DATA
 from drivers import AsLive, Copy, Driver, FilePath, Int16Driver, Rtden, RtdenLive
 from peer_drivers import PEERS, Peer
@@ -140,14 +140,8 @@ def test_a_file_path_reads_and_writes_files(noisy: np.ndarray, tmp_path: Path) -
 
 def test_a_denoiser_starts_without_the_libraries_of_others() -> None:
     code = "import sys, drivers; drivers.Copy(); print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(drivers.__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert not {"rtden", "soxr", "typer", "onnxruntime", "scipy"} & set(loaded)
+    run = ended([sys.executable, "-c", code], cwd=Path(drivers.__file__).parent, check=True)
+    assert not {"rtden", "soxr", "typer", "onnxruntime", "scipy"} & set(run.stdout.split())
 
 
 # Delay
@@ -297,21 +291,12 @@ def test_the_tables_show_all_figures_those_of_live_sound_first() -> None:
     assert lines[-1] == "a note."
 
 
-def run(
-    *arguments: str, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, environment: dict[str, str] | None = None) -> Any:
     paths = os.pathsep.join(
         [str(Path(peers.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     )
     everything = {**os.environ, **(environment or {}), "PYTHONPATH": paths}
-    return subprocess.run(
-        [sys.executable, peers.__file__, *arguments],
-        env=everything,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return ended([sys.executable, peers.__file__, *arguments], env=everything, timeout=300)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import RTDEN, ended
 from conftest import DATA
 from typer.testing import CliRunner, Result
 from usermanager import UserManager
 
 from rtden.app.main import app
 from rtden.app.service import NAME, this_program, unit_path, unit_text
-
-RTDEN = [sys.executable, "-m", "rtden"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +36,7 @@ def verified(text: str, folder: Path) -> str:
     path.write_text(text, encoding="utf-8")
     command = ["systemd-analyze", "verify", "--user", "--man=no", str(path)]
     env = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
-    return subprocess.run(
-        command, env=env, capture_output=True, text=True, check=True, timeout=60
-    ).stderr
+    return str(ended(command, env=env, check=True).stderr)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import RTDEN, ended
 from conftest import DATA
 from pulse import PulseServer, Recording
 
-RTDEN = [sys.executable, "-m", "rtden"]
 FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120
 HEAVY = {
@@ -49,16 +49,10 @@ LEARNING = {
 
 def imported(*arguments: str, folder: Path) -> set[str]:
     """Return the modules that a command loads, by what `-X importtime` says."""
-    ended = subprocess.run(
-        [sys.executable, "-X", "importtime", *RTDEN[1:], *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr
+    run = ended([sys.executable, "-X", "importtime", *RTDEN[1:], *arguments], cwd=folder)
+    assert "Traceback" not in run.stderr
     modules = set(
-        re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", ended.stderr, flags=re.MULTILINE)
+        re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", run.stderr, flags=re.MULTILINE)
     )
     return modules | {module.split(".")[0] for module in modules}
 

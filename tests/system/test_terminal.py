@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import ended
 
 from rtden.app.keys import open_keys
 
@@ -246,10 +247,5 @@ print(min(shares))  # what others do on a shared machine only adds
 
 
 def test_drawing_costs_little() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", MEASURE, SUPPORT],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert float(said) < 0.03  # of one core
+    run = ended([sys.executable, "-c", MEASURE, SUPPORT], check=True)
+    assert float(run.stdout) < 0.03  # of one core

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 import sysconfig
 import venv
 from pathlib import Path
 
 import pytest
+from command import ended
 
 from rtden import extras
 
@@ -86,8 +86,6 @@ def test_the_line_is_one_that_pip_takes(tmp_path: Path) -> None:
         "import sys; sys.path.append(sys.argv[1]); from rtden.extras import install_command; "
         "print(install_command('plot'))"
     )
-    said = subprocess.run(
-        [python, "-c", code, str(REPOSITORY)], capture_output=True, text=True, check=True
-    ).stdout
+    said = ended([python, "-c", code, REPOSITORY], check=True).stdout
     assert said.startswith("uv pip install --python ")  # this environment has no pip
     assert f"{REPOSITORY}[plot]" in said

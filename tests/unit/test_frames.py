@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import ended, run_python
 from conftest import SMALL_MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -260,7 +260,7 @@ def test_a_further_stream_costs_little() -> None:
         one.reset()
     print(grown, 1e3 * made, 1e3 * (time.process_time() - began) / 50)
     """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = run_python(code)
     mib, made_ms, reset_ms = map(float, out.stdout.split())
     assert mib < 2.0
     assert made_ms < 5.0
@@ -285,7 +285,7 @@ def test_nothing_of_the_process_is_changed_and_no_stderr_is_needed(tmp_path: Pat
     assert gc.get_freeze_count() == frozen
     print(len(frames.process(bytes(640))))
     """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    out = run_python(code, check=False)
     assert out.stdout.strip() == "640", out
 
 
@@ -308,6 +308,5 @@ def test_a_stream_goes_on_in_a_forked_child() -> None:
     busy.join()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    out = ended([sys.executable, "-W", "ignore", "-c", code], check=True)
     assert out.stdout.strip() == "0", out

@@ -11,13 +11,12 @@ import io
 import json
 import numbers
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from command import run_python
 from conftest import DATA, SMALL_MODELS
 
 import rtden
@@ -259,4 +258,4 @@ def test_a_file_has_a_name(name: str) -> None:
 
 def test_errors_can_be_caught_by_the_package_alone() -> None:
     code = "import rtden; assert issubclass(rtden.errors.InputError, rtden.errors.RtdenError)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    run_python(code)

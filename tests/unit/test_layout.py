@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+from command import ended, run_python
 from conftest import DATA
 
 from rtden import list_models
@@ -103,13 +103,12 @@ def test_denoising_a_file_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 def loaded_by(code: str) -> set[str]:
-    command = [sys.executable, "-c", code]
-    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return set(run_python(code).stdout.split())
 
 
 def test_the_wheel_brings_the_models_and_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=PACKAGE.parent, check=True, capture_output=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    ended(command, cwd=PACKAGE.parent, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -4,23 +4,19 @@ sound that are others.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from command import ended
 from conftest import DATA
 
 STAGES = Path(__file__).parents[2] / "bench" / "pi" / "stages.py"
 
 
-def stages(task: str, file: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(STAGES), task, str(DATA / "noisy.flac"), str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def stages(task: str, file: Path) -> Any:
+    return ended([sys.executable, STAGES, task, DATA / "noisy.flac", file])
 
 
 def test_a_machine_agrees_with_itself_and_not_with_others(tmp_path: Path) -> None:
