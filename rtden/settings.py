@@ -108,7 +108,7 @@ def check_settings(settings: Settings | None) -> Settings:
     """Return settings, the default ones for None; SettingsError for anything else."""
     if not isinstance(settings, Settings | None):
         given = type(settings).__name__
-        raise SettingsError(f"settings are rtden.Settings(strength=0.8, ...), not {given}")
+        raise SettingsError(f"settings are rtden.Settings(strength=0.8, ...), not {given}.")
     return settings or Settings()
 
 
@@ -130,4 +130,4 @@ def whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
 def require(valid: bool, name: str, wanted: str, value: object) -> None:
     """Raise SettingsError if a setting is not what it must be."""
     if not valid:
-        raise SettingsError(f"{name} must {wanted}, not {value!r}")
+        raise SettingsError(f"{name} must {wanted}, not {value!r}.")
