@@ -137,9 +137,9 @@ def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layo
     return Layout([(sound.start, end)], (*form, endian, "RAW"), container)
 
 
-def no_sound(path: Path) -> DamagedFileError:
-    """Return the error of a file from which no sample comes."""
-    return DamagedFileError(
+def no_sound(path: Path) -> AudioFileError:
+    """Return the error of a file from which no sample comes; it may be no sound file at all."""
+    return AudioFileError(
         f"{path} has no sound that can be decoded; it may be damaged or cut off: copy it again."
     )
 

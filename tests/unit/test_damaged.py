@@ -186,7 +186,7 @@ def test_a_rest_of_raw_pcm_is_said(tmp_path: Path) -> None:
     assert report.notes == (CUT_OFF,)
     assert soundfile.info(report.target).frames == 100
     path.write_bytes(bytes(5))
-    with pytest.raises(DamagedFileError, match="no sound that can be decoded"):
+    with pytest.raises(AudioFileError, match="no sound that can be decoded"):
         denoise_file(path, raw=raw, streams=Untouched)
 
 
