@@ -62,8 +62,8 @@ class SmoothReader:
     @property
     def silent(self) -> bool:
         """Whether the ring is empty, and its last sound has faded out."""
-        faded = self._faded == len(self._fade)
-        return self._dry and faded and self._ring.fill_samples == 0
+        faded = self._dry and self._faded == len(self._fade)
+        return faded and not self._ring.fill_samples
 
     def read_into(self, block: Array) -> None:
         """Fill a block, shape (samples, channels)."""

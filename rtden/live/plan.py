@@ -118,12 +118,10 @@ def self_test(model: str | Path | None = None, *, seconds: float = SELF_TEST_SEC
     least_ms, most_ms = PRESETS["desktop"].buffer_ms, PRESETS["zero2"].buffer_ms
     for hops_per_step in HOPS_PER_STEP:
         carried = load(model, hops_per_step, seconds=seconds / len(HOPS_PER_STEP))
-        if carried <= HIGHEST_LOAD and hops_per_step == 1:
-            more_ms = carried / HIGHEST_LOAD * (most_ms - least_ms)
-            return Preset(1, float(round(least_ms + more_ms)))
         if carried <= HIGHEST_LOAD:
             break
-    return Preset(hops_per_step, most_ms)
+    part = carried / HIGHEST_LOAD if hops_per_step == 1 else 1.0
+    return Preset(hops_per_step, float(round(least_ms + part * (most_ms - least_ms))))
 
 
 def load(model: str | Path | None, hops_per_step: int, *, seconds: float) -> float:

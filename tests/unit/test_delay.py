@@ -190,6 +190,18 @@ def test_after_a_lost_sink_the_stream_starts_from_its_planned_delay() -> None:
     assert world.delay.dropouts == 0
 
 
+@pytest.mark.parametrize("seconds", [3.0, 3.004, 3.008])
+def test_after_a_rest_the_delay_is_the_one_that_was_held(seconds: float) -> None:
+    world = World().run(20.0)
+    held_seconds = world.delay.drift.held_seconds
+    world.delay.rested = True
+    world.rests_until["source"] = world.now + seconds
+    world.run(8.0)
+    assert world.delay.drift.held_seconds == held_seconds
+    assert world.delay.drift.delay_seconds == pytest.approx(held_seconds, abs=0.002)
+    assert world.lost()[:3] == (0, 0, 0)
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) -> None:
     """A device that needs more than its blocks say is to have it: there is no cutting
