@@ -227,13 +227,13 @@ def realtime_limit() -> Finding:
 def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     """Return how much memory is free."""
     text = meminfo.read_text(encoding="ascii") if meminfo.exists() else ""
-    found = [re.search(rf"^{name}: *(\d+)", text, re.M) for name in ("MemAvailable", "MemTotal")]
-    if not all(found):
+    lines = [re.search(rf"^{name}: *(\d+)", text, re.M) for name in ("MemAvailable", "MemTotal")]
+    if not all(lines):
         return Finding("memory", "unknown")
-    free_mb, total_mb = (int(match[1]) // 1024 for match in found if match)
+    free_mb, total_mb = (int(match[1]) // 1024 for match in lines if match)
     advice = f"rtden needs up to {LITTLE_MEMORY_MB} MiB: close other programs."
-    said = f"{free_mb} MiB free of {total_mb} MiB"
-    return Finding("memory", said, advice if free_mb < LITTLE_MEMORY_MB else "")
+    found = f"{free_mb} MiB free of {total_mb} MiB"
+    return Finding("memory", found, advice if free_mb < LITTLE_MEMORY_MB else "")
 
 
 def benchmark() -> Finding:

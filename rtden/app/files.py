@@ -240,14 +240,15 @@ def _print_planned(source: str, target: str) -> None:
 
 def _print_report(report: Any) -> None:
     noise_db = report.noise_removed_db
-    said = f"background {noise_db:.0f} dB softer"
-    if not noise_db >= 1.0:  # not a number is not more
+    if math.isnan(noise_db):
         short = "too short" if report.seconds < SHORT_SECONDS else "too silent"
-        said = (
-            f"{short} to measure its noise" if math.isnan(noise_db) else "background hardly changed"
-        )
+        effect = f"{short} to measure its noise"
+    elif noise_db < 1.0:
+        effect = "background hardly changed"
+    else:
+        effect = f"background {noise_db:.0f} dB softer"
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
-    messages.print(f"{report.source} -> {report.target}: {said}, {took}", markup=False)
+    messages.print(f"{report.source} -> {report.target}: {effect}, {took}", markup=False)
     for note in report.notes:
         messages.print(f"  {note}", markup=False)
 

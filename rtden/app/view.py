@@ -183,8 +183,8 @@ class LiveView:
             ]
             for name, value, style in entries
         ]
-        said = "" if words == "none" else f"{counted(status.xruns, 'xrun')}: {words}"
-        return [*lines, *([Segment(part, _WARM)] for part in textwrap.wrap(said, width))]
+        xruns = "" if words == "none" else f"{counted(status.xruns, 'xrun')}: {words}"
+        return [*lines, *([Segment(part, _WARM)] for part in textwrap.wrap(xruns, width))]
 
     def _mean_db(self, name: str) -> float:
         levels_db = [getattr(look, f"{name}_db") for look in self._looks]
