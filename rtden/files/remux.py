@@ -160,9 +160,12 @@ class _Out:
                 self.close()
             else:
                 return
+        reason, sound = str(error), tracks[0].codec_context
+        if "avcodec_open2" in reason:
+            reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
         raise AudioFileError(
-            f"a {suffix} does not take all of {Path(source.name).name} ({error}); choose another "
-            "format, for instance NAME.mkv or NAME.wav."
+            f"a {suffix} does not take all of {Path(source.name).name} ({reason}); choose another "
+            f"format, for instance {'NAME.mkv or ' if source.streams.video else ''}NAME.wav."
         )
 
     def mux(self, packets: Any) -> None:

@@ -415,3 +415,11 @@ def test_tags_that_are_no_utf_8_do_no_harm(tmp_path: Path, suffix: str) -> None:
         denoise_file(source, tmp_path / target, streams=Untouched)
     with av.open(str(tmp_path / f"out.{suffix}")) as container:
         assert container.metadata["title"] == "Caf\ufffd de"
+
+
+def test_channels_that_an_encoder_does_not_take_are_said(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros((4000, 9)), 48000)
+    for suffix in ("m4a", "mkv"):
+        with pytest.raises(AudioFileError, match="encoder takes no 9 channels at 48000 Hz"):
+            denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
+    assert [*tmp_path.iterdir()] == [tmp_path / "in.wav"]
