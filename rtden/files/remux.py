@@ -93,7 +93,9 @@ class _Sound:
         self._layout = encoder.layout.name  # of as many channels, in the same order
         self._stream = streams(track.rate_hz, track.channels)
         # Alone, sound begins at zero; an MP3's does not, after what its decoder leaves out.
-        self._alone = muxer.sound_only and len(track.stream.container.streams.audio) == 1
+        streams_of = track.stream.container.streams
+        timed = [s for s in streams_of if not s.disposition & ATTACHED_PICTURE]
+        self._alone = len(streams_of.audio if muxer.sound_only else timed) == 1
         ratio = track.rate_hz / encoder.sample_rate
         wma = encoder.frame_size if encoder.name.startswith("wma") else 0
         self._written = -round(ratio * wma)  # its decoder leaves out a frame

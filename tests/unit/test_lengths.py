@@ -237,6 +237,17 @@ def test_tags_of_an_aac_stay(tmp_path: Path) -> None:
         assert container.metadata["title"] == "T"
 
 
+def test_an_mp3_is_as_long_in_an_mp4_as_it_was_and_begins_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    before = sound_of(tmp_path / "in.mp3")[:, 0]
+    for suffix in ("mp4", "mkv"):
+        denoise_file(tmp_path / "in.mp3", tmp_path / f"out.{suffix}", streams=Untouched)
+        after = sound_of(tmp_path / f"out.{suffix}")[:, 0]
+        assert 70001 <= len(after) < 70001 + 1152
+        assert delay_samples(after, before) == 0
+
+
 def test_an_mp3_becomes_aac_in_an_m4a_as_long_as_it_was(tmp_path: Path) -> None:
     pytest.importorskip("av")
     made(tmp_path / "in.mp3", "MPEG_LAYER_III")
