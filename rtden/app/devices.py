@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from typer import Option
 
-from rtden.app.options import JsonOption, one_sentence, screen
+from rtden.app.options import one_sentence, screen
 from rtden.errors import DeviceError
 
 
@@ -61,22 +60,19 @@ def models() -> None:
 
 
 @one_sentence
-def doctor(as_json: JsonOption = False) -> None:
+def doctor() -> None:
     """Check this machine, and say what is missing.
 
     It takes a second: denoising is measured, too. Paste what it prints into a bug report. The exit
     code is 2 if something fails.
     """
-    from rtden.app.doctor import examine, to_report
+    from rtden.app.doctor import examine
 
-    findings = []
+    failed = False
     for finding in examine():
-        findings.append(finding)
-        if not as_json:
-            print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)
-            if finding.advice:
-                print(f"{'':<20}-> {finding.advice}")
-    if as_json:
-        print(json.dumps(to_report(findings), indent=2, ensure_ascii=False))
-    if any(finding.state == "fail" for finding in findings):
+        print(f"{finding.state:<5} {finding.name:<13} {finding.found}", flush=True)
+        if finding.advice:
+            print(f"{'':<20}-> {finding.advice}")
+        failed |= finding.fails
+    if failed:
         raise typer.Exit(2)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rtden.autoencoder import Autoencoder
 from rtden.errors import DeviceError, ModelError
@@ -59,14 +59,6 @@ def examine() -> Iterator[Finding]:
         with quiet_stderr():  # runtimes and sound systems talk there
             found = look()
         yield from [found] if isinstance(found, Finding) else found
-
-
-def to_report(findings: list[Finding]) -> dict[str, Any]:
-    """Return findings as one object, for JSON."""
-    worst = max((finding.state for finding in findings), key=("ok", "warn", "fail").index)
-    names = ("name", "state", "found", "advice")
-    found = [{name: getattr(finding, name) for name in names} for finding in findings]
-    return {"rtden": _version("rtden"), "state": worst, "findings": found}
 
 
 def system(board: Path = Path("/proc/device-tree/model")) -> Finding:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -15,7 +14,6 @@ from rtden import list_models
 from rtden import model as sidecar
 from rtden.app import doctor
 from rtden.app.doctor import (
-    Finding,
     benchmark,
     examine,
     memory,
@@ -24,7 +22,6 @@ from rtden.app.doctor import (
     python,
     sound_server,
     system,
-    to_report,
 )
 from rtden.errors import DeviceError
 from rtden.live.plan import Preset
@@ -69,26 +66,6 @@ def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their
         assert "48000 Hz" in lines[name]
     assert "headroom" in lines["benchmark"]
     assert not said.stderr
-
-
-def test_json_holds_the_same(tmp_path: Path) -> None:
-    said = rtden("doctor", "--json", check=True)
-    report = json.loads(said.stdout)
-    assert set(report) == {"rtden", "state", "findings"}
-    assert [finding["name"] for finding in report["findings"]] == NAMES
-    assert {"name", "state", "found", "advice"} == set(report["findings"][0])
-    assert report["state"] in ("ok", "warn")
-
-
-@pytest.mark.parametrize(
-    ("states", "worst"),
-    [(["ok"], "ok"), (["ok", "warn", "ok"], "warn"), (["warn", "fail", "ok"], "fail")],
-    ids=["good", "not quite", "bad"],
-)
-def test_the_worst_finding_is_the_reports_state(states: list[str], worst: str) -> None:
-    advice = {"ok": "", "warn": "mend it", "fail": "mend it"}
-    findings = [Finding("x", "y", advice[state], fails=state == "fail") for state in states]
-    assert to_report(findings)["state"] == worst
 
 
 def test_a_damaged_model_is_a_failure_that_says_what_to_do(
