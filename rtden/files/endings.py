@@ -16,6 +16,7 @@ STATES_LENGTH = frozenset(
 """FFmpeg's formats with a length in the header; it guesses others from the size."""
 END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote it
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
+TRAILER_BYTES = 4096  # what may follow the last packet of a Flash video or TTA
 PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
 
@@ -38,6 +39,12 @@ def is_cut_off(name: str, path: Path, end: int) -> bool:
         if name == "mpegts":
             return bool(size % 188 and size % 192 and size % 204)
         return name in PARSED and end < end_of_sound(file)
+
+
+def goes_on(name: str, path: Path, end: int) -> bool:
+    """Return whether much more follows on the packets, in a format in which nothing does."""
+    with path.open("rb") as file:
+        return name in ("flv", "tta") and end_of_sound(file) - end > TRAILER_BYTES
 
 
 def promised_end(file: BinaryIO) -> int:

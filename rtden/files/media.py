@@ -13,7 +13,7 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
-from rtden.files.endings import is_cut_off, is_joined, states_length
+from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
 from rtden.files.layout import CUT_OFF, changed, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
@@ -256,6 +256,8 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
     first, name = next(iter(tracks.values())), container.format.name
     if not any(track.done for track in tracks.values()):
         raise no_sound(first.path)
+    if goes_on(name, first.path, end):
+        raise joined(first.path)
     lengths = [(first.done / first.rate_hz, own_seconds(first.stream))]
     if name != "avi":
         last = max(last, *(track.ended for track in tracks.values()))

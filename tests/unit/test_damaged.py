@@ -100,11 +100,13 @@ def test_a_header_that_promises_more_is_believed(tmp_path: Path, name: str) -> N
         sound_of(path)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov", "a.tta", "a.flv"]
+)
 def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if path.suffix in (".m4a", ".mov"):
-        encoded(path, "aac")
+    if path.suffix in (".m4a", ".mov", ".tta", ".flv"):
+        encoded(path, "tta" if path.suffix == ".tta" else "aac", rate_hz=44100)
     else:
         soundfile.write(path, noise(70000), RATE_HZ, "PCM_16")
     assert len(sound_of(path)) >= 70000
