@@ -7,11 +7,13 @@ sound has been written: chunks of WAV and AIFF, blocks of FLAC, comments of Ogg,
 from __future__ import annotations
 
 import base64
+import binascii
 import os
 import shutil
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -105,8 +107,9 @@ def _offset(file: BinaryIO) -> int:
 
 
 def _read(file: BinaryIO, start: int, size: int) -> bytes:
+    left = file.seek(0, os.SEEK_END) - start  # sizes in damaged files may be anything
     file.seek(start)
-    return file.read(size)
+    return file.read(max(0, min(size, left)))
 
 
 def write_tags(tags: Tags, path: Path) -> str:
@@ -193,13 +196,17 @@ def _flac_tags(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 def _as_flac(tags: Tags) -> list[bytes]:
     """Return FLAC blocks: the comments, then pictures and whatever else was a block."""
-    comments = [text for name, text in tags.parts if not name and not text.startswith(PICTURE)]
-    blocks = [(b"\4", _join(comments))]
+    comments, others = list[bytes](), list[tuple[bytes, bytes]]()
     for name, content in tags.parts:
-        if not name and content.startswith(PICTURE):
-            blocks.append((b"\6", base64.b64decode(content[len(PICTURE) :])))
-        elif name:
-            blocks.append((name, content))
+        with suppress(binascii.Error):  # a damaged picture stays a comment
+            if not name and content.startswith(PICTURE):
+                others.append((b"\6", base64.b64decode(content[len(PICTURE) :])))
+                continue
+        if name:
+            others.append((name, content))
+        else:
+            comments.append(content)
+    blocks = [(b"\4", _join(comments)), *others]
     return [name + len(content).to_bytes(3, "big") + content for name, content in blocks]
 
 
@@ -207,6 +214,8 @@ def _split(content: bytes) -> list[bytes]:
     """Return the comments of a Vorbis comment header (xiph.org, vorbis-spec, section 5)."""
     fields, at = [], 4 + int.from_bytes(content[:4], "little") + 4
     for _ in range(int.from_bytes(content[at - 4 : at], "little")):
+        if at >= len(content):  # damaged
+            break
         size = int.from_bytes(content[at : at + 4], "little")
         fields.append(content[at + 4 : at + 4 + size])
         at += 4 + size

@@ -286,3 +286,22 @@ def test_time_stamps_that_jump_do_not_fill_the_disk(tmp_path: Path) -> None:
         with pytest.raises(DamagedFileError, match=r"no sound for \d+ s after .*; split it there"):
             denoise_file(path, tmp_path / target, streams=Untouched)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_tags_that_are_damaged_do_no_harm(tmp_path: Path) -> None:
+    endless, picture = b"\0\0\0\0\xff\xff\xff\xff", b"\1\0\0\0" + b"METADATA_BLOCK_PICTURE=x"
+    comments = b"\0\0\0\0\1\0\0\0" + struct.pack("<I", len(picture) - 4) + picture[4:]
+    for name, content in (("endless", endless), ("picture", comments)):
+        path = tmp_path / f"{name}.flac"
+        soundfile.write(path, noise(), RATE_HZ)
+        plain = path.read_bytes()
+        block = b"\4" + len(content).to_bytes(3, "big") + content
+        path.write_bytes(plain[:42] + block + plain[42:])
+        denoise_file(path, tmp_path / f"{name}.out.flac", streams=Untouched)
+        assert len(sound_of(tmp_path / f"{name}.out.flac")) == 70001
+    path = tmp_path / "in.w64"
+    soundfile.write(path, noise(), RATE_HZ, "PCM_16")
+    summary = b"list" + bytes.fromhex("2f91cf11a5d628db04c10000") + struct.pack("<q", 1 << 62)
+    path.write_bytes(path.read_bytes() + bytes(-path.stat().st_size % 8) + summary)
+    denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+    assert len(sound_of(tmp_path / "out.wav")) == 70001
