@@ -10,7 +10,7 @@ import pytest
 from rtden.measure.live_cost import measure_live
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_the_worker_wakes_at_most_once_a_step_and_silence_costs_little() -> None:
     measure = functools.partial(measure_live, None, seconds=6.0)  # each in a process of its own
     with ThreadPoolExecutor() as pool:
