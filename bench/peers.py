@@ -24,6 +24,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ import typer
 from common import ForceOption, ProcessesOption, markdown, messages, one_sentence, screen
 from drivers import AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
+from remix import remix
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
@@ -218,6 +220,9 @@ def cost_text(found: dict[str, Any]) -> str:
 
 def main(
     pairs: Annotated[Path | None, typer.Option(help="Folder with clean/ and noisy/.")] = None,
+    noise_db: Annotated[
+        float, typer.Option(help="Gain for the noise of the pairs: -15 scores mild noise.")
+    ] = 0.0,
     model: Annotated[
         list[str] | None,
         typer.Option(help="rtden's model; may be given again.", show_default="all shipped ones"),
@@ -247,7 +252,8 @@ def main(
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
             raise InputError("--seconds, --rounds and --starts must be 1 or more.")
         names = [] if quality_only else ["peers-cost.json", "peers-cost.txt"]
-        names += [] if pairs is None else [f"peers-{pairs.resolve().name}.json"]
+        changed = f"{noise_db:+g}dB" if noise_db else ""
+        names += [] if pairs is None else [f"peers-{pairs.resolve().name}{changed}.json"]
         out = [] if results is None else [results / name for name in names]
         for path in out:
             check_target(path, force=force)
@@ -256,7 +262,9 @@ def main(
                 messages.print(peer.left_out(name), markup=False)
         models, written = model or list_models(), []
         if pairs is not None:
-            quality = to_json(score(pairs, models, metric or [], processes))
+            with tempfile.TemporaryDirectory() as made:
+                scored = remix(pairs, noise_db, Path(made)) if noise_db else pairs
+                quality = to_json(score(scored, models, metric or [], processes))
         if not quality_only:
             found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
             text = cost_text(found)

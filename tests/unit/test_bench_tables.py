@@ -6,9 +6,12 @@ import importlib
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from common import changes_table, markdown
+from remix import remix
 from rich.console import Console
 
 from rtden.measure.evaluation import Evaluation
@@ -66,6 +69,20 @@ def test_quality_and_noises_come_from_the_json() -> None:
 DIGITS = ((2, "0.00"), (3, "0.000"), (1, "0.0"), (2, "0.00"))
 DIGITS_OF_TWO = [(f"{2:.{n}f}", f"{1:.{n}f}", none) for n, none in DIGITS]
 DIGITS_OF_THREE = [(f"{3:.{n}f}", f"{2:.{n}f}", none) for n, none in DIGITS]
+
+
+def test_pairs_with_less_noise_have_the_same_speech_at_a_higher_snr(tmp_path: Path) -> None:
+    rng, pairs = np.random.default_rng(0), tmp_path / "dev"
+    clean, noise = rng.standard_normal((2, 8000)) * [[0.2], [0.1]]
+    for side, samples in (("clean", clean), ("noisy", clean + noise)):
+        (pairs / side).mkdir(parents=True)
+        soundfile.write(pairs / side / "0_fan_+5dB.wav", samples, 16000, subtype="FLOAT")
+    made = remix(pairs, -15.0, tmp_path)
+    assert made == tmp_path / "dev-15dB"
+    heard = [soundfile.read(made / side / "0_fan_+20dB.flac")[0] for side in ("clean", "noisy")]
+    level = np.std(heard[0]) / np.std(clean)
+    np.testing.assert_allclose(heard[0], level * clean, atol=1e-6)
+    np.testing.assert_allclose(heard[1] - heard[0], level * noise * 10 ** (-15 / 20), atol=1e-6)
 
 
 def test_the_estimate_for_the_pi_is_read() -> None:
