@@ -32,8 +32,8 @@ def mp3_frame_size(head: bytes) -> int:
 
 def _free_size(content: mmap.mmap, at: int) -> int:
     """Return what :func:`mp3_frame_size` lacks for free format: as far as to the next frame."""
-    head, found = content[at : at + 4], at
-    while (found := content.find(head[:2], found + 4)) > 0:
+    head, found, end = content[at : at + 4], at, len(content) - 1
+    while (found := content.find(head[:2], found + 4, end)) > 0:
         if content[found + 2] & 0xFC == head[2] & 0xFC:
             return found - at - mp3_frame_size(head)
     return 0
