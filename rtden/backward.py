@@ -1,4 +1,4 @@
-"""The second pass over a recording: from its end, by the same network.
+"""The masks of a recording from its end, by the same network.
 
 A stream contains what came before; a recording also has what follows. On the same sound reversed in
 time, the network estimates the masks of the same frames from the other side. It was trained on the

@@ -9,6 +9,8 @@ fullband speech", 2020). It needs 50 ms of what follows, which live sound does n
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -158,17 +160,18 @@ class HarmonicFilter:
     """Takes noise from between the harmonics of a recording that a stream has denoised.
 
     Give it the input by :meth:`hold` before its output by :meth:`feed`. No cell of the spectrum
-    becomes softer than the stream's `limit_db` allows; the dry share of its `strength` stays, and
-    so does sound from which nothing was taken.
+    becomes softer than `limit_db` allows, and sound from which nothing was taken stays.
 
     Parameters
     ----------
     stream : StreamDenoiser
-        Whose output comes.
+        Whose output comes, at a strength of 1.
+    limit_db : float
+        At most this much noise is taken off, by the stream and the filter together.
     """
 
-    def __init__(self, stream: StreamDenoiser) -> None:
-        self._stream = stream
+    def __init__(self, stream: StreamDenoiser, limit_db: float = math.inf) -> None:
+        self._limit = gain_floor(limit_db)
         self._down = [stream.resampler(stream.rate_hz, RATE_HZ) for _ in range(2)]
         self._up = stream.resampler(RATE_HZ, stream.rate_hz)
         self._combs = [_Comb() for _ in range(stream.channels)]
@@ -205,12 +208,9 @@ class HarmonicFilter:
         ready = min(len(self._low_output), len(self._low_input))
         pair = (self._low_output[:ready], self._low_input[:ready])
         self._low_output, self._low_input = self._low_output[ready:], self._low_input[ready:]
-        limit, wet = gain_floor(self._stream.limit_db), np.float32(self._stream.strength)
-        mixed, noisy = (np.pad(each, ((0, silence), (0, 0))) for each in pair)
-        # The input that `strength` mixes in stays as it is.
-        denoised = (mixed - (np.float32(1.0) - wet) * noisy) / max(wet, np.float32(1e-6))
+        denoised, noisy = (np.pad(each, ((0, silence), (0, 0))) for each in pair)
         low = [
-            wet * comb.feed(denoised[:, n], noisy[:, n], limit)
+            comb.feed(denoised[:, n], noisy[:, n], self._limit)
             for n, comb in enumerate(self._combs)
         ]
         self._correction = np.concatenate([self._correction, self._up.feed(np.stack(low, axis=1))])

@@ -1,17 +1,27 @@
-"""A whole recording: its beginning is fed twice, so that its noise is known from the start."""
+"""A whole recording: two passes, each with a lead-in and from both ends, and a comb filter.
+
+Its beginning is fed twice, so that its noise is known from the start.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+import math
 
 import numpy as np
 
 from rtden.backward import BackwardMasks
 from rtden.harmonics import HarmonicFilter
+from rtden.settings import gain_floor
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
+FIRST_STRENGTH = 0.7
+"""Wet share of the first pass. From the rest the second one judges for itself; without it, PESQ-WB
+falls."""
 LEAD_IN_SECONDS = 2.0
 """A recording's beginning, fed once before it. `python bench/latency.py --pairs FOLDER` shows what
-it gains: the row "files" against the row of the same overlap."""
+all of this gains: the row "files" against the row of the same overlap."""
 BACKWARDS_SECONDS = 0.25
 """Then this much of the beginning backwards. So the lead-in ends with the sound that follows it,
 and nothing from two seconds later leaks into the first frames."""
@@ -30,24 +40,31 @@ class RecordingDenoiser:
 
     A stream does not know the noise at first, and lets it through for some time. A file needs no
     haste: its first two seconds are fed once before it, and what comes out for them is dropped. A
-    shorter recording is its own lead-in. A second pass starts from the end (:mod:`rtden.backward`).
-    Last, a comb filter takes out noise that is left between harmonics (:mod:`rtden.harmonics`).
+    shorter recording is its own lead-in. The network also works from the end
+    (:mod:`rtden.backward`). All of this is done twice: in what a first pass leaves of noise, mixed
+    with the input, the second one tells speech from noise better. Last, a comb filter takes out
+    noise between harmonics (:mod:`rtden.harmonics`).
 
     Parameters
     ----------
     stream : StreamDenoiser
-        A new one.
+        A new one, whose strength and limit hold for all together.
     """
 
     def __init__(self, stream: StreamDenoiser) -> None:
-        self._stream = stream
-        # A network that takes whole windows has no memory that the other direction could add to.
-        stateful = stream.denoisers[0].network.stateful
-        self._backward = BackwardMasks(stream) if stateful else None
-        self._held: list[Array] | None = []  # None once the recording has begun
-        self._harmonics = HarmonicFilter(stream)
-        self._to_drop = 0
-        self._end = np.empty((0, stream.channels), np.float32)
+        self._stream, self._strength = stream, np.float32(stream.strength)
+        limit_db, stream.strength = stream.limit_db, 1.0
+        self._passes = [_Pass(stream)]
+        # A network that takes whole windows has no memory: it gains nothing from either.
+        if stream.denoisers[0].network.stateful:
+            settings = dataclasses.replace(
+                stream.denoisers[0].settings, strength=FIRST_STRENGTH, limit_db=limit_db
+            )
+            self._passes.insert(0, _Pass(stream.another(settings)))
+            kept = FIRST_STRENGTH * gain_floor(limit_db) + 1.0 - FIRST_STRENGTH
+            stream.limit_db = max(0.0, limit_db + 20.0 * math.log10(kept))
+        self._harmonics = HarmonicFilter(stream, limit_db)
+        self._input = np.empty((0, stream.channels), np.float32)
 
     def feed(self, block: Array) -> Array:
         """Take samples, shape (samples, channels); return those that are ready.
@@ -56,29 +73,61 @@ class RecordingDenoiser:
         caller must leave its blocks as they are.
         """
         block = self._stream.checked(block)
+        self._harmonics.hold(block)
+        if self._strength < 1.0:
+            self._input = np.concatenate([self._input, block])
+        for each in self._passes:
+            block = each.feed(block)
+        return self._mixed(self._harmonics.feed(block))
+
+    def flush(self) -> Array:
+        """End the recording: return the samples that are still to come."""
+        rest = self._input[:0]
+        for each in self._passes:
+            rest = np.concatenate([each.feed(rest), each.flush()])
+        parts = [self._harmonics.feed(rest), self._harmonics.flush()]
+        return self._mixed(np.concatenate(parts))
+
+    def _mixed(self, out: Array) -> Array:
+        """Return the denoised sound with the dry share of the input."""
+        if self._strength == 1.0:
+            return out
+        dry, self._input = self._input[: len(out)], self._input[len(out) :]
+        mixed: Array = self._strength * out + (np.float32(1.0) - self._strength) * dry
+        return mixed
+
+
+class _Pass:
+    """One pass over a recording: a stream behind a lead-in, with the masks from the other end."""
+
+    def __init__(self, stream: StreamDenoiser) -> None:
+        self._stream = stream
+        stateful = stream.denoisers[0].network.stateful
+        self._backward = BackwardMasks(stream) if stateful else None
+        self._held: list[Array] | None = []  # None once the recording has begun
+        self._to_drop = 0
+        self._end = np.empty((0, stream.channels), np.float32)
+
+    def feed(self, block: Array) -> Array:
         if self._held is None:
-            self._harmonics.hold(block)
             return self._run(block)
         self._held.append(block)
         complete = sum(map(len, self._held)) >= LEAD_IN_SECONDS * self._stream.rate_hz
         return self._begin(self._held) if complete else block[:0]
 
     def flush(self) -> Array:
-        """End the recording: return the samples that are still to come."""
         parts = [self._begin(self._held)] if self._held else []
         if self._backward is not None and self._held is None:
-            # The lead-in of the pass from the end.
+            # The lead-in from the end.
             tail = lead_in(self._end[::-1], self._stream.rate_hz)[::-1]
             parts.append(self._kept(self._stream.feed(self._backward.flush(tail))))
-        last = self._kept(self._stream.flush())
-        return np.concatenate([*parts, last, self._harmonics.flush()])
+        return np.concatenate([*parts, self._kept(self._stream.flush())])
 
     def _begin(self, held: list[Array]) -> Array:
         """Feed the lead-in and what is held."""
         head, self._held = np.concatenate(held), None
         before = lead_in(head, self._stream.rate_hz)
         self._to_drop = len(before)
-        self._harmonics.hold(head)
         return np.concatenate([self._run(before), self._run(head)])
 
     def _run(self, block: Array) -> Array:
@@ -89,7 +138,7 @@ class RecordingDenoiser:
         return self._kept(self._stream.feed(block))
 
     def _kept(self, out: Array) -> Array:
-        """Return output without the lead-in's, and with less noise between harmonics."""
+        """Return output without the lead-in's."""
         dropped = min(self._to_drop, len(out))
         self._to_drop -= dropped
-        return self._harmonics.feed(out[dropped:])
+        return out[dropped:]

@@ -126,6 +126,9 @@ class StreamDenoiser(Adjustable):
         self.rate_hz = rate_hz = check_rate(rate_hz)
         self.channels = channels = check_channels(channels)
         self.model = load_model(model)
+        self._options: dict[str, Any] = {"rate_hz": rate_hz, "channels": channels}
+        self._options |= {"low_delay": low_delay, "full_band": full_band}
+        self._options["batch_steps"] = batch_steps
         self.denoisers = [
             Denoiser(self.model, settings, batch_steps=batch_steps) for _ in range(channels)
         ]
@@ -136,6 +139,10 @@ class StreamDenoiser(Adjustable):
         bypassed = full_band and rate_hz > model_hz
         self._bypass = BypassPath(rate_hz, model_hz, channels) if bypassed else None
         self.fed_samples = self.returned_samples = 0
+
+    def another(self, settings: Settings | None = None) -> StreamDenoiser:
+        """Return a new stream of the same kind, with other settings."""
+        return StreamDenoiser(self.model, settings, **self._options)
 
     def resampler(self, source_hz: int, target_hz: int) -> Any:
         """Return a resampler of the stream's kind and channels."""

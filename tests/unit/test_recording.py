@@ -82,3 +82,29 @@ def test_a_files_statistics_do_not_count_the_lead_in(tmp_path: Path) -> None:
     assert report.seconds == 3.0
     assert abs(report.noise_removed_db) <= 0.25  # a step of the meter
     assert seen[-1] == (len(signal), len(signal))
+
+
+def test_a_second_pass_takes_off_what_the_first_one_leaves(
+    recordings: tuple[np.ndarray, np.ndarray],
+) -> None:
+    clean, noisy = recordings
+    once, twice = (RecordingDenoiser(StreamDenoiser(rate_hz=22050)) for _ in range(2))
+    del once._passes[0]
+    heard, again = (in_chunks(each, noisy[:, None], 10**6)[:, 0] for each in (once, twice))
+    pauses = np.convolve(clean**2, np.ones(512), "same") < 1e-3 * 512 * np.mean(clean**2)
+    assert np.std(again[pauses]) < 0.9 * np.std(heard[pauses])
+    assert np.std(again) > 0.9 * np.std(heard), "speech stays"
+
+
+@pytest.mark.parametrize("limit_db", [3.0, 12.0])
+def test_both_passes_together_keep_the_limit(limit_db: float) -> None:
+    signal = noise(12 * RATE_HZ)[:, 0]
+    out = denoise(signal, RATE_HZ, settings=Settings(limit_db=limit_db))
+    end = slice(8 * RATE_HZ, 11 * RATE_HZ)
+    taken_db = 20.0 * np.log10(np.std(signal[end]) / np.std(out[end]))
+    assert taken_db == pytest.approx(limit_db, abs=0.3)
+
+
+def test_without_strength_the_input_comes_back_to_the_bit() -> None:
+    signal = noise(3 * RATE_HZ)
+    np.testing.assert_array_equal(denoise(signal, RATE_HZ, settings=Settings(strength=0.0)), signal)
