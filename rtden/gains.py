@@ -70,6 +70,7 @@ class PauseExpander:
         self._bands = slice(int(first), max(int(behind), int(first) + 1))
         self._count = self._bands.stop - self._bands.start
         self._decay = math.exp(-spec.hop / spec.rate_hz / PAUSE_SECONDS)
+        self._factors = np.empty(spec.n_mels, np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -83,7 +84,9 @@ class PauseExpander:
             self._peak = max(mean, self._peak * self._decay)
             if self._peak < SPEECH_MASK:
                 share = min(1.0, (SPEECH_MASK - self._peak) / (SPEECH_MASK - PAUSE_MASK))
-                np.multiply(mask, np.float32(1.0 - share) + np.float32(share) * mask, out=mask)
+                np.multiply(mask, np.float32(share), out=self._factors)
+                np.add(self._factors, np.float32(1.0 - share), out=self._factors)
+                np.multiply(mask, self._factors, out=mask)
 
 
 class BandGains:

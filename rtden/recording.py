@@ -55,7 +55,7 @@ class RecordingDenoiser:
         self._stream, self._strength = stream, np.float32(stream.strength)
         limit_db, stream.strength = stream.limit_db, 1.0
         self._passes = [_Pass(stream)]
-        # A network that takes whole windows has no memory: it gains nothing from either.
+        # Of a network that takes whole windows, two passes are worse (seed: OVRL -0.07, 15 pairs).
         if stream.denoisers[0].network.stateful:
             settings = dataclasses.replace(
                 stream.denoisers[0].settings, strength=FIRST_STRENGTH, limit_db=limit_db
@@ -102,6 +102,7 @@ class _Pass:
 
     def __init__(self, stream: StreamDenoiser) -> None:
         self._stream = stream
+        # A network that takes whole windows has no memory that the other direction could add to.
         stateful = stream.denoisers[0].network.stateful
         self._backward = BackwardMasks(stream) if stateful else None
         self._held: list[Array] | None = []  # None once the recording has begun

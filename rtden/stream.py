@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,27 +19,15 @@ from rtden.settings import Settings
 from rtden.threads import SingleThreaded, one_thread
 from rtden.types import Array
 
-Own = TypeVar("Own", bound="Adjustable")
-
 
 class Adjustable(SingleThreaded):
-    """What a stream has around its `denoisers`: their strength and limit, and a with statement."""
+    """What a stream has around its `denoisers`: their strength and limit."""
 
     denoisers: list[Denoiser]
-
-    def __enter__(self: Own) -> Own:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.reset()
 
     def __reduce_ex__(self, _: object) -> Any:
         """Refuse a copy, which would share the state, and pickling."""
         raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; make another one.")
-
-    def reset(self) -> None:
-        """Forget the stream: what follows is a new one."""
-        raise NotImplementedError
 
     @property
     def strength(self) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -623,18 +624,22 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
 
 
 @pytest.mark.parametrize(
-    ("address", "words"), [("nonsense", "port"), ("nosuch://here:1", "scheme")]
+    ("address", "words"),
+    [("tcp://127.0.0.1:9", "Timed out"), ("nonsense", "port"), ("nosuch://here:1", "scheme")],
 )
-def test_an_address_that_cannot_be_one_is_refused(folder: Path, address: str, words: str) -> None:
+def test_an_address_where_no_cluster_answers_is_given_up_soon(
+    folder: Path, address: str, words: str
+) -> None:
+    importlib.import_module("distributed")  # takes its time, too
+    began = time.monotonic()
     with pytest.raises(RtdenError, match=f"no dask scheduler answers at {address} .*{words}"):
         run("in", jobs=None, dask=address)
+    assert time.monotonic() - began < 15
     assert not (folder / "out").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_given_up_soon_in_one_sentence(folder: Path) -> None:
-    began = time.monotonic()
+def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(folder: Path) -> None:
     ended = rtden("file", "in", "-o", "out", "--dask", "tcp://127.0.0.1:9")
-    assert time.monotonic() - began < 20
     assert ended.returncode == 2
     assert ended.stderr.startswith("rtden: no dask scheduler answers at tcp://127.0.0.1:9")
     assert "Timed out" in ended.stderr
