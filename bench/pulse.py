@@ -119,19 +119,29 @@ class Recording:
         command += [f"--channels={channels}", "--latency-msec=5", "--raw"]
         self._parec = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
         self._chunks: list[bytes] = []
+        self._received_bytes = 0
         self.started_at = np.inf
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        received_bytes, pipe = 0, self._parec.stdout
+        pipe = self._parec.stdout
         while chunk := os.read(pipe.fileno(), 1 << 16) if pipe is not None else b"":
             self._chunks.append(chunk)
-            received_bytes += len(chunk)
+            self._received_bytes += len(chunk)
             # Chunks come late by chance, never early: the earliest, counted back, is right.
             self.started_at = min(
-                self.started_at, time.monotonic() - received_bytes / self._bytes_per_second
+                self.started_at, time.monotonic() - self._received_bytes / self._bytes_per_second
             )
+
+    def wait(self, seconds: float, *, limit_seconds: float = 60.0) -> None:
+        """Wait until so many more seconds of sound are recorded; RuntimeError after the limit."""
+        wanted_bytes = self._received_bytes + round(seconds * self._bytes_per_second)
+        ends_at = time.monotonic() + limit_seconds
+        while self._received_bytes < wanted_bytes:
+            if time.monotonic() > ends_at:
+                raise RuntimeError(f"no {seconds} s of sound were recorded in {limit_seconds} s.")
+            time.sleep(0.01)
 
     def stop(self) -> npt.NDArray[Any]:
         """End the recording and return its samples."""
