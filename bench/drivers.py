@@ -113,20 +113,34 @@ class Rtden(Driver):
 
 
 class RtdenLive(Driver):
-    """rtden's :class:`rtden.StreamDenoiser` at 48 kHz, with the settings of `rtden live`."""
+    """rtden's :class:`rtden.StreamDenoiser` at 48 kHz, with the settings of `rtden live`.
+
+    `steps` are computed together: two, as `rtden live` does where its output holds one in reserve,
+    which is the usual case, or each alone.
+    """
 
     rate_hz, frame_samples = LIVE_HZ, LIVE_HZ // 100
 
-    def __init__(self, model: str | Path | None = None) -> None:
+    def __init__(self, model: str | Path | None = None, steps: int = 2) -> None:
         from rtden import StreamDenoiser
         from rtden.denoiser import settings_for_latency
 
         settings, _ = settings_for_latency(LIVE_LATENCY_MS, model=model)
         self._stream = StreamDenoiser(model, settings, rate_hz=self.rate_hz, low_delay=True)
+        denoiser = self._stream.denoisers[0]
+        step_seconds = denoiser.step_samples / denoiser.rate_hz
+        self._more_samples = round((steps - 1) * step_seconds * self.rate_hz)
+        self._waiting: list[Array] = []
 
     def feed(self, frame: Any) -> Any:
         """Take a frame and return what is ready."""
-        return self._stream.feed(frame[:, None])[:, 0]
+        waiting = self._waiting
+        waiting.append(frame)
+        if len(waiting) * len(frame) < self._stream.missing_samples + self._more_samples:
+            return frame[:0]
+        together = np.concatenate(waiting)[:, None]
+        waiting.clear()
+        return self._stream.feed(together)[:, 0]
 
 
 class AsLive(Driver):

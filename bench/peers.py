@@ -67,6 +67,7 @@ def processors(models: list[str]) -> dict[str, Processor]:
 def live_streams(models: list[str]) -> Drivers:
     """Return the drivers of live sound at 48 kHz, rtden's first, and the loop around them."""
     ours: Drivers = {label(model): functools.partial(RtdenLive, model) for model in models}
+    ours[f"{label(models[0])}, each step alone"] = functools.partial(RtdenLive, models[0], 1)
     others: Drivers = {
         name: functools.partial(AsLive, peer.driver)
         for name, peer in PEERS.items()
@@ -175,7 +176,8 @@ CONDITIONS = """{processor}; one thread each; {seconds:g} s of noisy speech, {ro
 turns, medians; in brackets the quartiles of the ratio, round by round. CPU: time on all cores."""
 TITLES = {
     "live": """As live: 48 kHz in and out in blocks of 10 ms, each with its own resampling, and with
-the conversions to its format. Without threads and devices, which are the same for all.""",
+the conversions to its format. Without threads and devices, which are the same for all. rtden takes
+two steps at a time, as `rtden live` does while its output holds one in reserve.""",
     "streams": """Alone: at its own rate, resampled beforehand, frames in its own format. Delay: of
 the algorithm, a frame's length included. Start: of a fresh process, until sound has come out.
 Memory: the peak of that process. Nothing: Python, numpy and the same loop, around a copy.""",

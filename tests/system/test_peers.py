@@ -344,7 +344,7 @@ def test_quality_and_cost_are_printed_and_written(
         *rows,
     ]
     costs = json.loads((results / "peers-cost.json").read_bytes())
-    assert list(costs["live"]) == ["rtden seed", "nothing"]
+    assert list(costs["live"]) == ["rtden seed", "rtden seed, each step alone", "nothing"]
     assert list(costs["streams"]) == ["rtden seed", "rtden seed, hops_per_step 4", "nothing"]
     assert list(costs["files"]) == ["rtden file"]
     assert costs["notes"] == ["not installed: Nobody."]
