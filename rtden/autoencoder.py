@@ -51,8 +51,6 @@ class Autoencoder:
     model : str, Path or Model, optional
         As :func:`rtden.model.load_model` takes it. The tensors may be float32 or int8; scale and
         zero point are read from them.
-    threads : int
-        Interpreter threads.
     columns : tuple of int
         Columns of the calls to come, for a stateful network: their interpreters are made now.
 
@@ -66,16 +64,14 @@ class Autoencoder:
         self,
         model: str | Path | Model | None = None,
         *,
-        threads: int = 1,
         columns: tuple[int, ...] = (1,),
     ) -> None:
         self._model = load_model(model)
         self.spec: ModelSpec = self._model.spec
-        self._threads = threads
         pool = self._pool()
         for count in columns:
             if pool.first is None or (pool.first.stateful and not pool.idle[count]):
-                made = Interpreter(self._model, count, threads)
+                made = Interpreter(self._model, count)
                 pool.first = pool.first or made
                 pool.idle[made.columns].append(made)
         first: Interpreter = pool.first  # type: ignore[assignment]
@@ -112,18 +108,16 @@ class Autoencoder:
         mask = self._masks.get(count)
         if mask is None:
             mask = self._masks[count] = np.empty((self.spec.n_mels, count), np.float32)
-        interpreter = pool.borrow(count, self._state) or Interpreter(
-            self._model, count, self._threads
-        )
+        interpreter = pool.borrow(count, self._state) or Interpreter(self._model, count)
         interpreter.run(columns, self._state, mask)
         pool.idle[count].append(interpreter)
         return mask
 
     def _pool(self) -> _Pool:
         # A child process makes its own: the threads of a runtime do not survive a fork.
-        pools, user = self._model.interpreters, (self._threads, os.getpid())
-        pool: _Pool | None = pools.get(user)
-        return pool or pools.setdefault(user, _Pool())  # type: ignore[no-any-return]
+        pools, process = self._model.interpreters, os.getpid()
+        pool: _Pool | None = pools.get(process)
+        return pool or pools.setdefault(process, _Pool())  # type: ignore[no-any-return]
 
 
 class _Pool:

@@ -116,7 +116,7 @@ class Denoiser(SingleThreaded):
             raise InputError("a network has the attributes and methods of autoencoder.Network.")
         if network is None:
             columns = tuple(steps * settings.hops_per_step for steps in block_steps(batch_steps))
-            network = Autoencoder(model, threads=settings.threads, columns=columns)
+            network = Autoencoder(model, columns=columns)
         self.network, self.spec, self.runtime = network, network.spec, network.runtime
         self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry

@@ -48,14 +48,13 @@ class State:
 class Interpreter:
     """An interpreter for calls of a number of columns, with its tensors."""
 
-    def __init__(self, model: Model, columns: int, threads: int) -> None:
+    def __init__(self, model: Model, columns: int) -> None:
         spec, runtime = model.spec, find_runtime()
         self.runtime = runtime.__name__.split(".")[0]
         self.guest: State | None = None  # whose state the tensors hold
         try:
-            self._interpreter = runtime.Interpreter(
-                model_content=model.content, num_threads=threads
-            )
+            # A second thread doubles the CPU time of a step, and makes recordings slower, too.
+            self._interpreter = runtime.Interpreter(model_content=model.content, num_threads=1)
             inputs, outputs = _named_tensors(self._interpreter)
             self.stateful = len(inputs) > 1
             self.columns = columns if self.stateful else spec.frames

@@ -53,9 +53,6 @@ class Settings:
     seed: int = 0
     """Seed of the random phase."""
 
-    threads: int = 1
-    """Interpreter threads. More than one makes a small network slower, not faster."""
-
     def __post_init__(self) -> None:
         check_strength(self.strength)
         check_limit_db(self.limit_db)
@@ -67,7 +64,6 @@ class Settings:
             ("frames", "lie between 1 and 64", whole(self.frames, 1, 64)),
             ("phase", "be 'warm' or 'random'", phase is None or phase in get_args(Phase)),
             ("seed", "be 0 or more", self.seed is not None and whole(self.seed)),
-            ("threads", "lie between 1 and 64", whole(self.threads or 0, 1, 64)),
         ):
             require(valid, name, wanted, getattr(self, name))
         # Plain numbers: those of numpy overflow, and JSON does not take them.

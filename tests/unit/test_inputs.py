@@ -210,14 +210,14 @@ def test_a_copy_of_a_model_loads_the_same_files() -> None:
 @pytest.mark.parametrize("kind", [np.int8, np.uint64, np.float32, fractions.Fraction, int])
 def test_settings_become_plain_numbers(kind: Any) -> None:
     names = ["strength", "limit_db"]
-    names += ["hops_per_step", "seed", "threads"] if isinstance(kind(1), numbers.Integral) else []
+    names += ["hops_per_step", "seed"] if isinstance(kind(1), numbers.Integral) else []
     settings = Settings(**{name: kind(1) for name in names})
     assert json.loads(json.dumps(settings.to_dict())) == settings.to_dict()
     assert Denoiser(MODEL, settings).feed(SOUND).size
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, *ODD_NUMBERS, 10**6], ids=repr)
-@pytest.mark.parametrize("name", ["threads", "frames", "iterations", "seed", "strength"])
+@pytest.mark.parametrize("name", ["frames", "iterations", "seed", "strength"])
 def test_a_wrong_setting_is_refused_or_does_no_harm(name: str, value: Any) -> None:
     with contextlib.suppress(SettingsError):
         assert Denoiser(MODEL, Settings(**{name: value})).feed(SOUND).size

@@ -160,7 +160,6 @@ def test_constants_that_cannot_be_are_refused(
         {"iterations": -1},
         {"frames": 0},
         {"phase": "cold"},
-        {"threads": 0},
         {"strength": float("nan")},
     ],
 )
