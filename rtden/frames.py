@@ -114,13 +114,15 @@ class FrameDenoiser(Adjustable):
         """
         given = _as_array(pcm)
         if given.ndim not in (1, 2) or (given.ndim == 2 and given.shape[1] != self.channels):
+            turned = given.ndim == 2 and given.shape[0] == self.channels
             raise InputError(
                 f"a frame has shape (samples,) or (samples, {self.channels}), not {given.shape}"
-                f"{'; pass frame.T.' if given.shape[:1] == (self.channels,) else '.'}"
+                f"{'; pass frame.T.' if turned else '.'}"
             )
         if given.size % self.channels:
             raise InputError(
-                f"a frame of {given.size} samples is no multiple of {self.channels} channels."
+                f"a frame of {given.size} samples is no multiple of {self.channels} channels; "
+                "pass as many samples of each."
             )
         samples = to_float(given).reshape(-1, self.channels)
         ready = np.concatenate([self._ready, self.stream.feed(samples)])
@@ -188,15 +190,18 @@ def _as_array(pcm: Any) -> Any:
     if isinstance(pcm, np.ndarray):
         return pcm
     if not isinstance(pcm, (bytes, bytearray, memoryview)):
+        is_sequence = hasattr(pcm, "__len__") and not isinstance(pcm, str)
         raise InputError(
             "a frame is bytes (16 bits, interleaved) or an array of int16, int32 or float32, not "
-            f"{type(pcm).__name__}."
+            f"{type(pcm).__name__}{'; pass numpy.asarray(frame).' if is_sequence else '.'}"
         )
     if isinstance(pcm, memoryview) and pcm.format not in ("B", "b", "c"):
         return np.asarray(pcm)
     data = memoryview(pcm)
     if data.nbytes % 2:
-        raise InputError(f"a frame of {data.nbytes} bytes ends within a sample of 16 bits.")
+        raise InputError(
+            f"a frame of {data.nbytes} bytes ends within a sample of 16 bits; pass whole samples."
+        )
     return np.frombuffer(data if data.c_contiguous else data.tobytes(), "<i2")
 
 

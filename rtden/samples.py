@@ -29,7 +29,7 @@ def check_rate(rate_hz: Any) -> int:
     if whole is None:
         raise InputError(f"a sample rate is a whole number of Hz, not {rate_hz!r}.")
     if not LOWEST_RATE_HZ <= whole <= HIGHEST_RATE_HZ:
-        advice = "give Hz, not kHz" if 8 <= whole <= 192 else "resample the sound first"
+        advice = "give Hz, not kHz" if whole <= 192 else "resample the sound first"
         raise InputError(
             f"a sample rate of {whole} Hz is outside {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz; "
             f"{advice}."
@@ -42,8 +42,7 @@ def check_channels(channels: Any) -> int:
     whole = _whole(channels)
     if whole is None or not 1 <= whole <= MOST_CHANNELS:
         raise InputError(
-            f"{channels} channels are outside the 1 to {MOST_CHANNELS} that rtden takes; "
-            "split the sound into streams of fewer first. An array is (samples, channels): "
+            f"rtden takes 1 to {MOST_CHANNELS} channels, not {channels!r}; split the sound, or "
             "pass samples.T if yours is (channels, samples)."
         )
     return whole

@@ -44,7 +44,6 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
         self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
         self._strength = settings.strength
         self._enabled, self._bypassed = True, False
-        self._format: tuple[int, int] | None = None
         self._denoiser: FrameDenoiser | None = None
 
     @property
@@ -75,12 +74,12 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     def _process(self, frame: rtc.AudioFrame) -> rtc.AudioFrame:
         """Return the denoised frame (called by LiveKit)."""
-        if self._denoiser is None or self._format != (frame.sample_rate, frame.num_channels):
-            self._format = frame.sample_rate, frame.num_channels
-            self._denoiser = self._open(*self._format)
+        wanted, denoiser = (frame.sample_rate, frame.num_channels), self._denoiser
+        if denoiser is None or (denoiser.rate_hz, denoiser.channels) != wanted:
+            denoiser = self._denoiser = self._open(*wanted)
             self._apply()
         return rtc.AudioFrame(
-            self._denoiser.process(bytes(frame.data.cast("B"))),
+            denoiser.process(bytes(frame.data.cast("B"))),
             frame.sample_rate,
             frame.num_channels,
             frame.samples_per_channel,
@@ -89,7 +88,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     def _close(self) -> None:
         """Release the model (called by LiveKit when the stream ends)."""
-        self._denoiser = self._format = None
+        self._denoiser = None
 
     def _apply(self) -> None:
         if self._denoiser is not None:

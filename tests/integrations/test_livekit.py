@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+import pytest
 from livekit import rtc
 from support_agents import FRAME_SAMPLES, RATE_HZ, frames_of, noisy_pcm
 
 from rtden import FrameDenoiser
+from rtden.errors import InputError
 from rtden.integrations.livekit import RtdenProcessor
 
 
@@ -41,6 +43,12 @@ def test_a_frame_of_another_rate_or_with_two_channels_begins_a_new_stream() -> N
     assert (out.num_channels, out.samples_per_channel) == (2, FRAME_SAMPLES)
     out = processor._process(rtc.AudioFrame(pcm[:480].tobytes(), 48000, 1, 480))
     assert (out.sample_rate, out.samples_per_channel) == (48000, 480)
+    for _ in range(2):
+        with pytest.raises(InputError, match="4000 Hz"):
+            processor._process(rtc.AudioFrame(pcm[:80].tobytes(), 4000, 1, 80))
+    assert (
+        processor._process(rtc.AudioFrame(pcm[:480].tobytes(), 48000, 1, 480)).sample_rate == 48000
+    )
 
 
 def test_a_bypassed_processor_delays_and_changes_nothing_else() -> None:

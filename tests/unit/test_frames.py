@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import array
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -161,13 +162,16 @@ def test_hops_per_step_change_neither_the_latency_nor_where_the_sound_lies(
 @pytest.mark.parametrize(
     ("frame", "sentence"),
     [
-        (b"abc", "ends within a sample"),
-        (bytes(2), "no multiple of 2 channels"),
-        (np.zeros((10, 3), np.int16), r"\(samples, 2\), not \(10, 3\)"),
-        (np.zeros((2, 5, 2), np.int16), "not \\(2, 5, 2\\)"),
+        (b"abc", "ends within a sample of 16 bits; pass whole samples"),
+        (bytes(2), "no multiple of 2 channels; pass as many samples of each"),
+        (np.zeros((10, 3), np.int16), r"\(samples, 2\), not \(10, 3\)\.$"),
+        (np.zeros((2, 10), np.int16), r"not \(2, 10\); pass frame\.T"),
+        (np.zeros((2, 5, 2), np.int16), r"not \(2, 5, 2\)\.$"),
         (np.zeros(10, np.uint8), "not uint8"),
         (np.zeros(10, complex), "not complex128"),
-        ([0.0, 0.0], "not list"),
+        ([0.0, 0.0], r"not list; pass numpy\.asarray\(frame\)"),
+        (array.array("h", [0, 0]), r"not array; pass numpy\.asarray\(frame\)"),
+        ("noisy.wav", r"not str\.$"),
         (np.full(960, 9000.0, np.float32), r"full scale is \+-1"),
     ],
 )
@@ -208,7 +212,7 @@ def test_denoise_takes_noise_off_and_is_aligned(recordings: tuple[np.ndarray, np
     ("samples", "rate_hz", "sentence"),
     [
         (np.zeros((2, 3, 4)), 16000, "not \\(2, 3, 4\\)"),
-        (np.zeros((2, 16000)), 16000, r"\(samples, channels\)"),
+        (np.zeros((2, 16000)), 16000, r"pass samples\.T if yours is \(channels, samples\)"),
         (np.zeros(100, np.uint8), 16000, "not uint8"),
         (np.zeros(100), 7999, "7999 Hz is outside"),
         (np.zeros(100), 44100.5, "whole number"),

@@ -218,7 +218,7 @@ def test_the_ends_of_the_range_of_rates_are_allowed(rate_hz: int) -> None:
 
 @pytest.mark.parametrize("channels", [-1, 0, 65])
 def test_a_number_of_channels_out_of_range_is_an_input_error(channels: int) -> None:
-    with pytest.raises(InputError, match=f"{channels} channels"):
+    with pytest.raises(InputError, match=f"1 to 64 channels, not {channels}"):
         StreamDenoiser(rate_hz=16000, channels=channels)
 
 
