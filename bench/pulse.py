@@ -135,7 +135,7 @@ class Recording:
             )
 
     def wait(self, seconds: float, *, limit_seconds: float = 60.0) -> None:
-        """Wait until so many more seconds of sound are recorded; RuntimeError after the limit."""
+        """Wait until `seconds` more of sound are recorded; RuntimeError after the limit."""
         wanted_bytes = self._received_bytes + round(seconds * self._bytes_per_second)
         ends_at = time.monotonic() + limit_seconds
         while self._received_bytes < wanted_bytes:

@@ -26,8 +26,8 @@ RATE_HZ, FRAME_SAMPLES = 16000, 320
 PERIOD_SECONDS = FRAME_SAMPLES / RATE_HZ
 SOUND_SECONDS = 10.0  # of the sound that the streams repeat
 FRAMES_APART = 7  # a stream is so far ahead of the one before: speech and pauses differ in cost
-# Callers do not all begin within one frame. A stream begins so many frames after the first at most:
-# the span after which steps, of 23.2 ms, fall on frames of 20 ms as before, nearly.
+# Streams begin up to this many frames after the first, as callers do. Six frames of 20 ms are about
+# five steps of 23.2 ms: the pattern of steps and frames then repeats.
 MOST_FRAMES_LATE = 6
 WARM_UP_ROUNDS = 50
 
