@@ -40,7 +40,7 @@ class Server:
     def stop(self) -> int:
         """Ask it to end; return its exit status."""
         self.process.terminate()
-        return self.process.wait(15)
+        return self.process.wait(60)
 
 
 def open_browser(folder: Path, *flags: str, env: dict[str, str] | None = None) -> Any:

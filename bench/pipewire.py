@@ -5,6 +5,7 @@ Installed, pipewire-pulse would displace pulseaudio; unpacked, both are there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,15 +31,25 @@ def unpacked() -> Path | None:
         return None
     packages = CACHE / "debs"
     packages.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # several processes of the tests may ask
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return folder if (folder / "usr/bin/wireplumber").exists() else _unpack(packages, folder)
+
+
+def _unpack(packages: Path, folder: Path) -> Path | None:
+    """Download the packages and unpack them into a folder, whole or not at all."""
     download = ["apt-get", "download", "-qq", *PACKAGES]
     if subprocess.run(download, cwd=packages, capture_output=True, check=False).returncode:
         # The lists of packages are missing, or old.
         subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
         if subprocess.run(download, cwd=packages, capture_output=True, check=False).returncode:
             return None
+    part = folder.with_suffix(".part")
+    for old in (part, folder):  # of a run that was killed
+        shutil.rmtree(old, ignore_errors=True)
     for package in packages.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", package, folder], check=True)
-    return folder
+        subprocess.run(["dpkg", "-x", package, part], check=True)
+    return part.rename(folder)
 
 
 class PipeWireServer(PulseServer):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 RATE_HZ = 48000
 NULL_SINK = f"module-null-sink sink_name={{}} rate={RATE_HZ} channels=2"
 TOOLS = ("pulseaudio", "pactl", "paplay", "parec")
+LIMIT_SECONDS = 60.0
+"""After which a program hangs, on a busy machine, too."""
 ADVICE = "run 'sudo apt install pulseaudio pulseaudio-utils libasound2-plugins'"
 
 
@@ -68,7 +71,8 @@ class PulseServer:
 
     def _wait(self) -> None:
         ask = ["pactl", "info"]
-        for _ in range(100):
+        ends_at = time.monotonic() + LIMIT_SECONDS
+        while self._server.poll() is None and time.monotonic() < ends_at:
             if not subprocess.run(ask, env=self.env, capture_output=True, check=False).returncode:
                 return
             time.sleep(0.1)
@@ -79,7 +83,7 @@ class PulseServer:
     def stop(self) -> None:
         """End the server."""
         self._server.terminate()
-        self._server.wait(10)
+        self._server.wait(LIMIT_SECONDS)
 
     def pactl(self, *arguments: str) -> str:
         """Return what pactl says to a command."""
@@ -134,22 +138,38 @@ class Recording:
                 self.started_at, time.monotonic() - self._received_bytes / self._bytes_per_second
             )
 
-    def wait(self, seconds: float, *, limit_seconds: float = 60.0) -> None:
-        """Wait until `seconds` more of sound are recorded; RuntimeError after the limit."""
-        wanted_bytes = self._received_bytes + round(seconds * self._bytes_per_second)
-        ends_at = time.monotonic() + limit_seconds
-        while self._received_bytes < wanted_bytes:
+    @property
+    def seconds(self) -> float:
+        """Length of what is recorded so far."""
+        return self._received_bytes / self._bytes_per_second
+
+    def wait(self, seconds: float) -> None:
+        """Wait until `seconds` more of sound are recorded; RuntimeError if they never are."""
+        wanted_seconds = self.seconds + seconds
+        self._until(lambda: self.seconds >= wanted_seconds, seconds)
+
+    def wait_for_sound(self) -> None:
+        """Wait until the newest chunks hold sound; RuntimeError if they never do."""
+        self._until(lambda: np.abs(_samples(self._chunks[-2:])).max(initial=0.0) > 1e-3, 0.0)
+
+    def _until(self, condition: Callable[[], Any], seconds: float) -> None:
+        ends_at = time.monotonic() + seconds + LIMIT_SECONDS
+        while not condition():
             if time.monotonic() > ends_at:
-                raise RuntimeError(f"no {seconds} s of sound were recorded in {limit_seconds} s.")
+                raise RuntimeError(f"the sound server gave {self.seconds:.1f} s, without sound.")
             time.sleep(0.01)
 
     def stop(self) -> npt.NDArray[Any]:
         """End the recording and return its samples."""
         self._parec.terminate()
-        self._thread.join(5)
-        self._parec.wait(5)
-        samples = b"".join(self._chunks)
-        return np.frombuffer(samples[: len(samples) // 4 * 4], np.float32)
+        self._thread.join(LIMIT_SECONDS)
+        self._parec.wait(LIMIT_SECONDS)
+        return _samples(self._chunks)
+
+
+def _samples(chunks: list[bytes]) -> npt.NDArray[Any]:
+    samples = b"".join(chunks)
+    return np.frombuffer(samples[: len(samples) // 4 * 4], np.float32)
 
 
 def _alsa_device(name: str, pulse_device: str) -> str:

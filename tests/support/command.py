@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from waiting import LIMIT_SECONDS
+
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [sys.executable, "-m", "rtden"]
 
@@ -15,7 +17,7 @@ RTDEN = [sys.executable, "-m", "rtden"]
 def ended(command: list[Any], *, check: bool = False, **changes: Any) -> Any:
     """Return a program that has ended, and what it said."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    usual: dict[str, Any] = {"env": ENV, "text": True, "timeout": 120, **pipes}
+    usual: dict[str, Any] = {"env": ENV, "text": True, "timeout": LIMIT_SECONDS, **pipes}
     return subprocess.run(command, check=check, **{**usual, **changes})
 
 

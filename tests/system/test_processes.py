@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from command import ended
 
 from rtden.files.processes import cores, in_processes
 
@@ -85,15 +86,9 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
         "try: list(tests.in_processes(tests.wait, [folder / 'a', folder / 'b', folder / 'c'], 2))\n"
         "except KeyboardInterrupt: print('interrupted')\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert ended.stdout == "interrupted\n"
-    assert ended.stderr == ""
+    done = ended([sys.executable, "-c", code, Path(__file__).parent, tmp_path], check=True)
+    assert done.stdout == "interrupted\n"
+    assert done.stderr == ""
     pids = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert len(pids) == 2
     assert not any(alive(pid) for pid in pids)
@@ -108,12 +103,10 @@ def test_a_script_that_does_not_guard_its_call_is_told_and_does_not_go_on_for_ev
         "print(list(in_processes(abs, [1, 2], 2)))\n",
         encoding="utf-8",
     )
-    ended = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    assert "RtdenError: processes to work in cannot be started here" in ended.stderr
+    done = ended([sys.executable, script])
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "RtdenError: processes to work in cannot be started here" in done.stderr
 
 
 def test_an_interrupt_meant_for_everybody_leaves_them_to_their_starter() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from command import RTDEN, ended
 from conftest import DATA
 from typer.testing import CliRunner, Result
 from usermanager import UserManager
+from waiting import until
 
 from rtden.app.main import app
 from rtden.app.service import NAME, this_program, unit_path, unit_text
@@ -131,15 +131,17 @@ def manager(tmp_path: Path) -> Iterator[UserManager]:
 
 
 def wait_until_active(manager: UserManager, *, restarts: int) -> dict[str, str]:
-    for _ in range(200):
-        shown = manager.run(
-            "systemctl", "--user", "show", NAME, "--property=ActiveState,SubState,MainPID,NRestarts"
-        ).stdout
+    wanted = "--property=ActiveState,SubState,MainPID,NRestarts"
+
+    def active() -> dict[str, str] | None:
+        shown = manager.run("systemctl", "--user", "show", NAME, wanted).stdout
         known = dict(line.split("=", 1) for line in shown.splitlines())
-        if known.get("SubState") == "running" and int(known["NRestarts"]) >= restarts:
-            return known
-        time.sleep(0.1)
-    raise AssertionError(f"{shown}\n{manager.run('journalctl', '--no-pager').stdout}")
+        runs = known.get("SubState") == "running" and int(known["NRestarts"]) >= restarts
+        return known if runs else None
+
+    known = until(active, lambda: manager.run("journalctl", "--no-pager").stdout)
+    assert known is not None
+    return known
 
 
 def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
@@ -161,10 +163,9 @@ def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
     assert "Active: active (running) since " in said.stdout
     assert f"Main PID: {known['MainPID']} " in said.stdout
     assert "; enabled;" in said.stdout  # at boot
-    time.sleep(1.5)
+    until(lambda: "load" in manager.run(*rtden, "logs").stdout)
     logs = manager.run(*rtden, "logs").stdout
     assert "total latency" in logs
-    assert "load" in logs
     assert "\x1b" not in logs
 
     manager.run("kill", "-KILL", known["MainPID"])

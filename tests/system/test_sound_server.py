@@ -22,7 +22,8 @@ import soundfile
 from browser import open_browser
 from conftest import DATA
 from pipewire import PipeWireServer, unpacked
-from pulse import RATE_HZ, PulseServer
+from pulse import RATE_HZ, PulseServer, Recording
+from waiting import LIMIT_SECONDS
 
 RTDEN = [sys.executable, "-m", "rtden"]
 YETI = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.yeti")
@@ -56,20 +57,20 @@ class Live:
         self.status = json.loads(line)
         return self.status
 
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 15.0) -> None:
-        ends_at = time.monotonic() + seconds
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        ends_at = time.monotonic() + LIMIT_SECONDS
         while not condition(self.next()):
             assert time.monotonic() < ends_at, self.status
 
-    def run(self, seconds: float) -> None:
-        ends_at = time.monotonic() + seconds
-        while time.monotonic() < ends_at:
-            self.next()
+    def until_recorded(self, recording: Recording, seconds: float) -> None:
+        """Wait until so much more sound is recorded of what it plays."""
+        wanted_seconds = recording.seconds + seconds
+        self.wait_for(lambda _: recording.seconds > wanted_seconds)
 
     def stop(self) -> str:
         """End it and return what it said on standard error."""
         self._process.send_signal(2)
-        said = self._process.communicate(timeout=20)[1]
+        said = self._process.communicate(timeout=LIMIT_SECONDS)[1]
         assert self._process.returncode == 0, said
         return said
 
@@ -158,11 +159,11 @@ def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
     running = live("--out", "virtual-mic", *options)
     del server.env["ALSA_CONFIG_PATH"]
     call = server.record_source("rtden")
-    running.run(3.0)
+    running.until_recorded(call, 3.0)
     before_db = level_db(call.stop())
     call = server.record_source("rtden")
     server.pactl("set-default-source", "rtden")
-    running.run(4.0)
+    running.until_recorded(call, 4.0)
     after_db = level_db(call.stop())
     sources = recorded_from(server)
     running.stop()
@@ -238,7 +239,7 @@ def connected(server: PulseServer, *module: str) -> Iterator[None]:
 
 def assert_headset_plays(server: PulseServer, running: Live) -> None:
     heard = server.record("alsa_output.headset")
-    running.run(3.0)
+    running.until_recorded(heard, 3.0)
     assert level_db(heard.stop()) > -45.0
 
 
@@ -248,7 +249,7 @@ def test_an_output_that_is_unplugged_is_followed_and_returned_to(
 ) -> None:
     with connected(server, *HEADSET, HEADSET_NAME):
         running = live("--out", "headset")
-        running.run(1.0)
+        running.wait_for(loud)
     running.wait_for(lambda status: "USB headset" in json.dumps(status))
     with connected(server, *HEADSET, HEADSET_NAME):
         running.wait_for(lambda status: "USB headset" not in json.dumps(status))
@@ -263,7 +264,7 @@ def test_a_microphone_that_is_unplugged_is_found_again_by_its_name(
     usb = ("module-remap-source", "master=cable.monitor", "source_name=alsa_input.usb")
     with connected(server, *usb):
         running = live("--in", "alsa_input.usb", "--out", "speaker")
-        running.run(1.0)
+        running.wait_for(loud)
     running.wait_for(lambda status: "alsa_input.usb" in status["state"])
     with connected(server, *usb):
         running.wait_for(lambda status: status["state"] == "running")
@@ -300,7 +301,7 @@ def test_another_default_output_is_followed(server: PulseServer, live: Callable[
         running = live("--in", "yeti")
         running.wait_for(loud)
         server.pactl("set-default-sink", "alsa_output.headset")
-        running.run(1.0)
+        running.wait_for(lambda status: status["state"] == "running")
         assert_headset_plays(server, running)
         running.stop()
         server.pactl("set-default-sink", "speaker")
@@ -337,10 +338,12 @@ const [label, done] = arguments;
   tap.onaudioprocess = event => {
     const samples = event.inputBuffer.getChannelData(0);
     levels.push(10 * Math.log10(samples.reduce((sum, x) => sum + x * x, 1e-12) / samples.length));
+    if (levels.length * 4096 < 5.5 * context.sampleRate) return;
+    context.close();
+    done({levels, rate: context.sampleRate});
   };
   source.connect(tap);
   tap.connect(context.destination);
-  setTimeout(() => { context.close(); done({levels, rate: context.sampleRate}); }, 5500);
 })().catch(error => done({error: String(error)}));
 """
 
@@ -358,7 +361,7 @@ def test_a_call_in_chromium_hears_the_cleaned_voice(
     server.pactl("set-default-source", "rtden")
     driver = open_browser(tmp_path, env=server.env)
     try:
-        driver.set_script_timeout(60)
+        driver.set_script_timeout(LIMIT_SECONDS)
         driver.get(f"http://127.0.0.1:{web.server_port}/")
         heard = {name: driver.execute_async_script(LISTEN, name) for name in ("rtden", "Blue Yeti")}
     finally:

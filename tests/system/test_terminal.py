@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from command import ended
+from waiting import until
 
 from rtden.app.keys import open_keys
 
@@ -116,7 +117,7 @@ code = (
     "with open_keys() as keys: print('key', repr(next(keys)))"
 )
 own_group = __import__("os").setpgrp
-subprocess.run([sys.executable, "-c", code], preexec_fn=own_group, check=True, timeout=10)
+subprocess.run([sys.executable, "-c", code], preexec_fn=own_group, check=True, timeout=60)
 """
 
 
@@ -146,11 +147,12 @@ class Program:
         )
 
     def wait_for(self, words: str) -> None:
-        ends_at = time.monotonic() + 20
-        while words not in self.said and time.monotonic() < ends_at:
+        def read() -> bool:
             if select.select([self.typist], [], [], 0.1)[0]:
                 self.said += os.read(self.typist, 1 << 16).decode("utf-8", errors="replace")
-        assert words in self.said
+            return words in self.said
+
+        until(lambda: words in self.said or read(), lambda: self.said)
 
     def end(self) -> None:
         self._process.kill()

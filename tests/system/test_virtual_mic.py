@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from pulse import RATE_HZ, PulseServer
+from waiting import LIMIT_SECONDS, until
 
 from rtden.errors import DeviceError, SettingsError
 from rtden.live.virtual_mic import SINK_NAME, SOURCE_NAME, VirtualMicrophone
@@ -28,7 +29,7 @@ with VirtualMicrophone():
 """
 # Plays a tone into the microphone and records the default microphone of the user at the same time.
 PLAY = f"""
-import sys, time
+import select, sys
 import numpy as np
 from rtden.live.device_endpoints import DeviceSource
 from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
@@ -42,10 +43,9 @@ with VirtualMicrophone() as microphone:
     sink.start()
     source.start()
     print("playing", flush=True)
-    for _ in range(100):
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
         if sink.ring.fill_samples < sink.rate_hz // 2:
             sink.ring.write(tone)
-        time.sleep(0.05)
     source.ring.read_into(heard)
     np.save(sys.argv[1], heard[:, 0])
     print(source.rate_hz, flush=True)
@@ -152,7 +152,7 @@ def test_other_programs_list_a_microphone_and_the_default_output_stays(server: P
 def test_what_rtden_plays_into_it_another_program_records(
     server: PulseServer, tmp_path: Path
 ) -> None:
-    seconds = np.arange(9 * RATE_HZ) / RATE_HZ
+    seconds = np.arange(LIMIT_SECONDS * RATE_HZ) / RATE_HZ
     soundfile.write(tmp_path / "other.wav", 0.25 * np.sin(2 * np.pi * OTHER_HZ * seconds), RATE_HZ)
     room = server.play(
         tmp_path / "other.wav", "cable"
@@ -160,6 +160,7 @@ def test_what_rtden_plays_into_it_another_program_records(
     player = subprocess.Popen(
         [sys.executable, "-c", PLAY, str(tmp_path / "heard.npy")],
         env=server.env,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -167,11 +168,11 @@ def test_what_rtden_plays_into_it_another_program_records(
         assert player.stdout is not None
         assert player.stdout.readline() == "playing\n"
         speaker, program = server.record("speaker"), server.record_source(SOURCE_NAME)
-        time.sleep(
-            3.5
-        )  # until a program records, the sink wakes every two seconds: the first may be lost
+        # Until a program records, the sink wakes every two seconds: the first may be lost.
+        program.wait(3.0)
+        speaker.wait(1.0)
         from_microphone, from_speaker = program.stop(), speaker.stop()
-        rate_hz = int(player.communicate(timeout=20)[0])
+        rate_hz = int(player.communicate("enough", timeout=LIMIT_SECONDS)[0])
     finally:
         player.kill()
         room.terminate()
@@ -200,7 +201,7 @@ def test_an_interrupt_removes_it(
     process = hold()
     assert SOURCE_NAME in sources(server)
     process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    assert "KeyboardInterrupt" in process.communicate(timeout=LIMIT_SECONDS)[1]
     assert SOURCE_NAME not in sources(server)
 
 
@@ -242,7 +243,7 @@ def test_a_living_owner_keeps_it(
         VirtualMicrophone().open()
     assert state(server) == before
     process.send_signal(signal.SIGINT)
-    process.wait(20)
+    process.wait(LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize("_attempt", range(2))
@@ -260,9 +261,7 @@ def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
         for _ in range(2)
     ]
     try:
-        ends_at = time.monotonic() + 30
-        while all(process.poll() is None for process in both) and time.monotonic() < ends_at:
-            time.sleep(0.1)
+        until(lambda: any(process.poll() is not None for process in both))
         won = [process for process in both if process.poll() is None]
         assert len(won) == 1
         assert won[0].stdout is not None
@@ -272,7 +271,7 @@ def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
             SOURCE_NAME,
         ]
         won[0].send_signal(signal.SIGINT)
-        complaints = [process.communicate(timeout=20)[1] for process in both]
+        complaints = [process.communicate(timeout=LIMIT_SECONDS)[1] for process in both]
         assert (
             sum(
                 f"another rtden (process {won[0].pid}) already gives" in complaint

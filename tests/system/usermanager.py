@@ -4,10 +4,12 @@ systemd, if it has one, is not touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-import time
 from pathlib import Path
+
+from waiting import LIMIT_SECONDS, until
 
 # /run is ours, so that the manager finds no other one; systemd only runs where it believes that the
 # machine was booted by it.
@@ -18,7 +20,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/systemd/journal /run/log/journal "$XDG_RUNTIME_DIR"
 chmod 700 "$XDG_RUNTIME_DIR"
 /lib/systemd/systemd-journald &
-for _ in $(seq 100); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.05; done
+for _ in $(seq 1000); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.05; done
 /lib/systemd/systemd --user --log-target=journal  # not as process 1, which no user manager is
 """
 
@@ -57,18 +59,15 @@ class UserManager:
             stdout=self.log.open("wb"),
             stderr=subprocess.STDOUT,
         )
-        for _ in range(100):
-            if self.run("systemctl", "--user", "is-system-running").stdout.strip() in (
-                "running",
-                "degraded",
-            ):
-                return
-            time.sleep(0.1)
-        self.stop()
-        raise AssertionError(
-            f"systemd's user manager did not start: "
-            f"{self.log.read_text(encoding='utf-8', errors='replace')}"
-        )
+        try:
+            until(self._started, lambda: self.log.read_text(encoding="utf-8", errors="replace"))
+        except AssertionError:
+            self.stop()
+            raise
+
+    def _started(self) -> bool:
+        said = self.run("systemctl", "--user", "is-system-running").stdout.strip()
+        return said in ("running", "degraded")
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as a login of the user would."""
@@ -85,7 +84,7 @@ class UserManager:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -93,9 +92,7 @@ class UserManager:
     def stop(self) -> None:
         """End it and all that it started."""
         self.run("systemctl", "--user", "exit")  # which removes its control groups
-        for _ in range(50):
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(30)
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LIMIT_SECONDS)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import draw_one
 import numpy as np
 import pytest
 from conftest import Folders
+from waiting import until
 
 from rtden.mel import Features
 from rtden.model import ModelSpec
@@ -124,8 +124,4 @@ def test_a_run_that_is_killed_leaves_no_process_behind(folders: Folders, tmp_pat
         children = [int(pid) for pid in process.stdout.readline().split()]
         process.kill()
     assert children
-    for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in children):
-            break
-        time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))

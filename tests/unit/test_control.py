@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import DATA
 from typer.testing import CliRunner
+from waiting import until
 
 from rtden.app.main import app
 from rtden.errors import ControlError
@@ -42,11 +42,7 @@ def test_a_running_stream_is_switched_from_outside(engine: LiveEngine) -> None:
         assert ask({"command": "toggle", "name": "muted"})["muted"]
         assert not ask({"command": "toggle", "name": "muted"})["muted"]
         ask({"command": "stop"})
-        for _ in range(100):
-            if not engine.running:
-                break
-            time.sleep(0.02)
-        assert not engine.running
+        until(lambda: not engine.running)
     assert not running_names()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from waiting import until
 
 from rtden.errors import AudioFileError
 from rtden.live.endpoint import FADE_SECONDS
@@ -41,11 +42,12 @@ def test_a_source_hands_over_every_sample_no_faster_than_the_clock(recording: Pa
 def test_a_sink_writes_silence_until_there_is_sound_and_then_the_sound(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out.wav", 16000)
     sink.start()
-    time.sleep(0.1)
+    until(lambda: sink.called_at > 0.0)
+    silent_until = sink.called_at + 3 * BLOCK_SECONDS
+    until(lambda: sink.called_at > silent_until)
     assert sink.running
     sink.ring.write(np.full(1600, 0.25, np.float32))
-    while sink.ring.fill_samples:
-        time.sleep(0.01)
+    until(lambda: not sink.ring.fill_samples)
     sink.stop()
     played, rate_hz = soundfile.read(tmp_path / "out.wav")
     assert rate_hz == 16000
@@ -55,7 +57,7 @@ def test_a_sink_writes_silence_until_there_is_sound_and_then_the_sound(tmp_path:
     fade = round(FADE_SECONDS * 16000)
     assert 1600 + fade - 3 <= len(heard) <= 1600 + fade
     first = heard[0] - 1  # the fade begins at nothing
-    assert first >= 0.05 * 16000
+    assert first >= 2 * BLOCK_SECONDS * 16000
     assert first % round(BLOCK_SECONDS * 16000) == 0
     np.testing.assert_array_equal(played[first + fade : first + 1600], 0.25)
 

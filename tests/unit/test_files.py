@@ -6,7 +6,6 @@ import stat
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from command import ENV, ended, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from signals import delay_samples
+from waiting import LIMIT_SECONDS, until
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, ModelError
@@ -365,12 +365,10 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 30
-        while len(names(tmp_path)) < 2 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: len(names(tmp_path)) == 2 or process.poll() is not None)
         assert any(name.endswith(".part") for name in names(tmp_path))
         process.send_signal(kind)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 130
     assert names(tmp_path) == ["long.wav"]
     assert out == ""

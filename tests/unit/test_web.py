@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import DATA
+from waiting import until
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
@@ -255,12 +255,12 @@ def test_damaged_saved_choices_are_named(text: str) -> None:
 
 
 def finished(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
-    for _ in range(3000):  # the work is niced: a busy machine takes its time
-        found: dict[str, Any] = client.get(f"/api/files/{job['id']}").json()
-        if found["state"] in {"ready", "failed"}:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"never finished: {found}")
+    def found() -> dict[str, Any]:
+        answer: dict[str, Any] = client.get(f"/api/files/{job['id']}").json()
+        return answer
+
+    until(lambda: found()["state"] in {"ready", "failed"}, found)
+    return found()
 
 
 def sent(client: TestClient, path: Path, name: str) -> dict[str, Any]:
@@ -366,8 +366,7 @@ def test_removing_a_recording_ends_the_work_on_it(client: TestClient, tmp_path: 
     long = tmp_path / "long.flac"
     soundfile.write(long, np.tile(np.zeros(48000, np.float32), 600), 48000)
     job = client.post("/api/files?name=long.flac", content=long.read_bytes()).json()
-    while client.get(f"/api/files/{job['id']}").json()["state"] != "working":
-        time.sleep(0.02)
+    until(lambda: client.get(f"/api/files/{job['id']}").json()["state"] == "working")
     assert client.delete(f"/api/files/{job['id']}").status_code == 204
     assert client.get(f"/api/files/{job['id']}").status_code == 404
     assert sent(client, DATA / "clean.flac", "clean.flac")["state"] == "ready"
