@@ -66,13 +66,14 @@ class PulseServer:
         """Start the server, or start it again after :meth:`stop`; RuntimeError if it does not."""
         command = ["pulseaudio", *self._options]
         with self._log.open("ab") as log:
-            self._server = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
+            started = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
+        self._programs = [started]
         self._wait()
 
     def _wait(self) -> None:
         ask = ["pactl", "info"]
         ends_at = time.monotonic() + LIMIT_SECONDS
-        while self._server.poll() is None and time.monotonic() < ends_at:
+        while time.monotonic() < ends_at and all(one.poll() is None for one in self._programs):
             if not subprocess.run(ask, env=self.env, capture_output=True, check=False).returncode:
                 return
             time.sleep(0.1)
@@ -82,8 +83,9 @@ class PulseServer:
 
     def stop(self) -> None:
         """End the server."""
-        self._server.terminate()
-        self._server.wait(LIMIT_SECONDS)
+        for program in self._programs:
+            program.terminate()
+            program.wait(LIMIT_SECONDS)
 
     def pactl(self, *arguments: str) -> str:
         """Return what pactl says to a command."""
