@@ -159,8 +159,9 @@ class DelayPolicy:
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
-    ran dry or the worker fell behind. `restarting` says that the next block begins a stream, and
-    `rested` that it ends a time for which nothing was delivered.
+    ran dry or the worker fell behind. `dropped_at_start` samples were dropped before the sink began
+    to play. `restarting` says that the next block begins a stream, and `rested` that it ends a time
+    for which nothing was delivered.
     """
 
     def __init__(self, buffer_seconds: float, *, pinned: bool) -> None:
@@ -181,6 +182,7 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
+        self.dropped_at_start, self._playing = 0, False
         self._missing = self._passed_at_excess = 0
         self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
@@ -211,6 +213,8 @@ class DelayPolicy:
         `disconnects` are the source's, and `inside` counts samples that stay in the denoiser.
         """
         ring, held_seconds = self._sink.ring, self.drift.held_seconds
+        if not self._playing and ring.read_samples:
+            self._playing, self.dropped_at_start = True, ring.lost_samples
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
         restarting, rested = self.restarting, self.rested
         self.restarting = self.rested = False
@@ -282,7 +286,9 @@ class DelayPolicy:
         gained = round((beyond_buffer - reference) * self._sink_hz)
         fill = self._sink.ring.fill_samples
         if fill > gained > TOLERATED_SECONDS * self._sink_hz:
-            self._drop_out()
+            if not self._cut_at_first:
+                self.dropouts += 1
+            self._start_anew()
             self._sink.ring.drop_oldest(fill - gained)
 
     def _pad(self, fill: int, block: int) -> int:
@@ -299,6 +305,9 @@ class DelayPolicy:
 
     def _drop_out(self) -> None:
         self.dropouts += 1
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self.drift.restart()
         self.pairing.part()
 

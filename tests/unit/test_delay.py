@@ -211,13 +211,22 @@ def test_what_a_start_by_fits_leaves_before_the_sink_is_cut_once(again: bool) ->
     excess = round(0.03 * HZ)
     world.sink.ring.write(SILENCE[:excess])
     world.delay.drift.restart()
-    while not world.delay.dropouts:
+    while not (cut := world.sink.ring.lost_samples):
         world.run(0.1)
     assert world.now < 8.0
     if again:
         world.sink.ring.write(SILENCE[:excess])
     world.run(20.0)
-    assert world.delay.dropouts == 1
+    assert world.sink.ring.lost_samples == cut
+    assert world.delay.dropouts == 0
+
+
+def test_what_a_sink_leaves_before_it_begins_is_not_lost() -> None:
+    world = World()
+    world.rests_until["sink"] = 1.0
+    world.run(20.0)
+    assert world.sink.ring.lost_samples == world.delay.dropped_at_start > 0.5 * HZ
+    assert world.delay.dropouts == 0
 
 
 def test_a_delay_that_has_grown_is_not_held() -> None:
