@@ -247,6 +247,8 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         *("--limit-db", "0", "--buffer-ms", "40", "--json", "--status-seconds", "0.5"),
     )
     try:
+        next_line(process, '"state"')
+        start_up_seconds = cpu_seconds(process.pid)  # a measure of this machine's speed
         before = settled(process)
         if alone:
             (module,) = [
@@ -260,7 +262,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         assert json.loads(next_line(process, "lost, trying again"))["disconnects"] >= 1
         busy_seconds = cpu_seconds(process.pid)
         time.sleep(3.0)
-        assert cpu_seconds(process.pid) - busy_seconds < 1.5
+        assert cpu_seconds(process.pid) - busy_seconds < 2 * start_up_seconds
         if alone:
             server.pactl("load-module", *NULL_SINK.format("speaker").split())
         else:

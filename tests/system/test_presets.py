@@ -42,10 +42,11 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 def test_the_self_test_takes_half_a_second_and_finds_what_this_machine_carries() -> None:
     find_preset("auto")  # loads the runtime
     began = time.perf_counter()
+    Denoiser()
+    made = time.perf_counter()
     found = find_preset("auto")
-    assert (
-        time.perf_counter() - began < 1.5
-    )  # half a second, four times the loading of a model, and a busy machine
+    # Half a second of measuring, the loading of a model for each number of hops, and some more.
+    assert time.perf_counter() - made < 1.0 + 10 * (made - began)
     assert found.hops_per_step in HOPS_PER_STEP
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import RTDEN, ended
+from command import RTDEN, ended, run_python
 from conftest import DATA
 from pulse import PulseServer
 
-FIRST_SAMPLE_SECONDS = 1.5
 RESIDENT_MB = 120
 HEAVY = {
     "tensorflow",
@@ -90,18 +89,26 @@ def test_a_command_loads_no_library_that_it_does_not_use(
     assert not loaded & unused
 
 
+def seconds_to_start() -> float:
+    """Return how long Python takes to start and to load what any denoiser of this kind needs."""
+    began = time.monotonic()
+    run_python("import numpy, ai_edge_litert.interpreter")
+    return time.monotonic() - began
+
+
 @pytest.mark.alone
 def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> None:
     """From a cold start to sound at the loudspeakers' device, with PortAudio and a sound server."""
     server = PulseServer(tmp_path, ("cable", "speaker"))
     tone = tmp_path / "tone.wav"
-    sound = 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(20 * 22050) / 22050)
+    sound = 0.1 * np.sin(2.0 * np.pi * 440.0 * np.arange(120 * 22050) / 22050)
     soundfile.write(tone, sound, 22050)
     playing = server.play(tone, "cable")
     recordings = [server.record(sink) for sink in ("cable", "speaker")]
     try:
         # A null sink takes up to two seconds to give its first block: that is the server's time.
         recordings[0].wait_for_sound()
+        libraries_seconds = min(seconds_to_start() for _ in range(3))
         began = time.monotonic()
         command = [*RTDEN, "live", "--in", "cable-monitor", "--out", "speaker", "--limit-db", "6"]
         live = subprocess.Popen(command, env=server.env, stdout=subprocess.DEVNULL)
@@ -119,5 +126,6 @@ def test_live_plays_its_first_sample_soon_and_stays_small(tmp_path: Path) -> Non
             recording.stop()
         server.stop()
     sys.stdout.write(f"first sample after {first_seconds:.2f} s, {resident_mb:.0f} MiB resident\n")
-    assert first_seconds < FIRST_SAMPLE_SECONDS
+    # Half a second for the devices' buffers and the algorithm, the rest by the machine's own speed.
+    assert first_seconds < 0.5 + 8.0 * libraries_seconds
     assert resident_mb < RESIDENT_MB

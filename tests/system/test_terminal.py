@@ -217,13 +217,15 @@ def test_in_the_background_of_a_terminal_it_is_not_touched() -> None:
 
 MEASURE = """
 import io, itertools, sys, time
+import numpy as np
 sys.path.insert(0, sys.argv[1])
 from rich.console import Console
 from live_view import FakeEngine
+from rtden import FrameDenoiser
 from rtden.app.view import watch
 console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True,
                   color_system="truecolor", legacy_windows=False)
-rng = __import__("numpy").random.default_rng(0)
+rng = np.random.default_rng(0)
 
 class Restless(FakeEngine):
     def __getattribute__(self, name):
@@ -239,15 +241,25 @@ def keys():
         yield ""
 
 watch(engine, console, itertools.islice(keys(), 5))  # what is done once
-shares = []
-for _ in range(3):
-    began, cpu = time.monotonic(), time.process_time()
-    watch(engine, console, keys())
-    shares.append((time.process_time() - cpu) / (time.monotonic() - began))
-print(min(shares))  # what others do on a shared machine only adds
+denoiser, frame = FrameDenoiser(48000), rng.standard_normal(960).astype(np.float32)
+
+def denoise():
+    for _ in range(100):  # two seconds, too
+        denoiser.process(frame)
+
+def cpu_seconds(work):
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+denoise()
+pairs = [(cpu_seconds(lambda: watch(engine, console, keys())), cpu_seconds(denoise))
+         for _ in range(3)]
+drawn, denoised = map(min, zip(*pairs))  # what others do on a shared machine only adds
+print(drawn / denoised)
 """
 
 
 def test_drawing_costs_little() -> None:
     run = ended([sys.executable, "-c", MEASURE, SUPPORT], check=True)
-    assert float(run.stdout) < 0.03  # of one core
+    assert float(run.stdout) < 1.3  # of what denoising the same sound takes

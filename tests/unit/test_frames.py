@@ -198,7 +198,7 @@ def test_denoise_returns_what_it_was_given_where_nothing_may_be_taken_off(
 
 
 def test_denoise_takes_noise_off_and_is_aligned(recordings: tuple[np.ndarray, np.ndarray]) -> None:
-    clean, noisy = recordings
+    clean, noisy = (recording[:100000] for recording in recordings)
     out = denoise(noisy, 22050)
     assert si_sdr_db(clean, out) > si_sdr_db(clean, noisy) + 3.0
     recording = RecordingDenoiser(StreamDenoiser(rate_hz=22050, batch_steps=1))
@@ -243,7 +243,7 @@ def test_32_streams_in_threads_are_those_of_one_thread() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts memory by Linux's /proc")
 def test_a_further_stream_costs_little() -> None:
-    """State under 2 MiB, made in 5 ms, reset in 0.2 ms; in bytes and in CPU time."""
+    """State under 2 MiB, made in the CPU time of 12 frames, reset in that of half of one."""
     code = """if True:
     import resource, time
     import numpy as np
@@ -257,18 +257,20 @@ def test_a_further_stream_costs_little() -> None:
     before, began = rss(), time.process_time()
     more = [FrameDenoiser(48000) for _ in range(50)]
     made = (time.process_time() - began) / 50
+    began = time.process_time()
     for _ in range(20):
         [one.process(frame) for one in more]
+    step = (time.process_time() - began) / 1000
     grown, began = (rss() - before) / 50, time.process_time()
     for one in more:
         one.reset()
-    print(grown, 1e3 * made, 1e3 * (time.process_time() - began) / 50)
+    print(grown, made / step, (time.process_time() - began) / 50 / step)
     """
     out = run_python(code)
-    mib, made_ms, reset_ms = map(float, out.stdout.split())
+    mib, made_frames, reset_frames = map(float, out.stdout.split())
     assert mib < 2.0
-    assert made_ms < 5.0
-    assert reset_ms < 0.2
+    assert made_frames < 12.0
+    assert reset_frames < 0.5
 
 
 def test_nothing_of_the_process_is_changed_and_no_stderr_is_needed(tmp_path: Path) -> None:
