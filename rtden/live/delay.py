@@ -15,6 +15,8 @@ from rtden.resample import MOST_DRIFT_PPM
 
 EXCESS_SECONDS = 0.05
 """Excess over the planned delay beyond which the oldest sound is dropped at once."""
+START_SECONDS = 0.5
+"""A sink starts until it has played this much: some take a block, and rest for a second."""
 TOLERATED_SECONDS = 0.01
 """Tolerated excess over the planned delay at first lock, or over the first locked delay later."""
 
@@ -159,8 +161,8 @@ class DelayPolicy:
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
-    ran dry or the worker fell behind. `dropped_at_start` samples were dropped before the sink began
-    to play. `restarting` says that the next block begins a stream, and `rested` that it ends a time
+    ran dry or the worker fell behind. `dropped_at_start` samples were dropped while the sink
+    started. `restarting` says that the next block begins a stream, and `rested` that it ends a time
     for which nothing was delivered.
     """
 
@@ -182,8 +184,7 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
-        self.dropped_at_start, self._playing = 0, False
-        self._missing = self._passed_at_excess = 0
+        self._missing = self._passed_at_excess = self.dropped_at_start = 0
         self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
@@ -213,8 +214,10 @@ class DelayPolicy:
         `disconnects` are the source's, and `inside` counts samples that stay in the denoiser.
         """
         ring, held_seconds = self._sink.ring, self.drift.held_seconds
-        if not self._playing and ring.read_samples:
-            self._playing, self.dropped_at_start = True, ring.lost_samples
+        passed = ring.read_samples - ring.lost_samples
+        starts = passed < START_SECONDS * self._sink_hz
+        if starts:
+            self.dropped_at_start = ring.lost_samples
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
         restarting, rested = self.restarting, self.rested
         self.restarting = self.rested = False
@@ -232,8 +235,7 @@ class DelayPolicy:
             return self._pad(ring.fill_samples, block)
         planned = self.planned_samples
         if ring.fill_samples > planned + EXCESS_SECONDS * self._sink_hz:
-            passed = ring.read_samples - ring.lost_samples
-            if passed == self._passed_at_excess:  # it rests, as some do while they start:
+            if starts or passed == self._passed_at_excess:  # it rests:
                 self.drift.restart()  # one drop-out, however much is dropped
             else:
                 self._drop_out()
