@@ -14,7 +14,6 @@ from typer import Argument, Option
 
 from rtden.app.options import (
     ForceOption,
-    HopsOption,
     JsonOption,
     messages,
     one_sentence,
@@ -192,7 +191,6 @@ def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
 def evaluate(
     pairs: Annotated[Path, Option(help="Folder with clean/ and noisy/, the same names in both.")],
     model: ModelsOption = None,
-    hops_per_step: HopsOption = 1,
     limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
     metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
     live: Annotated[bool, Option("--live", help="Also score live sound, at 30 ms.")] = False,
@@ -220,10 +218,7 @@ def evaluate(
     from rtden.measure import plots, scores
     from rtden.measure.pairs import find_pairs
     from rtden.model import list_models
-    from rtden.settings import Settings
 
-    settings = Settings(hops_per_step=hops_per_step)
-    names, limits_db = model or list_models(), limit_db or [math.inf]
     if as_json is not None:
         check_target(as_json, force=force)
     if picture is not None:
@@ -234,9 +229,8 @@ def evaluate(
     with progress("pairs", MofNCompleteColumn()) as show:
         result = scores.evaluate(
             pairs,
-            names,
-            settings,
-            limits_db=limits_db,
+            model or list_models(),
+            limits_db=limit_db or [math.inf],
             live=live,
             metrics=metric or (),
             transcripts=transcripts,

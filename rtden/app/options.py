@@ -29,8 +29,6 @@ ModelOption = Annotated[
     str | None,
     Option("--model", "-m", help="A shipped model (see 'rtden models') or a .tflite file."),
 ]
-HOPS = "Compute 1, 2, 4, 8 or 16 hops of 11.6 ms at a time: less CPU, more delay."
-HopsOption = Annotated[int, Option("--hops-per-step", help=HOPS)]
 StrengthOption = Annotated[
     float, Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
 ]

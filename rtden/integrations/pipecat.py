@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
 from pipecat.frames.frames import (
@@ -19,8 +17,6 @@ from pipecat.frames.frames import (
 from rtden.errors import InputError, SettingsError
 from rtden.frames import FrameDenoiser
 from rtden.settings import Settings, check_limit_db, check_settings, check_strength
-
-_T = TypeVar("_T")
 
 SETTINGS = ("strength", "limit_db")
 """What a FilterUpdateSettingsFrame may change."""
@@ -81,7 +77,8 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         """
         await self.stop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtden")
-        self._denoiser = await self._run(lambda: self._open(sample_rate))
+        loop = asyncio.get_running_loop()
+        self._denoiser = await loop.run_in_executor(self._thread, self._open, sample_rate)
         self._apply()
 
     async def stop(self) -> None:
@@ -122,13 +119,10 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
         InputError
             If the filter was not started, or the block is not 16-bit PCM.
         """
-        denoiser = self._denoiser
-        if denoiser is None:
+        if self._denoiser is None:
             raise InputError("the filter was not started; await start(sample_rate) first.")
-        return await self._run(lambda: denoiser.process(audio))
-
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._denoiser.process, audio)
 
     def _apply(self) -> None:
         if self._denoiser is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import itertools
@@ -95,26 +94,23 @@ class StreamProcessor:
 def evaluate(
     pairs: Path,
     models: Sequence[str | Path],
-    settings: Settings | None = None,
     *,
-    limits_db: Sequence[float] = (),
+    limits_db: Sequence[float] = (math.inf,),
     live: bool = False,
     **options: Any,
 ) -> Evaluation:
     """Score models, by name or path, on pairs of files; see :func:`score_pairs`.
 
-    They denoise whole files and, with `live`, also as live sound. `limits_db` take the place of the
-    settings'.
+    They denoise whole files and, with `live`, also as live sound; with each of the limits.
     """
-    settings = settings or Settings()
     processors: dict[str, Processor] = {}
-    for model, limit_db in itertools.product(models, limits_db or (settings.limit_db,)):
+    for model, limit_db in itertools.product(models, limits_db):
         name = f", at most {limit_db:g} dB" if len(limits_db) > 1 and limit_db < math.inf else ""
-        chosen = dataclasses.replace(settings, limit_db=limit_db)
-        processors[f"{model}{name}"] = StreamProcessor(model, chosen)
+        settings = Settings(limit_db=limit_db)
+        processors[f"{model}{name}"] = StreamProcessor(model, settings)
         if live:
-            chosen = live_settings(chosen, model=model)
-            processors[f"{model} live{name}"] = StreamProcessor(model, chosen, lead_in=False)
+            settings = live_settings(settings, model=model)
+            processors[f"{model} live{name}"] = StreamProcessor(model, settings, lead_in=False)
     return score_pairs(pairs, processors, **options)
 
 

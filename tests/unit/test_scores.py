@@ -34,7 +34,6 @@ from rtden.measure.plots import check_picture, plot_scores
 from rtden.measure.scores import StreamProcessor, evaluate, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json
 from rtden.model import file_sha256, find_model
-from rtden.settings import Settings
 
 for package in ("faster_whisper", "matplotlib", "onnxruntime", "pesq", "pystoi", "speechmos"):
     pytest.importorskip(package)  # each metric names what it lacks; these tests are of all of them
@@ -283,7 +282,6 @@ def test_a_model_is_scored_as_its_stream_sounds(
     found = evaluate(
         pairs,
         ["seed"],
-        Settings(hops_per_step=2),
         processes=1,
         progress=lambda done, total: seen.append((done, total)),
     )
@@ -296,7 +294,7 @@ def test_a_model_is_scored_as_its_stream_sounds(
     assert found.scores.shape == (1, 2, len(METRICS) - 3)
     assert seen == [(1, 1)]
     clean, noisy = (read(pairs / side / found.files[0]) for side in ("clean", "noisy"))
-    stream = StreamDenoiser("seed", Settings(hops_per_step=2), rate_hz=RATE_HZ)
+    stream = StreamDenoiser("seed", rate_hz=RATE_HZ)
     denoised = as_recording(stream, noisy[:, None], RATE_HZ)[:, 0]
     for row, signal_ in enumerate((noisy, denoised)):
         wanted = [
@@ -308,7 +306,6 @@ def test_a_model_is_scored_as_its_stream_sounds(
         ]
         np.testing.assert_allclose(found.scores[0, row], wanted, atol=1e-3)
     assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
-    assert found.details["seed"]["settings"]["hops_per_step"] == 2
     assert found.details["seed"]["settings"]["limit_db"] is None
     assert found.details["seed"]["lead_in"]
 
@@ -522,7 +519,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     for side in ("clean", "noisy"):
         for name in ("000_fan_+5dB.flac", "002_fan_+15dB.flac"):
             (pairs / side / name).unlink()
-    options = ("--hops-per-step", "4", "--limit-db", "12")
+    options = ("--limit-db", "12")
     metrics = ("--metric", "pesq-wb", "--metric", "si-sdr", "--processes", "1")
     written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     arguments = ("--pairs", str(pairs), "--model", "seed", *options, *metrics, *written)
@@ -542,8 +539,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
         assert word in result.stdout
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(content["systems"]) == ["noisy", "seed"]
-    settings = content["systems"]["seed"]["settings"]
-    assert (settings["hops_per_step"], settings["limit_db"]) == (4, 12.0)
+    assert content["systems"]["seed"]["settings"]["limit_db"] == 12.0
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -569,7 +565,6 @@ def test_the_command_overwrites_only_by_force(pairs: Path, tmp_path: Path) -> No
         (["--pairs", "slow", "--processes", "1"], ["4000 Hz"]),
         (["--pairs", "pairs", "--model", "nosuchmodel"], ["nosuchmodel", "seed"]),
         (["--pairs", "pairs", "--model", "noisy"], ["noisy"]),
-        (["--pairs", "pairs", "--hops-per-step", "3"], ["hops_per_step", "3"]),
         (["--pairs", "pairs", "--limit-db", "-1"], ["limit_db", "-1"]),
         (["--pairs", "pairs", "--processes", "0"], ["processes", "0"]),
         (["--pairs", "pairs", "--json", "taken.txt"], ["taken.txt", "--force"]),
