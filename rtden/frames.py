@@ -21,12 +21,12 @@ Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
 
 class FrameDenoiser(Adjustable):
-    """Denoises a stream frame by frame: each call returns as much as it is given.
+    """Denoises a stream frame by frame: each call returns as many samples as it takes.
 
-    The output begins with silence and lags behind by `latency_ms`, whatever the frames' length: 10,
-    20 or 30 ms or any other, also in turns. At the end of a stream, as much silence brings out what
-    is still held. One object is for one stream and one thread at a time;
-    any number may run in threads, and they share the model.
+    The output begins with silence and is `latency_ms` late. Frames may have any length: 10, 20 or
+    30 ms or another, also mixed. To get the end of a stream, process `latency.samples` of silence.
+    One object is for one stream and one thread at a time; any number may run in threads, and they
+    share the model.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ class FrameDenoiser(Adjustable):
         The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
         model if None.
     settings : Settings, optional
-        Source of everything but the latency.
+        All but the overlap and the hops per step, which the next two parameters choose.
     latency_ms : float
-        The algorithm may take as long (:func:`rtden.denoiser.settings_for_latency`): the longer, up
-        to 41 ms, the better it sounds. Resampling from another rate takes 3 to 8 ms more.
+        Upper limit of the algorithm's delay (:func:`rtden.denoiser.settings_for_latency`). Up to 41
+        ms, more sounds better. Resampling from another rate adds 3 to 8 ms.
     hops_per_step : int
-        Hops of the model that are computed together, where `latency_ms` leaves them a hop of
-        overlap (35 ms); otherwise one. One sounds a little better at the same latency and costs
-        half as much again.
+        Hops of the model that are computed together, if `latency_ms` leaves them a hop of overlap
+        (35 ms); otherwise one. One hop sounds a little better at the same latency and costs half as
+        much again.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class FrameDenoiser(Adjustable):
     Attributes
     ----------
     latency, latency_ms : Latency, float
-        By how much the output lags behind the input.
+        Delay of the output, resampling included.
 
     Examples
     --------
@@ -140,8 +140,8 @@ def denoise(
 ) -> NDArray[Any]:
     """Return a recording denoised: same shape, same type, aligned to the sample.
 
-    As in files, the noise at its beginning is known from what follows
-    (:class:`rtden.recording.RecordingDenoiser`).
+    It gets the passes of a file (:class:`rtden.recording.RecordingDenoiser`), and sounds better than
+    a stream.
 
     Parameters
     ----------
@@ -153,12 +153,12 @@ def denoise(
         The name of a shipped model, the path of a ``.tflite`` file or a loaded model; the default
         model if None.
     settings : Settings, optional
-        What the user chose.
+        Strength, limit and others.
 
     Raises
     ------
     InputError
-        If the type, the shape, the scale or the rate is another.
+        If rtden does not take the type, the shape, the scale or the rate.
     ModelError, SettingsError
         If the model cannot be used, or not with the settings.
 

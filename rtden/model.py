@@ -265,11 +265,6 @@ def _content(path: Path) -> bytes:
         ) from None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; one that cannot be read raises ModelError."""
-    return hashlib.sha256(_content(path)).hexdigest()
-
-
 def models_folder() -> Path:
     """Return the folder of the shipped models: in the package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent

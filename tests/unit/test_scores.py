@@ -26,6 +26,7 @@ from rtden.app.main import app
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.extras import install_command
+from rtden.files.manifest import sha256_of
 from rtden.measure import scores as scoring
 from rtden.measure.evaluation import Evaluation, interval, mean
 from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db
@@ -33,7 +34,7 @@ from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
 from rtden.measure.plots import check_picture, plot_scores
 from rtden.measure.scores import StreamProcessor, evaluate, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json
-from rtden.model import file_sha256, find_model
+from rtden.model import find_model
 
 for package in ("faster_whisper", "matplotlib", "onnxruntime", "pesq", "pystoi", "speechmos"):
     pytest.importorskip(package)  # each metric names what it lacks; these tests are of all of them
@@ -305,7 +306,7 @@ def test_a_model_is_scored_as_its_stream_sounds(
             *(distill_mos(signal_, RATE_HZ) for _ in JUDGE),
         ]
         np.testing.assert_allclose(found.scores[0, row], wanted, atol=1e-3)
-    assert found.details["seed"]["sha256"] == file_sha256(find_model("seed"))
+    assert found.details["seed"]["sha256"] == sha256_of(find_model("seed"))
     assert found.details["seed"]["settings"]["limit_db"] is None
     assert found.details["seed"]["lead_in"]
 
