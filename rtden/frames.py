@@ -140,7 +140,7 @@ def denoise(
 ) -> NDArray[Any]:
     """Return a recording denoised: same shape, same type, aligned to the sample.
 
-    It gets the passes of a file (:class:`rtden.recording.RecordingDenoiser`), and sounds better than
+    It gets the passes of a file (:class:`rtden.recording.RecordingDenoiser`): it sounds better than
     a stream.
 
     Parameters
