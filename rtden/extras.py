@@ -17,7 +17,7 @@ from rtden.errors import MissingPackageError
 
 
 def needed(package: str, extra: str, user: str = "this") -> Any:
-    """Import and return a package of an extra, which `user`, the subject of the sentence, needs.
+    """Import and return a package of an extra; `user` is the subject of the error's sentence.
 
     Raises MissingPackageError, which names the command that installs the extra.
     """

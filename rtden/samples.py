@@ -1,4 +1,4 @@
-"""Samples that come from outside: their format, scale, rate and absurd values."""
+"""Checks of samples from outside: format, scale, rate and absurd values."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from rtden.quiet import quiet_stderr
 
 BENCHMARK_SECONDS = 1.0
 LITTLE_MEMORY_MB = 150
-# Linux's names of instructions for int8 networks, and those that people know.
+# Flags in /proc/cpuinfo that matter for int8 networks, and their usual names.
 X86 = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"}
 ARM = {"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"}
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
@@ -56,7 +56,7 @@ def examine() -> Iterator[Finding]:
     """Yield the findings about this machine; the benchmark, the last one, takes a second."""
     looks = (system, python, runtime, models, packages, portaudio, sound_server, default_devices)
     for look in (*looks, processor, realtime_limit, memory, benchmark):
-        with quiet_stderr():  # runtimes and sound systems talk there
+        with quiet_stderr():  # runtimes and sound systems write there
             found = look()
         yield from [found] if isinstance(found, Finding) else found
 
@@ -127,7 +127,7 @@ def portaudio() -> Finding:
 
 
 def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/snd")) -> Finding:
-    """Return which sound server answers, and whether ALSA's devices may be used where none does."""
+    """Return which sound server answers; without one, whether ALSA's devices may be opened."""
     name = "sound server"
     with contextlib.suppress(DeviceError), Connection() as connection:
         return Finding(name, connection.server().name)

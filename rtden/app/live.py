@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SETTLING_SECONDS = 0.3  # the first blocks show how long the devices' blocks are
 LOOK_SECONDS = 0.25  # between two looks at whether the engine has ended
-# Parameters of rtden.open_live: those that the page saves, too, and further ones.
+# Names of open_live's parameters. The page saves those in CHOICES, too.
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
@@ -133,7 +133,7 @@ def _saved_choices(context: typer.Context) -> dict[str, Any]:
 
 
 def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[..., None]) -> None:
-    """Open the engine to `rtden ctl`, until it stops, and print its two sides."""
+    """Let `rtden ctl` control the engine until it stops; print input and output."""
     from rtden.live.control import DEFAULT_NAME, ControlServer
 
     try:
@@ -164,7 +164,7 @@ def _run(
     from rtden.live.realtime import Supervisor
 
     supervisor = Supervisor()
-    # What lives until the end need not be searched by every garbage collection.
+    # Garbage collections need not search what lives until the end.
     gc.collect()
     gc.freeze()
     engine.start()
@@ -220,7 +220,7 @@ def _print_lines(
 
 
 def status_line(status: LiveStatus) -> str:
-    """Return a status as a line for people."""
+    """Return a status as one line of text."""
     latency = "-" if math.isnan(status.latency_ms) else f"{status.latency_ms:.0f} ms"
     drift = "-" if math.isnan(status.drift_ppm) else f"{status.drift_ppm:+.0f} ppm"
     line = (

@@ -1,4 +1,4 @@
-"""The command line: its commands, and what they share before any of them runs."""
+"""The command line: its commands, and what happens before each of them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME
 HOPS = "Hops per step, by default all numbers in turn; repeatable."
 LIMITS = "Reduce noise by at most this, in dB; repeatable."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
-# Tables: header and format of each column. A row is a result, {0}, and one value more, {1}.
+# Columns of tables: header and format. {0} is a result; {1} and {2} are further values of a row.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
 COSTS = STEP | {
     "Latency": "{0.latency_ms:.0f} ms",
@@ -134,9 +134,9 @@ def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: flo
 
     wanted = hops_per_step or HOPS_PER_STEP
     for value in wanted:
-        Settings(hops_per_step=value)  # raises what is wrong
+        Settings(hops_per_step=value)  # raises SettingsError
     results = [
-        in_own_process(measure, name, value, seconds=seconds)  # for its memory
+        in_own_process(measure, name, value, seconds=seconds)  # whose memory is measured
         for name in names
         for value in wanted
     ]

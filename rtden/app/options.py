@@ -44,7 +44,7 @@ ForceOption = Annotated[bool, Option("--force", "-f", help="Overwrite existing f
 
 
 def silence_c_libraries() -> None:
-    """Leave standard error to Python: libmpg123 and the runtime report there what is harmless."""
+    """Keep C libraries off standard error: what libmpg123 and the runtime write is harmless."""
     try:
         if sys.stderr.fileno() != 2:
             return
@@ -92,7 +92,7 @@ def progress_bar(*columns: Any) -> Any:
 
 @contextlib.contextmanager
 def progress(task: str, *columns: Any) -> Iterator[Callable[[int, int], None]]:
-    """Show one task's bar; yield a function that takes how much is done, and of how much."""
+    """Show a progress bar; yield a function that takes the amount done and the total."""
     with progress_bar(*columns) as bar:
         number = bar.add_task(task, total=None)
         yield lambda done, total: bar.update(number, completed=done, total=total)

@@ -21,7 +21,7 @@ from rtden.app.options import one_sentence, screen
 from rtden.errors import ServiceError, SettingsError
 
 DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
-"""Options that a service starts with; the user's come later and win."""
+"""Default options; the user's come later and override them."""
 NAME = "rtden.service"
 STEPS = (("daemon-reload",), ("enable", NAME), ("restart", "--no-block", NAME))
 # After= is only an order: servers that a machine lacks do no harm. The start limit is off because a
@@ -106,7 +106,7 @@ def service_logs(
     lines: Annotated[int, Option("--lines", "-n", help="The newest lines to show.")] = 50,
     follow: Annotated[bool, Option("--follow", "-f", help="Show new lines, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what the service printed, and systemd about it."""
+    """Show the service's output, and systemd's messages about it."""
     if lines < 0:
         raise ServiceError(f"--lines must be 0 or more, not {lines}.")
     _require("journalctl", installed=True)
@@ -127,7 +127,7 @@ def service_uninstall() -> None:
     _systemctl("disable", "--now", NAME)
     unit_path().unlink()
     _systemctl("daemon-reload")
-    # A failure before must not be shown for a service that is no more.
+    # Forget an earlier failure: the service is gone.
     _systemctl("reset-failed", NAME, check=False)
     screen.print(f"removed: {unit_path()}", markup=False)
 
@@ -202,13 +202,13 @@ def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str
 
 
 def _require(program: str = "systemctl", *, installed: bool = False) -> None:
-    """Raise ServiceError if there is no such program, no unit, or nobody to run it."""
+    """Raise ServiceError if the program, the unit or the user's service manager is missing."""
     if installed and not unit_path().exists():
         raise ServiceError(f"there is no {unit_path()}: run 'rtden service install' first.")
     if shutil.which(program) is None:
         advice = "start 'rtden live' with what starts services here, and look for its logs there"
         raise ServiceError(f"this system has no systemd ({program} is missing): {advice}.")
-    # Before any linger, a login by ssh has a manager too; 'sudo -u' has none.
+    # Every login, also by ssh, has a service manager; 'sudo -u' has none.
     if program == "systemctl" and not _succeeds("systemctl", "--user", "show", "-p", "Version"):
         raise ServiceError(
             "systemd runs no services for this user in this session: log in as the user "

@@ -29,9 +29,9 @@ Line = list[Segment]
 DRAW_SECONDS = 0.1
 SMOOTHING_LOOKS = 10  # figures are means of ten looks: faster ones are unreadable
 LOWEST_DB, WARM_DB, HOT_DB = -60.0, -18.0, -6.0
-SIDE_COLUMNS = PICTURE_COLUMNS = 30  # of the figures; the least of the picture beside them
+SIDE_COLUMNS = PICTURE_COLUMNS = 30  # width of the figures; least width of the picture
 LEAST_COLUMNS_WITH_PEAK = 60
-AXIS_COLUMNS, LONGEST = 7, 400  # columns for the axis, and that are kept
+AXIS_COLUMNS, LONGEST = 7, 400  # width of the axis; columns kept
 LOWEST_GAIN_DB = -30.0
 SHADES = " ░░▒▒▓▓█"
 _COLOURS = ("#0b0724", "#2d1160", "#5b187f", "#8c2981", "#c03a76", "#f1605d", "#fd9a6a", "#fcfdbf")
@@ -76,7 +76,7 @@ def watch(
 
 
 class LiveView:
-    """The whole screen; of segments, because rich's tables cost five times as much."""
+    """The whole screen, of rich's segments: its tables cost five times as much."""
 
     def __init__(self, engine: LiveEngine, title: str = "") -> None:
         self.shows_help = False
@@ -121,7 +121,7 @@ class LiveView:
             figures += [[] for _ in range(rows - len(figures))]
             sides = zip(picture, figures[:rows], strict=True)
             return [[*Segment.adjust_line_length(x, left), Segment("  "), *y] for x, y in sides]
-        # Where not all fit, the parts of the plan are left out.
+        # Without room for all, leave out the parts of the planned latency.
         needed = [line for line in figures if not line[0].text.startswith(" ")]
         return figures if rows >= len(figures) else needed
 
@@ -229,7 +229,7 @@ class GainPicture:
         recent = list(self._gains)[-columns:]
         energy = np.square(np.stack(recent, axis=1))
         edges = np.linspace(0, len(energy), groups + 1).astype(int)
-        # Of more groups than bands, reduceat gives a band to each of its groups.
+        # With more groups than bands, reduceat repeats bands.
         sums = np.add.reduceat(energy, edges[:-1], axis=0)
         means = sums / np.maximum(1, np.diff(edges))[:, None]
         gains_db = 10.0 * np.log10(np.maximum(means, 1e-9))

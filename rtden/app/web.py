@@ -71,8 +71,8 @@ def ui(
     if browser and host in HERE:
         webbrowser.open(address)
     gc.collect()
-    gc.freeze()  # what lives until the end need not be searched while live sound runs
-    with contextlib.suppress(KeyboardInterrupt):  # so it ends by Ctrl-C, and by systemd
+    gc.freeze()  # garbage collections need not search what lives until the end
+    with contextlib.suppress(KeyboardInterrupt):  # from Ctrl-C or systemd
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -87,7 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def saved_token() -> tuple[str, str]:
-    """Return the saved token, or make one; with a new one, the address's ending that passes it."""
+    """Return the saved token and "", or a new one and the end of an address that passes it."""
     from rtden.live.saved import settings_folder, write_private
 
     path = settings_folder() / "ui-token"

@@ -33,7 +33,7 @@ class RtdenFilter(BaseAudioFilter):  # type: ignore[misc]  # Pipecat has no comp
     Parameters
     ----------
     channels : int
-        Those of the transport, interleaved (``audio_in_channels``): Pipecat does not tell a filter.
+        Channels of the transport, interleaved (``audio_in_channels``): a filter is not told them.
     model : str or Path, optional
         As for :class:`rtden.FrameDenoiser`, and so are `settings` and `latency_ms`.
 

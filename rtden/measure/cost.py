@@ -22,7 +22,7 @@ from rtden.noise import babble
 from rtden.settings import Settings
 from rtden.types import Array
 
-WARM_UP_STEPS, SILENCE_SECONDS = 20, 5  # after so much silence the network is skipped
+WARM_UP_STEPS, SILENCE_SECONDS = 20, 5  # after 5 s of silence the network is skipped
 T = TypeVar("T")
 
 

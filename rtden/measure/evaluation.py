@@ -16,7 +16,7 @@ WER = "WER (%)"
 HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WER)
 """The metrics that are also given by SNR and by noise."""
 IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
-"""rtden's training loss has a model of these: they are no independent judges of its networks."""
+"""rtden's training loss contains models of these metrics: they do not judge it independently."""
 RESAMPLINGS, PERCENTILES = 2000, (2.5, 97.5)
 CONFIDENCE = f"95 %, half the width of the interval, {RESAMPLINGS} bootstrap samples of the pairs"
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ class Evaluation:
         return [column for column, metric in enumerate(self.metrics) if metric in HEADLINE]
 
     def left_out(self) -> str | None:
-        """Return a sentence on scores that the means leave out, being not finite; None if none."""
+        """Return a sentence about scores that are not finite: the means leave them out. None if none."""
         counts = (~np.isfinite(self.scores)).sum(axis=0)
         found = ", ".join(
             f"{self.metrics[column]} of {self.systems[row]} for {counts[row, column]}"

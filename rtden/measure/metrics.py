@@ -1,4 +1,4 @@
-"""Metrics: how good a denoised signal is, against the clean one or to a judge of it alone.
+"""Metrics of denoised signals, with or without the clean signal as a reference.
 
 A metric whose package is not installed raises MissingPackageError.
 """
@@ -25,14 +25,14 @@ from rtden.spectral import hann, power, stft
 from rtden.types import Array
 
 SPEECH_RATE_HZ = 16000  # the rate of PESQ-WB, DNSMOS, DistillMOS and Whisper
-SHORTEST_SECONDS = 0.25  # PESQ-WB, DNSMOS and DistillMOS do not judge shorter signals
+SHORTEST_SECONDS = 0.25  # PESQ-WB, DNSMOS and DistillMOS take no shorter signals
 DNSMOS_SAMPLES = 144160  # input length of DNSMOS's networks: 9.01 s at 16 kHz
 DNSMOS_POLYNOMIALS = (
     (-0.08397278, 1.22083953, 0.0052439),
     (-0.13166888, 1.60915514, -0.39604546),
     (-0.06766283, 1.11546468, 0.04602535),
 )
-"""Map the network's three outputs to SIG, BAK and OVRL (the DNS challenge's fit), squares first."""
+"""Polynomials from the network's outputs to SIG, BAK and OVRL (DNS challenge), squares first."""
 P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
 
 
@@ -118,7 +118,7 @@ def _p808_mels(samples: Array) -> Array:
 
 
 def _parts(estimate: Array, rate_hz: int) -> list[Array]:
-    """Return the 9.01 s stretches that DNSMOS judges, a second apart; shorter sound is repeated."""
+    """Return the excerpts of 9.01 s that DNSMOS scores, a second apart; repeats shorter sound."""
     samples = np.clip(at_speech_rate(estimate, rate_hz), -1.0, 1.0).astype(np.float32)
     if len(samples) < SHORTEST_SECONDS * SPEECH_RATE_HZ:
         return []

@@ -97,7 +97,7 @@ def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> No
 
 
 def check_picture(out: Path, *, force: bool) -> None:
-    """Raise what would prevent a picture from being drawn, before the work that it is to show."""
+    """Raise an error now if a picture could not be written later."""
     formats = new_figure().canvas.get_supported_filetypes()
     check_target(out, force=force)
     if out.suffix[1:].lower() not in formats:

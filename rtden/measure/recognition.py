@@ -36,7 +36,7 @@ def recognise(samples: Array, rate_hz: int) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text as they are compared: lower case, figures digit by digit."""
+    """Return the words of a text as they are compared: lower case, numbers digit by digit."""
     plain = text.lower().replace("’", "'")
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*|[0-9]", plain)
     return [DIGITS[int(word)] if word.isdigit() else word for word in words]

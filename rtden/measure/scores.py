@@ -31,11 +31,11 @@ from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 Processor = Callable[[Array, int], Array]
-"""Takes a noisy mono signal and its rate; returns the denoised one, as long and aligned.
+"""Takes a noisy mono signal and its rate; returns the denoised one, aligned and of the same length.
 
 It can be pickled. Its method `details`, if it has one, returns its entry in the JSON."""
 References = dict[str, list[str]]
-"""Words of each file by its stem; empty for those that the recogniser finds in clean speech."""
+"""Reference words by a file's stem; empty if the recogniser finds them in the clean file."""
 ONNX = ("speechmos", "onnxruntime")
 
 
@@ -123,7 +123,7 @@ def score_pairs(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score processors, by the names under which they are listed, on pairs of files.
+    """Score processors, given by name, on pairs of files.
 
     `pairs` holds `clean/` and `noisy/` with the same file names; noisy is always scored. `metrics`
     are names such as "PESQ-WB" or "si-sdr"; everything by default. `transcripts`, a file or "clean"
@@ -179,7 +179,7 @@ def _checked(
 
 
 def _chosen_meters(metrics: Sequence[str]) -> list[Meter]:
-    """Return what can be measured."""
+    """Return the meters of the chosen metrics whose packages are installed."""
     known = {_key(metric) for meter in METERS for metric in meter.metrics} | {_key(WER)}
     if unknown := [metric for metric in metrics if _key(metric) not in known]:
         names = ", ".join(sorted(known))

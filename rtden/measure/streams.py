@@ -25,7 +25,7 @@ from rtden.noise import babble
 RATE_HZ, FRAME_SAMPLES = 16000, 320
 PERIOD_SECONDS = FRAME_SAMPLES / RATE_HZ
 SOUND_SECONDS = 10.0  # of the sound that the streams repeat
-FRAMES_APART = 7  # a stream is so far ahead of the one before: speech and pauses differ in cost
+FRAMES_APART = 7  # from stream to stream in the sound: speech and pauses differ in cost
 # Streams begin up to this many frames after the first, as callers do. Six frames of 20 ms are about
 # five steps of 23.2 ms: the pattern of steps and frames then repeats.
 MOST_FRAMES_LATE = 6
@@ -53,7 +53,7 @@ class StreamsResult:
 
     @property
     def streams_per_core(self) -> float:
-        """Number of streams that a core has the CPU time for, whatever else disturbs it."""
+        """Number of streams per core, by CPU time alone."""
         return self.streams / self.load
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what figures depend on, as far as it is installed."""
+    """Return the versions of Python and of the installed packages that figures depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
@@ -74,7 +74,7 @@ def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
 
 
 def to_json(of: Evaluation) -> bytes:
-    """Return everything that an evaluation holds as the content of a JSON file."""
+    """Return an evaluation as the content of a JSON file."""
     files = [
         {
             "name": name,
@@ -128,7 +128,7 @@ def _named(evaluation: Evaluation, values: Floats) -> dict[str, float | None]:
 
 
 def figure(value: float) -> float | None:
-    """Return a figure for JSON, which has finite ones only."""
+    """Return a number for JSON, None if it is not finite."""
     return round(float(value), 4) if math.isfinite(value) else None
 
 

@@ -40,7 +40,7 @@ def shades(samples: Array, rate_hz: int) -> bytes:
 
 
 class _Previewed:
-    """Denoises a track; of the first, it writes a preview: before left, after right, each mono."""
+    """Denoises a track, and writes a preview of the first: before left, after right, each mono."""
 
     def __init__(self, paths: Iterator[Path], rate_hz: int, channels: int) -> None:
         stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=RECORDING_STEPS)

@@ -76,7 +76,7 @@ class Guard:
         name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if name in self._names:
             return True
-        try:  # an address cannot be bent by a name server; from outside it still needs the token
+        try:  # no name server redirects an address; from outside it still needs the token
             return ipaddress.ip_address(name).is_loopback or self._token is not None
         except ValueError:
             return False
@@ -100,7 +100,7 @@ def same_text(given: str, wanted: str) -> bool:
 
 
 def _same_origin(connection: HTTPConnection, host: str) -> bool:
-    """Return whether a request comes from the own page, or from a program that is no browser."""
+    """Return whether a request comes from the page itself or from a program that is no browser."""
     site, origin = (connection.headers.get(name) for name in ("sec-fetch-site", "origin"))
     secure = connection.scope["scheme"] in {"https", "wss"}
     own = (None, f"http{'s' * secure}://{host}")

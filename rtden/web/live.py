@@ -26,7 +26,7 @@ from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start
-FRESH_SECONDS = 0.4  # visitors share a status for so long: reading one resets its levels
+FRESH_SECONDS = 0.4  # visitors share a status this long: reading one resets its levels
 
 
 class BusyError(RtdenError):

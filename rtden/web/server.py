@@ -65,7 +65,7 @@ class _Page:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Tell systemd that the server lives; end live sound, remove the uploads when it ends."""
+        """Keep systemd informed; at the end, stop live sound and remove the uploads."""
         supervisor = Supervisor()
         supervisor.ready()
         alive = asyncio.create_task(_keep_alive(supervisor))
@@ -135,7 +135,7 @@ class _Page:
         return FileResponse(path, filename=f"{path.parent.name} {path.name}")
 
     async def _levels(self, socket: WebSocket) -> None:
-        """Send looks (bytes) and states (JSON) to a page that is seen."""
+        """Send levels and spectra (bytes) and states (JSON) while the page is visible."""
         await socket.accept()
         with contextlib.suppress(WebSocketDisconnect):
             for number in itertools.count():
