@@ -77,7 +77,7 @@ class Evaluation:
         return [column for column, metric in enumerate(self.metrics) if metric in HEADLINE]
 
     def left_out(self) -> str | None:
-        """Return a sentence about scores that are not finite: the means leave them out. None if none."""
+        """Return a sentence about scores that the means leave out, not being finite; or None."""
         counts = (~np.isfinite(self.scores)).sum(axis=0)
         found = ", ".join(
             f"{self.metrics[column]} of {self.systems[row]} for {counts[row, column]}"
