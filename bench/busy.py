@@ -28,6 +28,7 @@ from rich.table import Table
 from rounds import processor_name
 
 from rtden import open_live
+from rtden.live.endpoint import Endpoint
 from rtden.measure.cost import in_own_process
 
 SETTLE_SECONDS = 4.0
@@ -61,12 +62,12 @@ def listen(
     engine = open_live("mouth.monitor", "ear", buffer_ms=buffer_ms, realtime=False)
     calls: dict[str, list[tuple[float, int]]] = {"captured": [], "play": []}
 
-    def watch(name: str, pass_on: Callable[[Any], None], block: Any) -> None:
-        calls[name].append((time.perf_counter(), len(block)))
+    def watch(side: Endpoint, name: str, pass_on: Callable[[Any], None], block: Any) -> None:
+        calls[name].append((time.perf_counter(), len(block) // side.ring.sample_bytes))
         pass_on(block)
 
     for side, name in ((engine.source, "captured"), (engine.sink, "play")):
-        setattr(side, name, partial(watch, name, getattr(side, name)))
+        setattr(side, name, partial(watch, side, name, getattr(side, name)))
     child = os.fork() if busy_elsewhere else None
     if child == 0:
         compute()

@@ -7,6 +7,8 @@ oldest samples are lost and counted.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rtden.types import Array
@@ -20,7 +22,7 @@ class Ring:
     capacity_samples : int
         Samples held, and the longest block that may be written at once.
     channels : int
-        Channels; blocks have shape (samples, channels), or (samples,) for one.
+        Channels; blocks are float32 of shape (samples, channels) in C order, as arrays or bytes.
 
     Attributes
     ----------
@@ -37,6 +39,9 @@ class Ring:
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:
         self.capacity_samples, self.channels = capacity_samples, channels
         self._memory = np.zeros((capacity_samples, channels), np.float32)
+        # Callbacks copy bytes: an assignment of numpy's takes several times as long when it is not
+        # in the processor's caches.
+        self._bytes, self.sample_bytes = self._memory.data.cast("B"), 4 * channels
         # End of the block that is being copied in; ahead of written_samples meanwhile.
         self._writing = self.written_samples = 0
         self.read_samples = 0
@@ -50,38 +55,42 @@ class Ring:
             self.read_samples, self._drop_before, self.written_samples - self.capacity_samples
         )
 
-    def write(self, block: Array) -> None:
+    def write(self, block: Any) -> None:
         """Append a block of at most `capacity_samples` samples (writer's side)."""
-        samples, at = len(block), self.written_samples % self.capacity_samples
-        self._writing = end = self.written_samples + samples
-        shaped = block if block.ndim == 2 else block[:, None]
-        if at + samples <= self.capacity_samples:
-            self._memory[at : at + samples] = shaped
+        if not len(block):
+            return
+        data = memoryview(block).cast("B")
+        at = self.written_samples % self.capacity_samples * self.sample_bytes
+        self._writing = end = self.written_samples + len(data) // self.sample_bytes
+        first = len(self._bytes) - at
+        if len(data) <= first:
+            self._bytes[at : at + len(data)] = data
         else:
-            first = self.capacity_samples - at
-            self._memory[at:], self._memory[: samples - first] = shaped[:first], shaped[first:]
+            self._bytes[at:], self._bytes[: len(data) - first] = data[:first], data[first:]
         self.written_samples = end
 
     def drop_oldest(self, keep_samples: int) -> None:
         """Make the reader skip all but the newest `keep_samples` samples (writer's side)."""
         self._drop_before = max(0, self.written_samples - keep_samples)
 
-    def read_into(self, out: Array) -> int:
-        """Move the oldest samples into `out`, shape (samples, channels); return how many.
+    def read_into(self, out: Any) -> int:
+        """Move the oldest samples into the block `out`; return how many.
 
         Reader's side. Missing samples are counted, and their part of `out` stays as it was.
         """
-        wanted = len(out)
+        if not len(out):
+            return 0
+        data = memoryview(out).cast("B")
+        wanted = len(data) // self.sample_bytes
         while True:
             start = max(self.read_samples, self._drop_before, self._writing - self.capacity_samples)
             samples = min(wanted, self.written_samples - start)
-            at = start % self.capacity_samples
-            if at + samples <= self.capacity_samples:
-                out[:samples] = self._memory[at : at + samples]
+            at = start % self.capacity_samples * self.sample_bytes
+            size, first = samples * self.sample_bytes, len(self._bytes) - at
+            if size <= first:
+                data[:size] = self._bytes[at : at + size]
             else:
-                first = self.capacity_samples - at
-                out[:first] = self._memory[at:]
-                out[first:samples] = self._memory[: samples - first]
+                data[:first], data[first:size] = self._bytes[at:], self._bytes[: size - first]
             if start >= self._writing - self.capacity_samples:  # not overtaken while copying
                 break
         self.lost_samples += start - self.read_samples

@@ -150,15 +150,15 @@ def _open_sides(
     from_file = is_audio_file(source_name)
     source = FileSource(Path(source_name)) if from_file else DeviceSource(source_name)
     opened.callback(source.stop)
-    channels = min(2, source.channels) if stereo else 1
     if sink_name == VIRTUAL_MICROPHONE:
         from rtden.live.virtual_mic import VirtualMicrophone, VirtualSink
 
         microphone = opened.enter_context(VirtualMicrophone(name or "rtden"))
-        sink: Endpoint = VirtualSink(microphone, channels=channels)
+        sink: Endpoint = VirtualSink(microphone)
     elif is_audio_file(sink_name):
+        channels = min(2, source.channels) if stereo else 1
         sink = FileSink(Path(sink_name), source.rate_hz, channels=channels, force=force)
     else:
-        sink = DeviceSink(sink_name, channels=channels)
+        sink = DeviceSink(sink_name)
     opened.callback(sink.stop)
     return source, sink

@@ -62,7 +62,7 @@ class _DeviceEndpoint(Endpoint):
         self._use(device)
         self.warning, self.called_at = "", math.nan
         if (self.rate_hz, self.channels) != before:
-            self.make_ring(self.channels)
+            self.make_ring()
 
     def _use(self, device: Device) -> None:
         self.device, self.name = device, str(device)
@@ -97,7 +97,7 @@ class _DeviceEndpoint(Endpoint):
     def _open_portaudio(self, device: Device) -> Any:
         """Open at the rate from before, its own, or the first usual one; in stereo if it can."""
         sounddevice, most = load_portaudio(), device.channels
-        streams = {"input": sounddevice.InputStream, "output": sounddevice.OutputStream}
+        streams = {"input": sounddevice.RawInputStream, "output": sounddevice.RawOutputStream}
         reason: Exception | None = None
         rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)
         for rate_hz in dict.fromkeys(rates_hz):
@@ -208,17 +208,9 @@ class DeviceSource(_DeviceEndpoint):
 
 
 class DeviceSink(_DeviceEndpoint):
-    """Loudspeakers: of a mono ring every channel gets the sound."""
+    """Loudspeakers."""
 
     kind: Kind = "output"
-
-    def __init__(self, wanted: str, *, channels: int = 1) -> None:
-        self._most_channels = channels
-        super().__init__(wanted)
-
-    def make_ring(self, channels: int) -> None:
-        """Make an empty ring of no more channels than the engine returns."""
-        super().make_ring(min(self._most_channels, channels))
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
         """Return to the named device when it is back, and report where the sound goes now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -42,20 +43,18 @@ class SmoothReader:
 
     It runs in the player's callback: it neither allocates arrays nor takes a lock. Where the ring
     runs dry, the last sample's value decays to zero. Where sound begins again, or jumps because
-    some was dropped, the step between two samples decays within 4 ms. A ring of one channel goes to
-    all of the player's; one with more goes channel for channel, and the rest are silent.
+    some was dropped, the step between two samples decays within 4 ms.
     """
 
-    def __init__(self, ring: Ring, channels: int, rate_hz: int) -> None:
+    def __init__(self, ring: Ring, rate_hz: int) -> None:
         self._ring = ring
         self._fade = _fade(rate_hz)[:, 0]
         self._scratch = np.zeros(len(self._fade), np.float32)
-        self._last = np.zeros(channels, np.float32)
-        self._step = np.zeros(channels, np.float32)
+        self._last, self._step = np.zeros((2, ring.channels), np.float32)
+        self._last_bytes = self._last.data.cast("B")
         self._faded = len(self._fade)  # how far into the fade the last block went
         self._lost_samples = 0
         self._dry = True
-        self._channels = channels
         self.least_left_samples: float = math.inf
         """The least that was left in the ring after a block, since this was last set."""
 
@@ -65,30 +64,33 @@ class SmoothReader:
         faded = self._dry and self._faded == len(self._fade)
         return faded and not self._ring.fill_samples
 
-    def read_into(self, block: Array) -> None:
-        """Fill a block, shape (samples, channels)."""
-        ring, wanted = self._ring, len(block)
-        if ring.channels in (1, self._channels):
-            got = ring.read_into(block)
-        else:
-            block[:, ring.channels :] = 0.0
-            got = ring.read_into(block[:, : ring.channels])
-        if got < wanted:
-            block[got:] = 0.0
-        if got and (self._dry or ring.lost_samples != self._lost_samples):  # it starts or jumps
-            self._lost_samples = ring.lost_samples
+    def read_into(self, data: memoryview) -> None:
+        """Fill a block of bytes."""
+        ring, missing = self._ring, self._ring.missing_samples
+        got = ring.read_into(data)
+        dry = ring.missing_samples > missing
+        starts = got > 0 and (self._dry or ring.lost_samples != self._lost_samples)
+        if dry or starts or self._faded < len(self._fade):
+            block = np.frombuffer(data, np.float32).reshape(-1, ring.channels)
+            self._smooth(block, got, starts=starts)
+        self._dry = dry
+        self._last_bytes[:] = data[-ring.sample_bytes :]
+        left = ring.written_samples - ring.read_samples
+        self.least_left_samples = min(self.least_left_samples, left)
+
+    def _smooth(self, block: Array, got: int, *, starts: bool) -> None:
+        """Fade in sound that starts or jumps, and fade out what breaks off after `got` samples."""
+        block[got:] = 0.0
+        if starts:
+            self._lost_samples = self._ring.lost_samples
             np.subtract(self._last, block[0], out=self._step)
             self._faded = 0
         self._decay(block)  # perhaps of the block before: a fade may be longer than a block
-        if got < wanted and (got or not self._dry):  # it breaks off
+        if got < len(block) and (got or not self._dry):  # it breaks off
             np.copyto(self._step, block[got - 1] if got else self._last)
             block[got:] = 0.0
             self._faded = 0
             self._decay(block[got:])
-        self._dry = got < wanted
-        self._last[:] = block[-1]
-        left = ring.written_samples - ring.read_samples
-        self.least_left_samples = min(self.least_left_samples, left)
 
     def _decay(self, block: Array) -> None:
         """Add the next part of the fade to a block."""
@@ -98,7 +100,7 @@ class SmoothReader:
             return
         self._faded = start + samples
         fade, scratch = self._fade[start : self._faded], self._scratch[:samples]
-        for channel in range(self._channels):  # one at a time: numpy would make buffers
+        for channel in range(len(self._step)):  # one at a time: numpy would make buffers
             column = block[:samples, channel]
             np.multiply(fade, self._step[channel], out=scratch)
             np.add(column, scratch, out=column)
@@ -129,12 +131,13 @@ class Endpoint:
 
     def __init__(self, name: str, rate_hz: int, channels: int) -> None:
         self.name, self.rate_hz, self.channels = name, rate_hz, channels
-        self.make_ring(channels)
+        self.make_ring()
 
-    def make_ring(self, channels: int) -> None:
-        """Make an empty ring; `channels` may be fewer than the device's."""
-        self.ring = Ring(round(RING_SECONDS * self.rate_hz), channels)
-        self.reader = SmoothReader(self.ring, self.channels, self.rate_hz)
+    def make_ring(self) -> None:
+        """Make an empty ring."""
+        self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
+        self.reader = SmoothReader(self.ring, self.rate_hz)
+        self._silence = memoryview(bytes(self.ring.capacity_samples * self.ring.sample_bytes))
 
     def wanted_samples(self) -> int:
         """Return how many more samples of a source are worth a call; fewer need not be written."""
@@ -142,22 +145,27 @@ class Endpoint:
             return round(RESTING_BLOCK_SECONDS * self.rate_hz)
         return self.wake_at - self.ring.written_samples
 
-    def captured(self, block: Array) -> None:
-        """Take a block from a device's callback, shape (samples, channels)."""
+    def captured(self, block: Any) -> None:
+        """Take a block from a device's callback, as for :class:`rtden.ring.Ring`."""
         ring = self.ring
         ring.write(block)
         self.called_at = perf_counter()
-        if self.resting and np.vdot(block, block):
+        if self.resting and self._sounds(memoryview(block).cast("B")):
             self.resting, self.wake_at = False, 0
         if ring.written_samples >= self.wake_at:
             self.notify()
 
-    def play(self, block: Array) -> None:
+    def _sounds(self, data: memoryview) -> bool:
+        """Return whether any sample is not zero, be it negative or not."""
+        return data.cast("f") != self._silence[: len(data)].cast("f")
+
+    def play(self, block: Any) -> None:
         """Fill a block for a device's callback; silence until there is sound."""
+        data = memoryview(block).cast("B")
         if self.reader.silent:
-            block.fill(0.0)
+            data[:] = self._silence[: len(data)]
         else:
-            self.reader.read_into(block)
+            self.reader.read_into(data)
         self.called_at = perf_counter()
 
     @property

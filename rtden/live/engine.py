@@ -70,7 +70,7 @@ class LiveEngine(Controls):
         settings = check_settings(settings)
         super().__init__(settings.strength, settings.limit_db)
         self.source, self.sink = source, sink
-        channels = 2 if stereo and source.channels > 1 and sink.ring.channels > 1 else 1
+        channels = 2 if stereo and source.channels > 1 and sink.channels > 1 else 1
         options: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
         make_path = partial(SoundPath, source, sink, self, channels=channels, **options)
         delay = DelayPolicy(first_ms / 1000.0, pinned=buffer_ms is not None)

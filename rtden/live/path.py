@@ -86,7 +86,7 @@ class SoundPath:
         full_band: bool = True,
     ) -> None:
         self.source_hz, self.sink_hz, self.channels = source.rate_hz, sink.rate_hz, channels
-        source_channels = source.ring.channels
+        source_channels = source.channels
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
         rates = self.source_hz, self.sink_hz, load_spec(model).rate_hz
         inner_hz = _inner_rate(*rates)

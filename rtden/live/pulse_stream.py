@@ -16,7 +16,14 @@ import numpy as np
 
 from rtden.errors import DeviceError
 from rtden.live.device import Device, Kind
-from rtden.live.libpulse import REQUEST, STATE, BufferAttributes, SampleSpec, load_quick_libpulse
+from rtden.live.libpulse import (
+    REQUEST,
+    STATE,
+    BufferAttributes,
+    SampleSpec,
+    load_quick_libpulse,
+    view_memory,
+)
 from rtden.live.pulse import ANSWER_SECONDS, Connection
 
 BLOCK_SECONDS = 0.005
@@ -38,10 +45,11 @@ class PulseStream:
     that choosing another default source cannot make rtden record itself. It ends if the device
     goes. With `follow` an output follows the server's default sink.
 
-    ``callback(block, samples, None, flagged)`` is called in libpulse's thread. The block is float32
-    of shape (samples, channels), to be read or filled. A recording waits in libpulse until it has
-    `wanted_samples()`; `samples` then counts those that the server sent last. The server is asked
-    for `latency_seconds`, device included. Raises DeviceError if it refuses.
+    ``callback(block, samples, None, flagged)`` is called in libpulse's thread. The block is memory
+    with float32 of shape (samples, channels), to be read or filled at once. A recording waits in
+    libpulse until it has `wanted_samples()`, and then comes in as many blocks as the server sent;
+    `samples` counts those that it sent last. The server is asked for `latency_seconds`, device
+    included. Raises DeviceError if it refuses.
     """
 
     def __init__(
@@ -65,7 +73,8 @@ class PulseStream:
         self.connection = Connection()
         self._lib, self._quick = self.connection.lib, load_quick_libpulse()
         self._address, self._size = c_void_p(), c_size_t()
-        self._played = np.empty((0, channels), np.float32)
+        self._at = byref(self._address), byref(self._size)
+        self._played = memoryview(b"")
         self._calls = self._thread = self._waiting_bytes = 0
         self._settled = threading.Event()
         self._callbacks = (
@@ -175,38 +184,32 @@ class PulseStream:
         self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
 
     def _on_readable(self, *_: Any) -> None:
-        lib, stream, address, size = self._quick, self._stream, self._address, self._size
+        lib, stream = self._quick, self._stream
         readable = lib.pa_stream_readable_size(stream)
         arrived, self._waiting_bytes = readable - self._waiting_bytes, readable
         # Single samples come from sources with filters.
         if readable < max(self._block_bytes // 2, self._wanted_samples() * self._frame_bytes):
             return
         self._waiting_bytes = 0
-        block = np.zeros((readable // self._frame_bytes, self.channels), np.float32)
-        at = 0
-        while at < len(block):
-            if lib.pa_stream_peek(stream, byref(address), byref(size)) or not size.value:
+        while readable > 0 and not lib.pa_stream_peek(stream, *self._at):
+            address, size = self._address.value, self._size.value
+            if not size:
                 break
-            begin, at = at, at + size.value // self._frame_bytes
-            if address.value:
-                memory: Any = (ctypes.c_float * (size.value // 4)).from_address(address.value)
-                block[begin:at] = np.frombuffer(memory, np.float32).reshape(-1, self.channels)
-            else:  # a hole: sound that the server lost
+            if not address:  # a hole: sound that the server lost
                 self._flagged = True
+            self._call(view_memory(address, size) if address else memoryview(bytes(size)), arrived)
             lib.pa_stream_drop(stream)
-        if at:
-            self._call(block[:at], arrived)
+            readable -= size
         self._measure()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
-        samples = wanted // self._frame_bytes
-        if not samples:
+        self._size.value = size = wanted - wanted % self._frame_bytes
+        if not size:
             return
-        if samples > len(self._played):
-            self._played = np.zeros((samples, self.channels), np.float32)
-            self._address.value = self._played.ctypes.data
-        self._size.value = samples * self._frame_bytes
-        self._call(self._played[:samples], self._size.value)
+        if size > len(self._played):
+            samples = np.zeros(size // 4, np.float32)
+            self._played, self._address.value = samples.data.cast("B"), samples.ctypes.data
+        self._call(self._played[:size], size)
         # libpulse copies it: to fill its own memory takes more calls than that saves.
         self._quick.pa_stream_write(self._stream, self._address, self._size, None, c_int64(0), 0)
         self._measure()

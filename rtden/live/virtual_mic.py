@@ -147,9 +147,9 @@ class VirtualSink(DeviceSink):
 
     fixed = True
 
-    def __init__(self, microphone: VirtualMicrophone, *, channels: int = 1) -> None:
+    def __init__(self, microphone: VirtualMicrophone) -> None:
         self._microphone = microphone
-        super().__init__(microphone.sink_name, channels=channels)
+        super().__init__(microphone.sink_name)
 
     def _find(self) -> Device:
         return self._microphone.device()

@@ -178,7 +178,7 @@ class Worker:
 
     def _deliver(self, block: Array) -> None:
         """Hand a block to the sink, at the planned delay."""
-        ring, delay, reader = self.rings[1], self.delay, self.sink.reader
+        delay, reader = self.delay, self.sink.reader
         if self.sink.lost:
             self._discarded += len(block)
             return
@@ -190,7 +190,7 @@ class Worker:
         pad = delay.before(self.source.disconnects, len(block), inside, now)
         if pad is not None:
             self._pad(pad, block)
-        ring.write(block)
+        self._write(block)
         self._last_out = block[-1]
         self._uncompared += len(block)
         if self._uncompared < COMPARED_SECONDS * self.path.sink_hz:
@@ -199,11 +199,18 @@ class Worker:
         delay.after(inside=inside, left=left, block=self._uncompared, now=now)
         self._uncompared = 0
 
+    def _write(self, block: Array) -> None:
+        """Write a block to the sink's ring: mono to every channel, more channel for channel."""
+        ring, channels = self.rings[1], self.path.channels
+        wide = np.zeros((len(block), ring.channels), np.float32)
+        wide[:, : channels if channels > 1 else None] = block
+        ring.write(wide)
+
     def _pad(self, samples: int, block: Array) -> None:
         """Put silence before a block: the sound before it fades out, the block fades in."""
         silence = np.zeros((samples, self.path.channels), np.float32)
         fade_in(silence, self._last_out, self.path.sink_hz)
-        self.rings[1].write(silence)
+        self._write(silence)
         last = silence[-1] if samples else self._last_out
         fade_in(block, last, self.path.sink_hz)
         self._padding += samples

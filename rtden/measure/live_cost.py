@@ -38,10 +38,8 @@ class PacedDevice(PacedEndpoint):
 
     def __init__(self, name: str, sound: Array | None) -> None:
         super().__init__(name, RATE_HZ, CHANNELS)
-        self._sound, self._at = sound, 0
-        if sound is None:
-            self.make_ring(1)
-        self._played = np.zeros((self.block_samples, CHANNELS), np.float32)
+        self._sound, self._at = None if sound is None else sound.data.cast("B"), 0
+        self._played = memoryview(bytearray(self.block_samples * self.ring.sample_bytes))
 
     def start(self) -> None:
         """Start the clock, the sink's half a block behind the source's: the delay depends on it."""
@@ -54,8 +52,8 @@ class PacedDevice(PacedEndpoint):
         if self._sound is None:
             self.play(self._played)
         else:
-            self.captured(self._sound[self._at : self._at + self.block_samples])
-            self._at = (self._at + self.block_samples) % len(self._sound)
+            self.captured(self._sound[self._at : self._at + len(self._played)])
+            self._at = (self._at + len(self._played)) % len(self._sound)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ with VirtualMicrophone() as microphone:
     sink = VirtualSink(microphone)
     seconds = np.arange(sink.rate_hz) / sink.rate_hz
     tone = (0.25 * np.sin(2 * np.pi * {TONE_HZ} * seconds)).astype(np.float32)  # whole periods
+    tone = np.repeat(tone[:, None], sink.channels, axis=1)
     heard = np.zeros((source.rate_hz, source.channels), np.float32)
     sink.ring.write(tone)
     sink.start()

@@ -81,15 +81,6 @@ def test_reader_can_skip() -> None:
     assert ring.lost_samples == 50
 
 
-def test_a_mono_ring_fills_every_channel_of_a_device() -> None:
-    ring = Ring(8)
-    ring.write(counting(0, 4))
-    out = np.zeros((4, 2), np.float32)
-    ring.read_into(out)
-    assert (out[:, 0] == out[:, 1]).all()
-    assert (out[:, 0] == counting(0, 4)).all()
-
-
 def test_two_threads_hammer_it_and_no_sample_is_torn_or_out_of_order() -> None:
     ring, total, read = Ring(4096, 2), 400_000, []
 
