@@ -21,7 +21,7 @@ Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
 
 class FrameDenoiser(Adjustable):
-    """Denoises a stream frame by frame: each call returns as many samples as it takes.
+    """Denoises a stream frame by frame: each call returns as many samples as it gets.
 
     The output begins with silence and is `latency_ms` late. Frames may have any length: 10, 20 or
     30 ms or another, also mixed. To get the end of a stream, process `latency.samples` of silence.
