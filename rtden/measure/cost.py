@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import multiprocessing
 import os
 import sys
@@ -63,9 +62,8 @@ class BenchResult:
         return 1.0 / self.real_time_factor
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures, for JSON."""
-        rss_mb = None if math.isnan(self.rss_mb) else self.rss_mb  # JSON has no NaN
-        return {**dataclasses.asdict(self), "rss_mb": rss_mb, "headroom": self.headroom}
+        """Return all figures."""
+        return {**dataclasses.asdict(self), "headroom": self.headroom}
 
 
 class Stopwatch:

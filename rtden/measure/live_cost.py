@@ -80,7 +80,7 @@ class LiveCost:
     latency_ms: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures for JSON."""
+        """Return all figures."""
         return dataclasses.asdict(self)
 
 

@@ -57,7 +57,7 @@ class StreamsResult:
         return self.streams / self.load
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures, for JSON."""
+        """Return all figures."""
         found = {"holds": self.holds, "streams_per_core": self.streams_per_core}
         return {**dataclasses.asdict(self), **found}
 

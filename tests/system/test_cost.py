@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from command import rtden
+from typer.testing import CliRunner
 
 from rtden import Denoiser
+from rtden.app.main import app
 from rtden.errors import ModelError, SettingsError
+from rtden.measure import cost
 from rtden.measure.cost import (
     WARM_UP_STEPS,
     BenchResult,
@@ -121,3 +124,12 @@ def test_the_command_says_whether_streams_hold() -> None:
     assert result.returncode == 0, result.stderr
     row = r"^ rtden +2 +2 +(yes|no) +\d+\.\d{3} / \d+\.\d{3} ms +\d+\.\d{2} / \d+\.\d{2} ms"
     assert re.search(row, result.stdout, re.MULTILINE), result.stdout
+
+
+def test_what_a_system_cannot_measure_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "resident_mb", lambda: math.nan)
+    monkeypatch.setattr(cost, "in_own_process", lambda work, *of, **how: work(*of, **how))
+    options = ("-m", "seed", "--hops-per-step", "16", "--seconds", "5", "--json")
+    (figures,) = json.loads(CliRunner().invoke(app, ["bench", *options]).stdout)
+    assert figures["rss_mb"] is None
+    assert figures["headroom"] > 1.0
