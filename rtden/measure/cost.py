@@ -143,7 +143,7 @@ def _time_steps(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
         denoiser.feed(block)
         seconds.append(time.perf_counter() - began)
     denoiser.reset()
-    return seconds[WARM_UP_STEPS:]
+    return seconds[_warm_up(blocks) :]
 
 
 def _time_stages(denoiser: Denoiser, blocks: list[Array]) -> dict[str, Percentiles]:
@@ -154,5 +154,10 @@ def _time_stages(denoiser: Denoiser, blocks: list[Array]) -> dict[str, Percentil
     for block in blocks:
         denoiser.feed(block)
         clocks.append([watch.seconds for watch in watches])
-    times = np.diff(clocks, axis=0)[WARM_UP_STEPS:]
+    times = np.diff(clocks, axis=0)[_warm_up(blocks) :]
     return {name: Percentiles.of(of) for name, of in zip(Denoiser.STAGES, times.T, strict=True)}
+
+
+def _warm_up(blocks: list[Array]) -> int:
+    """Return how many steps are not counted: of few, half."""
+    return min(WARM_UP_STEPS, len(blocks) // 2)
