@@ -30,10 +30,10 @@ BLOCK_SECONDS = 0.005
 _FLOAT32, _ANY = 5, 0xFFFFFFFF
 _STREAM_CREATING, _STREAM_READY = 1, 2
 _CORKED, _INTERPOLATE, _TIMING, _DONT_MOVE, _ADJUST_LATENCY = 0x1, 0x2, 0x8, 0x200, 0x2000
-MEASURED_CALLS = 4
-"""Callbacks for each measurement of the latency."""
-FIRST_CALLS = 12
-"""Callbacks before the first one: a stream begins with what waited for it."""
+MEASURED_CALLS, LATER_CALLS = 4, 40
+"""Callbacks for each measurement of the latency, in the first seconds and later."""
+FIRST_CALLS, MANY_CALLS = 12, 400
+"""Callbacks before the first one, as a stream begins with what waited for it; and before later."""
 _SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
 
@@ -220,7 +220,8 @@ class PulseStream:
             self._thread = thread
             ctypes.pythonapi.PyGILState_Ensure()
         self._calls += 1
-        if self._calls < FIRST_CALLS or self._calls % MEASURED_CALLS:
+        every = MEASURED_CALLS if self._calls < MANY_CALLS else LATER_CALLS
+        if self._calls < FIRST_CALLS or self._calls % every:
             return
         latency, negative = c_uint64(), c_int()
         if self._quick.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):

@@ -151,7 +151,9 @@ class Worker:
             return
         mixed = path.mix(captured)
         if ring.lost_samples != self._lost_samples:
-            self._lost_samples, energy = ring.lost_samples, np.inf
+            self._lost_samples = ring.lost_samples
+            if self._last_in.any():
+                energy = np.inf
             fade_in(mixed, self._last_in, path.source_hz)
         self._last_in = mixed[-1]
         path.ppm = self.delay.drift.ppm

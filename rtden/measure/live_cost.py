@@ -60,10 +60,10 @@ class PacedDevice(PacedEndpoint):
 class LiveCost:
     """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms.
 
-    `cpu` and `parts` are CPU time, user and system, over the time of the sound; switches are
-    voluntary context switches of the process, and of the worker: its wakes, and its waits for the
-    interpreter's lock. `turn` is the time of a turn of the worker. Opening took `start_seconds`,
-    which are not part of the rest.
+    `cpu` and `parts` are CPU time, user and system, over the time of the sound. The devices' clocks
+    are the simulation's own part: waking up for a block. Switches are voluntary context switches of
+    the process, and of the worker: its wakes, and its waits for the interpreter's lock. `turn` is
+    the time of a turn of the worker. Opening took `start_seconds`, which are not part of the rest.
     """
 
     model: str
@@ -100,10 +100,18 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     )
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
-    watched = [engine.worker, engine.worker.path, *engine.worker.path.denoisers]
-    methods = ["work", *["feed"] * (len(watched) - 1)]
+    path = engine.worker.path
+    watched: dict[str, list[tuple[Any, str]]] = {
+        "work": [(engine.worker, "work")],
+        "path": [(path, "feed")],
+        "step": [(denoiser, "feed") for denoiser in path.denoisers],
+        "callbacks": [(source, "captured"), (sink, "play")],
+    }
     turns = Stopwatch(engine.worker, "work")
-    watches = [Stopwatch(*each, time.thread_time) for each in zip(watched, methods, strict=True)]
+    watches = {
+        part: [Stopwatch(*method, time.thread_time) for method in methods]
+        for part, methods in watched.items()
+    }
     with engine:
         time.sleep(SETTLE_SECONDS)
         turns.calls.clear()
@@ -136,21 +144,22 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
 def _parts(rates: dict[str, float]) -> dict[str, float]:
     """Return the CPU time of each part over the time of the sound."""
     return {
-        "callbacks": rates["cpu rtden input"] + rates["cpu rtden output"],
-        "resampling and high band": rates["path"] - rates["steps"],
-        "step": rates["steps"],
+        "callbacks": rates["callbacks"],
+        "the devices' clocks": sum(rates[f"cpu rtden {side}"] for side in ("input", "output"))
+        - rates["callbacks"],
+        "resampling and high band": rates["path"] - rates["step"],
+        "step": rates["step"],
         "meters, delay, rings": rates["work"] - rates["path"],
         "waking": rates["cpu rtden worker"] - rates["work"],
-        "devices": rates["cpu rtden devices"],
+        "watching devices": rates["cpu rtden devices"],
         "status": rates["cpu MainThread"],
     }
 
 
-def _counters(watches: list[Stopwatch]) -> dict[str, float]:
+def _counters(watches: dict[str, list[Stopwatch]]) -> dict[str, float]:
     """Return CPU time and voluntary context switches of the process, its threads and its parts."""
-    work, path, *steps = (watch.seconds for watch in watches)
     counters = {"elapsed": time.perf_counter(), "cpu": time.process_time(), "switches": math.nan}
-    counters |= {"work": work, "path": path, "steps": sum(steps)}
+    counters |= {part: sum(one.seconds for one in each) for part, each in watches.items()}
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

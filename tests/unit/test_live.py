@@ -261,6 +261,16 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     assert not imbalance(rig.engine.counts, inside=RATE_HZ)
 
 
+def test_a_worker_that_is_late_in_digital_silence_rests_as_soon_as_otherwise() -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    rig.level = 0.0
+    rig.run(4.0)
+    rig.worker_sleeps_until = rig.now + 0.3
+    rig.run(2.0)
+    assert rig.engine.status().lost_ms > 0.0
+    assert rig.engine.worker.path.idle
+
+
 @pytest.mark.parametrize("side", ["source", "sink", "late sink"])
 def test_what_befalls_a_device_in_digital_silence_is_over_when_sound_comes(side: str) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
