@@ -18,7 +18,8 @@ from typing import Any
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.files.cluster import connect, on_cluster
 from rtden.files.denoise import denoise_file
-from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, Part, part_path, sha256_of
+from rtden.files.listing import MANIFEST
+from rtden.files.manifest import Job, Manifest, Outcome, Part, part_path, sha256_of
 from rtden.files.processes import cores, in_processes
 from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings

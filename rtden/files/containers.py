@@ -12,7 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 PIPE_SIZES = (0x7F000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 """Programs that write a WAV or AIFF to a pipe, where its length is unknown, promise about this."""
 PIPE_SLACK = 8192
-CHUNKED = (b"RIFFWAVE", b"RIFXWAVE", b"RF64WAVE", b"BW64WAVE", b"FORMAIFF", b"FORMAIFC")
+CHUNKED = frozenset(
+    b"RIFFWAVE|RIFXWAVE|RF64WAVE|BW64WAVE|FORMAIFF|FORMAIFC|FORM8SVX|FORM16SV".split(b"|")
+)
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"
 """How a W64 begins: its chunks have names of 16 bytes and sizes of 8, which count themselves."""
 WAV_SUBTYPES = {
@@ -28,7 +30,7 @@ def is_endless(size: int) -> bool:
 
 
 class Chunk(NamedTuple):
-    """A chunk of RIFF, RF64, BW64, W64, AIFF or CAF."""
+    """A chunk of RIFF, RF64, BW64, W64, AIFF, 8SVX or CAF."""
 
     name: bytes
     start: int  # offset of its content
@@ -50,7 +52,7 @@ class Chunks(NamedTuple):
 
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
-    """Return the chunks of a WAV, RF64, BW64, W64, AIFF or CAF file, None for any other."""
+    """Return the chunks of a WAV, RF64, BW64, W64, AIFF, 8SVX or CAF; None for any other file."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)

@@ -32,6 +32,8 @@ from rtden.types import Array
 
 CODECS = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
 """FFmpeg's names of what libsndfile writes; of FLAC it names the container."""
+FFMPEGS_ORDER = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "RAW")
+"""Containers in which libsndfile leaves three channels and more in the order that FFmpeg wants."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,13 @@ class _Work:
             require(-70 <= number(loudness) <= 0, "loudness", "lie between -70 and 0", loudness)
             self.gain = self._gain(loudness)
         muxer = MUXERS.get(self.target.suffix.lower())
-        seconds = self._write_media(muxer) if muxer else self._write_sound()
+        if muxer and self.source.suffix.lower() in SUFFIXES:
+            needed("av", "av", str(self.target))
+        with open_recording(self.source, self.raw, track=self.track) as recording:
+            if muxer := muxer or self._lossless_muxer(recording):
+                seconds = self._write_media(muxer, recording)
+            else:
+                seconds = self._write_sound(recording)
         took, removed_db = time.perf_counter() - started, self.made[0].noise.removed_db
         names = str(self.source), str(self.target)
         return FileReport(*names, seconds, took, removed_db, tuple(self.notes))
@@ -232,48 +240,50 @@ class _Work:
             meter.end()
         return gain_for(meter, loudness, self.notes)
 
-    def _write_media(self, muxer: Any) -> float:
+    def _lossless_muxer(self, recording: Recording) -> Any:
+        """Return how FFmpeg writes what libsndfile does not, into the same kind of file."""
+        suffix = self.target.suffix.lower()
+        muxer = LOSSLESS_MUXERS.get(suffix)
+        same = suffix == self.source.suffix.lower()
+        return muxer if same and muxer and recording.codec == muxer.codec else None
+
+    def _write_media(self, muxer: Any, recording: Recording) -> float:
         from rtden.files.remux import denoise_media
 
-        if self.source.suffix.lower() in SUFFIXES:
-            needed("av", "av", str(self.target))
         suffix = self.target.suffix.lower()
         options: dict[str, Any] = {"notes": self.notes, "raw": self.raw, "track": self.track}
         options["progress"] = self.progress
+        if recording.channels <= 2 or recording.format in FFMPEGS_ORDER:
+            options["recording"] = recording if recording.format else None
         with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
             return denoise_media(self.source, partial, muxer, suffix, self._stream, **options)
 
-    def _write_sound(self) -> float:
-        with open_recording(self.source, self.raw, track=self.track) as recording:
-            same = self.target.suffix.lower() == self.source.suffix.lower()
-            muxer = LOSSLESS_MUXERS.get(self.target.suffix.lower())
-            if same and muxer and recording.codec == muxer.codec:
-                self.notes += recording.notes
-                return self._write_media(muxer)
-            container, subtype = format_of(self.target, recording)
-            tags = NOTHING if self.raw else read_tags(self.source)
-            stream = self._stream(recording.samplerate, recording.channels)
-            done = 0
-            with write_recording(
-                self.target,
-                recording.samplerate,
-                recording.channels,
-                container=container,
-                subtype=subtype,
-                like=recording,
-                strings={} if kind_of(container) == tags.kind else recording.strings,
-                force=self.force,
-                leave_at=self.leave_at,
-                finish=lambda path: self._finish(path, tags, recording),
-            ) as write:
-                for block in read_blocks(recording):
-                    write(stream.feed(block))
-                    done += len(block)
-                    if self.progress is not None:
-                        self.progress(done, max(done, recording.frames))
-                write(stream.flush())
-            self._note(recording, container, subtype, same)
-            return done / recording.samplerate
+    def _write_sound(self, recording: Recording) -> float:
+        same = self.target.suffix.lower() == self.source.suffix.lower()
+        container, subtype = format_of(self.target, recording)
+        tags = NOTHING if self.raw else read_tags(self.source)
+        stream = self._stream(recording.samplerate, recording.channels)
+        done = 0
+        with write_recording(
+            self.target,
+            recording.samplerate,
+            recording.channels,
+            container=container,
+            subtype=subtype,
+            like=recording,
+            strings={} if kind_of(container) == tags.kind else recording.strings,
+            force=self.force,
+            leave_at=self.leave_at,
+            finish=lambda path: self._finish(path, tags, recording),
+        ) as write:
+            for block in read_blocks(recording):
+                write(stream.feed(block))
+                done += len(block)
+                if self.progress is not None:
+                    self.progress(done, max(done, recording.frames))
+            write(stream.flush())
+        self._note(recording, container, subtype, same)
+        return done / recording.samplerate
 
     def _finish(self, path: Path, tags: Tags, recording: Recording) -> None:
         """Give a finished file the tags of its source."""

@@ -11,9 +11,10 @@ from typing import BinaryIO
 from rtden.files.containers import end_of_sound, is_endless, ogg_links
 
 STATES_LENGTH = frozenset(
-    ["mov", "matroska", "avi", "caf", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
+    ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
 )
-"""FFmpeg's formats with a length in the header; it guesses others from the size."""
+"""FFmpeg's formats with a length in the header; it guesses others from the size. Of a CAF the
+chunks show whether it is whole."""
 END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote it
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
 TRAILER_BYTES = 4096  # what may follow the last packet of a Flash video or TTA
@@ -48,14 +49,12 @@ def goes_on(name: str, path: Path, end: int) -> bool:
 
 
 def promised_end(file: BinaryIO) -> int:
-    """Return where the sound of an AU, NIST, AVR or SVX is to end by its header; 0 for others."""
+    """Return where the sound of an AU, NIST or AVR is to end by its header; 0 for others."""
     file.seek(0)
     head = file.read(1024)
     if head[:4] == b".snd":
         start, size = struct.unpack(">II", head[4:12])
         return 0 if is_endless(size) else int(start + size)
-    if head[:4] == b"FORM" and head[8:12] in (b"8SVX", b"16SV"):
-        return 8 + int.from_bytes(head[4:8], "big")
     if head[:4] == b"2BIT":  # AVR
         channels, bits, frames = struct.unpack(">12xHH10xI", head[:30])
         return 128 + int(frames * bits // 8 * (2 if channels else 1))

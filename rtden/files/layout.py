@@ -9,12 +9,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
+from rtden.files.containers import Chunk, Chunks
 from rtden.files.endings import promised_end
 from rtden.files.listing import Raw
 from rtden.files.mpeg import mp3_held
 
 BEGINNINGS = {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"}
 """Of files with chunks; among the chunks of one they begin another."""
+SOUND = (b"data", b"SSND", b"BODY")
+STEREO_SVX = b"\0\0\0\6"
 VOC_SLACK = 160  # bytes that may be wrong in what SoX states
 CUT_OFF = "its end is missing: it was cut off, or is still being written"
 GOES_ON = "its sound goes on after the length in its header; all of it was read"
@@ -64,7 +67,7 @@ def layout_of(
         raise truncated(path, size / end)
     # Of another file with that name libmpg123 would complain on file descriptor 2.
     named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
-    return _wav_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
+    return _chunked_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
 
 
 def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
@@ -79,6 +82,9 @@ def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
 
 def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
     """Return the whole of a VOC of one block, as libsndfile reads it; nothing for one of more."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.rfind(b"Creative Voice File\x1a"):
+            raise joined(path)
     file.seek(20)
     at, blocks = int.from_bytes(file.read(2), "little"), 0
     while at < size - VOC_SLACK:
@@ -93,26 +99,43 @@ def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
     return [(0, size)] if blocks == 1 else []
 
 
-def _wav_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout | None:
-    """Return how to read a WAV whose header libsndfile takes amiss, and where its sound lies.
-
-    That is a length that has wrapped round at 4 GiB, or was never written, BW64, and W64, whose
-    extensible header it takes for 32-bit integers. None for a WAV that is as it should be.
-    """
+def _chunked_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout | None:
+    """Return how to read a file with chunks; None where libsndfile does it as it should."""
     chunks = containers.read_chunks(file)
     if chunks is None:
         return None
     names = [chunk.name for chunk in chunks.every]
     if BEGINNINGS & {*names} or names.count(b"data") > 1:
         raise joined(path)
-    sound = chunks.found.get(b"data") or chunks.found.get(b"SSND")
+    sound = next((chunk for chunk in chunks.every if chunk.name in SOUND), None)
     if sound is None:
         return None
-    held, endless = size - sound.start, containers.is_endless(sound.size)
-    if sound.size > held and not endless:
+    held = size - sound.start
+    if sound.size > held and not containers.is_endless(sound.size):
         raise truncated(path, held / sound.size)
-    if b"fmt " not in chunks.found:
-        return None
+    if sound.name == b"BODY":
+        return _svx_layout(file, size, chunks, sound)
+    return _wav_layout(file, size, chunks, sound, notes) if b"fmt " in chunks.found else None
+
+
+def _svx_layout(file: BinaryIO, size: int, chunks: Chunks, sound: Chunk) -> Layout:
+    """Return how to read an 8SVX, of whose two channels libsndfile knows nothing."""
+    file.seek(8)
+    width = 2 if file.read(4) == b"16SV" else 1
+    file.seek(chunks.found[b"CHAN"].start if b"CHAN" in chunks.found else size)
+    stereo = file.read(4) == STEREO_SVX
+    return Layout([] if stereo else [(0, size)], frames=sound.size // width)
+
+
+def _wav_layout(
+    file: BinaryIO, size: int, chunks: Chunks, sound: Chunk, notes: list[str]
+) -> Layout | None:
+    """Return how to read a WAV whose header libsndfile takes amiss, and where its sound lies.
+
+    That is a length that has wrapped round at 4 GiB, or was never written, BW64, and W64, whose
+    extensible header it takes for 32-bit integers. None for a WAV that is as it should be.
+    """
+    held, endless = size - sound.start, containers.is_endless(sound.size)
     file.seek(chunks.found[b"fmt "].start)
     content = file.read(26)
     form = containers.wav_format(content, chunks.order)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rtden.errors import AudioFileError, InputError
 from rtden.extras import install_command
 from rtden.samples import MOST_CHANNELS, check_rate
 
 DENOISED = ".denoised"
+MANIFEST = "rtden-manifest.jsonl"
 
 
 class Muxer(NamedTuple):
@@ -28,6 +31,10 @@ class Muxer(NamedTuple):
 MUXERS = {
     ".m4a": Muxer("mp4", "aac", True), ".m4b": Muxer("mp4", "aac", True),
     ".m4r": Muxer("mp4", "aac", True), ".3ga": Muxer("3gp", "aac", True),
+    ".f4a": Muxer("mp4", "aac", True), ".weba": Muxer("webm", "libopus", True),
+    ".adts": Muxer("adts", "aac", True), ".3gpp": Muxer("3gp", "aac"),
+    ".3gpp2": Muxer("3g2", "aac"), ".divx": Muxer("avi", "libmp3lame"),
+    ".m2t": Muxer("mpegts", "aac"), ".mod": Muxer("mpeg", "mp2"), ".tod": Muxer("mpegts", "aac"),
     ".aac": Muxer("adts", "aac", True), ".ac3": Muxer("ac3", "ac3", True),
     ".eac3": Muxer("eac3", "eac3", True), ".amr": Muxer("amr", "libopencore_amrnb", True),
     ".wma": Muxer("asf", "wmav2", True), ".mka": Muxer("matroska", "libopus", True),
@@ -53,8 +60,9 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 """Sound files that libsndfile reads and writes."""
 UNWRITTEN_SUFFIXES = frozenset((
-    ".ape", ".awb", ".dts", ".g722", ".mp1", ".mpc", ".mpga", ".ra", ".rm", ".sbc", ".shn", ".spx",
-    ".tak", ".vob",
+    ".aa3", ".aea", ".ape", ".awb", ".dff", ".dsf", ".dss", ".dts", ".dtshd", ".dv", ".g722",
+    ".loas", ".mlp", ".mp1", ".mpa", ".mpc", ".mpga", ".mxf", ".nut", ".oma", ".qcp", ".ra", ".rm",
+    ".rmvb", ".sbc", ".shn", ".spx", ".tak", ".thd", ".vob", ".wtv",
 ))  # fmt: skip
 MEDIA_SUFFIXES = UNWRITTEN_SUFFIXES.union(MUXERS)
 """Sound and video files that need PyAV (extra "av")."""
@@ -131,39 +139,68 @@ def is_result(path: Path) -> bool:
     return path.stem.endswith(DENOISED)
 
 
-def list_audio(folder: Path, left_out: list[str] | None = None) -> list[Path]:
+def entries(content: bytes) -> Iterator[dict[str, Any]]:
+    """Yield what the lines of a manifest say was written; torn lines are none."""
+    for line in content.splitlines():
+        with suppress(ValueError, TypeError, KeyError):
+            entry = json.loads(line)
+            if entry["status"] == "ok":
+                yield {**entry, "target": str(entry["target"])}
+
+
+def results_below(folder: Path) -> set[str]:
+    """Return the paths of what rtden wrote, by the manifest in a folder, if there is one."""
+    with suppress(OSError):
+        content = (folder / MANIFEST).read_bytes()
+        return {os.path.normpath(folder / entry["target"]) for entry in entries(content)}
+    return set()
+
+
+def list_audio(
+    folder: Path, left_out: list[str] | None = None, results: list[Path] | None = None
+) -> list[Path]:
     """Return the sound and video files anywhere below a folder, sorted; rtden's results left out.
 
-    Hidden files are left out too. Links to folders are followed, each folder once. `left_out` gets
-    a sentence for each file or folder that cannot be read here.
+    Their names show them, or the manifests in these folders. Hidden files are left out
+    too. Links to folders are followed, each folder once. `left_out` gets a sentence for each file
+    or folder that cannot be read here, `results` the results.
     """
     found: list[Path] = []
     notes = [] if left_out is None else left_out
+    ours = [] if results is None else results
     real = Path(os.path.realpath(folder))
-    seen = {real, *real.parents}
+    seen, written = {real, *real.parents}, set[str]()
 
     def unreadable(error: OSError) -> None:
         notes.append(f"{error.filename} cannot be read ({error.strerror})")
 
     for top, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        written |= results_below(Path(top)) if MANIFEST in names else set()
         for name in sorted(folders):
             place = Path(os.path.realpath(os.path.join(top, name)))
             if name.startswith(".") or (place in seen and os.path.islink(os.path.join(top, name))):
                 folders.remove(name)
             seen.add(place)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
-            suffix = path.suffix.lower()
-            if is_result(path) or suffix not in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES:
+            if path.suffix.lower() not in SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES:
                 continue
-            if suffix in MEDIA_SUFFIXES and not has_av():
-                notes.append(f"{path} needs the package av: run {install_command('av')}")
-            elif suffix in RAW_SUFFIXES:
-                notes.append(f"{path} has no header; name it alone, with its --rate")
-            elif not path.is_file():
-                notes.append(f"{path} is no file, or a link to none")
+            if is_result(path) or os.path.normpath(path) in written:
+                ours.append(path)
+            elif obstacle := _obstacle(path):
+                notes.append(f"{path} {obstacle}")
             else:
                 found.append(path)
     return sorted(found)
+
+
+def _obstacle(path: Path) -> str:
+    """Return why a sound file in a folder cannot be read here; nothing if it can."""
+    suffix = path.suffix.lower()
+    if suffix in MEDIA_SUFFIXES and not has_av():
+        return f"needs the package av: run {install_command('av')}"
+    if suffix in RAW_SUFFIXES:
+        return "has no header; name it alone, with its --rate"
+    return "" if path.is_file() else "is no file, or a link to none"
 
 
 @dataclass
@@ -174,7 +211,7 @@ class Plan:
     left_out: list[str] = field(default_factory=list)
     """A sentence for each file or folder that cannot be read here."""
     results: int = 0
-    """How many of the files given are results of rtden, whose originals are given too."""
+    """How many of the files are results of rtden, and therefore no inputs."""
 
 
 def plan(sources: list[str], output: str | None) -> Plan:
@@ -200,7 +237,7 @@ def plan(sources: list[str], output: str | None) -> Plan:
         elif many and is_result(path) and original in names:
             found.results += 1
         else:
-            for file, relative in _below(path, top, found.left_out):
+            for file, relative in _below(path, top, found):
                 target = default_target(file)
                 if output is not None:
                     target = Path(top, relative.with_suffix(target.suffix)) if top else Path(output)
@@ -221,20 +258,25 @@ def _is_folder(output: str | None, many: bool) -> bool:
     return folder and output != "-"
 
 
-def _below(path: Path, output: str | None, left_out: list[str]) -> Iterator[tuple[Path, Path]]:
+def _below(path: Path, output: str | None, plan: Plan) -> Iterator[tuple[Path, Path]]:
     """Yield the files of a path, each with its path below it; not those in `output`."""
     if not os.path.isdir(path):
         yield path, Path(path.name)
         return
-    found = list_audio(path, left_out)
+    results: list[Path] = []
+    found = list_audio(path, plan.left_out, results)
     if output is not None and os.path.realpath(output) != os.path.realpath(path):
         ours = os.path.join(os.path.realpath(output), "")
-        found = [file for file in found if not os.path.realpath(file).startswith(ours)]
-    if not found and not left_out:
-        raise AudioFileError(
-            f"the folder {path} holds no sound files, such as .wav, .flac, .mp3, .m4a or .mp4; "
-            "name the files."
+        found, results = (
+            [file for file in files if not os.path.realpath(file).startswith(ours)]
+            for files in (found, results)
         )
+    if not found and not plan.left_out:
+        reason = "no sound files, such as .wav, .flac, .mp3, .m4a or .mp4"
+        if results:
+            reason = "no sound files but results of rtden"
+        raise AudioFileError(f"the folder {path} holds {reason}; name the files.")
+    plan.results += len(results)
     yield from ((file, file.relative_to(path)) for file in found)
 
 

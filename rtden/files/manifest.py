@@ -18,9 +18,8 @@ from rtden.errors import AudioFileError, DamagedFileError, RtdenError
 from rtden.files.atomic import PLACE, check_target, make_folder, write_errors, write_whole
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.denoise import FileReport
+from rtden.files.listing import MANIFEST, entries
 from rtden.model import find_model, load_spec
-
-MANIFEST = "rtden-manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ class Manifest:
             )
         self._file.seek(0)
         content = self._file.read()
-        for line in content.splitlines():
-            with suppress(ValueError, TypeError, KeyError):  # torn, or of another version
-                self._learn(json.loads(line))
+        for line in entries(content):
+            with suppress(KeyError):  # of another version
+                self._learn(line)
         # A line that was torn by the end of its run stays alone on its line, and is no entry.
         self._torn = bool(content) and not content.endswith(b"\n")
 
@@ -194,13 +193,13 @@ class Manifest:
                 raise OSError(None, "no space left")
             with suppress(OSError):
                 os.fsync(self._file.fileno())
-        self._learn(line)
+        if line["status"] == "ok":
+            self._learn(line)
 
     def _learn(self, line: dict[str, Any]) -> None:
-        if line["status"] == "ok":
-            wish = _wish(*(line[key] for key in ("source_sha256", "model_sha256", "settings")))
-            written = self._written.setdefault(line["target"], {})
-            written.setdefault(str(line["target_sha256"]), set()).add(wish)
+        wish = _wish(*(line[key] for key in ("source_sha256", "model_sha256", "settings")))
+        written = self._written.setdefault(line["target"], {})
+        written.setdefault(str(line["target_sha256"]), set()).add(wish)
 
     def _relative(self, path: str) -> str:
         """Return a path as the manifest writes it."""

@@ -46,6 +46,11 @@ def url_of(path: Path) -> str:
     return f"file:{path}"
 
 
+def name_of(container: Any) -> str:
+    """Return the name of a file that FFmpeg has open."""
+    return Path(container.name.removeprefix("file:")).name
+
+
 @contextmanager
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
@@ -73,11 +78,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
 
 def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
     """Return the sound tracks to denoise: all, or the one that `track` counts, from 1."""
-    found = [
-        stream
-        for stream in container.streams.audio
-        if (context := stream.codec_context) and context.sample_rate and context.format
-    ]
+    found = [stream for stream in container.streams.audio if has_sound(stream)]
     if not container.streams.audio:
         raise AudioFileError(f"{path} has no sound track; there is nothing to denoise.")
     if not found:
@@ -87,6 +88,12 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
     if not 1 <= track <= len(found):
         raise AudioFileError(f"{path} has no sound track {track}; it has {len(found)}.")
     return [found[track - 1]]
+
+
+def has_sound(stream: Any) -> bool:
+    """Return whether a sound track can be decoded; damaged data may look like one."""
+    context = stream.codec_context
+    return bool(context and context.sample_rate and context.format)
 
 
 @contextmanager
@@ -153,6 +160,7 @@ class Track:
         self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
         self.start = self.done = 0  # samples: where it begins in the file's time, and so far
+        self.held = 0.0  # seconds up to the end of the last packet that is not damaged
         self._missing = self._silenced = self._damaged = 0
         self._packer: Any = None
         self._cut = False  # whether the newest packet is damaged
@@ -164,7 +172,7 @@ class Track:
 
     def decode(self, av: Any, packet: Any) -> Iterator[Array]:
         """Yield a packet's sound as float32, (samples, channels), after what is missing before."""
-        damaged = bool(packet.is_corrupt) and not self._is_pcm
+        damaged, after_damage = bool(packet.is_corrupt) and not self._is_pcm, self._cut
         if packet.size and self._header:  # frames with equal headers have equal sizes
             head = bytes(packet)[:8]
             known = self._sizes.setdefault(head[self._header], packet.size)
@@ -176,8 +184,11 @@ class Track:
         if packet.size:
             self._cut = damaged
             self._damaged += damaged
+            if not damaged and packet.pts is not None:
+                ended = packet.pts + (packet.duration or 0) - (self.stream.start_time or 0)
+                self.held = float(ended * packet.time_base)
         for frame in frames:
-            yield from self._missing_before(frame)
+            yield from self._missing_before(frame, 0.0 if after_damage else MOST_GAP_SECONDS)
             sound, silenced = without_absurd(self._samples_of(av, frame))
             self._silenced += silenced
             self.done += len(sound)
@@ -194,8 +205,8 @@ class Track:
         if self._silenced:
             yield ABSURD.format(self._silenced)
 
-    def _missing_before(self, frame: Any) -> Iterator[Array]:
-        """Yield silence up to a frame's time, so that lips stay in step."""
+    def _missing_before(self, frame: Any, least_seconds: float) -> Iterator[Array]:
+        """Yield silence up to a frame's time, so that lips stay in step; none for less."""
         if frame.pts is None:
             return
         at = round(frame.pts * frame.time_base * self.rate_hz)
@@ -206,7 +217,7 @@ class Track:
                 f"{self.path} has no sound for {gap / self.rate_hz:.0f} s after "
                 f"{self.ended:.1f} s; split it there, for instance with ffmpeg."
             )
-        if gap > MOST_GAP_SECONDS * self.rate_hz:
+        if gap > least_seconds * self.rate_hz:
             self._missing += gap
             self.done += gap
             for left in range(gap, 0, -self.rate_hz):
@@ -258,7 +269,9 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
         raise no_sound(first.path)
     if goes_on(name, first.path, end):
         raise joined(first.path)
-    lengths = [(first.done / first.rate_hz, own_seconds(first.stream))]
+    # A decoder may keep a frame, and a header count what fills up the last one.
+    seconds = max(first.done / first.rate_hz, first.held)
+    lengths = [(seconds, own_seconds(first.stream))]
     if name != "avi":
         last = max(last, *(track.ended for track in tracks.values()))
         lengths.append((last, (container.duration or 0) / 1e6))

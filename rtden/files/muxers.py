@@ -13,6 +13,8 @@ from rtden.types import Array
 
 UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
 """Where players do not leave out what an encoder puts before the sound."""
+TIMED = ("mpegts", "mpeg", "asf")
+"""Where only the time stamps of a picture could tell them to."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
 """FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
 DELAYS = {"libopencore_amrnb": 40}
@@ -23,7 +25,8 @@ RATES = {
 }
 """Rates of encoders that do not state theirs."""
 LOWEST_BIT_RATE, GOOD_BIT_RATE = 24000, 80000
-"""Of AAC, for FFmpeg's has no high-efficiency profile, and of what was lossless; a channel."""
+"""Of AAC and WMA, for FFmpeg's have no better profile, and of what was lossless; a channel."""
+LEAST = ("aac", "wmav1", "wmav2")
 
 
 def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> dict[str, str]:
@@ -40,13 +43,14 @@ def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> di
     return options
 
 
-def padding_of(target: Any, muxer: Muxer) -> int:
+def padding_of(target: Any, muxer: Muxer, *, alone: bool) -> int:
     """Return how many samples a track's encoder puts before the sound; 0 where players know."""
     import av
 
-    if muxer.name not in UNPRIMED:
-        return 0
     context = target.codec_context
+    primed = muxer.name not in UNPRIMED and not (alone and muxer.name in TIMED)
+    if primed or context.codec.name.startswith("wma"):  # whose decoder leaves out a frame
+        return 0
     if known := DELAYS.get(context.codec.name):
         return known
     trial = av.CodecContext.create(context.codec.name, "w")
@@ -87,6 +91,8 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
             notes.append(f"its sound is written as {wanted.removeprefix('lib')}, not {codec}")
     elif codec == "aac" and _is_high_efficiency(context):
         notes.append("its sound is written as AAC-LC, not HE-AAC")
+    if muxer.name == "flv" and context.channels > 2:
+        raise ValueError("FLV has one or two channels")  # most players take more for two tracks
     encoder, rate_hz = Codec(wanted, "w"), context.sample_rate
     if rates := encoder.audio_rates or RATES.get(wanted):
         rate_hz = min(rates, key=lambda hz: (hz < rate_hz, abs(hz - rate_hz)))
@@ -100,7 +106,7 @@ def add_encoder(out: Any, stream: Any, muxer: Muxer, notes: list[str], same: boo
         good = GOOD_BIT_RATE * context.channels
         rate = bit_rate_of(stream) or good
         rate = rate if wanted == ENCODERS.get(codec, codec) else min(rate, good)
-        lowest = LOWEST_BIT_RATE * context.channels if wanted == "aac" else 0
+        lowest = LOWEST_BIT_RATE * context.channels if wanted in LEAST else 0
         made.codec_context.bit_rate = max(rate, lowest)
     return made
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
-from rtden.files.audio_file import CLIPPED, Progress
+from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import DELAYS, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -41,46 +42,80 @@ def denoise_media(
     raw: Raw | None = None,
     track: int | None = None,
     progress: Progress | None = None,
+    recording: Recording | None = None,
 ) -> float:
     """Write a file with its sound denoised and all other streams copied, in constant memory.
 
     Return the length of its (first) sound in seconds. What is written at `partial` will be named
     with `suffix`; `streams` takes a rate in Hz and a number of channels, and gives the stream that
-    denoises a track.
+    denoises a track. The sound is that of `recording`, or what FFmpeg decodes.
     """
     with media.opened(source, raw) as (av, container):
         streams_of = media.tracks_of(container, source, track)
         tracks = {stream.index: media.Track(stream, source) for stream in streams_of}
+        if recording:
+            (only,) = tracks.values()
+            only.rate_hz, only.channels = recording.samplerate, recording.channels
         out = None
         try:
             out = _Out(av, container, streams_of, partial, muxer, suffix)
             notes += out.notes
-            sounds = {i: _Sound(t, out.targets[i], muxer, streams) for i, t in tracks.items()}
+            sounds = {t: _Sound(t, out.targets[i], muxer, streams) for i, t in tracks.items()}
             first = tracks[streams_of[0].index]
             total = round(media.seconds_of(container, first.stream) * first.rate_hz)
-            for packet, ours in media.packets_of(av, container, tracks, notes):
+            for piece, ours in _pieces(av, container, tracks, recording, notes):
                 if ours:
-                    for block in ours.decode(av, packet):
-                        out.mux(sounds[packet.stream.index].feed(block))
+                    out.mux(sounds[ours].feed(piece))
                     if progress is not None:
-                        progress(first.done, total)
-                elif packet.stream.index in out.targets and (packet.dts is not None or packet.size):
-                    packet.stream = out.targets[packet.stream.index]
-                    out.mux([packet])
+                        progress(first.done, max(first.done, total))
+                else:
+                    out.copy(piece)
             for sound in sounds.values():
                 out.mux(sound.flush())
             out.file.close()
         except av.error.FFmpegError as error:
-            raise AudioFileError(
-                f"{source} could not be made into a {suffix} ({reason_of(error)}); make room on "
-                "the disk, or choose another format, for instance NAME.mkv or NAME.wav."
-            ) from None
+            raise _refusal(source, suffix, error) from None
         finally:
             if out is not None:
                 out.close()
     if clipped := sum(sound.clipped for sound in sounds.values()):
         notes.append(CLIPPED.format(clipped))
     return first.done / first.rate_hz
+
+
+def _refusal(source: Path, suffix: str, error: Exception) -> AudioFileError:
+    reason = reason_of(error)
+    if reason == "Invalid argument":
+        reason = "its time stamps go back, as in files that were joined"
+    return AudioFileError(
+        f"{source} could not be made into a {suffix} ({reason}); make room on the disk, or choose "
+        "another format, for instance NAME.mkv or NAME.wav."
+    )
+
+
+def _pieces(
+    av: Any,
+    container: Any,
+    tracks: dict[int, media.Track],
+    recording: Recording | None,
+    notes: list[str],
+) -> Iterator[tuple[Any, media.Track | None]]:
+    """Yield blocks of sound, each with its track, and packets to copy, with None; then notes."""
+    if recording is None:
+        for packet, ours in media.packets_of(av, container, tracks, notes):
+            if ours is None:
+                yield packet, None
+            else:
+                yield from ((block, ours) for block in ours.decode(av, packet))
+        return
+    (only,) = tracks.values()
+    for packet in container.demux():
+        if packet.stream.type != "audio":  # a cover
+            yield packet, None
+    for block in read_blocks(recording):
+        only.done += len(block)
+        yield block, only
+    notes += recording.notes
 
 
 class _Sound:
@@ -99,7 +134,8 @@ class _Sound:
         ratio = track.rate_hz / encoder.sample_rate
         wma = encoder.frame_size if encoder.name.startswith("wma") else 0
         self._written = -round(ratio * wma)  # its decoder leaves out a frame
-        self._dropped = round(ratio * padding_of(target, muxer))  # in place of what comes first
+        padding = padding_of(target, muxer, alone=self._alone)
+        self._dropped = round(ratio * padding)  # in place of what comes first
         self._held = round(ratio * (wma // 2 or UNFLUSHED.get(encoder.name, 0)))  # and at the end
         self._adds_frame = encoder.name in DELAYS and ratio == 1.0  # when it is flushed
         self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
@@ -111,7 +147,15 @@ class _Sound:
         yield from self._encode(self._stream.feed(samples))
 
     def flush(self) -> Iterator[Any]:
-        """End the track; yield its last packets."""
+        """End the track; yield its last packets, but none that begins behind its end."""
+        start = 0 if self._alone else self._track.start
+        ended = Fraction(start + self._track.done, self._track.rate_hz)
+        for packet in self._flushed():
+            # FFmpeg gives no duration to what only fills up an encoder's last frame.
+            if packet.duration and packet.pts * packet.time_base < ended:
+                yield packet
+
+    def _flushed(self) -> Iterator[Any]:
         yield from self._encode(self._stream.flush())
         held = self._held
         if self._adds_frame:
@@ -166,9 +210,15 @@ class _Out:
         if "avcodec_open2" in reason:
             reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
         raise AudioFileError(
-            f"a {suffix} does not take all of {Path(source.name).name} ({reason}); choose another "
+            f"a {suffix} does not take all of {media.name_of(source)} ({reason}); choose another "
             f"format, for instance {'NAME.mkv or ' if source.streams.video else ''}NAME.wav."
         )
+
+    def copy(self, packet: Any) -> None:
+        """Write a packet of the source, unless its stream is left out."""
+        if packet.stream.index in self.targets and (packet.dts is not None or packet.size):
+            packet.stream = self.targets[packet.stream.index]
+            self.file.mux(packet)
 
     def mux(self, packets: Any) -> None:
         """Write packets."""
@@ -194,8 +244,10 @@ class _Out:
                 self._attach(stream)
                 continue
             unfit = muxer.name not in ("mp4", "mov") if cover else muxer.sound_only
-            if stream.type in kinds or (unfit and stream.type != "audio"):
-                left_out.append("picture" if stream.type == "video" else stream.type)
+            silent = stream.type == "audio" and not media.has_sound(stream)
+            if stream.type in kinds or silent or (unfit and stream.type != "audio"):
+                names = {"video": "picture", "audio": "a sound track that cannot be decoded"}
+                left_out.append(names.get(stream.type, stream.type))
                 continue
             target = self._add_stream(stream, family)
             target.disposition = stream.disposition

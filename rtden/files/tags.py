@@ -20,7 +20,8 @@ from typing import BinaryIO, NamedTuple
 from rtden.files.containers import Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
-    b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 ".split(b"|")
+    b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 |"
+    b"VHDR|CHAN|BODY".split(b"|")
 )
 """Chunks that describe the samples, or nothing."""
 STRINGS = frozenset(

@@ -69,9 +69,12 @@ def write_recording(
             with write_errors(path, "cannot be written there"):
                 if refused := refusal_of(partial):
                     raise refused from None
+            reason = reason_of(error)
+            if reason == "Format not recognised":
+                reason = f"it takes no {channels} channels at {rate_hz} Hz"
             raise AudioFileError(
-                f"{path} cannot be written as {container} ({reason_of(error)}); choose another "
-                "format, for instance NAME.wav."
+                f"{path} cannot be written as {container} ({reason}); choose another format, for "
+                "instance NAME.wav."
             ) from None
         written, gain = 0, 1.0 if mode is None else mp3_gain(bit_rate)
 

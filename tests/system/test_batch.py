@@ -25,7 +25,8 @@ from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelE
 from rtden.files import batch, listing
 from rtden.files import cluster as dask_cluster
 from rtden.files.batch import denoise_files, denoise_part
-from rtden.files.manifest import MANIFEST, Job, Manifest, Outcome, sha256_of
+from rtden.files.listing import MANIFEST
+from rtden.files.manifest import Job, Manifest, Outcome, sha256_of
 from rtden.model import find_model, load_spec
 
 

@@ -117,6 +117,16 @@ def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: st
             denoise_file(path, tmp_path / target, streams=Untouched)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("a.8svx", "SVX"), ("a.voc", "VOC")])
+def test_joined_files_of_old_computers_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise(7000, 1), 8000, "PCM_16", format=kind)
+    assert len(sound_of(path)) == 7000
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(AudioFileError, match="is several files in one; split them"):
+        sound_of(path)
+
+
 class Pipe(io.BytesIO):
     """A file in which nothing that was written can be written again."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -749,6 +750,25 @@ def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfold
 def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(here: Path) -> None:
     made(here, "a.wav", "cleaned/a.wav")
     assert plan(["."], "cleaned") == [("a.wav", "cleaned/a.wav")]
+
+
+def test_a_plan_leaves_out_what_a_manifest_says_rtden_wrote(here: Path) -> None:
+    made(here, "a.wav", "done/a.wav", "done/deep/b.wav", "done/mine.wav", "done/failed.wav")
+    lines = [
+        {"status": "ok", "target": "a.wav"},
+        {"status": "ok", "target": "deep/b.wav"},
+        {"status": "failed", "target": "failed.wav"},
+    ]
+    manifest = "".join(json.dumps(line) + "\n" for line in lines) + '{"status": "ok", "tar'
+    (here / "done" / listing.MANIFEST).write_text(manifest, encoding="utf-8")
+    found = listing.plan(["."], "new")
+    assert [source for source, _ in found.pairs] == ["a.wav", "done/failed.wav", "done/mine.wav"]
+    assert found.results == 2
+    (here / "done" / "mine.wav").unlink()
+    (here / "done" / "failed.wav").unlink()
+    with pytest.raises(AudioFileError, match="no sound files but results of rtden; name the files"):
+        plan(["done"], "again")
+    assert plan(["done/a.wav"], "again/") == [("done/a.wav", "again/a.wav")]
 
 
 def test_a_plan_in_which_two_recordings_meet_is_refused(here: Path) -> None:

@@ -423,3 +423,12 @@ def test_channels_that_an_encoder_does_not_take_are_said(tmp_path: Path) -> None
         with pytest.raises(AudioFileError, match="encoder takes no 9 channels at 48000 Hz"):
             denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
     assert [*tmp_path.iterdir()] == [tmp_path / "in.wav"]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_channels_that_a_container_does_not_take_are_said(tmp_path: Path, channels: int) -> None:
+    soundfile.write(tmp_path / "in.wav", voice()[:, [0] * channels], RATE_HZ)
+    words = r"a \.flv does not take all of in\.wav \(FLV has one or two channels\)"
+    with pytest.raises(AudioFileError, match=words):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.flv", settings=UNTOUCHED)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
