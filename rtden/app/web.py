@@ -26,7 +26,7 @@ MADE = "made once and kept, where --host is not this machine"
 @one_sentence
 def ui(
     host: Annotated[str, Option(help="Address; 0.0.0.0 is the network, with a token.")] = LOOPBACK,
-    port: Annotated[int, Option(help="Port to listen on.")] = 8765,
+    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 8765,
     token: Annotated[str | None, Option(help="16 characters or more.", show_default=MADE)] = None,
     name: Annotated[list[str] | None, Option(help="A further host name, as a proxy's.")] = None,
     most_mb: Annotated[int, Option("--max-mb", min=1, help="Largest recording, in MB.")] = 500,
@@ -80,10 +80,10 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         advice = "is 'rtden ui' running already? Else choose another with --port"
-        raise InputError(f"port {port} of {host} cannot be used ({reason}); {advice}.") from None
+        reason = f"port {port} of {host} cannot be used ({error.strerror})"
+        raise InputError(f"{reason}; {advice}.") from None
 
 
 def saved_token() -> tuple[str, str]:
