@@ -76,6 +76,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "seed", which costs a fifth, be the default model: for tests of what is around it."""
+    monkeypatch.setattr("rtden.model.DEFAULT_MODEL", "seed")
+
+
+@pytest.fixture
 def noise(rng: np.random.Generator) -> np.ndarray:
     """Return a second and a half of noise at 22050 Hz."""
     return (0.1 * rng.standard_normal(33075)).astype(np.float32)

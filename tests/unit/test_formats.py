@@ -26,6 +26,7 @@ from rtden.files.pipe import denoise_pipe
 from rtden.files.tags import read_tags, write_tags
 from rtden.files.writing import format_of
 
+pytestmark = pytest.mark.usefixtures("small_model")
 UNTOUCHED = Settings(limit_db=0.0)
 
 

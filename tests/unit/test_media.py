@@ -21,6 +21,7 @@ from rtden.files.audio_file import open_recording, read_blocks
 
 av = pytest.importorskip("av")
 
+pytestmark = pytest.mark.usefixtures("small_model")
 RATE_HZ = 44100
 UNTOUCHED = Settings(limit_db=0.0)  # every gain is one
 
@@ -171,9 +172,9 @@ def test_all_sound_tracks_are_denoised_or_the_one_that_is_asked_for(tmp_path: Pa
     second = Path(denoise_file(source, tmp_path / "second.mkv", track=2).target)
     assert described(both) == described(second) == described(source)
     for number in range(2):
-        assert sound(both, number).std() < 0.3 * sound(source, number).std()
+        assert sound(both, number).std() < 0.8 * sound(source, number).std()
     assert np.array_equal(sound(second), sound(source))
-    assert sound(second, 1).std() < 0.3 * sound(source, 1).std()
+    assert sound(second, 1).std() < 0.8 * sound(source, 1).std()
     report = denoise_file(source, tmp_path / "out.wav", track=2)
     assert soundfile.info(report.target).samplerate == RATE_HZ
     assert "its picture was left out" in report.notes
