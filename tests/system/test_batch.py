@@ -87,8 +87,9 @@ def states(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder; in/ has four recordings."""
+def folder(tmp_path: Path, small_model: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder; in/ has four recordings. The default model is one that costs little."""
+    monkeypatch.setattr(batch, "DEFAULT_MODEL", "seed")
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg")):
         record(
@@ -144,7 +145,7 @@ def test_the_manifest_says_what_was_done(finished: Path) -> None:
     assert line["source"] == "../in/deep/er/c.ogg"
     assert line["source_sha256"] == sha256_of("in/deep/er/c.ogg")
     assert line["target_sha256"] == sha256_of("out/deep/er/c.ogg")
-    assert (line["model"], line["model_sha256"]) == ("rtden", load_spec(find_model()).sha256)
+    assert (line["model"], line["model_sha256"]) == ("seed", load_spec(find_model()).sha256)
     assert line["settings"] == {**Settings().to_dict(), "full_band": True}
     assert (line["status"], line["error"]) == ("ok", None)
     assert line["seconds"] == pytest.approx(0.3)
@@ -204,7 +205,7 @@ def test_new_and_changed_recordings_are_done_and_others_skipped(finished: Path) 
 
 
 @pytest.mark.parametrize(
-    "options", [{"settings": Settings(limit_db=10.0)}, {"full_band": False}, {"model": "seed"}]
+    "options", [{"settings": Settings(limit_db=10.0)}, {"full_band": False}, {"model": "rtden"}]
 )
 def test_another_wish_does_everything_again(finished: Path, options: dict[str, Any]) -> None:
     before = contents(finished / "out")
@@ -483,7 +484,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     folder: Path, everybody: bool
 ) -> None:
     for number in range(4):
-        record(folder / "long" / f"{number}.wav", 30.0, seed=number)
+        record(folder / "long" / f"{number}.wav", 20.0, seed=number)
     record(folder / "long" / "short.wav", 3.0)
     arguments = ["file", "long", "-o", "out", "--jobs", "2"]
     with subprocess.Popen(
@@ -515,7 +516,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
         *(f"{number}.wav" for number in range(4)),
         "short.wav",
     ]
-    denoise_file("long/3.wav", "3.wav")
+    denoise_file("long/3.wav", "3.wav", model="rtden")
     assert sha256_of("3.wav") == sha256_of("out/3.wav")
 
 
@@ -535,19 +536,19 @@ def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> N
     ended = rtden(*arguments, check=True)
     assert "failed" not in ended.stderr
     assert names(folder / "out") == [*(f"{number}.ogg" for number in range(4)), MANIFEST]
-    assert set(states(run("long")).values()) == {"skipped"}
+    assert set(states(run("long", model="rtden")).values()) == {"skipped"}
 
 
 # A cluster
 
 
-def two_workers() -> Any:
-    """Two workers, each a process."""
+def started(workers: int) -> Any:
+    """Return a cluster with a number of workers, each a process."""
     import distributed
 
     # Without a port that another process of the tests may have.
     return distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
     )
 
 
@@ -559,7 +560,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
-    with two_workers() as made:
+    with started(2) as made:
         yield made
 
 
@@ -626,7 +627,7 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
     monkeypatch.setattr(batch, "denoise_part", part_or_death)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        two_workers() as made,
+        started(2) as made,
     ):
         outcomes = list(denoise_files(plan(["in"], "out"), ["out"], dask=made.scheduler_address))
     found = {outcome.target: outcome.state for outcome in outcomes}
@@ -667,18 +668,18 @@ def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("patience")
 def test_a_cluster_that_goes_away_ends_the_run_and_keeps_what_is_finished(folder: Path) -> None:
-    for number in range(6):
+    for number in range(3):
         record(folder / "in" / f"{number}.wav", 15.0, seed=number)
-    with two_workers() as cluster:
-        outcomes = denoise_files(plan(["in"], "out"), ["out"], dask=cluster.scheduler_address)
+    pairs = plan(["in"], "out")
+    with started(1) as cluster:
+        outcomes = denoise_files(pairs, ["out"], dask=cluster.scheduler_address)
         next(outcomes)
     with pytest.raises(RtdenError, match="connection to the dask cluster was lost"):
         list(outcomes)
     done = [line["target"] for line in entries(folder / "out")]
     assert names(folder / "out") == sorted([*done, MANIFEST])
-    assert sorted(states(run("in")).values()) == ["denoised"] * (10 - len(done)) + [
-        "skipped"
-    ] * len(done)
+    again = sorted(states(run("in")).values())
+    assert again == ["denoised"] * (7 - len(done)) + ["skipped"] * len(done)
 
 
 def test_a_missing_package_is_told_with_what_installs_it(
@@ -697,7 +698,7 @@ def test_a_worker_with_another_model_says_so(folder: Path) -> None:
         "out/a.wav",
         str(folder / "in" / "a.wav"),
         "mine.tflite",
-        load_spec(find_model()).sha256,
+        load_spec(find_model("rtden")).sha256,
         {"settings": Settings()},
     )
     assert "is another one than that of the command" in str(denoise_part(job))

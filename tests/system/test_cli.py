@@ -32,7 +32,7 @@ RATE_HZ = 22050
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with one recording."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(DATA / "noisy.flac", "noisy.flac")
+    soundfile.write("noisy.flac", soundfile.read(DATA / "noisy.flac")[0][:88200], RATE_HZ)
     return tmp_path
 
 
@@ -262,6 +262,7 @@ def test_words_that_are_no_number_or_no_command_are_told_with_the_usage() -> Non
 def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_one(
     folder: Path,
 ) -> None:
+    shutil.copy(DATA / "noisy.flac", "noisy.flac")
     original = Path("noisy.flac").read_bytes()
     result = run("file", "noisy.flac", "--reference", str(DATA / "clean.flac"))
     assert result.exit_code == 0
