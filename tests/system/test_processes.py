@@ -74,10 +74,10 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
     found.close()
     code = (
         "import os, signal, sys, threading; from pathlib import Path; "
-        "sys.path.insert(0, sys.argv[1]); import test_processes as tests\n"
+        "sys.path[:0] = sys.argv[2:]; import test_processes as tests\n"
         # A shell may have made it deaf.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "folder = Path(sys.argv[2])\n"
+        "folder = Path(sys.argv[1])\n"
         "def interrupt():\n"
         "    import time\n"
         "    while len([p for p in folder.iterdir() if p.read_text()]) < 2: time.sleep(0.01)\n"
@@ -86,7 +86,8 @@ def test_processes_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
         "try: list(tests.in_processes(tests.wait, [folder / 'a', folder / 'b', folder / 'c'], 2))\n"
         "except KeyboardInterrupt: print('interrupted')\n"
     )
-    done = ended([sys.executable, "-c", code, Path(__file__).parent, tmp_path], check=True)
+    paths = (Path(__file__).parent, Path(__file__).parents[1] / "support")
+    done = ended([sys.executable, "-c", code, tmp_path, *paths], check=True)
     assert done.stdout == "interrupted\n"
     assert done.stderr == ""
     pids = [int(path.read_text()) for path in tmp_path.iterdir()]
