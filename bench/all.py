@@ -64,17 +64,30 @@ HARD_NOISES = ("babble", "cafe")
 Rows = list[list[str]]
 
 
+def printed(text: str, column: str) -> list[dict[str, str]]:
+    """Return the full rows, by column, of the printed tables that have this column."""
+    rows, header = [], list[str]()
+    for line in text.splitlines():
+        cells = re.split(r" {2,}", line.strip())
+        if column in cells:
+            header = cells
+        elif not line.strip():
+            header = []
+        elif len(cells) == len(header):
+            rows.append(dict(zip(header, cells, strict=True)))
+    return rows
+
+
 def cost_rows(text: str) -> Rows:
     """Return latency, step, real-time factor and headroom by hops per step."""
-    steps = dict(re.findall(r"rtden +(\d+) +whole step +(.+)", text))
     rows = [["hops per step", "latency of the algorithm", "a step, median / p99"]]
     rows[0] += ["real-time factor", "headroom"]
-    for hops, latency, factor, headroom in re.findall(
-        r"rtden +(\d+) +(\d+ ms) +([\d.]+) +(\d+) x", text
-    ):
-        median, _, p99 = map(float, steps[hops].split())
-        step = f"{median:.2f} / {p99:.2f} ms"
-        rows.append([hops, latency, step, f"{float(factor):.3f}", f"{headroom} ×"])
+    steps = [row for row in printed(text, "Stage") if row["Stage"] == "whole step"]
+    for row, step in zip(printed(text, "Headroom"), steps, strict=True):
+        median, p99 = (float(step[name]) for name in ("p50 (ms)", "p99 (ms)"))
+        factor, headroom = float(row["Real-time factor"]), row["Headroom"].replace("x", "×")
+        cells = [f"{median:.2f} / {p99:.2f} ms", f"{factor:.3f}", headroom]
+        rows.append([row["Hops per step"], row["Latency"], *cells])
     return rows
 
 
@@ -82,10 +95,10 @@ def streams_rows(text: str) -> Rows:
     """Return how many streams processes carry."""
     rows = [["processes", "most streams", "round, median / p99"]]
     rows[0] += ["streams a core, by CPU time", "memory of one more"]
-    line = r"rtden +(\d+) +(\d+) +\w+ +\S+ / \S+ ms +(\S+ / \S+ ms)"
-    line += r" +\S+ cores +(\d+) streams +(.+)"
-    for most, jobs, each_round, a_core, memory in re.findall(line, text):
-        rows.append([jobs, most, each_round, a_core, memory.strip()])
+    for row in printed(text, "Streams"):
+        cells = [row[name] for name in ("Processes", "Streams", "Round p50 / p99")]
+        a_core = row["A core by CPU time"].removesuffix(" streams")
+        rows.append([*cells, a_core, row["Memory each"]])
     return rows
 
 
@@ -104,14 +117,12 @@ def precision_rows(text: str) -> Rows:
 
 def latency_rows(text: str) -> Rows:
     """Return the scores by latency, and those of files."""
-    metrics = map(marked, ("PESQ-WB", "ESTOI", "OVRL", "P.808"))
-    rows = [["latency of the algorithm", *metrics]]
-    names = {"30 ms": "**30 ms (live)**", "files": "files"}
-    for name, line in re.findall(r"^ *(\d+ ms|files) +\d+ +(.+)$", text, re.MULTILINE):
-        scores = re.findall(r"(-?[\d.]+)(?: \(.+?\))?(?: |$)", line)
-        pesq, estoi, _, ovrl, p808 = map(float, scores)
-        figures = [f"{pesq:.2f}", f"{estoi:.3f}", f"{ovrl:.2f}", f"{p808:.2f}"]
-        rows.append([names.get(name, name), *figures])
+    metrics = ("PESQ-WB", "ESTOI", "OVRL", "P.808")
+    rows = [["latency of the algorithm", *map(marked, metrics)]]
+    for row in printed(text, "Latency"):
+        name = row["Latency"].replace("30 ms", "**30 ms (live)**")
+        scores = [float(row[marked(metric)].split()[0]) for metric in metrics]
+        rows.append([name, *map(score_cell, metrics, scores)])
     return rows
 
 

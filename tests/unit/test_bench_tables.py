@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from common import changes_table, markdown
 from remix import remix
@@ -40,16 +41,12 @@ def test_changes_are_against_the_first_system() -> None:
     assert re.search(r"^ rtden live +b +3\.000 \(\+1\.000 ± 0\.000\)", lines[3])
 
 
-def test_the_rows_of_the_latency_are_those_that_the_command_prints() -> None:
-    metrics = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808")
-    printed = io.StringIO()
-    table = changes_table(evaluation(metrics), "Latency", Overlap=["405", "768"])
-    Console(file=printed, width=200).print(table)
-    text = printed.getvalue().replace(" rtden live", " files").replace(" rtden", " 30 ms")
-    assert every.latency_rows(text)[1:] == [
-        ["**30 ms (live)**", "2.00", "2.000", "2.00", "2.00"],
-        ["files", "3.00", "3.000", "3.00", "3.00"],
-    ]
+@pytest.mark.parametrize("name", every.TABLES)
+def test_the_tables_of_the_documentation_are_those_of_the_results(name: str) -> None:
+    result = every.RESULTS / every.FILES.get(name, f"{name}.txt")
+    table = markdown(every.TABLES[name](result.read_text("utf-8")))
+    pages = "".join((every.DOCS / page).read_text("utf-8") for page in ("benchmarks.md", "pi.md"))
+    assert f"<!-- {name} -->\n{table}\n<!-- end -->" in pages
 
 
 def test_quality_and_noises_come_from_the_json() -> None:
@@ -83,16 +80,6 @@ def test_pairs_with_less_noise_have_the_same_speech_at_a_higher_snr(tmp_path: Pa
     level = np.std(heard[0]) / np.std(clean)
     np.testing.assert_allclose(heard[0], level * clean, atol=1e-6)
     np.testing.assert_allclose(heard[1] - heard[0], level * noise * 10 ** (-15 / 20), atol=1e-6)
-
-
-def test_the_estimate_for_the_pi_is_read() -> None:
-    line = (
-        "Pi 4 (Cortex-A72, 1.5 GHz; a README: 24 ms on a Pi 4), preset pi4, 1 hops a step, 30 ms: "
-        "network 53 ms and the rest 139 ms a second of sound, estimated: 19 % of a core"
-    )
-    assert every.pi_rows(f"network: 312 million\n{line}")[1:] == [
-        ["Pi 4", "`pi4`", "30 ms", "19 %"]
-    ]
 
 
 def test_a_table_in_markdown_is_lined_up() -> None:
