@@ -100,18 +100,7 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     )
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
-    path = engine.worker.path
-    watched: dict[str, list[tuple[Any, str]]] = {
-        "work": [(engine.worker, "work")],
-        "path": [(path, "feed")],
-        "step": [(denoiser, "feed") for denoiser in path.denoisers],
-        "callbacks": [(source, "captured"), (sink, "play")],
-    }
-    turns = Stopwatch(engine.worker, "work")
-    watches = {
-        part: [Stopwatch(*method, time.thread_time) for method in methods]
-        for part, methods in watched.items()
-    }
+    turns, watches = Stopwatch(engine.worker, "work"), _watches(engine)
     with engine:
         time.sleep(SETTLE_SECONDS)
         turns.calls.clear()
@@ -139,6 +128,21 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
         dropouts=status.dropouts,
         latency_ms=status.latency_ms,
     )
+
+
+def _watches(engine: LiveEngine) -> dict[str, list[Stopwatch]]:
+    """Return clocks of the engine's parts, which count CPU time from now on."""
+    path = engine.worker.path
+    watched: dict[str, list[tuple[Any, str]]] = {
+        "work": [(engine.worker, "work")],
+        "path": [(path, "feed")],
+        "step": [(denoiser, "feed") for denoiser in path.denoisers],
+        "callbacks": [(engine.source, "captured"), (engine.sink, "play")],
+    }
+    return {
+        part: [Stopwatch(*method, time.thread_time) for method in methods]
+        for part, methods in watched.items()
+    }
 
 
 def _parts(rates: dict[str, float]) -> dict[str, float]:
