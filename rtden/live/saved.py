@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtden.errors import SettingsError
 from rtden.extras import needed
+from rtden.files.atomic import new_file
 from rtden.live import open_live
 from rtden.settings import Settings
 
@@ -107,17 +107,12 @@ def load_saved() -> Choices:
 
 
 def save(choices: Choices) -> None:
-    """Write the choices into the settings file; raises OSError if it cannot be written."""
+    """Write the choices into the settings file; raises AudioFileError if that is impossible."""
     write_private(settings_folder() / "live.json", json.dumps(choices.to_dict(), indent=1))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a small file of the user's (mode 600), whole or not at all, and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a file that only the user may read, whole or not at all."""
+    with new_file(path, force=True) as partial:
+        partial.chmod(0o600)
+        partial.write_text(text, encoding="utf-8")

@@ -74,8 +74,8 @@ class LiveControl:
             try:
                 if changes:
                     save(choices)
-            except (OSError, RtdenError) as error:
-                self._error = f"the choices could not be saved ({error})."
+            except RtdenError as error:
+                self._error = f"the choices could not be saved: {error}"
             if restarts or on is False:
                 self.close()
             if restarts or on:
