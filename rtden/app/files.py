@@ -116,17 +116,19 @@ def file(
     _check_options(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.", markup=False)
+    failed = False
     if single:
         _denoise_one(*found.pairs[0], dry_run=dry_run, **options)
+        new = {found.pairs[0][1]}
     else:
         folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
         options |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
-        _denoise_many(found, folders, options)
-    if reference is not None and not dry_run:
+        new, failed = _denoise_many(found, folders, options)
+    if reference is not None and not (dry_run or failed):
         _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
     if picture is not None and not dry_run:
-        _plot(found.pairs, picture, single=single, force=force)
-    if found.left_out:
+        _plot(found.pairs, picture, new, single=single, force=force)
+    if found.left_out or failed:
         raise typer.Exit(2)
 
 
@@ -196,13 +198,14 @@ def _denoise_one(source: str, target: str, *, dry_run: bool, **options: Any) -> 
     _print_report(report)
 
 
-def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> None:
-    """Denoise many files and print the outcome of each; exit with 2 if one failed."""
+def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tuple[set[str], bool]:
+    """Denoise many files and print the outcome of each; return what was written, and failure."""
     from rich.progress import MofNCompleteColumn, TextColumn
 
     from rtden.files.batch import denoise_files
 
     counts: Counter[str] = Counter()
+    new: set[str] = set()
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     outcomes = contextlib.closing(denoise_files(found.pairs, folders, **options))
@@ -213,6 +216,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
                 counts[outcome.state] += 1
                 if outcome.report and outcome.state == "denoised":
                     seconds += outcome.report.seconds
+                    new.add(outcome.target)
                     _print_report(outcome.report)
                 elif outcome.state == "planned":
                     _print_planned(outcome.source, outcome.target)
@@ -229,8 +233,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> No
     for name, words in SUMS.items():
         if numbers.get(name):
             messages.print(words.format(numbers[name], len(found.pairs)))
-    if counts["failed"]:
-        raise typer.Exit(2)
+    return new, counts["failed"] > 0
 
 
 def _print_planned(source: str, target: str) -> None:
@@ -253,14 +256,17 @@ def _print_report(report: Any) -> None:
         messages.print(f"  {note}", markup=False)
 
 
-def _plot(pairs: list[tuple[str, str]], picture: Path, *, single: bool, force: bool) -> None:
-    """Draw a picture of each file that was written."""
+def _plot(
+    pairs: list[tuple[str, str]], picture: Path, new: set[str], *, single: bool, force: bool
+) -> None:
+    """Draw a picture of each file that was written now, and of others that have none."""
     from rtden.measure.plots import plot_mels
 
+    top = os.path.commonpath([os.path.dirname(os.path.abspath(target)) for _, target in pairs])
     for source, target in pairs:
-        if os.path.exists(target):
-            out = picture if single else picture / f"{Path(target).name}.png"
-            plot_mels(Path(source), Path(target), out, force=force)
+        out = picture if single else picture / f"{os.path.relpath(target, top)}.png"
+        if os.path.exists(target) and (target in new or not out.exists()):
+            plot_mels(Path(source), Path(target), out, force=force or not single)
             messages.print(f"picture: {out}", markup=False)
 
 

@@ -226,6 +226,8 @@ class Track:
     def _samples_of(self, av: Any, frame: Any) -> Array:
         """Return a decoded frame as float32, shape (samples, channels)."""
         if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.rate_hz):
+            if not self.done:
+                raise no_sound(self.path)
             now = frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0
             raise changed(self.path, *now)
         if frame.format.is_planar and self.channels > MOST_PLANES:

@@ -345,6 +345,22 @@ def test_a_picture_is_drawn(folder: Path) -> None:
     assert Path("mels.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_pictures_of_a_folder_are_drawn_once_each_though_a_file_fails(folder: Path) -> None:
+    Path("in/deep").mkdir(parents=True)
+    short("in/a.wav")
+    short("in/deep/a.wav")
+    Path("in/bad.wav").write_bytes(b"no audio at all")
+    command = ("file", "in", "-o", "out", "--plot", "pictures", "--jobs", "1")
+    first = run(*command)
+    assert (first.exit_code, first.stderr.count("picture: ")) == (2, 2)
+    assert names(folder / "pictures") == ["a.wav.png", "deep/a.wav.png"]
+    Path("pictures/a.wav.png").unlink()
+    second = run(*command)
+    assert (second.exit_code, second.stderr.count("picture: ")) == (2, 1)
+    assert "2 skipped" in second.stderr
+    assert names(folder / "pictures") == ["a.wav.png", "deep/a.wav.png"]
+
+
 def test_of_several_recordings_the_good_ones_are_written_and_the_bad_one_told(folder: Path) -> None:
     short("good.wav")
     Path("bad.wav").write_bytes(b"no audio at all")
@@ -374,7 +390,8 @@ def test_a_folder_of_one_recording_is_measured_and_one_of_a_broken_one_is_told(
     result = run("file", "in", "-o", "out", "--reference", str(DATA / "clean.flac"))
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "rtden:"]
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "1", "rtden:"]
+    assert "1 left out, they are results of rtden." in result.stderr
 
 
 def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder: Path) -> None:
