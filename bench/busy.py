@@ -33,6 +33,8 @@ from rtden.measure.cost import in_own_process
 
 SETTLE_SECONDS = 4.0
 SHORT_INTERVAL_SECONDS = 0.0005
+AT_ONCE_SECONDS = 0.001
+"""Blocks of a recording that waited together come one after the other."""
 ROWS: dict[str, dict[str, Any]] = {
     "alone": {},
     "busy thread": {"busy": True},
@@ -63,7 +65,10 @@ def listen(
     calls: dict[str, list[tuple[float, int]]] = {"captured": [], "play": []}
 
     def watch(side: Endpoint, name: str, pass_on: Callable[[Any], None], block: Any) -> None:
-        calls[name].append((time.perf_counter(), len(block) // side.ring.sample_bytes))
+        now, samples, made = time.perf_counter(), len(block) // side.ring.sample_bytes, calls[name]
+        if made and now - made[-1][0] < AT_ONCE_SECONDS:
+            samples += made.pop()[1]
+        made.append((now, samples))
         pass_on(block)
 
     for side, name in ((engine.source, "captured"), (engine.sink, "play")):

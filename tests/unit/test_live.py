@@ -353,6 +353,30 @@ def test_a_source_need_not_hand_over_less_than_a_step() -> None:
     assert source.wanted_samples() == 256
 
 
+@pytest.mark.parametrize("stereo", [False, True])
+def test_mono_goes_to_every_channel_of_a_device_and_stereo_channel_for_channel(
+    stereo: bool,
+) -> None:
+    source, sink = (
+        SimulatedDevice(name, RATE_HZ, 220, time.perf_counter) for name in ("input", "output")
+    )
+    for side, channels in ((source, 2), (sink, 4)):
+        side.channels = channels
+        side.make_ring()
+    engine = LiveEngine(source, sink, settings=UNITY, stereo=stereo)
+    tone = np.sin(0.1 * np.arange(4000, dtype=np.float32))
+    for block in np.split(np.stack([0.5 * tone, -0.25 * tone], axis=1), 20):
+        source.captured(block)
+        engine.worker.work()
+    left, right, *rest = sink.ring.view(0, sink.ring.written_samples).T
+    assert np.abs(left).max() > 0.1
+    if stereo:
+        np.testing.assert_allclose(right, -0.5 * left, atol=1e-3)
+        assert not np.any(rest)
+    else:
+        np.testing.assert_array_equal([right, *rest], [left] * 3)
+
+
 def test_meters_say_what_was_played() -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
     rig.run(5.0)
