@@ -152,16 +152,12 @@ def unit_path() -> Path:
 
 def install(text: str) -> None:
     """Write the unit and start it, now and at every boot; a ServiceError restores the old one."""
+    from rtden.files.atomic import write_whole
+
     _require()
     path = unit_path()
     before = path.read_bytes() if path.exists() else None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ServiceError(
-            f"{path} cannot be written ({error.strerror}); check the folder's permissions."
-        ) from None
+    write_whole(path, text.encode(), force=True)
     try:
         for step in STEPS:
             _systemctl(*step)
