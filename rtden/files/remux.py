@@ -156,8 +156,10 @@ class _Sound:
                 yield packet
 
     def _flushed(self) -> Iterator[Any]:
-        yield from self._encode(self._stream.flush())
-        held = self._held
+        rest, held = self._stream.flush(), self._held
+        if self._written + len(rest) <= self._dropped:  # of so little nothing would be left
+            self._dropped = 0
+        yield from self._encode(rest)
         if self._adds_frame:
             held = self._dropped + -self._written % self._target.codec_context.frame_size
         yield from self._encode(np.zeros((held, self._track.channels), np.float32))

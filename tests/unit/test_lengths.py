@@ -16,6 +16,7 @@ from rtden.errors import AudioFileError
 from rtden.files.audio_file import open_recording
 from rtden.files.containers import state_frames
 from rtden.resample import load_soxr
+from rtden.settings import Settings
 
 
 def made(path: Path, subtype: str = "PCM_16", samples: np.ndarray | None = None) -> bytes:
@@ -198,6 +199,15 @@ def test_no_frame_is_added_that_holds_no_sound(
     after = sound_of(Path(denoise_file(tmp_path / name, streams=Untouched).target))
     longest = 2048 if codec == "wmav2" else 0  # FFmpeg's decoder adds the half of a frame
     assert len(before) <= len(after) <= len(before) + longest
+
+
+@pytest.mark.parametrize("suffix", ["aac", "ac3", "avi", "flv", "mp3", "wma"])
+def test_a_hundredth_of_a_second_is_not_lost(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("av")
+    soundfile.write(tmp_path / "in.wav", np.full(320, 0.5), 32000)
+    target = tmp_path / f"out.{suffix}"
+    denoise_file(tmp_path / "in.wav", target, settings=Settings(strength=0.0))
+    assert np.abs(sound_of(target)).max() > 0.2
 
 
 @pytest.mark.parametrize("subtype", ["MS_ADPCM", "IMA_ADPCM", "GSM610"])
