@@ -622,6 +622,7 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dask
+    import distributed  # noqa: F401 - or its settings would go with those that are set below
 
     record(folder / "in" / "fatal.wav")
     monkeypatch.setattr(batch, "denoise_part", part_or_death)
