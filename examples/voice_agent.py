@@ -1,4 +1,4 @@
-"""Clean frames for a recogniser: python examples/voice_agent.py < noisy.raw > clean.raw.
+"""Clean frames of a voice agent: python examples/voice_agent.py < noisy.raw > clean.raw.
 
 Sound is 16-bit PCM, 16 kHz, mono, as voice agents exchange it.
 """
@@ -12,7 +12,7 @@ FRAME_BYTES = 640  # 20 ms
 
 
 def cleaned_frames(microphone: Iterable[bytes], rate_hz: int = 16_000) -> Iterator[bytes]:
-    """Yield a clean frame for each noisy one, as late as the denoiser's `latency_ms` says."""
+    """Yield a clean frame for each noisy one, delayed by the denoiser's `latency_ms`."""
     with FrameDenoiser(rate_hz=rate_hz) as denoiser:
         for pcm in microphone:
             yield denoiser.process(pcm)
