@@ -174,7 +174,7 @@ def test_a_callback_allocates_nothing(kind: str) -> None:
             made.ring.write(supply[: 480 * 80])  # type: ignore[attr-defined]
         if kind == "sink" and number % 50 == 0:
             made.ring.drop_oldest(960)  # type: ignore[attr-defined]
-        made._callback(memoryview(block).cast("B"), 480, None, number % 7 == 0)
+        made._callback(block.data.cast("B"), 480, None, number % 7 == 0)
 
     for number in range(200):
         call(number)

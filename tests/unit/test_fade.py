@@ -23,7 +23,7 @@ def reader() -> tuple[Ring, SmoothReader]:
 
 def read(smooth: SmoothReader, samples: int) -> np.ndarray:
     block = np.full((samples, 1), np.nan, np.float32)
-    smooth.read_into(memoryview(block).cast("B"))
+    smooth.read_into(block.data.cast("B"))
     return block
 
 
