@@ -29,7 +29,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ready(prepare: Callable[..., None], *arguments: Any) -> None:
+def _ready(prepare: Callable[..., object], *arguments: Any) -> None:
     """Prepare a process: Ctrl-C is its starter's, with which it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -53,7 +53,7 @@ def _load() -> None:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def _one_blas_thread() -> Iterator[None]:
     """Let processes that are started here compute linear algebra in one thread, unless told more.
 
     They read it from the environment when they load numpy; afterwards it is as it was.
@@ -69,7 +69,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def process_pool(
-    processes: int, prepare: Callable[..., None] = _load, *arguments: Any
+    processes: int, prepare: Callable[..., object] = _load, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of processes of one thread each, started afresh; at the end they are ended.
 
@@ -78,7 +78,7 @@ def process_pool(
     context = multiprocessing.get_context("spawn")
     processes = min(processes, MOST_PROCESSES)
     pool = ProcessPoolExecutor(processes, context, _ready, (prepare, *arguments))
-    with one_blas_thread():
+    with _one_blas_thread():
         try:
             try:
                 with without_interrupts():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
+import gc
 import os
 import sys
 import time
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rtden.denoiser import Denoiser
-from rtden.files.processes import one_blas_thread
+from rtden.files.processes import process_pool
 from rtden.model import find_model
 from rtden.noise import babble
 from rtden.settings import Settings
@@ -124,8 +124,8 @@ def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> 
 
 def in_own_process(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call a function in a fresh process with one thread of linear algebra."""
-    with one_blas_thread(), multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments, options)
+    with process_pool(1, gc.collect) as pool:  # nothing prepared: its memory may be measured
+        return pool.submit(function, *arguments, **options).result()
 
 
 def resident_mb() -> float:
