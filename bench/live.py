@@ -50,8 +50,6 @@ SPACING_SECONDS = (0.35, 0.45)
 """Drawn anew for each click, or all of them would meet the devices' blocks at the same point."""
 LEAD_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 1.5
-SETTLE_SECONDS = 2.5
-"""A null sink wakes every two seconds until somebody listens."""
 HEARD = 0.5
 """Correlation from which on a click counts as found; one that is torn in two by a gap has less."""
 PARTS = {"input": "source", "resampling": "", "denoiser": "", "buffer": "", "output": "sink"}
@@ -144,7 +142,7 @@ class Live:
         self._started = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._started.wait(30.0)
+        self._started.wait(120.0)
         if not self.statuses:
             self._process.kill()
             said = (self._process.stderr.read() if self._process.stderr else "").strip()
@@ -165,7 +163,7 @@ class Live:
         """End it, and read its last status."""
         self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._reader.join(5)
@@ -181,10 +179,11 @@ def measure(make: Makes, clicks: Clicks, options: list[str]) -> dict[str, Any]:
             live = Live(server, options)
             try:
                 recordings = [server.record(sink) for sink in ("mouth", "mouth", "ear")]
-                time.sleep(SETTLE_SECONDS)
+                for recording in recordings:
+                    recording.wait(0.5)  # a null sink wakes every two seconds before that
                 cpu_seconds, began = live.cpu_seconds(), time.monotonic()
                 server.play(folder / "clicks.wav", "mouth").wait(60 + len(clicks.sound) / RATE_HZ)
-                time.sleep(LONGEST_DELAY_SECONDS)
+                recordings[-1].wait(LONGEST_DELAY_SECONDS)
                 cpu = (live.cpu_seconds() - cpu_seconds) / (time.monotonic() - began)
                 heard = [(recording.stop(), recording.started_at) for recording in recordings]
             finally:

@@ -62,6 +62,10 @@ def test_clicks_that_are_torn_or_missing_are_counted(rng: np.random.Generator) -
     assert len(measured["delays_ms"]) == 4
 
 
+PATIENT = ("--", "--buffer-ms", "300")
+"""So that the other tests beside this one tear no click."""
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
@@ -72,14 +76,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
 
 @pytest.mark.real_time
 def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
-    ended = run("--clicks", "10", "--json", str(tmp_path / "delay.json"))
+    ended = run("--clicks", "10", "--json", str(tmp_path / "delay.json"), *PATIENT)
     assert ended.returncode == 0, ended.stderr
     figures = json.loads((tmp_path / "delay.json").read_text(encoding="utf-8"))
     assert f"median {figures['median_ms']:.1f} ms" in ended.stdout
@@ -94,9 +98,8 @@ def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.real_time
 def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
-    ended = run(
-        "--compare", "--rounds", "1", "--clicks", "5", "--json", str(tmp_path / "both.json")
-    )
+    options = ("--compare", "--rounds", "1", "--clicks", "3")
+    ended = run(*options, "--json", str(tmp_path / "both.json"), *PATIENT)
     assert ended.returncode == 0, ended.stderr
     figures = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
     for server in bench.servers():

@@ -181,7 +181,7 @@ def test_a_frame_that_cannot_be_one_is_refused_in_a_sentence(frame: Any, sentenc
 
 
 @pytest.mark.parametrize(
-    ("name", "rate_hz"), zip(sorted(SCALES), (8000, 22050, 48000, 8000), strict=True)
+    ("name", "rate_hz"), [*zip(sorted(SCALES), (8000, 22050, 48000, 8000), strict=True)]
 )
 def test_denoise_returns_what_it_was_given_where_nothing_may_be_taken_off(
     name: str, rate_hz: int
