@@ -20,12 +20,17 @@ def delay_samples(signal: np.ndarray, reference: np.ndarray) -> int:
 def aligned_si_sdr_db(
     reference: np.ndarray, signal: np.ndarray, *, margin_samples: int = 1000
 ) -> float:
-    """Return SI-SDR at the best alignment, to a sixteenth of a sample; both ends are left out."""
+    """Return SI-SDR at the best alignment, to a sixteenth of a sample; both ends are left out.
+
+    Signals that hardly overlap have minus infinity.
+    """
     lag = delay_samples(signal, reference)
     start = max(0, lag)
     window = signal[start : start + len(reference)]
     reference = reference[max(0, -lag) :][: len(window)]
     window = window[: len(reference)]
+    if len(window) <= 2 * margin_samples:
+        return -np.inf
     frequencies = np.fft.rfftfreq(len(window))
     spectrum = np.fft.rfft(window)
     inner = slice(margin_samples, len(window) - margin_samples)

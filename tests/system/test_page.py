@@ -202,7 +202,7 @@ def judged(
         piece = slice(start, start + RATE_HZ // 2)
         at = delay_samples(noisy, NOISY[piece])
         same = slice(at, at + RATE_HZ // 2)
-        if len(cleaned[same]) < RATE_HZ // 2 or cleaned[same].std() < 0.01:
+        if at < 0 or len(cleaned[same]) < RATE_HZ // 2 or cleaned[same].std() < 0.01:
             continue  # recorded no longer, or a pause
         if aligned_si_sdr_db(NOISY[piece], noisy[same]) > 15:  # it reached rtden as it was played
             was, became = (aligned_si_sdr_db(CLEAN[piece], side[same]) for side in (noisy, cleaned))
