@@ -208,8 +208,8 @@ class _Out:
                 self.close()
             else:
                 return
-        reason, sound = str(error), tracks[0].codec_context
-        if "avcodec_open2" in reason:
+        reason, sound = reason_of(error), tracks[0].codec_context
+        if "avcodec_open2" in str(error):
             reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
         raise AudioFileError(
             f"a {suffix} does not take all of {media.name_of(source)} ({reason}); choose another "
