@@ -300,6 +300,9 @@ class _Work:
         self.notes += recording.notes
         if not recording.format and not self.target.suffix:
             self.notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
+        if container == "RAW" and recording.format != "RAW" and subtype != "GSM610":
+            held = f"{recording.samplerate} Hz, {recording.channels} channels, {subtype}"
+            self.notes.append(f"it has no header to say what it holds: {held}")
         own = recording.format.removesuffix("EX").replace("RF64", "WAV")
         if same and own and own != container.removesuffix("EX").replace("RF64", "WAV"):
             self.notes.append(f"it is {own} in spite of its name; written as {container}")

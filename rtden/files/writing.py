@@ -15,6 +15,7 @@ from rtden.errors import AudioFileError
 from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
 from rtden.files.audio_file import PERCEPTUAL, Recording
 from rtden.files.containers import state_frames
+from rtden.files.listing import HEADERLESS
 from rtden.files.mpeg import mp3_held
 from rtden.types import Array
 
@@ -28,7 +29,7 @@ GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
 CONTAINERS = {
     **{"WAVE": "WAV", "AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "SND": "AU"},
-    **{"PCM": "RAW", "GSM": "RAW", "VOX": "RAW", "SPH": "NIST", "8SVX": "SVX"},
+    **{"PCM": "RAW", "GSM": "RAW", "SPH": "NIST", "8SVX": "SVX"},
 }
 """libsndfile's names where the suffix is another."""
 
@@ -169,6 +170,14 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
             "format, for instance .wav, .flac, .mp3, .opus, .m4a, .mp4 or .mkv."
         )
     usual = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))
+    if suffix == "GSM":
+        usual = "GSM610"
+        if recording and (recording.samplerate, recording.channels) != HEADERLESS[".gsm"].known[:2]:
+            raise AudioFileError(
+                f"{path} cannot be written, for a .gsm has one channel at 8000 Hz, not "
+                f"{recording.channels} at {recording.samplerate} Hz; choose for instance NAME.wav."
+            )
+        return wanted, usual
     if recording is None:
         return wanted, usual
     if wanted == "WAV" and own in ("WAVEX", "RF64"):

@@ -315,6 +315,21 @@ def test_a_header_is_not_taken_for_sound(tmp_path: Path, suffix: str) -> None:
         denoise_file(tmp_path / f"in.{suffix}", raw=Raw(16000))
 
 
+def test_what_has_no_header_is_written_as_its_name_says(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(8000), 8000)
+    soundfile.write(tmp_path / "wide.wav", np.zeros(8000), 16000)
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.gsm", streams=Untouched)
+    assert (tmp_path / "out.gsm").stat().st_size == 33 * 50
+    notes = denoise_file(tmp_path / "in.wav", tmp_path / "out.raw", streams=Untouched).notes
+    assert notes == ("it has no header to say what it holds: 8000 Hz, 1 channels, PCM_16",)
+    for name, words in (
+        ("wide.gsm", "one channel at 8000 Hz, not 1 at 16000"),
+        ("a.vox", "writes"),
+    ):
+        with pytest.raises(AudioFileError, match=words):
+            denoise_file(tmp_path / "wide.wav", tmp_path / name, streams=Untouched)
+
+
 def test_raw_pcm_is_read_and_written_as_it_is_described(tmp_path: Path) -> None:
     samples = (noise(channels=2) * 32767).astype("<i2")
     (tmp_path / "in.raw").write_bytes(samples.tobytes())
