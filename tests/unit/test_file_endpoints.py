@@ -39,15 +39,20 @@ def test_a_source_hands_over_every_sample_no_faster_than_the_clock(recording: Pa
     assert not source.running
 
 
+def wait_for_blocks(sink: FileSink, blocks: int) -> None:
+    silent_until = sink.called_at + blocks * BLOCK_SECONDS
+    until(lambda: sink.called_at > silent_until)
+
+
 def test_a_sink_writes_silence_until_there_is_sound_and_then_the_sound(tmp_path: Path) -> None:
     sink = FileSink(tmp_path / "out.wav", 16000)
     sink.start()
     until(lambda: sink.called_at > 0.0)
-    silent_until = sink.called_at + 3 * BLOCK_SECONDS
-    until(lambda: sink.called_at > silent_until)
+    wait_for_blocks(sink, 3)
     assert sink.running
     sink.ring.write(np.full(1600, 0.25, np.float32))
     until(lambda: not sink.ring.fill_samples)
+    wait_for_blocks(sink, 3)
     sink.stop()
     played, rate_hz = soundfile.read(tmp_path / "out.wav")
     assert rate_hz == 16000
