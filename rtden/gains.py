@@ -6,26 +6,16 @@ every column, later and several in one call, and its masks afterwards are the sa
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from rtden.autoencoder import Network
 from rtden.geometry import Geometry
-from rtden.mel import band_edges_hz
 from rtden.model import ModelSpec
 from rtden.types import Array
 
 SILENCE_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence."""
 SILENCE = 10.0 ** (SILENCE_DB / 20.0)
-PAUSE_BAND_HZ = (150.0, 5000.0)
-PAUSE_MASK, SPEECH_MASK, FIRST_MASK = 0.15, 0.25, 0.4
-"""Means of the mask in that band, at its latest peak: below the first there is a pause, above the
-second speech; the last is that of a new stream. Coded hiss seldom exceeds 0.24, and speech in as
-much noise has syllables above it."""
-PAUSE_SECONDS = 5.0
-"""In which a peak falls by a factor of e. With 2.5, speech under babble counts as a pause."""
 OTHERS_WEIGHT = 0.2
 """Of a second estimate of the masks. With 0.15 to 0.25, PESQ-WB rises and DNSMOS falls a little."""
 
@@ -56,39 +46,6 @@ class SilenceDetector:
         return self._silent_samples >= self.needed_samples
 
 
-class PauseExpander:
-    """Lowers what is left of noise where nobody has spoken for seconds: a downward expander.
-
-    There a mask is squared, which doubles its decibels. Speech is not late for it: the first frame
-    with a mean of `SPEECH_MASK` passes as it is, and what precedes it is lowered the less, the
-    surer the network is that it is speech.
-    """
-
-    def __init__(self, spec: ModelSpec) -> None:
-        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
-        first, behind = np.searchsorted(centres_hz, PAUSE_BAND_HZ)
-        self._bands = slice(int(first), max(int(behind), int(first) + 1))
-        self._count = self._bands.stop - self._bands.start
-        self._decay = math.exp(-spec.hop / spec.rate_hz / PAUSE_SECONDS)
-        self._factors = np.empty(spec.n_mels, np.float32)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the stream."""
-        self._peak = FIRST_MASK
-
-    def apply(self, masks: Array) -> None:
-        """Lower masks in place, oldest first, shape (frames, n_mels)."""
-        for mask in masks:  # a row, lowered where it lies
-            mean = float(np.add.reduce(mask[self._bands])) / self._count
-            self._peak = max(mean, self._peak * self._decay)
-            if self._peak < SPEECH_MASK:
-                share = min(1.0, (SPEECH_MASK - self._peak) / (SPEECH_MASK - PAUSE_MASK))
-                np.multiply(mask, np.float32(share), out=self._factors)
-                np.add(self._factors, np.float32(1.0 - share), out=self._factors)
-                np.multiply(mask, self._factors, out=mask)
-
-
 class BandGains:
     """The gains of a block's frames, and the columns that the network has not taken yet.
 
@@ -105,7 +62,6 @@ class BandGains:
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
         self.floor, self._sizes = floor, sizes
-        self._expander = PauseExpander(spec)
         self._all = np.empty((sizes.most_frames, spec.n_mels), np.float32)
         shape = (spec.n_mels, sizes.most_frames, len(spec.channels))
         self._pending = np.empty(shape, np.float32)
@@ -117,7 +73,6 @@ class BandGains:
         """Forget the stream."""
         self.values = self._all[:1]
         self.values[...] = 1.0
-        self._expander.reset()
         self.expected = self._others = self._none
         self._count = self._equal_columns = 0
 
@@ -177,7 +132,6 @@ class BandGains:
             shares = shares.copy()
             shares[: len(others)] = mixed(shares[: len(others)], others)
         rows[...] = shares
-        self._expander.apply(rows)
         np.maximum(rows, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:

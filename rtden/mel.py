@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtden.extension import FloorExtension
 from rtden.model import ModelSpec
 from rtden.trackers import LEVEL_BAND_HZ, BandTrackers, LevelFollower
 from rtden.types import Array
@@ -179,8 +180,10 @@ class MelFeatures:
         self._trackers.course[...] = self._mean_db
         self._level: LevelFollower | None = None
         self._lowest_db = LOWEST_DB if "level" in kinds else spec.floor_db
+        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+        extended = int(np.prod(streams)) if "floor" in kinds else 0
+        self._extensions = [FloorExtension(centres_hz, frames_per_second) for _ in range(extended)]
         if "level" in kinds:
-            centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
             low, high = map(int, np.searchsorted(centres_hz, LEVEL_BAND_HZ))
             bands = slice(low, max(high, low + 1))
             self._level = LevelFollower(streams, bands=bands, frames_per_second=frames_per_second)
@@ -201,9 +204,9 @@ class MelFeatures:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._trackers.reset()
-        if self._level is not None:
-            self._level.reset()
+        for part in (self._trackers, self._level, *self._extensions):
+            if part is not None:
+                part.reset()
         self._previous_db[...] = self._floor_db
 
     def push(self, frame_power: Array) -> Array:
@@ -233,6 +236,7 @@ class MelFeatures:
             levels_db = self._level.follow(frames_db)
             lowest_db = levels_db + lowest_db
             np.add(levels_db, self._mean_db, course[:, self._level_row])
+        frames_db = self._extended(frames_db)
         heard: Any = frames_db > lowest_db
         if np.count_nonzero(heard) == heard.size:
             heard = None
@@ -247,6 +251,17 @@ class MelFeatures:
         np.subtract(frames_db[:, None], course, scaled)
         np.divide(scaled, self._std_db, scaled if out is None else out)
         return columns
+
+    def _extended(self, frames_db: Array) -> Array:
+        """Return log-mels with the noise floor extended over empty bands."""
+        if len(self._extensions) == 1:
+            flat = self._extensions[0].extend(frames_db.reshape(len(frames_db), -1))
+            return flat.reshape(frames_db.shape)
+        if self._extensions:
+            streams = frames_db.reshape(len(frames_db), len(self._extensions), -1)
+            each = [one.extend(streams[:, n]) for n, one in enumerate(self._extensions)]
+            return np.stack(each, axis=1).reshape(frames_db.shape)
+        return frames_db
 
 
 _KINDS = {

@@ -340,7 +340,6 @@ def test_bad_input_gives_finite_output_and_is_forgotten(
     """1.5 s after it (a second for the floor, the window's 16 columns), the output is what it
     would have been after silence.
     """
-    monkeypatch.setattr("rtden.gains.PAUSE_SECONDS", 0.1)  # forgets speech gradually, too
     tail = np.tile(noise, 2)
 
     def after(start: np.ndarray) -> np.ndarray:

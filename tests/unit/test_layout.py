@@ -26,7 +26,7 @@ CORE = (
         "quiet",
         "noise",
     ),
-    *("offset", "ring", "spectral", "trackers", "mel", "interpreter", "autoencoder"),
+    *("offset", "ring", "spectral", "trackers", "extension", "mel", "interpreter", "autoencoder"),
     *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
     *("backward", "harmonics", "recording", "frames"),
 )
