@@ -249,7 +249,7 @@ def _print_report(report: Any) -> None:
     elif noise_db < 1.0:
         effect = "background hardly changed"
     else:
-        effect = f"background {noise_db:.0f} dB softer"
+        effect = f"background {noise_db:.0f} dB quieter"
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
     messages.print(f"{report.source} -> {report.target}: {effect}, {took}", markup=False)
     for note in report.notes:

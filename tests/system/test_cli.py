@@ -267,7 +267,7 @@ def test_a_recording_is_denoised_beside_itself_and_measured_against_the_clean_on
     result = run("file", "noisy.flac", "--reference", str(DATA / "clean.flac"))
     assert result.exit_code == 0
     assert re.fullmatch(
-        r"noisy\.flac -> noisy\.denoised\.flac: background \d+ dB softer, 12\.\d s in \d+\.\d s\n",
+        r"noisy\.flac -> noisy\.denoised\.flac: background \d+ dB quieter, 12\.\d s in \d+\.\d s\n",
         result.stderr,
     ), result.stderr
     lines = result.stdout.splitlines()
