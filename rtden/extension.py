@@ -25,8 +25,14 @@ FLOOR_RISE_DB_PER_SECOND = 10.0
 SMOOTHING_SECONDS = 0.045
 """Time constant of the level whose minimum is the floor."""
 OFFSET_DB = np.float32(-3.0)
-"""Added to the floor that is shown. With 6 dB more, speech in noise loses quality; with 7 dB less,
-coded hiss is taken for speech again."""
+"""Added to the floor that is shown. With 7 dB less, coded hiss is taken for speech again."""
+STEADY_DB = np.float32(3.0)
+"""The level of hiss lies less above its floor, by the mean of the bands; that of speech and of
+unsteady noise, which the network knows without an extension, lies more."""
+UNSTEADY_SLOPE = np.float32(3.0)
+"""dB by which the floor that is shown is lower, for each dB above that."""
+UNSTEADY_SECONDS = 0.5
+"""Time constant with which unsteady sound is forgotten."""
 SILENCE_DB = -120.0
 """A frame below this level in all bands is digital silence and changes nothing."""
 EDGE_FRAMES = 8
@@ -53,7 +59,10 @@ class FloorExtension:
             np.float32(rate / frames_per_second)
             for rate in (PEAK_FALL_DB_PER_SECOND, FLOOR_RISE_DB_PER_SECOND)
         )
-        self._weight = np.float32(1.0 - np.exp(-1.0 / (SMOOTHING_SECONDS * frames_per_second)))
+        self._weight, self._forgetting = (
+            np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
+            for seconds in (SMOOTHING_SECONDS, UNSTEADY_SECONDS)
+        )
         self._peaks, self._levels, self._floor, self._change = np.empty(
             (4, len(centres_hz)), np.float32
         )
@@ -62,6 +71,7 @@ class FloorExtension:
     def reset(self) -> None:
         """Forget the stream."""
         self._frames = 0
+        self._excess_db = np.float32(0.0)
         self._empty: slice | None = None  # the bands above the edge
         self._folded = slice(0)  # those below it that they are shown as
 
@@ -76,7 +86,7 @@ class FloorExtension:
                 continue
             if extended is frames_db:
                 extended = frames_db.copy()
-            shown = self._floor[self._folded] + OFFSET_DB
+            shown = self._floor[self._folded] + (OFFSET_DB - self._unsteady_db())
             np.minimum(shown, column_db[self._folded], out=shown)
             np.maximum(extended[at, self._empty], shown, out=extended[at, self._empty])
         return extended
@@ -96,6 +106,14 @@ class FloorExtension:
         if self._frames % EDGE_FRAMES == 0:
             self._find_edge()
         self._frames += 1
+
+    def _unsteady_db(self) -> np.float32:
+        """Return by how much to lower the floor that is shown, for the sound is no hiss."""
+        levels_db, floor_db = (each[self._folded] for each in (self._levels, self._floor))
+        excess_db = (np.add.reduce(levels_db) - np.add.reduce(floor_db)) / np.float32(len(floor_db))
+        slow_db = self._excess_db + self._forgetting * (excess_db - self._excess_db)
+        self._excess_db = max(excess_db, slow_db)
+        return UNSTEADY_SLOPE * max(self._excess_db - STEADY_DB, np.float32(0.0))
 
     def _find_edge(self) -> None:
         peaks, searched = self._peaks, self._searched

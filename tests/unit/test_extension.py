@@ -53,6 +53,16 @@ def test_hiss_of_narrow_band_is_taken_off_from_the_second_second_on(
     assert 20 * np.log10(out.std() / 0.01) < -35.0
 
 
+@pytest.mark.parametrize("hz", [1.0, 4.0])
+def test_noise_that_comes_and_goes_is_still_taken_off(hz: float) -> None:
+    noise = hiss(16000, "white", 5.0)
+    noise *= 1.0 + 0.9 * np.sin(2.0 * np.pi * hz * np.arange(len(noise)) / 16000.0)
+    live, _ = settings_for_latency(30.0)
+    stream = StreamDenoiser(None, live, rate_hz=16000, low_delay=True)
+    out = stream.feed(noise[:, None])[32000:, 0]
+    assert 20 * np.log10(out.std() / noise.std()) < -35.0
+
+
 def test_hiss_is_lowered_by_no_more_than_the_limit() -> None:
     noise = hiss(8000, "pink", 5.0)
     stream = StreamDenoiser(None, Settings(limit_db=20.0), rate_hz=8000)
