@@ -8,6 +8,8 @@ regeneration in speech coding systems", 1979). Its masks there touch nothing: th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,7 +109,7 @@ class FloorExtension:
             self._find_edge()
         self._frames += 1
 
-    def _unsteady_db(self) -> np.float32:
+    def _unsteady_db(self) -> Any:
         """Return by how much to lower the floor that is shown, for the sound is no hiss."""
         levels_db, floor_db = (each[self._folded] for each in (self._levels, self._floor))
         excess_db = (np.add.reduce(levels_db) - np.add.reduce(floor_db)) / np.float32(len(floor_db))

@@ -29,7 +29,8 @@ def noise_db(frames: int, edge_hz: float = np.inf, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     levels_db = -40.0 + 10.0 * np.log10(rng.gamma(2.0, 0.5, (frames, SPEC.n_mels)))
     levels_db[:, edge_hz < CENTRES_HZ] -= 60.0
-    return levels_db.astype(np.float32)
+    found: np.ndarray = levels_db.astype(np.float32)
+    return found
 
 
 def hiss(rate_hz: int, colour: str, seconds: float) -> np.ndarray:
