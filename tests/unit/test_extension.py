@@ -39,7 +39,8 @@ def hiss(rate_hz: int, colour: str, seconds: float) -> np.ndarray:
     if colour == "pink":
         spectrum /= np.sqrt(np.maximum(hz, 20.0))
     sound = soxr.resample(np.fft.irfft(spectrum, len(white)), 48000, rate_hz, quality="VHQ")
-    return (0.01 / sound.std() * sound).astype(np.float32)
+    found: np.ndarray = (0.01 / sound.std() * sound).astype(np.float32)
+    return found
 
 
 @pytest.mark.parametrize("colour", ["white", "pink"])
