@@ -159,6 +159,7 @@ def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
     running = live("--out", "virtual-mic", *options)
     del server.env["ALSA_CONFIG_PATH"]
     call = server.record_source("rtden")
+    call.wait_for_sound()
     running.until_recorded(call, 3.0)
     before_db = level_db(call.stop())
     call = server.record_source("rtden")
