@@ -116,7 +116,7 @@ class RtdenLive(Driver):
     """rtden's :class:`rtden.StreamDenoiser` at 48 kHz, with the settings of `rtden live`.
 
     `steps` are computed together: two, as `rtden live` does where its output holds one in reserve,
-    which is the usual case, or each alone.
+    or each alone.
     """
 
     rate_hz, frame_samples = LIVE_HZ, LIVE_HZ // 100

@@ -177,7 +177,7 @@ turns, medians; in brackets the quartiles of the ratio, round by round. CPU: tim
 TITLES = {
     "live": """As live: 48 kHz in and out in blocks of 10 ms, each with its own resampling, and with
 the conversions to its format. Without threads and devices, which are the same for all. rtden takes
-two steps at a time, as `rtden live` does while its output holds one in reserve.""",
+two steps at a time, as `rtden live` does where its output holds one in reserve.""",
     "streams": """Alone: at its own rate, resampled beforehand, frames in its own format. Delay: of
 the algorithm, a frame's length included. Start: of a fresh process, until sound has come out.
 Memory: the peak of that process. Nothing: Python, numpy and the same loop, around a copy.""",
