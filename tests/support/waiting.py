@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,11 +10,6 @@ LIMIT_SECONDS = 180.0
 """After which something hangs. No test measures time by it."""
 
 Found = TypeVar("Found")
-
-
-def overloaded() -> bool:
-    """Return whether others take the processors so much that no program is sure to be in time."""
-    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
 def until(condition: Callable[[], Found], complain: Callable[[], object] = str) -> Found:

@@ -19,7 +19,7 @@ import soxr
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
-from waiting import LIMIT_SECONDS, overloaded
+from waiting import LIMIT_SECONDS
 
 RTDEN = [sys.executable, "-m", "rtden"]
 
@@ -70,10 +70,10 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
 ) -> None:
     clean, noisy, path = speech
-    for attempt, buffer_ms in enumerate(("40", "150", "400")):  # a busy machine needs a longer one
+    for attempt in range(3):  # a busy machine, not rtden, may lose a block
         process = live(
             server,
-            *("--in", "cable.monitor", "--out", "speaker", "--buffer-ms", buffer_ms),
+            *("--in", "cable.monitor", "--out", "speaker", "--buffer-ms", "40"),
             *("--record", str(tmp_path / f"kept {attempt}")),
         )
         try:
@@ -91,8 +91,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
         if ", 0 xruns" in said:
             break
     else:
-        assert overloaded(), said
-        return
+        raise AssertionError(said)
 
     # Cleaner, by at least 3 dB. Piece by piece: to hold the delay, rtden may play a little faster
     # or slower.
@@ -248,8 +247,6 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         *("--limit-db", "0", "--buffer-ms", "40", "--json", "--status-seconds", "0.5"),
     )
     try:
-        next_line(process, '"state"')
-        start_up_seconds = cpu_seconds(process.pid)  # a measure of this machine's speed
         before = settled(process)
         if alone:
             (module,) = [
@@ -263,7 +260,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         assert json.loads(next_line(process, "lost, trying again"))["disconnects"] >= 1
         busy_seconds = cpu_seconds(process.pid)
         time.sleep(3.0)
-        assert cpu_seconds(process.pid) - busy_seconds < 2 * start_up_seconds
+        assert cpu_seconds(process.pid) - busy_seconds < 1.5
         if alone:
             server.pactl("load-module", *NULL_SINK.format("speaker").split())
         else:
@@ -271,7 +268,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
             players.append(server.play(tone, "cable"))
         after = settled(process)
         # Within a step and a block: where in it the sound begins again is chance.
-        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30) or overloaded()
+        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
         assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
@@ -333,8 +330,7 @@ def settled(process: subprocess.Popen[str]) -> dict[str, object]:
             quiet.append(status)
         if len(quiet) == 14:
             return status
-    assert overloaded(), "it did not settle within a minute"
-    return status
+    raise AssertionError("it did not settle within a minute")
 
 
 @pytest.mark.real_time

@@ -12,7 +12,7 @@ import soundfile
 from command import ended, rtden
 from conftest import DATA
 from signals import aligned_si_sdr_db, delay_samples
-from waiting import overloaded, until
+from waiting import until
 
 from rtden import Settings
 from rtden.live.engine import LiveEngine
@@ -47,16 +47,14 @@ def test_a_recording_runs_through_at_the_pace_of_the_clock(
         source,
         FileSink(tmp_path / "out.flac", source.rate_hz),
         settings=UNITY,
-        buffer_ms=500.0,
+        buffer_ms=200.0,
         record=tmp_path / "kept",
     )
     began = time.monotonic()
     finish(engine)
-    assert time.monotonic() - began > 2.0
+    assert 2.0 < time.monotonic() - began < 10.0
     status = engine.status()
-    if status.xruns:
-        assert overloaded(), "drop-outs in spite of a buffer of 500 ms"
-        return
+    assert status.xruns == 0, "the machine was too busy for a 200 ms buffer"
     played, rate_hz = soundfile.read(tmp_path / "out.flac", dtype="float32")
     assert rate_hz == source_hz
     delay = delay_samples(played, signal)
