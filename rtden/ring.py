@@ -14,6 +14,12 @@ import numpy as np
 from rtden.types import Array
 
 
+def bytes_of(block: Any) -> memoryview:
+    """Return a block's memory as bytes; of bytes already viewed so, the same object."""
+    viewed = isinstance(block, memoryview) and block.format == "B"
+    return block if viewed else memoryview(block).cast("B")
+
+
 class Ring:
     """A queue of samples from one thread to another that drops the oldest when it is full.
 
@@ -59,7 +65,7 @@ class Ring:
         """Append a block of at most `capacity_samples` samples (writer's side)."""
         if not len(block):
             return
-        data = memoryview(block).cast("B")
+        data = bytes_of(block)
         at = self.written_samples % self.capacity_samples * self.sample_bytes
         self._writing = end = self.written_samples + len(data) // self.sample_bytes
         first = len(self._bytes) - at
@@ -80,7 +86,7 @@ class Ring:
         """
         if not len(out):
             return 0
-        data = memoryview(out).cast("B")
+        data = bytes_of(out)
         wanted = len(data) // self.sample_bytes
         while True:
             start = max(self.read_samples, self._drop_before, self._writing - self.capacity_samples)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rtden.ring import Ring
+from rtden.ring import Ring, bytes_of
 from rtden.types import Array
 
 RING_SECONDS = 2.0
@@ -71,8 +71,8 @@ class SmoothReader:
         dry = ring.missing_samples > missing
         starts = got > 0 and (self._dry or ring.lost_samples != self._lost_samples)
         if dry or starts or self._faded < len(self._fade):
-            block = np.frombuffer(data, np.float32).reshape(-1, ring.channels)
-            self._smooth(block, got, starts=starts)
+            shape = (len(data) // ring.sample_bytes, ring.channels)
+            self._smooth(np.ndarray(shape, np.float32, data), got, starts=starts)
         self._dry = dry
         self._last_bytes[:] = data[-ring.sample_bytes :]
         left = ring.written_samples - ring.read_samples
@@ -150,7 +150,7 @@ class Endpoint:
         ring = self.ring
         ring.write(block)
         self.called_at = perf_counter()
-        if self.resting and self._sounds(memoryview(block).cast("B")):
+        if self.resting and self._sounds(bytes_of(block)):
             self.resting, self.wake_at = False, 0
         if ring.written_samples >= self.wake_at:
             self.notify()
@@ -161,7 +161,7 @@ class Endpoint:
 
     def play(self, block: Any) -> None:
         """Fill a block for a device's callback; silence until there is sound."""
-        data = memoryview(block).cast("B")
+        data = bytes_of(block)
         if self.reader.silent:
             data[:] = self._silence[: len(data)]
         else:
