@@ -320,6 +320,8 @@ def pipe(
     settings = Settings(strength=strength, limit_db=limit_db)
     wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        denoise_pipe(sys.stdin.fileno(), sys.stdout.fileno(), pcm, **wish)
+        _, cut_off = denoise_pipe(sys.stdin.fileno(), sys.stdout.fileno(), pcm, **wish)
+        if cut_off:
+            messages.print("rtden: the end of the input is missing: it was cut off.")
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush

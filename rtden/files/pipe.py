@@ -31,11 +31,14 @@ def denoise_pipe(
     model: str | Path | None = None,
     settings: Settings | None = None,
     full_band: bool = True,
-) -> int:
-    """Denoise from one file descriptor to another until the first ends; return the frames written.
+) -> tuple[int, bool]:
+    """Denoise from one file descriptor to another until the first ends.
 
     Each block is denoised and written as soon as it is read; the output lags by 30 ms, is aligned
     with the input and as long. With `pcm` None a WAV is read, whose header then goes out, too.
+
+    Returns the frames written, and whether the input's end is missing: the rest of its last frame,
+    which is left out, or of the length in a WAV's header.
 
     Raises AudioFileError if that header cannot be read, BrokenPipeError if nobody reads `sink` any
     more, InputError or ModelError if the rate, the channels or the model cannot be used.
@@ -63,7 +66,7 @@ def denoise_pipe(
         out = stream.flush() if ended else stream.feed(to_float(samples))
         _write(sink, from_float(out, dtype).tobytes())
         frames += len(out)
-    return frames
+    return frames, bool(rest) or 0 < left < float("inf")
 
 
 def _write(sink: int, content: bytes) -> None:

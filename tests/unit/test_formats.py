@@ -356,7 +356,7 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
         soundfile.write(file, samples, 22050, format="WAV", subtype="PCM_16")
         content = file.getvalue()
     (source, write_to), (read_from, sink) = os.pipe(), os.pipe()
-    ended: list[int] = []
+    ended: list[tuple[int, bool]] = []
 
     def work() -> None:
         kind = None if wav else Raw(22050, 2, "s16le")
@@ -380,7 +380,7 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
     thread.join()
     os.close(source)
     os.close(read_from)
-    assert ended == [22050]
+    assert ended == [(22050, False)]
     assert len(out) == len(content)
     assert not wav or out.startswith(b"RIFF")
     written = np.frombuffer(out[-len(pcm) :], "<i2").reshape(-1, 2) / 32768
@@ -402,6 +402,19 @@ def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: st
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("wav", [False, True])
+def test_a_pipe_whose_end_is_missing_gives_the_rest_and_says_so(tmp_path: Path, wav: bool) -> None:
+    cut = tmp_path / "cut"
+    soundfile.write(cut, noise(), 16000, format="WAV" if wav else "RAW", subtype="PCM_16")
+    os.truncate(cut, size := cut.stat().st_size - 1)
+    with cut.open("rb") as file:
+        options = ["--format", "wav"] if wav else ["--rate", "16000"]
+        run = rtden("pipe", *options, stdin=file, text=False)
+    assert run.returncode == 0
+    assert run.stderr == b"rtden: the end of the input is missing: it was cut off.\n"
+    assert len(run.stdout) == size - 1
 
 
 def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
