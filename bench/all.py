@@ -37,7 +37,7 @@ COMMANDS = {
         f"-m rtden bench --model rtden --seconds 5 --streams 0 {spread}"
         for spread in ("", f"--jobs {cores()}")
     ],
-    "live-cost": ["-m rtden bench --model rtden --seconds 10 --live"],
+    "live-cost": ["bench/live_cost.py --seconds 10"],
     "precision": ["bench/precision.py --callgrind"],
     "pi": ["bench/pi/estimate.py"],
     "latency": ["bench/latency.py --pairs {pairs}"],

@@ -46,16 +46,6 @@ TIMES = STEP | {
     "p95 (ms)": "{2.p95_ms:.3f}",
     "p99 (ms)": "{2.p99_ms:.3f}",
 }
-INPUT = {"Model": "{0.model}", "Input": "{1}"}
-LIVE = INPUT | {
-    "CPU": "{0.cpu:.2%}",
-    "Wakes of the worker": "{0.wakes_per_second:.0f} a second",
-    "All switches": "{0.switches_per_second:.0f} a second",
-    "Turn p50 / p99": "{0.turn.p50_ms:.2f} / {0.turn.p99_ms:.2f} ms",
-    "Drop-outs": "{0.dropouts}",
-    "Latency": "{0.latency_ms:.0f} ms",
-    "Start": "{0.start_seconds:.2f} s",
-}
 STREAMS = {
     "Model": "{0.model}",
     "Streams": "{0.streams}",
@@ -92,32 +82,26 @@ def bench(
         int | None, Option(help="Measure a voice agent's streams at once; 0 finds how many hold.")
     ] = None,
     jobs: Annotated[int, Option(help="Processes that share the --streams.")] = 1,
-    live: Annotated[bool, Option("--live", help="Measure live sound, in real time.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what denoising costs on this machine.
 
-    --streams measures frames of 20 ms at 16 kHz; --live the whole process, between two simulated
-    devices of 48 kHz, with sound and in silence.
+    --streams measures frames of 20 ms at 16 kHz.
     """
     silence_c_libraries()
     from rtden.model import find_model, list_models
 
     if not 5 <= seconds <= 3600:
         raise SettingsError(f"--seconds must lie between 5 and 3600, not {seconds:g}.")
-    if hops_per_step and (live or streams is not None):
-        raise SettingsError("--live and --streams measure streams of 30 ms, with their own hops.")
-    if live and streams is not None:
-        raise SettingsError("give one of --live and --streams.")
+    if hops_per_step and streams is not None:
+        raise SettingsError("--streams measures streams of 30 ms, with their own hops.")
     if jobs != 1 and streams is None:
         raise SettingsError("--jobs shares streams; say how many with --streams.")
     names = model or list_models()
     for name in names:
         find_model(name)
     with messages.status("measuring"):
-        if live:
-            results, *shown = _bench_live(names, seconds)
-        elif streams is not None:
+        if streams is not None:
             results, *shown = _bench_streams(names, streams, jobs, seconds)
         else:
             results, *shown = _bench_steps(names, hops_per_step, seconds)
@@ -155,20 +139,6 @@ def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: flo
     return [results, title, _table(COSTS, zip(results)), "", _table(TIMES, stages)]
 
 
-def _bench_live(names: list[str], seconds: float) -> list[Any]:
-    from rtden.measure.live_cost import measure_live
-
-    rows = [
-        (measure_live(name, seconds=seconds, silent=silent), words)
-        for name in names
-        for silent, words in ((False, "sound"), (True, "silence"))
-    ]
-    results = [result for result, _ in rows]
-    parts = {name: f"{{0.parts[{name}]:.2%}}" for name in results[0].parts}
-    title = f"{seconds:g} s a figure; CPU time in percent of a core"
-    return [results, title, _table(LIVE, rows), "", _table(INPUT | parts, rows)]
-
-
 def _bench_streams(names: list[str], streams: int, jobs: int, seconds: float) -> list[Any]:
     from rtden.measure.streams import PERIOD_SECONDS, measure_streams, most_streams
 
@@ -185,7 +155,7 @@ def _bench_streams(names: list[str], streams: int, jobs: int, seconds: float) ->
 
 
 def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
-    words = {"Model", "Hops per step", "Stage", "Input"}
+    words = {"Model", "Hops per step", "Stage"}
     table = Table(
         *(Column(name, justify="left" if name in words else "right") for name in columns), box=None
     )
@@ -201,9 +171,6 @@ def evaluate(
     limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
     metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
     live: Annotated[bool, Option("--live", help="Also score live sound, at 30 ms.")] = False,
-    transcripts: Annotated[
-        str | None, Option(help="Also measure word errors: a file of transcripts, or 'clean'.")
-    ] = None,
     processes: Annotated[
         int | None, Option(help="Files to score at a time.", show_default="one per core")
     ] = None,
@@ -215,8 +182,7 @@ def evaluate(
 
     The files are denoised as 'rtden file' does it. PESQ, ESTOI, SI-SDR, DNSMOS P.835 and P.808
     (extra "eval"); DistillMOS (extra "judge"). A star marks metrics that the training loss has a
-    model of. --transcripts (extra "recognition", English) takes a file with a line 'NAME what is
-    said' for each pair, or 'clean' to compare with what the recogniser finds in the clean files.
+    model of.
     """
     silence_c_libraries()
     from rich.progress import MofNCompleteColumn
@@ -240,7 +206,6 @@ def evaluate(
             limits_db=limit_db or [math.inf],
             live=live,
             metrics=metric or (),
-            transcripts=transcripts,
             processes=processes,
             progress=show,
         )

