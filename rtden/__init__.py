@@ -15,35 +15,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rtden.denoiser import Denoiser
-    from rtden.files.denoise import denoise_file
-    from rtden.frames import FrameDenoiser, denoise
-    from rtden.live import open_live
-    from rtden.model import list_models
-    from rtden.settings import Settings
-    from rtden.stream import StreamDenoiser
-
-__all__ = [
-    "Denoiser",
-    "FrameDenoiser",
-    "Settings",
-    "StreamDenoiser",
-    "denoise",
-    "denoise_file",
-    "list_models",
-    "open_live",
-]
+    from rtden.denoiser import Denoiser as Denoiser
+    from rtden.files.denoise import denoise_file as denoise_file
+    from rtden.frames import FrameDenoiser as FrameDenoiser
+    from rtden.frames import denoise as denoise
+    from rtden.live import open_live as open_live
+    from rtden.model import list_models as list_models
+    from rtden.settings import Settings as Settings
+    from rtden.stream import StreamDenoiser as StreamDenoiser
 
 _HOMES = {
-    "Denoiser": "rtden.denoiser",
-    "FrameDenoiser": "rtden.frames",
-    "Settings": "rtden.settings",
-    "StreamDenoiser": "rtden.stream",
-    "denoise": "rtden.frames",
-    "denoise_file": "rtden.files.denoise",
-    "list_models": "rtden.model",
-    "open_live": "rtden.live",
+    "Denoiser": "denoiser",
+    "FrameDenoiser": "frames",
+    "Settings": "settings",
+    "StreamDenoiser": "stream",
+    "denoise": "frames",
+    "denoise_file": "files.denoise",
+    "list_models": "model",
+    "open_live": "live",
 }
+__all__ = [*_HOMES]  # noqa: PLE0604 - all are strings
 
 
 def __getattr__(name: str) -> Any:
@@ -56,7 +47,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("rtden.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'rtden' has no attribute '{name}'")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(f"rtden.{_HOMES[name]}"), name)
     return value
 
 

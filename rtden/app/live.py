@@ -10,9 +10,8 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from typer import Option
 
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 
 SETTLING_SECONDS = 0.3  # the first blocks show how long the devices' blocks are
 LOOK_SECONDS = 0.25  # between two looks at whether the engine has ended
-# Names of open_live's parameters. The page saves those in CHOICES, too.
-CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
-PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
 HOPS = "Compute 1, 2, 4, 8 or 16 hops of 11.6 ms at a time: less CPU, more delay."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
@@ -50,7 +46,6 @@ END = "at Ctrl-C or a file's end"
 
 @one_sentence
 def live(
-    context: typer.Context,
     input: Annotated[str, Option("--in", "-i", help=f"'mic', {DEVICE}, or a file.")] = "mic",
     output: Annotated[
         str, Option("--out", "-o", help=f"'speakers', {DEVICE}, 'virtual-mic', or a file.")
@@ -71,7 +66,6 @@ def live(
     record: Annotated[Path | None, Option(help="Folder for noisy.wav and cleaned.wav.")] = None,
     model: ModelOption = None,
     realtime: Annotated[bool, Option("--realtime", help="Ask for real-time priority.")] = False,
-    saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
     name: Annotated[str | None, Option(help="Name as microphone and for 'rtden ctl'.")] = None,
     status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
     as_json: JsonOption = False,
@@ -85,51 +79,44 @@ def live(
     silence_c_libraries()
     from rtden.live import open_live
     from rtden.live.plan import AUTO, find_preset
-    from rtden.settings import Settings
+    from rtden.settings import Settings, require
 
     if "-" in (input, output):
         raise SettingsError("'-' is no device; between two programs use 'rtden pipe --rate 16000'.")
-    if not duration > 0:
-        raise SettingsError(f"--duration must be more than 0 seconds, not {duration:g}.")
-    if not status_seconds >= 0:
-        raise SettingsError(f"--status-seconds must be 0 or more, not {status_seconds:g}.")
+    require(duration > 0, "--duration", "be more than 0 seconds", duration)
+    require(status_seconds >= 0, "--status-seconds", "be 0 or more", status_seconds)
     if latency_ms is not None and hops_per_step is not None:
         raise SettingsError("--latency-ms chooses the hops per step; give one of the two.")
-    wanted = {parameter: context.params[parameter] for parameter in (*CHOICES, *PASSED_ON)}
-    if saved:
-        wanted |= _saved_choices(context)
-    chosen = find_preset(preset, wanted["model"])
-    hops_per_step = hops_per_step or chosen.hops_per_step
+    chosen = find_preset(preset, model)
+    if latency_ms is None:  # which would choose the hops
+        hops_per_step = hops_per_step or chosen.hops_per_step
     if preset == AUTO:
-        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
+        options = f"--hops-per-step {chosen.hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
         messages.print(f"this machine is fast enough for {options}")
-    settings = Settings(
-        strength=wanted.pop("strength"),
-        limit_db=wanted.pop("limit_db"),
-        hops_per_step=hops_per_step if wanted["latency_ms"] is None else 1,  # a latency chooses
+    settings = Settings(strength=strength, limit_db=limit_db, hops_per_step=hops_per_step or 1)
+    engine = open_live(
+        input,
+        output,
+        model=model,
+        settings=settings,
+        latency_ms=latency_ms,
+        buffer_ms=buffer_ms,
+        first_buffer_ms=chosen.buffer_ms,
+        stereo=stereo,
+        full_band=full_band,
+        record=record,
+        force=force,
+        realtime=realtime,
+        name=name,
     )
-    engine = open_live(settings=settings, first_buffer_ms=chosen.buffer_ms, **wanted)
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
-    _announce(engine, wanted["output"], name, say)
+    _announce(engine, output, name, say)
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            _run(engine, say, wanted["latency_ms"], duration, status_seconds or math.inf, as_json)
+            _run(engine, say, latency_ms, duration, status_seconds or math.inf, as_json)
         finally:
             engine.stop()
-    _sum_up(engine, wanted["output"], record, say)
-
-
-def _saved_choices(context: typer.Context) -> dict[str, Any]:
-    """Return the saved choices for all options that were not given."""
-    from rtden.live.saved import load_saved
-
-    choices = load_saved().to_dict()
-    choices["limit_db"] = math.inf if choices["limit_db"] is None else choices["limit_db"]
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
-    if "hops_per_step" in given:  # a latency would choose them
-        given.add("latency_ms")
-    return {name: choices[name] for name in CHOICES if name not in given}
+    _sum_up(engine, output, record, say)
 
 
 def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[..., None]) -> None:

@@ -12,21 +12,17 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import RtdenError
+from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.denoise import denoise_file
 from rtden.measure.plots import FLOOR_DB, HOP, WINDOW, mel_levels_db
-from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
-from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 COLUMNS, RANGE_DB = 600, 90.0  # RANGE_DB lies between the darkest shade and the brightest
@@ -39,36 +35,23 @@ def shades(samples: Array, rate_hz: int) -> bytes:
     return bytes(np.clip(above_floor_db * (255.0 / RANGE_DB), 0.0, 255.0).astype(np.uint8))
 
 
-class _Previewed:
-    """Denoises a track, and writes a preview of the first: before left, after right, each mono."""
-
-    def __init__(self, paths: Iterator[Path], rate_hz: int, channels: int) -> None:
-        stream = StreamDenoiser(rate_hz=rate_hz, channels=channels, batch_steps=RECORDING_STEPS)
-        self._inner = RecordingDenoiser(stream)
-        self._preview = soundfile.SoundFile(next(paths), "w", rate_hz, 2, "PCM_16", format="FLAC")
-        self._noisy = np.empty(0, np.float32)
-
-    def feed(self, block: Array) -> Array:
-        self._noisy = np.concatenate([self._noisy, block.mean(axis=1, dtype=np.float32)])
-        return self._keep(self._inner.feed(block))
-
-    def flush(self) -> Array:
-        with self._preview:
-            return self._keep(self._inner.flush())
-
-    def _keep(self, cleaned: Array) -> Array:
-        noisy, self._noisy = np.split(self._noisy, [len(cleaned)])
-        self._preview.write(np.stack([noisy, cleaned.mean(axis=1)], axis=1))
-        return cleaned
+def _write_preview(source: Path, cleaned: Path, preview: Path) -> None:
+    """Write what a recording was, left, and what it is now, right, each mono."""
+    with open_recording(source) as before, open_recording(cleaned) as after:
+        rate_hz = before.samplerate
+        with soundfile.SoundFile(preview, "w", rate_hz, 2, "PCM_16", format="FLAC") as file:
+            for sides in zip(read_blocks(before), read_blocks(after), strict=False):
+                samples = min(map(len, sides))  # a lossy format may end a little later
+                file.write(np.stack([side[:samples].mean(axis=1) for side in sides], axis=1))
 
 
-def _draw(folder: Path) -> None:
-    """Write the spectrograms of both channels of the preview, column after column."""
-    with soundfile.SoundFile(folder / PREVIEW) as preview:
-        step = max(HOP // 2, -(-preview.frames // COLUMNS))
-        blocks = preview.blocks(step + WINDOW, overlap=WINDOW, dtype="float32", always_2d=True)
-        columns = [[shades(side, preview.samplerate) for side in block.T] for block in blocks]
-    (folder / PICTURE).write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
+def _draw(preview: Path, picture: Path) -> None:
+    """Write the spectrograms of both channels of a preview, column after column."""
+    with soundfile.SoundFile(preview) as file:
+        step = max(HOP // 2, -(-file.frames // COLUMNS))
+        blocks = file.blocks(step + WINDOW, overlap=WINDOW, dtype="float32", always_2d=True)
+        columns = [[shades(side, file.samplerate) for side in block.T] for block in blocks]
+    picture.write_bytes(b"".join(itertools.chain(*zip(*columns, strict=True))))
 
 
 def main(source: Path, target: Path, strength: float | None = None) -> None:
@@ -82,13 +65,14 @@ def main(source: Path, target: Path, strength: float | None = None) -> None:
     def progress(done: int, total: int) -> None:
         report(progress=round(min(1.0, done / max(total, 1)), 3))
 
-    paths = itertools.chain([source.parent / PREVIEW], itertools.repeat(Path(os.devnull)))
+    folder = source.parent
     try:
         if strength is not None:
             denoise_file(source, target, settings=Settings(strength=strength))
             return
-        made = denoise_file(source, target, progress=progress, streams=partial(_Previewed, paths))
-        _draw(source.parent)
+        made = denoise_file(source, target, progress=progress)
+        _write_preview(source, target, folder / PREVIEW)
+        _draw(folder / PREVIEW, folder / PICTURE)
         known = made.noise_removed_db if abs(made.noise_removed_db) < 200 else None  # nor NaN
         report(seconds=round(made.seconds, 3), noise_removed_db=known, state="ready")
     except RtdenError as error:
