@@ -111,11 +111,9 @@ def live(
     )
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
     _announce(engine, output, name, say)
-    with contextlib.suppress(KeyboardInterrupt):
-        try:
-            _run(engine, say, latency_ms, duration, status_seconds or math.inf, as_json)
-        finally:
-            engine.stop()
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as at_end:
+        at_end.callback(engine.stop)
+        _run(engine, say, latency_ms, duration, status_seconds or math.inf, as_json)
     _sum_up(engine, output, record, say)
 
 
