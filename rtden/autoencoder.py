@@ -46,18 +46,9 @@ class Autoencoder:
     that. The runtime releases Python's interpreter lock while it runs, so that threads compute at a
     time. One object is for one thread at a time.
 
-    Parameters
-    ----------
-    model : str, Path or Model, optional
-        As :func:`rtden.model.load_model` takes it. The tensors may be float32 or int8; scale and
-        zero point are read from them.
-    columns : tuple of int
-        Columns of the calls to come, for a stateful network: their interpreters are made now.
-
-    Raises
-    ------
-    ModelError
-        If the model or the runtime cannot be used, or the tensors are not of the sidecar's shape.
+    `model` is given as to :func:`rtden.model.load_model`; its tensors may be float32 or int8. The
+    interpreters of calls with `columns` columns are made now, for a stateful network. Raises
+    ModelError if the model or the runtime cannot be used, or a tensor has not the sidecar's shape.
     """
 
     def __init__(
@@ -92,17 +83,10 @@ class Autoencoder:
             value[:] = start
 
     def infer(self, columns: Array) -> Array:
-        """Return the mask of columns, valid until the next call with as many.
+        """Return the mask of columns, 0 to 1, valid until the next call with as many.
 
-        Parameters
-        ----------
-        columns : array, shape (n_mels, columns, channels)
-            `spec.frames` columns, or any number if the network is stateful.
-
-        Returns
-        -------
-        array, shape (n_mels, columns)
-            0 to 1.
+        Shapes (n_mels, columns, channels) to (n_mels, columns). A network that is not stateful
+        takes `spec.frames` columns.
         """
         count, pool = columns.shape[1], self._pool()
         mask = self._masks.get(count)

@@ -50,12 +50,7 @@ class BackwardMasks:
     """Estimates the masks of a stream's frames from what follows, ahead of the stream.
 
     It takes the stream's input and returns what the stream may be fed: its frames' masks are then
-    in the gains of the stream's denoisers.
-
-    Parameters
-    ----------
-    stream : StreamDenoiser
-        A new one, of a stateful network.
+    in the gains of the stream's denoisers. The stream is a new one, of a stateful network.
     """
 
     def __init__(self, stream: StreamDenoiser) -> None:

@@ -42,15 +42,7 @@ EDGE_FRAMES = 8
 
 
 class FloorExtension:
-    """The extension of one stream's log-mels; the same however the stream is cut into calls.
-
-    Parameters
-    ----------
-    centres_hz : array, shape (n_mels,)
-        Centres of the bands.
-    frames_per_second : float
-        Columns per second.
-    """
+    """The extension of one stream's log-mels; the same however the stream is cut into calls."""
 
     def __init__(self, centres_hz: NDArray[np.float64], frames_per_second: float) -> None:
         lowest, behind = map(int, np.searchsorted(centres_hz, EDGES_HZ))

@@ -50,14 +50,9 @@ class BandGains:
     """The gains of a block's frames, and the columns that the network has not taken yet.
 
     In silence nobody needs the mask of a stateful network: its columns stay pending, and it takes
-    those of the most steps that are computed together in one call.
-
-    Attributes
-    ----------
-    values : array, shape (frames, n_mels)
-        Linear gains of the newest block's frames.
-    floor : float
-        The smallest gain (linear); may be set at any time.
+    those of the most steps that are computed together in one call. `values`, shape (frames,
+    n_mels), are the linear gains of the newest block's frames; `floor`, the smallest gain, may be
+    set at any time.
     """
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:

@@ -114,15 +114,7 @@ def block_steps(most: int) -> list[int]:
 
 
 class Geometry:
-    """Sizes of a step and of the largest block: `most_steps` steps are computed together.
-
-    Raises
-    ------
-    SettingsError
-        If the model's frames have no such overlap.
-    InputError
-        If the model does not return masks for `hops_per_step` frames at once.
-    """
+    """Sizes of a step and of the largest block: `most_steps` steps are computed together."""
 
     def __init__(
         self, spec: ModelSpec, settings: Settings, most_steps: int, stateful: bool

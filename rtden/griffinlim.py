@@ -23,23 +23,9 @@ SMALLEST = np.float32(1e-20)
 class Inverter:
     """Turns frames into samples; exact (the input, delayed) where every gain is one.
 
-    Parameters
-    ----------
-    n_fft, hop : int
-        Frame length and distance in samples; hop divides n_fft.
-    new_frames : int
-        New frames per call; without iterations, at most.
-    iterations : int
-        Griffin-Lim iterations per call (K). Zero keeps the starting phase.
-    frames : int
-        Frames whose phases the iterations refine (M): the new ones, and the newest of the older.
-    phase : "warm" or "random"
-        Where a new frame starts.
-    seed : int
-        Seed of the random phase.
-    overlap : int, optional
-        Samples by which the synthesis windows of neighbouring frames overlap; n_fft - hop, the
-        most, if None. It chooses the windows (:func:`rtden.spectral.window_pair`).
+    A call takes `new_frames` (without iterations, at most) and makes `iterations` of Griffin-Lim
+    (K), which refine the phases of `frames` frames (M): the new ones, and the newest of the older.
+    `hop` divides `n_fft`; for `overlap` see :func:`rtden.spectral.window_pair`.
     """
 
     def __init__(
@@ -156,16 +142,10 @@ class Inverter:
     def push(self, spectra: Spectra, gains: Array | Spectra, out: Array) -> None:
         """Take in new frames and write the samples that they complete.
 
-        Parameters
-        ----------
-        spectra : array, shape (frames, n_fft // 2 + 1)
-            Spectra of the noisy frames, under the analysis window: `new_frames`, or fewer without
-            iterations.
-        gains : array, same shape
-            Linear gains: the target magnitude is gain x noisy magnitude. Real numbers of a complex
-            type save a conversion.
-        out : array, shape (frames * hop,)
-            The next samples, which end `overlap` samples before the last new frame does.
+        `spectra` are those of the noisy frames under the analysis window, shape (frames,
+        n_fft // 2 + 1), `gains` linear, of the same shape; real numbers of a complex type save a
+        conversion. `out`, shape (frames * hop,), gets the next samples, which end `overlap` samples
+        before the last new frame does.
         """
         new = len(spectra)
         view = self._views.get(new) or self._views.setdefault(new, self._view(new))

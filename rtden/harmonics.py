@@ -159,15 +159,9 @@ def _pitch(frames: Array, past: Array) -> tuple[Array, Array]:
 class HarmonicFilter:
     """Takes noise from between the harmonics of a recording that a stream has denoised.
 
-    Give it the input by :meth:`hold` before its output by :meth:`feed`. No cell of the spectrum
-    becomes softer than `limit_db` allows, and sound from which nothing was taken stays.
-
-    Parameters
-    ----------
-    stream : StreamDenoiser
-        Whose output comes, at a strength of 1.
-    limit_db : float
-        At most this much noise is taken off, by the stream and the filter together.
+    Give it the input by :meth:`hold` before the stream's output, of strength 1, by :meth:`feed`. No
+    cell of the spectrum becomes softer than `limit_db` allows, by the stream and the filter
+    together, and sound from which nothing was taken stays.
     """
 
     def __init__(self, stream: StreamDenoiser, limit_db: float = math.inf) -> None:

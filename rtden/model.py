@@ -27,13 +27,7 @@ DEFAULT_MODEL = "rtden"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The constants of a model.
-
-    Raises
-    ------
-    ModelError
-        If they contradict each other.
-    """
+    """The constants of a model; ModelError if they contradict each other."""
 
     name: str
     description: str = ""
@@ -103,12 +97,7 @@ class ModelSpec:
     def from_dict(cls, content: dict[str, Any]) -> ModelSpec:
         """Build a specification from a sidecar's content.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If a constant is missing or of the wrong kind.
-        ModelError
-            If the constants contradict each other.
+        Raises KeyError, TypeError or ValueError if a constant is missing or of the wrong kind.
         """
         content = without_sections(content)
         if content.get("frames_per_column", 1) != 1 or content.get("lookahead", 0) != 0:
@@ -178,13 +167,8 @@ _loaded: dict[tuple[Any, ...], Model] = {}
 def load_model(model: str | Path | Model | None = None) -> Model:
     """Return a model; its files are read and checked once per process while they stay the same.
 
-    Safe in threads and after a fork: nothing is locked, all callers get the same object. Parameters
-    are those of :func:`find_model`; a loaded model is returned as it is.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or its file or its sidecar cannot be used.
+    Safe in threads and after a fork: nothing is locked, all callers get the same object. A loaded
+    model is returned as it is. ModelError if its file or its sidecar cannot be used.
     """
     if isinstance(model, Model):
         return model
@@ -285,17 +269,9 @@ def list_models() -> list[str]:
 
 
 def find_model(model: str | Path | Model | None = None) -> Path:
-    """Return the path of a model's ``.tflite`` file.
+    """Return the path of a model's ``.tflite`` file; ModelError if there is no such model.
 
-    Parameters
-    ----------
-    model : str, Path or Model, optional
-        The name of a shipped model, a path, or a loaded model; the default model if None.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model.
+    `model` is the name of a shipped one, a path, or a loaded one; None is the default model.
     """
     if isinstance(model, Model):
         return model.path

@@ -26,11 +26,6 @@ class NoiseMeter:
     The background's level is the 10th percentile of the levels of 40 ms blocks. Blocks whose input
     is digital silence are left out on both sides. Levels below `INAUDIBLE_DB` count as that:
     nobody hears how far below it a background is.
-
-    Parameters
-    ----------
-    before_hz, after_hz : int
-        Sample rates of input and output.
     """
 
     BLOCK_SECONDS = 0.04

@@ -43,12 +43,8 @@ class RecordingDenoiser:
     shorter recording is its own lead-in. The network also works from the end
     (:mod:`rtden.backward`). All of this is done twice: in what a first pass leaves of noise, mixed
     with the input, the second one tells speech from noise better. Last, a comb filter takes out
-    noise between harmonics (:mod:`rtden.harmonics`).
-
-    Parameters
-    ----------
-    stream : StreamDenoiser
-        A new one, whose strength and limit hold for all together.
+    noise between harmonics (:mod:`rtden.harmonics`). The stream is a new one, whose strength and
+    limit hold for all together.
     """
 
     def __init__(self, stream: StreamDenoiser) -> None:

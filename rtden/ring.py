@@ -23,23 +23,10 @@ def bytes_of(block: Any) -> memoryview:
 class Ring:
     """A queue of samples from one thread to another that drops the oldest when it is full.
 
-    Parameters
-    ----------
-    capacity_samples : int
-        Samples held, and the longest block that may be written at once.
-    channels : int
-        Channels; blocks are float32 of shape (samples, channels) in C order, as arrays or bytes.
-
-    Attributes
-    ----------
-    written_samples : int
-        Samples written since the beginning.
-    read_samples : int
-        Samples that the reader has passed, lost ones included.
-    lost_samples : int
-        Samples that the reader never got: overwritten, or dropped to bound the delay.
-    missing_samples : int
-        Samples that the reader asked for and did not get.
+    Blocks are float32 of shape (samples, channels) in C order, as arrays or bytes; one has at most
+    `capacity_samples`. Since the beginning, `written_samples` were written, `read_samples` passed
+    by the reader, of which it never got `lost_samples`: overwritten, or dropped to bound the delay.
+    `missing_samples` it asked for before they were there.
     """
 
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:

@@ -34,16 +34,8 @@ def window_pair(n_fft: int, hop: int, overlap: int) -> tuple[Array, Array]:
     power under both.
 
     The product of the two, summed over the frames, is not one: overlap-add divides by that sum, and
-    is then exact.
-
-    Parameters
-    ----------
-    n_fft, hop : int
-        Frame length and distance in samples.
-    overlap : int
-        Samples by which the synthesis windows of neighbouring frames overlap, 1 to n_fft - hop.
-        With very few the sum is close to zero where one frame takes over from another, and single
-        precision no longer gives -100 dB.
+    is then exact. With an `overlap` of very few samples the sum is close to zero where one frame
+    takes over from another, and single precision no longer gives -100 dB.
     """
     symmetric = hann(n_fft)
     if overlap == n_fft - hop:
@@ -113,30 +105,14 @@ class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
     Feed samples until none are missing, then call :meth:`transform`, which moves on by the block of
-    all steps that are complete.
-
-    Parameters
-    ----------
-    window : array, shape (n_fft,)
-        Analysis window.
-    hop : int
-        Distance of frames in samples.
-    frames : int
-        New frames per step.
-    most_steps : int
-        Steps per block, at most.
-    delay_samples : int
-        Samples from the input of :meth:`delayed_input` to the newest block.
-    prefilter : OffsetBlocker, optional
-        Takes every `hop` new samples and returns what is transformed in their place. The held input
-        stays as it was.
+    all steps that are complete: at most `most_steps`, of `frames` new frames each. `prefilter`
+    takes every `hop` new samples and returns what is transformed in their place; the held input
+    stays as it was.
 
     Attributes
     ----------
-    block_samples : int
-        Length of the newest block.
-    missing_samples : int
-        Samples to feed before the next step is complete.
+    block_samples, missing_samples : int
+        Length of the newest block; samples to feed before the next step is complete.
     delayed_samples : int
         Samples of the delayed input that the blocks so far have passed, silence included.
     zero_samples : int

@@ -45,21 +45,10 @@ class BandTrackers:
     statistics: Martin, 2001), so a sudden rise of the noise is learned within a second. Cells
     without sound leave both as they are; the first cell with sound starts them.
 
-    Parameters
-    ----------
-    shape : tuple
-        Shape of one column, with n_mels last; leading axes are independent streams.
-    frames_per_second : float
-        Columns per second.
-    floor_db : float
-        Level of digital silence.
-    rows : tuple of str
-        Names of the rows of `course`, "floor" and "mean" among them; others are the caller's.
-
-    Attributes
-    ----------
-    course : array, shape (columns or more, rows + 1, ...)
-        Of each column of the last call: the rows, and the smoothed level.
+    `shape` is that of one column, with n_mels last; leading axes are independent streams.
+    `floor_db` is the level of digital silence. `course`, of shape (columns or more, rows + 1, ...),
+    has the `rows` of each column of the last call, "floor" and "mean" among them and others that
+    are the caller's, and behind them the smoothed level.
     """
 
     def __init__(
