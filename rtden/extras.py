@@ -40,17 +40,20 @@ def install_command(extra: str) -> str:
     pipx and uv install rtden anew with the extra; in a virtual environment pip adds it. Where the
     system manages its packages (PEP 668), only a new installation by pipx is possible.
     """
-    prefix, source = Path(sys.prefix), _source(extra)
+    prefix, python = Path(sys.prefix), sys.executable
+    managed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
     if (prefix / "pipx_metadata.json").exists():
-        return _line("pipx", "install", "--force", *source)
-    if (prefix / "uv-receipt.toml").exists():
-        return _line("uv", "tool", "install", "--force", *source)
-    externally_managed = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
-    if sys.prefix == sys.base_prefix and externally_managed:
-        return _line("pipx", "install", *source)
-    if util.find_spec("pip") is None:
-        return _line("uv", "pip", "install", "--python", sys.executable, *source)
-    return _line(sys.executable, "-m", "pip", "install", *source)
+        words = ["pipx", "install", "--force"]
+    elif (prefix / "uv-receipt.toml").exists():
+        words = ["uv", "tool", "install", "--force"]
+    elif managed and sys.prefix == sys.base_prefix:
+        words = ["pipx", "install"]
+    elif util.find_spec("pip") is None:
+        words = ["uv", "pip", "install", "--python", python]
+    else:
+        words = [python, "-m", "pip", "install"]
+    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    return join([*words, *_source(extra)])
 
 
 def _source(extra: str) -> tuple[str, ...]:
@@ -67,9 +70,3 @@ def _source(extra: str) -> tuple[str, ...]:
     path = url2pathname(url.removeprefix("file://"))
     editable = origin.get("dir_info", {}).get("editable", False)
     return (*(("--editable",) if editable else ()), f"{path}[{extra}]")
-
-
-def _line(*words: str) -> str:
-    if os.name == "nt":
-        return subprocess.list2cmdline(words)
-    return " ".join(shlex.quote(word) for word in words)
