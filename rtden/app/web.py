@@ -88,7 +88,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def saved_token() -> tuple[str, str]:
     """Return the saved token and "", or a new one and the end of an address that passes it."""
-    from rtden.live.saved import settings_folder, write_private
+    from rtden.web.choices import settings_folder, write_private
 
     path = settings_folder() / "ui-token"
     if path.exists() and len(token := path.read_text(encoding="utf-8").strip()) >= SHORTEST_TOKEN:

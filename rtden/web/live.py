@@ -18,10 +18,17 @@ from rtden.live.control import ControlServer
 from rtden.live.devices import DEFAULT_NAMES, list_devices, look_anew
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import is_audio_file
-from rtden.live.saved import Choices, load_saved, save
 from rtden.live.status import LiveStatus, xruns_in_words
 from rtden.measure.plots import WINDOW
 from rtden.model import list_models
+from rtden.web.choices import (
+    DEFAULTS,
+    changed,
+    load_choices,
+    open_chosen,
+    save_choices,
+    settings_of,
+)
 from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
@@ -47,12 +54,12 @@ class LiveControl:
         self._read_at = 0.0
         self.recording: Path | None = None  # the folder of the last one
         try:
-            self._choices, self._error = load_saved(), ""
+            self._choices, self._error = load_choices(), ""
         except SettingsError as error:
-            self._choices, self._error = Choices(), str(error)
+            self._choices, self._error = DEFAULTS, str(error)
 
     def change(self, changes: dict[str, Any]) -> None:
-        """Change :class:`rtden.live.saved.Choices`, which are saved, or set one of `FLAGS`.
+        """Change choices (:data:`rtden.web.choices.DEFAULTS`), which are saved, or set `FLAGS`.
 
         Raises BusyError if it runs, and would have to start anew, without the flag `restart`.
         """
@@ -61,19 +68,19 @@ class LiveControl:
             raise SettingsError(f"{', '.join(FLAGS)} must be true or false.")
         with self._lock:
             self._notice_end()
-            before, engine = self._choices.to_dict(), self._engine
-            choices = self._choices.replaced(changes)
+            before, engine = self._choices, self._engine
+            choices = changed(before, changes)
             _check_names(choices)
             on = flags.get("on")  # None: as it is
-            changed = {name for name in changes if changes[name] != before[name]} - SETTINGS
-            restarts = bool(engine and on is not False and (on or changed))
+            anew = {name for name in changes if changes[name] != before[name]} - SETTINGS
+            restarts = bool(engine and on is not False and (on or anew))
             if engine and restarts and not flags.get("restart"):
                 route = f"from {engine.input_name} to {engine.output_name}"
                 raise BusyError(f"live sound runs already, {route}; switch it off first.")
             self._choices = choices
             try:
                 if changes:
-                    save(choices)
+                    save_choices(choices)
             except RtdenError as error:
                 self._error = f"the choices could not be saved: {error}"
             if restarts or on is False:
@@ -81,15 +88,15 @@ class LiveControl:
             if restarts or on:
                 self._start()
             if self._engine is not None:
-                self._engine.strength = choices.settings().strength
-                self._engine.limit_db = choices.settings().limit_db
+                settings = settings_of(choices)
+                self._engine.strength, self._engine.limit_db = settings.strength, settings.limit_db
                 self._engine.bypassed = flags.get("bypassed", self._engine.bypassed)
                 self._engine.muted = flags.get("muted", self._engine.muted)
 
     def _start(self) -> None:
         folder = user_music_path() / "rtden" / time.strftime("%Y-%m-%d %H.%M.%S")
-        self._error, record = "", folder if self._choices.record else None
-        engine = self._choices.open(record=record)
+        self._error, record = "", folder if self._choices["record"] else None
+        engine = open_chosen(self._choices, record)
         try:
             with suppress(ControlError):  # the page itself controls it, too
                 engine.resources.enter_context(ControlServer(engine))
@@ -123,7 +130,7 @@ class LiveControl:
             known: dict[str, Any] = {
                 "on": engine is not None,
                 "error": self._error or None,
-                "choices": self._choices.to_dict(),
+                "choices": self._choices,
                 "recording": self.recording and str(self.recording),
             }
             if engine is None:
@@ -134,7 +141,7 @@ class LiveControl:
             return known | {
                 "input": engine.input_name,
                 "output": engine.output_name,
-                "virtual": self._choices.output == VIRTUAL_MICROPHONE,
+                "virtual": self._choices["output"] == VIRTUAL_MICROPHONE,
                 "bypassed": engine.bypassed,
                 "muted": engine.muted,
                 "status": status.to_dict() | {"xruns_in_words": xruns_in_words(status)},
@@ -175,9 +182,10 @@ class LiveControl:
         }
 
 
-def _check_names(choices: Choices) -> None:
+def _check_names(choices: dict[str, Any]) -> None:
     """Refuse what would name a file: a visitor chooses among devices and models only."""
-    if any(name is not None and is_audio_file(name) for name in (choices.input, choices.output)):
+    if any(is_audio_file(choices[side] or "") for side in ("input", "output")):
         raise SettingsError("live sound takes devices here, not files.")
-    if choices.model is not None and choices.model not in list_models():
-        raise UnknownError(f"there is no model {choices.model!r}; see 'rtden models'.")
+    model = choices["model"]
+    if model is not None and model not in list_models():
+        raise UnknownError(f"there is no model {model!r}; see 'rtden models'.")

@@ -27,8 +27,8 @@ from rtden import Settings, denoise_file
 from rtden.app.main import app
 from rtden.app.web import saved_token
 from rtden.errors import SettingsError
-from rtden.live.saved import Choices, load_saved, save, settings_folder
 from rtden.web import jobs
+from rtden.web.choices import DEFAULTS, load_choices, save_choices, settings_folder, settings_of
 from rtden.web.server import make_app
 
 HERE, TRIAL = "http://localhost", "ws://localhost/api/trial"
@@ -217,7 +217,7 @@ def test_wrong_choices_are_refused_in_a_sentence(client: TestClient, wrong: dict
     answer = client.patch("/api/live", json=wrong)
     assert answer.status_code == (404 if "model" in wrong else 422)
     assert len(answer.json()["error"].split()) > 3
-    assert client.get("/api/live").json()["choices"] == Choices().to_dict()
+    assert client.get("/api/live").json()["choices"] == DEFAULTS
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 9000, b'"x"', b"\xff"])
@@ -231,25 +231,25 @@ def test_a_body_beyond_all_measure_is_refused(client: TestClient) -> None:
 
 def test_choices_are_remembered(client: TestClient) -> None:
     client.patch("/api/live", json={"strength": 0.75, "limit_db": 12, "input": "USB"})
-    saved = load_saved()
-    assert (saved.strength, saved.limit_db, saved.input) == (0.75, 12, "USB")
-    assert saved.settings() == Settings(strength=0.75, limit_db=12)
+    saved = load_choices()
+    assert saved == {**DEFAULTS, "strength": 0.75, "limit_db": 12, "input": "USB"}
+    assert settings_of(saved) == Settings(strength=0.75, limit_db=12)
     assert (settings_folder() / "live.json").stat().st_mode & 0o777 == 0o600
     with TestClient(make_app(), base_url=HERE) as later:
         assert later.get("/api/live").json()["choices"]["input"] == "USB"
 
 
 def test_without_saved_choices_the_defaults_hold() -> None:
-    assert load_saved() == Choices()
-    assert Choices().settings() == Settings(limit_db=math.inf)
+    assert load_choices() == DEFAULTS
+    assert settings_of(DEFAULTS) == Settings(limit_db=math.inf)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"strength": 3}', '{"unknown": 1}', "[" * 99999])
 def test_damaged_saved_choices_are_named(text: str) -> None:
-    save(Choices())
+    save_choices(DEFAULTS)
     (settings_folder() / "live.json").write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=r"live\.json cannot be used"):
-        load_saved()
+        load_choices()
     with TestClient(make_app(), base_url=HERE) as client:
         assert "live.json" in client.get("/api/live").json()["error"]
 
