@@ -15,7 +15,7 @@ from rtden.recording import RecordingDenoiser
 from rtden.samples import as_array, from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import Adjustable, StreamDenoiser
-from rtden.threads import one_thread
+from rtden.threads import give_turn, one_thread, take_turn
 
 Frame = TypeVar("Frame", bytes, bytearray, memoryview, np.ndarray[Any, Any])
 
@@ -125,7 +125,11 @@ class FrameDenoiser(Adjustable):
                 "pass as many samples of each."
             )
         samples = to_float(given).reshape(-1, self.channels)
-        ready = np.concatenate([self._ready, self.stream.feed(samples)])
+        take_turn()
+        try:
+            ready = np.concatenate([self._ready, self.stream.feed(samples)])
+        finally:
+            give_turn()
         out, self._ready = ready[: len(samples)], ready[len(samples) :]
         frame: Frame = _like(pcm, from_float(out, given.dtype).reshape(given.shape))
         return frame

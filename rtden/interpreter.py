@@ -13,6 +13,7 @@ import numpy as np
 
 from rtden.errors import ModelError
 from rtden.model import Model
+from rtden.threads import give_turn, take_turn
 from rtden.types import Array
 
 RUNTIMES = (
@@ -145,7 +146,12 @@ class Interpreter:
             past[:] = value
         self.guest, state.holder = state, self
         self._input.write(columns)
-        self._interpreter.invoke()
+        waits = give_turn()  # the runtime needs no interpreter lock
+        try:
+            self._interpreter.invoke()
+        finally:
+            if waits:
+                take_turn()
         self._output.read_into(mask)
 
 

@@ -1,10 +1,13 @@
-"""One object, one thread: a call while another thread is in the object is refused."""
+"""Threads: one at a time in an object, and streams of several threads that compute in turn."""
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from rtden.errors import InputError
@@ -45,3 +48,37 @@ def one_thread(method: Method) -> Method:
             self._busy.release()
 
     return cast(Method, guarded)
+
+
+_mine = threading.local()
+_turns: dict[int, deque[Any]] = defaultdict(deque)  # by process: threads do not survive a fork
+
+
+def take_turn() -> None:
+    """Wait for the streams that asked earlier, in other threads, to end or to run their network.
+
+    Python's interpreter lock alone has no order: it often returns to the thread that has released
+    it for a moment, and a frame waits for several of another stream.
+    """
+    _mine.turn = mine = threading.Lock()
+    mine.acquire()
+    waiting = _turns[os.getpid()]
+    waiting.append(mine)
+    if waiting[0] is not mine:
+        try:
+            mine.acquire()
+        except BaseException:  # an interrupt
+            give_turn()
+            raise
+
+
+def give_turn() -> bool:
+    """End the turn of this thread; return whether it had one."""
+    mine, waiting = getattr(_mine, "turn", None), _turns[os.getpid()]
+    if mine is None:
+        return False
+    _mine.turn = None
+    waiting.remove(mine)
+    with suppress(IndexError, RuntimeError):  # nobody waits, or it knows already
+        waiting[0].release()
+    return True

@@ -26,9 +26,10 @@ RATE_HZ, FRAME_SAMPLES = 16000, 320
 PERIOD_SECONDS = FRAME_SAMPLES / RATE_HZ
 SOUND_SECONDS = 10.0  # of the sound that the streams repeat
 FRAMES_APART = 7  # from stream to stream in the sound: speech and pauses differ in cost
-# Streams begin up to this many frames after the first, as callers do. Six frames of 20 ms are about
-# five steps of 23.2 ms: the pattern of steps and frames then repeats.
-MOST_FRAMES_LATE = 6
+# Streams begin at random, as callers do, within the time after which the pattern of frames (320
+# samples at 16 kHz) and steps (512 at 22 050 Hz) repeats. Otherwise the steps of all would now and
+# then fall into one round.
+PATTERN_FRAMES = 512
 WARM_UP_ROUNDS = 50
 
 
@@ -135,9 +136,9 @@ def _run_streams(
     frames = sound.astype(np.int16).reshape(-1, FRAME_SAMPLES)
     before = resident_mb()
     streams = [FrameDenoiser(RATE_HZ, model=model) for _ in range(count)]
-    for place, stream in enumerate(streams):
-        for frame in frames[: MOST_FRAMES_LATE - place % (MOST_FRAMES_LATE + 1)]:
-            stream.process(frame)
+    started = np.random.default_rng(0).integers(PATTERN_FRAMES, size=count)
+    for stream, begun in zip(streams, started, strict=True):
+        stream.process(np.resize(frames, (begun * FRAME_SAMPLES,)))
     clock, began = np.empty((WARM_UP_ROUNDS + rounds, count + 1)), 0.0
     for number, times in enumerate(clock):
         if number == 1:  # now the streams have touched all of their memory

@@ -1,4 +1,4 @@
-"""A second thread in one object is refused, and the first one's stream stays as it was."""
+"""A second thread in one object is refused; streams of several threads compute in turn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from rtden import Denoiser, FrameDenoiser, StreamDenoiser
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError
+from rtden.threads import give_turn, take_turn
 from rtden.types import Array
 
 
@@ -51,3 +52,24 @@ def test_objects_around_a_denoiser_refuse_it_too() -> None:
     with stream._busy, pytest.raises(InputError, match="another thread is in this StreamDenoiser"):
         stream.feed(np.zeros((160, 1), np.float32))
     assert frames.process(bytes(320)) == bytes(320)
+
+
+def test_a_frame_waits_for_the_streams_that_asked_before_until_they_run_a_network() -> None:
+    network = Autoencoder()
+    columns = np.zeros((network.spec.n_mels, 1, len(network.spec.channels)), np.float32)
+    frames, out = FrameDenoiser(), list[bytes]()
+    other = threading.Thread(target=lambda: out.append(frames.process(bytes(320))))
+    take_turn()
+    try:
+        other.start()
+        other.join(0.3)
+        assert not out  # not in the middle of this thread's work
+        network.infer(columns)
+        other.join(30.0)
+        assert out == [bytes(320)]
+    finally:
+        assert give_turn()
+    assert not give_turn()
+    with pytest.raises(InputError):
+        frames.process(bytes(3))
+    assert frames.process(bytes(320)) == bytes(320)  # after an error nobody has the turn
