@@ -55,7 +55,8 @@ LONG = {
     "peers-cost": [f"bench/peers.py --cost-only --model rtden {RESULT}"],
     "scores": [
         "-m rtden eval --pairs {pairs} --model rtden --live --json bench/results/scores-dev.json "
-        "--plot bench/results/scores-dev.png --force"
+        "--force",
+        "bench/plot_scores.py bench/results/scores-dev.json bench/results/scores-dev.png --force",
     ],
     "oracle": ["bench/oracle.py --pairs {pairs}"],
 }

@@ -175,7 +175,6 @@ def evaluate(
         int | None, Option(help="Files to score at a time.", show_default="one per core")
     ] = None,
     as_json: Annotated[Path | None, Option("--json", help="JSON file for all figures.")] = None,
-    picture: Annotated[Path | None, Option("--plot", help="Picture of scores by SNR.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Score models on pairs of clean and noisy files.
@@ -188,14 +187,12 @@ def evaluate(
     from rich.progress import MofNCompleteColumn
 
     from rtden.files.atomic import check_target
-    from rtden.measure import plots, scores
+    from rtden.measure import scores
     from rtden.measure.pairs import find_pairs
     from rtden.model import list_models
 
     if as_json is not None:
         check_target(as_json, force=force)
-    if picture is not None:
-        plots.check_picture(picture, force=force)
     find_pairs(pairs)
     if missing := scores.missing_packages():
         messages.print(missing, markup=False)
@@ -209,12 +206,12 @@ def evaluate(
             processes=processes,
             progress=show,
         )
-    _report(result, as_json, picture, force=force)
+    _report(result, as_json, force=force)
 
 
-def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, force: bool) -> None:
+def _report(result: Evaluation, as_json: Path | None, *, force: bool) -> None:
     from rtden.files.atomic import write_whole
-    from rtden.measure import plots, tables
+    from rtden.measure import tables
 
     if left_out := result.left_out():
         messages.print(left_out, markup=False)
@@ -226,6 +223,3 @@ def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, f
     if as_json is not None:
         write_whole(as_json, tables.to_json(result), force=force)
         screen.print(f"figures: {as_json}", markup=False)
-    if picture is not None:
-        plots.plot_scores(result, picture, force=force)
-        screen.print(f"picture: {picture}", markup=False)
