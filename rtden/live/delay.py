@@ -14,7 +14,7 @@ from rtden.live.endpoint import Endpoint
 from rtden.resample import MOST_DRIFT_PPM
 
 EXCESS_SECONDS = 0.05
-"""Excess over the planned delay beyond which the oldest sound is dropped at once."""
+"""Excess over the held delay, or the planned fill, beyond which the oldest sound is dropped."""
 START_SECONDS = 0.5
 """A sink starts until it has played this much: some take a block, and rest for a second."""
 TOLERATED_SECONDS = 0.01
@@ -184,7 +184,7 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
-        self._missing = self._passed_at_excess = self.dropped_at_start = 0
+        self._missing = self._played_at_excess = self.dropped_at_start = 0
         self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
@@ -214,9 +214,7 @@ class DelayPolicy:
         `disconnects` are the source's, and `inside` counts samples that stay in the denoiser.
         """
         ring, held_seconds = self._sink.ring, self.drift.held_seconds
-        passed = ring.read_samples - ring.lost_samples
-        starts = passed < START_SECONDS * self._sink_hz
-        if starts:
+        if self._starts:
             self.dropped_at_start = ring.lost_samples
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
         restarting, rested = self.restarting, self.rested
@@ -235,12 +233,7 @@ class DelayPolicy:
             return self._pad(ring.fill_samples, block)
         planned = self.planned_samples
         if ring.fill_samples > planned + EXCESS_SECONDS * self._sink_hz:
-            if starts or passed == self._passed_at_excess:  # it rests:
-                self.drift.restart()  # one drop-out, however much is dropped
-            else:
-                self._drop_out()
-            self._passed_at_excess = passed
-            ring.drop_oldest(planned)
+            self._drop_excess(planned)
         return None
 
     def after(self, *, inside: int, left: float, block: int, now: float) -> None:
@@ -249,15 +242,19 @@ class DelayPolicy:
         `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
         since.
         """
-        elapsed_seconds = block / self._sink_hz
-        was_locked = self.drift.held_seconds is not None
-        self.drift.update(self.delay_seconds(inside, now), elapsed_seconds)
+        elapsed_seconds, delay_seconds = block / self._sink_hz, self.delay_seconds(inside, now)
+        held_seconds, ring = self.drift.held_seconds, self._sink.ring
+        excess_seconds = 0.0 if held_seconds is None else delay_seconds - held_seconds
+        if excess_seconds > EXCESS_SECONDS:
+            self._drop_excess(ring.fill_samples - round(excess_seconds * self._sink_hz))
+            return
+        self.drift.update(delay_seconds, elapsed_seconds)
         # Before silence was padded, the ring had run dry: that says nothing about the new delay.
         left = math.inf if self._padded else left
         self._least_left = math.inf if self._padded else min(self._least_left, left)
         self._padded = False
         self.pairing.update(left / self._sink_hz, elapsed_seconds)
-        if not was_locked and self.drift.held_seconds is not None:
+        if held_seconds is None and self.drift.held_seconds is not None:
             self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
             self._least_left = math.inf
@@ -272,6 +269,23 @@ class DelayPolicy:
         waiting = source.ring.fill_samples / self._source_hz
         waiting += (inside + sink.ring.fill_samples) / self._sink_hz
         return waiting + _age(source, now) - _age(sink, now)
+
+    @property
+    def _played(self) -> int:
+        return self._sink.ring.read_samples - self._sink.ring.lost_samples
+
+    @property
+    def _starts(self) -> bool:
+        return self._played < START_SECONDS * self._sink_hz
+
+    def _drop_excess(self, keep_samples: int) -> None:
+        """Keep the newest samples; while the sink plays nothing, that is one drop-out at most."""
+        if self._starts or self._played == self._played_at_excess:
+            self.drift.restart()
+        else:
+            self._drop_out()
+        self._played_at_excess = self._played
+        self._sink.ring.drop_oldest(max(0, keep_samples))
 
     def _shorten(self, delay_seconds: float) -> None:
         """Drop the samples by which the delay exceeds its target, deliberate growth apart."""

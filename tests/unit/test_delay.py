@@ -126,6 +126,18 @@ def test_what_comes_late_is_counted_and_the_delay_does_not_grow(side: str, secon
         assert world.delay.dropouts >= 3
 
 
+def test_a_late_sink_leaves_no_excess_over_a_delay_below_the_plan() -> None:
+    world = World(buffer_ms=150.0).run(1.0)
+    ring = world.sink.ring
+    ring.drop_oldest(ring.fill_samples - HZ // 20)
+    world.run(7.0)
+    held_seconds = world.delays[-1]
+    world.rests_until["sink"] = world.now + 0.09
+    world.run(1.0)
+    assert world.delays[-1] < held_seconds + EXCESS_SECONDS
+    assert world.delay.dropouts == 1
+
+
 def test_a_sink_that_rests_has_one_drop_out_however_long() -> None:
     world = World().run(8.0)
     for seconds in (0.9, 0.5):
