@@ -24,9 +24,9 @@ class Ring:
     """A queue of samples from one thread to another that drops the oldest when it is full.
 
     Blocks are float32 of shape (samples, channels) in C order, as arrays or bytes; one has at most
-    `capacity_samples`. Since the beginning, `written_samples` were written, `read_samples` passed
-    by the reader, of which it never got `lost_samples`: overwritten, or dropped to bound the delay.
-    `missing_samples` it asked for before they were there.
+    `capacity_samples`. Counters since the beginning: `written_samples`; `read_samples`, which the
+    reader has passed; of these `lost_samples`, which it never got (overwritten, or dropped to bound
+    the delay); `missing_samples`, which it asked for in vain.
     """
 
     def __init__(self, capacity_samples: int, channels: int = 1) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from rtden.errors import SettingsError
+from rtden.plain import for_json
 
 Phase = Literal["warm", "random"]
 HOPS_PER_STEP = (1, 2, 4, 8, 16)
@@ -74,10 +75,8 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
-        return {
-            name: value if value != math.inf else None
-            for name, value in dataclasses.asdict(self).items()
-        }
+        settings: dict[str, Any] = for_json(dataclasses.asdict(self), 12)
+        return settings
 
     @property
     def gain_floor(self) -> float:

@@ -22,6 +22,7 @@ from rtden.app.options import (
     silence_c_libraries,
 )
 from rtden.errors import SettingsError
+from rtden.plain import for_json
 
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
@@ -106,16 +107,9 @@ def bench(
         else:
             results, *shown = _bench_steps(names, hops_per_step, seconds)
     if as_json:
-        print(json.dumps([_plain(result.to_dict()) for result in results], indent=2))
+        print(json.dumps(for_json([result.to_dict() for result in results], 6), indent=2))
     else:
         screen.print(*shown)
-
-
-def _plain(figures: Any) -> Any:
-    """Return figures for JSON, which has no NaN: what this system cannot measure is null."""
-    if isinstance(figures, dict):
-        return {name: _plain(value) for name, value in figures.items()}
-    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: float) -> list[Any]:

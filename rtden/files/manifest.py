@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import secrets
 from contextlib import suppress
@@ -20,6 +19,7 @@ from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.denoise import FileReport
 from rtden.files.listing import MANIFEST, entries
 from rtden.model import find_model, load_spec
+from rtden.plain import for_json
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,8 @@ class Manifest:
         check_target(Path(target), force=self._force or ours)
         done: dict[str, Any] = {"source_sha256": part.source_sha256}
         done["target_sha256"] = part.target_sha256
-        for name in ("seconds", "real_time_factor", "noise_removed_db"):
-            figure = getattr(part.report, name)
-            done[name] = round(figure, 6) if math.isfinite(figure) else None  # as JSON has it
+        names = ("seconds", "real_time_factor", "noise_removed_db")
+        done |= for_json({name: getattr(part.report, name) for name in names}, 6)
         # The line first: what is written down and not there is done again, what is there and not
         # written down would be in the way.
         self._append({**line, "status": "ok", **done})

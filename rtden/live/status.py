@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rtden.plain import for_json
+
 if TYPE_CHECKING:
     from rtden.live.endpoint import Endpoint
     from rtden.live.meters import InputWatch
@@ -38,7 +40,8 @@ class LatencyParts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all parts and the total for JSON; unknown figures are None."""
-        return _plain({"total_ms": self.total_ms, **dataclasses.asdict(self)})
+        made: dict[str, Any] = for_json({"total_ms": self.total_ms, **dataclasses.asdict(self)})
+        return made
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class LiveStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and `xruns` for JSON; unknown figures and silence are None."""
-        return _plain({**dataclasses.asdict(self), "xruns": self.xruns})
+        made: dict[str, Any] = for_json({**dataclasses.asdict(self), "xruns": self.xruns})
+        return made
 
 
 def xruns_in_words(status: LiveStatus) -> str:
@@ -234,10 +238,3 @@ def feedback(source: Endpoint, sink: Endpoint) -> str:
         f"the input {source.name} is the monitor of the output, and rtden would record what it "
         "plays: choose another --in or --out with 'rtden devices'."
     )
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields for JSON: numbers that are not finite become None."""
-    numbers = {name: value for name, value in fields.items() if isinstance(value, float)}
-    rounded = {name: round(x, 4) if math.isfinite(x) else None for name, x in numbers.items()}
-    return {**fields, **rounded}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rtden.measure.evaluation import CONFIDENCE, IN_THE_LOSS, Chosen, Evaluation, Floats
+from rtden.plain import for_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +78,7 @@ def to_json(of: Evaluation) -> bytes:
     files = [
         {
             "name": name,
-            "snr_db": figure(of.snr_db[at]),
+            "snr_db": of.snr_db[at],
             "noise": of.noises[at],
             "scores": {
                 system: _named(of, of.scores[at, row]) for row, system in enumerate(of.systems)
@@ -95,7 +96,8 @@ def to_json(of: Evaluation) -> bytes:
         "systems": _systems(of),
         "files": files,
     }
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(for_json(content), indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def _systems(of: Evaluation) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _systems(of: Evaluation) -> dict[str, Any]:
     systems, whole = {}, of.figures()
     for row, system in enumerate(of.systems):
         scores = {
-            metric: {name: figure(values[row, column]) for name, values in whole.items()}
+            metric: {name: values[row, column] for name, values in whole.items()}
             for column, metric in enumerate(of.metrics)
         }
         systems[system] = {**of.details.get(system, {}), "scores": scores}
@@ -121,13 +123,8 @@ def _systems(of: Evaluation) -> dict[str, Any]:
     return systems
 
 
-def _named(evaluation: Evaluation, values: Floats) -> dict[str, float | None]:
-    return dict(zip(evaluation.metrics, map(figure, values), strict=True))
-
-
-def figure(value: float) -> float | None:
-    """Return a number for JSON, None if it is not finite."""
-    return round(float(value), 4) if math.isfinite(value) else None
+def _named(evaluation: Evaluation, values: Floats) -> dict[str, float]:
+    return dict(zip(evaluation.metrics, values, strict=True))
 
 
 def _cell(metric: str, value: float, sign: str = "") -> str:

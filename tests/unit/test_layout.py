@@ -19,6 +19,7 @@ CORE = (
         "errors",
         "extras",
         "threads",
+        "plain",
         "settings",
         "model",
         "geometry",
