@@ -238,7 +238,13 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
 
 def _print_planned(source: str, target: str) -> None:
     note = " (exists)" if os.path.exists(target) else ""
-    messages.print(f"{source} -> {target}{note}", markup=False)
+    messages.print(f"{_names(source, target)}{note}", markup=False)
+
+
+def _names(source: str, target: str) -> str:
+    """Return from where to where, in words for standard input and output."""
+    read_from = "standard input" if source == "-" else source
+    return f"{read_from} -> {'standard output' if target == '-' else target}"
 
 
 def _print_report(report: Any) -> None:
@@ -251,7 +257,8 @@ def _print_report(report: Any) -> None:
     else:
         effect = f"background {noise_db:.0f} dB quieter"
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
-    messages.print(f"{report.source} -> {report.target}: {effect}, {took}", markup=False)
+    names = _names(report.source, report.target)
+    messages.print(f"{names}: {effect}, {took}", markup=False)
     for note in report.notes:
         messages.print(f"  {note}", markup=False)
 

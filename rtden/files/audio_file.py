@@ -192,7 +192,8 @@ def _check_raw(path: Path, file: BinaryIO, raw: Raw | None) -> None:
     file.seek(0)
     if raw is None and path.suffix.lower() in RAW_SUFFIXES:
         raise AudioFileError(
-            f"{path} has no header that says what it holds; give --rate, --channels and --format."
+            f"{path} has no header that says what it holds; 'rtden file' reads it with --rate, "
+            "--channels and --format."
         )
     if raw is not None and file.read(4) in HEADERS:
         raise AudioFileError(

@@ -64,7 +64,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
             url_of(path), format=raw.format if raw else None, options=options, **READ
         )
     except av.error.FFmpegError as error:
-        advice = "for PCM without a header give --rate, --channels and --format."
+        advice = "PCM without a header needs --rate, --channels and --format of 'rtden file'."
         if known:
             advice = "it may be damaged or cut off: copy it again."
         raise AudioFileError(

@@ -5,6 +5,7 @@ PyAV (extra "av") does it; its wheel has FFmpeg.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -27,6 +28,7 @@ STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
 UNFLUSHED = {"mp2": 481, "ac3": 256, "eac3": 256}
 """Samples that FFmpeg's encoders keep when they are flushed."""
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LEFT_OUT = ((), ("data",), ("data", "attachment"), ("data", "attachment", "subtitle"))
 """Kinds of streams to do without, in turn, where a container does not take them."""
 
@@ -78,19 +80,26 @@ def denoise_media(
         finally:
             if out is not None:
                 out.close()
-    if clipped := sum(sound.clipped for sound in sounds.values()):
-        notes.append(CLIPPED.format(clipped))
+    notes += _notes(list(sounds.values()))
     return first.done / first.rate_hz
 
 
+def _notes(sounds: list[_Sound]) -> Iterator[str]:
+    """Yield what a user should know of what was encoded."""
+    if added_ms := max(sound.added_ms for sound in sounds):
+        yield f"{added_ms:.0f} ms of silence follow on its sound, as WMA has whole frames"
+    if clipped := sum(sound.clipped for sound in sounds):
+        yield CLIPPED.format(clipped)
+
+
 def _refusal(source: Path, suffix: str, error: Exception) -> AudioFileError:
-    reason = reason_of(error)
+    reason, advice = reason_of(error), "choose another format, for instance NAME.mkv or NAME.wav."
     if reason == "Invalid argument":
         reason = "its time stamps go back, as in files that were joined"
-    return AudioFileError(
-        f"{source} could not be made into a {suffix} ({reason}); make room on the disk, or choose "
-        "another format, for instance NAME.mkv or NAME.wav."
-    )
+        advice = "choose NAME.wav for its sound, or join the files anew with ffmpeg."
+    elif getattr(error, "errno", None) in WRITING:
+        advice = "make room on the disk, or choose another place."
+    return AudioFileError(f"{source} could not be made into a {suffix} ({reason}); {advice}")
 
 
 def _pieces(
@@ -133,10 +142,11 @@ class _Sound:
         self._alone = len(streams_of.audio if muxer.sound_only else timed) == 1
         ratio = track.rate_hz / encoder.sample_rate
         wma = encoder.frame_size if encoder.name.startswith("wma") else 0
-        self._written = -round(ratio * wma)  # its decoder leaves out a frame
+        self._whole = round(ratio * wma)  # its length is a multiple of this
+        self._written = -self._whole  # its decoder leaves out a frame
         padding = padding_of(target, muxer, alone=self._alone)
         self._dropped = round(ratio * padding)  # in place of what comes first
-        self._held = round(ratio * (wma // 2 or UNFLUSHED.get(encoder.name, 0)))  # and at the end
+        self._held = round(ratio * (wma or UNFLUSHED.get(encoder.name, 0)))  # and at the end
         self._adds_frame = encoder.name in DELAYS and ratio == 1.0  # when it is flushed
         self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
 
@@ -165,6 +175,12 @@ class _Sound:
         yield from self._encode(np.zeros((held, self._track.channels), np.float32))
         if not self._adds_frame:
             yield from self._target.encode(None)
+
+    @property
+    def added_ms(self) -> float:
+        """Silence behind the sound that players do not leave out: up to a whole frame, and one."""
+        added = self._whole and self._whole + -self._track.done % self._whole
+        return float(1000.0 * added / self._track.rate_hz)
 
     @property
     def clipped(self) -> int:

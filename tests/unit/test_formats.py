@@ -315,6 +315,27 @@ def test_a_header_is_not_taken_for_sound(tmp_path: Path, suffix: str) -> None:
         denoise_file(tmp_path / f"in.{suffix}", raw=Raw(16000))
 
 
+@pytest.mark.parametrize("command", ["file", "plot"])
+def test_pcm_without_a_header_is_refused_with_advice_that_any_command_can_give(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "in.pcm").write_bytes(bytes(3200))
+    names = ["in.pcm", "in.pcm", "out.png"] if command == "plot" else ["in.pcm"]
+    run = rtden(command, *names, cwd=tmp_path)
+    assert run.returncode == 2
+    assert "'rtden file' reads it with --rate, --channels and --format." in run.stderr
+
+
+def test_standard_input_and_output_are_called_so(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), 22050)
+    with (tmp_path / "in.wav").open("rb") as source:
+        run = rtden("file", "-", stdin=source, text=False)
+    assert run.stderr.startswith(b"standard input -> standard output: ")
+    assert (
+        b"standard input -> standard output" in rtden("file", "-", "--dry-run", text=False).stderr
+    )
+
+
 def test_what_has_no_header_is_written_as_its_name_says(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", np.zeros(8000), 8000)
     soundfile.write(tmp_path / "wide.wav", np.zeros(8000), 16000)

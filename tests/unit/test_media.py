@@ -237,15 +237,23 @@ def test_a_sample_rate_that_a_codec_does_not_take_is_said(tmp_path: Path) -> Non
         assert f"its sample rate falls to {rate_hz} Hz" in notes[suffix][0]
 
 
-def test_wma_keeps_the_first_and_the_last_samples(tmp_path: Path) -> None:
-    click = np.zeros((RATE_HZ, 2), np.float32)
-    click[:300] = click[-300:] = 0.5
-    soundfile.write(tmp_path / "in.wav", click, RATE_HZ, "FLOAT")
-    target = denoise_file(tmp_path / "in.wav", tmp_path / "out.wma", settings=UNTOUCHED).target
-    with av.open(target) as container:
-        left = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    heard = np.flatnonzero(np.abs(left) > 0.2)
-    assert RATE_HZ - 600 < heard[-1] - heard[0] < RATE_HZ + 600
+@pytest.mark.parametrize("behind", [0, 300, 1024, 1500])  # the last whole frame of 2048
+def test_wma_keeps_all_samples_and_says_how_much_silence_follows(
+    tmp_path: Path, behind: int
+) -> None:
+    count = 21 * 2048 + behind
+    tone = 0.3 * np.sin(0.06 * np.arange(count))
+    soundfile.write(tmp_path / "in.wav", tone, RATE_HZ, "FLOAT")
+    report = denoise_file(tmp_path / "in.wav", tmp_path / "out.wma", settings=UNTOUCHED)
+    with av.open(report.target) as container:
+        after = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert np.std(after[:count] - tone) < 0.005
+    assert np.std(after[count - 500 : count] - tone[-500:]) < 0.02
+    assert np.abs(after[count + 100 :]).max() < 0.03
+    added_ms = 1000.0 * (len(after) - count) / RATE_HZ
+    assert report.notes == (
+        f"{added_ms:.0f} ms of silence follow on its sound, as WMA has whole frames",
+    )
 
 
 def test_a_film_without_sound_is_refused_in_a_sentence(tmp_path: Path) -> None:
