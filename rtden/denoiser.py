@@ -7,7 +7,7 @@ files, benchmarks, evaluation and tests all run it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -138,10 +138,6 @@ class Denoiser(SingleThreaded):
         self.mix = Mix(settings.strength, sizes.step_samples)
         self.high_band = HighBandGain(spec, overlap=sizes.overlap, frames=sizes.hops_per_step)
         self._fed_samples = self._returned_samples = 0
-
-    def __reduce_ex__(self, _: object) -> Any:
-        """Refuse a copy, which would share half of the state, and pickling."""
-        raise TypeError("a Denoiser cannot be copied or pickled; make another one, in 1 ms.")
 
     @property
     def strength(self) -> float:

@@ -25,10 +25,6 @@ class Adjustable(SingleThreaded):
 
     denoisers: list[Denoiser]
 
-    def __reduce_ex__(self, _: object) -> Any:
-        """Refuse a copy, which would share the state, and pickling."""
-        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; make another one.")
-
     @property
     def strength(self) -> float:
         """Wet share of all channels, 0 to 1; may be set at any time, from any thread."""

@@ -28,6 +28,10 @@ class SingleThreaded:
     def __exit__(self, *_: object) -> None:
         self.reset()
 
+    def __reduce_ex__(self, _: object) -> Any:
+        """Refuse a copy, which would share half of the state, and pickling."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; make another one.")
+
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
         raise NotImplementedError
