@@ -88,6 +88,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def saved_token() -> tuple[str, str]:
     """Return the saved token and "", or a new one and the end of an address that passes it."""
+    needed("platformdirs", "web", "the page's token")
     from rtden.web.choices import settings_folder, write_private
 
     path = settings_folder() / "ui-token"

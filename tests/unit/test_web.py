@@ -162,6 +162,13 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "web" in said.stderr
 
 
+def test_a_service_without_the_page_s_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    said = CliRunner().invoke(app, ["service", "install", "--ui", "--", "--host", "0.0.0.0"])
+    assert said.exit_code == 2
+    assert "needs the package platformdirs" in said.stderr
+
+
 def test_the_service_starts_the_page() -> None:
     command = ["service", "install", "--ui", "--dry-run", "--", "--host", "0.0.0.0"]
     said = CliRunner().invoke(app, command)
