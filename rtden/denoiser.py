@@ -73,16 +73,11 @@ class Denoiser(SingleThreaded):
     ----------
     frames, features, network, inverter, mix
         The stages of a step, in order; any may be replaced by an object with the same methods.
-    gains : BandGains
-        The gains of the newest frames, from the network's masks.
-    silence : SilenceDetector
-        Finds the steps for which the network is skipped.
-    high_band : HighBandGain
-        The gain for sound above the model's band.
-    rate_hz : int
-        The sample rate of input and output.
-    latency : Latency
-        Of the algorithm.
+    gains, silence, high_band
+        The gains of the newest frames, from the network's masks; what finds the steps for which the
+        network is skipped; the gain for sound above the model's band.
+    rate_hz, latency : int, Latency
+        The sample rate of input and output; the delay of the algorithm.
 
     Examples
     --------

@@ -55,27 +55,13 @@ def settings_for_latency(
 ) -> tuple[Settings, Latency]:
     """Return the settings that use an algorithmic latency best, and the latency that they give.
 
-    Quality comes first: the longest overlap that fits. If all of it fits, the rest goes into the
-    largest hops_per_step, which costs less. If nothing fits, the result is the lowest latency that
-    is possible, above the wish.
+    The latency must not exceed `ms`, which may be infinite. Quality comes first: the longest
+    overlap that fits. If all of it fits, the rest goes into the largest hops_per_step, which costs
+    less. If nothing fits, the result is the lowest latency that is possible, above the wish.
 
-    Parameters
-    ----------
-    ms : float
-        The latency must not exceed this, in ms; may be infinite.
-    model : str, Path or Model, optional
-        As for :class:`rtden.Denoiser`.
-    settings : Settings, optional
-        Source of everything but `hops_per_step` and `overlap_samples`.
-    hops_per_step : int
-        Fewest, where the latency leaves them a hop of overlap; otherwise one.
-
-    Raises
-    ------
-    SettingsError
-        If the wish is not a positive number, or there is no such `hops_per_step`.
-    ModelError
-        If there is no such model or its sidecar cannot be used.
+    `hops_per_step` are the fewest, where the latency leaves them a hop of overlap; otherwise it is
+    one. Everything else is that of `settings`. Raises SettingsError if the wish is not a positive
+    number or there is no such `hops_per_step`, ModelError if the model cannot be used.
 
     Examples
     --------
