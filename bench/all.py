@@ -83,9 +83,8 @@ def cost_rows(text: str) -> Rows:
     """Return latency, step, real-time factor and headroom by hops per step."""
     rows = [["hops per step", "latency of the algorithm", "a step, median / p99"]]
     rows[0] += ["real-time factor", "headroom"]
-    steps = [row for row in printed(text, "Stage") if row["Stage"] == "whole step"]
-    for row, step in zip(printed(text, "Headroom"), steps, strict=True):
-        median, p99 = (float(step[name]) for name in ("p50 (ms)", "p99 (ms)"))
+    for row in printed(text, "Headroom"):
+        median, p99 = map(float, row["Step p50 / p99"].removesuffix(" ms").split(" / "))
         factor, headroom = float(row["Real-time factor"]), row["Headroom"].replace("x", "×")
         cells = [f"{median:.2f} / {p99:.2f} ms", f"{factor:.3f}", headroom]
         rows.append([row["Hops per step"], row["Latency"], *cells])

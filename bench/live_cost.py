@@ -12,6 +12,7 @@ import contextlib
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from rich.table import Column, Table
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import BLOCK_SECONDS, PacedEndpoint
 from rtden.live.plan import live_settings
-from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
+from rtden.measure.cost import Percentiles, in_own_process
 from rtden.noise import babble
 from rtden.types import Array
 
@@ -62,6 +63,28 @@ class PacedDevice(PacedEndpoint):
         else:
             self.captured(self._sound[self._at : self._at + len(self._played)])
             self._at = (self._at + len(self._played)) % len(self._sound)
+
+
+class Stopwatch:
+    """Sums the time of an object's method in `seconds`, as a clock gives it; changes no result.
+
+    `calls` has the time of each call that did not return False.
+    """
+
+    def __init__(
+        self, owner: Any, method: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.seconds, self.calls, call = 0.0, list[float](), getattr(owner, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = clock()
+            result = call(*arguments, **options)
+            self.seconds += (took := clock() - began)
+            if result is not False:
+                self.calls.append(took)
+            return result
+
+        setattr(owner, method, timed)
 
 
 @dataclass(frozen=True)

@@ -32,20 +32,17 @@ ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME
 HOPS = "Hops per step, by default all numbers in turn; repeatable."
 LIMITS = "Reduce noise by at most this, in dB; repeatable."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
-# Columns of tables: header and format. {0} is a result; {1} and {2} are further values of a row.
-STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
-COSTS = STEP | {
+# Columns of tables: header and format. {0} is a result, {1} a further value of a row.
+COSTS = {
+    "Model": "{0.model}",
+    "Hops per step": "{0.hops_per_step}",
     "Latency": "{0.latency_ms:.0f} ms",
+    "Step p50 / p99": "{0.step.p50_ms:.3f} / {0.step.p99_ms:.3f} ms",
+    "In silence": "{0.idle.p50_ms:.3f} / {0.idle.p99_ms:.3f} ms",
     "Real-time factor": "{0.real_time_factor:.4f}",
     "Headroom": "{0.headroom:.0f} x",
     "Memory": "{0.rss_mb:.0f} MiB",
     "File": "{0.model_kb:.0f} KiB",
-}
-TIMES = STEP | {
-    "Stage": "{1}",
-    "p50 (ms)": "{2.p50_ms:.3f}",
-    "p95 (ms)": "{2.p95_ms:.3f}",
-    "p99 (ms)": "{2.p99_ms:.3f}",
 }
 STREAMS = {
     "Model": "{0.model}",
@@ -125,12 +122,8 @@ def _bench_steps(names: list[str], hops_per_step: list[int] | None, seconds: flo
         for name in names
         for value in wanted
     ]
-    stages: list[tuple[Any, ...]] = []
-    for result in results:
-        times = {**result.stages, "whole step": result.step, "in silence": result.idle}
-        stages += [(result, stage, time) for stage, time in times.items()]
     title = f"{results[0].runtime}, {seconds:g} s of sound a figure"
-    return [results, title, _table(COSTS, zip(results)), "", _table(TIMES, stages)]
+    return [results, title, _table(COSTS, zip(results))]
 
 
 def _bench_streams(names: list[str], streams: int, jobs: int, seconds: float) -> list[Any]:
@@ -149,7 +142,7 @@ def _bench_streams(names: list[str], streams: int, jobs: int, seconds: float) ->
 
 
 def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
-    words = {"Model", "Hops per step", "Stage"}
+    words = {"Model", "Hops per step"}
     table = Table(
         *(Column(name, justify="left" if name in words else "right") for name in columns), box=None
     )
