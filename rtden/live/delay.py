@@ -202,8 +202,9 @@ class DelayPolicy:
         """Return how many input samples came too late to be played in time."""
         fill, block = self._source.ring.fill_samples, self._source.block_samples
         in_time = self._step_seconds * self._source_hz + block
-        bridged = self.planned_samples / self._sink_hz * self._source_hz
-        if fill <= round(in_time + bridged):
+        if fill <= in_time or fill <= round(
+            in_time + self.planned_samples / self._sink_hz * self._source_hz
+        ):
             return 0
         self._drop_out()
         return fill - block

@@ -183,14 +183,13 @@ class PulseStream:
         flagged, self._flagged = self._flagged, False
         self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
 
-    def _on_readable(self, *_: Any) -> None:
-        lib, stream = self._quick, self._stream
-        readable = lib.pa_stream_readable_size(stream)
+    def _on_readable(self, _stream: Any, readable: int, _data: Any) -> None:
         arrived, self._waiting_bytes = readable - self._waiting_bytes, readable
         # Single samples come from sources with filters.
         if readable < max(self._block_bytes // 2, self._wanted_samples() * self._frame_bytes):
             return
         self._waiting_bytes = 0
+        lib, stream = self._quick, self._stream
         while readable > 0 and not lib.pa_stream_peek(stream, *self._at):
             address, size = self._address.value, self._size.value
             if not size:

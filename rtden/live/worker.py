@@ -93,27 +93,25 @@ class Worker:
 
         Without `whole_steps` any sound is enough: the source has ended.
         """
+        source, sink = self.source, self.sink
         ring, sink_ring = self.rings
-        if ring is not self.source.ring or sink_ring is not self.sink.ring:
+        if ring is not source.ring or sink_ring is not sink.ring:
             self._build()  # a device came back with another rate
             ring, sink_ring = self.rings
-        if self.sink.lost and not self.delay.restarting:
+        if sink.lost and not self.delay.restarting:
             self.delay.restarting = True
             sink_ring.drop_oldest(0)  # it would be stale when the sink is back
             self._last_out = np.zeros(self.path.channels, np.float32)
-        source = self.source
-        waiting = ring.fill_samples
-        if not waiting or (whole_steps and ring.written_samples < source.wake_at):
+        if (whole_steps and ring.written_samples < source.wake_at) or not ring.fill_samples:
             return False
-        began = perf_counter()
+        began, waiting = perf_counter(), ring.fill_samples
         if self.path.idle:  # set before the ring is read: sound that comes meanwhile ends it
             source.wake_at = ring.written_samples + round(REST_SECONDS * source.rate_hz)
             source.resting = True
         else:
             if not source.exhausted and (late := self.delay.skip()):
                 ring.skip(late)
-                waiting -= late
-            waiting = min(waiting, self._most_samples)
+            waiting = min(ring.fill_samples, self._most_samples)
         self._process(waiting)
         if not (self.path.idle and source.resting):
             source.wake_at = ring.read_samples + self.path.missing_samples
@@ -160,7 +158,7 @@ class Worker:
         self._pass_on(captured, mixed, path.feed(mixed, silent=energy == 0.0))
 
     def _pass_on(self, captured: Array, mixed: Array, cleaned: Array) -> None:
-        cleaned = played = cleaned.clip(-1.0, 1.0)
+        cleaned = played = np.minimum(np.maximum(cleaned, -1.0), 1.0)
         if self._controls.muted or self._volume != 1.0:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
         self.meters.turns.append((captured, mixed, cleaned, played))
