@@ -117,7 +117,8 @@ class Denoiser(SingleThreaded):
         self.features = Features(spec, seen)
         # The features do not change any more when all their columns are digital silence.
         self._settled_samples = spec.n_fft + (seen + 2) * spec.hop + sizes.most_samples
-        self._limit_db, self.gains = settings.limit_db, BandGains(spec, sizes, settings.gain_floor)
+        self._limit_db = settings.limit_db
+        self.gains = BandGains(spec, sizes, gain_floor(self._limit_db))
         self._spread = shared_band_spread(
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )

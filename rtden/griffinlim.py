@@ -47,7 +47,8 @@ class Inverter:
         self._magnitude = np.zeros(self._spectra.shape, np.float32)
         self._scale = np.zeros(self._spectra.shape, np.float32)
         self._frames = np.zeros((refined, n_fft), np.float32)
-        self._older = self._context + refined - new_frames
+        self.older_frames = self._context + refined - new_frames
+        """Frames before the new ones that contribute to the next :meth:`push`."""
         self._lay_out(n_fft, hop)
         self._weigh(n_fft, hop, n_fft - hop if overlap is None else overlap, new_frames)
         self._views = {new_frames: self._view(new_frames)}
@@ -116,11 +117,6 @@ class Inverter:
             self._flat_sum[end - new * hop : end],
             self._done_weight[: new * hop],
         )
-
-    @property
-    def older_frames(self) -> int:
-        """Frames before the new ones that contribute to the next :meth:`push`."""
-        return self._older
 
     def reset(self) -> None:
         """Forget everything; a random phase starts from its seed again."""

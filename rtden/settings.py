@@ -78,11 +78,6 @@ class Settings:
         settings: dict[str, Any] = for_json(dataclasses.asdict(self), 12)
         return settings
 
-    @property
-    def gain_floor(self) -> float:
-        """The smallest gain that `limit_db` allows (linear)."""
-        return gain_floor(self.limit_db)
-
 
 def gain_floor(limit_db: float) -> float:
     """Return the smallest gain that a limit allows (linear)."""

@@ -143,11 +143,6 @@ class StreamDenoiser(Adjustable):
         return Latency(samples, samples / self.rate_hz)
 
     @property
-    def resampling_seconds(self) -> float:
-        """Delay of the two resamplers of a low-delay stream."""
-        return float(self._before.delay_seconds + self._after.delay_seconds)
-
-    @property
     def missing_samples(self) -> int:
         """Samples to feed before a low-delay stream can compute its next step."""
         missing: int = self._before.missing_samples(self.denoisers[0].frames.missing_samples)

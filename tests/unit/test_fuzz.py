@@ -23,6 +23,7 @@ from rtden.errors import AudioFileError, InputError, ModelError, SettingsError
 from rtden.files.listing import Raw
 from rtden.files.pipe import FORMATS, denoise_pipe
 from rtden.model import ModelSpec, load_spec
+from rtden.settings import gain_floor
 
 MODEL = SMALL_MODELS[0]
 RATES_HZ = (8000, 11025, 16000, 22050, 32000, 44099, 44100, 48000, 192000)
@@ -151,7 +152,7 @@ def test_settings_are_taken_or_refused_in_a_sentence(changes: dict[str, Any]) ->
     except SettingsError:
         return
     assert json.loads(json.dumps(chosen.to_dict(), allow_nan=False))["strength"] <= 1
-    assert 0.0 <= chosen.gain_floor <= 1.0
+    assert 0.0 <= gain_floor(chosen.limit_db) <= 1.0
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,7 +20,7 @@ from rtden.model import (
     save_spec,
     sidecar_path,
 )
-from rtden.settings import Settings
+from rtden.settings import Settings, gain_floor
 
 
 @pytest.fixture
@@ -169,5 +169,5 @@ def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None
 
 
 def test_gain_floor_is_the_limit() -> None:
-    assert Settings().gain_floor == 0.0
-    assert Settings(limit_db=20.0).gain_floor == pytest.approx(0.1)
+    assert gain_floor(Settings().limit_db) == 0.0
+    assert gain_floor(20.0) == pytest.approx(0.1)
