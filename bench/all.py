@@ -37,7 +37,7 @@ COMMANDS = {
         f"-m rtden bench --model rtden --seconds 5 --streams 0 {spread}"
         for spread in ("", f"--jobs {cores()}")
     ],
-    "live-cost": ["bench/live_cost.py --seconds 10"],
+    "live-cost": ["-m rtden bench --model rtden --seconds 10 --live"],
     "precision": ["bench/precision.py --callgrind"],
     "pi": ["bench/pi/estimate.py"],
     "latency": ["bench/latency.py --pairs {pairs}"],
@@ -55,8 +55,7 @@ LONG = {
     "peers-cost": [f"bench/peers.py --cost-only --model rtden {RESULT}"],
     "scores": [
         "-m rtden eval --pairs {pairs} --model rtden --live --json bench/results/scores-dev.json "
-        "--force",
-        "bench/plot_scores.py bench/results/scores-dev.json bench/results/scores-dev.png --force",
+        "--plot bench/results/scores-dev.png --force"
     ],
     "oracle": ["bench/oracle.py --pairs {pairs}"],
 }
@@ -83,8 +82,9 @@ def cost_rows(text: str) -> Rows:
     """Return latency, step, real-time factor and headroom by hops per step."""
     rows = [["hops per step", "latency of the algorithm", "a step, median / p99"]]
     rows[0] += ["real-time factor", "headroom"]
-    for row in printed(text, "Headroom"):
-        median, p99 = map(float, row["Step p50 / p99"].removesuffix(" ms").split(" / "))
+    steps = [row for row in printed(text, "Stage") if row["Stage"] == "whole step"]
+    for row, step in zip(printed(text, "Headroom"), steps, strict=True):
+        median, p99 = (float(step[name]) for name in ("p50 (ms)", "p99 (ms)"))
         factor, headroom = float(row["Real-time factor"]), row["Headroom"].replace("x", "×")
         cells = [f"{median:.2f} / {p99:.2f} ms", f"{factor:.3f}", headroom]
         rows.append([row["Hops per step"], row["Latency"], *cells])

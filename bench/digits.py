@@ -1,7 +1,7 @@
-"""Make pairs and transcripts for words.py: spoken digits in the noises of pairs.
+"""Make pairs and transcripts for `rtden eval --transcripts`: spoken digits in the noises of pairs.
 
     python bench/digits.py --digits FSDD --pairs FOLDER --out OUT
-    python bench/words.py --pairs OUT --transcripts OUT/transcripts.txt --limit-db 6 ...
+    rtden eval --pairs OUT --transcripts OUT/transcripts.txt --limit-db 6 --limit-db 12 ...
 
 FSDD holds DIGIT_TALKER_NUMBER.flac (or .wav), as the Free Spoken Digit Dataset has them. Each pair
 of FOLDER lends its noise, which is what `noisy/` has beyond `clean/`, and its name; five digits of
@@ -19,10 +19,10 @@ import soundfile
 import soxr
 import typer
 from common import PairsOption
-from words import DIGITS
 
 from rtden.files.audio_file import read_aligned
 from rtden.measure.pairs import find_pairs
+from rtden.measure.recognition import DIGITS
 from rtden.types import Array
 
 SPOKEN = 5

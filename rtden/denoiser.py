@@ -88,8 +88,14 @@ class Denoiser(SingleThreaded):
     2205
     """
 
-    STAGES: ClassVar[tuple[str, ...]] = ("frames", "features", "network", "inverter", "mix")
-    """The attribute of each stage, in order."""
+    STAGES: ClassVar[dict[str, str]] = {
+        "frames": "transform",
+        "features": "push",
+        "network": "infer",
+        "inverter": "push",
+        "mix": "apply",
+    }
+    """The attribute of each stage and the method that does its work, in order."""
 
     def __init__(
         self,

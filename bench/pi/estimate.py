@@ -6,7 +6,7 @@ published to run int8 networks. All else of live sound, 48 kHz in and out in blo
 meters, a status ten times a second; numpy and Python):
 instructions, counted by valgrind's callgrind on x86-64, at an assumed rate for the core. Not
 counted: the sound system, the kernel, and waking up. Everything printed about a Pi is an estimate;
-`bench/live_cost.py` on one measures.
+`rtden bench --live` on one measures.
 
     python bench/pi/estimate.py    # needs valgrind, takes minutes
 """
@@ -27,12 +27,12 @@ from rtden.denoiser import algorithmic_latency
 from rtden.interpreter import find_runtime
 from rtden.live.engine import LiveEngine
 from rtden.live.plan import PRESETS, live_settings
+from rtden.measure.live_cost import CHANNELS, RATE_HZ, PacedDevice
 from rtden.model import find_model, load_spec
 from rtden.noise import babble
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from callgrind import end_counting, instructions, wait_for_counting
-from live_cost import CHANNELS, RATE_HZ, PacedDevice
 
 SECONDS, CALLS = 3, 100
 """Lengths of the runs that are counted."""

@@ -31,6 +31,7 @@ from rtden.model import find_model, list_models
 from rtden.quiet import quiet_stderr
 
 BENCHMARK_SECONDS = 1.0
+LITTLE_MEMORY_MB = 150
 # Flags in /proc/cpuinfo that matter for int8 networks, and their usual names.
 X86 = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx_vnni": "AVX-VNNI"}
 ARM = {"asimd": "NEON", "neon": "NEON", "asimddp": "dot product", "i8mm": "int8 matrices"}
@@ -54,7 +55,7 @@ class Finding(NamedTuple):
 def examine() -> Iterator[Finding]:
     """Yield the findings about this machine; the benchmark, the last one, takes a second."""
     looks = (system, python, runtime, models, packages, portaudio, sound_server, default_devices)
-    for look in (*looks, processor, realtime_limit, benchmark):
+    for look in (*looks, processor, realtime_limit, memory, benchmark):
         with quiet_stderr():  # runtimes and sound systems write there
             found = look()
         yield from [found] if isinstance(found, Finding) else found
@@ -213,6 +214,18 @@ def realtime_limit() -> Finding:
     allow = "echo '@audio - rtprio 20' | sudo tee /etc/security/limits.d/rtden.conf"
     advice = f'for fewer drop-outs: "{allow}", "sudo usermod -aG audio $USER", log in again.'
     return Finding("real-time", "not allowed; --realtime has no effect", advice)
+
+
+def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    """Return how much memory is free."""
+    text = meminfo.read_text(encoding="ascii") if meminfo.exists() else ""
+    lines = [re.search(rf"^{name}: *(\d+)", text, re.M) for name in ("MemAvailable", "MemTotal")]
+    if not all(lines):
+        return Finding("memory", "unknown")
+    free_mb, total_mb = (int(match[1]) // 1024 for match in lines if match)
+    advice = f"rtden needs up to {LITTLE_MEMORY_MB} MiB: close other programs."
+    found = f"{free_mb} MiB free of {total_mb} MiB"
+    return Finding("memory", found, advice if free_mb < LITTLE_MEMORY_MB else "")
 
 
 def benchmark() -> Finding:

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from rtden.live import LiveEngine
 
 QUIT_KEYS = ("q", "Q", "\x03")
-KEYS = {"q": "quit", "b": "bypass", "m": "mute", "+ -": "strength"}
-"""What keys do; the most important first."""
+HELP_KEYS = ("?", "h", "H")
+KEYS = (
+    ("q", "quit", "stop, as Ctrl-C"),
+    ("?", "help", "show or hide this"),
+    ("b", "bypass", "hear the sound as it comes in, at the same delay"),
+    ("m", "mute", "play silence"),
+    ("+ -", "strength", "0 leaves the sound as it is, 1 denoises it fully"),
+)
+"""Key, name and effect; the most important first."""
 
 # What arrows and function keys send: their letters must not act as keys.
 _ESCAPED = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z]|.?)", re.DOTALL)

@@ -10,8 +10,9 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from typer import Option
 
@@ -30,6 +31,7 @@ from rtden.app.options import (
     silence_c_libraries,
 )
 from rtden.errors import ControlError, SettingsError
+from rtden.extras import needed
 from rtden.live import VIRTUAL_MICROPHONE
 from rtden.live.status import counted
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 SETTLING_SECONDS = 0.3  # the first blocks show how long the devices' blocks are
 LOOK_SECONDS = 0.25  # between two looks at whether the engine has ended
+# Names of open_live's parameters. The page saves those in CHOICES, too.
+CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
+PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
 HOPS = "Compute 1, 2, 4, 8 or 16 hops of 11.6 ms at a time: less CPU, more delay."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
@@ -46,6 +51,7 @@ END = "at Ctrl-C or a file's end"
 
 @one_sentence
 def live(
+    context: typer.Context,
     input: Annotated[str, Option("--in", "-i", help=f"'mic', {DEVICE}, or a file.")] = "mic",
     output: Annotated[
         str, Option("--out", "-o", help=f"'speakers', {DEVICE}, 'virtual-mic', or a file.")
@@ -66,6 +72,7 @@ def live(
     record: Annotated[Path | None, Option(help="Folder for noisy.wav and cleaned.wav.")] = None,
     model: ModelOption = None,
     realtime: Annotated[bool, Option("--realtime", help="Ask for real-time priority.")] = False,
+    saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
     name: Annotated[str | None, Option(help="Name as microphone and for 'rtden ctl'.")] = None,
     status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
     as_json: JsonOption = False,
@@ -87,34 +94,40 @@ def live(
     require(status_seconds >= 0, "--status-seconds", "be 0 or more", status_seconds)
     if latency_ms is not None and hops_per_step is not None:
         raise SettingsError("--latency-ms chooses the hops per step; give one of the two.")
-    chosen = find_preset(preset, model)
-    if latency_ms is None:  # which would choose the hops
-        hops_per_step = hops_per_step or chosen.hops_per_step
+    wanted = {parameter: context.params[parameter] for parameter in (*CHOICES, *PASSED_ON)}
+    if saved:
+        wanted |= _saved_choices(context)
+    chosen = find_preset(preset, wanted["model"])
+    hops_per_step = hops_per_step or chosen.hops_per_step
     if preset == AUTO:
-        options = f"--hops-per-step {chosen.hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
+        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
         messages.print(f"this machine is fast enough for {options}")
-    settings = Settings(strength=strength, limit_db=limit_db, hops_per_step=hops_per_step or 1)
-    engine = open_live(
-        input,
-        output,
-        model=model,
-        settings=settings,
-        latency_ms=latency_ms,
-        buffer_ms=buffer_ms,
-        first_buffer_ms=chosen.buffer_ms,
-        stereo=stereo,
-        full_band=full_band,
-        record=record,
-        force=force,
-        realtime=realtime,
-        name=name,
+    settings = Settings(
+        strength=wanted.pop("strength"),
+        limit_db=wanted.pop("limit_db"),
+        hops_per_step=hops_per_step if wanted["latency_ms"] is None else 1,  # a latency chooses
     )
+    engine = open_live(settings=settings, first_buffer_ms=chosen.buffer_ms, **wanted)
     say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
-    _announce(engine, output, name, say)
+    _announce(engine, wanted["output"], name, say)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as at_end:
         at_end.callback(engine.stop)
-        _run(engine, say, latency_ms, duration, status_seconds or math.inf, as_json)
-    _sum_up(engine, output, record, say)
+        _run(engine, say, wanted["latency_ms"], duration, status_seconds or math.inf, as_json)
+    _sum_up(engine, wanted["output"], record, say)
+
+
+def _saved_choices(context: typer.Context) -> dict[str, Any]:
+    """Return the saved choices for all options that were not given."""
+    needed("platformdirs", "web", "--saved")
+    from rtden.web.choices import load_choices
+
+    choices = dict(load_choices())
+    choices["limit_db"] = math.inf if choices["limit_db"] is None else choices["limit_db"]
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    if "hops_per_step" in given:  # a latency would choose them
+        given.add("latency_ms")
+    return {name: choices[name] for name in CHOICES if name not in given}
 
 
 def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[..., None]) -> None:

@@ -81,20 +81,49 @@ def service_install(
         print(f"# {path}\n{text}", *(f"# {' '.join(command)}\n" for command in commands), sep="")
         return
     install(text)
-    looks = "'systemctl --user status rtden' and 'journalctl --identifier rtden'"
+    looks = "'rtden service status' and 'rtden service logs'"
     screen.print(f"rtden runs: {path}. Look with {looks}.", markup=False)
     if not (shutil.which("loginctl") and _succeeds(*linger)):
         line = f"sudo {' '.join(linger)}"
         screen.print(f"It starts when you log in; to start it at boot, run '{line}'.", markup=False)
 
 
+@service.command("status")
+@one_sentence
+def service_status() -> None:
+    """Show whether the service runs.
+
+    The exit code is 3 if it does not, as systemctl's.
+    """
+    _require(installed=True)
+    shown = ("systemctl", "--user", "status", "--no-pager", "--lines=0", NAME)
+    raise typer.Exit(subprocess.run(shown, check=False).returncode)
+
+
+@service.command("logs")
+@one_sentence
+def service_logs(
+    lines: Annotated[int, Option("--lines", "-n", help="The newest lines to show.")] = 50,
+    follow: Annotated[bool, Option("--follow", "-f", help="Show new lines, until Ctrl-C.")] = False,
+) -> None:
+    """Show the service's output, and systemd's messages about it."""
+    if lines < 0:
+        raise ServiceError(f"--lines must be 0 or more, not {lines}.")
+    _require("journalctl", installed=True)
+    # Not --user: it reads the user's own journal, which journald does not keep where its journals
+    # are in memory.
+    mine = f"_UID={os.getuid()}"
+    matches = ("SYSLOG_IDENTIFIER=rtden", mine, "+", f"USER_UNIT={NAME}", mine)
+    options = ("--no-pager", "--output=short-iso", "--lines", str(lines))
+    command = ("journalctl", *options, *(["--follow"] if follow else []), *matches)
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
 @service.command("uninstall")
 @one_sentence
 def service_uninstall() -> None:
     """Stop the service and remove its unit."""
-    if not unit_path().exists():
-        raise ServiceError(f"there is no {unit_path()}: run 'rtden service install' first.")
-    _require_systemd()
+    _require(installed=True)
     _systemctl("disable", "--now", NAME)
     unit_path().unlink()
     _systemctl("daemon-reload")
@@ -125,7 +154,7 @@ def install(text: str) -> None:
     """Write the unit and start it, now and at every boot; a ServiceError restores the old one."""
     from rtden.files.atomic import write_whole
 
-    _require_systemd()
+    _require()
     path = unit_path()
     before = path.read_bytes() if path.exists() else None
     write_whole(path, text.encode(), force=True)
@@ -168,13 +197,15 @@ def _parsed(function: Callable[..., None], options: tuple[str, ...]) -> dict[str
         raise SettingsError(f"'rtden {name}' refuses its options: {reason}.") from None
 
 
-def _require_systemd() -> None:
-    """Raise ServiceError if systemd or the user's service manager is missing."""
-    if shutil.which("systemctl") is None:
+def _require(program: str = "systemctl", *, installed: bool = False) -> None:
+    """Raise ServiceError if the program, the unit or the user's service manager is missing."""
+    if installed and not unit_path().exists():
+        raise ServiceError(f"there is no {unit_path()}: run 'rtden service install' first.")
+    if shutil.which(program) is None:
         advice = "start 'rtden live' with what starts services here, and look for its logs there"
-        raise ServiceError(f"this system has no systemd (systemctl is missing): {advice}.")
+        raise ServiceError(f"this system has no systemd ({program} is missing): {advice}.")
     # Every login, also by ssh, has a service manager; 'sudo -u' has none.
-    if not _succeeds("systemctl", "--user", "show", "-p", "Version"):
+    if program == "systemctl" and not _succeeds("systemctl", "--user", "show", "-p", "Version"):
         raise ServiceError(
             "systemd runs no services for this user in this session: log in as the user "
             "itself (not by su or sudo) and try again."

@@ -16,7 +16,7 @@ from rich.control import Control
 from rich.segment import Segment
 from rich.style import Style
 
-from rtden.app.keys import KEYS, QUIT_KEYS, apply_key
+from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, apply_key
 from rtden.app.options import in_db, pauses
 from rtden.live.status import LiveStatus, counted, xruns_in_words
 from rtden.types import Array
@@ -41,6 +41,13 @@ _PLAIN, _DIM, _BOLD = Style(), Style(dim=True), Style(bold=True)
 _GOOD, _WARM, _HOT = Style(color="green"), Style(color="yellow"), Style(color="red", bold=True)
 _ALARM = Style(color="bright_white", bgcolor="red", bold=True)
 _NOTICE = Style(reverse=True, bold=True)
+_ASCII = str.maketrans("━─┃░▒▓█", "#.|..+#")
+_EXPLAINED = (
+    *((key, effect) for key, _, effect in KEYS),
+    ("pauses", "how much quieter the background is"),
+    ("latency now", "measured delay, microphone to output"),
+    ("xruns", "blocks late or lost at a device, and drop-outs"),
+)
 
 
 def watch(
@@ -59,6 +66,8 @@ def watch(
             if not engine.running or time.monotonic() >= ends_at or key in QUIT_KEYS:
                 return
             apply_key(key, engine)
+            if key in HELP_KEYS:
+                view.shows_help, draws_at = not view.shows_help, -math.inf
             if time.monotonic() >= draws_at:
                 draws_at = time.monotonic() + 0.8 * DRAW_SECONDS  # keys wait about that long
                 view.look()
@@ -70,6 +79,7 @@ class LiveView:
     """The whole screen, of rich's segments: its tables cost five times as much."""
 
     def __init__(self, engine: LiveEngine, title: str = "") -> None:
+        self.shows_help = False
         self._engine, self._title = engine, title
         self._picture = GainPicture(engine.band_centres_hz, DRAW_SECONDS)
         self._looks: deque[LiveStatus] = deque(maxlen=SMOOTHING_LOOKS)
@@ -84,7 +94,9 @@ class LiveView:
         for number, line in enumerate(self._lines(width, height)[:height]):
             if number:
                 yield Segment.line()
-            yield from Segment.adjust_line_length(line, width)
+            for text, style, _ in Segment.adjust_line_length(line, width):
+                plain = text.translate(_ASCII).encode("ascii", "replace").decode()
+                yield Segment(plain if options.ascii_only else text, style)
 
     def _lines(self, width: int, height: int) -> list[Line]:
         status = self._looks[-1]
@@ -97,7 +109,7 @@ class LiveView:
         ]
         foot = [*warnings[: max(0, height - len(head) - 1)], _keys(width)]
         rows = max(0, height - len(head) - len(foot))
-        body = self._body(width, rows)
+        body = _explanations(width) if self.shows_help else self._body(width, rows)
         body += [[] for _ in range(rows - len(body))]
         return [*head[: height - 1], *body[:rows], *foot]
 
@@ -241,11 +253,19 @@ class GainPicture:
 def _keys(width: int) -> Line:
     """Return the last line: as many keys as fit, the most important first."""
     line: Line = []
-    for key, name in KEYS.items():
+    for key, name, _ in KEYS:
         width -= len(key) + len(name) + 5
         if width >= -2:  # the last needs no gap
             line += [Segment(f" {key} ", _NOTICE), Segment(f" {name} ")]
     return line
+
+
+def _explanations(width: int) -> list[Line]:
+    lines: list[Line] = []
+    for name, text in _EXPLAINED:
+        for number, part in enumerate(textwrap.wrap(text, max(10, width - 13))):
+            lines.append([Segment(f"{'' if number else name:<13}", _BOLD), Segment(part)])
+    return lines
 
 
 def _fraction(level_db: float) -> float:

@@ -1,4 +1,4 @@
-"""What a denoiser costs on this machine: time, latency, memory."""
+"""What a denoiser costs on this machine: time by stage, latency, memory."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from rtden.noise import babble
 from rtden.settings import Settings
 from rtden.types import Array
 
-WARM_UP_STEPS, SILENCE_SECONDS = 20, 5
-"""First steps, which are not counted; silence after which the network is skipped."""
+WARM_UP_STEPS, SILENCE_SECONDS = 20, 5  # after 5 s of silence the network is skipped
 T = TypeVar("T")
 
 
@@ -49,7 +48,8 @@ class BenchResult:
     hops_per_step: int
     audio_seconds: float
     steps: int
-    step: Percentiles
+    stages: dict[str, Percentiles]
+    step: Percentiles  # measured without the stages' clocks
     idle: Percentiles  # a step in silence, where the network is skipped
     real_time_factor: float
     latency_ms: float
@@ -64,6 +64,34 @@ class BenchResult:
     def to_dict(self) -> dict[str, Any]:
         """Return all figures."""
         return {**dataclasses.asdict(self), "headroom": self.headroom}
+
+
+class Stopwatch:
+    """Sums the time of an object's method in `seconds`, as a clock gives it; changes no result.
+
+    `calls` has the time of each call that did not return False.
+
+    >>> denoiser = Denoiser()
+    >>> watch = Stopwatch(denoiser.network, "infer")
+    >>> _ = denoiser.feed(np.ones(denoiser.step_samples, np.float32))
+    >>> watch.seconds > 0.0
+    True
+    """
+
+    def __init__(
+        self, owner: Any, method: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.seconds, self.calls, call = 0.0, list[float](), getattr(owner, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = clock()
+            result = call(*arguments, **options)
+            self.seconds += (took := clock() - began)
+            if result is not False:
+                self.calls.append(took)
+            return result
+
+        setattr(owner, method, timed)
 
 
 def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> BenchResult:
@@ -84,6 +112,7 @@ def measure(model: str | Path, hops_per_step: int, *, seconds: float = 60.0) -> 
         hops_per_step=hops_per_step,
         audio_seconds=audio_seconds,
         steps=len(step_seconds),
+        stages=_time_stages(denoiser, blocks),
         step=Percentiles.of(step_seconds),
         idle=Percentiles.of(idle_seconds),
         real_time_factor=sum(step_seconds) / audio_seconds,
@@ -114,4 +143,21 @@ def _time_steps(denoiser: Denoiser, blocks: list[Array]) -> list[float]:
         denoiser.feed(block)
         seconds.append(time.perf_counter() - began)
     denoiser.reset()
-    return seconds[min(WARM_UP_STEPS, len(blocks) // 2) :]
+    return seconds[_warm_up(blocks) :]
+
+
+def _time_stages(denoiser: Denoiser, blocks: list[Array]) -> dict[str, Percentiles]:
+    """Return the time of each stage in a step; its clocks stay."""
+    stages = Denoiser.STAGES.items()
+    watches = [Stopwatch(getattr(denoiser, name), method) for name, method in stages]
+    clocks = []
+    for block in blocks:
+        denoiser.feed(block)
+        clocks.append([watch.seconds for watch in watches])
+    times = np.diff(clocks, axis=0)[_warm_up(blocks) :]
+    return {name: Percentiles.of(of) for name, of in zip(Denoiser.STAGES, times.T, strict=True)}
+
+
+def _warm_up(blocks: list[Array]) -> int:
+    """Return how many steps are not counted: of few, half."""
+    return min(WARM_UP_STEPS, len(blocks) // 2)

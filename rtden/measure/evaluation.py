@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NOISY = "noisy"
-"""The input itself is the first system of every evaluation."""
-HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS")
+NOISY, CLEAN = "noisy", "clean"
+"""The input itself is the first system of every evaluation; clean speech is one with WER."""
+WER = "WER (%)"
+HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WER)
 """The metrics that are also given by SNR and by noise."""
 IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
 """rtden's training loss contains models of these metrics: they do not judge it independently."""
@@ -27,7 +28,8 @@ class Evaluation:
     """The scores of several systems, the noisy input first, on the same pairs.
 
     `scores` has shape (files, systems, metrics) and is not finite where a metric has no value;
-    `snr_db` is to the nearest 5 dB; `details` go into the JSON.
+    `snr_db` is to the nearest 5 dB; `details` go into the JSON; `words`, said in each file, are its
+    weight in the word error rate.
     """
 
     folder: str
@@ -38,6 +40,7 @@ class Evaluation:
     snr_db: Floats
     noises: tuple[str, ...]
     details: dict[str, dict[str, Any]]
+    words: Floats | None = None
 
     def figures(self, chosen: Chosen | None = None, *, against: int = 0) -> dict[str, Floats]:
         """Return statistics over all files or the chosen ones, shape (systems, metrics) each.
@@ -47,9 +50,11 @@ class Evaluation:
         """
         rows = np.ones(len(self.files), bool) if chosen is None else chosen
         scores = np.where(np.isfinite(self.scores), self.scores, np.nan)[rows]
+        words = None if self.words is None else self.words[rows]
+        weights = [words if metric == WER else None for metric in self.metrics]
         changes = scores - scores[:, against, None]
         return {
-            name: np.apply_along_axis(of, 0, values)
+            name: np.array([[*map(of, system, weights)] for system in values.transpose(1, 2, 0)])
             for kind, values in (("mean", scores), ("gain", changes))
             for name, of in ((kind, mean), (f"{kind}_ci95", interval))
         }
@@ -77,26 +82,32 @@ class Evaluation:
         found = ", ".join(
             f"{self.metrics[column]} of {self.systems[row]} for {counts[row, column]}"
             for row, column in np.argwhere(counts)
+            if self.systems[row] != CLEAN
         )
         where = "left out of the means, where the metric has no value"
         return f"{where}: {found} of {len(self.files)} files." if found else None
 
 
-def mean(values: Floats) -> float:
-    """Return the mean of the finite values, NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else math.nan
+def mean(values: Floats, weights: Floats | None = None) -> float:
+    """Return the weighted mean of the finite values, NaN without any."""
+    known = np.isfinite(values)
+    weights = known * (1.0 if weights is None else weights)
+    return float(np.average(values[known], weights=weights[known])) if weights.any() else math.nan
 
 
-def interval(values: Floats) -> float:
+def interval(values: Floats, weights: Floats | None = None) -> float:
     """Return half the width of the 95 % confidence interval of the mean of the finite values.
 
     By bootstrap over the files; NaN for fewer than two values.
     """
-    known = values[np.isfinite(values)]
-    if len(known) < 2:
+    known = np.isfinite(values)
+    weights = (np.ones(len(values)) if weights is None else weights)[known]
+    if len(weights) < 2 or not weights.any():
         return math.nan
-    low, high = np.percentile(known[_drawn(len(known))].mean(axis=1), PERCENTILES)
+    drawn = _drawn(len(weights))
+    totals = np.maximum(weights[drawn].sum(axis=1), 1e-9)
+    means = (values[known] * weights)[drawn].sum(axis=1) / totals
+    low, high = np.percentile(means, PERCENTILES)
     return float(high - low) / 2.0
 
 

@@ -12,6 +12,8 @@ from rtden.errors import AudioFileError
 from rtden.extras import needed
 from rtden.files.atomic import check_target, write_whole
 from rtden.files.audio_file import open_recording, read_blocks
+from rtden.measure.evaluation import NOISY, Evaluation
+from rtden.measure.tables import LOSS_NOTE, marked
 from rtden.mel import hz_to_mel, shared_mel_bank, to_db
 from rtden.spectral import hann, power, stft
 from rtden.types import Array
@@ -20,6 +22,11 @@ BANDS, LOWEST_HZ, HIGHEST_HZ = 96, 60.0, 16000.0
 WINDOW, HOP = 2048, 1024
 WIDEST_COLUMNS = 1200  # of a picture; those of a longer file are averaged
 FLOOR_DB, RANGE_DB = -65.0, 70
+PANEL_WIDTH_INCHES, PANELS_HEIGHT_INCHES = 2.75, 3.2
+# Okabe and Ito's, which the colour-blind can tell apart; the markers differ as well.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+STYLES = [{"color": c, "marker": m} for c, m in zip(COLOURS, "osD^vPX", strict=True)]
+NOISY_STYLE = {"color": "#8a8a8a", "marker": "o", "linestyle": "dashed"}
 
 
 def mel_levels_db(samples: Array, rate_hz: int) -> Array:
@@ -65,6 +72,28 @@ def plot_mels(noisy: Path, denoised: Path, out: Path, *, force: bool = False) ->
     axes[0].set_ylim(0, 1 + max(int(bands.max(initial=0)) for bands in filled))
     figure.colorbar(image, ax=axes, label="Level (dB)")
     save(figure, out, force=force, dpi=110)
+
+
+def plot_scores(evaluation: Evaluation, out: Path, *, force: bool = False) -> None:
+    """Draw the mean of each headline metric by SNR, with bars of 95 % confidence."""
+    check_picture(out, force=force)
+    groups, shown, systems = evaluation.by_snr(), evaluation.headline, evaluation.systems
+    found = [evaluation.figures(chosen) for chosen in groups.values()]
+    means, halves = (np.array([of[name] for of in found]) for name in ("mean", "mean_ci95"))
+    width = max(2, len(shown)) * PANEL_WIDTH_INCHES
+    figure = new_figure(width, PANELS_HEIGHT_INCHES)
+    for axis, column in zip(np.ravel(figure.subplots(1, len(shown))), shown, strict=True):
+        for row, system in enumerate(systems):  # side by side, so that no bar hides another
+            at = np.arange(len(groups)) + 0.06 * (row - (len(systems) - 1) / 2)
+            style = STYLES[(row - 1) % len(STYLES)] if system != NOISY else NOISY_STYLE
+            axis.errorbar(at, means[:, row, column], halves[:, row, column], label=system, **style)
+        axis.set_title(marked(evaluation.metrics[column]), fontsize=10, loc="left")
+        axis.set_xticks(range(len(groups)), [name.removesuffix(" dB") for name in groups])
+        axis.grid(axis="y", alpha=0.3)
+    note = f"{len(evaluation.files)} pairs; bars: 95 % confidence; {LOSS_NOTE}"
+    figure.supxlabel(f"SNR of the noisy file (dB). {note}", fontsize=8)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=len(systems))
+    save(figure, out, force=force, dpi=150)
 
 
 def check_picture(out: Path, *, force: bool) -> None:

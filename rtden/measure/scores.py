@@ -21,8 +21,9 @@ from rtden.files.audio_file import Progress, open_recording, read_aligned
 from rtden.files.processes import cores, process_pool
 from rtden.live.plan import live_settings
 from rtden.measure import metrics as measures
-from rtden.measure.evaluation import NOISY, Evaluation
+from rtden.measure.evaluation import CLEAN, NOISY, WER, Evaluation
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
+from rtden.measure.recognition import PACKAGES, read_transcripts, recognise, word_errors
 from rtden.model import find_model, load_spec
 from rtden.recording import RecordingDenoiser
 from rtden.settings import Settings
@@ -33,6 +34,8 @@ Processor = Callable[[Array, int], Array]
 """Takes a noisy mono signal and its rate; returns the denoised one, aligned and of the same length.
 
 It can be pickled. Its method `details`, if it has one, returns its entry in the JSON."""
+References = dict[str, list[str]]
+"""Reference words by a file's stem; empty if the recogniser finds them in the clean file."""
 ONNX = ("speechmos", "onnxruntime")
 
 
@@ -116,39 +119,47 @@ def score_pairs(
     processors: Mapping[str, Processor],
     *,
     metrics: Sequence[str] = (),
+    transcripts: Path | str | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score processors, given by name, on pairs of files.
 
     `pairs` holds `clean/` and `noisy/` with the same file names; noisy is always scored. `metrics`
-    are names such as "PESQ-WB" or "si-sdr"; everything by default. `processes` files are worked on
-    at a time, by default one for each core; with more than one a script must guard its call by
-    ``__name__``. `progress` is called with the number of pairs done and that of all. Raises
-    RtdenError if anything given cannot be used.
+    are names such as "PESQ-WB" or "si-sdr"; everything by default. `transcripts`, a file or "clean"
+    for what the recogniser finds in the clean files, adds the word error rate, and clean speech as
+    a system. `processes` files are worked on at a time, by default one for each core; with more
+    than one a script must guard its call by ``__name__``. `progress` is called with the number of
+    pairs done and that of all. Raises RtdenError if anything given cannot be used.
     """
     found = _checked(pairs, processors, processes)
     details: dict[str, dict[str, Any]] = {
         name: getattr(made, "details", dict)() for name, made in processors.items()
     }
+    references = None if transcripts is None else _references(transcripts, found)
+    words_too = [] if references is None else [WER]
     meters = _chosen_meters(metrics)
-    systems: dict[str, Processor | None] = {NOISY: None, **processors}
-    work = functools.partial(_score, systems, meters)
+    names = (*(name for meter in meters for name in meter.metrics), *words_too)
+    if not names:
+        raise InputError("nothing is left to measure; the metric wer needs --transcripts.")
+    systems: dict[str, Processor | None] = dict.fromkeys([NOISY, *([CLEAN] if words_too else [])])
+    work = functools.partial(_score, systems | dict(processors), meters, references)
     results = []
     for result in _spread(work, found, processes):
         results.append(result)
         if progress is not None:
             progress(len(results), len(found))
-    scores, snr_db = zip(*results, strict=True)
+    scores, snr_db, words = zip(*results, strict=True)
     return Evaluation(
         folder=pairs.resolve().name,
         files=tuple(noisy.name for _, noisy in found),
-        systems=tuple(systems),
-        metrics=tuple(name for meter in meters for name in meter.metrics),
+        systems=(*systems, *processors),
+        metrics=names,
         scores=np.array(scores),
         snr_db=np.array(snr_db),
         noises=tuple(noise_of(noisy.stem) for _, noisy in found),
         details=details,
+        words=None if references is None else np.array(words, np.float64),
     )
 
 
@@ -156,8 +167,8 @@ def _checked(
     pairs: Path, processors: Mapping[str, Processor], processes: int | None
 ) -> list[tuple[Path, Path]]:
     """Return the pairs, or raise what is wrong with the arguments before the work."""
-    if NOISY in processors:
-        raise InputError(f"'{NOISY}' is the name of the input itself; give the model another name.")
+    for name in {NOISY, CLEAN} & processors.keys():
+        raise InputError(f"'{name}' is the name of the input itself; give the model another name.")
     if processes is not None and processes < 1:
         raise InputError(f"processes must be 1 or more, not {processes}.")
     found = find_pairs(pairs)
@@ -169,15 +180,13 @@ def _checked(
 
 def _chosen_meters(metrics: Sequence[str]) -> list[Meter]:
     """Return the meters of the chosen metrics whose packages are installed."""
-    known = {_key(metric) for meter in METERS for metric in meter.metrics}
+    known = {_key(metric) for meter in METERS for metric in meter.metrics} | {_key(WER)}
     if unknown := [metric for metric in metrics if _key(metric) not in known]:
         names = ", ".join(sorted(known))
         raise InputError(f"there is no metric '{unknown[0]}'; choose of {names}.")
     chosen = {_key(metric) for metric in metrics} or known
     meters = [meter for meter in METERS if chosen & set(map(_key, meter.metrics))]
-    if not (found := [meter for meter in meters if not _missing(meter.packages)]):
-        raise missing(meters[0].packages[0], meters[0].extra, meters[0].metrics[0])
-    return found
+    return [meter for meter in meters if not _missing(meter.packages)]
 
 
 def _key(metric: str) -> str:
@@ -185,18 +194,39 @@ def _key(metric: str) -> str:
 
 
 def _score(
-    systems: dict[str, Processor | None], meters: list[Meter], pair: tuple[Path, Path]
-) -> tuple[list[list[float]], float]:
-    """Return the metrics of one pair, a row per system, and its SNR."""
+    systems: dict[str, Processor | None],
+    meters: list[Meter],
+    references: References | None,
+    pair: tuple[Path, Path],
+) -> tuple[list[list[float]], float, int]:
+    """Return the metrics of one pair, a row per system, its SNR and its number of words."""
     (clean, noisy), rate_hz = read_aligned(*pair)
+    words: list[str] = []
+    if references is not None:
+        words = references.get(pair[1].stem) or recognise(clean, rate_hz)
     rows = []
     for name, process in systems.items():
-        made = process(noisy, rate_hz) if process else noisy
+        made = process(noisy, rate_hz) if process else clean if name == CLEAN else noisy
         if made.shape != noisy.shape:
             shapes = f"shape {made.shape} for {pair[1]}, not {noisy.shape}"
             raise InputError(f"{name} returned {shapes}; it must return as much as it gets.")
-        rows.append([value for meter in meters for value in meter(clean, made, rate_hz)])
-    return rows, rounded_snr_db(clean, noisy, rate_hz)
+        row = [value for meter in meters for value in meter(clean, made, rate_hz)]
+        if references is not None:
+            errors = word_errors(words, recognise(made, rate_hz))
+            row.append(100.0 * errors / len(words) if words else math.nan)
+        rows.append(row)
+    return rows, rounded_snr_db(clean, noisy, rate_hz), len(words)
+
+
+def _references(source: Path | str, pairs: list[tuple[Path, Path]]) -> References:
+    if absent := _missing(PACKAGES):
+        raise missing(absent[0], "recognition", "recognition")
+    if source == CLEAN:
+        return {}
+    found = read_transcripts(Path(source))
+    if silent := [noisy.name for _, noisy in pairs if not found.get(noisy.stem)]:
+        raise InputError(f"{source} has no words for {silent[0]} ({len(silent)} files without).")
+    return found
 
 
 def missing_packages() -> str | None:

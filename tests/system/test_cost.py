@@ -13,6 +13,7 @@ import pytest
 from command import rtden
 from typer.testing import CliRunner
 
+from rtden import Denoiser
 from rtden.app.main import app
 from rtden.errors import ModelError, SettingsError
 from rtden.measure import cost
@@ -20,10 +21,13 @@ from rtden.measure.cost import (
     WARM_UP_STEPS,
     BenchResult,
     Percentiles,
+    Stopwatch,
     in_own_process,
     measure,
 )
 from rtden.model import find_model, load_spec
+
+STAGES = ["frames", "features", "network", "inverter", "mix"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +49,24 @@ def test_percentiles_are_those_of_numpy_in_milliseconds() -> None:
     assert dataclasses.astuple(found) == pytest.approx((50.0, 95.0, 99.0))
 
 
+def test_timed_stages_change_no_sample() -> None:
+    noisy = np.random.default_rng(0).standard_normal(22050).astype(np.float32) * np.float32(0.1)
+    expected = Denoiser("seed").feed(noisy)
+    denoiser = Denoiser("seed")
+    timed = {
+        name: Stopwatch(getattr(denoiser, name), method) for name, method in Denoiser.STAGES.items()
+    }
+    np.testing.assert_array_equal(denoiser.feed(noisy), expected)
+    assert timed["network"].seconds > timed["mix"].seconds > 0.0
+
+
 @pytest.mark.alone
-def test_a_step_in_silence_is_cheaper(result: BenchResult) -> None:
-    for percentiles in (result.step, result.idle):
+def test_the_stages_make_up_the_step(result: BenchResult) -> None:
+    assert list(result.stages) == STAGES
+    for percentiles in (*result.stages.values(), result.step, result.idle):
         assert 0.0 < percentiles.p50_ms <= percentiles.p95_ms <= percentiles.p99_ms < 10_000.0
+    stages_ms = sum(percentiles.p50_ms for percentiles in result.stages.values())
+    assert result.step.p50_ms / 3.0 < stages_ms < 3.0 * result.step.p50_ms
     assert result.idle.p50_ms < 0.5 * result.step.p50_ms
 
 
@@ -94,12 +112,11 @@ def bench(*arguments: str) -> Any:
 def test_the_command_prints_every_figure_whole_and_as_json() -> None:
     result = bench("--hops-per-step", "2", "--hops-per-step", "8", "-m", "seed")
     assert result.returncode == 0, result.stderr
-    for name in ("Latency", "In silence", "Real-time factor"):
+    for name in ("seed", *STAGES, "whole step", "in silence", "Latency", "Real-time factor"):
         assert name in result.stdout, result.stdout
     assert "…" not in result.stdout
-    times = r" +\d+\.\d{3} / \d+\.\d{3} ms"
-    row = rf"^ seed +([28]) +\d+ ms{times}{times} +\d\.\d{{4}} .* \d+ KiB *$"
-    assert re.findall(row, result.stdout, re.MULTILINE) == ["2", "8"]
+    rows = re.findall(r"(?:\s+\d+\.\d{3}){3}\s*$", result.stdout, re.MULTILINE)
+    assert len(rows) == 2 * (len(STAGES) + 2)
 
 
 def test_the_command_says_whether_streams_hold() -> None:

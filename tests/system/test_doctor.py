@@ -16,6 +16,7 @@ from rtden.app import doctor
 from rtden.app.doctor import (
     benchmark,
     examine,
+    memory,
     models,
     processor,
     python,
@@ -33,7 +34,7 @@ NAMES = [
     "sound files",
     "PortAudio",
 ]
-NAMES += ["sound server", "mic", "speakers", "processor", "real-time", "benchmark"]
+NAMES += ["sound server", "mic", "speakers", "processor", "real-time", "memory", "benchmark"]
 
 
 def test_a_whole_machine_is_looked_at_in_this_order() -> None:
@@ -120,6 +121,18 @@ def test_a_governor_that_keeps_the_processor_slow_is_a_warning(
     finding = processor(tmp_path)
     assert finding.state == state
     assert (name or "no governor") in finding.found
+
+
+def test_little_memory_is_a_warning(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(
+        "MemTotal:         434000 kB\nMemFree: 1 kB\nMemAvailable:      90000 kB\n",
+        encoding="ascii",
+    )
+    assert memory(meminfo).state == "warn"
+    assert memory(meminfo).found == "87 MiB free of 423 MiB"
+    assert memory(tmp_path / "none").found == "unknown"
+    assert memory().state in ("ok", "warn")
 
 
 def test_without_a_sound_server_the_devices_must_be_open_to_the_user(tmp_path: Path) -> None:

@@ -252,11 +252,16 @@ def test_one_click_makes_a_microphone_for_calls(page: Page, pulse: PulseServer) 
 
 
 @pytest.mark.real_time
-def test_choices_survive_the_server(page: Page, pulse: PulseServer) -> None:
+def test_choices_survive_the_server_and_serve_the_command_line(
+    page: Page, pulse: PulseServer
+) -> None:
     page.select("input", "desk")
     slider = page.find("strength")
     slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 16)
     page.until(lambda: '"strength":0.8' in page.call("GET", "/api/live")[1])
+    command = [sys.executable, "-m", "rtden", "live", "--saved", "--duration", "1", "--json"]
+    said = subprocess.run(command, env=pulse.env, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
     again = Server(pulse.env)
     try:
         page.driver.get(again.address)

@@ -18,8 +18,6 @@ from waiting import until
 from rtden.app.main import app
 from rtden.app.service import NAME, this_program, unit_path, unit_text
 
-LOGS = ("journalctl", "--no-pager", "--identifier", "rtden")
-
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +89,10 @@ def test_paths_are_those_of_the_folder_of_the_installation(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["status"], "run 'rtden service install' first"),
+        (["logs"], "run 'rtden service install' first"),
         (["uninstall"], "run 'rtden service install' first"),
+        (["logs", "--lines", "-1"], "--lines must be 0 or more"),
         (["install"], "systemd runs no services for this user in this session"),
         (["install", "--", "--model", "nonesuch"], "no model 'nonesuch'"),
         (["install", "--", "--hops-per-step", "3"], "hops_per_step must be one of"),
@@ -116,7 +117,8 @@ def test_a_machine_without_systemd_is_told_so(monkeypatch: pytest.MonkeyPatch) -
     assert "has no systemd" in run("install").stderr
     unit_path().parent.mkdir(parents=True)
     unit_path().write_text("")
-    assert "has no systemd" in run("uninstall").stderr
+    assert "has no systemd" in run("status").stderr
+    assert "journalctl is missing" in run("logs").stderr
 
 
 @pytest.fixture
@@ -153,16 +155,16 @@ def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
     places = ("--in", str(speech), "--out", str(heard))
     installed = manager.run(*rtden, "install", "--", *places, *options)
     assert installed.returncode == 0, installed.stderr
-    assert "systemctl --user status rtden" in installed.stdout
+    assert "rtden service status" in installed.stdout
 
     known = wait_until_active(manager, restarts=0)  # Type=notify: rtden has said that it is ready
-    said = manager.run("systemctl", "--user", "status", NAME)
+    said = manager.run(*rtden, "status")
     assert said.returncode == 0
     assert "Active: active (running) since " in said.stdout
     assert f"Main PID: {known['MainPID']} " in said.stdout
     assert "; enabled;" in said.stdout  # at boot
-    until(lambda: "load" in manager.run(*LOGS).stdout)
-    logs = manager.run(*LOGS).stdout
+    until(lambda: "load" in manager.run(*rtden, "logs").stdout)
+    logs = manager.run(*rtden, "logs").stdout
     assert "total latency" in logs
     assert "\x1b" not in logs
 
@@ -171,14 +173,16 @@ def test_the_service_runs_says_so_comes_back_after_a_crash_and_goes(
     again = wait_until_active(manager, restarts=1)
     assert again["MainPID"] != known["MainPID"]
 
-    assert manager.run(*LOGS).stdout.count("total latency") >= 2
+    logs = manager.run(*rtden, "logs").stdout
+    assert "code=killed" in logs  # systemd's own words about it
+    assert logs.count("total latency") >= 2
 
     gone = manager.run(*rtden, "uninstall")
     assert gone.returncode == 0, gone.stderr
     assert manager.run("systemctl", "--user", "is-active", NAME).stdout.strip() == "inactive"
     assert not list(Path(manager.env["HOME"]).rglob(NAME))
     assert heard.exists()  # the stop was tidy: the recording is whole
-    assert manager.run(*rtden, "uninstall").returncode == 2
+    assert manager.run(*rtden, "status").returncode == 2
 
 
 def test_an_installation_that_systemd_refuses_leaves_what_was_there(manager: UserManager) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import math
 import re
 from pathlib import Path
 
 import numpy as np
-import plot_scores
 import pytest
 import soundfile
 from common import changes_table, markdown
@@ -86,36 +84,3 @@ def test_pairs_with_less_noise_have_the_same_speech_at_a_higher_snr(tmp_path: Pa
 
 def test_a_table_in_markdown_is_lined_up() -> None:
     assert markdown([["", "a"], ["one", "10"]]) == "|     |  a |\n|-----|---:|\n| one | 10 |"
-
-
-@pytest.mark.parametrize("systems", [1, 8])
-def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, systems: int) -> None:
-    image = pytest.importorskip("matplotlib.image")
-    names = ("noisy", *(f"net {number}" for number in range(1, systems)))
-    scores = np.random.default_rng(0).random((8, systems, len(METRICS)))
-    scores[0, 0, 0] = math.nan
-    snr_db = np.array([0.0, 5.0] * 4)
-    found = Evaluation("dev", ("a",) * 8, names, METRICS, scores, snr_db, ("fan",) * 8, {})
-    (tmp_path / "scores.json").write_bytes(to_json(found))
-    out = tmp_path / "deep" / "scores.png"
-    plot_scores.main(tmp_path / "scores.json", out)
-    pixels = image.imread(out)[..., :3]
-    assert pixels.shape[:2] == (480, round(412.5 * len(METRICS)))
-    for panel in range(4):
-        assert pixels[100:400, 420 * panel : 420 * (panel + 1) - 40].var() > 1e-3
-    assert (pixels[:5] == 1.0).all()
-
-
-def test_a_picture_that_cannot_be_written_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-    (tmp_path / "plain").touch()
-    for name, words in (
-        ("scores", ".png"),
-        ("plain", "exists already"),
-        ("a.nosuchformat", ".png"),
-    ):
-        with pytest.raises(SystemExit):
-            plot_scores.main(tmp_path / "scores.json", tmp_path / name)
-        assert words in capsys.readouterr().err

@@ -31,11 +31,12 @@ from rtden.measure import scores as scoring
 from rtden.measure.evaluation import Evaluation, interval, mean
 from rtden.measure.metrics import distill_mos, dnsmos_p808, estoi, pesq_wb, si_sdr_db
 from rtden.measure.pairs import find_pairs, noise_of, rounded_snr_db
+from rtden.measure.plots import check_picture, plot_scores
 from rtden.measure.scores import StreamProcessor, evaluate, missing_packages, score_pairs
 from rtden.measure.tables import tables, to_json
 from rtden.model import find_model
 
-for package in ("matplotlib", "onnxruntime", "pesq", "pystoi", "speechmos"):
+for package in ("faster_whisper", "matplotlib", "onnxruntime", "pesq", "pystoi", "speechmos"):
     pytest.importorskip(package)  # each metric names what it lacks; these tests are of all of them
 
 RATE_HZ = 16000
@@ -480,6 +481,34 @@ def test_the_tables_show_means_changes_and_groups() -> None:
     assert re.search(r"fan +3 +noisy +2\.000 +3\.00 *\n +net +2\.500 +5\.50", text)
 
 
+@pytest.mark.parametrize("systems", [1, 8])
+def test_the_picture_has_a_panel_for_each_headline_metric(tmp_path: Path, systems: int) -> None:
+    rng = np.random.default_rng(0)
+    names = ("noisy", *(f"net {number}" for number in range(1, systems)))
+    found = made_up(rng.random((8, systems, len(METRICS))).tolist(), systems=names, metrics=METRICS)
+    found.scores[0, 0, 0] = math.nan
+    out = tmp_path / "deep" / "scores.png"
+    plot_scores(found, out)
+    image = pytest.importorskip("matplotlib.image")
+    pixels = image.imread(out)[..., :3]
+    assert pixels.shape[:2] == (480, round(412.5 * (5 + len(JUDGE))))
+    for panel in range(4):
+        assert pixels[100:400, 420 * panel : 420 * (panel + 1) - 40].var() > 1e-3
+    assert (pixels[:5] == 1.0).all()
+    with pytest.raises(AudioFileError, match="exists already"):
+        plot_scores(found, out)
+    plot_scores(found, out, force=True)
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_the_work(tmp_path: Path) -> None:
+    for name in ("scores.nosuchformat", "scores"):
+        with pytest.raises(AudioFileError, match=r"such as \.png"):
+            check_picture(tmp_path / name, force=False)
+    (tmp_path / "plain").touch()
+    with pytest.raises(AudioFileError, match="cannot be written"):
+        plot_scores(made_up([[[1.0, 2.0], [2.0, 3.0]]]), tmp_path / "plain" / "scores.png")
+
+
 # The command
 
 
@@ -487,13 +516,13 @@ def run(*arguments: str | Path | int) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, arguments)])
 
 
-def test_the_command_prints_tables_and_writes_json(pairs: Path, tmp_path: Path) -> None:
+def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_path: Path) -> None:
     for side in ("clean", "noisy"):
         for name in ("000_fan_+5dB.flac", "002_fan_+15dB.flac"):
             (pairs / side / name).unlink()
     options = ("--limit-db", "12")
     metrics = ("--metric", "pesq-wb", "--metric", "si-sdr", "--processes", "1")
-    written = ["--json", str(tmp_path / "out.json")]
+    written = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     arguments = ("--pairs", str(pairs), "--model", "seed", *options, *metrics, *written)
     result = rtden("eval", *arguments, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -502,11 +531,17 @@ def test_the_command_prints_tables_and_writes_json(pairs: Path, tmp_path: Path) 
     for metric in ("PESQ-WB", "SI-SDR (dB)"):
         line = rf"^ {re.escape(metric)}\*? +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± –\) *$"
         assert len(re.findall(line, result.stdout, re.MULTILINE)) == 1, result.stdout
-    for word in ("busy_street", "15 dB", f"figures: {tmp_path / 'out.json'}"):
+    for word in (
+        "busy_street",
+        "15 dB",
+        f"figures: {tmp_path / 'out.json'}",
+        f"picture: {tmp_path / 'out.png'}",
+    ):
         assert word in result.stdout
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(content["systems"]) == ["noisy", "seed"]
     assert content["systems"]["seed"]["settings"]["limit_db"] == 12.0
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("only_si_sdr")
@@ -534,8 +569,13 @@ def test_the_command_overwrites_only_by_force(pairs: Path, tmp_path: Path) -> No
         (["--pairs", "pairs", "--limit-db", "-1"], ["limit_db", "-1"]),
         (["--pairs", "pairs", "--processes", "0"], ["processes", "0"]),
         (["--pairs", "pairs", "--json", "taken.txt"], ["taken.txt", "--force"]),
-        (["--pairs", "pairs", "--metric", "mos"], ["mos", "si-sdr"]),
-        (["--pairs", "pairs", "--metric", " "], ["no metric", "si-sdr"]),
+        (["--pairs", "pairs", "--plot", "taken.txt"], ["taken.txt", "--force"]),
+        (["--pairs", "pairs", "--plot", "scores"], ["scores", ".png"]),
+        (["--pairs", "pairs", "--transcripts", "nowhere"], ["nowhere"]),
+        (["--pairs", "pairs", "--metric", "wer"], ["wer", "--transcripts"]),
+        (["--pairs", "pairs", "--metric", "mos"], ["mos", "si-sdr, wer"]),
+        (["--pairs", "pairs", "--metric", " "], ["no metric", "si-sdr, wer"]),
+        (["--pairs", "pairs", "--transcripts", "taken.txt"], ["taken.txt"]),
     ],
     ids=lambda value: " ".join(word[:12] for word in value),
 )

@@ -20,9 +20,11 @@ from rtden.errors import DeviceError
 from rtden.live.status import xruns_in_words
 
 
-def console(width: int = 80, height: int = 24, *, color_system: str | None = None) -> Console:
+def console(
+    width: int = 80, height: int = 24, *, encoding: str = "utf-8", color_system: str | None = None
+) -> Console:
     return Console(
-        file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"),
+        file=io.TextIOWrapper(io.BytesIO(), encoding=encoding),
         record=True,
         width=width,
         height=height,
@@ -39,14 +41,18 @@ def drawn(
     height: int = 24,
     *,
     looks: int = 30,
+    shows_help: bool = False,
+    encoding: str = "utf-8",
     color_system: str | None = None,
 ) -> list[str]:
     """Return the lines of the screen."""
-    on = console(width, height, color_system=color_system)
+    on = console(width, height, encoding=encoding, color_system=color_system)
     view = LiveView(engine, "from usb mic to rtden")
+    view.shows_help = shows_help
     for _ in range(looks):
         view.look()
     on.print(view, end="", height=height)
+    on.file.flush()  # a character that the encoding lacks would raise here
     lines = on.export_text(clear=False).split("\n")
     assert len(lines) == height
     assert {len(line) for line in lines} == {width}
@@ -74,14 +80,12 @@ def test_everything_is_on_the_screen(color_system: str | None) -> None:
         *("buffer now 31 ms", "load of one core 5.8 %", "clock drift +12 ppm", "xruns none"),
     ):
         assert figure in text
-    assert lines[-1].split() == [
-        word for key, name in KEYS.items() for word in (*key.split(), name)
-    ]
+    assert lines[-1].split() == [word for key, name, _ in KEYS for word in (*key.split(), name)]
 
 
 def test_a_small_terminal_has_the_figures_and_the_key_that_quits() -> None:
     text = words(lines := drawn(FakeEngine(), 40, 12))
-    assert lines[-1].startswith(" q  quit  b  bypass  m  mute")
+    assert lines[-1].startswith(" q  quit  ?  help  b  bypass  m  mute")
     for figure in ("pauses 43 dB quieter", "latency now 125 ms", "xruns none", "-25.7 dB"):
         assert figure in text
 
@@ -99,6 +103,13 @@ def test_any_size_of_terminal_is_filled(size: tuple[int, int]) -> None:
     lines = drawn(FakeEngine(), *size)
     assert lines[0].startswith("rtden")
     assert lines[-1].startswith(" q  quit")
+
+
+def test_help_explains_keys_and_figures() -> None:
+    text = words(drawn(FakeEngine(), 40, 24, shows_help=True))
+    for _, _, effect in KEYS:
+        assert effect in text
+    assert "measured delay, microphone to output" in text
 
 
 def test_a_warning_stays_above_the_keys() -> None:
@@ -125,6 +136,12 @@ def test_in_colour_high_gains_are_bright() -> None:
         *[("#0b0724 on #0b0724", " " * 41)] * 8,
         *[("#fcfdbf on #fcfdbf", "█" * 41)] * 8,
     ]
+
+
+def test_a_terminal_without_unicode() -> None:
+    lines = drawn(FakeEngine(replace(STATUS, latency_ms=math.nan)), encoding="ascii")
+    assert lines[2].startswith("input  ###")
+    assert all(line.isascii() for line in lines)
 
 
 def test_the_meter_follows_the_level_and_the_peak_is_held() -> None:
@@ -206,12 +223,13 @@ def printed(on: Console) -> str:
 
 def test_watch_draws_on_the_alternate_screen_and_leaves_it() -> None:
     on, engine = console(color_system="standard"), FakeEngine()
-    watch(engine, on, iter(["", "b", "x", "q", "m"]), title="here to there")
+    watch(engine, on, iter(["", "b", "?", "q", "m"]), title="here to there")
     assert engine.bypassed
     assert not engine.muted  # keys after "q" are not read
     text = printed(on)
     assert text.startswith("\x1b[?1049h")
     assert "here to there" in text
+    assert "play silence" in text
     assert "\x1b[?1049l" in text
     assert text.endswith("\x1b[?25h")  # the cursor is back
 

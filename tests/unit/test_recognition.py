@@ -1,32 +1,21 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from test_scores import RATE_HZ, write_pair
-from typer.testing import CliRunner
-from words import (
-    count_errors,
-    error_rates,
-    main,
-    read_transcripts,
-    recognise,
-    word_errors,
-    words_of,
-)
 
 from rtden.errors import InputError
-from rtden.measure.pairs import find_pairs
+from rtden.measure import scores as scoring
+from rtden.measure.recognition import read_transcripts, recognise, word_errors, words_of
+from rtden.measure.scores import score_pairs
+from rtden.measure.tables import tables
 
-program = typer.Typer()
-program.command()(main)
 WORDS = st.lists(st.sampled_from("abc"), max_size=7)
 
 
@@ -73,31 +62,40 @@ def test_transcripts_are_read_as_librispeech_has_them(tmp_path: Path) -> None:
             read_transcripts(wrong)
 
 
-def test_errors_are_counted_against_what_is_said(tmp_path: Path) -> None:
+def test_word_errors_are_scored_against_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("faster_whisper")
-    for name in ("a.wav", "b.wav"):
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[2:3])
+    names = ("a_fan_+5dB.wav", "b_fan_+5dB.wav")
+    for name in names:
         write_pair(tmp_path, name, seconds=2.0, level=0.0)
-    clean, _ = soundfile.read(tmp_path / "clean" / "b.wav", dtype="float32")
+    clean, _ = soundfile.read(tmp_path / "clean" / names[0], dtype="float32")
     words = recognise(clean, RATE_HZ)
     assert len(words) >= 3
-    said, (one, other) = {"a": ["so"] * 30}, find_pairs(tmp_path)
-    assert count_errors([math.inf], "seed", said, one)[:3] == [30, 30, 30]
-    # Without a transcript the clean file says what is said; here noisy is the same.
-    assert count_errors([], None, said, other) == [len(words), 0, 0]
-
-
-def test_a_file_with_more_words_counts_more() -> None:
-    counts = np.array([[30, 0, 30, 15], [10, 0, 0, 0]])  # words; errors in clean, noisy, denoised
-    rates, changes, halves = error_rates(counts)
-    np.testing.assert_allclose(rates, [0.0, 75.0, 37.5])
-    np.testing.assert_allclose(changes, [-75.0, 0.0, -37.5])
-    assert halves[1] == 0.0
-    assert 25.0 <= halves[2] <= 50.0
-
-
-def test_a_pair_without_words_is_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a.wav", seconds=0.5)
     said = tmp_path / "said.txt"
-    said.write_text("b so\n", encoding="utf-8")
-    ended = CliRunner().invoke(program, ["--pairs", str(tmp_path), "--transcripts", str(said)])
-    assert ended.exit_code == 2
+    said.write_text(f"a_fan_+5dB {'so ' * 30}\nb_fan_+5dB {' '.join(words)}\n", encoding="utf-8")
+    found = score_pairs(tmp_path, {}, transcripts=said, processes=1)
+    assert found.systems == ("noisy", "clean")
+    assert found.metrics == ("SI-SDR (dB)", "WER (%)")
+    np.testing.assert_array_equal(found.scores[:, 0, 1], [100.0, 0.0])
+    assert found.words is not None
+    np.testing.assert_array_equal(found.words, [30, len(words)])
+    # Of all words, not the mean over files: who says more counts more.
+    assert found.figures()["mean"][0, 1] == pytest.approx(100.0 * 30 / (30 + len(words)))
+    assert len(tables(found)) == 3
+    said.write_text("a_fan_+5dB so\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no words for b_fan_\+5dB\.wav"):
+        score_pairs(tmp_path, {}, transcripts=said)
+
+
+def test_without_transcripts_the_clean_files_say_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faster_whisper")
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[2:3])
+    write_pair(tmp_path, "a.wav", seconds=2.0)
+    soundfile.write(tmp_path / "noisy" / "a.wav", np.zeros(2 * RATE_HZ), RATE_HZ)
+    found = score_pairs(tmp_path, {}, transcripts="clean", processes=1)
+    assert found.scores[0, 0, 1] >= 50.0
+    assert found.scores[0, 1, 1] == 0.0

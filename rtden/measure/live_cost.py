@@ -1,31 +1,22 @@
-"""What live sound costs: CPU time, wake-ups and parts of the whole process, in real time.
-
-    python bench/live_cost.py [--seconds 20] [--model MODEL]
-
-Between two simulated devices of 48 kHz, with sound and in silence; prints CPU time in percent of a
-core.
-"""
+"""What live sound costs: CPU time, wake-ups and parts of the whole process, in real time."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
-from common import ModelOption, screen
-from rich.table import Column, Table
 
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import BLOCK_SECONDS, PacedEndpoint
 from rtden.live.plan import live_settings
-from rtden.measure.cost import Percentiles, in_own_process
+from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
 from rtden.noise import babble
 from rtden.types import Array
 
@@ -65,28 +56,6 @@ class PacedDevice(PacedEndpoint):
             self._at = (self._at + len(self._played)) % len(self._sound)
 
 
-class Stopwatch:
-    """Sums the time of an object's method in `seconds`, as a clock gives it; changes no result.
-
-    `calls` has the time of each call that did not return False.
-    """
-
-    def __init__(
-        self, owner: Any, method: str, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self.seconds, self.calls, call = 0.0, list[float](), getattr(owner, method)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            began = clock()
-            result = call(*arguments, **options)
-            self.seconds += (took := clock() - began)
-            if result is not False:
-                self.calls.append(took)
-            return result
-
-        setattr(owner, method, timed)
-
-
 @dataclass(frozen=True)
 class LiveCost:
     """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms.
@@ -109,6 +78,10 @@ class LiveCost:
     parts: dict[str, float]
     dropouts: int
     latency_ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures."""
+        return dataclasses.asdict(self)
 
 
 def measure_live(
@@ -205,35 +178,3 @@ def _counters(watches: dict[str, list[Stopwatch]]) -> dict[str, float]:
             switches = float(lines["voluntary_ctxt_switches"])
         counters |= {f"cpu {thread.name}": cpu, f"switches {thread.name}": switches}
     return counters
-
-
-COLUMNS = {
-    "CPU": "{0.cpu:.2%}",
-    "Wakes of the worker": "{0.wakes_per_second:.0f} a second",
-    "All switches": "{0.switches_per_second:.0f} a second",
-    "Turn p50 / p99": "{0.turn.p50_ms:.2f} / {0.turn.p99_ms:.2f} ms",
-    "Drop-outs": "{0.dropouts}",
-    "Latency": "{0.latency_ms:.0f} ms",
-    "Start": "{0.start_seconds:.2f} s",
-}
-"""Headers of the first table, and the formats of a result."""
-
-
-def main(
-    seconds: Annotated[float, typer.Option(min=5.0, help="Of sound for each figure.")] = 20.0,
-    model: ModelOption = None,
-) -> None:
-    """Measure sound and silence, and print both."""
-    found = [measure_live(model, seconds=seconds, silent=silent) for silent in (False, True)]
-    parts = {name: f"{{0.parts[{name}]:.2%}}" for name in found[0].parts}
-    screen.print(f"{seconds:g} s a figure; CPU time in percent of a core")
-    for columns in (COLUMNS, parts):
-        table = Table("Input", *(Column(name, justify="right") for name in columns), box=None)
-        for cost in found:
-            cells = (form.format(cost) for form in columns.values())
-            table.add_row("silence" if cost.silent else "sound", *cells)
-        screen.print(table, "")
-
-
-if __name__ == "__main__":
-    typer.run(main)
