@@ -34,6 +34,8 @@ MEASURED_CALLS, LATER_CALLS = 4, 40
 """Callbacks for each measurement of the latency, in the first seconds and later."""
 FIRST_CALLS, MANY_CALLS = 12, 400
 """Callbacks before the first one, as a stream begins with what waited for it; and before later."""
+OWN_CALLS = 2
+"""The first one may be in the thread that starts the stream, this one is in libpulse's."""
 _SMOOTHING = 0.2
 """Weight of a new value of the latency: single ones tremble by a block."""
 
@@ -75,7 +77,7 @@ class PulseStream:
         self._address, self._size = c_void_p(), c_size_t()
         self._at = byref(self._address), byref(self._size)
         self._played = memoryview(b"")
-        self._calls = self._thread = self._waiting_bytes = 0
+        self._calls = self._waiting_bytes = 0
         self._settled = threading.Event()
         self._callbacks = (
             STATE(self._on_state),
@@ -179,10 +181,6 @@ class PulseStream:
     def _on_fault(self, *_: Any) -> None:
         self._flagged = True
 
-    def _call(self, block: Any, arrived_bytes: int) -> None:
-        flagged, self._flagged = self._flagged, False
-        self._callback(block, arrived_bytes // self._frame_bytes, None, flagged)
-
     def _on_readable(self, _stream: Any, readable: int, _data: Any) -> None:
         arrived, self._waiting_bytes = readable - self._waiting_bytes, readable
         # Single samples come from sources with filters.
@@ -196,29 +194,32 @@ class PulseStream:
                 break
             if not address:  # a hole: sound that the server lost
                 self._flagged = True
-            self._call(view_memory(address, size) if address else memoryview(bytes(size)), arrived)
+            block = view_memory(address, size) if address else memoryview(bytes(size))
+            self._callback(block, arrived // self._frame_bytes, None, self._flagged)
+            self._flagged = False
             lib.pa_stream_drop(stream)
             readable -= size
-        self._measure()
+        self._count()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
-        self._size.value = size = wanted - wanted % self._frame_bytes
+        samples = wanted // self._frame_bytes
+        self._size.value = size = samples * self._frame_bytes
         if not size:
             return
         if size > len(self._played):
-            samples = np.zeros(size // 4, np.float32)
-            self._played, self._address.value = samples.data.cast("B"), samples.ctypes.data
-        self._call(self._played[:size], size)
+            memory = np.zeros(size // 4, np.float32)
+            self._played, self._address.value = memory.data.cast("B"), memory.ctypes.data
+        self._callback(self._played[:size], samples, None, self._flagged)
+        self._flagged = False
         # libpulse copies it: to fill its own memory takes more calls than that saves.
         self._quick.pa_stream_write(self._stream, self._address, self._size, None, c_int64(0), 0)
-        self._measure()
+        self._count()
 
-    def _measure(self) -> None:
-        if self._thread != (thread := threading.get_ident()):
-            # Otherwise Python makes the state of this thread, and unmakes it, at each callback.
-            self._thread = thread
-            ctypes.pythonapi.PyGILState_Ensure()
+    def _count(self) -> None:
         self._calls += 1
+        if self._calls == OWN_CALLS:
+            # Otherwise Python makes the state of this thread, and unmakes it, at each callback.
+            ctypes.pythonapi.PyGILState_Ensure()
         every = MEASURED_CALLS if self._calls < MANY_CALLS else LATER_CALLS
         if self._calls < FIRST_CALLS or self._calls % every:
             return
