@@ -42,8 +42,8 @@ class SmoothReader:
     """Reads a ring block by block for a player.
 
     It runs in the player's callback: it neither allocates arrays nor takes a lock. Where the ring
-    runs dry, the last sample's value decays to zero. Where sound begins again, or jumps because
-    some was dropped, the step between two samples decays within 4 ms.
+    runs dry, the last sample's value decays to zero; then it is silent, and no sample is missing.
+    Where sound begins again, or jumps because some was dropped, the step decays within 4 ms.
     """
 
     def __init__(self, ring: Ring, rate_hz: int) -> None:
@@ -55,18 +55,17 @@ class SmoothReader:
         self._faded = len(self._fade)  # how far into the fade the last block went
         self._lost_samples = 0
         self._dry = True
+        self.silence = memoryview(bytes(ring.capacity_samples * ring.sample_bytes))
         self.least_left_samples: float = math.inf
         """The least that was left in the ring after a block, since this was last set."""
 
-    @property
-    def silent(self) -> bool:
-        """Whether the ring is empty, and its last sound has faded out."""
-        faded = self._dry and self._faded == len(self._fade)
-        return faded and not self._ring.fill_samples
-
     def read_into(self, data: memoryview) -> None:
         """Fill a block of bytes."""
-        ring, missing = self._ring, self._ring.missing_samples
+        ring = self._ring
+        if self._dry and self._faded == len(self._fade) and not ring.fill_samples:
+            data[:] = self.silence[: len(data)]
+            return
+        missing = ring.missing_samples
         got = ring.read_into(data)
         dry = ring.missing_samples > missing
         starts = got > 0 and (self._dry or ring.lost_samples != self._lost_samples)
@@ -75,8 +74,8 @@ class SmoothReader:
             self._smooth(np.ndarray(shape, np.float32, data), got, starts=starts)
         self._dry = dry
         self._last_bytes[:] = data[-ring.sample_bytes :]
-        left = ring.written_samples - ring.read_samples
-        self.least_left_samples = min(self.least_left_samples, left)
+        if (left := ring.written_samples - ring.read_samples) < self.least_left_samples:
+            self.least_left_samples = left
 
     def _smooth(self, block: Array, got: int, *, starts: bool) -> None:
         """Fade in sound that starts or jumps, and fade out what breaks off after `got` samples."""
@@ -137,7 +136,6 @@ class Endpoint:
         """Make an empty ring."""
         self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
         self.reader = SmoothReader(self.ring, self.rate_hz)
-        self._silence = memoryview(bytes(self.ring.capacity_samples * self.ring.sample_bytes))
 
     def wanted_samples(self) -> int:
         """Return how many more samples of a source are worth a call; fewer need not be written."""
@@ -157,15 +155,11 @@ class Endpoint:
 
     def _sounds(self, data: memoryview) -> bool:
         """Return whether any sample is not zero, be it negative or not."""
-        return data.cast("f") != self._silence[: len(data)].cast("f")
+        return data.cast("f") != self.reader.silence[: len(data)].cast("f")
 
     def play(self, block: Any) -> None:
         """Fill a block for a device's callback; silence until there is sound."""
-        data = bytes_of(block)
-        if self.reader.silent:
-            data[:] = self._silence[: len(data)]
-        else:
-            self.reader.read_into(data)
+        self.reader.read_into(bytes_of(block))
         self.called_at = perf_counter()
 
     @property
