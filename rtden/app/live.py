@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import json
 import math
 import time
@@ -159,12 +158,10 @@ def _run(
     as_json: bool,
 ) -> None:
     """Run an engine until it ends, or `duration` is over; keep systemd informed."""
-    from rtden.live.realtime import Supervisor
+    from rtden.live.realtime import Supervisor, settle_memory
 
     supervisor = Supervisor()
-    # Garbage collections need not search what lives until the end.
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     engine.start()
     time.sleep(SETTLING_SECONDS)
     duration -= SETTLING_SECONDS

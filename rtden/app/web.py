@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import secrets
 import socket
 import ssl
@@ -41,6 +40,7 @@ def ui(
     uvicorn = needed("uvicorn", "web", "the page")
     for package in ("starlette", "websockets", "platformdirs"):
         needed(package, "web", "the page")
+    from rtden.live.realtime import settle_memory
     from rtden.web.server import make_app
 
     if token is not None and not (len(token) >= SHORTEST_TOKEN and token.isascii()):
@@ -70,8 +70,7 @@ def ui(
     screen.print(f"rtden's page: {address}{ending}", markup=False)
     if browser and host in HERE:
         webbrowser.open(address)
-    gc.collect()
-    gc.freeze()  # garbage collections need not search what lives until the end
+    settle_memory()
     with contextlib.suppress(KeyboardInterrupt):  # from Ctrl-C or systemd
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -1,13 +1,19 @@
-"""Real-time priority for a process that handles sound, and systemd's watchdog."""
+"""A process that handles sound: its priority, its memory, and systemd's watchdog."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import re
 import socket
 import time
+from pathlib import Path
 
 PRIORITY = 10
 """Above every ordinary thread, below those of a sound server (PipeWire: 88) and of the kernel."""
+_COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
+_AREA = re.compile(r"(\w+)-(\w+) rw\S* \S+ 00:00 0 .*\n(?:\w+:.*\n)*?Rss: +(\d+) kB")
 
 
 def ask_for_realtime() -> bool:
@@ -20,6 +26,27 @@ def ask_for_realtime() -> bool:
     except OSError:
         return False
     return True
+
+
+def settle_memory() -> None:
+    """Prepare the process for hours of short turns: most of what lives now lives until it ends.
+
+    Garbage collections no longer search that. On Linux it moves into huge pages: after each pause
+    the processor looks up fewer addresses anew. Not for a library: it changes the whole process.
+    """
+    gc.collect()
+    gc.freeze()
+    size_file = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    if not size_file.exists():
+        return
+    madvise, size = ctypes.CDLL(None).madvise, int(size_file.read_text(encoding="ascii"))
+    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    areas = _AREA.findall(Path("/proc/self/smaps").read_text(encoding="utf-8"))
+    for begin, end, resident_kb in areas:
+        first, last = -(-int(begin, 16) // size) * size, int(end, 16) // size * size
+        # Not where little is used, such as the stacks of threads.
+        if 0 < last - first < 2048 * int(resident_kb):
+            madvise(first, last - first, _COLLAPSE)
 
 
 class Supervisor:

@@ -16,6 +16,7 @@ import numpy as np
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import BLOCK_SECONDS, PacedEndpoint
 from rtden.live.plan import live_settings
+from rtden.live.realtime import settle_memory
 from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
 from rtden.noise import babble
 from rtden.types import Array
@@ -100,6 +101,7 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     )
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
+    settle_memory()
     turns, watches = Stopwatch(engine.worker, "work"), _watches(engine)
     with engine:
         time.sleep(SETTLE_SECONDS)

@@ -79,3 +79,19 @@ def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
     supervisor.ready()
     supervisor.alive()
     supervisor.stopping()
+
+
+def test_memory_that_stays_lies_in_huge_pages_and_holds_what_it_held() -> None:
+    code = (
+        "import re, numpy as np\n"
+        "from pathlib import Path\n"
+        "from rtden.live.realtime import settle_memory\n"
+        "held = np.arange(1 << 22)\n"
+        "settle_memory()\n"
+        "smaps = Path('/proc/self/smaps_rollup').read_text()\n"
+        "kb = int(re.search('AnonHugePages: +([0-9]+)', smaps)[1])\n"
+        "print(kb >= 24 * 1024, (held == np.arange(1 << 22)).all())"
+    )
+    large, unchanged = run_python(code).stdout.split()
+    assert unchanged == "True"
+    assert large == "True"
