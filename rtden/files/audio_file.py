@@ -153,8 +153,7 @@ def _open_sndfile(
     size = file.seek(0, os.SEEK_END)
     if not size:
         raise AudioFileError(f"{path} is empty; it is no sound file.")
-    _check_raw(path, file, raw)
-    raw = raw or HEADERLESS.get(path.suffix.lower())
+    raw = _raw_of(path, file, raw)
     layout = layout_of(path, file, size, notes, raw)
     if not layout.parts:
         return None
@@ -187,19 +186,25 @@ def _open_sndfile(
     )
 
 
-def _check_raw(path: Path, file: BinaryIO, raw: Raw | None) -> None:
-    """Raise AudioFileError if a description is missing, or given for a file that has a header."""
+def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
+    """Return what a file without a header holds, given or by its name; None for any other.
+
+    Raises AudioFileError if a description is missing, or given for a file that has a header.
+    """
     file.seek(0)
+    if file.read(4) in HEADERS:
+        if raw is None:
+            return None
+        raise AudioFileError(
+            f"{path} has a header that says what it holds; leave out --rate, --channels and "
+            "--format, which describe PCM without one."
+        )
     if raw is None and path.suffix.lower() in RAW_SUFFIXES:
         raise AudioFileError(
             f"{path} has no header that says what it holds; 'rtden file' reads it with --rate, "
             "--channels and --format."
         )
-    if raw is not None and file.read(4) in HEADERS:
-        raise AudioFileError(
-            f"{path} has a header that says what it holds; leave out --rate, --channels and "
-            "--format, which describe PCM without one."
-        )
+    return raw or HEADERLESS.get(path.suffix.lower())
 
 
 def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:
@@ -231,7 +236,9 @@ class _Reader:
     def _open(self, part: tuple[int, int]) -> tuple[soundfile.SoundFile, containers.Window]:
         window = self._opened.enter_context(containers.Window(self._path.open("rb"), *part))
         whole = part == (0, os.path.getsize(self._path)) and not self._layout.known
-        place: Any = window if window.patched or not whole else os.fsencode(self._path)
+        named_raw = self._path.suffix.lower() in RAW_SUFFIXES  # soundfile goes by that
+        by_window = window.patched or named_raw or not whole
+        place: Any = window if by_window else os.fsencode(self._path)
         file = _Forwards(place, "r", *self._layout.known)
         return self._opened.enter_context(file), window
 

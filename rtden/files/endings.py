@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -11,10 +12,11 @@ from typing import BinaryIO
 from rtden.files.containers import end_of_sound, is_endless, ogg_links
 
 STATES_LENGTH = frozenset(
-    ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv"]
+    ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv", "mxf", "rm"]
 )
 """FFmpeg's formats with a length in the header; it guesses others from the size. Of a CAF the
 chunks show whether it is whole."""
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # how a WMA or WMV begins
 END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote it
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
 TRAILER_BYTES = 4096  # what may follow the last packet of a Flash video or TTA
@@ -27,7 +29,7 @@ def states_length(name: str, path: Path) -> bool:
     name = name.split(",", maxsplit=1)[0]
     if name == "asf":
         with path.open("rb") as file:
-            return not _live_packet_bytes(file)
+            return _asf_properties(file)[0] > 0
     return name in STATES_LENGTH
 
 
@@ -49,9 +51,13 @@ def goes_on(name: str, path: Path, end: int) -> bool:
 
 
 def promised_end(file: BinaryIO) -> int:
-    """Return where the sound of an AU, NIST or AVR is to end by its header; 0 for others."""
+    """Return where a file is to end by its header, or its sound; 0 for formats without that."""
     file.seek(0)
     head = file.read(1024)
+    if head[:4] + head[8:12] == b"RIFFAVI ":
+        return _end_of_avi(file)
+    if head[:16] == ASF:
+        return _asf_properties(file)[0]
     if head[:4] == b".snd":
         start, size = struct.unpack(">II", head[4:12])
         return 0 if is_endless(size) else int(start + size)
@@ -66,12 +72,25 @@ def promised_end(file: BinaryIO) -> int:
     return 0
 
 
+def _end_of_avi(file: BinaryIO) -> int:
+    """Return where the last RIFF of an AVI ends, of which it has one for each GiB or two."""
+    length, at = file.seek(0, os.SEEK_END), 0
+    while at < length:
+        file.seek(at)
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if name != b"RIFF" or is_endless(size):  # the latter came through a pipe
+            break
+        at += 8 + size + size % 2
+    return at
+
+
 def is_joined(name: str, path: Path) -> bool:
-    """Return whether an MP4 or QuickTime file begins once more behind its end."""
-    if "mp4" not in name:
-        return False
+    """Return whether an MP4, QuickTime, WMA or WMV file begins once more behind its end."""
     with path.open("rb") as file:
-        return _starts_of_mp4(file) > 1
+        if name == "asf":
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.find(ASF, len(ASF)) > 0
+        return "mp4" in name and _starts_of_mp4(file) > 1
 
 
 def _starts_of_mp4(file: BinaryIO) -> int:
@@ -112,24 +131,30 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
     return at > length
 
 
-def _live_packet_bytes(file: BinaryIO) -> int:
-    """Return the size of the packets of a WMA or WMV that came from a pipe and has no length.
+def _asf_properties(file: BinaryIO) -> tuple[int, int]:
+    """Return what a WMA or WMV states as its own size, and as that of its packets.
 
-    It is 0 for others.
+    The former is 0 if it came from a pipe, and has no length.
     """
     file.seek(0)
     head = file.read(1 << 16)
     at = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))  # its File Properties
-    flags, size = struct.unpack_from("<II", head, at + 88) if 0 < at < len(head) - 96 else (0, 0)
-    return int(size) if flags & 1 else 0
+    if not 0 < at < len(head) - 96:
+        return 0, 0
+    size, flags, packet_bytes = struct.unpack_from("<Q40xII", head, at + 40)
+    return (0 if flags & 1 else size), packet_bytes
 
 
 def _is_cut_asf(file: BinaryIO) -> bool:
     """Return whether the last packet of such a file is not whole."""
-    packet_bytes, length = _live_packet_bytes(file), file.seek(0, os.SEEK_END)
+    (stated, packet_bytes), length = _asf_properties(file), file.seek(0, os.SEEK_END)
     file.seek(16)
     data_from = int.from_bytes(file.read(8), "little") + 50
-    return packet_bytes > 0 and (length - data_from) % packet_bytes not in (0, END_OF_STREAM_BYTES)
+    return (
+        not stated
+        and packet_bytes > 0
+        and (length - data_from) % packet_bytes not in (0, END_OF_STREAM_BYTES)
+    )
 
 
 def _is_cut_ogg(file: BinaryIO) -> bool:

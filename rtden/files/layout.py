@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -63,8 +64,7 @@ def layout_of(
         if held is not None and held < 1.0:
             raise truncated(path, held)
         return Layout([(0, size)] if held else [])
-    if (end := promised_end(file)) > size:
-        raise truncated(path, size / end)
+    check_end(path, file)
     # Of another file with that name libmpg123 would complain on file descriptor 2.
     named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
     return _chunked_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
@@ -173,6 +173,13 @@ def truncated(path: Path, part: float) -> DamagedFileError:
         f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
         f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
     )
+
+
+def check_end(path: Path, file: BinaryIO) -> None:
+    """Raise DamagedFileError if a header that states where the sound ends promises more."""
+    size = file.seek(0, os.SEEK_END)
+    if (end := promised_end(file)) > size:
+        raise truncated(path, size / end)
 
 
 def joined(path: Path) -> AudioFileError:

@@ -60,9 +60,10 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 """Sound files that libsndfile reads and writes."""
 UNWRITTEN_SUFFIXES = frozenset((
-    ".aa3", ".aea", ".ape", ".awb", ".dff", ".dsf", ".dss", ".dts", ".dtshd", ".dv", ".g722",
-    ".loas", ".mlp", ".mp1", ".mpa", ".mpc", ".mpga", ".mxf", ".nut", ".oma", ".qcp", ".ra", ".rm",
-    ".rmvb", ".sbc", ".shn", ".spx", ".tak", ".thd", ".vob", ".wtv",
+    ".aa3", ".adx", ".aea", ".ape", ".aptx", ".awb", ".dff", ".dsf", ".dss", ".dts", ".dtshd",
+    ".dv", ".g722", ".gxf", ".ismv", ".latm", ".loas", ".mlp", ".mp1", ".mpa", ".mpc", ".mpga",
+    ".mxf", ".nut", ".oma", ".qcp", ".ra", ".rm", ".rmvb", ".rso", ".sbc", ".shn", ".sox", ".spdif",
+    ".spx", ".swf", ".tak", ".thd", ".vob", ".wtv",
 ))  # fmt: skip
 MEDIA_SUFFIXES = UNWRITTEN_SUFFIXES.union(MUXERS)
 """Sound and video files that need PyAV (extra "av")."""

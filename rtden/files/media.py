@@ -14,7 +14,7 @@ from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
-from rtden.files.layout import CUT_OFF, changed, joined, no_sound, truncated
+from rtden.files.layout import CUT_OFF, changed, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
 from rtden.samples import to_float
@@ -24,10 +24,12 @@ STRINGS = {
     **{name: name for name in ("title", "artist", "album", "date", "genre", "comment")},
     **{"copyright": "copyright", "track": "tracknumber"},
 }
-READ = {"metadata_errors": "replace"}  # old tags are no UTF-8
+READ: dict[str, Any] = {"metadata_errors": "replace", "options": {"scan_all_pmts": "1"}}
+"""Old tags are no UTF-8, and broadcasts may describe their tracks late."""
 SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
+SIZED = ("avi", "asf")  # FFmpeg guesses how long a track is, but their size is in the header
 SLACK_SECONDS = 0.1  # a few frames of a codec
 HEADERS = {
     **{"ac3": slice(4, 5), "eac3": slice(2, 4), "dts": slice(5, 8)},
@@ -58,11 +60,12 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     if not path.exists():
         raise AudioFileError(f"there is no file {path}; check the name.")
     av = needed("av", "av", str(path) if known else f"{path}, if it is sound,")
-    options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"} if raw else {}
+    read = READ
+    if raw:
+        known_pcm = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}
+        read = {**READ, "format": raw.format, "options": known_pcm}
     try:
-        container = av.open(
-            url_of(path), format=raw.format if raw else None, options=options, **READ
-        )
+        container = av.open(url_of(path), **read)
     except av.error.FFmpegError as error:
         advice = "PCM without a header needs --rate, --channels and --format of 'rtden file'."
         if known:
@@ -73,6 +76,8 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     with container:
         if is_joined(container.format.name, path):
             raise joined(path)
+        with path.open("rb") as file:
+            check_end(path, file)
         yield av, container
 
 
@@ -237,7 +242,16 @@ class Track:
         values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
         if values.dtype == np.uint8:
             values = (values.astype(np.float32) - 128.0) / 128.0
-        return np.ascontiguousarray(to_float(values), np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is no sound
+            return np.ascontiguousarray(to_float(values), np.float32)
+
+
+def demuxed(container: Any) -> Iterator[Any]:
+    """Yield a file's packets, but those of streams that begin late: PyAV does not know them."""
+    while True:
+        with suppress(IndexError):
+            yield from container.demux()
+            return
 
 
 def packets_of(
@@ -249,7 +263,7 @@ def packets_of(
     """
     last, end = 0.0, 0
     try:
-        for packet in container.demux():
+        for packet in demuxed(container):
             yield packet, tracks.get(packet.stream.index)
             end = max(end, (packet.pos or 0) + packet.size)
             ended = (packet.pts or 0) + (packet.duration or 0)
@@ -273,11 +287,9 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
         raise joined(first.path)
     # A decoder may keep a frame, and a header count what fills up the last one.
     seconds = max(first.done / first.rate_hz, first.held)
-    lengths = [(seconds, own_seconds(first.stream))]
-    if name != "avi":
-        last = max(last, *(track.ended for track in tracks.values()))
-        lengths.append((last, (container.duration or 0) / 1e6))
-    stated = states_length(name, first.path)
+    last = max(last, *(track.ended for track in tracks.values()))
+    lengths = [(seconds, own_seconds(first.stream)), (last, (container.duration or 0) / 1e6)]
+    stated = name not in SIZED and states_length(name, first.path)
     for seconds, promised in lengths:
         if stated and seconds < promised - SLACK_SECONDS:
             if name == "wav":  # which is whole, as its layout has shown
@@ -307,7 +319,7 @@ def bit_rate_of(stream: Any) -> int:
     if stated := stream.bit_rate or stream.codec_context.bit_rate:
         return int(stated)
     size, seconds = 0, 0.0
-    with av.open(stream.container.name, **READ) as container:
+    with av.open(stream.container.name, **READ) as container, suppress(av.error.FFmpegError):
         for packet in container.demux(container.streams[stream.index]):
             if packet.duration:
                 seconds += float(packet.duration * packet.time_base)

@@ -118,7 +118,7 @@ def _pieces(
                 yield from ((block, ours) for block in ours.decode(av, packet))
         return
     (only,) = tracks.values()
-    for packet in container.demux():
+    for packet in media.demuxed(container):
         if packet.stream.type != "audio":  # a cover
             yield packet, None
     for block in read_blocks(recording):

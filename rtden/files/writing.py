@@ -57,11 +57,11 @@ def write_recording(
     """
     with new_file(path, force=force, leave_at=leave_at) as partial:
         bit_rate = like.bit_rate if like else 0.0
-        level, mode = _compression(subtype, bit_rate, rate_hz, channels), None
-        if like and level is not None and subtype.startswith("MPEG"):
-            mode = "AVERAGE" if like.variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
-        endian = like.endian if like and like.format == container else "FILE"
+        endian, mode = like.endian if like and like.format == container else "FILE", None
         try:
+            level = _compression(subtype, bit_rate, rate_hz, channels)
+            if like and level is not None and subtype.startswith("MPEG"):
+                mode = "AVERAGE" if like.variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
             file = soundfile.SoundFile(
                 os.fsencode(partial), "w", rate_hz, channels, subtype, endian, container,
                 compression_level=level, bitrate_mode=mode,

@@ -1,0 +1,100 @@
+"""Files that are whole although they look odd, and such as only look whole."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import Untouched, noise, sound_of
+
+from rtden import denoise_file
+from rtden.errors import AudioFileError, DamagedFileError
+from rtden.files.listing import Raw
+
+av = pytest.importorskip("av")
+RATE_HZ = 44100
+
+
+def film(path: Path, codec: str, *, start: float, seconds: float) -> Path:
+    """Three seconds of picture, with sound from `start` on."""
+    with av.open(str(path), "w") as out:
+        codecs = {".mxf": "mpeg2video", ".flv": "flv"}
+        picture = out.add_stream(codecs.get(path.suffix, "mpeg4"), rate=25)
+        picture.width = picture.height = 64
+        sound = out.add_stream(
+            codec, rate=48000 if path.suffix == ".mxf" else RATE_HZ, layout="stereo"
+        )
+        sound.bit_rate = 128000
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        packets = [p for _ in range(75) for p in picture.encode(frame)] + picture.encode(None)
+        samples = np.ascontiguousarray(noise(round(seconds * sound.rate)).T)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+        frame.sample_rate, frame.time_base = sound.rate, Fraction(1, sound.rate)
+        frame.pts = round(start * sound.rate)
+        packets += [*sound.encode(frame), *sound.encode(None)]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("start", "seconds"), [(0.0, 2.0), (1.2, 3.0), (100.0, 2.0)])
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "libmp3lame"), ("wmv", "wmav2")])
+def test_sound_of_another_length_than_the_picture_is_whole(
+    tmp_path: Path, suffix: str, codec: str, start: float, seconds: float
+) -> None:
+    path = film(tmp_path / f"in.{suffix}", codec, start=start, seconds=seconds)
+    report = denoise_file(path, tmp_path / f"out.{suffix}", streams=Untouched)
+    assert report.seconds == pytest.approx(seconds, abs=0.1)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 9 // 10])
+    with pytest.raises(DamagedFileError, match=r"is truncated: it holds (89|90)%"):
+        denoise_file(path, tmp_path / f"out.{suffix}", streams=Untouched, force=True)
+
+
+def test_an_mxf_that_was_cut_off_is_truncated(tmp_path: Path) -> None:
+    path = film(tmp_path / "in.mxf", "pcm_s16le", start=0.0, seconds=3.0)
+    assert denoise_file(path, streams=Untouched).seconds == pytest.approx(3.0, abs=0.05)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedFileError, match="is truncated"):
+        denoise_file(path, streams=Untouched, force=True)
+
+
+def test_wma_that_was_joined_is_refused(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.wma"), "w") as out:
+        stream = out.add_stream("wmav2", rate=RATE_HZ, layout="stereo", bit_rate=128000)
+        frame = av.AudioFrame.from_ndarray(noise().reshape(1, -1), format="flt", layout="stereo")
+        frame.sample_rate = RATE_HZ
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    content = (tmp_path / "a.wma").read_bytes()
+    at = content.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + 88
+    live = content[:at] + b"\1" + content[at + 1 :]  # it states no length
+    for part in (content, live):
+        (tmp_path / "b.wma").write_bytes(part)
+        denoise_file(tmp_path / "b.wma", streams=Untouched, force=True)
+        (tmp_path / "b.wma").write_bytes(part + part)
+        with pytest.raises(AudioFileError, match="is several files in one"):
+            denoise_file(tmp_path / "b.wma", streams=Untouched, force=True)
+
+
+def test_a_track_that_begins_late_does_no_harm(tmp_path: Path) -> None:
+    path = film(tmp_path / "in.flv", "aac", start=0.0, seconds=3.0)
+    whole = len(sound_of(path))
+    caption = b"\2\0\12onTextData\10\0\0\0\1\0\4text\2\0\2hi\0\0\11"
+    head = b"\x12" + len(caption).to_bytes(3, "big") + b"\0\5\0\0\0\0\0"
+    path.write_bytes(path.read_bytes() + head + caption + (len(caption) + 11).to_bytes(4, "big"))
+    assert len(sound_of(path)) == whole
+    denoise_file(path, streams=Untouched)
+
+
+@pytest.mark.parametrize("suffix", ["gsm", "vox", "raw", "pcm"])
+def test_a_file_with_a_header_is_read_by_it_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in.{suffix}"
+    soundfile.write(path, noise(16000, 1), 16000, "PCM_16", format="WAV")
+    denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+    np.testing.assert_array_equal(sound_of(tmp_path / "out.wav"), sound_of(path))
+    with pytest.raises(AudioFileError, match="leave out --rate"):
+        denoise_file(path, raw=Raw(16000), streams=Untouched)
