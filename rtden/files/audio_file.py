@@ -78,7 +78,8 @@ def open_recording(
         except FileNotFoundError:
             raise AudioFileError(f"there is no file {path}; check the name.") from None
         except OSError as error:
-            sentence = f"{path} cannot be read ({error.strerror}); check its permissions."
+            what = "permissions" if isinstance(error, PermissionError) else "name"
+            sentence = f"{path} cannot be read ({error.strerror}); check its {what}."
             raise AudioFileError(sentence) from None
         if recording is None:
             from rtden.files.media import open_media

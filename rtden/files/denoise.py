@@ -177,9 +177,11 @@ def _spool(source: str, path: Path) -> None:
         raise AudioFileError(
             "standard input is closed or a terminal; pipe a sound file into rtden, or name one."
         )
-    with write_errors(Path("a temporary file")), path.open("wb") as file, ExitStack() as opened:
-        pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
-        shutil.copyfileobj(pipe, file)
+    with ExitStack() as opened:
+        with write_errors(source, "cannot be read", "name a file or a pipe."):
+            pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
+        with write_errors(Path("a temporary file")), path.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
     if not path.stat().st_size:
         name = "standard input" if piped else source
         raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")

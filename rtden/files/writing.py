@@ -27,6 +27,8 @@ COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
 GENTLE_SUBTYPES = {"FLOAT": "PCM_24", "DOUBLE": "PCM_24", "PCM_32": "PCM_24"}
 """What a container takes that has no room for a sample format."""
+UNWRITTEN = {"SD2", "DWVW_12", "DWVW_16", "DWVW_24"}
+"""What libsndfile says that it writes, but in a second file, or not at all."""
 CONTAINERS = {
     **{"WAVE": "WAV", "AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "SND": "AU"},
     **{"PCM": "RAW", "GSM": "RAW", "SPH": "NIST", "8SVX": "SVX"},
@@ -158,7 +160,7 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
     as the container has it. Without a suffix, or with the recording's own, the container is the
     recording's. A large WAV is an RF64.
     """
-    suffix, known = path.suffix[1:].upper(), soundfile.available_formats()
+    suffix, known = path.suffix[1:].upper(), {*soundfile.available_formats()} - UNWRITTEN
     wanted = CONTAINERS.get(suffix, suffix)
     own = recording.format if recording else "WAV"
     same = recording and path.suffix.lower() == recording.path.suffix.lower()
@@ -184,7 +186,8 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
         wanted = own
     subtype = recording.subtype
     kept = subtype in PERCEPTUAL and wanted == own in ("OGG", "MP3")
-    if not kept and (not soundfile.check_format(wanted, subtype) or subtype in PERCEPTUAL):
+    unfit = subtype in PERCEPTUAL or subtype in UNWRITTEN
+    if not kept and (unfit or not soundfile.check_format(wanted, subtype)):
         subtype = GENTLE_SUBTYPES.get(subtype, "")
         subtype = subtype if soundfile.check_format(wanted, subtype) else usual
     width = {"DOUBLE": 8, "FLOAT": 4, "PCM_32": 4, "PCM_24": 3}.get(subtype, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from socket import AF_UNIX, socket
 
 import numpy as np
 import pytest
@@ -98,3 +99,28 @@ def test_a_file_with_a_header_is_read_by_it_whatever_its_name(tmp_path: Path, su
     np.testing.assert_array_equal(sound_of(tmp_path / "out.wav"), sound_of(path))
     with pytest.raises(AudioFileError, match="leave out --rate"):
         denoise_file(path, raw=Raw(16000), streams=Untouched)
+
+
+def test_what_cannot_be_opened_is_refused_in_a_sentence_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    with socket(AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.wav"))
+        for name, words in (
+            ("loop.wav", r"loop\.wav cannot be read \(Too many .*\); check its name\."),
+            ("socket.wav", r"socket\.wav cannot be read \(.*\); name a file or a pipe\."),
+        ):
+            with pytest.raises(AudioFileError, match=words):
+                denoise_file(tmp_path / name, tmp_path / "out.wav", streams=Untouched)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_what_libsndfile_writes_into_two_files_or_not_at_all_is_not_begun(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(8000), 8000)
+    with pytest.raises(AudioFileError, match=r"nothing writes \.sd2 files"):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.sd2", streams=Untouched)
+    assert [found.name for found in tmp_path.iterdir()] == ["in.wav"]
+    with soundfile.SoundFile(tmp_path / "in.aiff", "w", 8000, 1, "DWVW_16") as file:
+        file.write(np.arange(8000, dtype=np.int16))
+    report = denoise_file(tmp_path / "in.aiff", streams=Untouched)
+    assert report.notes == ("written as PCM_16, for its own codec cannot be written",)
+    np.testing.assert_array_equal(sound_of(Path(report.target)), sound_of(tmp_path / "in.aiff"))
