@@ -37,7 +37,8 @@ SPARE_SECONDS = 0.008
 """What must have been left in the buffer at its lowest for it to shrink."""
 SHRINK_SECONDS = 0.002
 PAIRED_LEFT_SECONDS = 0.004
-"""What must be left in the sink's ring where a turn takes two steps; twice that before it does."""
+"""What must be left in the sink's ring, and of what it lends, where a turn takes two steps; twice
+that before it does."""
 PAIRING_SECONDS, PARTED_SECONDS = 3.0, 30.0
 """Time for which enough must have been left, and time after sound that came late."""
 
@@ -103,7 +104,7 @@ class Pairing:
         self._least_seconds, self._rest_seconds = math.inf, seconds
 
     def update(self, left_seconds: float, elapsed_seconds: float) -> None:
-        """Take in the least sound that was left in the ring in the last `elapsed_seconds`."""
+        """Take in the least sound that was left or could be lent in the last `elapsed_seconds`."""
         self._least_seconds = min(self._least_seconds, left_seconds)
         self._rest_seconds -= elapsed_seconds
         if self.paired and left_seconds < PAIRED_LEFT_SECONDS:
@@ -254,7 +255,8 @@ class DelayPolicy:
         left = math.inf if self._padded else left
         self._least_left = math.inf if self._padded else min(self._least_left, left)
         self._padded = False
-        self.pairing.update(left / self._sink_hz, elapsed_seconds)
+        lasting = left + self._sink.lendable_samples
+        self.pairing.update(lasting / self._sink_hz, elapsed_seconds)
         if held_seconds is None and self.drift.held_seconds is not None:
             self._shorten(self.drift.held_seconds)
         if shrunk := self.buffer.shrink(self._least_left / self._sink_hz, elapsed_seconds):
@@ -268,7 +270,7 @@ class DelayPolicy:
         """
         source, sink = self._source, self._sink
         waiting = source.ring.fill_samples / self._source_hz
-        waiting += (inside + sink.ring.fill_samples) / self._sink_hz
+        waiting += (inside + sink.ring.fill_samples - sink.lent_samples) / self._sink_hz
         return waiting + _age(source, now) - _age(sink, now)
 
     @property

@@ -61,6 +61,7 @@ class _DeviceEndpoint(Endpoint):
         self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
         self._use(device)
         self.warning, self.called_at = "", math.nan
+        self.lendable_samples = self.lent_samples = 0
         if (self.rate_hz, self.channels) != before:
             self.make_ring()
 
@@ -88,6 +89,7 @@ class _DeviceEndpoint(Endpoint):
                 channels=min(2, device.channels),
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 wanted_samples=self.wanted_samples,
+                given_samples=self.given_samples,
                 fixed=self.fixed,
                 follow=follow,
             )

@@ -19,6 +19,8 @@ RING_SECONDS = 2.0
 RESTING_BLOCK_SECONDS = 0.01
 """Sound that a resting source looks through at once."""
 FADE_SECONDS = 0.004
+SPARE_SECONDS = 0.005
+"""Sound that a player still holds at its next call, if as much is lent as may be."""
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
@@ -54,28 +56,31 @@ class SmoothReader:
         self._last_bytes = self._last.data.cast("B")
         self._faded = len(self._fade)  # how far into the fade the last block went
         self._lost_samples = 0
-        self._dry = True
+        self.dry = True
         self.silence = memoryview(bytes(ring.capacity_samples * ring.sample_bytes))
         self.least_left_samples: float = math.inf
-        """The least that was left in the ring after a block, since this was last set."""
+        """The least that was left in the ring after a block, lent samples subtracted, since this
+        was last set.
+        """
 
-    def read_into(self, data: memoryview) -> None:
-        """Fill a block of bytes."""
+    def read_into(self, data: memoryview, lent_samples: int = 0) -> None:
+        """Fill a block of bytes, short of some samples that the player lends."""
         ring = self._ring
-        if self._dry and self._faded == len(self._fade) and not ring.fill_samples:
+        if self.dry and self._faded == len(self._fade) and not ring.fill_samples:
             data[:] = self.silence[: len(data)]
             return
         missing = ring.missing_samples
         got = ring.read_into(data)
         dry = ring.missing_samples > missing
-        starts = got > 0 and (self._dry or ring.lost_samples != self._lost_samples)
+        starts = got > 0 and (self.dry or ring.lost_samples != self._lost_samples)
         if dry or starts or self._faded < len(self._fade):
             shape = (len(data) // ring.sample_bytes, ring.channels)
             self._smooth(np.ndarray(shape, np.float32, data), got, starts=starts)
-        self._dry = dry
-        self._last_bytes[:] = data[-ring.sample_bytes :]
-        if (left := ring.written_samples - ring.read_samples) < self.least_left_samples:
-            self.least_left_samples = left
+        self.dry = dry
+        if data:
+            self._last_bytes[:] = data[-ring.sample_bytes :]
+        left = ring.written_samples - ring.read_samples - lent_samples
+        self.least_left_samples = min(self.least_left_samples, left)
 
     def _smooth(self, block: Array, got: int, *, starts: bool) -> None:
         """Fade in sound that starts or jumps, and fade out what breaks off after `got` samples."""
@@ -85,7 +90,7 @@ class SmoothReader:
             np.subtract(self._last, block[0], out=self._step)
             self._faded = 0
         self._decay(block)  # perhaps of the block before: a fade may be longer than a block
-        if got < len(block) and (got or not self._dry):  # it breaks off
+        if got < len(block) and (got or not self.dry):  # it breaks off
             np.copyto(self._step, block[got - 1] if got else self._last)
             block[got:] = 0.0
             self._faded = 0
@@ -115,6 +120,9 @@ class Endpoint:
     samples are written, counted since the beginning. While it is `resting`, other sound than
     digital silence ends that and notifies at once.
 
+    A sink lends up to `lendable_samples`: it plays them from a buffer of its own, and takes them
+    when they have come. `lent_samples` are lent now.
+
     A sound server reports `muted`, the stable names of the device (`server_name`), of the sink
     whose monitor it is and of the sink that plays now, and a `warning` for the user. The last row
     of attributes is the :class:`rtden.live.reconnect.Reconnector`'s.
@@ -123,7 +131,7 @@ class Endpoint:
     may_return = exhausted = muted = resting = False
     monitor_of = server_name = playing_on = warning = ""
     latency_seconds = 0.0
-    block_samples = flagged_blocks = wake_at = 0
+    block_samples = flagged_blocks = wake_at = lendable_samples = lent_samples = 0
     called_at = math.nan
     lost, disconnects, seen_at, retry_at, retry_seconds = False, 0, 0.0, 0.0, 0.0
     notify: Callable[[], None] = staticmethod(lambda: None)
@@ -153,13 +161,26 @@ class Endpoint:
         if ring.written_samples >= self.wake_at:
             self.notify()
 
+    def given_samples(self, wanted: int, held: int, played: int) -> int:
+        """Return how many of the samples that a player could take it is to get now.
+
+        It holds others, and has played some since the last call. The worker may be late: the player
+        waits for the rest if what it holds lasts until the next call.
+        """
+        usual = min(played, self.block_samples or played) + round(SPARE_SECONDS * self.rate_hz)
+        self.lendable_samples = max(0, held + wanted - usual)
+        lent = wanted - self.ring.fill_samples
+        lends = 0 < lent <= self.lendable_samples and not self.reader.dry
+        self.lent_samples = lent if lends else 0
+        return wanted - self.lent_samples
+
     def _sounds(self, data: memoryview) -> bool:
         """Return whether any sample is not zero, be it negative or not."""
         return data.cast("f") != self.reader.silence[: len(data)].cast("f")
 
     def play(self, block: Any) -> None:
         """Fill a block for a device's callback; silence until there is sound."""
-        self.reader.read_into(bytes_of(block))
+        self.reader.read_into(bytes_of(block), self.lent_samples)
         self.called_at = perf_counter()
 
     @property

@@ -50,8 +50,10 @@ class PulseStream:
     ``callback(block, samples, None, flagged)`` is called in libpulse's thread. The block is memory
     with float32 of shape (samples, channels), to be read or filled at once. A recording waits in
     libpulse until it has `wanted_samples()`, and then comes in as many blocks as the server sent;
-    `samples` counts those that it sent last. The server is asked for `latency_seconds`, device
-    included. Raises DeviceError if it refuses.
+    `samples` counts those that it sent last, or has played since the last call. Of the samples that
+    an output could take, `given_samples(wanted, held, samples)` are written, while the server holds
+    others: the rest is lent. The server is asked for `latency_seconds`, device included. Raises
+    DeviceError if it refuses.
     """
 
     def __init__(
@@ -63,13 +65,15 @@ class PulseStream:
         channels: int,
         latency_seconds: float,
         wanted_samples: Callable[[], int] = lambda: 0,
+        given_samples: Callable[[int, int, int], int] = lambda wanted, _held, _samples: wanted,
         fixed: bool = False,
         follow: bool = False,
     ) -> None:
         self._device, self._kind, self._callback = device, kind, callback
-        self._wanted_samples = wanted_samples
+        self._wanted_samples, self._given_samples = wanted_samples, given_samples
         self.samplerate, self.channels, self._frame_bytes = device.rate_hz, channels, 4 * channels
         self._block_bytes = round(BLOCK_SECONDS * self.samplerate) * self._frame_bytes
+        self._target_samples, self._lent_samples = round(latency_seconds * self.samplerate), 0
         self.latency = latency_seconds if kind == "output" else BLOCK_SECONDS
         self._flagged = False
         self.connection = Connection()
@@ -88,10 +92,9 @@ class PulseStream:
         try:
             with self.connection.locked():
                 self._stream = self._new_stream()
-                target_bytes = round(latency_seconds * self.samplerate) * self._frame_bytes
                 failed = self._connect(
                     None if follow else device.stable_name.encode(),
-                    target_bytes,
+                    self._target_samples * self._frame_bytes,
                     _DONT_MOVE if fixed or kind == "input" else 0,
                 )
             if failed or not self._settled.wait(ANSWER_SECONDS) or not self.active:
@@ -202,17 +205,21 @@ class PulseStream:
         self._count()
 
     def _on_writable(self, _stream: Any, wanted: int, _data: Any) -> None:
-        samples = wanted // self._frame_bytes
-        self._size.value = size = samples * self._frame_bytes
-        if not size:
+        wanted //= self._frame_bytes
+        played = wanted - self._lent_samples
+        if played <= 0:
             return
+        given = self._given_samples(wanted, self._target_samples - wanted, played)
+        self._lent_samples = wanted - given
+        self._size.value = size = given * self._frame_bytes
         if size > len(self._played):
             memory = np.zeros(size // 4, np.float32)
             self._played, self._address.value = memory.data.cast("B"), memory.ctypes.data
-        self._callback(self._played[:size], samples, None, self._flagged)
+        self._callback(self._played[:size], played, None, self._flagged)
         self._flagged = False
-        # libpulse copies it: to fill its own memory takes more calls than that saves.
-        self._quick.pa_stream_write(self._stream, self._address, self._size, None, c_int64(0), 0)
+        if size:  # libpulse copies it: to fill its own memory takes more calls than that saves
+            lib, written = self._quick, (self._address, self._size)
+            lib.pa_stream_write(self._stream, *written, None, c_int64(0), 0)
         self._count()
 
     def _count(self) -> None:
@@ -227,4 +234,5 @@ class PulseStream:
         if self._quick.pa_stream_get_latency(self._stream, byref(latency), byref(negative)):
             return  # not known yet
         seconds = 0.0 if negative.value else latency.value * 1e-6
+        seconds += self._lent_samples / self.samplerate
         self.latency += _SMOOTHING * (seconds - self.latency)
