@@ -17,8 +17,12 @@ TIMED = ("mpegts", "mpeg", "asf")
 """Where only the time stamps of a picture could tell them to."""
 ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "amr_nb": "libopencore_amrnb", "vorbis": ""}
 """FFmpeg's encoders where they have other names than the codec; its own for Vorbis is not used."""
-DELAYS = {"libopencore_amrnb": 40}
-"""Samples by which encoders delay the sound, where FFmpeg states another number."""
+PADDING = {
+    **{"aac": 1024, "mp2": 481, "ac3": 256, "eac3": 256, "libmp3lame": 1105, "nellymoser": 128},
+    **{"libopencore_amrnb": 40},
+}
+"""Samples that FFmpeg's encoders put before the sound; of AMR it states another number."""
+OPUS_PADDING_SECONDS = 0.0065
 RATES = {
     "libopencore_amrnb": (8000,),
     **dict.fromkeys(("wmav1", "wmav2"), (8000, 11025, 16000, 22050, 32000, 44100, 48000)),
@@ -45,23 +49,11 @@ def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> di
 
 def padding_of(target: Any, muxer: Muxer, *, alone: bool) -> int:
     """Return how many samples a track's encoder puts before the sound; 0 where players know."""
-    import av
-
-    context = target.codec_context
     primed = muxer.name not in UNPRIMED and not (alone and muxer.name in TIMED)
-    if primed or context.codec.name.startswith("wma"):  # whose decoder leaves out a frame
-        return 0
-    if known := DELAYS.get(context.codec.name):
-        return known
-    trial = av.CodecContext.create(context.codec.name, "w")
-    for name in ("sample_rate", "layout", "format", "bit_rate"):
-        if getattr(context, name):
-            setattr(trial, name, getattr(context, name))
-    trial.time_base = Fraction(1, context.sample_rate)
-    silence = np.zeros((8192, context.layout.nb_channels), np.float32)
-    frame = frame_of(silence, context.layout, context.sample_rate, 0)
-    first = [*trial.encode(frame), *trial.encode(None)][0]
-    return max(0, int(-first.pts * first.time_base * context.sample_rate))
+    context = target.codec_context
+    if context.codec.name == "libopus" and not primed:
+        return int(context.sample_rate * OPUS_PADDING_SECONDS)
+    return 0 if primed else PADDING.get(context.codec.name, 0)
 
 
 def frame_of(samples: Array, layout: Any, rate_hz: int, at: int) -> Any:

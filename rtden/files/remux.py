@@ -19,15 +19,15 @@ from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
 from rtden.files.listing import Muxer, Raw
-from rtden.files.muxers import DELAYS, add_encoder, frame_of, muxer_options, padding_of
+from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
 ATTACHED_PICTURE = 0x400  # FFmpeg's disposition of a cover
 STALE = ("BPS", "NUMBER_OF_", "_STATISTICS", "DURATION", "ENCODER")
 """Matroska's figures of a sound track, which are another's after it is encoded anew."""
-UNFLUSHED = {"mp2": 481, "ac3": 256, "eac3": 256}
-"""Samples that FFmpeg's encoders keep when they are flushed."""
+UNFLUSHED = ("mp2", "ac3", "eac3")
+"""Encoders that keep as many samples when they are flushed as they put before the sound."""
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 LEFT_OUT = ((), ("data",), ("data", "attachment"), ("data", "attachment", "subtitle"))
 """Kinds of streams to do without, in turn, where a container does not take them."""
@@ -146,8 +146,10 @@ class _Sound:
         self._written = -self._whole  # its decoder leaves out a frame
         padding = padding_of(target, muxer, alone=self._alone)
         self._dropped = round(ratio * padding)  # in place of what comes first
-        self._held = round(ratio * (wma or UNFLUSHED.get(encoder.name, 0)))  # and at the end
-        self._adds_frame = encoder.name in DELAYS and ratio == 1.0  # when it is flushed
+        kept = PADDING[encoder.name] if encoder.name in UNFLUSHED else 0
+        self._held = round(ratio * (wma or kept))  # and at the end
+        # An encoder of AMR adds a frame when it is flushed.
+        self._adds_frame = encoder.name == "libopencore_amrnb" and ratio == 1.0
         self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
 
     def feed(self, samples: Array) -> Iterator[Any]:
