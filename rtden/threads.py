@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -55,7 +54,9 @@ def one_thread(method: Method) -> Method:
 
 
 _mine = threading.local()
-_turns: dict[int, deque[Any]] = defaultdict(deque)  # by process: threads do not survive a fork
+_turns: deque[Any] = deque()  # locks of the threads that compute or wait, in order
+LONGEST_TURN_SECONDS = 0.1
+"""Whoever takes longer does not count any more: a fork may have ended the thread."""
 
 
 def take_turn() -> None:
@@ -66,23 +67,24 @@ def take_turn() -> None:
     """
     _mine.turn = mine = threading.Lock()
     mine.acquire()
-    waiting = _turns[os.getpid()]
-    waiting.append(mine)
-    if waiting[0] is not mine:
-        try:
-            mine.acquire()
-        except BaseException:  # an interrupt
-            give_turn()
-            raise
+    _turns.append(mine)
+    if len(_turns) > 1:
+        with suppress(IndexError):
+            while _turns[0] is not mine and not mine.acquire(timeout=LONGEST_TURN_SECONDS):
+                _turns.popleft()
 
 
 def give_turn() -> bool:
     """End the turn of this thread; return whether it had one."""
-    mine, waiting = getattr(_mine, "turn", None), _turns[os.getpid()]
+    mine = getattr(_mine, "turn", None)
     if mine is None:
         return False
     _mine.turn = None
-    waiting.remove(mine)
-    with suppress(IndexError, RuntimeError):  # nobody waits, or it knows already
-        waiting[0].release()
+    try:
+        _turns.remove(mine)
+    except ValueError:  # it took too long
+        return True
+    if _turns:
+        with suppress(IndexError, RuntimeError):  # by now nobody waits, or it knows already
+            _turns[0].release()
     return True

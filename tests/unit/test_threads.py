@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from rtden import Denoiser, FrameDenoiser, StreamDenoiser
+from rtden import Denoiser, FrameDenoiser, StreamDenoiser, threads
 from rtden.autoencoder import Autoencoder
 from rtden.errors import InputError
 from rtden.threads import give_turn, take_turn
@@ -54,11 +54,14 @@ def test_objects_around_a_denoiser_refuse_it_too() -> None:
     assert frames.process(bytes(320)) == bytes(320)
 
 
-def test_a_frame_waits_for_the_streams_that_asked_before_until_they_run_a_network() -> None:
+def test_a_frame_waits_for_the_streams_that_asked_before_until_they_run_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network = Autoencoder()
     columns = np.zeros((network.spec.n_mels, 1, len(network.spec.channels)), np.float32)
     frames, out = FrameDenoiser(), list[bytes]()
     other = threading.Thread(target=lambda: out.append(frames.process(bytes(320))))
+    monkeypatch.setattr(threads, "LONGEST_TURN_SECONDS", 30.0)
     take_turn()
     try:
         other.start()
@@ -73,3 +76,15 @@ def test_a_frame_waits_for_the_streams_that_asked_before_until_they_run_a_networ
     with pytest.raises(InputError):
         frames.process(bytes(3))
     assert frames.process(bytes(320)) == bytes(320)  # after an error nobody has the turn
+
+
+def test_who_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LONGEST_TURN_SECONDS", 0.01)
+    frames, out = FrameDenoiser(), list[bytes]()
+    other = threading.Thread(target=lambda: out.append(frames.process(bytes(320))))
+    take_turn()
+    other.start()
+    other.join(30.0)
+    assert out == [bytes(320)]
+    assert give_turn()
+    assert frames.process(bytes(320)) == bytes(320)
