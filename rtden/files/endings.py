@@ -24,13 +24,9 @@ PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
 
 
-def states_length(name: str, path: Path) -> bool:
+def states_length(name: str) -> bool:
     """Return whether a file of FFmpeg's format `name` states its length."""
-    name = name.split(",", maxsplit=1)[0]
-    if name == "asf":
-        with path.open("rb") as file:
-            return _asf_properties(file)[0] > 0
-    return name in STATES_LENGTH
+    return name.split(",", maxsplit=1)[0] in STATES_LENGTH
 
 
 def is_cut_off(name: str, path: Path, end: int) -> bool:

@@ -160,7 +160,7 @@ class Track:
         context = stream.codec_context
         self.stream, self.path = stream, path
         self.rate_hz, self.channels = int(context.sample_rate), int(context.channels)
-        stated = states_length(stream.container.format.name, path)
+        stated = states_length(stream.container.format.name)
         self._header = None if stated else HEADERS.get(context.codec.canonical_name)
         self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
@@ -289,7 +289,7 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
     seconds = max(first.done / first.rate_hz, first.held)
     last = max(last, *(track.ended for track in tracks.values()))
     lengths = [(seconds, own_seconds(first.stream)), (last, (container.duration or 0) / 1e6)]
-    stated = name not in SIZED and states_length(name, first.path)
+    stated = name not in SIZED and states_length(name)
     for seconds, promised in lengths:
         if stated and seconds < promised - SLACK_SECONDS:
             if name == "wav":  # which is whole, as its layout has shown
