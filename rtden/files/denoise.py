@@ -227,7 +227,11 @@ class _Work:
         return FileReport(*names, seconds, took, removed_db, tuple(self.notes))
 
     def _stream(self, rate_hz: int, channels: int) -> _Stream:
-        self.made.append(_Stream(self.make(rate_hz, channels), rate_hz, self.gain))
+        try:
+            stream = self.make(rate_hz, channels)
+        except InputError as error:
+            raise InputError(f"{self.source} cannot be denoised: {error}") from None
+        self.made.append(_Stream(stream, rate_hz, self.gain))
         return self.made[-1]
 
     def _gain(self, loudness: float) -> float:

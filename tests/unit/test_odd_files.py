@@ -12,7 +12,7 @@ import soundfile
 from sounds import Untouched, noise, sound_of
 
 from rtden import denoise_file
-from rtden.errors import AudioFileError, DamagedFileError
+from rtden.errors import AudioFileError, DamagedFileError, InputError
 from rtden.files.listing import Raw
 
 av = pytest.importorskip("av")
@@ -124,3 +124,13 @@ def test_what_libsndfile_writes_into_two_files_or_not_at_all_is_not_begun(tmp_pa
     report = denoise_file(tmp_path / "in.aiff", streams=Untouched)
     assert report.notes == ("written as PCM_16, for its own codec cannot be written",)
     np.testing.assert_array_equal(sound_of(Path(report.target)), sound_of(tmp_path / "in.aiff"))
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(384000, 1), (4000, 1), (16000, 65)])
+def test_a_rate_or_channels_that_rtden_does_not_take_are_said_of_the_file(
+    tmp_path: Path, rate_hz: int, channels: int
+) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros((800, channels)), rate_hz)
+    with pytest.raises(InputError, match=r"in\.wav cannot be denoised: .*(8000 to 192000|1 to 64)"):
+        denoise_file(tmp_path / "in.wav")
+    assert [found.name for found in tmp_path.iterdir()] == ["in.wav"]
