@@ -202,10 +202,12 @@ class DelayPolicy:
     def skip(self) -> int:
         """Return how many input samples came too late to be played in time."""
         fill, block = self._source.ring.fill_samples, self._source.block_samples
-        in_time = self._step_seconds * self._source_hz + block
-        if fill <= in_time or fill <= round(
-            in_time + self.planned_samples / self._sink_hz * self._source_hz
-        ):
+        steps = 2 if self.pairing.paired else 1
+        in_time = steps * self._step_seconds * self._source_hz + block
+        if fill <= in_time:
+            return 0
+        bridged = self.planned_samples + self._sink.lendable_samples
+        if fill <= round(in_time + bridged / self._sink_hz * self._source_hz):
             return 0
         self._drop_out()
         return fill - block
@@ -305,9 +307,11 @@ class DelayPolicy:
         gained = round((beyond_buffer - reference) * self._sink_hz)
         fill = self._sink.ring.fill_samples
         if fill > gained > TOLERATED_SECONDS * self._sink_hz:
-            if not self._cut_at_first:
-                self.dropouts += 1
-            self._start_anew()
+            if self._cut_at_first:
+                self.drift.restart()
+                self.pairing = Pairing(self._step_seconds)
+            else:
+                self._drop_out()
             self._sink.ring.drop_oldest(fill - gained)
 
     def _pad(self, fill: int, block: int) -> int:
@@ -324,9 +328,6 @@ class DelayPolicy:
 
     def _drop_out(self) -> None:
         self.dropouts += 1
-        self._start_anew()
-
-    def _start_anew(self) -> None:
         self.drift.restart()
         self.pairing.part()
 

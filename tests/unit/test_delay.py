@@ -138,6 +138,24 @@ def test_a_late_sink_leaves_no_excess_over_a_delay_below_the_plan() -> None:
     assert world.delay.dropouts == 1
 
 
+def test_a_first_cut_is_no_fault_and_two_steps_a_turn_begin_soon() -> None:
+    world = World(buffer_ms=60.0).run(1.0)
+    world.sink.ring.write(SILENCE[: HZ // 25])
+    world.run(11.0)
+    assert world.delay.dropouts == 0
+    assert world.sink.ring.lost_samples > 0
+    assert world.delay.pairing.paired
+
+
+@pytest.mark.parametrize(("lendable", "skips"), [(0, True), (HZ // 40, False)])
+def test_what_a_sink_lends_bridges_a_late_worker(lendable: int, skips: bool) -> None:
+    world = World().run(8.0)
+    world.sink.lendable_samples = lendable
+    world.rests_until["worker"] = world.now + 0.08
+    world.run(1.0)
+    assert (world.source.ring.lost_samples > 0) == skips
+
+
 def test_a_sink_that_rests_has_one_drop_out_however_long() -> None:
     world = World().run(8.0)
     for seconds in (0.9, 0.5):
