@@ -6,7 +6,6 @@ import mmap
 import os
 import re
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 from rtden.files.containers import end_of_sound, is_endless, ogg_links
@@ -29,21 +28,19 @@ def states_length(name: str) -> bool:
     return name.split(",", maxsplit=1)[0] in STATES_LENGTH
 
 
-def is_cut_off(name: str, path: Path, end: int) -> bool:
+def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
     """Return whether a part of a file's last piece is missing; its packets end at byte `end`."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if find := CUT.get(name):
-            return find(file)
-        if name == "mpegts":
-            return bool(size % 188 and size % 192 and size % 204)
-        return name in PARSED and end < end_of_sound(file)
+    if find := CUT.get(name):
+        return find(file)
+    if name == "mpegts":
+        size = file.seek(0, os.SEEK_END)
+        return bool(size % 188 and size % 192 and size % 204)
+    return name in PARSED and end < end_of_sound(file)
 
 
-def goes_on(name: str, path: Path, end: int) -> bool:
+def goes_on(name: str, file: BinaryIO, end: int) -> bool:
     """Return whether much more follows on the packets, in a format in which nothing does."""
-    with path.open("rb") as file:
-        return name in ("flv", "tta") and end_of_sound(file) - end > TRAILER_BYTES
+    return name in ("flv", "tta") and end_of_sound(file) - end > TRAILER_BYTES
 
 
 def promised_end(file: BinaryIO) -> int:
@@ -80,13 +77,12 @@ def _end_of_avi(file: BinaryIO) -> int:
     return at
 
 
-def is_joined(name: str, path: Path) -> bool:
+def is_joined(name: str, file: BinaryIO) -> bool:
     """Return whether an MP4, QuickTime, WMA or WMV file begins once more behind its end."""
-    with path.open("rb") as file:
-        if name == "asf":
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return content.find(ASF, len(ASF)) > 0
-        return "mp4" in name and _starts_of_mp4(file) > 1
+    if name == "asf":
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(ASF, len(ASF)) > 0
+    return "mp4" in name and _starts_of_mp4(file) > 1
 
 
 def _starts_of_mp4(file: BinaryIO) -> int:

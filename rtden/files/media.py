@@ -74,9 +74,9 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None
     with container:
-        if is_joined(container.format.name, path):
-            raise joined(path)
         with path.open("rb") as file:
+            if is_joined(container.format.name, file):
+                raise joined(path)
             check_end(path, file)
         yield av, container
 
@@ -283,8 +283,10 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
     first, name = next(iter(tracks.values())), container.format.name
     if not any(track.done for track in tracks.values()):
         raise no_sound(first.path)
-    if goes_on(name, first.path, end):
-        raise joined(first.path)
+    with first.path.open("rb") as file:
+        if goes_on(name, file, end):
+            raise joined(first.path)
+        cut_off = is_cut_off(name, file, end)
     # A decoder may keep a frame, and a header count what fills up the last one.
     seconds = max(first.done / first.rate_hz, first.held)
     last = max(last, *(track.ended for track in tracks.values()))
@@ -299,7 +301,7 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
                 )
             raise truncated(first.path, seconds / promised)
     notes = [note for track in tracks.values() for note in track.notes()]
-    if is_cut_off(name, first.path, end) and CUT_OFF not in notes:
+    if cut_off and CUT_OFF not in notes:
         notes.append(CUT_OFF)
     return notes
 
