@@ -176,10 +176,15 @@ def truncated(path: Path, part: float) -> DamagedFileError:
 
 
 def check_end(path: Path, file: BinaryIO) -> None:
-    """Raise DamagedFileError if a header that states where the sound ends promises more."""
-    size = file.seek(0, os.SEEK_END)
-    if (end := promised_end(file)) > size:
+    """Raise AudioFileError if a file ends before its header says, or begins once more there."""
+    size, end = file.seek(0, os.SEEK_END), promised_end(file)
+    if end > size:
         raise truncated(path, size / end)
+    file.seek(end)
+    after = file.read(4)
+    file.seek(0)
+    if end and after and file.read(4) == after:
+        raise joined(path)
 
 
 def joined(path: Path) -> AudioFileError:

@@ -81,6 +81,16 @@ def test_wma_that_was_joined_is_refused(tmp_path: Path) -> None:
             denoise_file(tmp_path / "b.wma", streams=Untouched, force=True)
 
 
+@pytest.mark.parametrize(("suffix", "container"), [("au", "AU"), ("sph", "NIST"), ("avr", "AVR")])
+def test_a_header_behind_the_sound_is_no_sound(tmp_path: Path, suffix: str, container: str) -> None:
+    path = tmp_path / f"in.{suffix}"
+    soundfile.write(path, noise(8000, 1), 16000, "PCM_16", format=container)
+    denoise_file(path, streams=Untouched)
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(AudioFileError, match="is several files in one"):
+        denoise_file(path, streams=Untouched, force=True)
+
+
 def test_a_track_that_begins_late_does_no_harm(tmp_path: Path) -> None:
     path = film(tmp_path / "in.flv", "aac", start=0.0, seconds=3.0)
     whole = len(sound_of(path))
