@@ -14,6 +14,7 @@ from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
+from rtden.files.joins import demuxed
 from rtden.files.layout import CUT_OFF, changed, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
@@ -244,14 +245,6 @@ class Track:
             values = (values.astype(np.float32) - 128.0) / 128.0
         with np.errstate(over="ignore"):  # beyond float32 is no sound
             return np.ascontiguousarray(to_float(values), np.float32)
-
-
-def demuxed(container: Any) -> Iterator[Any]:
-    """Yield a file's packets, but those of streams that begin late: PyAV does not know them."""
-    while True:
-        with suppress(IndexError):
-            yield from container.demux()
-            return
 
 
 def packets_of(

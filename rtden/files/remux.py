@@ -18,6 +18,7 @@ from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
+from rtden.files.joins import demuxed
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -118,7 +119,7 @@ def _pieces(
                 yield from ((block, ours) for block in ours.decode(av, packet))
         return
     (only,) = tracks.values()
-    for packet in media.demuxed(container):
+    for packet in demuxed(container):
         if packet.stream.type != "audio":  # a cover
             yield packet, None
     for block in read_blocks(recording):

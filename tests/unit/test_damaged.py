@@ -315,29 +315,3 @@ def test_tags_that_are_damaged_do_no_harm(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + bytes(-path.stat().st_size % 8) + summary)
     denoise_file(path, tmp_path / "out.wav", streams=Untouched)
     assert len(sound_of(tmp_path / "out.wav")) == 70001
-
-
-def test_a_film_that_was_joined_is_refused_with_advice_that_fits(tmp_path: Path) -> None:
-    part = tmp_path / "a.ts"
-    with av.open(str(part), "w") as out:
-        picture, sound = out.add_stream("mpeg4", rate=25), out.add_stream("aac", rate=RATE_HZ)
-        sound.layout = "mono"
-        picture.width = picture.height = 64
-        image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
-        packets = [p for _ in range(25) for p in picture.encode(image)] + picture.encode(None)
-        frame = av.AudioFrame.from_ndarray(
-            noise(RATE_HZ, 1).reshape(1, -1), format="flt", layout="mono"
-        )
-        frame.sample_rate = RATE_HZ
-        out.mux([*packets, *sound.encode(frame), *sound.encode(None)])
-    path = tmp_path / "in.ts"
-    path.write_bytes(2 * part.read_bytes())
-    with pytest.raises(AudioFileError) as refused:
-        denoise_file(path, tmp_path / "out.mp4", streams=Untouched)
-    assert str(refused.value).endswith(
-        "(its time stamps go back, as in files that were joined); choose NAME.wav for its sound, "
-        "or join the files anew with ffmpeg."
-    )
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.ts", "in.ts"]
-    denoise_file(path, tmp_path / "out.wav", streams=Untouched)
-    assert soundfile.info(tmp_path / "out.wav").duration > 1.9

@@ -26,7 +26,7 @@ def film(path: Path, codec: str, *, start: float, seconds: float) -> Path:
         picture = out.add_stream(codecs.get(path.suffix, "mpeg4"), rate=25)
         picture.width = picture.height = 64
         sound = out.add_stream(
-            codec, rate=48000 if path.suffix == ".mxf" else RATE_HZ, layout="stereo"
+            codec, rate=48000 if path.suffix in (".mxf", ".mkv") else RATE_HZ, layout="stereo"
         )
         sound.bit_rate = 128000
         frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
@@ -89,6 +89,32 @@ def test_a_header_behind_the_sound_is_no_sound(tmp_path: Path, suffix: str, cont
     path.write_bytes(2 * path.read_bytes())
     with pytest.raises(AudioFileError, match="is several files in one"):
         denoise_file(path, streams=Untouched, force=True)
+
+
+@pytest.mark.parametrize("target", ["ts", "mp4", "mkv"])
+def test_broadcasts_that_were_joined_are_one_film(tmp_path: Path, target: str) -> None:
+    part = film(tmp_path / "a.ts", "mp2", start=0.0, seconds=3.0)
+    (tmp_path / "in.ts").write_bytes(3 * part.read_bytes())
+    report = denoise_file(tmp_path / "in.ts", tmp_path / f"out.{target}", streams=Untouched)
+    assert 9.0 < report.seconds < 9.5
+    with av.open(report.target) as container:
+        shown = [p.pts * p.time_base for p in container.demux(video=0) if p.pts is not None]
+    assert len(shown) == 3 * 75
+    assert 8.9 < max(shown) - min(shown) < 9.5
+
+
+def test_a_film_that_was_joined_is_refused_with_advice_that_fits(tmp_path: Path) -> None:
+    part = film(tmp_path / "a.mkv", "libopus", start=0.0, seconds=3.0)
+    (tmp_path / "in.mkv").write_bytes(2 * part.read_bytes())
+    with pytest.raises(AudioFileError) as refused:
+        denoise_file(tmp_path / "in.mkv", tmp_path / "out.mkv", streams=Untouched)
+    assert str(refused.value).endswith(
+        "(its time stamps go back, as in files that were joined); choose NAME.wav for its sound, "
+        "or join the files anew with ffmpeg."
+    )
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.mkv", "in.mkv"]
+    report = denoise_file(tmp_path / "in.mkv", tmp_path / "out.wav", streams=Untouched)
+    assert report.seconds == pytest.approx(6.0, abs=0.1)
 
 
 def test_a_track_that_begins_late_does_no_harm(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The packets of a file in one course of time, though broadcasts were joined to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was joined
+
+
+def demuxed(container: Any) -> Iterator[Any]:
+    """Yield a file's packets, with time that goes on where broadcasts were joined.
+
+    Those of streams that begin late are left out: PyAV does not know them.
+    """
+    joins = _Joins() if container.format.name in ("mpegts", "mpeg") else None
+    while True:
+        with suppress(IndexError):
+            for packet in container.demux():
+                if joins and packet.dts is not None:
+                    joins.move(packet)
+                yield packet
+            return
+
+
+class _Joins:
+    """Where the time stamps of a file go back: from there on all of them are moved."""
+
+    def __init__(self) -> None:
+        self._moves = [Fraction(0)]  # seconds, from each join on
+        self._passed, self._last, self._ended = Counter[int](), dict[int, Any](), Fraction(0)
+
+    def move(self, packet: Any) -> None:
+        """Give a packet its time in the whole file."""
+        stream, now = packet.stream.index, packet.dts * packet.time_base
+        if now < self._last.get(stream, now) - MOST_BACK_SECONDS:
+            # Streams lie side by side: the first that goes back moves all of them.
+            self._passed[stream] += 1
+            if self._passed[stream] == len(self._moves):
+                self._moves.append(self._ended - now)
+        self._last[stream] = now
+        move = self._moves[self._passed[stream]]
+        self._ended = max(self._ended, now + move + (packet.duration or 0) * packet.time_base)
+        packet.pts = (packet.pts or 0) + round(move / packet.time_base)
+        packet.dts += round(move / packet.time_base)
