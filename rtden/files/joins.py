@@ -12,7 +12,7 @@ MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was 
 
 
 def demuxed(container: Any) -> Iterator[Any]:
-    """Yield a file's packets, with time that goes on where broadcasts were joined.
+    """Yield a file's packets, in one course of time where broadcasts were joined.
 
     Those of streams that begin late are left out: PyAV does not know them.
     """
