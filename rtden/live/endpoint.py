@@ -16,8 +16,8 @@ from rtden.ring import Ring, bytes_of
 from rtden.types import Array
 
 RING_SECONDS = 2.0
-RESTING_BLOCK_SECONDS = 0.01
-"""Sound that a resting source looks through at once."""
+RESTING_BLOCK_SECONDS = 0.02
+"""Sound that a resting source looks through at once: less than the network waits for anyway."""
 FADE_SECONDS = 0.004
 SPARE_SECONDS = 0.005
 """Sound that a player still holds at its next call, if as much is lent as may be."""
@@ -167,12 +167,14 @@ class Endpoint:
         It holds others, and has played some since the last call. The worker may be late: the player
         waits for the rest if what it holds lasts until the next call.
         """
-        usual = min(played, self.block_samples or played) + round(SPARE_SECONDS * self.rate_hz)
-        self.lendable_samples = max(0, held + wanted - usual)
-        lent = wanted - self.ring.fill_samples
-        lends = 0 < lent <= self.lendable_samples and not self.reader.dry
-        self.lent_samples = lent if lends else 0
-        return wanted - self.lent_samples
+        lent = 0
+        if not self.reader.dry:
+            usual = min(played, self.block_samples or played) + round(SPARE_SECONDS * self.rate_hz)
+            self.lendable_samples = max(0, held + wanted - usual)
+            late = wanted - self.ring.fill_samples
+            lent = late if 0 < late <= self.lendable_samples else 0
+        self.lent_samples = lent
+        return wanted - lent
 
     def _sounds(self, data: memoryview) -> bool:
         """Return whether any sample is not zero, be it negative or not."""
