@@ -68,13 +68,13 @@ def denoise_media(
             total = round(media.seconds_of(container, first.stream) * first.rate_hz)
             for piece, ours in _pieces(av, container, tracks, recording, notes):
                 if ours:
-                    out.mux(sounds[ours].feed(piece))
+                    out.file.mux(sounds[ours].feed(piece))
                     if progress is not None:
                         progress(first.done, max(first.done, total))
                 else:
                     out.copy(piece)
             for sound in sounds.values():
-                out.mux(sound.flush())
+                out.file.mux(sound.flush())
             out.file.close()
         except av.error.FFmpegError as error:
             raise _refusal(source, suffix, error) from None
@@ -230,20 +230,16 @@ class _Out:
         reason, sound = reason_of(error), tracks[0].codec_context
         if "avcodec_open2" in str(error):
             reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
+        film = f"NAME.{'mov' if suffix == '.mkv' else 'mkv'} or " if source.streams.video else ""
         raise AudioFileError(
             f"a {suffix} does not take all of {media.name_of(source)} ({reason}); choose another "
-            f"format, for instance {'NAME.mkv or ' if source.streams.video else ''}NAME.wav."
+            f"format, for instance {film}NAME.wav."
         )
 
     def copy(self, packet: Any) -> None:
         """Write a packet of the source, unless its stream is left out."""
         if packet.stream.index in self.targets and (packet.dts is not None or packet.size):
             packet.stream = self.targets[packet.stream.index]
-            self.file.mux(packet)
-
-    def mux(self, packets: Any) -> None:
-        """Write packets."""
-        for packet in packets:
             self.file.mux(packet)
 
     def close(self) -> None:
