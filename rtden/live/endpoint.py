@@ -19,7 +19,7 @@ RING_SECONDS = 2.0
 RESTING_BLOCK_SECONDS = 0.02
 """Sound that a resting source looks through at once: less than the network waits for anyway."""
 FADE_SECONDS = 0.004
-SPARE_SECONDS = 0.005
+SPARE_SECONDS = 0.001
 """Sound that a player still holds at its next call, if as much is lent as may be."""
 
 

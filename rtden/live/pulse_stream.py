@@ -160,7 +160,10 @@ class PulseStream:
                 lib.pa_stream_set_read_callback(self._stream, on_request, None)
             else:
                 lib.pa_stream_set_write_callback(self._stream, on_request, None)
-                self._on_writable(None, lib.pa_stream_writable_size(self._stream), None)
+                writable = lib.pa_stream_writable_size(self._stream)
+                # Of the latency that the server was asked for, a part is the device's.
+                self._target_samples = writable // self._frame_bytes
+                self._on_writable(None, writable, None)
             operation = lib.pa_stream_cork(self._stream, 0, None, None)
             if not operation:
                 raise DeviceError(self.connection.reason())

@@ -5,8 +5,8 @@ import pytest
 
 from rtden.live.endpoint import FADE_SECONDS, Endpoint
 
-HZ, BLOCK, TARGET = 48000, 360, 1200
-"""The player holds 25 ms and asks every 7.5 ms, as PulseAudio does."""
+HZ, BLOCK, TARGET = 48000, 360, 840
+"""The player holds 17.5 ms and asks every 7.5 ms, as PulseAudio does."""
 
 
 class Player:
