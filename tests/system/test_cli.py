@@ -428,7 +428,7 @@ def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
     samples, piped_hz = soundfile.read(io.BytesIO(piped.stdout))
     assert piped_hz == rate_hz == 44100
     np.testing.assert_array_equal(samples, expected)
-    assert piped.stderr.decode().startswith("- -> -: ")
+    assert piped.stderr.decode().startswith("standard input -> standard output: ")
     assert piped.stderr.count(b"\n") == 1
     to_pipe = real("file", str(recording), "-o", "-", text=False, check=True)
     np.testing.assert_array_equal(soundfile.read(io.BytesIO(to_pipe.stdout))[0], expected)

@@ -326,14 +326,8 @@ def test_pcm_without_a_header_is_refused_with_advice_that_any_command_can_give(
     assert "'rtden file' reads it with --rate, --channels and --format." in run.stderr
 
 
-def test_standard_input_and_output_are_called_so(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "in.wav", noise(), 22050)
-    with (tmp_path / "in.wav").open("rb") as source:
-        run = rtden("file", "-", stdin=source, text=False)
-    assert run.stderr.startswith(b"standard input -> standard output: ")
-    assert (
-        b"standard input -> standard output" in rtden("file", "-", "--dry-run", text=False).stderr
-    )
+def test_standard_input_and_output_are_called_so_in_a_dry_run() -> None:
+    assert rtden("file", "-", "--dry-run").stderr == "standard input -> standard output\n"
 
 
 def test_what_has_no_header_is_written_as_its_name_says(tmp_path: Path) -> None:
