@@ -48,7 +48,7 @@ SHORT_SECONDS = 2.0
 SUMS = {
     "planned": "{} to be denoised.",
     "skipped": "{} skipped: finished before.",
-    "results": "{} left out, they are results of rtden.",
+    "results": "{} left out: results of rtden.",
     "left_out": "rtden: {} left out, the sentences above say why.",
     "failed": "rtden: {} of {} files failed, the sentences above say why.",
 }

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from keras import ops
 
 from rtden.errors import TrainingError
 from rtden.files.atomic import new_file, write_whole
+from rtden.files.processes import cores
 from rtden.model import ModelSpec
 from rtden.training.batches import Batch, draw_ahead
 from rtden.training.loss import Loss
@@ -194,7 +194,7 @@ def _workers() -> int:
         return 1
     import torch
 
-    return max(1, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 1
+    return max(1, cores() - 1) if torch.cuda.is_available() else 1
 
 
 def _keep(state: State, work: Path, run: _Run, loss: float, validation_loss: float) -> None:

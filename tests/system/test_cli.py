@@ -391,7 +391,7 @@ def test_a_folder_of_one_recording_is_measured_and_one_of_a_broken_one_is_told(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["rtden:", "1", "rtden:"]
-    assert "1 left out, they are results of rtden." in result.stderr
+    assert "1 left out: results of rtden." in result.stderr
 
 
 def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder: Path) -> None:
