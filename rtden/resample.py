@@ -20,8 +20,9 @@ attenuation of 80 dB from 0.9 kHz above the cutoff."""
 KAISER_BETA = 8.0
 CUTOFF = 0.92
 """Middle of the transition band, as a fraction of half the lower rate."""
-PART_ROWS = 160
-"""Approximate number of output samples that one matrix computes."""
+PERIOD_ROWS, PART_ROWS = 160, 80
+"""Output samples of a short period, and of one matrix, about: larger ones have more zeros, and
+OpenBLAS splits them among threads at 96 kHz."""
 BATCH_PERIODS = 4
 """Periods that one product of matrices computes: a tile of OpenBLAS."""
 MOST_DRIFT_PPM = 500.0
@@ -186,10 +187,10 @@ class _FilterBank:
         self.up, self.down = target_hz // common, source_hz // common
         reach = math.ceil(ZERO_CROSSINGS * source_hz / min(source_hz, target_hz))
         self.reach = 0 if source_hz == target_hz else reach
-        self.rows = self.up * max(1, round(PART_ROWS / self.up))
+        self.rows = self.up * max(1, round(PERIOD_ROWS / self.up))
         self.step = self.rows * self.down // self.up
         self.span = (self.rows - 1) * self.down // self.up + 2 * self.reach + 1
-        # Within a long period, outputs far apart share no input: each part has its own matrix.
+        # Outputs far apart share few inputs: each part of a period has its own matrix.
         edges = np.linspace(0, self.rows, max(1, round(self.rows / PART_ROWS)) + 1).astype(int)
         pairs = itertools.pairwise(edges.tolist() if self.reach else [])
         self.parts = [self._part(begin, end) for begin, end in pairs]
