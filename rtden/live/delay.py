@@ -185,7 +185,7 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
-        self._missing = self._played_at_excess = self.dropped_at_start = 0
+        self._missing = self._played_at_excess = self._played_at_start = self.dropped_at_start = 0
         self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
@@ -218,11 +218,11 @@ class DelayPolicy:
         `disconnects` are the source's, and `inside` counts samples that stay in the denoiser.
         """
         ring, held_seconds = self._sink.ring, self.drift.held_seconds
-        if self._starts:
-            self.dropped_at_start = ring.lost_samples
         ran_dry, self._missing = ring.missing_samples > self._missing, ring.missing_samples
         restarting, rested = self.restarting, self.rested
         self.restarting = self.rested = False
+        if restarting:
+            self._played_at_start, self._cut_at_first = self._played, False
         if rested and not restarting and held_seconds is not None:  # the delay is to be as before
             self._padded = True
             lacking_seconds = held_seconds - self.delay_seconds(inside + block, now)
@@ -236,7 +236,8 @@ class DelayPolicy:
             self._drop_out()
             return self._pad(ring.fill_samples, block)
         planned = self.planned_samples
-        if ring.fill_samples > planned + EXCESS_SECONDS * self._sink_hz:
+        excess_seconds = TOLERATED_SECONDS if self._starts else EXCESS_SECONDS
+        if ring.fill_samples > planned + excess_seconds * self._sink_hz:
             self._drop_excess(planned)
         return None
 
@@ -281,16 +282,20 @@ class DelayPolicy:
 
     @property
     def _starts(self) -> bool:
-        return self._played < START_SECONDS * self._sink_hz
+        return self._played - self._played_at_start < START_SECONDS * self._sink_hz
 
     def _drop_excess(self, keep_samples: int) -> None:
         """Keep the newest samples; while the sink plays nothing, that is one drop-out at most."""
-        if self._starts or self._played == self._played_at_excess:
+        ring, keep_samples = self._sink.ring, max(0, keep_samples)
+        if self._starts:
+            self.dropped_at_start += ring.fill_samples - keep_samples
+            self.drift.restart()
+        elif self._played == self._played_at_excess:
             self.drift.restart()
         else:
             self._drop_out()
         self._played_at_excess = self._played
-        self._sink.ring.drop_oldest(max(0, keep_samples))
+        ring.drop_oldest(keep_samples)
 
     def _shorten(self, delay_seconds: float) -> None:
         """Drop the samples by which the delay exceeds its target, deliberate growth apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import soxr
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
-from waiting import LIMIT_SECONDS
+from waiting import LIMIT_SECONDS, until
 
 RTDEN = [sys.executable, "-m", "rtden"]
 
@@ -247,7 +248,7 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         *("--limit-db", "0", "--buffer-ms", "40", "--json", "--status-seconds", "0.5"),
     )
     try:
-        before = settled(process)
+        before_ms = settled(process)
         if alone:
             (module,) = [
                 line.split()[0]
@@ -266,10 +267,9 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         else:
             server.start()
             players.append(server.play(tone, "cable"))
-        after = settled(process)
-        # Within a step and a block: where in it the sound begins again is chance.
-        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
-        assert tone_level(server.record("speaker")) > 0.3
+        # A step and a block more: where in it the sound begins again is chance.
+        settled(process, limit_ms=before_ms + 30)
+        until(lambda: tone_level(server.record("speaker")) > 0.3)
     finally:
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=LIMIT_SECONDS)
@@ -291,7 +291,7 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
         *("--limit-db", "0", "--buffer-ms", "20", "--json", "--status-seconds", "0.5"),
     )
     try:
-        before = settled(process)
+        before_ms = settled(process)
         hogs = [
             subprocess.Popen([sys.executable, "-c", "while True: pass"])
             for _ in range(3 * (os.cpu_count() or 1))
@@ -302,9 +302,7 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
             for hog in hogs:
                 hog.kill()
                 hog.wait()
-        after = settled(process)
-        assert after["state"] == "running"
-        assert after["latency_ms"] == pytest.approx(before["latency_ms"], abs=30)
+        settled(process, limit_ms=before_ms + 30)
         assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
@@ -314,23 +312,21 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
     assert (process.returncode, complained) == (0, "")
 
 
-def settled(process: subprocess.Popen[str]) -> dict[str, object]:
-    """Return the first status after seven seconds without a drop-out or a loss: rtden settles in
-    five. A null sink that has just been loaded takes some.
+def settled(process: subprocess.Popen[str], *, limit_ms: float = math.inf) -> float:
+    """Return the first delay in ms below a limit after nine seconds without a drop-out or a loss: a
+    null sink that has just been loaded rests for two, and rtden settles in five. On a busy machine,
+    a sound server may report more for a while.
     """
-    quiet: list[dict[str, object]] = []
-    for _ in range(120):
+    quiet: list[dict[str, Any]] = []
+    for _ in range(180):
         status: dict[str, Any] = json.loads(next_line(process, '"state"'))
-        if quiet and (status["dropouts"], status["disconnects"]) != (
-            quiet[0]["dropouts"],
-            quiet[0]["disconnects"],
-        ):
+        if quiet and any(status[name] != quiet[0][name] for name in ("dropouts", "disconnects")):
             quiet = []
         if status["state"] == "running" and status["output_db"] is not None:
             quiet.append(status)
-        if len(quiet) == 14:
-            return status
-    raise AssertionError("it did not settle within a minute")
+        if len(quiet) >= 18 and status["latency_ms"] < limit_ms:
+            return float(status["latency_ms"])
+    raise AssertionError(f"it did not settle below {limit_ms} ms in a minute and a half: {status}")
 
 
 @pytest.mark.real_time

@@ -220,6 +220,20 @@ def test_after_a_lost_sink_the_stream_starts_from_its_planned_delay() -> None:
     assert world.delay.dropouts == 0
 
 
+def test_a_sink_that_begins_late_has_the_planned_delay_at_once_and_again_after_a_loss() -> None:
+    world, delays = World(), []
+    for seconds in (0.99, 0.96, 1.03):
+        world.rests_until["sink"] = world.now + seconds
+        world.run(4.0)  # the delay is not held yet
+        planned_seconds = world.delay.planned_samples / HZ + PATH_SECONDS
+        delays.append(world.delays[-1] - planned_seconds)
+        world.delay.restarting = True
+        world.sink.ring.drop_oldest(0)
+    assert max(delays) < TOLERATED_SECONDS + STEP_SECONDS
+    assert max(delays) - min(delays) < TOLERATED_SECONDS + BLOCK_SECONDS
+    assert world.delay.dropouts == 0
+
+
 @pytest.mark.parametrize("seconds", [3.0, 3.004, 3.008])
 def test_after_a_rest_the_delay_is_the_one_that_was_held(seconds: float) -> None:
     world = World().run(20.0)
