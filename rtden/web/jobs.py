@@ -69,7 +69,7 @@ class Job:
         finally:
             if process.returncode is None and not process.stdout.at_eof():
                 process.kill()
-            await process.wait()
+            await process.communicate()  # not wait: the pipe must be closed before the loop is
         if self.error or not target.exists():
             self.state = "failed"
             self.error = (self.error or DIED).replace(str(self.source), self.name)
@@ -106,7 +106,7 @@ class Jobs:
             if not job.bytes:
                 raise InputError("the upload is empty; choose a recording.")
         except BaseException as error:  # a visitor who leaves, too
-            self.remove(job)
+            await self.remove(job)
             if not isinstance(error, OSError):
                 raise
             raise InputError(f"the upload cannot be stored ({error.strerror}).") from None
@@ -134,19 +134,20 @@ class Jobs:
             most = f"a recording may have up to {self.most_bytes / 1e6:.0f} MB here"
             raise TooMuchError(f"{most}; 'rtden file' takes larger ones.")
 
-    def remove(self, *jobs: Job) -> None:
-        """Forget recordings and their files, and end the work on them."""
+    async def remove(self, *jobs: Job) -> None:
+        """Forget recordings, end the work on them and remove their files."""
+        tasks = [job.task for job in jobs if job.task is not None]
         for job in jobs:
             self.all.pop(job.id, None)
-            if job.task is not None:
-                job.task.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for job in jobs:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     async def close(self) -> None:
         """Forget all recordings and remove the folder."""
-        jobs = [*self.all.values()]
-        self.remove(*jobs)
-        await asyncio.gather(*(job.task for job in jobs if job.task), return_exceptions=True)
+        await self.remove(*self.all.values())
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -154,14 +154,14 @@ class _Page:
             job = await self._jobs.add(name, request.stream(), announced)
             return JSONResponse(job.to_dict(), 201)
         if request.method == "DELETE":
-            self._jobs.remove(*self._jobs.all.values())
+            await self._jobs.remove(*self._jobs.all.values())
             return Response(status_code=204)
         return JSONResponse({"files": [job.to_dict() for job in self._jobs.all.values()]})
 
     async def _file(self, request: Request) -> Response:
         if request.method == "GET":
             return JSONResponse(self._job(request).to_dict())
-        self._jobs.remove(self._job(request))
+        await self._jobs.remove(self._job(request))
         return Response(status_code=204)
 
     async def _part(self, name: str, kind: str, request: Request) -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
 import shutil
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +380,25 @@ def test_removing_a_recording_ends_the_work_on_it(client: TestClient, tmp_path: 
     assert client.delete(f"/api/files/{job['id']}").status_code == 204
     assert client.get(f"/api/files/{job['id']}").status_code == 404
     assert sent(client, DATA / "clean.flac", "clean.flac")["state"] == "ready"
+
+
+def test_work_on_a_removed_recording_has_ended() -> None:
+    """A process that outlived the event loop would complain of it."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield (DATA / "clean.flac").read_bytes()
+
+    async def remove_one_that_is_worked_on() -> None:
+        recordings = jobs.Jobs(most_bytes=10_000_000)
+        job = await recordings.add("clean.flac", blocks(), 0)
+        while job.state != "working":
+            await asyncio.sleep(0.01)
+        await recordings.remove(job)
+        assert job.task is not None
+        assert job.task.done()
+        await recordings.close()
+
+    asyncio.run(remove_one_that_is_worked_on())
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
