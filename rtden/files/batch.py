@@ -25,8 +25,8 @@ from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings
 
 DIED = (
-    "{} could not be denoised: its process was killed twice, most likely for lack of memory; "
-    "split the file, or free memory."
+    "{} could not be denoised: its process died twice, for lack of memory or of damage in the "
+    "file; free memory, or copy or convert the file."
 )
 
 
@@ -53,8 +53,9 @@ def denoise_files(
         Sources and targets (:func:`rtden.files.listing.plan`), and folders that each have the
         manifest of the targets below it; that of any other target lies beside it.
     jobs : int, optional
-        Files at a time; the default is one for each core. With 1 the work is done in this process;
-        others are started afresh: a script guards its call by ``__name__ == "__main__"``.
+        Files at a time; the default is one for each core. With 1 the work is done in this process,
+        which a decoder that crashes ends; others are started afresh: a script guards its call by
+        ``__name__ == "__main__"``.
     dask : str, optional
         Address of a dask scheduler whose workers reach files and model under the same paths.
     **options
@@ -96,8 +97,7 @@ def denoise_files(
                     todo.append(found)
                 else:
                     yield manifests[pair[1]].settle(*pair, found)
-        processes = min(cores() if jobs is None else jobs, len(todo))
-        with closing(_results(todo, client, processes)) as results:
+        with closing(_results(todo, client, jobs)) as results:
             for job, part in results:
                 yield manifests[job.target].settle(
                     job.source, job.target, part or DIED.format(job.source)
@@ -129,14 +129,14 @@ def _manifests(
 
 
 def _results(
-    todo: list[Job], client: Any, processes: int
+    todo: list[Job], client: Any, jobs: int | None
 ) -> Generator[tuple[Job, Part | str | None], None, None]:
-    if client is None and processes <= 1:
+    if client is None and jobs == 1:
         yield from ((job, denoise_part(job)) for job in todo)
         return
     todo.sort(key=_size, reverse=True)  # a long one begun last would be waited for
     if client is None:
-        yield from in_processes(denoise_part, todo, processes)
+        yield from in_processes(denoise_part, todo, jobs or cores())
         return
     asked = {os.path.abspath(job.target): job for job in todo}
     places = ("source", "target", "run")

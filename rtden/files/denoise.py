@@ -297,6 +297,8 @@ class _Work:
             if source.read(4) == b"BW64" and file.read(4) == b"RF64":
                 file.seek(0)
                 file.write(b"BW64")
+        if tags.too_large:
+            self.notes.append(f"left out for its size: {tags.too_large}")
         if tags.parts and (left_out := write_tags(tags, path)):
             kept = ", ".join(sorted(recording.strings)) or "none"
             self.notes.append(f"of its tags the new format takes {kept}; left out: {left_out}")

@@ -12,11 +12,12 @@ MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was 
 
 
 def demuxed(container: Any) -> Iterator[Any]:
-    """Yield a file's packets, in one course of time where broadcasts were joined.
+    """Yield a file's packets, in one course of time from zero on where broadcasts were joined.
 
     Those of streams that begin late are left out: PyAV does not know them.
     """
-    joins = _Joins() if container.format.name in ("mpegts", "mpeg") else None
+    is_broadcast = container.format.name in ("mpegts", "mpeg")  # whose time begins anywhere
+    joins = _Joins(Fraction(container.start_time or 0, 1_000_000)) if is_broadcast else None
     while True:
         with suppress(IndexError):
             for packet in container.demux():
@@ -29,8 +30,8 @@ def demuxed(container: Any) -> Iterator[Any]:
 class _Joins:
     """Where the time stamps of a file go back: from there on all of them are moved."""
 
-    def __init__(self) -> None:
-        self._moves = [Fraction(0)]  # seconds, from each join on
+    def __init__(self, start: Fraction) -> None:
+        self._moves = [-start]  # seconds, from each join on
         self._passed, self._last, self._ended = Counter[int](), dict[int, Any](), Fraction(0)
 
     def move(self, packet: Any) -> None:

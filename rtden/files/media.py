@@ -15,7 +15,7 @@ from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
 from rtden.files.joins import demuxed
-from rtden.files.layout import CUT_OFF, changed, check_end, joined, no_sound, truncated
+from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
 from rtden.samples import to_float
@@ -28,6 +28,7 @@ STRINGS = {
 READ: dict[str, Any] = {"metadata_errors": "replace", "options": {"scan_all_pmts": "1"}}
 """Old tags are no UTF-8, and broadcasts may describe their tracks late."""
 SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
+CRASHING = {"adx"}  # FFmpeg's parser divides by zero where such a file is damaged
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
 SIZED = ("avi", "asf")  # FFmpeg guesses how long a track is, but their size is in the header
@@ -61,16 +62,18 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     if not path.exists():
         raise AudioFileError(f"there is no file {path}; check the name.")
     av = needed("av", "av", str(path) if known else f"{path}, if it is sound,")
-    read = READ
+    options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
     if raw:
-        known_pcm = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}
-        read = {**READ, "format": raw.format, "options": known_pcm}
+        options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}
+    read = {**READ, "format": raw.format if raw else None, "options": options}
     try:
         container = av.open(url_of(path), **read)
     except av.error.FFmpegError as error:
         advice = "PCM without a header needs --rate, --channels and --format of 'rtden file'."
         if known:
             advice = "it may be damaged or cut off: copy it again."
+        if path.suffix.lower()[1:] in CRASHING:
+            advice = "FFmpeg crashes of damaged ones: convert it to .wav with another program."
         raise AudioFileError(
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None
@@ -168,7 +171,10 @@ class Track:
         self.start = self.done = 0  # samples: where it begins in the file's time, and so far
         self.held = 0.0  # seconds up to the end of the last packet that is not damaged
         self._missing = self._silenced = self._damaged = 0
-        self._packer: Any = None
+        self._layout = context.layout.name
+        self._kind: Any = None  # rate, channels and format of the newest frame
+        self._resampler: Any = None
+        self._changes: list[str] = []
         self._cut = False  # whether the newest packet is damaged
 
     @property
@@ -195,15 +201,15 @@ class Track:
                 self.held = float(ended * packet.time_base)
         for frame in frames:
             yield from self._missing_before(frame, 0.0 if after_damage else MOST_GAP_SECONDS)
-            sound, silenced = without_absurd(self._samples_of(av, frame))
-            self._silenced += silenced
-            self.done += len(sound)
-            yield sound
+            yield from self._sound_of(av, frame)
+        if not packet.size:
+            yield from self._sound_of(av, None)
 
     def notes(self) -> Iterator[str]:
         """Yield what a user should know, once the track is read."""
         if self._cut:
             yield CUT_OFF
+        yield from self._changes[:1]
         if damaged := self._damaged - self._cut:
             yield f"{damaged} damaged packets were left out"
         if self._missing:
@@ -226,25 +232,53 @@ class Track:
         if gap > least_seconds * self.rate_hz:
             self._missing += gap
             self.done += gap
-            for left in range(gap, 0, -self.rate_hz):
-                yield np.zeros((min(left, self.rate_hz), self.channels), np.float32)
+            yield from silence(gap, self)
 
-    def _samples_of(self, av: Any, frame: Any) -> Array:
-        """Return a decoded frame as float32, shape (samples, channels)."""
-        if (frame.layout.nb_channels, frame.sample_rate) != (self.channels, self.rate_hz):
-            if not self.done:
-                raise no_sound(self.path)
-            now = frame.sample_rate, frame.layout.nb_channels, frame.time or 0.0
-            raise changed(self.path, *now)
-        if frame.format.is_planar and self.channels > MOST_PLANES:
-            self._packer = self._packer or av.AudioResampler(frame.format.packed.name)
-            (frame,) = self._packer.resample(frame)
+    def _sound_of(self, av: Any, frame: Any) -> Iterator[Array]:
+        """Yield a frame's sound as float32, (samples, channels); for None what is still to come."""
+        for converted in self._converted(av, frame):
+            sound, silenced = without_absurd(self._samples_of(converted))
+            self._silenced += silenced
+            self.done += len(sound)
+            yield sound
+
+    def _converted(self, av: Any, frame: Any) -> list[Any]:
+        """Return a frame with the track's rate and channels, which a joined file may change."""
+        kind = frame and (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        ended = list[Any]()
+        if kind != self._kind:
+            ended, self._kind = self._resampler.resample(None) if self._resampler else [], kind
+            self._resampler = self._resampler_for(av, frame) if frame else None
+        if frame and self._resampler:
+            return [*ended, *self._resampler.resample(frame)]
+        return [*ended, frame] if frame else ended
+
+    def _resampler_for(self, av: Any, frame: Any) -> Any:
+        """Return what converts such frames; None where nothing needs to be done."""
+        rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
+        if (rate_hz, channels) != (self.rate_hz, self.channels):
+            self._changes.append(
+                f"its sound has {rate_hz} Hz and {channels} channels from {self.ended:.1f} s on: "
+                f"converted to {self.rate_hz} Hz and {self.channels}"
+            )
+        elif not frame.format.is_planar or channels <= MOST_PLANES:
+            return None
+        return av.AudioResampler(frame.format.packed.name, self._layout, self.rate_hz)
+
+    def _samples_of(self, frame: Any) -> Array:
+        """Return a converted frame as float32, shape (samples, channels)."""
         values = frame.to_ndarray()
         values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
         if values.dtype == np.uint8:
             values = (values.astype(np.float32) - 128.0) / 128.0
         with np.errstate(over="ignore"):  # beyond float32 is no sound
             return np.ascontiguousarray(to_float(values), np.float32)
+
+
+def silence(frames: int, track: Track) -> Iterator[Array]:
+    """Yield silence for a track, a second at a time."""
+    for left in range(frames, 0, -track.rate_hz):
+        yield np.zeros((min(left, track.rate_hz), track.channels), np.float32)
 
 
 def packets_of(

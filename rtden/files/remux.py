@@ -145,8 +145,9 @@ class _Sound:
         wma = encoder.frame_size if encoder.name.startswith("wma") else 0
         self._whole = round(ratio * wma)  # its length is a multiple of this
         self._written = -self._whole  # its decoder leaves out a frame
+        self._fills = muxer.name == "avi" and not self._alone  # its sound cannot begin later
         padding = padding_of(target, muxer, alone=self._alone)
-        self._dropped = round(ratio * padding)  # in place of what comes first
+        self._dropped = round(ratio * padding)  # of what comes first
         kept = PADDING[encoder.name] if encoder.name in UNFLUSHED else 0
         self._held = round(ratio * (wma or kept))  # and at the end
         # An encoder of AMR adds a frame when it is flushed.
@@ -155,8 +156,13 @@ class _Sound:
 
     def feed(self, samples: Array) -> Iterator[Any]:
         """Take in decoded samples; yield encoded packets."""
-        if self._written < 0:
-            yield from self._encode(np.zeros((-self._written, self._track.channels), np.float32))
+        if self._fills:
+            self._fills, late = False, max(0, self._track.start)
+            spared = min(late, self._dropped)
+            self._dropped -= spared
+            self._written -= late - spared
+        for nothing in media.silence(-self._written, self._track):
+            yield from self._encode(nothing)
         yield from self._encode(self._stream.feed(samples))
 
     def flush(self) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from rtden.files.containers import Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
+from rtden.files.containers import Chunk, Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
     b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 |"
@@ -32,6 +32,8 @@ STRINGS = frozenset(
 PICTURE = b"METADATA_BLOCK_PICTURE="
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PAGE_SEGMENTS = 255
+MOST_BYTES = 1 << 26
+"""Of a chunk or tag that is kept: it is held in memory."""
 
 
 class Tags(NamedTuple):
@@ -40,6 +42,8 @@ class Tags(NamedTuple):
     kind: str  # 'chunks' with the byte order, 'comments', 'id3', or '' where nothing was found
     parts: list[tuple[bytes, bytes]]
     """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
+    too_large: str = ""
+    """What was not read for its size, for a sentence."""
 
     @property
     def names(self) -> str:
@@ -77,7 +81,7 @@ def read_tags(path: Path) -> Tags:
         if chunks is not None:
             found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
             order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
-            return Tags(f"chunks {order}", [(c.name, _read(file, *c[1:])) for c in found])
+            return _tags_at(file, f"chunks {order}", found)
         if head == b"fLaC":
             return Tags("comments", list(_flac_tags(file)))
         if head == b"OggS":
@@ -86,9 +90,16 @@ def read_tags(path: Path) -> Tags:
                 if packet.startswith(name):
                     return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
             return NOTHING
-        tail = _read(file, end_of_sound(file), path.stat().st_size)
-        parts = [part for part in ((b"head", _read(file, 0, start)), (b"tail", tail)) if part[1]]
-        return Tags("id3", parts) if parts else NOTHING
+        end = end_of_sound(file)
+        tags = Chunk(b"ID3", 0, start), Chunk(b"APE", end, path.stat().st_size - end)
+        return _tags_at(file, "id3", [tag for tag in tags if tag.size])
+
+
+def _tags_at(file: BinaryIO, kind: str, places: list[Chunk]) -> Tags:
+    """Return the tags at these places of a file; none of the largest."""
+    parts = [(c.name, _read(file, *c[1:])) for c in places if c.size <= MOST_BYTES]
+    large = [f"{c.name.decode()} of {c.size >> 20} MiB" for c in places if c.size > MOST_BYTES]
+    return Tags(kind if parts else "", parts, ", ".join(large))
 
 
 def _rare_tags(file: BinaryIO, head: bytes, chunks: Chunks | None) -> Tags:
@@ -133,10 +144,10 @@ def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
     if chunks is not None and tags.kind == f"chunks {chunks.order}":
         _append_chunks(file, tags)
     elif tags.kind == "id3" and (head[:3] == b"ID3" or head[:1] == b"\xff"):
-        out.write(b"".join(content for name, content in tags.parts if name == b"head"))
+        out.write(b"".join(content for name, content in tags.parts if name == b"ID3"))
         file.seek(id3_size(file))
         shutil.copyfileobj(file, out, 1 << 20)
-        out.write(b"".join(content for name, content in tags.parts if name == b"tail"))
+        out.write(b"".join(content for name, content in tags.parts if name == b"APE"))
     elif tags.kind == "au" and head == b".snd":
         note = tags.parts[0][1].removeprefix(b"annotation=")
         note += bytes(8 - len(note) % 8)

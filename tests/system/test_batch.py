@@ -462,7 +462,7 @@ def test_a_killed_worker_takes_only_a_recording_that_kills_twice_with_it(
         outcome.target: outcome.state for outcome in outcomes if outcome.state != "denoised"
     } == {"out/fatal.wav": "failed"}
     (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
-    assert "its process was killed twice" in failed.error
+    assert "its process died twice" in failed.error
     (folder / "out" / "again.wav.part").unlink()
     (folder / "out" / "fatal.wav.part").unlink()
     assert contents(folder / "out") == wanted

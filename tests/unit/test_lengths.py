@@ -317,3 +317,30 @@ def test_an_mp3_becomes_aac_in_an_m4a_as_long_as_it_was(tmp_path: Path) -> None:
     with open_recording(Path(target)) as recording:
         assert recording.codec == "aac"
         assert recording.frames == 70001
+
+
+@pytest.mark.parametrize("rates_hz", [(44100, 48000), (48000, 22050, 44100), (22050, 44100)])
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "mka"])
+def test_mp3s_of_several_rates_that_were_joined_get_one_rate(
+    tmp_path: Path, rates_hz: tuple[int, ...], suffix: str
+) -> None:
+    pytest.importorskip("av")
+    content = b""
+    for number, rate_hz in enumerate(rates_hz):
+        tone = 0.3 * np.sin(2.0 * np.pi * 440.0 * np.arange(rate_hz) / rate_hz)
+        columns = np.tile(tone[:, None], (number + 1) % 2 + 1)
+        soundfile.write(tmp_path / "part.mp3", columns, rate_hz)
+        content += (tmp_path / "part.mp3").read_bytes()
+    (tmp_path / "in.mp3").write_bytes(content)
+    report = denoise_file(tmp_path / "in.mp3", tmp_path / f"out.{suffix}", streams=Untouched)
+    (note,) = report.notes
+    with open_recording(tmp_path / f"out.{suffix}") as recording:
+        own_hz = recording.samplerate
+    assert ": converted to " in note
+    assert f" to {own_hz} Hz " in note or suffix == "mka"
+    assert report.seconds == pytest.approx(len(rates_hz), abs=0.1 * len(rates_hz))
+    after = sound_of(tmp_path / f"out.{suffix}")
+    for number in range(len(rates_hz)):
+        middle = round((number + 0.5) * own_hz)
+        spectrum = np.abs(np.fft.rfft(after[middle : middle + own_hz // 4], axis=0))
+        np.testing.assert_allclose(spectrum.argmax(0), 440 / 4)

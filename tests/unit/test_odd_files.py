@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from socket import AF_UNIX, socket
@@ -9,10 +10,12 @@ from socket import AF_UNIX, socket
 import numpy as np
 import pytest
 import soundfile
+from signals import delay_samples
 from sounds import Untouched, noise, sound_of
 
 from rtden import denoise_file
 from rtden.errors import AudioFileError, DamagedFileError, InputError
+from rtden.files import tags
 from rtden.files.listing import Raw
 
 av = pytest.importorskip("av")
@@ -89,6 +92,54 @@ def test_a_header_behind_the_sound_is_no_sound(tmp_path: Path, suffix: str, cont
     path.write_bytes(2 * path.read_bytes())
     with pytest.raises(AudioFileError, match="is several files in one"):
         denoise_file(path, streams=Untouched, force=True)
+
+
+def pictures_and_sound(path: Path) -> tuple[list[float], np.ndarray]:
+    """Return when the pictures of a film are shown, and its sound from time zero on."""
+    with av.open(str(path)) as container:
+        shown = [float(p.pts * p.time_base) for p in container.demux(video=0) if p.size]
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    start = round(frames[0].pts * frames[0].time_base * frames[0].sample_rate)
+    sound = np.concatenate([np.zeros(start), *(frame.to_ndarray()[0] for frame in frames)])
+    return shown, sound
+
+
+@pytest.mark.parametrize("target", ["avi", "mp4", "mkv", "flv", "wmv", "mov", "ts"])
+def test_sound_that_begins_later_than_the_picture_does_so_in_every_container(
+    tmp_path: Path, target: str
+) -> None:
+    codec = "flv" if target == "flv" else "mpeg4"
+    path = film(
+        tmp_path / f"in.{'flv' if codec == 'flv' else 'mkv'}", "aac", start=1.2, seconds=2.0
+    )
+    report = denoise_file(path, tmp_path / f"out.{target}", streams=Untouched)
+    shown, before = pictures_and_sound(path)
+    shown_after, after = pictures_and_sound(Path(report.target))
+    shift = shown_after[0] - shown[0]
+    assert len(shown_after) == len(shown)
+    rate_hz = 44100 if codec == "flv" else 48000
+    found = (delay_samples(after, before) / rate_hz - shift) * 1000.0
+    assert abs(found) < (25.0 if target == "avi" else 2.0)  # an AVI shows pictures on a grid
+
+
+@pytest.mark.parametrize("target", ["ts", "mp4", "mkv", "avi"])
+def test_the_time_of_a_broadcast_begins_at_zero(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "in.ts"
+    film(path, "mp2", start=0.0, seconds=3.0)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "late.ts"), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.pts += 90000 * 36000  # of ten hours
+                packet.dts += 90000 * 36000
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    report = denoise_file(tmp_path / "late.ts", tmp_path / f"out.{target}", streams=Untouched)
+    assert report.notes == ()
+    shown, _ = pictures_and_sound(Path(report.target))
+    assert 0.0 <= min(shown) < 2.0
+    assert 2.9 < max(shown) - min(shown) < 3.1
 
 
 @pytest.mark.parametrize("target", ["ts", "mp4", "mkv"])
@@ -170,3 +221,28 @@ def test_a_rate_or_channels_that_rtden_does_not_take_are_said_of_the_file(
     with pytest.raises(InputError, match=r"in\.wav cannot be denoised: .*(8000 to 192000|1 to 64)"):
         denoise_file(tmp_path / "in.wav")
     assert [found.name for found in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_a_chunk_or_tag_that_would_fill_the_memory_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags, "MOST_BYTES", 1 << 20)
+    for name, container in (("in.wav", "LIST of 3 MiB"), ("in.aiff", "APPL of 3 MiB")):
+        path = tmp_path / name
+        soundfile.write(path, noise(8000, 1), 16000, "PCM_16")
+        order = "<" if name == "in.wav" else ">"
+        small, large = ((b"abcd", 100), (container[:4].encode(), 3 << 20))
+        for kind, size in (small, large):
+            path.write_bytes(path.read_bytes() + struct.pack(f"{order}4sI", kind, size))
+            path.write_bytes(path.read_bytes() + b"x" * size)
+        report = denoise_file(path, streams=Untouched)
+        assert f"left out for its size: {container}" in report.notes
+        written = Path(report.target).read_bytes()
+        assert b"abcd" in written
+        assert len(written) < 1 << 20
+    path = tmp_path / "in.mp3"
+    soundfile.write(path, noise(8000, 1), 16000)
+    head = b"ID3\3\0\0\1\0\0\0" + bytes(2 << 20)  # a size of 7 bits a byte
+    path.write_bytes(head + path.read_bytes())
+    report = denoise_file(path, streams=Untouched)
+    assert report.notes == ("left out for its size: ID3 of 2 MiB",)
