@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rtden.extras import needed
-from rtden.files.media import usual_layout
+from rtden.files.muxers import usual_layout
 from rtden.types import Array
 
 SILENCE_LUFS = -70.0  # the gate: nothing below it is measured

@@ -133,12 +133,6 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
         )
 
 
-def usual_layout(channels: int) -> str:
-    """Return FFmpeg's name of the usual layout of that many channels."""
-    usual = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-    return usual[channels - 1] if channels <= len(usual) else f"{channels} channels"
-
-
 def seconds_of(container: Any, stream: Any) -> float:
     """Return how long a stream says that it is; 0 where it does not."""
     return own_seconds(stream) or (container.duration or 0) / 1e6
@@ -328,9 +322,7 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
                 )
             raise truncated(first.path, seconds / promised)
     notes = [note for track in tracks.values() for note in track.notes()]
-    if cut_off and CUT_OFF not in notes:
-        notes.append(CUT_OFF)
-    return notes
+    return [*notes, CUT_OFF] if cut_off and CUT_OFF not in notes else notes
 
 
 def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator[Array]:

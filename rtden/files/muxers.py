@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rtden.files.listing import Muxer
-from rtden.files.media import LOSSLESS, bit_rate_of, usual_layout
+from rtden.files.media import LOSSLESS, bit_rate_of
 from rtden.types import Array
 
 UNPRIMED = ("avi", "flv", "adts", "ac3", "eac3", "mp2", "amr")
@@ -54,6 +54,12 @@ def padding_of(target: Any, muxer: Muxer, *, alone: bool) -> int:
     if context.codec.name == "libopus" and not primed:
         return int(context.sample_rate * OPUS_PADDING_SECONDS)
     return 0 if primed else PADDING.get(context.codec.name, 0)
+
+
+def usual_layout(channels: int) -> str:
+    """Return FFmpeg's name of the usual layout of that many channels."""
+    usual = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+    return usual[channels - 1] if channels <= len(usual) else f"{channels} channels"
 
 
 def frame_of(samples: Array, layout: Any, rate_hz: int, at: int) -> Any:
