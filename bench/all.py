@@ -177,11 +177,7 @@ TABLES: dict[str, Callable[[str], Rows]] = {
     "mild": quality_rows,
     "noises": noise_rows,
 }
-FILES = {
-    "quality": "peers-dev.json",
-    "noises": "peers-dev.json",
-    "mild": "peers-dev-15dB.json",
-}
+FILES = {"quality": "peers-dev.json", "noises": "peers-dev.json", "mild": "peers-dev-15dB.json"}
 """What a table is made of, where it is not NAME.txt; FOLDER is then called dev."""
 
 

@@ -52,10 +52,7 @@ class Autoencoder:
     """
 
     def __init__(
-        self,
-        model: str | Path | Model | None = None,
-        *,
-        columns: tuple[int, ...] = (1,),
+        self, model: str | Path | Model | None = None, *, columns: tuple[int, ...] = (1,)
     ) -> None:
         self._model = load_model(model)
         self.spec: ModelSpec = self._model.spec

@@ -15,13 +15,7 @@ from numpy.typing import ArrayLike
 from rtden.autoencoder import Autoencoder, Network
 from rtden.errors import InputError
 from rtden.gains import BandGains, Mix, SilenceDetector
-from rtden.geometry import (
-    Geometry,
-    Latency,
-    algorithmic_latency,
-    block_steps,
-    settings_for_latency,
-)
+from rtden.geometry import Geometry, Latency, algorithmic_latency, block_steps, settings_for_latency
 from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
 from rtden.mel import Features, shared_band_spread

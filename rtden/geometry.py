@@ -77,9 +77,7 @@ def settings_for_latency(
     spare = wish_samples - fewest * spec.hop
     overlap = None if spare >= longest else max(SHORTEST_OVERLAP_SAMPLES, math.floor(spare))
     chosen = dataclasses.replace(
-        settings,
-        hops_per_step=fewest,
-        overlap_samples=None if overlap == longest else overlap,
+        settings, hops_per_step=fewest, overlap_samples=None if overlap == longest else overlap
     )
     for hops in HOPS_PER_STEP:
         larger = dataclasses.replace(chosen, hops_per_step=hops)

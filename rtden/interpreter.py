@@ -104,10 +104,7 @@ class Interpreter:
         names = sorted(name.removeprefix("past_") for name in before if name.startswith("past_"))
         expected = (
             {"mel", *(f"past_{name}" for name in names)},
-            {
-                "share",
-                *(f"seen_{name}" for name in names),
-            },
+            {"share", *(f"seen_{name}" for name in names)},
         )
         if (self.stateful or len(after) > 1) and (set(before), set(after)) != expected:
             raise ModelError(

@@ -8,11 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
-from pipecat.frames.frames import (
-    FilterControlFrame,
-    FilterEnableFrame,
-    FilterUpdateSettingsFrame,
-)
+from pipecat.frames.frames import FilterControlFrame, FilterEnableFrame, FilterUpdateSettingsFrame
 
 from rtden.errors import InputError, SettingsError
 from rtden.frames import FrameDenoiser

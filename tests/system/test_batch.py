@@ -626,10 +626,7 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
 
     record(folder / "in" / "fatal.wav")
     monkeypatch.setattr(batch, "denoise_part", part_or_death)
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        started(2) as made,
-    ):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), started(2) as made:
         outcomes = list(denoise_files(plan(["in"], "out"), ["out"], dask=made.scheduler_address))
     found = {outcome.target: outcome.state for outcome in outcomes}
     assert found.pop("out/fatal.wav") == "failed"

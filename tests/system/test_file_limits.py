@@ -59,10 +59,7 @@ def assert_one_sentence(run: Any) -> None:
 def test_a_full_disk_is_told_in_one_sentence_and_nothing_kept(
     tmp_path: Path, suffix: str, left: str
 ) -> None:
-    source, target = (
-        write(tmp_path / "a.wav", 66150, channels=1),
-        tmp_path / f"out.{suffix}",
-    )
+    source, target = (write(tmp_path / "a.wav", 66150, channels=1), tmp_path / f"out.{suffix}")
     denoise_file(source, target, model="seed")
     whole = target.stat().st_size
     target.unlink()

@@ -30,10 +30,7 @@ def finish(engine: LiveEngine) -> None:
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize(
-    ("source_hz", "channels"),
-    [(22050, 1), (48000, 2), (16000, 1)],
-)
+@pytest.mark.parametrize(("source_hz", "channels"), [(22050, 1), (48000, 2), (16000, 1)])
 def test_a_recording_runs_through_at_the_pace_of_the_clock(
     tmp_path: Path, source_hz: int, channels: int
 ) -> None:

@@ -287,10 +287,7 @@ def test_a_muted_and_a_silent_microphone_are_told_with_what_helps(
     running.wait_for(lambda status: not status["warnings"])
     running.stop()
     quiet = ("module-remap-source", "master=nobody.monitor", "source_name=alsa_input.quiet")
-    with (
-        connected(server, "module-null-sink", "sink_name=nobody"),
-        connected(server, *quiet),
-    ):
+    with connected(server, "module-null-sink", "sink_name=nobody"), connected(server, *quiet):
         running = live("--in", "alsa_input.quiet", "--out", "speaker")
         running.wait_for(lambda status: "gives digital silence" in "".join(status["warnings"]))
         running.stop()

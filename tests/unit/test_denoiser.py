@@ -14,15 +14,7 @@ import pytest
 from conftest import MODELS, SMALL_MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import (
-    HOPS_PER_STEP,
-    OVERLAPS,
-    by_model,
-    by_overlap,
-    in_chunks,
-    sampled,
-    whole,
-)
+from streams import HOPS_PER_STEP, OVERLAPS, by_model, by_overlap, in_chunks, sampled, whole
 
 from rtden import Denoiser, Settings
 from rtden.denoiser import settings_for_latency

@@ -55,10 +55,7 @@ def test_a_voice_agent_gets_as_many_bytes_as_it_gives() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_the_python_on_a_page_runs(
-    page: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)

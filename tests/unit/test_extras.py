@@ -40,7 +40,7 @@ def test_the_line_is_of_the_tool_that_installed_rtden(
     (installed / "uv-receipt.toml").unlink()
     monkeypatch.setattr(sys, "executable", f"{installed}/bin/python")
     assert shlex.split(extras.install_command("eval")) == [
-        *(f"{installed}/bin/python", "-m", "pip", "install", "rtden[eval]"),
+        *(f"{installed}/bin/python", "-m", "pip", "install", "rtden[eval]")
     ]
     (installed / "lib" / "EXTERNALLY-MANAGED").touch()
     assert "-m pip install" in extras.install_command("eval")  # a virtual environment may
@@ -54,10 +54,7 @@ def test_the_line_is_of_the_tool_that_installed_rtden(
         ({}, ("rtden[dask]",)),
         ({"url": "https://host/rtden.git"}, ("rtden[dask] @ https://host/rtden.git",)),
         ({"url": "file:///a%20b/rtden", "dir_info": {}}, ("/a b/rtden[dask]",)),
-        (
-            {"url": "file:///rtden", "dir_info": {"editable": True}},
-            ("--editable", "/rtden[dask]"),
-        ),
+        ({"url": "file:///rtden", "dir_info": {"editable": True}}, ("--editable", "/rtden[dask]")),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="paths are POSIX's here")

@@ -293,9 +293,7 @@ def test_links_to_folders_are_followed_once_and_what_cannot_be_read_is_named(
     assert raw.endswith("e.pcm has no header; name it alone, with its --rate")
 
 
-def test_a_name_of_255_bytes_is_written_and_of_two_writers_the_second_fails(
-    tmp_path: Path,
-) -> None:
+def test_a_name_of_255_bytes_is_written_and_of_two_writers_the_second_fails(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 251 + ".wav")
     first, second = new_file(path, force=False), new_file(path, force=False)
     first.__enter__().write_bytes(b"first")

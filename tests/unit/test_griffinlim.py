@@ -98,13 +98,7 @@ def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
     noise: np.ndarray, iterations: int, frames: int, new_frames: int, n_fft: int, hop: int
 ) -> None:
     check_exact(
-        noise,
-        n_fft,
-        hop,
-        n_fft - hop,
-        new_frames=new_frames,
-        iterations=iterations,
-        frames=frames,
+        noise, n_fft, hop, n_fft - hop, new_frames=new_frames, iterations=iterations, frames=frames
     )
 
 

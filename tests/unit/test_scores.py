@@ -281,10 +281,7 @@ def test_a_model_is_scored_as_its_stream_sounds(
         (pairs / "noisy" / name).unlink()
     seen = []
     found = evaluate(
-        pairs,
-        ["seed"],
-        processes=1,
-        progress=lambda done, total: seen.append((done, total)),
+        pairs, ["seed"], processes=1, progress=lambda done, total: seen.append((done, total))
     )
     assert (found.folder, found.systems, found.metrics, found.noises) == (
         "pairs",
