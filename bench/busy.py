@@ -22,8 +22,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from common import screen
 from pulse import RATE_HZ, PulseServer
-from rich.console import Console
 from rich.table import Table
 from rounds import processor_name
 
@@ -113,7 +113,6 @@ def main(seconds: Annotated[float, typer.Option(help="Sound for each row.")] = 2
                 table.add_row(name, *late, str(found["xruns"]), f"{found['latency_ms']:.0f}")
         finally:
             server.stop()
-    screen = Console(width=160, highlight=False)
     screen.print(f"{processor_name()}, {os.cpu_count()} cores; {seconds:g} s a row")
     screen.print(table)
 

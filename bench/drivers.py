@@ -54,12 +54,10 @@ class Int16Driver(Driver):
     """One whose frames are bytes, 16 bits a sample."""
 
     def split(self, samples: Array) -> list[Any]:
-        """Return a signal's whole frames."""
         whole = np.clip(np.rint(samples * FULL_SCALE), -32768, 32767).astype(np.int16)
         return [frame.tobytes() for frame in super().split(whole)]
 
     def join(self, given: list[Any]) -> Array:
-        """Return as one signal what the calls gave."""
         samples: Array = np.frombuffer(b"".join(given), np.int16).astype(np.float32) / FULL_SCALE
         return samples
 
@@ -70,7 +68,6 @@ class Copy(Driver):
     rate_hz, frame_samples = 48000, 480
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return it."""
         return frame.copy()
 
 
@@ -87,7 +84,6 @@ class NumpyWork(Driver):
         self._bank = rng.random((self.frame_samples + 1, 128), np.float32)
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return something."""
         taken = np.concatenate([frame, frame])
         for _ in range(self._TIMES):
             spectrum = np.fft.rfft(taken * self._window)
@@ -108,7 +104,6 @@ class Rtden(Driver):
         self.frame_samples = self._denoiser.step_samples // hops_per_step
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         return self._denoiser.feed(frame)
 
 
@@ -133,7 +128,6 @@ class RtdenLive(Driver):
         self._waiting: list[Array] = []
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         waiting = self._waiting
         waiting.append(frame)
         if len(waiting) * len(frame) < self._stream.missing_samples + self._more_samples:
@@ -164,7 +158,6 @@ class AsLive(Driver):
         self._waiting = np.empty(0, np.float32)
 
     def feed(self, frame: Any) -> Any:
-        """Take a block and return what is ready."""
         waiting, driver = np.concatenate([self._waiting, self._down(frame)]), self._driver
         whole = len(waiting) // driver.frame_samples * driver.frame_samples
         self._waiting = waiting[whole:]
@@ -174,7 +167,6 @@ class AsLive(Driver):
         return self._up(driver.join(given))
 
     def close(self) -> None:
-        """Close the denoiser."""
         self._driver.close()
 
 
@@ -198,26 +190,22 @@ class FilePath(Driver):
         )
 
     def split(self, samples: Array) -> list[Any]:
-        """Write the recording."""
         import soundfile
 
         soundfile.write(self._source, samples, self.rate_hz)
         return [self._source]
 
     def feed(self, frame: Any) -> Any:
-        """Denoise the recording."""
         self._denoise(frame, self._target)
         return self._target
 
     def join(self, given: list[Any]) -> Array:
-        """Return what was written last."""
         import soundfile
 
         samples: Array = soundfile.read(given[-1], dtype="float32")[0]
         return samples
 
     def close(self) -> None:
-        """Remove the recordings."""
         self._folder.cleanup()
 
 

@@ -19,7 +19,6 @@ on PulseAudio and on PipeWire, in turn, as many rounds as are asked for.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -34,14 +33,15 @@ from typing import Annotated, Any
 import numpy as np
 import soundfile
 import typer
+from browser import cpu_seconds
+from common import ForceOption, one_sentence, screen
 from numpy.typing import NDArray
 from pipewire import PipeWireServer, unpacked
 from pulse import RATE_HZ, PulseServer
-from rich.console import Console
 from rich.table import Table
 from rounds import processor_name
 
-from rtden.errors import DeviceError, RtdenError
+from rtden.errors import DeviceError
 from rtden.files.atomic import check_target, write_whole
 
 CLICK_SECONDS = 0.03
@@ -131,7 +131,7 @@ class Live:
     def __init__(self, server: PulseServer, options: list[str]) -> None:
         self.statuses: list[dict[str, Any]] = []
         command = [sys.executable, "-m", "rtden", "live", "--limit-db", "0", "--json", *options]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [*command, "--status-seconds", "0.5"],
             env=server.env,
             stdout=subprocess.PIPE,
@@ -144,28 +144,23 @@ class Live:
         self._reader.start()
         self._started.wait(120.0)
         if not self.statuses:
-            self._process.kill()
-            said = (self._process.stderr.read() if self._process.stderr else "").strip()
+            self.process.kill()
+            said = (self.process.stderr.read() if self.process.stderr else "").strip()
             raise DeviceError(f"'rtden live' did not start: {said}")
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
+        for line in self.process.stdout or ():
             self.statuses.append(json.loads(line))
             self._started.set()
         self._started.set()
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time that it took so far."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
-        return sum(map(int, stat.rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-
     def stop(self) -> None:
         """End it, and read its last status."""
-        self._process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(60)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.process.kill()
         self._reader.join(5)
 
 
@@ -181,10 +176,10 @@ def measure(make: Makes, clicks: Clicks, options: list[str]) -> dict[str, Any]:
                 recordings = [server.record(sink) for sink in ("mouth", "mouth", "ear")]
                 for recording in recordings:
                     recording.wait(0.5)  # a null sink wakes every two seconds before that
-                cpu_seconds, began = live.cpu_seconds(), time.monotonic()
+                used, began = cpu_seconds(live.process.pid), time.monotonic()
                 server.play(folder / "clicks.wav", "mouth").wait(60 + len(clicks.sound) / RATE_HZ)
                 recordings[-1].wait(LONGEST_DELAY_SECONDS)
-                cpu = (live.cpu_seconds() - cpu_seconds) / (time.monotonic() - began)
+                cpu = (cpu_seconds(live.process.pid) - used) / (time.monotonic() - began)
                 heard = [(recording.stop(), recording.started_at) for recording in recordings]
             finally:
                 live.stop()
@@ -241,7 +236,7 @@ def summary(measured: dict[str, Any]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in {**figures, **clock}.items()}
 
 
-def report(measured: dict[str, Any], screen: Console) -> None:
+def report(measured: dict[str, Any]) -> None:
     """Print one measurement: the delay, and how much of it lies where."""
     planned = measured["planned_ms"]
     algorithm_ms = planned["resampling"] + planned["denoiser"]
@@ -261,7 +256,7 @@ def report(measured: dict[str, Any], screen: Console) -> None:
     )
 
 
-def compare(clicks: Clicks, rounds: int, options: list[str], screen: Console) -> dict[str, Any]:
+def compare(clicks: Clicks, rounds: int, options: list[str]) -> dict[str, Any]:
     """Measure each stream on each server, in turn; print a table and return all measurements."""
     rows: dict[str, list[dict[str, Any]]] = {}
     found_servers = servers()
@@ -301,25 +296,22 @@ def main(
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Of a comparison.")] = 3,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Measure the delay of `rtden live`."""
-    screen, options = Console(width=160, highlight=False), options or []
-    try:
+    options = options or []
+    with one_sentence("live", RuntimeError):
         if out is not None:
             check_target(out, force=force)
         train = make_clicks(clicks, np.random.default_rng(0))
         if both:
-            measured = compare(train, rounds, options, screen)
+            measured = compare(train, rounds, options)
         else:
             measured = measure(servers()["PulseAudio"], train, [*STREAMS["rtden"], *options])
-            report(measured, screen)
+            report(measured)
         if out is not None:
             figures = {"processor": processor_name(), "options": options, **measured}
             write_whole(out, json.dumps(figures, indent=1).encode(), force=force)
-    except (RtdenError, RuntimeError) as error:
-        print(f"bench/live.py: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -52,21 +52,17 @@ class RNNoise(Driver):
         self._out_at = self._out.ctypes.data
 
     def split(self, samples: Array) -> list[Any]:
-        """Return a signal's whole frames, full scale +-32768."""
         return super().split(samples * FULL_SCALE)
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         self._library.rnnoise_process_frame(self._state, self._out_at, frame.ctypes.data)
         return self._out.copy()
 
     def join(self, given: list[Any]) -> Array:
-        """Return as one signal what the calls gave."""
         samples: Array = super().join(given) / FULL_SCALE
         return samples
 
     def close(self) -> None:
-        """Free the state."""
         self._library.rnnoise_destroy(self._state)
 
 
@@ -93,7 +89,6 @@ class DTLN(Driver):
         self._nothing = np.zeros(DTLN_HOP, np.float32)
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         self._taken = np.concatenate([self._taken[DTLN_HOP:], frame])
         spectrum = np.fft.rfft(self._taken)
         magnitudes = np.abs(spectrum).astype(np.float32)[None, None]
@@ -136,12 +131,10 @@ class DeepFilterNet(Driver):
         self._out_at = self._out.ctypes.data
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         self._library.df_process_frame(self._state, frame.ctypes.data, self._out_at)
         return self._out.copy()
 
     def close(self) -> None:
-        """Free the state, which holds the network."""
         self._library.df_free(self._state)
 
 
@@ -162,7 +155,6 @@ class GTCRN(Driver):
         self._held = np.zeros(self.frame_samples)
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         spectrum = np.fft.rfft(np.concatenate([self._taken, frame]) * self._window)
         self._taken = frame
         parts = np.stack([spectrum.real, spectrum.imag], axis=-1).astype(np.float32)
@@ -188,7 +180,6 @@ class Hush(Driver):
         self._session = module.HushSession(module.HushModel())
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         return self._session.process_frame(frame)
 
 
@@ -203,7 +194,6 @@ class WebRTC(Int16Driver):
         self._process = AudioProcessor(0, WEBRTC_LEVEL).Process10ms
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         return self._process(frame).audio
 
 
@@ -218,7 +208,6 @@ class Speex(Int16Driver):
         self._suppression = NoiseSuppression.create(self.frame_samples, self.rate_hz)
 
     def feed(self, frame: Any) -> Any:
-        """Take a frame and return what is ready."""
         return self._suppression.process(frame)
 
 
@@ -233,7 +222,6 @@ class NoiseReduce(Driver):
         self.rate_hz, self._reduce = rate_hz, noisereduce.reduce_noise
 
     def feed(self, frame: Any) -> Any:
-        """Take a recording and return it denoised."""
         return self._reduce(y=frame, sr=self.rate_hz).astype(np.float32)
 
 

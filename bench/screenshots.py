@@ -21,8 +21,8 @@ import soxr
 from browser import Server, open_browser
 from PIL import Image
 from pulse import RATE_HZ, PulseServer
+from rounds import RECORDING
 
-NOISY = Path(__file__).parents[1] / "tests" / "data" / "noisy.flac"
 VIEWS = {"desktop": (1120, 760, False), "dark": (1120, 760, True), "phone": (360, 1190, False)}
 FILL_SECONDS = 20.0
 """Until the scrolling spectrograms are full."""
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         talk = home / "talk in the kitchen.flac"
-        samples, rate_hz = soundfile.read(NOISY, dtype="float32")
+        samples, rate_hz = soundfile.read(RECORDING, dtype="float32")
         once = soxr.resample(samples, rate_hz, RATE_HZ)
         soundfile.write(talk, once, RATE_HZ)
         soundfile.write(home / "noisy.wav", np.tile(once, 20), RATE_HZ)

@@ -13,20 +13,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
+from common import messages, screen
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parent))
 from rig import Rig
 
 from rtden import Settings
 from rtden.live.status import SampleCounts
+from rtden.measure.cost import resident_mb
 
 FAULT_EVERY_SECONDS = 180.0
 RECOVERED_SECONDS = 15.0
@@ -66,12 +66,6 @@ def imbalance(counts: SampleCounts, *, inside: int) -> list[str]:
     return [f"not so: {rule}, in {counts}" for rule, true in holds.items() if not true]
 
 
-def rss_mb() -> float:
-    """Return the resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
-
-
 def soak(
     hours: float,
     *,
@@ -79,7 +73,7 @@ def soak(
     drift_ppm: float,
     faults: bool,
     hops_per_step: int,
-    report: object = None,
+    report: Callable[[Span], None] = lambda _: None,
 ) -> tuple[Rig, list[Span]]:
     """Run for some simulated hours; return the rig and the figures of 24 spans."""
     rng = np.random.default_rng(seed)
@@ -111,11 +105,10 @@ def soak(
             disconnects=status.disconnects,
             lost_ms=status.lost_ms,
             drift_ppm=status.drift_ppm,
-            rss_mb=rss_mb(),
+            rss_mb=resident_mb(),
         )
         spans.append(span)
-        if callable(report):
-            report(span)
+        report(span)
     return rig, spans
 
 
@@ -155,19 +148,17 @@ def main(
     out: Annotated[Path | None, typer.Option("--json", help="Write what was seen here.")] = None,
 ) -> None:
     """Run the engine for simulated hours."""
-    screen = Console(width=160, highlight=False)
     began = time.monotonic()
-    progress = Console(stderr=True)
     rig, spans = soak(
         hours,
         seed=seed,
         drift_ppm=drift_ppm,
         faults=faults,
         hops_per_step=hops_per_step,
-        report=lambda span: progress.print(f"{span.hours:.1f} h", end=" "),
+        report=lambda span: messages.print(f"{span.hours:.1f} h", end=" "),
     )
     columns = ("Hours", "Faults", "Delay (ms)", "Drop-outs", "Losses", "Lost (s)", "Drift (ppm)")
-    table = Table(*columns, "RSS (MB)", box=None)
+    table = Table(*columns, "RSS (MiB)", box=None)
     for span in spans:
         delays = f"{span.least_delay_ms:.1f} to {span.most_delay_ms:.1f}"
         figures = (span.dropouts, span.disconnects, round(span.lost_ms / 1000, 1))
@@ -180,11 +171,10 @@ def main(
     slope = float(np.polyfit([at.hours for at in later], [at.rss_mb for at in later], 1)[0])
     minutes = (time.monotonic() - began) / 60
     screen.print(
-        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MB an hour; "
-        f"{asdict(counts)}",
-        soft_wrap=True,
+        f"{hours:g} h in {minutes:.1f} min; memory grows by {slope:+.3f} MiB an hour; "
+        f"{asdict(counts)}"
     )
-    screen.print("; ".join(wrong) or "every sample is accounted for", soft_wrap=True)
+    screen.print("; ".join(wrong) or "every sample is accounted for")
     if out is not None:
         seen = {"spans": [asdict(span) for span in spans], "counts": asdict(counts)}
         text = json.dumps({**seen, "rss_mb_per_hour": slope}, indent=1)

@@ -75,21 +75,11 @@ class MelBank:
         bins_hz = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
         corners = np.searchsorted(bins_hz, band_edges_hz(n_mels, fmin_hz, fmax_hz))
         # Bins between corners i and i + 1 lie on the rising side of band i and on the falling side
-        # of band i - 1.
-        interval = np.searchsorted(corners, np.arange(len(bins_hz)), side="right") - 1
-        inside = (interval >= 0) & (interval <= n_mels)
+        # of band i - 1; beside the bands are rows of zeros.
         bins = np.arange(len(bins_hz))
-        rising = np.where(
-            inside & (interval < n_mels),
-            filters[np.clip(interval, 0, n_mels - 1), bins],
-            np.float32(0.0),
-        )
-        falling = np.where(
-            inside & (interval > 0),
-            filters[np.clip(interval - 1, 0, n_mels - 1), bins],
-            np.float32(0.0),
-        )
-        self._sides = np.stack([rising, falling])
+        interval = np.searchsorted(corners, bins, side="right") - 1
+        padded = np.pad(filters, ((1, 2), (0, 0)))
+        self._sides = np.stack([padded[interval + 1, bins], padded[interval, bins]])
         self._starts = np.minimum(corners[:-1], len(bins_hz) - 1)
         empty = corners[:-1] == corners[1:]
         self._empty = empty if empty.any() else None
@@ -98,9 +88,7 @@ class MelBank:
         """Return the mel power of spectra, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
         sides = np.add.reduceat(frame_power[..., None, :] * self._sides, self._starts, axis=-1)
         if self._empty is not None:
-            sides[..., self._empty] = (
-                0.0  # reduceat gives an empty interval the bin where it starts
-            )
+            sides[..., self._empty] = 0.0  # where reduceat gives the bin at which they start
         bands: Array = sides[..., 0, :-1] + sides[..., 1, 1:]
         return bands
 
@@ -204,9 +192,8 @@ class MelFeatures:
 
     def reset(self) -> None:
         """Forget everything."""
-        for part in (self._trackers, self._level, *self._extensions):
-            if part is not None:
-                part.reset()
+        for part in filter(None, (self._trackers, self._level, *self._extensions)):
+            part.reset()
         self._previous_db[...] = self._floor_db
 
     def push(self, frame_power: Array) -> Array:

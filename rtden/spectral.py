@@ -145,7 +145,7 @@ class Frames:
         # What a block works on, by its number of frames: slicing takes longer than one would think.
         self._views = [
             (self._frames[:count], windowed[:count], self._spectra[:count])
-            for count in range(0, most + 1)
+            for count in range(most + 1)
         ]
         self.reset()
 
