@@ -192,8 +192,9 @@ class MelFeatures:
 
     def reset(self) -> None:
         """Forget everything."""
-        for part in filter(None, (self._trackers, self._level, *self._extensions)):
-            part.reset()
+        for part in (self._trackers, self._level, *self._extensions):
+            if part is not None:
+                part.reset()
         self._previous_db[...] = self._floor_db
 
     def push(self, frame_power: Array) -> Array:

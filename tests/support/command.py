@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner, Result
 from waiting import LIMIT_SECONDS
+
+from rtden.app.main import app
 
 ENV = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 RTDEN = [sys.executable, "-m", "rtden"]
@@ -26,9 +29,30 @@ def rtden(*arguments: Any, **changes: Any) -> Any:
     return ended([*RTDEN, *arguments], **changes)
 
 
+def bench(script: Any, *arguments: Any, **environment: str) -> Any:
+    """Return a script of `bench/` that has ended, and what it said."""
+    paths = [str(Path(script).parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = {**ENV, **environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return ended([sys.executable, script, *arguments], env=env, timeout=600)
+
+
 def run_python(code: str, *, check: bool = True) -> Any:
     """Return a program of these lines of Python that has ended, and what it said."""
     return ended([sys.executable, "-c", code], check=check)
+
+
+def invoke(*arguments: object) -> Result:
+    """Return what `rtden` says in this process, and its exit code."""
+    return CliRunner().invoke(app, [str(word) for word in arguments])
+
+
+def assert_one_sentence(exit_code: int, stdout: str, stderr: str) -> None:
+    assert exit_code == 2, stderr
+    assert stdout == ""
+    assert stderr.startswith("rtden: "), stderr
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.endswith("\n")
+    assert "Traceback" not in stderr
 
 
 def names(folder: Path) -> list[str]:

@@ -1,21 +1,16 @@
-"""bench/live.py: its measure on signals of known delay, and the whole of it with a real
-PulseAudio.
-"""
+"""bench/live.py: its measure on signals of known delay, and all of it with a real PulseAudio."""
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import live as bench
 import numpy as np
 import pytest
 from pulse import RATE_HZ
-
-SCRIPT = Path(bench.__file__)
 
 
 def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:
@@ -66,19 +61,7 @@ PATIENT = ("--", "--buffer-ms", "300")
 """So that the other tests beside this one tear no click."""
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+run = functools.partial(command.bench, bench.__file__)
 
 
 @pytest.mark.real_time

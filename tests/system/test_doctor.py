@@ -26,14 +26,8 @@ from rtden.app.doctor import (
 from rtden.errors import DeviceError
 from rtden.live.plan import Preset
 
-NAMES = [
-    "system",
-    "Python",
-    "runtime",
-    *(f"model {name}" for name in list_models()),
-    "sound files",
-    "PortAudio",
-]
+NAMES = ["system", "Python", "runtime", *(f"model {name}" for name in list_models())]
+NAMES += ["sound files", "PortAudio"]
 NAMES += ["sound server", "mic", "speakers", "processor", "real-time", "memory", "benchmark"]
 
 

@@ -1,6 +1,4 @@
-"""bench/peers.py and what it stands on: drivers of denoisers, processes of their own, turns,
-tables, the picture.
-"""
+"""bench/peers.py and what it needs: drivers of denoisers, processes of their own, turns, tables."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ import peers
 import pytest
 import soundfile
 import soxr
-from command import ended
+from command import bench, ended, names
 from conftest import DATA
 from drivers import AsLive, Copy, Driver, FilePath, Int16Driver, Rtden, RtdenLive
 from peer_drivers import PEERS, Peer
@@ -78,15 +76,12 @@ def run_through(driver: Driver, samples: np.ndarray) -> tuple[np.ndarray, list[i
 
 @pytest.mark.parametrize("delay", [0, 1, 384, 1600])
 def test_a_peer_is_compared_with_its_delay_taken_off(delay: int, noisy: np.ndarray) -> None:
-    np.testing.assert_array_equal(
-        Peer(functools.partial(Late, delay, RATE_HZ), "none")(noisy, RATE_HZ),
-        np.float32(0.3) * noisy,
-    )
+    at_its_own_rate = Peer(functools.partial(Late, delay, RATE_HZ), "none")(noisy, RATE_HZ)
+    np.testing.assert_array_equal(at_its_own_rate, np.float32(0.3) * noisy)
     at_48_khz = Peer(functools.partial(Late, delay, 48000), "none")(noisy, RATE_HZ)
     assert at_48_khz.shape == noisy.shape
-    assert (
-        si_sdr_db(noisy, at_48_khz) > 30.0
-    )  # the resamplers leave out what lies just below half the rate
+    # The resamplers leave out what lies just below half the rate.
+    assert si_sdr_db(noisy, at_48_khz) > 30.0
 
 
 @pytest.mark.parametrize("make", [*OURS.values(), *(peer.driver for peer in INSTALLED.values())])
@@ -120,9 +115,8 @@ def test_bytes_hold_samples_to_16_bits(noisy: np.ndarray) -> None:
     frames = driver.split(noisy)
     assert {len(frame) for frame in frames} == {320}
     np.testing.assert_allclose(driver.join(frames), noisy[: len(frames) * 160], atol=1 / 65535)
-    np.testing.assert_allclose(
-        driver.join(driver.split(np.full(160, 2.0, np.float32))), 32767 / 32768
-    )
+    loud = driver.join(driver.split(np.full(160, 2.0, np.float32)))
+    np.testing.assert_allclose(loud, 32767 / 32768)
 
 
 def test_a_file_path_reads_and_writes_files(noisy: np.ndarray, tmp_path: Path) -> None:
@@ -132,9 +126,8 @@ def test_a_file_path_reads_and_writes_files(noisy: np.ndarray, tmp_path: Path) -
     assert given == [len(noisy)]
     soundfile.write(tmp_path / "noisy.wav", noisy, 22050)
     denoise_file(tmp_path / "noisy.wav", tmp_path / "denoised.wav")
-    np.testing.assert_array_equal(
-        out, soundfile.read(tmp_path / "denoised.wav", dtype="float32")[0]
-    )
+    expected, _ = soundfile.read(tmp_path / "denoised.wav", dtype="float32")
+    np.testing.assert_array_equal(out, expected)
     driver.close()
 
 
@@ -156,10 +149,8 @@ def test_a_delay_is_that_of_the_sound_and_that_of_the_frames(noisy: np.ndarray) 
 def test_the_delay_of_rtden_is_what_it_says(hops_per_step: int, noisy: np.ndarray) -> None:
     driver = Rtden("seed", hops_per_step)
     out, given = run_through(driver, noisy)
-    assert (
-        total_delay_samples(noisy, out, driver.frame_samples, given, 22050)
-        == Denoiser("seed", Settings(hops_per_step=hops_per_step)).latency.samples
-    )
+    latency = Denoiser("seed", Settings(hops_per_step=hops_per_step)).latency.samples
+    assert total_delay_samples(noisy, out, driver.frame_samples, given, 22050) == latency
 
 
 # Turns
@@ -173,11 +164,8 @@ def test_every_round_begins_with_another_one() -> None:
         called.append(name)
         return len(called)
 
-    found = interleaved(
-        {name: functools.partial(turn, name) for name in "abc"},
-        4,
-        lambda done, total: seen.append((done, total)),
-    )
+    turns = {name: functools.partial(turn, name) for name in "abc"}
+    found = interleaved(turns, 4, lambda done, total: seen.append((done, total)))
     assert "".join(called) == "abcbcacababc"
     assert found == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -185,24 +173,17 @@ def test_every_round_begins_with_another_one() -> None:
 
 def test_ratios_are_taken_round_by_round() -> None:
     slow_rounds = [1.0, 3.0, 1.0, 1.0, 5.0]
-    assert ratios([2.0 * seconds for seconds in slow_rounds], slow_rounds) == Spread(
-        2.0, 2.0, 2.0, 2.0, 2.0, 0.0
-    )
-    assert Spread.of([1.0, 2.0, 3.0, 4.0, 10.0]) == Spread(
-        median=3.0, low=2.0, high=4.0, least=1.0, most=10.0, mad=1.0
-    )
+    found = ratios([2.0 * seconds for seconds in slow_rounds], slow_rounds)
+    assert found == Spread(2.0, 2.0, 2.0, 2.0, 2.0, 0.0)
+    spread = Spread(median=3.0, low=2.0, high=4.0, least=1.0, most=10.0, mad=1.0)
+    assert Spread.of([1.0, 2.0, 3.0, 4.0, 10.0]) == spread
 
 
 def test_costs_are_measured_in_processes_of_their_own() -> None:
     ballast = np.ones(300 << 17)  # 300 MiB that belong to this process alone
     noisy, rate_hz = noisy_speech(2.0)
-    costs = measure_costs(
-        {"rtden": functools.partial(Rtden, "seed"), "copy": Copy},
-        noisy,
-        rate_hz,
-        rounds=3,
-        starts=2,
-    )
+    made: dict[str, Callable[[], Driver]] = {"rtden": functools.partial(Rtden, "seed")}
+    costs = measure_costs(made | {"copy": Copy}, noisy, rate_hz, rounds=3, starts=2)
     assert len(ballast)
     ours, copy = costs["rtden"], costs["copy"]
     for cost in (ours, copy):
@@ -212,12 +193,8 @@ def test_costs_are_measured_in_processes_of_their_own() -> None:
         assert 10.0 < cost.peak_mb < 250.0
         assert cost.audio_seconds == pytest.approx(2.0, abs=0.03)
     assert copy.peak_mb < ours.peak_mb
-    assert (ours.rate_hz, ours.frame_samples, copy.rate_hz, copy.frame_samples) == (
-        22050,
-        512,
-        48000,
-        480,
-    )
+    assert (ours.rate_hz, ours.frame_samples) == (22050, 512)
+    assert (copy.rate_hz, copy.frame_samples) == (48000, 480)
     assert ours.delay_ms == pytest.approx(1000 * 1024 / 22050)
     assert copy.delay_ms == 10.0
     assert np.median(copy.cpu_per_second) < 0.2 * np.median(ours.cpu_per_second) < 1.0
@@ -245,16 +222,8 @@ def test_a_denoiser_that_does_not_run_is_told_in_one_sentence(
 def made_up(factor: float, *, delay_ms: float | None = 30.0, cores: float = 1.0) -> Cost:
     seconds = [20.0 * factor * slow for slow in (1.0, 1.1, 0.9)]
     frame = 480 if delay_ms is not None else 0
-    return Cost(
-        48000,
-        frame,
-        20.0,
-        seconds,
-        [cores * second for second in seconds],
-        [0.2, 0.3, 0.1],
-        50.0,
-        delay_ms,
-    )
+    cpu, starts = [cores * second for second in seconds], [0.2, 0.3, 0.1]
+    return Cost(48000, frame, 20.0, seconds, cpu, starts, 50.0, delay_ms)
 
 
 def test_the_tables_show_all_figures_those_of_live_sound_first() -> None:
@@ -267,36 +236,16 @@ def test_the_tables_show_all_figures_those_of_live_sound_first() -> None:
         cost["model_kb"] = kb
     lines = peers.cost_text({**found, "notes": ["a note."]}).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
-    assert rows[2:4] == [
-        ["rtden", "10.0 ms", "1", "50 MiB"],
-        ["RNNoise", "30.0 ms", "3 (3–3)", "50 MiB"],
-    ]
-    same = ["48 kHz", "10.0 ms"]
+    assert rows[2] == ["rtden", "10.0 ms", "1", "50 MiB"]
+    assert rows[3] == ["RNNoise", "30.0 ms", "3 (3–3)", "50 MiB"]
+    same, offline = ["48 kHz", "10.0 ms"], ["5.0 ms", "0.5 (0.5–0.5)", "offline"]
     assert rows[6:9] == [
         ["rtden", *same, "10.0 ms", "1", "30.0 ms", "0.20 s", "50 MiB", "1217"],
         ["RNNoise", *same, "30.0 ms", "3 (3–3)", "30.0 ms", "0.20 s", "50 MiB", "14000"],
-        [
-            "noisereduce",
-            "48 kHz",
-            "whole",
-            "5.0 ms",
-            "0.5 (0.5–0.5)",
-            "offline",
-            "0.20 s",
-            "50 MiB",
-            "–",
-        ],
+        ["noisereduce", "48 kHz", "whole", *offline, "0.20 s", "50 MiB", "–"],
     ]
     assert rows[-2] == ["RNNoise", "48 kHz", "30.0 ms", "33 x", "3 (3–3)"]
     assert lines[-1] == "a note."
-
-
-def run(*arguments: str, environment: dict[str, str] | None = None) -> Any:
-    paths = os.pathsep.join(
-        [str(Path(peers.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
-    everything = {**os.environ, **(environment or {}), "PYTHONPATH": paths}
-    return ended([sys.executable, peers.__file__, *arguments], env=everything, timeout=300)
 
 
 @pytest.fixture
@@ -305,9 +254,8 @@ def pair(tmp_path: Path) -> Path:
     for side in ("clean", "noisy"):
         samples, rate_hz = soundfile.read(DATA / f"{side}.flac")
         (tmp_path / "made" / side).mkdir(parents=True)
-        soundfile.write(
-            tmp_path / "made" / side / "1_noise_5dB.flac", samples[22050:66150], rate_hz
-        )
+        path = tmp_path / "made" / side / "1_noise_5dB.flac"
+        soundfile.write(path, samples[22050:66150], rate_hz)
     return tmp_path / "made"
 
 
@@ -315,34 +263,19 @@ def test_quality_and_cost_are_printed_and_written(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(peers, "PEERS", {"Nobody": Peer(Copy, "no-such-package")})
-    monkeypatch.setattr(
-        scoring, "METERS", tuple(meter for meter in scoring.METERS if meter.metrics == ("PESQ-WB",))
-    )
+    monkeypatch.setattr(scoring, "METERS", scoring.METERS[:1])
     results = tmp_path / "results"
-    options: dict[str, Any] = {
-        "model": ["seed"],
-        "processes": 1,
-        "seconds": 1.0,
-        "rounds": 2,
-        "starts": 1,
-        "results": results,
-    }
+    options: dict[str, Any] = {"model": ["seed"], "processes": 1, "results": results}
+    options |= {"seconds": 1.0, "rounds": 2, "starts": 1}
     peers.main(pair, **options)
     out, err = capsys.readouterr()
     assert (
         err == "Nobody is left out, the package no-such-package is not installed: "
         f"run {install_command('peers')}\n"
     )
-    assert sorted(path.name for path in results.iterdir()) == [
-        "peers-cost.json",
-        "peers-cost.txt",
-        "peers-made.json",
-    ]
-    rows = ["rtden seed", "rtden seed live"]
-    assert list(json.loads((results / "peers-made.json").read_bytes())["systems"]) == [
-        "noisy",
-        *rows,
-    ]
+    assert names(results) == ["peers-cost.json", "peers-cost.txt", "peers-made.json"]
+    systems = json.loads((results / "peers-made.json").read_bytes())["systems"]
+    assert list(systems) == ["noisy", "rtden seed", "rtden seed live"]
     costs = json.loads((results / "peers-cost.json").read_bytes())
     assert list(costs["live"]) == ["rtden seed", "rtden seed, each step alone", "nothing"]
     assert list(costs["streams"]) == ["rtden seed", "rtden seed, hops_per_step 4", "nothing"]
@@ -368,7 +301,7 @@ def test_quality_and_cost_are_printed_and_written(
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(arguments: list[str], said: str) -> None:
-    ended = run(*arguments)
+    ended = bench(peers.__file__, *arguments)
     assert ended.returncode == 2
     assert ended.stdout == ""
     last = ended.stderr.splitlines()[-1]

@@ -1,6 +1,4 @@
-"""What a command costs before it does anything: time, memory, and libraries that it does
-not use.
-"""
+"""What a command costs before it does anything: time, memory, and unused libraries."""
 
 from __future__ import annotations
 
@@ -19,40 +17,19 @@ from conftest import DATA
 from pulse import PulseServer
 
 RESIDENT_MB = 120
-HEAVY = {
-    "tensorflow",
-    "keras",
-    "librosa",
-    "numba",
-    "scipy",
-    "sklearn",
-    "matplotlib",
-    "pesq",
-    "pystoi",
-    "speechmos",
-    "onnxruntime",
-    "PIL",
-    "distributed",
-}
+HEAVY = {"tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "matplotlib", "PIL"}
+HEAVY |= {"pesq", "pystoi", "speechmos", "onnxruntime", "distributed"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
 ENGINE = {"numpy", "ai_edge_litert", "tflite_runtime"}
-LEARNING = {
-    "multiprocessing",
-    "rtden.files.batch",
-    "rtden.measure.cost",
-    "rtden.measure.scores",
-    "rtden.measure.plots",
-    "rtden.app.doctor",
-}
+LEARNING = {"multiprocessing", "rtden.files.batch", "rtden.app.doctor"}
+LEARNING |= {"rtden.measure.cost", "rtden.measure.scores", "rtden.measure.plots"}
 
 
 def imported(*arguments: str, folder: Path) -> set[str]:
     """Return the modules that a command loads, by what `-X importtime` says."""
     run = ended([sys.executable, "-X", "importtime", *RTDEN[1:], *arguments], cwd=folder)
     assert "Traceback" not in run.stderr
-    modules = set(
-        re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", run.stderr, flags=re.MULTILINE)
-    )
+    modules = set(re.findall(r"(?m)^import time: +\d+ \| +\d+ \| +(\S+)$", run.stderr))
     return modules | {module.split(".")[0] for module in modules}
 
 

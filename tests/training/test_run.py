@@ -199,14 +199,9 @@ def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(
 ) -> None:
     clean, noisy = recordings
     loss = Loss(SPEC, pesq=0.02, stoi=0.2, dnsmos=0.05)
-    mixtures = [
-        Mixture(clean[at : at + 66150], noisy[at : at + 66150], 11025.0)
-        for at in (0, 66150, 132300)
-    ]
-    untouched, denoised = (
-        judge(mixtures, SPEC, loss, None),
-        judge(mixtures, SPEC, loss, find_model("seed")),
-    )
+    parts = (slice(at, at + 66150) for at in (0, 66150, 132300))
+    mixtures = [Mixture(clean[part], noisy[part], 11025.0) for part in parts]
+    untouched, denoised = (judge(mixtures, SPEC, loss, of) for of in (None, find_model("seed")))
     assert denoised["si_sdr_db"] > untouched["si_sdr_db"] + 2
     weights = {"spectral_distance": 1.0, "pesq": 0.02, "stoi": 0.2, "dnsmos": 0.05}
     assert set(denoised) == {*weights, "loss", "si_sdr_db"}

@@ -30,11 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vowel = sum(np.sin(2 * np.pi * pitch_hz * k * seconds) / k for k in range(1, 12)) * np.sin(
             np.pi * seconds / seconds[-1]
         )
-        soundfile.write(
-            top / f"{number % 10}_made_{number // 10}.flac",
-            np.clip(loudness * vowel, -0.99, 0.99),
-            8000,
-        )
+        path = top / f"{number % 10}_made_{number // 10}.flac"
+        soundfile.write(path, np.clip(loudness * vowel, -0.99, 0.99), 8000)
     return top
 
 
@@ -50,12 +47,8 @@ def test_it_writes_what_the_notebook_wrote_and_nothing_half(run: Run) -> None:
     out, result = run
     arrays = {"X.npy", "train_data.npy", "test_data.npy"}
     sounds = {"original.wav", "clean.wav", "noisy.wav", "denoised.wav"}
-    assert set(os.listdir(out)) == arrays | sounds | {
-        "checkpoint.keras",
-        "model.keras",
-        "mels.png",
-        "report.json",
-    }
+    others = {"checkpoint.keras", "model.keras", "mels.png", "report.json"}
+    assert set(os.listdir(out)) == arrays | sounds | others
     assert np.load(out / "X.npy").shape == (RECORDINGS, 128, 16)
     assert np.load(out / "train_data.npy").shape == (36, 128, 16)
     assert np.load(out / "test_data.npy").shape == (4, 128, 16)
@@ -73,12 +66,9 @@ def test_the_mels_are_librosas_in_the_order_of_the_names(run: Run, folder: Path)
     for number in (0, 7, 39):
         samples, _ = librosa.load(sorted(folder.iterdir())[number], sr=22050)
         samples = librosa.util.fix_length(samples, size=8000)
-        np.testing.assert_array_equal(
-            mels[number],
-            librosa.feature.melspectrogram(
-                y=samples, sr=22050, n_fft=2048, hop_length=512, n_mels=128
-            ),
-        )
+        sizes = {"n_fft": 2048, "hop_length": 512, "n_mels": 128}
+        expected = librosa.feature.melspectrogram(y=samples, sr=22050, **sizes)
+        np.testing.assert_array_equal(mels[number], expected)
 
 
 def test_the_two_parts_share_no_recording_and_are_all_of_them(run: Run) -> None:
@@ -110,12 +100,8 @@ def by_hand(target: np.ndarray, output: np.ndarray) -> float:
     """Return the cross-entropy; as in keras, the output stays 1e-7 off zero and one."""
     least = np.float32(1e-7)
     output = np.clip(output, least, np.float32(1) - least)
-    return float(
-        -np.mean(
-            target * np.log(output, dtype=np.float64)
-            + (1.0 - target) * np.log(np.float32(1) - output, dtype=np.float64)
-        )
-    )
+    ones, zeros = (np.log(of, dtype=np.float64) for of in (output, np.float32(1) - output))
+    return float(-np.mean(target * ones + (1.0 - target) * zeros))
 
 
 def test_doing_nothing_has_the_cross_entropy_that_a_hand_computes(run: Run) -> None:

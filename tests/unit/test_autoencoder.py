@@ -19,19 +19,17 @@ from rtden.model import find_model, load_spec, sidecar_path
 REFERENCE = json.loads((DATA / "masks.json").read_text())
 
 
-def window_for(network: Autoencoder) -> np.ndarray:
-    spec = network.spec
-    return (
-        np.random.default_rng(5)
-        .normal(-0.5, 1.0, (spec.n_mels, spec.frames, len(spec.channels)))
-        .astype(np.float32)
-    )
+def drawn(path: Path | None, seed: int, columns: int, *sequences: int) -> np.ndarray:
+    """Return input for a network, shape (*sequences, n_mels, columns, channels)."""
+    spec = load_spec(path)
+    shape = (*sequences, spec.n_mels, columns, len(spec.channels))
+    return np.random.default_rng(seed).normal(-0.5, 1.0, shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_gives_masks_between_zero_and_one_that_depend_on_the_input(path: Path) -> None:
     network = Autoencoder(path)
-    window = window_for(network)
+    window = drawn(path, 5, network.spec.frames)
     mask = network.infer(window).copy()
     assert mask.shape == (network.spec.n_mels, network.spec.frames)
     assert 0.0 <= mask.min() <= mask.max() <= 1.0
@@ -59,7 +57,7 @@ def test_int8_tensors_are_read_by_their_own_scale() -> None:
     interpreter.allocate_tensors()
     (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert given["dtype"] == wanted["dtype"] == np.int8
-    window = window_for(network)
+    window = drawn(path, 5, network.spec.frames)
     window[0, 0, 0] = 1e6  # beyond the tensor's range: saturates, does not wrap around
     window[1, 0, 0] = -1e6
     scale, zero_point = given["quantization"]
@@ -67,9 +65,8 @@ def test_int8_tensors_are_read_by_their_own_scale() -> None:
     interpreter.set_tensor(given["index"], numbers[None])
     interpreter.invoke()
     scale, zero_point = wanted["quantization"]
-    expected = (
-        interpreter.get_tensor(wanted["index"])[0, :, :, 0].astype(np.float32) - zero_point
-    ) * scale
+    found = interpreter.get_tensor(wanted["index"])[0, :, :, 0].astype(np.float32)
+    expected = (found - zero_point) * scale
     np.testing.assert_allclose(network.infer(window), expected, atol=1e-6)
 
 
@@ -83,29 +80,18 @@ def test_a_stateful_memory_gives_the_same_numbers_however_a_sequence_is_cut(
 ) -> None:
     """One call for the whole sequence is the plain path; to the bit, for the networks are int8."""
     whole, cut = Autoencoder(path), Autoencoder(path)
-    sequence = (
-        np.random.default_rng(6)
-        .normal(-0.5, 1.0, (whole.spec.n_mels, 240, len(whole.spec.channels)))
-        .astype(np.float32)
-    )
+    sequence = drawn(path, 6, 240)
     expected = whole.infer(sequence)
     for again in range(2):
         cut.reset()
-        pieces = [
-            cut.infer(sequence[:, start : start + columns]).copy()
-            for start in range(0, 240, columns)
-        ]
+        starts = range(0, 240, columns)
+        pieces = [cut.infer(sequence[:, start : start + columns]).copy() for start in starts]
         assert np.array_equal(np.concatenate(pieces, axis=1), expected), again
 
 
 @pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
 def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path) -> None:
-    network = Autoencoder(path)
-    sequence = (
-        np.random.default_rng(7)
-        .normal(-0.5, 1.0, (network.spec.n_mels, 240, len(network.spec.channels)))
-        .astype(np.float32)
-    )
+    network, sequence = Autoencoder(path), drawn(path, 7, 240)
     first = network.infer(sequence).copy()
     sequence[:, 50] = 3.0
     network.reset()
@@ -116,9 +102,7 @@ def test_an_answer_depends_on_the_columns_of_the_memory_and_no_others(path: Path
 
 @pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
 def test_streams_that_share_interpreters_do_not_mix(path: Path) -> None:
-    spec, rng = load_spec(path), np.random.default_rng(8)
-    shape = (3, spec.n_mels, 60, len(spec.channels))
-    sequences = rng.normal(-0.5, 1.0, shape).astype(np.float32)
+    sequences = drawn(path, 8, 60, 3)
     alone = [Autoencoder(path).infer(sequence).copy() for sequence in sequences]
     networks = [Autoencoder(path) for _ in sequences]
     together: list[list[np.ndarray]] = [[] for _ in sequences]
@@ -137,9 +121,7 @@ def test_a_further_stream_makes_no_interpreter(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_threads_each_get_an_interpreter_and_keep_their_own_state() -> None:
-    spec = load_spec()
-    shape = (16, spec.n_mels, 40, len(spec.channels))
-    sequences = np.random.default_rng(9).normal(-0.5, 1.0, shape).astype(np.float32)
+    sequences = drawn(None, 9, 40, 16)
 
     def masks(sequence: np.ndarray) -> np.ndarray:
         network = Autoencoder()
@@ -152,22 +134,8 @@ def test_threads_each_get_an_interpreter_and_keep_their_own_state() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_model_works_in_a_forked_child() -> None:
-    network = Autoencoder(find_model())
-    columns = np.ones((network.spec.n_mels, 1, len(network.spec.channels)), np.float32)
-    expected = network.infer(columns).copy()
-    network.reset()
-    child = os.fork()
-    if not child:
-        os._exit(0 if np.array_equal(network.infer(columns), expected) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_the_state_of_a_stream_goes_with_it_into_a_forked_child() -> None:
-    network = Autoencoder(find_model())
-    shape = (6, network.spec.n_mels, 1, len(network.spec.channels))
-    columns = np.random.default_rng(3).normal(-0.5, 1.0, shape).astype(np.float32)
+    network, columns = Autoencoder(), drawn(None, 3, 1, 6)
     expected = [network.infer(column).copy() for column in columns]
     network.reset()
     for column in columns[:3]:
@@ -183,9 +151,7 @@ def test_the_state_of_a_stream_goes_with_it_into_a_forked_child() -> None:
 
 @pytest.mark.parametrize("path", STATEFUL, ids=lambda path: path.stem)
 def test_a_reset_leaves_other_streams_as_they_are(path: Path) -> None:
-    first, second = Autoencoder(path), Autoencoder(path)
-    shape = (5, first.spec.n_mels, 1, len(first.spec.channels))
-    columns = np.random.default_rng(4).normal(-0.5, 1.0, shape).astype(np.float32)
+    first, second, columns = Autoencoder(path), Autoencoder(path), drawn(path, 4, 1, 5)
     expected = [first.infer(column).copy() for column in columns]
     first.reset()
     for column, mask in zip(columns, expected, strict=True):

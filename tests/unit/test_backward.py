@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import DATA
-from streams import as_recording
 
 from rtden import StreamDenoiser, denoise
 from rtden import backward as backward_module
@@ -106,14 +105,6 @@ def test_every_channel_has_its_own_masks() -> None:
     together = whole(pair)
     for channel in (0, 1):
         np.testing.assert_array_equal(together[:, [channel]], whole(pair[:, [channel]]))
-
-
-def test_a_network_that_takes_whole_windows_takes_one_pass() -> None:
-    signal = speech()
-    recording = RecordingDenoiser(StreamDenoiser("seed", rate_hz=RATE_HZ))
-    ready = [recording.feed(signal), recording.flush()]
-    expected = as_recording(StreamDenoiser("seed", rate_hz=RATE_HZ), signal, RATE_HZ)
-    np.testing.assert_array_equal(np.concatenate(ready), expected)
 
 
 def test_a_mixture_of_masks_lies_between_them_nearer_to_the_first() -> None:

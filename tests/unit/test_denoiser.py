@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import copy
 import gc
 import itertools
 import math
-import pickle
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,13 @@ from rtden.measure.cost import resident_mb
 from rtden.measure.metrics import si_sdr_db
 from rtden.model import find_model, load_spec
 
-UNITY: dict[str, Any] = {"limit_db": 0.0}
-
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(MODELS),
     st.sampled_from(HOPS_PER_STEP),
     st.sampled_from(OVERLAPS),
-    st.lists(st.integers(0, 3000), max_size=20),
+    st.lists(st.integers(0, 3000) | st.sampled_from([1, 255, 256, 511, 512, 8000]), max_size=20),
     st.integers(0, 2**32 - 1),
 )
 def test_any_chunking_gives_the_same_samples_to_the_bit(
@@ -50,6 +46,8 @@ def test_any_chunking_gives_the_same_samples_to_the_bit(
     parts.append(denoiser.flush())
     gains.append(denoiser.high_band.gains)
     assert [len(part) for part in parts] == [len(gain) for gain in gains]
+    assert sum(map(len, parts)) == len(signal)
+    assert all(part.dtype == np.float32 and np.isfinite(part).all() for part in parts)
     once = denoiser.feed(signal), denoiser.high_band.gains
     rest = denoiser.flush(), denoiser.high_band.gains
     assert np.array_equal(np.concatenate(parts), np.concatenate([once[0], rest[0]]))
@@ -62,34 +60,13 @@ def test_sample_by_sample_too(noise: np.ndarray) -> None:
 
 
 @sampled
-def test_every_sample_comes_back_once(
-    model: Path, hops_per_step: int, overlap: int | None, noise: np.ndarray
-) -> None:
-    options = Settings(hops_per_step=hops_per_step, overlap_samples=overlap)
-    denoiser = Denoiser(model, options)
-    for samples in (0, 1, 511, 512, 7999, 8000, 8001, 30000):
-        out = whole(denoiser, noise[:samples])
-        assert out.shape == (samples,)
-        assert out.dtype == np.float32
-        assert np.isfinite(out).all()
-
-
-@sampled
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_gain_one_gives_the_input_back_to_minus_100_db(
     model: Path, hops_per_step: int, overlap: int | None, iterations: int, noise: np.ndarray
 ) -> None:
-    denoiser = Denoiser(
-        model,
-        Settings(
-            hops_per_step=hops_per_step,
-            overlap_samples=overlap,
-            iterations=iterations,
-            phase="warm",
-            **UNITY,
-        ),
-    )
-    error = whole(denoiser, noise) - noise
+    sizes: dict[str, Any] = {"hops_per_step": hops_per_step, "overlap_samples": overlap}
+    options = Settings(**sizes, iterations=iterations, phase="warm", limit_db=0.0)
+    error = whole(Denoiser(model, options), noise) - noise
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
 
 
@@ -107,9 +84,8 @@ def test_no_sound_is_heard_later_than_the_latency(
 
 
 def test_the_whole_overlap_is_the_same_by_its_number(noise: np.ndarray) -> None:
-    assert np.array_equal(
-        whole(Denoiser(settings=Settings(overlap_samples=640)), noise), whole(Denoiser(), noise)
-    )
+    by_number = Denoiser(settings=Settings(overlap_samples=640))
+    assert np.array_equal(whole(by_number, noise), whole(Denoiser(), noise))
 
 
 def test_without_iterations_the_default_model_gives_the_same_samples_at_any_advance_to_the_bit(
@@ -118,9 +94,8 @@ def test_without_iterations_the_default_model_gives_the_same_samples_at_any_adva
     assert load_spec(find_model()).iterations == 0
     expected = whole(Denoiser(), noise)
     for hops_per_step in HOPS_PER_STEP[1:]:
-        assert np.array_equal(
-            whole(Denoiser(settings=Settings(hops_per_step=hops_per_step)), noise), expected
-        )
+        denoiser = Denoiser(settings=Settings(hops_per_step=hops_per_step))
+        assert np.array_equal(whole(denoiser, noise), expected)
 
 
 def test_a_latency_of_30_ms_costs_little_of_the_quality(
@@ -130,6 +105,7 @@ def test_a_latency_of_30_ms_costs_little_of_the_quality(
     chosen, latency = settings_for_latency(30.0)
     assert latency.seconds <= 0.030
     full, low = whole(Denoiser(), noisy), whole(Denoiser(settings=chosen), noisy)
+    assert si_sdr_db(clean, full) > si_sdr_db(clean, noisy) + 3.0
     assert si_sdr_db(clean, low) > si_sdr_db(clean, noisy) + 5.3
     assert si_sdr_db(clean, low) > si_sdr_db(clean, full) - 0.5  # which has two frames a column
 
@@ -138,15 +114,8 @@ def test_a_latency_of_30_ms_costs_little_of_the_quality(
 def test_strength_zero_is_the_input_exactly(
     model: Path, hops_per_step: int, overlap: int | None, noise: np.ndarray
 ) -> None:
-    assert np.array_equal(
-        whole(
-            Denoiser(
-                model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap, strength=0.0)
-            ),
-            noise,
-        ),
-        noise,
-    )
+    options = Settings(hops_per_step=hops_per_step, overlap_samples=overlap, strength=0.0)
+    assert np.array_equal(whole(Denoiser(model, options), noise), noise)
 
 
 @by_overlap
@@ -198,25 +167,17 @@ def test_a_change_of_strength_makes_no_jump() -> None:
 def test_a_change_at_the_same_sample_gives_the_same_samples_however_the_stream_is_cut(
     hops_per_step: int, overlap: int | None, chunk: int, noise: np.ndarray
 ) -> None:
-    denoiser = Denoiser(
-        SMALL_MODELS[0], Settings(hops_per_step=hops_per_step, overlap_samples=overlap)
-    )
-    changes = {
-        0: (1.0, math.inf),
-        6000: (0.2, math.inf),
-        9001: (0.9, 6.0),
-        9002: (0.3, 10.0),
-        20000: (1.0, 0.0),
-    }
+    options = Settings(hops_per_step=hops_per_step, overlap_samples=overlap)
+    denoiser = Denoiser(SMALL_MODELS[0], options)
+    changes = {0: (1.0, math.inf), 6000: (0.2, math.inf), 9001: (0.9, 6.0)}
+    changes |= {9002: (0.3, 10.0), 20000: (1.0, 0.0)}
 
     def changed(longest: int) -> np.ndarray:
         parts = []
         for start, end in itertools.pairwise([*changes, len(noise)]):
             denoiser.strength, denoiser.limit_db = changes[start]
-            parts += [
-                denoiser.feed(noise[at : min(at + longest, end)])
-                for at in range(start, end, longest)
-            ]
+            starts = range(start, end, longest)
+            parts += [denoiser.feed(noise[at : min(at + longest, end)]) for at in starts]
         return np.concatenate([*parts, denoiser.flush()])
 
     assert np.array_equal(changed(chunk), changed(len(noise)))
@@ -228,10 +189,8 @@ def test_reset_keeps_strength_and_limit_and_a_stream_begins_with_them(noise: np.
     denoiser.strength, denoiser.limit_db = 0.25, 10.0
     denoiser.reset()
     assert (denoiser.strength, denoiser.limit_db) == (0.25, 10.0)
-    assert np.array_equal(
-        whole(denoiser, noise),
-        whole(Denoiser(settings=Settings(strength=0.25, limit_db=10.0)), noise),
-    )
+    new = Denoiser(settings=Settings(strength=0.25, limit_db=10.0))
+    assert np.array_equal(whole(denoiser, noise), whole(new, noise))
     denoiser.strength = 0.0
     assert np.array_equal(whole(denoiser, noise), noise)
     assert denoiser.settings == Settings()
@@ -247,22 +206,12 @@ def test_a_limit_set_while_running_holds_for_what_follows(noise: np.ndarray) -> 
     assert np.mean(first[8000:] ** 2) < 0.1 * np.mean(noise**2)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("strength", 1.01),
-        ("strength", -0.1),
-        ("strength", math.nan),
-        ("limit_db", -1.0),
-        ("limit_db", math.nan),
-    ],
-)
-def test_a_strength_or_limit_outside_its_range_is_refused_and_the_old_one_kept(
-    name: str, value: float
-) -> None:
+def test_a_strength_or_limit_outside_its_range_is_refused_and_the_old_one_kept() -> None:
     denoiser = Denoiser(settings=Settings(strength=0.5, limit_db=20.0))
-    with pytest.raises(SettingsError, match=name):
-        setattr(denoiser, name, value)
+    for name, wrong in (("strength", (1.01, -0.1, math.nan)), ("limit_db", (-1.0, math.nan))):
+        for value in wrong:
+            with pytest.raises(SettingsError, match=name):
+                setattr(denoiser, name, value)
     assert (denoiser.strength, denoiser.limit_db) == (0.5, 20.0)
 
 
@@ -285,12 +234,8 @@ def test_a_step_leaves_no_memory_behind(noise: np.ndarray) -> None:
 
 def test_limit_bounds_what_is_taken_away(noise: np.ndarray) -> None:
     def level(limit_db: float) -> float:
-        return float(
-            np.mean(
-                whole(Denoiser(settings=Settings(limit_db=limit_db, iterations=0)), noise)[8000:]
-                ** 2
-            )
-        )
+        out = whole(Denoiser(settings=Settings(limit_db=limit_db, iterations=0)), noise)
+        return float(np.mean(out[8000:] ** 2))
 
     unlimited, six, none = level(np.inf), level(6.0), level(0.0)
     assert unlimited < six < none
@@ -335,18 +280,16 @@ def test_bad_input_gives_finite_output_and_is_forgotten(
     tail = np.tile(noise, 2)
 
     def after(start: np.ndarray) -> np.ndarray:
-        return whole(
-            Denoiser(model, Settings(iterations=0, phase="warm")), np.concatenate([start, tail])
-        )
+        denoiser = Denoiser(model, Settings(iterations=0, phase="warm"))
+        return whole(denoiser, np.concatenate([start, tail]))
 
     with np.errstate(all="ignore"):
         out = after(BAD[kind])
     assert np.isfinite(out).all()
     rate_hz = Denoiser(model).rate_hz
     settled = len(BAD[kind]) + 3 * rate_hz // 2
-    if (
-        "above_mean" not in Denoiser(model).spec.channels
-    ):  # the slow mean, by its nature, forgets gradually
+    # The slow mean, by its nature, forgets gradually.
+    if "above_mean" not in Denoiser(model).spec.channels:
         expected = after(np.zeros(5000))[settled:]
         # -30 dB: a rounding error in the floor may tip a step of 1/256 of an int8 network.
         assert np.mean((out[settled:] - expected) ** 2) < 1e-3 * np.mean(expected**2)
@@ -358,12 +301,6 @@ def test_single_bad_samples_do_not_spread(noise: np.ndarray) -> None:
     mended = noise.copy()
     mended[10000] = 0.0
     assert np.array_equal(whole(Denoiser(), spoiled), whole(Denoiser(), mended))
-
-
-def test_a_copy_is_refused() -> None:
-    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="make another one"):
-            copied(Denoiser())
 
 
 def test_input_of_the_wrong_kind_is_refused() -> None:
@@ -385,10 +322,3 @@ def test_memory_does_not_grow_over_five_thousand_hops(noise: np.ndarray) -> None
         denoiser.feed(block)
     gc.collect()
     assert resident_mb() - before < 3.0
-
-
-def test_speech_comes_out_cleaner_than_it_went_in(
-    recordings: tuple[np.ndarray, np.ndarray],
-) -> None:
-    clean, noisy = recordings
-    assert si_sdr_db(clean, whole(Denoiser(), noisy)) > si_sdr_db(clean, noisy) + 3.0

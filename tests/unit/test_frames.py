@@ -142,8 +142,6 @@ def test_strength_limit_and_reset(noise: np.ndarray) -> None:
 def test_a_longer_latency_is_used_and_a_shorter_one_kept() -> None:
     assert FrameDenoiser(22050, latency_ms=50.0).latency_ms > 45.0
     assert FrameDenoiser(22050, latency_ms=25.0).latency_ms <= 25.0
-    with pytest.raises(SettingsError, match="latency"):
-        FrameDenoiser(latency_ms=0.0)
 
 
 @pytest.mark.parametrize(("hops_per_step", "overlap"), [(1, 626), (2, 370)])
@@ -212,7 +210,6 @@ def test_denoise_takes_noise_off_and_is_aligned(recordings: tuple[np.ndarray, np
     ("samples", "rate_hz", "sentence"),
     [
         (np.zeros((2, 3, 4)), 16000, "not \\(2, 3, 4\\)"),
-        (np.zeros((2, 16000)), 16000, r"pass samples\.T if yours is \(channels, samples\)"),
         (np.zeros(100, np.uint8), 16000, "not uint8"),
         (np.zeros(100), 7999, "7999 Hz is outside"),
         (np.zeros(100), 44100.5, "whole number"),

@@ -18,8 +18,6 @@ from rtden.denoiser import algorithmic_latency, settings_for_latency
 from rtden.errors import InputError, SettingsError
 from rtden.model import load_spec
 
-UNITY: dict[str, Any] = {"limit_db": 0.0}
-
 
 @pytest.mark.parametrize(
     ("model", "hops_per_step", "overlap"),
@@ -31,9 +29,8 @@ def test_latency_is_proved_by_an_impulse(
     """A player that takes a sample before each one fed, from `latency` zeros on, hears the impulse
     exactly `latency` later.
     """
-    denoiser = Denoiser(
-        model, Settings(hops_per_step=hops_per_step, overlap_samples=overlap, phase="warm", **UNITY)
-    )
+    sizes: dict[str, Any] = {"hops_per_step": hops_per_step, "overlap_samples": overlap}
+    denoiser = Denoiser(model, Settings(**sizes, phase="warm", limit_db=0.0))
     impulse = np.zeros(6 * denoiser.step_samples + 2 * denoiser.spec.n_fft, np.float32)
     at = denoiser.spec.n_fft + 77
     impulse[at] = 1.0
@@ -50,16 +47,13 @@ def test_latency_is_proved_by_an_impulse(
 
 
 def test_latency_of_the_shipped_geometry() -> None:
-    assert [
-        Denoiser(settings=Settings(hops_per_step=hops_per_step)).latency.samples
-        for hops_per_step in HOPS_PER_STEP
-    ] == [896, 1152, 1664, 2688, 4736]
-    assert [
-        Denoiser(
-            settings=Settings(hops_per_step=hops_per_step, overlap_samples=128)
-        ).latency.samples
-        for hops_per_step in HOPS_PER_STEP
-    ] == [384, 640, 1152, 2176, 4224]
+    for overlap, wanted in (
+        (640, (896, 1152, 1664, 2688, 4736)),
+        (128, (384, 640, 1152, 2176, 4224)),
+    ):
+        for hops_per_step, samples in zip(HOPS_PER_STEP, wanted, strict=True):
+            options = Settings(hops_per_step=hops_per_step, overlap_samples=overlap)
+            assert Denoiser(settings=options).latency.samples == samples
 
 
 @pytest.mark.parametrize(
@@ -116,12 +110,6 @@ def test_a_wish_is_not_exceeded_where_it_can_be_kept(model: Path) -> None:
         chosen, latency = settings_for_latency(wish_ms, model=model)
         assert latency == Denoiser(model, chosen).latency
         assert latency.seconds <= max(wish_ms / 1000.0, least)
-
-
-@pytest.mark.parametrize("wish_ms", [0.0, -1.0, math.nan])
-def test_a_wish_that_is_no_latency_is_refused(wish_ms: float) -> None:
-    with pytest.raises(SettingsError, match="more than 0 ms"):
-        settings_for_latency(wish_ms)
 
 
 def test_an_overlap_longer_than_the_models_is_refused() -> None:

@@ -57,21 +57,12 @@ def test_equals_librosas_griffinlim(
     librosa = pytest.importorskip("librosa")
     magnitude = np.abs(librosa.stft(noise[:12000], n_fft=n_fft, hop_length=hop, center=False))
     overlap = n_fft // hop - 1
-    magnitude = np.pad(
-        magnitude, ((0, 0), (overlap, overlap))
-    )  # librosa's first and last frames have no neighbours either
-    ours = griffin_lim(
-        magnitude, n_fft=n_fft, hop=hop, iterations=iterations, angles=np.zeros(magnitude.shape)
-    )
-    theirs = librosa.griffinlim(
-        magnitude,
-        n_iter=iterations,
-        n_fft=n_fft,
-        hop_length=hop,
-        center=False,
-        momentum=0.0,
-        init=None,
-    )
+    # librosa's first and last frames have no neighbours either.
+    magnitude = np.pad(magnitude, ((0, 0), (overlap, overlap)))
+    sizes: dict[str, Any] = {"n_fft": n_fft, "hop": hop, "iterations": iterations}
+    ours = griffin_lim(magnitude, **sizes, angles=np.zeros(magnitude.shape))
+    plain = {"center": False, "momentum": 0.0, "init": None}
+    theirs = librosa.griffinlim(magnitude, n_iter=iterations, n_fft=n_fft, hop_length=hop, **plain)
     np.testing.assert_allclose(ours[: len(theirs)], theirs, atol=1e-5)
 
 
@@ -80,9 +71,8 @@ def test_more_iterations_bring_the_magnitudes_nearer(noise: np.ndarray) -> None:
 
     def error(iterations: int) -> float:
         signal = griffin_lim(magnitude, n_fft=1024, hop=256, iterations=iterations)
-        again = np.abs(
-            stft(np.lib.stride_tricks.sliding_window_view(signal, 1024)[::256], hann(1024))
-        ).T
+        frames = np.lib.stride_tricks.sliding_window_view(signal, 1024)[::256]
+        again = np.abs(stft(frames, hann(1024))).T
         return float(np.linalg.norm(again - magnitude) / np.linalg.norm(magnitude))
 
     errors = [error(iterations) for iterations in (0, 2, 8, 32)]
@@ -97,9 +87,8 @@ def test_more_iterations_bring_the_magnitudes_nearer(noise: np.ndarray) -> None:
 def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
     noise: np.ndarray, iterations: int, frames: int, new_frames: int, n_fft: int, hop: int
 ) -> None:
-    check_exact(
-        noise, n_fft, hop, n_fft - hop, new_frames=new_frames, iterations=iterations, frames=frames
-    )
+    sizes = {"new_frames": new_frames, "iterations": iterations, "frames": frames}
+    check_exact(noise, n_fft, hop, n_fft - hop, **sizes)
 
 
 @pytest.mark.parametrize("iterations", [0, 2])
@@ -107,12 +96,8 @@ def test_gain_of_one_gives_the_signal_back_to_minus_100_db(
 @pytest.mark.parametrize(
     ("n_fft", "hop", "overlap"),
     [
-        (1024, 512, 32),
-        (1024, 512, 128),
-        (1024, 512, 511),
-        (1024, 256, 100),
-        (1024, 256, 600),
-        (256, 64, 64),
+        *((1024, 512, overlap) for overlap in (32, 128, 511)),
+        *((1024, 256, 100), (1024, 256, 600), (256, 64, 64)),
     ],
 )
 def test_so_it_does_with_a_shorter_overlap(
@@ -125,9 +110,8 @@ def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **paramet
     spectra = spectra_of(noise, n_fft, hop, overlap)
     inverter = Inverter(n_fft=n_fft, hop=hop, overlap=overlap, **parameters)
     # The first frame ends with the first hop; what it completes ends `overlap` earlier.
-    out = run(inverter, spectra, np.ones(spectra.shape, np.float32), parameters["new_frames"], hop)[
-        overlap:
-    ]
+    gains = np.ones(spectra.shape, np.float32)
+    out = run(inverter, spectra, gains, parameters["new_frames"], hop)[overlap:]
     error = out - noise[: len(out)]
     assert 10 * np.log10(np.mean(error**2) / np.mean(noise**2)) < -100
 
@@ -135,11 +119,9 @@ def check_exact(noise: np.ndarray, n_fft: int, hop: int, overlap: int, **paramet
 def test_random_phase_is_seeded_and_reset_starts_it_again(noise: np.ndarray) -> None:
     spectra = spectra_of(noise, 512, 256)
     gains = np.full(spectra.shape, 0.5, np.float32)
+    sizes: dict[str, Any] = {"n_fft": 512, "hop": 256, "new_frames": 1, "frames": 2}
     first, same, other = (
-        Inverter(
-            n_fft=512, hop=256, new_frames=1, iterations=1, frames=2, phase="random", seed=seed
-        )
-        for seed in (3, 3, 4)
+        Inverter(**sizes, iterations=1, phase="random", seed=seed) for seed in (3, 3, 4)
     )
     out = run(first, spectra, gains, 1, 256)
     assert np.array_equal(out, run(same, spectra, gains, 1, 256))
@@ -150,22 +132,13 @@ def test_random_phase_is_seeded_and_reset_starts_it_again(noise: np.ndarray) -> 
 
 def test_iterations_make_the_output_more_consistent_with_its_targets(noise: np.ndarray) -> None:
     spectra = spectra_of(noise, 1024, 256)
-    gains = np.repeat(
-        np.random.default_rng(1).random((len(spectra), 1)).astype(np.float32),
-        spectra.shape[1],
-        axis=1,
-    )
-    gains *= np.random.default_rng(2).random(spectra.shape[1], np.float32)
+    rng = np.random.default_rng(1)
+    gains = rng.random((len(spectra), 1), np.float32) * rng.random(spectra.shape[1], np.float32)
     target = np.abs(spectra) * gains
 
     def inconsistency(iterations: int, frames: int) -> float:
-        out = run(
-            Inverter(n_fft=1024, hop=256, new_frames=1, iterations=iterations, frames=frames),
-            spectra,
-            gains,
-            1,
-            256,
-        )
+        sizes: dict[str, Any] = {"n_fft": 1024, "hop": 256, "new_frames": 1}
+        out = run(Inverter(**sizes, iterations=iterations, frames=frames), spectra, gains, 1, 256)
         achieved = np.abs(spectra_of(out[768:], 1024, 256))
         usable = min(len(achieved), len(target)) - 4
         return float(np.linalg.norm(achieved[4:usable] - target[4:usable]) / np.linalg.norm(target))
@@ -175,15 +148,9 @@ def test_iterations_make_the_output_more_consistent_with_its_targets(noise: np.n
 
 
 def test_silence_stays_silence() -> None:
+    inverter = Inverter(n_fft=1024, hop=512, new_frames=1, iterations=3, frames=2)
     zeros = np.zeros((10, 513), np.complex64)
-    out = run(
-        Inverter(n_fft=1024, hop=512, new_frames=1, iterations=3, frames=2),
-        zeros,
-        np.ones(zeros.shape, np.float32),
-        1,
-        512,
-    )
-    assert not out.any()
+    assert not run(inverter, zeros, np.ones(zeros.shape, np.float32), 1, 512).any()
 
 
 def test_without_iterations_any_number_of_frames_at_once_gives_the_same_to_the_bit(
@@ -191,14 +158,9 @@ def test_without_iterations_any_number_of_frames_at_once_gives_the_same_to_the_b
 ) -> None:
     spectra = spectra_of(noise[:16384], 1024, 256, 512)
     gains = np.random.default_rng(0).random(spectra.shape).astype(np.float32)
-    many = Inverter(n_fft=1024, hop=256, new_frames=20, iterations=0, frames=1, overlap=512)
-    expected = run(
-        Inverter(n_fft=1024, hop=256, new_frames=1, iterations=0, frames=1, overlap=512),
-        spectra,
-        gains,
-        1,
-        256,
-    )
+    sizes: dict[str, Any] = {"n_fft": 1024, "hop": 256, "overlap": 512}
+    many, single = (Inverter(**sizes, new_frames=new, iterations=0, frames=1) for new in (20, 1))
+    expected = run(single, spectra, gains, 1, 256)
     out, ends = np.empty(len(spectra) * 256, np.float32), [1, 21, 23, 26, 33, 50, len(spectra)]
     for start, stop in itertools.pairwise([0, *ends]):
         many.push(spectra[start:stop], gains[start:stop], out[start * 256 : stop * 256])

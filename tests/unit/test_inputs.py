@@ -69,7 +69,9 @@ def test_a_wrong_argument_is_refused_in_a_sentence(
             use(value)
 
 
-@pytest.mark.parametrize("value", [v for v in [*NO_NUMBERS, 0, -1] if v is not True], ids=repr)
+@pytest.mark.parametrize(
+    "value", [*filter(lambda v: v is not True, NO_NUMBERS), 0, -1, float("nan")], ids=repr
+)
 def test_a_wrong_latency_is_refused_in_a_sentence(value: Any) -> None:
     with pytest.raises(SettingsError, match="more than 0 ms"):
         FrameDenoiser(model=MODEL, latency_ms=value)

@@ -26,16 +26,18 @@ GEOMETRIES = [
 ]
 
 
+def powers(signal: np.ndarray) -> np.ndarray:
+    """Return the powers of all frames of a signal, shape (frames, bins)."""
+    frames = np.lib.stride_tricks.sliding_window_view(signal, SPEC.n_fft)[:: SPEC.hop]
+    return power(stft(frames, hann(SPEC.n_fft)))
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_filterbank_equals_librosas(geometry: tuple[int, int, int, float, float]) -> None:
     librosa = pytest.importorskip("librosa")
     rate_hz, n_fft, n_mels, fmin_hz, fmax_hz = geometry
-    ours = mel_filterbank(*geometry)
-    np.testing.assert_allclose(
-        ours,
-        librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels, fmin=fmin_hz, fmax=fmax_hz),
-        atol=1e-7,
-    )
+    sizes = {"sr": rate_hz, "n_fft": n_fft, "n_mels": n_mels, "fmin": fmin_hz, "fmax": fmax_hz}
+    np.testing.assert_allclose(mel_filterbank(*geometry), librosa.filters.mel(**sizes), atol=1e-7)
 
 
 def test_columns_equal_librosas_melspectrogram_wherever_the_frame_lies_inside_the_window(
@@ -49,28 +51,19 @@ def test_columns_equal_librosas_melspectrogram_wherever_the_frame_lies_inside_th
         y=window, sr=SPEC.rate_hz, n_fft=SPEC.n_fft, hop_length=SPEC.hop, n_mels=SPEC.n_mels
     )
     assert theirs.shape == (SPEC.n_mels, SPEC.frames)
-    frames = np.lib.stride_tricks.sliding_window_view(noise, SPEC.n_fft)[512 * 8 :: SPEC.hop][
-        : SPEC.frames
-    ]
+    frames_power = powers(noise[512 * 8 :])[: SPEC.frames]
     columns = Features(SPEC)
-    columns.push(power(stft(frames, hann(SPEC.n_fft))))
+    columns.push(frames_power)
     ours = 10.0 ** ((columns.columns[:, :, 0] * SPEC.std_db + SPEC.mean_db) / 10.0)
     inside = slice(1, 15)
     np.testing.assert_allclose(ours[:, inside], theirs[:, inside], rtol=1e-5)
-    linear = (
-        power(stft(frames, hann(SPEC.n_fft)))
-        @ mel_filterbank(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, 0.0, SPEC.fmax_hz).T
-    )
+    bank = mel_filterbank(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, 0.0, SPEC.fmax_hz)
+    linear = frames_power @ bank.T
     np.testing.assert_allclose(linear.T[:, inside], theirs[:, inside], rtol=1e-5)
 
 
 def test_window_slides_by_the_new_columns(noise: np.ndarray) -> None:
-    frames = power(
-        stft(
-            np.lib.stride_tricks.sliding_window_view(noise, SPEC.n_fft)[:: SPEC.hop],
-            hann(SPEC.n_fft),
-        )
-    )
+    frames = powers(noise)
     one, eight = Features(SPEC), Features(SPEC)
     for frame in frames[:24]:
         one.push(frame[None])
@@ -91,9 +84,7 @@ def test_mel_scale_inverts() -> None:
 
 def test_a_gain_of_one_in_every_band_is_a_gain_of_one_in_every_bin() -> None:
     out = np.zeros((2, 513), np.float32)
-    BandSpread(SPEC.rate_hz, SPEC.n_fft, SPEC.n_mels, SPEC.fmin_hz, SPEC.fmax_hz)(
-        np.ones((2, 128), np.float32), out
-    )
+    BandSpread(*GEOMETRIES[0])(np.ones((2, 128), np.float32), out)
     assert (out == 1.0).all()
 
 
@@ -104,15 +95,11 @@ def test_gains_are_interpolated_between_band_centres(
     geometry: tuple[int, int, int, float, float], rng: np.random.Generator
 ) -> None:
     rate_hz, n_fft, n_mels, *_ = geometry
-    gains, out = (
-        rng.random((3, n_mels)).astype(np.float32),
-        np.zeros((3, n_fft // 2 + 1), np.float32),
-    )
+    gains, out = rng.random((3, n_mels), np.float32), np.zeros((3, n_fft // 2 + 1), np.float32)
     BandSpread(*geometry)(gains, out)
     centres = band_edges_hz(n_mels, *geometry[3:])[1:-1]
-    expected = [
-        np.interp(np.arange(n_fft // 2 + 1) * rate_hz / n_fft, centres, row) for row in gains
-    ]
+    bins_hz = np.arange(n_fft // 2 + 1) * rate_hz / n_fft
+    expected = [np.interp(bins_hz, centres, row) for row in gains]
     np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
@@ -137,10 +124,8 @@ def test_several_streams_at_once_equal_one_by_one(rng: np.random.Generator) -> N
     together, apart = MelFeatures(spec, streams=(3,)), [MelFeatures(spec) for _ in range(3)]
     for frame in frames:
         columns = together.push(frame)
-        for stream in range(3):
-            np.testing.assert_allclose(
-                columns[stream], apart[stream].push(frame[stream]), atol=1e-5
-            )
+        for column, alone, power_ in zip(columns, apart, frame, strict=True):
+            np.testing.assert_allclose(column, alone.push(power_), atol=1e-5)
 
 
 def trackers() -> BandTrackers:
@@ -231,10 +216,8 @@ def test_a_shorter_overlap_rises_slowly_and_falls_fast(n_fft: int, hop: int, ove
 
 def test_white_noise_has_the_same_power_under_any_window(noise: np.ndarray) -> None:
     frames = np.lib.stride_tricks.sliding_window_view(noise, 1024)[::512]
-    levels = [
-        float(power(stft(frames, window_pair(1024, 512, overlap)[0])).mean())
-        for overlap in (512, 256, 32)
-    ]
+    windows = [window_pair(1024, 512, overlap)[0] for overlap in (512, 256, 32)]
+    levels = [float(power(stft(frames, window)).mean()) for window in windows]
     assert max(levels) < 1.03 * min(levels)
 
 
@@ -244,7 +227,5 @@ def test_any_number_of_frames_at_once_is_one_by_one(rng: np.random.Generator) ->
     frames_db[5:9] = spec.floor_db
     at_once, one_by_one = MelFeatures(spec), MelFeatures(spec)
     expected = np.concatenate([one_by_one.add(frame_db[None]).copy() for frame_db in frames_db])
-    found = np.concatenate(
-        [at_once.add(piece).copy() for piece in np.split(frames_db, [1, 2, 7, 20])]
-    )
-    assert np.array_equal(found, expected)
+    found = [at_once.add(piece).copy() for piece in np.split(frames_db, [1, 2, 7, 20])]
+    assert np.array_equal(np.concatenate(found), expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_fields_of_format_2_are_checked_as_those_of_format_1(model: Path, na
         load_spec(model)
     save_spec(load_spec(SMALL_MODELS[0]), model)
     edit(model, name, value=0)
-    with pytest.raises(ModelError, match="export the model again"):
+    with pytest.raises(ModelError, match=r"wrong kind|inconsistent.*; export"):
         load_spec(model)
 
 
@@ -120,11 +121,14 @@ def test_a_changed_model_file_does_not_pass(model: Path) -> None:
         load_spec(model)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}', "\xff"])
-def test_a_broken_sidecar_is_one_sentence(model: Path, text: str) -> None:
-    sidecar_path(model).write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelError, match="sidecar"):
-        load_spec(model)
+def test_a_broken_sidecar_is_one_sentence(model: Path) -> None:
+    unreadable = ("", "{", "\xff", '"', "\xef\xbb\xbf{}", "[" * 100_000, '{"a":' * 100_000)
+    texts = dict.fromkeys(unreadable, "cannot be read")
+    texts |= dict.fromkeys(("[]", "{}", '{"format": 99}', "1e999"), "is not of format 1 or 2")
+    for text, reason in texts.items():
+        sidecar_path(model).write_bytes(text.encode("latin-1"))
+        with pytest.raises(ModelError, match=f"sidecar .*{reason}"):
+            load_spec(model)
 
 
 @pytest.mark.parametrize(
@@ -150,22 +154,13 @@ def test_constants_that_cannot_be_are_refused(
         load_spec(model)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"hops_per_step": 3},
-        {"strength": 1.1},
-        {"strength": -0.1},
-        {"limit_db": -1.0},
-        {"iterations": -1},
-        {"frames": 0},
-        {"phase": "cold"},
-        {"strength": float("nan")},
-    ],
-)
-def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=next(iter(wrong))):
-        Settings(**wrong)
+def test_settings_outside_their_range_are_refused() -> None:
+    wrong: dict[str, tuple[Any, ...]] = {"strength": (1.1, -0.1, math.nan), "limit_db": (-1.0,)}
+    wrong |= {"hops_per_step": (3,), "iterations": (-1,), "frames": (0,), "phase": ("cold",)}
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(SettingsError, match=name):
+                Settings(**{name: value})
 
 
 def test_gain_floor_is_the_limit() -> None:

@@ -16,9 +16,8 @@ PAIRS_HZ = (
 
 
 def sine(rate_hz: int, hz: float, seconds: float = 0.5) -> np.ndarray:
-    return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz).astype(
-        np.float32
-    )[:, None]
+    times = np.arange(round(seconds * rate_hz)) / rate_hz
+    return np.sin(2 * np.pi * hz * times).astype(np.float32)[:, None]
 
 
 def run(
@@ -28,9 +27,8 @@ def run(
     for size in sizes or []:
         out.append(resampler.feed(signal[at : at + size]))
         at += size
-    return np.concatenate(
-        [*out, resampler.feed(signal[at:]), resampler.feed(signal[:0], last=True)]
-    )
+    last = resampler.feed(signal[at:]), resampler.feed(signal[:0], last=True)
+    return np.concatenate([*out, *last])
 
 
 @pytest.mark.parametrize(("source_hz", "target_hz"), PAIRS_HZ)
@@ -38,10 +36,7 @@ def run(
 def test_a_tone_is_the_same_tone_at_the_same_time_at_another_rate(
     kind: type, source_hz: int, target_hz: int
 ) -> None:
-    out, expected = (
-        run(kind(source_hz, target_hz), sine(source_hz, 1000.0)),
-        sine(target_hz, 1000.0),
-    )
+    out, expected = run(kind(source_hz, target_hz), sine(source_hz, 1e3)), sine(target_hz, 1e3)
     assert out.shape == expected.shape
     inner = slice(target_hz // 20, -target_hz // 20)
     np.testing.assert_allclose(out[inner], expected[inner], atol=2e-4)
@@ -51,9 +46,8 @@ def test_a_tone_is_the_same_tone_at_the_same_time_at_another_rate(
     ("source_hz", "target_hz"), [pair for pair in PAIRS_HZ if pair[0] > pair[1]]
 )
 def test_what_the_lower_rate_cannot_hold_is_taken_away(source_hz: int, target_hz: int) -> None:
-    out = run(
-        Interpolator(source_hz, target_hz), sine(source_hz, min(0.55 * target_hz, 0.49 * source_hz))
-    )
+    above = sine(source_hz, min(0.55 * target_hz, 0.49 * source_hz))
+    out = run(Interpolator(source_hz, target_hz), above)
     inner = slice(target_hz // 20, -target_hz // 20)
     assert 20 * np.log10(np.abs(out[inner]).max()) < -70
 
@@ -69,10 +63,8 @@ def test_chunking_does_not_change_an_interpolated_stream_by_a_bit(
     sizes: list[int], pair: tuple[int, int]
 ) -> None:
     signal = np.random.default_rng(0).normal(0, 0.1, (9000, 2)).astype(np.float32)
-    np.testing.assert_array_equal(
-        run(Interpolator(*pair, channels=2), signal, sizes),
-        run(Interpolator(*pair, channels=2), signal),
-    )
+    cut, whole = (run(Interpolator(*pair, channels=2), signal, each) for each in (sizes, None))
+    np.testing.assert_array_equal(cut, whole)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +79,8 @@ def test_the_delay_that_an_interpolator_states_is_the_longest_that_a_sample_wait
     for number in range(1, 200):
         given_samples += len(interpolator.feed(np.zeros((block, 1), np.float32)))
         waits.append(number * block / source_hz - given_samples / target_hz)
-    assert (
-        max(waits)
-        <= interpolator.delay_seconds + 1.0 / target_hz + 1.0 / source_hz + block / source_hz
-    )
+    most_seconds = interpolator.delay_seconds + 1.0 / target_hz + (1.0 + block) / source_hz
+    assert max(waits) <= most_seconds
     assert min(waits[20:]) >= interpolator.delay_seconds - 0.003
     assert interpolator.delay_seconds < 0.006
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -48,10 +47,10 @@ def test_silence_below_80_db_without_the_network_changes_no_sample_by_more_than_
 ) -> None:
     signal = with_a_pause(recordings[1], pause_db)
     options = Settings(hops_per_step=hops_per_step, limit_db=limit_db)
-    difference = whole(Denoiser(settings=options), signal) - whole(
-        never_skipping(settings=options), signal
-    )
-    assert 0.0 < np.abs(difference).max() < 1e-4  # 0 would mean that nothing had been left out
+    both = Denoiser(settings=options), never_skipping(settings=options)
+    skipped, computed = (whole(denoiser, signal) for denoiser in both)
+    difference = np.abs(skipped - computed).max()
+    assert 0.0 < difference < 1e-4  # 0 would mean that nothing had been left out
 
 
 @by_hops
@@ -122,10 +121,9 @@ def test_steps_computed_together_give_the_same_samples_to_the_bit(
 @pytest.mark.parametrize(
     ("model", "hops_per_step", "pause_samples"),
     [
-        (model, HOPS_PER_STEP[number % 5], samples)
-        for number, (model, samples) in enumerate(
-            itertools.product(MODELS, (17000, 20000, 23500, 77175))
-        )
+        (model, HOPS_PER_STEP[(4 * number + turn) % 5], samples)
+        for number, model in enumerate(MODELS)
+        for turn, samples in enumerate((17000, 20000, 23500, 77175))
     ],
 )
 def test_after_silence_the_network_remembers_what_it_would_have(
@@ -141,15 +139,6 @@ def test_after_silence_the_network_remembers_what_it_would_have(
         denoiser.feed(signal)
         gains.append(denoiser.band_gains)
     assert np.array_equal(gains[0], gains[1])
-
-
-@pytest.mark.parametrize(("hops_per_step", "chunk"), [(1, 17), (2, 509), (4, 8000)])
-def test_any_chunk_size_gives_the_same_samples_around_a_pause(
-    hops_per_step: int, chunk: int, recordings: tuple[np.ndarray, np.ndarray]
-) -> None:
-    signal = with_a_pause(recordings[1], -85.0)
-    denoiser = Denoiser(settings=Settings(hops_per_step=hops_per_step))
-    assert np.array_equal(in_chunks(denoiser, signal, chunk), whole(denoiser, signal))
 
 
 def test_a_recording_that_is_quiet_throughout_is_not_muted(

@@ -53,23 +53,6 @@ def lag_seconds(reference: np.ndarray, signal: np.ndarray, rate_hz: int) -> floa
 
 
 @pytest.mark.parametrize(
-    ("rate_hz", "channels", "low_delay"),
-    [(hz, (1, 2, 5)[n % 3], n % 2 == 0) for n, hz in enumerate((*RATES_HZ, *RATES_HZ))],
-)
-def test_output_has_the_length_and_the_channels_of_the_input_at_any_rate(
-    rate_hz: int, channels: int, low_delay: bool
-) -> None:
-    stream = StreamDenoiser(
-        settings=UNTOUCHED, rate_hz=rate_hz, channels=channels, low_delay=low_delay
-    )
-    for frames in (rate_hz // 5 + 1, 1):
-        out = run(stream, tones(rate_hz, channels=channels)[:frames])
-        assert out.shape == (frames, channels)
-        assert out.dtype == np.float32
-        assert np.isfinite(out).all()
-
-
-@pytest.mark.parametrize(
     ("rate_hz", "channels"), [(hz, (1, 2, 3)[n % 3]) for n, hz in enumerate(RATES_HZ)]
 )
 def test_output_is_the_input_in_place_and_shape_when_nothing_may_be_taken_off(
@@ -129,18 +112,12 @@ def test_chunking_does_not_change_what_the_network_makes_of_the_sound(sizes: lis
 
 
 @pytest.mark.parametrize("low_delay", [False, True])
-def test_flush_makes_the_stream_new_again(low_delay: bool) -> None:
+def test_flush_and_reset_make_the_stream_new_again(low_delay: bool) -> None:
     signal = tones(48000)
     stream = StreamDenoiser(rate_hz=48000, low_delay=low_delay)
     first = run(stream, signal)
     assert stream.flush().shape == (0, 1)
     np.testing.assert_array_equal(run(stream, signal), first)
-
-
-def test_reset_forgets_what_was_fed() -> None:
-    signal = tones(48000)
-    stream = StreamDenoiser(rate_hz=48000)
-    first = run(stream, signal)
     stream.feed(signal[:20001])
     stream.reset()
     np.testing.assert_array_equal(run(stream, signal), first)
@@ -172,19 +149,6 @@ def test_samples_that_are_not_finite_count_as_silence_and_pass(
     np.testing.assert_allclose(out[at + 2 * window :], intact[at + 2 * window :], rtol=0, atol=1e-5)
 
 
-def test_samples_that_are_not_finite_reach_no_further_than_filters_and_a_frame() -> None:
-    rate_hz = 48000
-    signal = tones(rate_hz, seconds=1.0)
-    at, reach = rate_hz // 2, round(0.02 * rate_hz)
-    broken = signal.copy()
-    broken[at] = np.nan
-    stream = StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz)
-    intact, out = run(stream, signal), run(stream, broken)
-    assert np.isfinite(out).all()
-    np.testing.assert_allclose(out[: at - reach], intact[: at - reach], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(out[at + reach :], intact[at + reach :], rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("low_delay", [False, True])
 @pytest.mark.parametrize("rate_hz", [22050, 44100])
 def test_channels_do_not_leak_into_each_other(rate_hz: int, low_delay: bool) -> None:
@@ -205,21 +169,15 @@ def test_a_silent_channel_stays_silent_beside_a_loud_one() -> None:
     ].any()
 
 
-@pytest.mark.parametrize("rate_hz", [-1, 0, 7999, 192001])
-def test_a_rate_out_of_range_is_an_input_error(rate_hz: int) -> None:
-    with pytest.raises(InputError, match=rf"{rate_hz} Hz is outside 8000 to 192000 Hz"):
-        StreamDenoiser(rate_hz=rate_hz)
-
-
-@pytest.mark.parametrize("rate_hz", [8000, 192000])
-def test_the_ends_of_the_range_of_rates_are_allowed(rate_hz: int) -> None:
-    assert StreamDenoiser(rate_hz=rate_hz).rate_hz == rate_hz
-
-
-@pytest.mark.parametrize("channels", [-1, 0, 65])
-def test_a_number_of_channels_out_of_range_is_an_input_error(channels: int) -> None:
-    with pytest.raises(InputError, match=f"1 to 64 channels, not {channels}"):
-        StreamDenoiser(rate_hz=16000, channels=channels)
+def test_a_rate_or_a_number_of_channels_out_of_range_is_an_input_error() -> None:
+    for rate_hz in (-1, 0, 7999, 192001):
+        with pytest.raises(InputError, match=rf"{rate_hz} Hz is outside 8000 to 192000 Hz"):
+            StreamDenoiser(rate_hz=rate_hz)
+    for channels in (-1, 0, 65):
+        with pytest.raises(InputError, match=f"1 to 64 channels, not {channels}"):
+            StreamDenoiser(rate_hz=16000, channels=channels)
+    for rate_hz in (8000, 192000):
+        assert StreamDenoiser(rate_hz=rate_hz).rate_hz == rate_hz
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 22050, 44100, 48000])
@@ -270,14 +228,6 @@ def test_a_block_of_another_shape_type_or_scale_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         StreamDenoiser(rate_hz=48000, channels=channels).feed(block)
-
-
-def test_float64_is_taken_and_a_whole_rate_may_be_a_float() -> None:
-    signal = tones(44100)
-    stream = StreamDenoiser(rate_hz=44100.0)  # type: ignore[arg-type]
-    assert np.array_equal(run(stream, signal.astype(np.float64)), run(stream, signal))
-    with pytest.raises(InputError, match="whole number"):
-        StreamDenoiser(rate_hz=44100.5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("absurd", [np.inf, 1e30, -5000.0, np.nan])
