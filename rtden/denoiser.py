@@ -110,8 +110,7 @@ class Denoiser(SingleThreaded):
         self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry
         self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
-        samples = sizes.overlap + sizes.step_samples
-        self.latency = Latency(samples, samples / spec.rate_hz)
+        self.latency = algorithmic_latency(spec, settings)
         self.frames = _frames(spec, sizes)
         seen = sizes.seen(batch_steps)
         self.features = Features(spec, seen)

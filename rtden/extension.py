@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtden.trackers import new_weight
 from rtden.types import Array
 
 EDGES_HZ = (3000.0, 9500.0)
@@ -54,7 +55,7 @@ class FloorExtension:
             for rate in (PEAK_FALL_DB_PER_SECOND, FLOOR_RISE_DB_PER_SECOND)
         )
         self._weight, self._forgetting = (
-            np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
+            new_weight(seconds, frames_per_second)
             for seconds in (SMOOTHING_SECONDS, UNSTEADY_SECONDS)
         )
         self._peaks, self._levels, self._floor, self._change = np.empty(

@@ -188,10 +188,7 @@ class _Tensor:
                 "export the model again."
             )
         self.memory = _unowned(now)
-        self._scale, self._zero_point = (
-            np.array(scale, np.float32),
-            np.array(zero_point, np.float32),
-        )
+        self._scale, self._zero_point = (np.array(of, np.float32) for of in (scale, zero_point))
         self._numbers = np.empty(self.shape, np.float32)
         # The value of each int8 by its bits.
         self._bits = self.memory.reshape(-1).view(np.uint8)

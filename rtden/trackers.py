@@ -32,7 +32,7 @@ LEVEL_SILENCE_DB = np.float32(-120.0)
 _TEN, _DECIBEL = np.float32(10.0), np.array(np.log(10.0) / 10.0, np.float32)
 
 
-def _weight(seconds: float, frames_per_second: float) -> np.float32:
+def new_weight(seconds: float, frames_per_second: float) -> np.float32:
     """Return the weight of a new value in a running mean with this time constant."""
     weight: np.float32 = np.float32(1.0 - np.exp(-1.0 / (seconds * frames_per_second)))
     return weight
@@ -61,7 +61,8 @@ class BandTrackers:
     ) -> None:
         self._floor_db = floor_db
         self._block_frames = max(1, round(FLOOR_BLOCK_SECONDS * frames_per_second))
-        weights = [_weight(each, frames_per_second) for each in (MEAN_SECONDS, SMOOTHING_SECONDS)]
+        times = (MEAN_SECONDS, SMOOTHING_SECONDS)
+        weights = [new_weight(seconds, frames_per_second) for seconds in times]
         self._weights = np.array(weights, np.float32).reshape(2, *(1 for _ in shape))
         self._floor, mean, smoothed = rows.index("floor"), rows.index("mean"), len(rows)
         self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
@@ -176,8 +177,8 @@ class LevelFollower:
     def __init__(self, streams: tuple[int, ...], *, bands: slice, frames_per_second: float) -> None:
         self._streams, self._bands = int(np.prod(streams)), bands
         self._count = np.array(bands.stop - bands.start, np.float32)
-        self._rise = _weight(LEVEL_RISE_SECONDS, frames_per_second)
-        self._fall = _weight(LEVEL_FALL_SECONDS, frames_per_second)
+        self._rise = new_weight(LEVEL_RISE_SECONDS, frames_per_second)
+        self._fall = new_weight(LEVEL_FALL_SECONDS, frames_per_second)
         self.reset()
 
     def reset(self) -> None:

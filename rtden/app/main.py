@@ -55,11 +55,10 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    for ending in ("SIGTERM", "SIGHUP"):  # a closed terminal; end as tidily as on Ctrl-C
-        if (
-            hasattr(signal, ending) and signal.getsignal(getattr(signal, ending)) != signal.SIG_IGN
-        ):  # as nohup leaves it
-            signal.signal(getattr(signal, ending), signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal; end as tidily as on Ctrl-C
+        ending = getattr(signal, name, None)
+        if ending and signal.getsignal(ending) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(ending, signal.default_int_handler)
 
 
 for command in (

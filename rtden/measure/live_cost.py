@@ -18,6 +18,7 @@ from rtden.live.file_endpoints import BLOCK_SECONDS, PacedEndpoint
 from rtden.live.plan import live_settings
 from rtden.live.realtime import settle_memory
 from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
+from rtden.model import find_model
 from rtden.noise import babble
 from rtden.types import Array
 
@@ -95,10 +96,8 @@ def measure_live(
 def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> LiveCost:
     sound = np.repeat(babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)[:, None], CHANNELS, axis=1)
     began = time.perf_counter()
-    source, sink = (
-        PacedDevice("input", 0.0 * sound if silent else sound),
-        PacedDevice("output", None),
-    )
+    source = PacedDevice("input", 0.0 * sound if silent else sound)
+    sink = PacedDevice("output", None)
     engine = LiveEngine(source, sink, model=model, settings=live_settings(model=model))
     start_seconds = time.perf_counter() - began
     settle_memory()
@@ -117,7 +116,7 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     elapsed = after["elapsed"] - before["elapsed"]
     rates = {name: (after[name] - before[name]) / elapsed for name in before}
     return LiveCost(
-        model=Path(model or "rtden").stem,
+        model=find_model(model).stem,
         silent=silent,
         seconds=elapsed,
         start_seconds=start_seconds,
