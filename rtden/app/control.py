@@ -26,7 +26,7 @@ class Action(str, enum.Enum):
 
 SWITCHES = {"bypass": "bypassed", "mute": "muted"}
 NUMBERS = {"strength": "strength", "limit": "limit_db"}
-VALUE = "on or off (by default the other of the two), 0 to 1 for strength, dB for limit."
+VALUE = "on or off (else the other of the two), 0 to 1 for strength, dB for limit (inf: none)."
 
 
 @one_sentence

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import rtden
-from typer.testing import CliRunner
+from command import invoke, rtden
 
 from rtden import Denoiser
-from rtden.app.main import app
 from rtden.errors import ModelError, SettingsError
 from rtden.measure import cost
 from rtden.measure.cost import (
@@ -130,6 +128,6 @@ def test_what_a_system_cannot_measure_is_null(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cost, "resident_mb", lambda: math.nan)
     monkeypatch.setattr(cost, "in_own_process", lambda work, *of, **how: work(*of, **how))
     options = ("-m", "seed", "--hops-per-step", "16", "--seconds", "5", "--json")
-    (figures,) = json.loads(CliRunner().invoke(app, ["bench", *options]).stdout)
+    (figures,) = json.loads(invoke("bench", *options).stdout)
     assert figures["rss_mb"] is None
     assert figures["headroom"] > 1.0

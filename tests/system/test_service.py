@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -9,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import RTDEN, ended
+from command import RTDEN, ended, invoke
 from conftest import DATA
-from typer.testing import CliRunner, Result
 from usermanager import UserManager
 from waiting import until
 
-from rtden.app.main import app
 from rtden.app.service import NAME, this_program, unit_path, unit_text
 
 
@@ -26,8 +25,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["service", *arguments])
+run = functools.partial(invoke, "service")
 
 
 def verified(text: str, folder: Path) -> str:

@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from command import invoke
 from conftest import Folders
-from typer.testing import CliRunner
 
 from rtden import Denoiser
-from rtden.app.main import app
 from rtden.autoencoder import Autoencoder
 from rtden.errors import AudioFileError, ModelError
 from rtden.model import ModelSpec, find_model, load_spec
@@ -50,7 +49,7 @@ def both(folders: Folders) -> list[str]:
 
 def rtden(*words: object) -> tuple[int, str]:
     """Run a command; return its exit code and everything it printed."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = invoke(*words)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 
@@ -107,17 +106,13 @@ def test_a_run_can_be_exported_again(
     work, path, _ = own
     code, said = rtden("export", "--work", work, "--out", tmp_path / "again.tflite")
     assert code == 0, said
-    window = rng.normal(-0.5, 1.0, (128, 16, 3)).astype(
-        np.float32
-    )  # the converter numbers its tensors anew each time
-    np.testing.assert_array_equal(
-        Autoencoder(tmp_path / "again.tflite").infer(window), Autoencoder(path).infer(window)
-    )
-    with (
-        np.load(tmp_path / "again.weights.npz") as ours,
-        np.load(path.with_suffix(".weights.npz")) as theirs,
-    ):
-        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
+    # The converter numbers its tensors anew each time.
+    window = rng.normal(-0.5, 1.0, (128, 16, 3)).astype(np.float32)
+    masks = [Autoencoder(of).infer(window) for of in (tmp_path / "again.tflite", path)]
+    np.testing.assert_array_equal(*masks)
+    both = (tmp_path / "again.weights.npz", path.with_suffix(".weights.npz"))
+    ours, theirs = (np.load(weights) for weights in both)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
 
 
 # The files of a model
@@ -136,9 +131,8 @@ def test_column_by_column_the_float_file_gives_what_the_network_gives_for_the_se
     path, network = exported
     sequence = rng.standard_normal((128, 150, 3)).astype(np.float32)
     runner = Autoencoder(path.with_suffix(".float.tflite"))
-    answers = np.concatenate(
-        [runner.infer(sequence[:, [column]]).copy() for column in range(150)], axis=1
-    )
+    masks = [runner.infer(sequence[:, [column]]).copy() for column in range(150)]
+    answers = np.concatenate(masks, axis=1)
     np.testing.assert_allclose(answers, np.asarray(network(sequence[None]))[0, :, :, 0], atol=1e-5)
 
 
@@ -168,9 +162,8 @@ def test_both_files_run_in_the_denoiser(
 
 def test_no_transposed_convolution_and_nothing_in_float(exported: tuple[Path, keras.Model]) -> None:
     interpreter = tf.lite.Interpreter(str(exported[0]))
-    assert {
-        d["dtype"] for d in (*interpreter.get_input_details(), *interpreter.get_output_details())
-    } == {np.int8}
+    details = (*interpreter.get_input_details(), *interpreter.get_output_details())
+    assert {detail["dtype"] for detail in details} == {np.int8}
     names = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert "TRANSPOSE_CONV" not in names
     assert not names & {"QUANTIZE", "DEQUANTIZE"}

@@ -51,13 +51,8 @@ train, load_best = (
 
 @pytest.fixture(scope="module")
 def corpus(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return Corpus.load(
-        folders.speech,
-        folders.noise,
-        tmp_path_factory.mktemp("cache"),
-        rate_hz=SPEC.rate_hz,
-        recipe=RECIPE,
-    )
+    cache = tmp_path_factory.mktemp("cache")
+    return Corpus.load(*folders, cache, rate_hz=SPEC.rate_hz, recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import invoke
 from conftest import DATA
-from typer.testing import CliRunner
 from waiting import until
 
-from rtden.app.main import app
 from rtden.errors import ControlError
 from rtden.live import LiveEngine, open_live
 from rtden.live.control import ControlServer, ask, running_names, socket_path
@@ -98,7 +97,7 @@ def test_the_socket_of_a_killed_process_is_replaced(engine: LiveEngine) -> None:
 
 def test_the_command_line(engine: LiveEngine) -> None:
     def said(*arguments: str) -> str:
-        result = CliRunner().invoke(app, ["ctl", *arguments])
+        result = invoke("ctl", *arguments)
         assert result.exit_code in (0, 2)
         return result.output
 

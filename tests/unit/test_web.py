@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from command import invoke
 from conftest import DATA
 from waiting import until
 
@@ -23,10 +24,8 @@ pytest.importorskip("httpx")
 
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
-from typer.testing import CliRunner
 
 from rtden import Settings, denoise_file
-from rtden.app.main import app
 from rtden.app.web import saved_token
 from rtden.errors import SettingsError
 from rtden.web import jobs
@@ -152,28 +151,27 @@ def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_wrong_option_is_told_in_a_sentence(arguments: list[str], words: str) -> None:
-    said = CliRunner().invoke(app, ["ui", "--no-browser", *arguments])
+    said = invoke("ui", "--no-browser", *arguments)
     assert said.exit_code == 2
     assert words in said.stderr
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    said = CliRunner().invoke(app, ["ui", "--no-browser"])
+    said = invoke("ui", "--no-browser")
     assert said.exit_code == 2
     assert "web" in said.stderr
 
 
 def test_a_service_without_the_page_s_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "platformdirs", None)
-    said = CliRunner().invoke(app, ["service", "install", "--ui", "--", "--host", "0.0.0.0"])
+    said = invoke("service", "install", "--ui", "--", "--host", "0.0.0.0")
     assert said.exit_code == 2
     assert "needs the package platformdirs" in said.stderr
 
 
 def test_the_service_starts_the_page() -> None:
-    command = ["service", "install", "--ui", "--dry-run", "--", "--host", "0.0.0.0"]
-    said = CliRunner().invoke(app, command)
+    said = invoke("service", "install", "--ui", "--dry-run", "--", "--host", "0.0.0.0")
     assert re.search(r"^ExecStart=.* ui --no-browser --host 0\.0\.0\.0$", said.stdout, re.MULTILINE)
     assert not (settings_folder() / "ui-token").exists()  # a dry run changes nothing
 
