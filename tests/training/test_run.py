@@ -108,8 +108,8 @@ def test_a_run_can_be_exported_again(
     assert code == 0, said
     # The converter numbers its tensors anew each time.
     window = rng.normal(-0.5, 1.0, (128, 16, 3)).astype(np.float32)
-    masks = [Autoencoder(of).infer(window) for of in (tmp_path / "again.tflite", path)]
-    np.testing.assert_array_equal(*masks)
+    again, first = (Autoencoder(of).infer(window) for of in (tmp_path / "again.tflite", path))
+    np.testing.assert_array_equal(again, first)
     both = (tmp_path / "again.weights.npz", path.with_suffix(".weights.npz"))
     ours, theirs = (np.load(weights) for weights in both)
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
