@@ -105,11 +105,8 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
     samples = 120 * SPEC.hop
     clean, noisy = (signal[None, 40 * SPEC.hop :][:, :samples] for signal in recordings)
     level = np.sqrt(np.mean(clean**2))
-    clean, noisy, share = (
-        clean / level,
-        noisy / level,
-        np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32),
-    )
+    clean, noisy = clean / level, noisy / level
+    share = np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32)
     given = target(SPEC, noisy, clean)
     plain = float(Loss(SPEC)(given, share))
     for name in ("distortion", "pesq", "stoi", "dnsmos"):

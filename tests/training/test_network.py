@@ -27,12 +27,8 @@ def awake(network: keras.Model) -> keras.Model:
     """Return the network with weights everywhere: some begin as zeros."""
     rng = np.random.default_rng(3)
     copy = rtden_network(SPEC)
-    copy.set_weights(
-        [
-            weight if weight.any() else rng.normal(0.0, 0.05, weight.shape)
-            for weight in network.get_weights()
-        ]
-    )
+    weights = network.get_weights()
+    copy.set_weights([w if w.any() else rng.normal(0.0, 0.05, w.shape) for w in weights])
     return copy
 
 

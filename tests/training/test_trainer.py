@@ -168,10 +168,8 @@ def test_the_mean_of_the_weights_follows_them(corpus: Corpus, tmp_path: Path) ->
     network = tiny(SPEC)
     averaged = train(SPEC, corpus, recipe, tmp_path, start=network)
     assert len(averaged.get_weights()) == len(network.get_weights())
-    moved = [
-        np.abs(ours - start).max()
-        for ours, start in zip(averaged.get_weights(), network.get_weights(), strict=True)
-    ]
+    pairs = zip(averaged.get_weights(), network.get_weights(), strict=True)
+    moved = [np.abs(ours - start).max() for ours, start in pairs]
     assert 0 < max(moved) < 2.0 * recipe.learning_rate
 
 

@@ -75,12 +75,8 @@ def test_sound_from_which_nothing_was_taken_stays_to_the_bit() -> None:
 @pytest.mark.parametrize("limit", [0.0, 0.25, 1.0])
 def test_no_cell_becomes_softer_than_the_limit_allows(limit: float) -> None:
     rng = np.random.default_rng(5)
-    ours, earlier, later, more = (
-        (
-            rng.standard_normal((7, N_FFT // 2 + 1)) + 1j * rng.standard_normal((7, N_FFT // 2 + 1))
-        ).astype(np.complex64)
-        for _ in range(4)
-    )
+    real, imaginary = rng.standard_normal((2, 4, 7, N_FFT // 2 + 1))
+    ours, earlier, later, more = (real + 1j * imaginary).astype(np.complex64)
     heard = ours + 2.0 * more  # alike enough, and with much noise
     copies = [ours + 0.5 * earlier, ours + 0.5 * later]
     combed = np.abs(_Comb()._combed(ours, heard, copies, limit))

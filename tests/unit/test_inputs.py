@@ -82,11 +82,8 @@ def test_a_wrong_latency_is_refused_in_a_sentence(value: Any) -> None:
 )
 def test_numbers_of_any_kind_are_taken(rate_hz: Any) -> None:
     frames = FrameDenoiser(rate_hz, np.int64(1), model=MODEL, latency_ms=np.float32(40.0))
-    assert [type(value) for value in (frames.rate_hz, frames.channels, frames.latency_ms)] == [
-        int,
-        int,
-        float,
-    ]
+    values = (frames.rate_hz, frames.channels, frames.latency_ms)
+    assert [*map(type, values)] == [int, int, float]
     assert frames.process(bytes(320)) == bytes(320)
 
 

@@ -14,19 +14,8 @@ from rtden import list_models
 
 PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
-    *(
-        "types",
-        "errors",
-        "extras",
-        "threads",
-        "plain",
-        "settings",
-        "model",
-        "geometry",
-        "samples",
-        "quiet",
-        "noise",
-    ),
+    *("types", "errors", "extras", "threads", "plain", "settings", "model", "geometry"),
+    *("samples", "quiet", "noise"),
     *("offset", "ring", "spectral", "trackers", "extension", "mel", "interpreter", "autoencoder"),
     *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
     *("backward", "harmonics", "recording", "frames"),

@@ -33,18 +33,15 @@ def sines(rate_hz: int, seconds: float, *hz: float) -> np.ndarray:
 
 
 def noise(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
-    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate_hz))).astype(
-        np.float32
-    )
+    values = np.random.default_rng(0).standard_normal(round(seconds * rate_hz))
+    return (0.1 * values).astype(np.float32)
 
 
 def test_the_picture_is_a_png_of_two_panels_that_show_the_two_recordings_on_one_scale(
     tmp_path: Path,
 ) -> None:
-    loud, soft = (
-        write(tmp_path / "loud.wav", noise(2.0)),
-        write(tmp_path / "soft.wav", 0.01 * noise(2.0)),
-    )
+    loud = write(tmp_path / "loud.wav", noise(2.0))
+    soft = write(tmp_path / "soft.wav", 0.01 * noise(2.0))
     picture = tmp_path / "picture.png"
     plot_mels(loud, soft, picture)
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -108,9 +105,8 @@ def test_levels_are_librosas(tmp_path: Path) -> None:
 def test_channels_are_averaged(tmp_path: Path) -> None:
     tone = sines(RATE_HZ, 1.0, 1000.0)
     mono, _ = mel_spectrogram(write(tmp_path / "mono.wav", tone))
-    stereo, _ = mel_spectrogram(
-        write(tmp_path / "stereo.wav", np.stack([2.0 * tone, 0.0 * tone], axis=1))
-    )
+    pair = np.stack([2.0 * tone, 0.0 * tone], axis=1)
+    stereo, _ = mel_spectrogram(write(tmp_path / "stereo.wav", pair))
     np.testing.assert_allclose(stereo, mono, rtol=0, atol=1e-3)
 
 

@@ -12,18 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "rtden").rglob("*.py"))
-PYTHON = [
-    *PACKAGE,
-    *sorted((ROOT / "bench").rglob("*.py")),
-    *sorted((ROOT / "examples").glob("*.py")),
-]
-TEXTS = [
-    *PYTHON,
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "mkdocs.yml",
-]
+PYTHON = [*PACKAGE, *sorted((ROOT / "bench").rglob("*.py")), *(ROOT / "examples").glob("*.py")]
+TEXTS = [*PYTHON, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "mkdocs.yml"))]
+TEXTS += sorted((ROOT / "docs").glob("*.md"))
 LONGEST_FILE, LONGEST_CLASS, LONGEST_FUNCTION, LONGEST_LINE = 350, 200, 40, 100
 BANNED = {
     r"\bunheard\b": "pending",
