@@ -74,7 +74,7 @@ def test_chunking_and_lateness_of_the_output_do_not_change_the_meter(
 
 def test_digital_silence_in_the_input_tells_nothing_about_the_background() -> None:
     background = noise(RATE_HZ, 6.0)
-    silence = np.zeros(4 * RATE_HZ, np.float32)
+    silence: np.ndarray = np.zeros(4 * RATE_HZ, np.float32)
     expected = removed_db(background, 0.1 * background)
     assert expected == pytest.approx(20.0, abs=0.5)
     hiss = noise(RATE_HZ, 4.0, level=1e-5)  # the output may be less silent than the input
