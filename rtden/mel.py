@@ -88,7 +88,7 @@ class MelBank:
         """Return the mel power of spectra, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
         sides = np.add.reduceat(frame_power[..., None, :] * self._sides, self._starts, axis=-1)
         if self._empty is not None:
-            sides[..., self._empty] = 0.0  # where reduceat gives the bin at which they start
+            sides[..., self._empty] = 0.0  # reduceat gives them the bin where they start
         bands: Array = sides[..., 0, :-1] + sides[..., 1, 1:]
         return bands
 
