@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from importlib.metadata import version
@@ -59,6 +60,10 @@ def _main(
         ending = getattr(signal, name, None)
         if ending and signal.getsignal(ending) != signal.SIG_IGN:  # as nohup leaves it
             signal.signal(ending, signal.default_int_handler)
+    if os.name == "posix":  # some programs start others with pipes that do not block
+        for descriptor in (0, 1, 2):
+            with contextlib.suppress(OSError):  # closed
+                os.set_blocking(descriptor, True)
 
 
 for command in (

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import rtden
+from command import RTDEN, rtden
 from sounds import Untouched
+from waiting import LIMIT_SECONDS, until
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, SettingsError
@@ -428,6 +429,22 @@ def test_a_pipe_whose_end_is_missing_gives_the_rest_and_says_so(tmp_path: Path, 
     assert run.returncode == 0
     assert run.stderr == b"rtden: the end of the input is missing: it was cut off.\n"
     assert len(run.stdout) == size - 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of Windows always block")
+def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
+    """Programs that wait for many things at once start others with such pipes."""
+    (tmp_path / "pcm").write_bytes(bytes(400_000))
+    read_from, write_to = os.pipe()
+    os.set_blocking(write_to, False)
+    command = [*RTDEN, "pipe", "--rate", "16000"]
+    with (tmp_path / "pcm").open("rb") as pcm:
+        process = subprocess.Popen(command, stdin=pcm, stdout=write_to)
+    until(lambda: os.get_blocking(write_to) or process.poll() is not None)
+    os.close(write_to)
+    with open(read_from, "rb") as pipe:
+        assert len(pipe.read()) == 400_000
+    assert process.wait(LIMIT_SECONDS) == 0
 
 
 def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
