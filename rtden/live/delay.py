@@ -162,9 +162,8 @@ class DelayPolicy:
 
     It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
     that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
-    ran dry or the worker fell behind. `dropped_at_start` samples were dropped while the sink
-    started. `restarting` says that the next block begins a stream, and `rested` that it ends a time
-    for which nothing was delivered.
+    ran dry or the worker fell behind. `restarting` says that the next block begins a stream, and
+    `rested` that it ends a time for which nothing was delivered.
     """
 
     def __init__(self, buffer_seconds: float, *, pinned: bool) -> None:
@@ -185,7 +184,7 @@ class DelayPolicy:
         self._step_seconds, self._path_seconds = step_seconds, path_seconds
         self.pairing = Pairing(step_seconds)
         self.restarting, self.rested = True, False
-        self._missing = self._played_at_excess = self._played_at_start = self.dropped_at_start = 0
+        self._missing = self._played_at_excess = self._played_at_start = 0
         self._least_left, self._padded = math.inf, False
         self._first_seconds: float | None = None  # the first locked delay beyond the buffer
         self._cut_at_first = False
@@ -288,7 +287,7 @@ class DelayPolicy:
         """Keep the newest samples; while the sink plays nothing, that is one drop-out at most."""
         ring, keep_samples = self._sink.ring, max(0, keep_samples)
         if self._starts:
-            self.dropped_at_start += ring.fill_samples - keep_samples
+            self._sink.dropped_at_start += ring.fill_samples - keep_samples
             self.drift.restart()
         elif self._played == self._played_at_excess:
             self.drift.restart()

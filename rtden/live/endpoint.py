@@ -121,7 +121,8 @@ class Endpoint:
     digital silence ends that and notifies at once.
 
     A sink lends up to `lendable_samples`: it plays them from a buffer of its own, and takes them
-    when they have come. `lent_samples` are lent now.
+    when they have come. `lent_samples` are lent now. Of what its ring lost, `dropped_at_start`
+    samples were dropped while it started.
 
     A sound server reports `muted`, the stable names of the device (`server_name`), of the sink
     whose monitor it is and of the sink that plays now, and a `warning` for the user. The last row
@@ -144,6 +145,7 @@ class Endpoint:
         """Make an empty ring."""
         self.ring = Ring(round(RING_SECONDS * self.rate_hz), self.channels)
         self.reader = SmoothReader(self.ring, self.rate_hz)
+        self.dropped_at_start = 0
 
     def wanted_samples(self) -> int:
         """Return how many more samples of a source are worth a call; fewer need not be written."""

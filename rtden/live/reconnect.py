@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -51,7 +52,7 @@ class Reconnector:
         now = self._clock()
         for side in (self.source, self.sink):
             if not side.lost and not self._alive(side, now):
-                self._lose(side, now)
+                self._lose(side)
         for side in (self.source, self.sink):
             if side.lost and now >= side.retry_at:
                 self._retry(side)
@@ -62,11 +63,19 @@ class Reconnector:
         side.seen_at = max(side.seen_at, side.called_at)  # NaN is not larger
         return side.running and now - side.seen_at < STALLED_SECONDS
 
-    def _lose(self, side: Endpoint, now: float) -> None:
-        side.lost, side.retry_seconds = True, FIRST_RETRY_SECONDS
-        side.retry_at = now + FIRST_RETRY_SECONDS
-        side.disconnects += 1
+    def _lose(self, side: Endpoint) -> None:
+        # A device that was opened again and never called, as a suspended one, is still lost.
+        if not (side.retry_seconds and math.isnan(side.called_at)):
+            side.retry_seconds = 0.0
+            side.disconnects += 1
+        side.lost = True
         side.stop()
+        self._wait(side)
+
+    def _wait(self, side: Endpoint) -> None:
+        seconds = max(FIRST_RETRY_SECONDS, 2.0 * side.retry_seconds)
+        side.retry_seconds = min(seconds, LONGEST_RETRY_SECONDS)
+        side.retry_at = self._clock() + side.retry_seconds
 
     def _retry(self, side: Endpoint) -> None:
         if self._open(side):
@@ -78,11 +87,10 @@ class Reconnector:
                 other.stop()
             side.look_anew()
             if others and not self._open(other):
-                self._lose(other, self._clock())
+                self._lose(other)
             if self._open(side):
                 return
-        side.retry_seconds = min(2.0 * side.retry_seconds, LONGEST_RETRY_SECONDS)
-        side.retry_at = self._clock() + side.retry_seconds
+        self._wait(side)
 
     def _open(self, side: Endpoint) -> bool:
         try:
@@ -91,5 +99,6 @@ class Reconnector:
         except DeviceError:
             side.stop()
             return False
-        side.lost, side.seen_at = False, self._clock()
+        # The start of an output fills its first block itself: that is no call.
+        side.lost, side.seen_at, side.called_at = False, self._clock(), math.nan
         return True

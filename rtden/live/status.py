@@ -170,7 +170,7 @@ class StatusReader:
         levels_db = worker.meters.read_db()
         counts, delay_seconds = worker.counts, delay.drift.delay_seconds
         lost_seconds = counts.skipped / source.rate_hz
-        dropped = max(0, counts.dropped - delay.dropped_at_start)
+        dropped = max(0, counts.dropped - sink.dropped_at_start)
         lost_seconds += (dropped + counts.discarded) / sink.rate_hz
         latency_seconds = delay_seconds + worker.path.drift_seconds
         latency_seconds += source.latency_seconds + sink.latency_seconds

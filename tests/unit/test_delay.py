@@ -269,7 +269,7 @@ def test_what_a_sink_leaves_before_it_begins_is_not_lost() -> None:
     world = World()
     world.rests_until["sink"] = 1.0
     world.run(20.0)
-    assert world.sink.ring.lost_samples == world.delay.dropped_at_start > 0.5 * HZ
+    assert world.sink.ring.lost_samples == world.sink.dropped_at_start > 0.5 * HZ
     assert world.delay.dropouts == 0
 
 

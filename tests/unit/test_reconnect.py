@@ -91,6 +91,20 @@ def test_a_device_that_no_longer_calls_is_lost_and_opened_again() -> None:
     assert world.keeper.state == "running"
 
 
+def test_a_device_that_can_be_opened_and_never_calls_is_lost_once() -> None:
+    world = World()
+    world.run(1.0)
+    starts = []
+    world.sink.start = lambda: starts.append(world.now) or SimulatedDevice.start(world.sink)  # type: ignore[method-assign,func-returns-value]
+    world.run(120.0, calling=("source",))
+    assert world.disconnects == 1
+    assert len(starts) < 15
+    world.run(20.0)
+    assert (world.keeper.state, world.disconnects) == ("running", 1)
+    world.run(STALLED_SECONDS + FIRST_RETRY_SECONDS, calling=("source",))
+    assert world.disconnects == 2
+
+
 def test_both_may_be_lost_at_once() -> None:
     world = World()
     for device in (world.source, world.sink):
