@@ -65,6 +65,8 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         self.changed = threading.Event()
         self._settled = threading.Event()
         self._loop = self.lib.pa_threaded_mainloop_new()
+        if not self._loop:
+            raise DeviceError("libpulse does not start: too many files are open; close some.")
         api = self.lib.pa_threaded_mainloop_get_api(self._loop)
         self.context = self.lib.pa_context_new(api, b"rtden")
         # libpulse holds no reference to its callbacks: they must live as long as it may call them.

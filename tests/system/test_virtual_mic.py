@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command import run_python
 from pulse import RATE_HZ, PulseServer
 from waiting import LIMIT_SECONDS, until
 
@@ -357,6 +358,23 @@ def test_without_a_server_a_command_is_named(
         r"--user start pipewire-pulse'",
     ):
         VirtualMicrophone().open()
+
+
+NO_MORE_FILES = """
+import os, resource
+from rtden.live.libpulse import load_libpulse
+from rtden.live.pulse import Connection
+load_libpulse()
+resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(0), 100))
+Connection()
+"""
+
+
+def test_too_many_open_files_do_not_end_the_process(server: PulseServer) -> None:
+    """A library aborts where it lacks a file; a program that rtden runs in must not."""
+    ended = run_python(NO_MORE_FILES, check=False)
+    assert ended.returncode == 1
+    assert "DeviceError: libpulse does not start: too many files are open" in ended.stderr
 
 
 def test_a_server_that_refuses_modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
