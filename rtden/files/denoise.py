@@ -21,7 +21,16 @@ from rtden.errors import AudioFileError, InputError
 from rtden.extras import needed
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
-from rtden.files.listing import LOSSLESS_MUXERS, MUXERS, SUFFIXES, Raw, default_target, is_stream
+from rtden.files.listing import (
+    LOSSLESS_MUXERS,
+    MUXERS,
+    OPUS_MUXER,
+    OPUS_RATES,
+    SUFFIXES,
+    Raw,
+    default_target,
+    is_stream,
+)
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
@@ -218,7 +227,7 @@ class _Work:
         if muxer and self.source.suffix.lower() in SUFFIXES:
             needed("av", "av", str(self.target))
         with open_recording(self.source, self.raw, track=self.track) as recording:
-            if muxer := muxer or self._lossless_muxer(recording):
+            if muxer := muxer or self._muxer_instead(recording):
                 seconds = self._write_media(muxer, recording)
             else:
                 seconds = self._write_sound(recording)
@@ -246,9 +255,12 @@ class _Work:
             meter.end()
         return gain_for(meter, loudness, self.notes)
 
-    def _lossless_muxer(self, recording: Recording) -> Any:
-        """Return how FFmpeg writes what libsndfile does not, into the same kind of file."""
+    def _muxer_instead(self, recording: Recording) -> Any:
+        """Return how FFmpeg writes what libsndfile does not; None for what it does."""
         suffix = self.target.suffix.lower()
+        if suffix == ".opus" and recording.samplerate not in OPUS_RATES:
+            needed("av", "av", f"{self.target} at {recording.samplerate} Hz")
+            return OPUS_MUXER
         muxer = LOSSLESS_MUXERS.get(suffix)
         same = suffix == self.source.suffix.lower()
         return muxer if same and muxer and recording.codec == muxer.codec else None

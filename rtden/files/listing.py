@@ -53,6 +53,9 @@ LOSSLESS_MUXERS = {
     ".caf": Muxer("caf", "alac", True),
 }  # fmt: skip
 """For a source of that suffix and codec, which libsndfile does not write."""
+OPUS_MUXER = Muxer("opus", "libopus", True)
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+"""Other rates need a resampler before the encoder, which FFmpeg has."""
 SUFFIXES = frozenset((
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
     ".snd", ".caf", ".w64", ".rf64", ".voc", ".sph", ".nist", ".8svx", ".svx", ".avr", ".paf",

@@ -22,6 +22,8 @@ from rtden.types import Array
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
 LAME_SCALES = ((240e3, 1.0), (208e3, 0.98), (176e3, 0.97), (0.0, 0.95))
 """What LAME multiplies the sound by, from a bit rate on, unless its quality is what is constant."""
+RATE_SLACK = 0.005
+"""Relative error of a rate that a header states as a period."""
 LOWEST_MP3 = 0.99  # libsndfile refuses 1, the lowest bit rate
 COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
@@ -61,6 +63,7 @@ def write_recording(
         bit_rate = like.bit_rate if like else 0.0
         endian, mode = like.endian if like and like.format == container else "FILE", None
         try:
+            _check_rate(container, subtype, rate_hz, channels)
             level = _compression(subtype, bit_rate, rate_hz, channels)
             if like and level is not None and subtype.startswith("MPEG"):
                 mode = "AVERAGE" if like.variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
@@ -97,6 +100,19 @@ def write_recording(
             if not _is_whole(partial, written, container, bit_rate * written / rate_hz / 8.0):
                 raise OSError(5, "its end is missing")
             finish(partial)
+
+
+def _check_rate(container: str, subtype: str, rate_hz: int, channels: int) -> None:
+    """Raise an error if a container would state another rate, found by trial."""
+    if container == "RAW":
+        return
+    trial = io.BytesIO()
+    with soundfile.SoundFile(trial, "w", rate_hz, channels, subtype, format=container) as file:
+        file.write(np.zeros((1, channels)))
+    trial.seek(0)
+    with soundfile.SoundFile(trial) as file:
+        if abs(file.samplerate - rate_hz) > RATE_SLACK * rate_hz:
+            raise ValueError(f"it would be played at {file.samplerate} Hz instead of {rate_hz}")
 
 
 def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> float | None:

@@ -17,6 +17,7 @@ from rtden import denoise_file
 from rtden.errors import AudioFileError, DamagedFileError, InputError
 from rtden.files import tags
 from rtden.files.listing import Raw
+from rtden.resample import load_soxr
 
 av = pytest.importorskip("av")
 RATE_HZ = 44100
@@ -246,3 +247,31 @@ def test_a_chunk_or_tag_that_would_fill_the_memory_is_left_out_and_said(
     path.write_bytes(head + path.read_bytes())
     report = denoise_file(path, streams=Untouched)
     assert report.notes == ("left out for its size: ID3 of 2 MiB",)
+
+
+@pytest.mark.parametrize(("suffix", "rate_hz"), [("wve", 16000), ("8svx", 96000), ("xi", 8000)])
+def test_a_container_that_cannot_state_the_rate_is_refused_before_the_work(
+    tmp_path: Path, suffix: str, rate_hz: int
+) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(8000, 1), rate_hz)
+    with pytest.raises(AudioFileError, match=rf"played at \d+ Hz instead of {rate_hz}\); choose"):
+        denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
+    assert [found.name for found in tmp_path.iterdir()] == ["in.wav"]
+
+
+@pytest.mark.parametrize(("rate_hz", "own_hz"), [(11025, 12000), (22050, 24000), (44100, 48000)])
+def test_sound_of_a_rate_that_opus_lacks_is_resampled(
+    tmp_path: Path, rate_hz: int, own_hz: int
+) -> None:
+    low = np.convolve(noise(rate_hz, 1)[:, 0], np.ones(8) / 3.0, "same")
+    with soundfile.SoundFile(tmp_path / "in.flac", "w", rate_hz, 1) as file:
+        file.title = "Take 1"
+        file.write(low)
+    report = denoise_file(tmp_path / "in.flac", tmp_path / "out.opus", streams=Untouched)
+    assert report.notes == ()
+    with soundfile.SoundFile(report.target) as file:
+        assert (file.samplerate, file.subtype, file.title) == (own_hz, "OPUS", "Take 1")
+    after = sound_of(Path(report.target))[:, 0]
+    before = load_soxr().resample(low, rate_hz, own_hz)
+    assert abs(len(after) - len(before)) <= 1
+    assert delay_samples(after[: len(before)], before[: len(after)]) == 0
