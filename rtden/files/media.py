@@ -332,7 +332,7 @@ def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator
 
 
 def bit_rate_of(stream: Any) -> int:
-    """Return a track's bits a second, by its packets if nothing states it; 0 for none."""
+    """Return a track's bits a second, by its packets if nothing states it; 0 if unknown."""
     import av
 
     if stream.codec_context.name.startswith(LOSSLESS):
@@ -347,4 +347,4 @@ def bit_rate_of(stream: Any) -> int:
                 size += packet.size
                 if seconds > BIT_RATE_SECONDS:
                     break
-    return round(8 * size / seconds) if seconds else 0
+    return round(8 * size / seconds) if seconds > SLACK_SECONDS else 0

@@ -75,9 +75,8 @@ def write_recording(
             with write_errors(path, "cannot be written there"):
                 if refused := refusal_of(partial):
                     raise refused from None
-            reason = reason_of(error)
-            if reason == "Format not recognised":
-                reason = f"it takes no {channels} channels at {rate_hz} Hz"
+            unfit = f"it takes no {channels} channels at {rate_hz} Hz"
+            reason = reason_of(error).replace("Format not recognised", unfit)
             raise AudioFileError(
                 f"{path} cannot be written as {container} ({reason}); choose another format, for "
                 "instance NAME.wav."

@@ -275,3 +275,14 @@ def test_sound_of_a_rate_that_opus_lacks_is_resampled(
     before = load_soxr().resample(low, rate_hz, own_hz)
     assert abs(len(after) - len(before)) <= 1
     assert delay_samples(after[: len(before)], before[: len(after)]) == 0
+
+
+@pytest.mark.parametrize("suffix", ["mka", "webm", "mp4", "wma", "flac", "opus", "mp3"])
+@pytest.mark.parametrize("frames", [1, 100])
+def test_a_file_of_some_samples_is_denoised_and_its_result_again(
+    tmp_path: Path, suffix: str, frames: int
+) -> None:
+    soundfile.write(tmp_path / "in.wav", np.full((frames, 2), 0.5), 48000)
+    first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
+    again = denoise_file(first, tmp_path / f"b.{suffix}", streams=Untouched).target
+    assert len(sound_of(Path(again))) >= frames
