@@ -24,6 +24,12 @@ def ended(command: list[Any], *, check: bool = False, **changes: Any) -> Any:
     return subprocess.run(command, check=check, **{**usual, **changes})
 
 
+def started(command: list[Any], **changes: Any) -> Any:
+    """Return a program that runs, with pipes to what it says."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **{"env": ENV, "text": True, **pipes, **changes})
+
+
 def rtden(*arguments: Any, **changes: Any) -> Any:
     """Return `rtden` that has ended, and what it said."""
     return ended([*RTDEN, *arguments], **changes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import ENV, RTDEN, names, rtden
+from command import RTDEN, names, rtden, started
 from conftest import DATA
 from typer.testing import CliRunner
 from waiting import LIMIT_SECONDS, until
@@ -56,12 +56,8 @@ def contents(folder: Path) -> dict[str, Any]:
     for name in names(folder):
         try:
             samples, rate_hz = soundfile.read(folder / name, dtype="float32")
-            found[name] = (
-                soundfile.info(folder / name).subtype,
-                rate_hz,
-                samples.shape,
-                samples.tobytes(),
-            )
+            subtype = soundfile.info(folder / name).subtype
+            found[name] = (subtype, rate_hz, samples.shape, samples.tobytes())
         except soundfile.LibsndfileError:
             found[name] = (folder / name).read_bytes()
     found.pop(MANIFEST, None)
@@ -92,12 +88,8 @@ def folder(tmp_path: Path, small_model: None, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batch, "DEFAULT_MODEL", "seed")
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg")):
-        record(
-            tmp_path / "in" / name,
-            rate_hz=(22050, 16000)[number % 2],
-            channels=1 + number // 2,
-            seed=number,
-        )
+        rate_hz, channels = (22050, 16000)[number % 2], 1 + number // 2
+        record(tmp_path / "in" / name, rate_hz=rate_hz, channels=channels, seed=number)
     return tmp_path
 
 
@@ -160,12 +152,8 @@ def test_without_an_output_the_manifest_lies_in_the_named_folder_or_beside_a_nam
     record(folder / "apart" / "d.wav")
     assert set(states(run("in", "apart/d.wav", output=None)).values()) == {"denoised"}
     assert [line["target"] for line in entries(folder / "apart")] == ["d.denoised.wav"]
-    assert sorted(line["target"] for line in entries(folder / "in")) == [
-        "a.denoised.wav",
-        "b.denoised.flac",
-        "deep/a.denoised.wav",
-        "deep/er/c.denoised.ogg",
-    ]
+    written = ["a.denoised.wav", "b.denoised.flac", "deep/a.denoised.wav", "deep/er/c.denoised.ogg"]
+    assert sorted(line["target"] for line in entries(folder / "in")) == written
     assert set(states(run("in", "apart/d.wav", output=None)).values()) == {"skipped"}
     assert not [name for name in names(folder) if ".part" in name]
 
@@ -194,13 +182,8 @@ def test_new_and_changed_recordings_are_done_and_others_skipped(finished: Path) 
         "in/a.wav", ns=(kept.st_atime_ns, kept.st_mtime_ns)
     )  # of the same length and time, too
     record(finished / "in" / "new.wav", seed=8)
-    assert states(run("in")) == {
-        "in/a.wav": "denoised",
-        "in/b.flac": "skipped",
-        "in/deep/a.wav": "skipped",
-        "in/deep/er/c.ogg": "skipped",
-        "in/new.wav": "denoised",
-    }
+    skipped = dict.fromkeys(("in/b.flac", "in/deep/a.wav", "in/deep/er/c.ogg"), "skipped")
+    assert states(run("in")) == {"in/a.wav": "denoised", "in/new.wav": "denoised", **skipped}
     assert contents(finished / "out") == expected(finished)
 
 
@@ -223,11 +206,8 @@ def test_damaged_results_are_made_again(finished: Path) -> None:
     missing.unlink()
     empty.write_bytes(b"")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    assert {source for source, state in states(run("in")).items() if state == "denoised"} == {
-        "in/a.wav",
-        "in/b.flac",
-        "in/deep/a.wav",
-    }
+    again = {source for source, state in states(run("in")).items() if state == "denoised"}
+    assert again == {"in/a.wav", "in/b.flac", "in/deep/a.wav"}
     assert contents(finished / "out") == before
 
 
@@ -237,10 +217,7 @@ def test_results_that_somebody_has_changed_are_kept_unless_forced(finished: Path
     (finished / "out" / "b.flac").write_bytes(b"something dear")
     dear = contents(finished / "out")
     failed = [outcome for outcome in run("in") if outcome.state != "skipped"]
-    assert {(o.source, o.state) for o in failed} == {
-        ("in/a.wav", "failed"),
-        ("in/b.flac", "failed"),
-    }
+    assert states(failed) == dict.fromkeys(("in/a.wav", "in/b.flac"), "failed")
     for outcome in failed:
         assert f"{outcome.target} exists already and was changed" in outcome.error
     assert contents(finished / "out") == dear
@@ -252,16 +229,10 @@ def test_a_foreign_file_in_the_way_is_kept_unless_forced(folder: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "a.wav").write_bytes(b"something dear")
     outcomes = run("in")
-    assert states(outcomes) == {
-        "in/a.wav": "failed",
-        "in/b.flac": "denoised",
-        "in/deep/a.wav": "denoised",
-        "in/deep/er/c.ogg": "denoised",
-    }
-    assert (
-        outcomes[0].error
-        == "out/a.wav exists already; choose another file, or overwrite it with --force."
-    )
+    others = dict.fromkeys(("in/b.flac", "in/deep/a.wav", "in/deep/er/c.ogg"), "denoised")
+    assert states(outcomes) == {"in/a.wav": "failed", **others}
+    advice = "choose another file, or overwrite it with --force."
+    assert outcomes[0].error == f"out/a.wav exists already; {advice}"
     assert (folder / "out" / "a.wav").read_bytes() == b"something dear"
     assert states(run("in", force=True))["in/a.wav"] == "denoised"
     assert contents(folder / "out") == expected(folder)
@@ -366,11 +337,8 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert len([line for line in lines if " -> " in line]) == 4
     assert lines[-1].startswith("rtden: 2 of 6 files failed")
     assert names(folder / "out") == ["a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg", MANIFEST]
-    failed = {
-        line["target"]: line["error"]
-        for line in entries(folder / "out")
-        if line["status"] == "failed"
-    }
+    lines = (line for line in entries(folder / "out") if line["status"] == "failed")
+    failed = {line["target"]: line["error"] for line in lines}
     assert sorted(failed) == ["bad.wav", "cut.wav"]
     assert "is not sound" in failed["bad.wav"]
     assert all(f"rtden: {sentence}" in lines for sentence in failed.values())
@@ -469,10 +437,8 @@ def test_a_killed_worker_takes_only_a_recording_that_kills_twice_with_it(
 
 
 def children(pid: int) -> list[int]:
-    return [
-        int(child)
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    ]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [*map(int, children.split())]
 
 
 def until_gone(pids: list[int]) -> None:
@@ -487,35 +453,24 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
         record(folder / "long" / f"{number}.wav", 20.0, seed=number)
     record(folder / "long" / "short.wav", 3.0)
     arguments = ["file", "long", "-o", "out", "--jobs", "2"]
-    with subprocess.Popen(
-        [*RTDEN, *arguments],
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stderr is not None
+    with started([*RTDEN, *arguments], start_new_session=True) as process:
         first = process.stderr.readline()
-        started = children(process.pid)
-        (os.killpg if everybody else os.kill)(
-            process.pid, signal.SIGINT
-        )  # the terminal sends it to everybody
+        workers = children(process.pid)
+        # A terminal sends it to everybody.
+        (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT_SECONDS)
     assert " -> " in first
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("rtden: stopped; ")
     assert "Traceback" not in err
-    until_gone(started)  # multiprocessing's helper, too, when it sees that its starter has gone
+    until_gone(workers)  # multiprocessing's helper, too, when it sees that its starter has gone
     done = [line["target"] for line in entries(folder / "out")]
     assert 0 < len(done) < 5
     assert names(folder / "out") == sorted([*done, MANIFEST])
     ended = rtden(*arguments, check=True)
     assert f"{len(done)} skipped: finished before." in ended.stderr
-    assert sorted(line["target"] for line in entries(folder / "out")) == [
-        *(f"{number}.wav" for number in range(4)),
-        "short.wav",
-    ]
+    written = [*(f"{number}.wav" for number in range(4)), "short.wav"]
+    assert sorted(line["target"] for line in entries(folder / "out")) == written
     denoise_file("long/3.wav", "3.wav", model="rtden")
     assert sha256_of("3.wav") == sha256_of("out/3.wav")
 
@@ -524,14 +479,11 @@ def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> N
     for number in range(4):
         record(folder / "long" / f"{number}.ogg", 20.0 + number, seed=number)
     arguments = ["file", "long", "-o", "out", "--jobs", "2"]
-    with subprocess.Popen(
-        [*RTDEN, *arguments], env=ENV, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
+    with started([*RTDEN, *arguments], stdout=subprocess.DEVNULL) as process:
         process.stderr.readline()
-        started = children(process.pid)
+        workers = children(process.pid)
         process.kill()
-    until_gone(started)  # a worker sees at the end of its recording that nobody waits for it
+    until_gone(workers)  # a worker sees at the end of its recording that nobody waits for it
     assert [name for name in names(folder / "out") if name.startswith(".")]
     ended = rtden(*arguments, check=True)
     assert "failed" not in ended.stderr
@@ -542,7 +494,7 @@ def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> N
 # A cluster
 
 
-def started(workers: int) -> Any:
+def a_cluster(workers: int) -> Any:
     """Return a cluster with a number of workers, each a process."""
     import distributed
 
@@ -560,7 +512,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
-    with started(2) as made:
+    with a_cluster(2) as made:
         yield made
 
 
@@ -600,21 +552,15 @@ def test_a_cluster_gives_what_this_machine_gives_though_a_worker_is_killed(
     assert again.pop("in/bad.wav") == "failed"
     assert set(again.values()) == {"skipped"}
     # Ended in the midst: what workers do then is given up.
-    stopped = denoise_files(
-        plan(["in"], "stopped"),
-        ["stopped"],
-        dask=cluster.scheduler_address,
-        settings=Settings(limit_db=3.0),
-    )
+    options: dict[str, Any] = {"dask": cluster.scheduler_address}
+    options["settings"] = Settings(limit_db=3.0)
+    stopped = denoise_files(plan(["in"], "stopped"), ["stopped"], **options)
     next(stopped)
     stopped.close()
     until(lambda: len(names(folder / "stopped")) <= 1 + len(entries(folder / "stopped")))
-    assert names(folder / "stopped") == sorted(
-        [
-            *(line["target"] for line in entries(folder / "stopped") if line["status"] == "ok"),
-            MANIFEST,
-        ]
-    )
+    lines = entries(folder / "stopped")
+    written = [line["target"] for line in lines if line["status"] == "ok"]
+    assert names(folder / "stopped") == sorted([*written, MANIFEST])
 
 
 @pytest.mark.usefixtures("patience")
@@ -626,7 +572,7 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
 
     record(folder / "in" / "fatal.wav")
     monkeypatch.setattr(batch, "denoise_part", part_or_death)
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), started(2) as made:
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), a_cluster(2) as made:
         outcomes = list(denoise_files(plan(["in"], "out"), ["out"], dask=made.scheduler_address))
     found = {outcome.target: outcome.state for outcome in outcomes}
     assert found.pop("out/fatal.wav") == "failed"
@@ -669,7 +615,7 @@ def test_a_cluster_that_goes_away_ends_the_run_and_keeps_what_is_finished(folder
     for number in range(3):
         record(folder / "in" / f"{number}.wav", 15.0, seed=number)
     pairs = plan(["in"], "out")
-    with started(1) as cluster:
+    with a_cluster(1) as cluster:
         outcomes = denoise_files(pairs, ["out"], dask=cluster.scheduler_address)
         next(outcomes)
     with pytest.raises(RtdenError, match="connection to the dask cluster was lost"):
@@ -691,14 +637,9 @@ def test_a_missing_package_is_told_with_what_installs_it(
 def test_a_worker_with_another_model_says_so(folder: Path) -> None:
     shutil.copy(find_model("seed"), "mine.tflite")
     shutil.copy(find_model("seed").with_suffix(".json"), "mine.json")
-    job = Job(
-        "in/a.wav",
-        "out/a.wav",
-        str(folder / "in" / "a.wav"),
-        "mine.tflite",
-        load_spec(find_model("rtden")).sha256,
-        {"settings": Settings()},
-    )
+    path, sha256 = str(folder / "in" / "a.wav"), load_spec(find_model("rtden")).sha256
+    options = {"settings": Settings()}
+    job = Job("in/a.wav", "out/a.wav", path, "mine.tflite", sha256, options)
     assert "is another one than that of the command" in str(denoise_part(job))
     assert not (folder / "out").exists()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import ENV, assert_one_sentence, ended, names
+from command import ENV, RTDEN, assert_one_sentence, ended, names, started
 from command import invoke as run
 from command import rtden as real
 from conftest import DATA
@@ -503,19 +503,7 @@ def test_live_stops_after_the_given_duration(folder: Path) -> None:
 
 
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
-    # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from rtden.app.main import app; app(prog_name='rtden')"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "live", "--in", "noisy.flac", "--out", "out.wav"],
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
+    with started([*RTDEN, *LIVE.split()]) as process:
         while not (line := process.stdout.readline()).startswith("in "):
             assert line, "it ended before its first status line"
         process.send_signal(signal.SIGINT)

@@ -17,19 +17,18 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from command import RTDEN, rtden, started
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
 from waiting import LIMIT_SECONDS, until
 
-RTDEN = [sys.executable, "-m", "rtden"]
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
-    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
-    yield started
-    started.stop()
+    pulse = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
+    yield pulse
+    pulse.stop()
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +111,8 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's
     # figure for each device is an upper bound of 20 ms that the server need not use; parec's own
     # buffers are 5 ms.
-    measured_ms = 1000.0 * (
-        after.started_at
-        + lag / RATE_HZ
-        - before.started_at
-        - delay_samples(heard_in, noisy) / RATE_HZ
-    )
+    heard_at = after.started_at + lag / RATE_HZ
+    measured_ms = 1000.0 * (heard_at - before.started_at - delay_samples(heard_in, noisy) / RATE_HZ)
     assert printed_ms - 50 < measured_ms < printed_ms + 30
 
     kept = {
@@ -131,16 +126,8 @@ def mean_si_sdr_db(clean: np.ndarray, heard: np.ndarray, *, piece_seconds: float
     """Return the mean SI-SDR of a recording over pieces, each aligned by itself."""
     start, piece = delay_samples(heard, clean), round(piece_seconds * RATE_HZ)
     pieces = [slice(at, at + piece) for at in range(0, len(clean) - piece, piece)]
-    return float(
-        np.mean(
-            [
-                aligned_si_sdr_db(
-                    clean[part], heard[max(0, start + part.start) : start + part.stop]
-                )
-                for part in pieces
-            ]
-        )
-    )
+    both = [(part, slice(max(0, start + part.start), start + part.stop)) for part in pieces]
+    return float(np.mean([aligned_si_sdr_db(clean[ours], heard[of]) for ours, of in both]))
 
 
 @pytest.mark.real_time
@@ -149,12 +136,8 @@ def test_both_ears_get_the_sound(
 ) -> None:
     *_, path = speech
     recording = server.record("speaker", channels=2)
-    subprocess.run(
-        [*RTDEN, "live", "--in", str(path), "--out", "speaker", "--duration", "3"],
-        env=server.env,
-        capture_output=True,
-        check=True,
-    )
+    options = ("live", "--in", str(path), "--out", "speaker", "--duration", "3")
+    rtden(*options, env=server.env, check=True)
     samples = recording.stop()
     left, right = samples[: len(samples) // 2 * 2].reshape(-1, 2).T
     assert np.abs(left).max() > 0.01
@@ -181,17 +164,8 @@ def test_both_ears_get_the_sound(
 def test_mistakes_end_with_one_sentence(
     server: PulseServer, options: list[str], sentence: str
 ) -> None:
-    command = [
-        *RTDEN,
-        "live",
-        "--in",
-        "cable.monitor",
-        "--out",
-        "speaker",
-        "--duration",
-        "1",
-        *options,
-    ]
+    command = [*RTDEN, "live", "--in", "cable.monitor", "--out", "speaker", "--duration", "1"]
+    command += options
     ended = subprocess.run(
         command, env=server.env, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
@@ -212,14 +186,8 @@ def next_line(process: subprocess.Popen[str], *words: str) -> str:
     raise AssertionError("".join(lines))
 
 
-def live(server: PulseServer, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*RTDEN, "live", *options],
-        env=server.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def live(server: PulseServer, *options: str) -> Any:
+    return started([*RTDEN, "live", *options], env=server.env)
 
 
 def tone_level(recording: Recording, seconds: float = 1.5) -> float:
@@ -292,10 +260,8 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
     )
     try:
         before_ms = settled(process)
-        hogs = [
-            subprocess.Popen([sys.executable, "-c", "while True: pass"])
-            for _ in range(3 * (os.cpu_count() or 1))
-        ]
+        busy, count = [sys.executable, "-c", "while True: pass"], 3 * (os.cpu_count() or 1)
+        hogs = [subprocess.Popen(busy) for _ in range(count)]
         try:
             time.sleep(5.0)
         finally:  # or an interrupted test would leave a machine without a moment's rest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import ENV, ended, names
+from command import RTDEN, ended, names, started
 from sounds import noise
 from waiting import LIMIT_SECONDS, until
 
@@ -121,18 +120,7 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
     with soundfile.SoundFile(tmp_path / "long.wav", "w", 22050, 1) as file:
         for _ in range(600):
             file.write(second)
-    # A shell that starts things in the background makes them deaf to SIGINT: undo that.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from rtden.app.main import app; app(prog_name='rtden')"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "file", str(tmp_path / "long.wav")],
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started([*RTDEN, "file", str(tmp_path / "long.wav")]) as process:
         until(lambda: len(names(tmp_path)) == 2 or process.poll() is not None)
         assert any(name.endswith(".part") for name in names(tmp_path))
         process.send_signal(kind)

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from command import run_python
+from command import run_python, started
 from pulse import RATE_HZ, PulseServer
 from waiting import LIMIT_SECONDS, until
 
@@ -58,9 +59,9 @@ with VirtualMicrophone() as microphone:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseServer]:
-    started = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
-    yield started
-    started.stop()
+    pulse = PulseServer(tmp_path_factory.mktemp("pulse"), ("cable", "speaker"))
+    yield pulse
+    pulse.stop()
 
 
 @pytest.fixture
@@ -86,39 +87,24 @@ def described(server: PulseServer, what: str) -> dict[str, str]:
     """Return the description of each sink or source by its name."""
     lines = [line.strip() for line in server.pactl("list", what).splitlines()]
     names = [line.removeprefix("Name: ") for line in lines if line.startswith("Name: ")]
-    return dict(
-        zip(
-            names,
-            [
-                line.removeprefix("Description: ")
-                for line in lines
-                if line.startswith("Description: ")
-            ],
-            strict=True,
-        )
-    )
+    label = "Description: "
+    labels = [line.removeprefix(label) for line in lines if line.startswith(label)]
+    return dict(zip(names, labels, strict=True))
 
 
 @pytest.fixture
-def hold(server: PulseServer) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def hold(server: PulseServer) -> Iterator[Callable[[], Any]]:
     """Return a function that starts another process which has the microphone open."""
-    started = []
+    holders: list[Any] = []
 
-    def start() -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD],
-            env=server.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        assert process.stdout is not None
+    def start() -> Any:
+        process = started([sys.executable, "-c", HOLD], env=server.env)
+        holders.append(process)
         assert process.stdout.readline() == "open\n"
         return process
 
     yield start
-    for process in started:
+    for process in holders:
         process.kill()
         process.communicate()
 
@@ -141,10 +127,8 @@ def test_other_programs_list_a_microphone_and_the_default_output_stays(server: P
     with VirtualMicrophone():
         assert described(server, "sinks")[SINK_NAME] == "rtden output"
         assert described(server, "sources")[SOURCE_NAME] == "rtden"
-        assert (
-            "module-remap-source.c"
-            in server.pactl("list", "short", "sources").split(SOURCE_NAME)[-1]
-        )
+        listed = server.pactl("list", "short", "sources").split(SOURCE_NAME)[-1]
+        assert "module-remap-source.c" in listed
         assert server.pactl("get-default-sink") == before
     assert SINK_NAME not in described(server, "sinks")
     assert SOURCE_NAME not in described(server, "sources")
@@ -156,18 +140,11 @@ def test_what_rtden_plays_into_it_another_program_records(
 ) -> None:
     seconds = np.arange(LIMIT_SECONDS * RATE_HZ) / RATE_HZ
     soundfile.write(tmp_path / "other.wav", 0.25 * np.sin(2 * np.pi * OTHER_HZ * seconds), RATE_HZ)
-    room = server.play(
-        tmp_path / "other.wav", "cable"
-    )  # the monitor of this sink is the user's default microphone
-    player = subprocess.Popen(
-        [sys.executable, "-c", PLAY, str(tmp_path / "heard.npy")],
-        env=server.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    # The monitor of this sink is the user's default microphone.
+    room = server.play(tmp_path / "other.wav", "cable")
+    command = [sys.executable, "-c", PLAY, str(tmp_path / "heard.npy")]
+    player = started(command, env=server.env, stdin=subprocess.PIPE)
     try:
-        assert player.stdout is not None
         assert player.stdout.readline() == "playing\n"
         speaker, program = server.record("speaker"), server.record_source(SOURCE_NAME)
         # Until a program records, the sink wakes every two seconds: the first may be lost.
@@ -222,12 +199,8 @@ def test_what_a_killed_owner_left_is_removed(
 
 
 def test_a_process_that_got_the_id_of_a_dead_owner_is_not_taken_for_it(server: PulseServer) -> None:
-    server.pactl(
-        "load-module",
-        "module-null-sink",
-        f"sink_name={SINK_NAME}",
-        f'sink_properties="rtden.owner={os.getppid()}-1"',
-    )
+    owner = f'sink_properties="rtden.owner={os.getppid()}-1"'
+    server.pactl("load-module", "module-null-sink", f"sink_name={SINK_NAME}", owner)
     with VirtualMicrophone():
         assert described(server, "sinks")[SINK_NAME] == "rtden output"
 
@@ -252,35 +225,18 @@ def test_a_living_owner_keeps_it(
 def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
     at_once = f"import time\nwhile time.time() < {time.time() + 1.5}: pass\n"
     code = HOLD.replace("with ", at_once + "with ", 1)
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=server.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    both = [started([sys.executable, "-c", code], env=server.env) for _ in range(2)]
     try:
         until(lambda: any(process.poll() is not None for process in both))
         won = [process for process in both if process.poll() is None]
         assert len(won) == 1
-        assert won[0].stdout is not None
         assert won[0].stdout.readline() == "open\n"
-        assert [name for name in sources(server) if "rtden" in name] == [
-            f"{SINK_NAME}.monitor",
-            SOURCE_NAME,
-        ]
+        found = [name for name in sources(server) if "rtden" in name]
+        assert found == [f"{SINK_NAME}.monitor", SOURCE_NAME]
         won[0].send_signal(signal.SIGINT)
         complaints = [process.communicate(timeout=LIMIT_SECONDS)[1] for process in both]
-        assert (
-            sum(
-                f"another rtden (process {won[0].pid}) already gives" in complaint
-                for complaint in complaints
-            )
-            == 1
-        )
+        wanted = f"another rtden (process {won[0].pid}) already gives"
+        assert sum(wanted in complaint for complaint in complaints) == 1
     finally:
         for process in both:
             process.kill()

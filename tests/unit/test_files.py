@@ -105,15 +105,8 @@ def test_frames_rate_channels_and_sample_format_are_kept_and_the_original_is_unt
 def test_a_recording_of_any_length_comes_back_with_that_length(
     tmp_path: Path, frames: int, channels: int, rate_hz: int
 ) -> None:
-    source, target = (
-        write(
-            tmp_path / "any.wav",
-            tune(rate_hz, frames=frames, channels=channels),
-            rate_hz,
-            subtype="FLOAT",
-        ),
-        tmp_path / "out.wav",
-    )
+    sound, target = tune(rate_hz, frames=frames, channels=channels), tmp_path / "out.wav"
+    source = write(tmp_path / "any.wav", sound, rate_hz, subtype="FLOAT")
     report = denoise_file(source, target, force=True)
     samples, written_hz = soundfile.read(target, always_2d=True)
     assert samples.shape == (frames, channels)
@@ -170,13 +163,8 @@ def test_the_suffix_of_the_target_chooses_the_container(
     source = write(tmp_path / source_name, tune(22050), subtype="PCM_24")
     denoise_file(source, tmp_path / target_name)
     info = soundfile.info(tmp_path / target_name)
-    assert (info.format, info.subtype, info.frames, info.samplerate, info.channels) == (
-        container,
-        subtype,
-        20011,
-        22050,
-        2,
-    )
+    assert (info.format, info.subtype) == (container, subtype)
+    assert (info.frames, info.samplerate, info.channels) == (20011, 22050, 2)
 
 
 @pytest.mark.parametrize(
@@ -186,20 +174,12 @@ def test_the_suffix_of_the_target_chooses_the_container(
 def test_a_lossy_recording_may_go_into_another_container(
     tmp_path: Path, lossy: str, suffix: str
 ) -> None:
-    source = tmp_path / f"in.{lossy}"
-    write(
-        source,
-        tune(48000),
-        48000,
-        **({"format": "OGG", "subtype": "OPUS"} if lossy == "opus" else {}),
-    )
+    kind = {"format": "OGG", "subtype": "OPUS"} if lossy == "opus" else {}
+    source = write(tmp_path / f"in.{lossy}", tune(48000), 48000, **kind)
     denoise_file(source, tmp_path / f"out.{suffix}")
     info = soundfile.info(tmp_path / f"out.{suffix}")
-    assert (info.frames, info.samplerate, info.channels) == (
-        soundfile.info(source).frames,
-        48000,
-        2,
-    )
+    assert (info.frames, info.samplerate) == (soundfile.info(source).frames, 48000)
+    assert info.channels == 2
 
 
 def test_samples_beyond_full_scale_are_limited_and_do_not_wrap_around(tmp_path: Path) -> None:
@@ -352,39 +332,25 @@ def test_nothing_is_written_when_the_work_cannot_begin(tmp_path: Path, error: st
 @pytest.mark.parametrize(
     ("share", "suffix", "container", "subtype", "rate_hz"),
     [
-        ((0.3, 0.7, 0.99)[number % 3], *entry)
-        for number, entry in enumerate(SUFFIXES_AND_FORMATS)
-        if entry[1] not in ("OGG", "AIFF")
+        *(
+            ((0.3, 0.7, 0.99)[number % 3], *entry)
+            for number, entry in enumerate(SUFFIXES_AND_FORMATS)
+            if entry[1] not in ("OGG", "AIFF")
+        ),
+        *((0.5, name.lower(), name, "PCM_16", 22050) for name in ("AIFF", "AU", "W64", "RF64")),
     ],
 )
 def test_a_truncated_recording_is_refused_and_nothing_written(
     tmp_path: Path, suffix: str, container: str, subtype: str, rate_hz: int, share: float
 ) -> None:
-    source = write(
-        tmp_path / f"cut.{suffix}",
-        tune(rate_hz, frames=60000),
-        rate_hz,
-        format=container,
-        subtype=subtype,
-    )
+    sound, kind = tune(rate_hz, frames=60000), {"format": container, "subtype": subtype}
+    source = write(tmp_path / f"cut.{suffix}", sound, rate_hz, **kind)
     whole = source.read_bytes()
     source.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(AudioFileError) as caught:
         denoise_file(source)
     assert str(source) in str(caught.value)
     assert names(tmp_path) == [source.name]
-
-
-@pytest.mark.parametrize("container", ["AIFF", "AU", "W64", "RF64"])
-def test_truncation_is_seen_in_every_container_that_states_a_length(
-    tmp_path: Path, container: str
-) -> None:
-    source = write(tmp_path / "cut", tune(22050, frames=60000), format=container, subtype="PCM_16")
-    whole = source.read_bytes()
-    source.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AudioFileError, match="truncated"):
-        denoise_file(source)
-    assert names(tmp_path) == ["cut"]
 
 
 def test_a_truncated_wav_is_told_with_the_share_that_is_there(tmp_path: Path) -> None:
@@ -411,13 +377,9 @@ def test_a_wav_whose_header_was_written_to_a_pipe_is_read_to_its_end(
     source = write(tmp_path / "streamed.wav", tune(22050))
     content = source.read_bytes()
     at = content.index(b"data")
-    source.write_bytes(
-        content[:4]
-        + struct.pack("<I", min(size + 36, 0xFFFFFFFF))
-        + content[8 : at + 4]
-        + struct.pack("<I", size)
-        + content[at + 8 :]
-    )
+    of_all, of_sound = (struct.pack("<I", n) for n in (min(size + 36, 0xFFFFFFFF), size))
+    parts = (content[:4], of_all, content[8 : at + 4], of_sound, content[at + 8 :])
+    source.write_bytes(b"".join(parts))
     report = denoise_file(source, settings=UNTOUCHED)
     samples = soundfile.read(report.target, dtype="int16")[0]
     assert samples.shape == (20011, 2)
@@ -483,20 +445,12 @@ def test_what_is_no_recording_is_refused_with_its_name(
     (tmp_path / "cut in its header.wav").write_bytes(whole[:30])
     (tmp_path / "no channels.wav").write_bytes(whole[:22] + bytes(2) + whole[24:])
     (tmp_path / "no rate.wav").write_bytes(whole[:24] + bytes(8) + whole[32:])
-    reasons = {
-        "text.wav": "is not sound",
-        "text.mp3": "is not sound",
-        "one byte.mp3": "is not sound",
-        "cut in its header.wav": "is not sound",
-        "no channels.wav": "no sound that can be decoded",
-        "no rate.wav": "is not sound",
-        "empty.flac": "is empty",
-        "missing.wav": "there is no file",
-        "dangling.wav": "there is no file",
-        "folder.wav": "is a folder",
-        "loop.wav": "cannot be read",
-        "text.wav/below.wav": "cannot be read",
-    }
+    odd = ("text.wav", "text.mp3", "one byte.mp3", "cut in its header.wav", "no rate.wav")
+    reasons = dict.fromkeys(odd, "is not sound")
+    reasons |= {"no channels.wav": "no sound that can be decoded", "empty.flac": "is empty"}
+    reasons |= dict.fromkeys(("missing.wav", "dangling.wav"), "there is no file")
+    reasons |= dict.fromkeys(("loop.wav", "text.wav/below.wav"), "cannot be read")
+    reasons["folder.wav"] = "is a folder"
     listed = names(tmp_path)
     for name, reason in reasons.items():
         with pytest.raises(AudioFileError) as caught:
@@ -580,42 +534,23 @@ def test_a_plan_for_one_recording_puts_it_where_told(here: Path) -> None:
 
 
 def test_a_plan_for_several_recordings_keeps_their_names(here: Path) -> None:
-    made(here, "a.wav", "folder/b.flac")
-    assert plan(["a.wav", "folder/b.flac"], None) == [
-        ("a.wav", "a.denoised.wav"),
-        ("folder/b.flac", "folder/b.denoised.flac"),
-    ]
-    assert plan(["a.wav", "folder/b.flac"], "new") == [
-        ("a.wav", "new/a.wav"),
-        ("folder/b.flac", "new/b.flac"),
-    ]
+    both = ["a.wav", "folder/b.flac"]
+    made(here, *both)
+    beside = ["a.denoised.wav", "folder/b.denoised.flac"]
+    assert plan(both, None) == [*zip(both, beside, strict=True)]
+    assert plan(both, "new") == [*zip(both, ["new/a.wav", "new/b.flac"], strict=True)]
 
 
 def test_a_plan_for_a_folder_takes_the_recordings_below_it_and_keeps_its_subfolders(
     here: Path,
 ) -> None:
-    made(
-        here,
-        "in/a.wav",
-        "in/A.FLAC",
-        "in/deep/er/b.ogg",
-        "in/notes.txt",
-        "in/deep/picture.png",
-        "in/a.denoised.wav",
-        "in/deep/b.denoised.ogg",
-        "in/.hidden.wav",
-    )
+    found = ["in/A.FLAC", "in/a.wav", "in/deep/er/b.ogg"]
+    made(here, *found, "in/notes.txt", "in/deep/picture.png", "in/.hidden.wav")
+    made(here, "in/a.denoised.wav", "in/deep/b.denoised.ogg")
     (here / "in" / "folder.wav").mkdir()
-    assert plan(["in"], None) == [
-        ("in/A.FLAC", "in/A.denoised.FLAC"),
-        ("in/a.wav", "in/a.denoised.wav"),
-        ("in/deep/er/b.ogg", "in/deep/er/b.denoised.ogg"),
-    ]
-    assert plan(["in"], "out") == [
-        ("in/A.FLAC", "out/A.FLAC"),
-        ("in/a.wav", "out/a.wav"),
-        ("in/deep/er/b.ogg", "out/deep/er/b.ogg"),
-    ]
+    beside = ["in/A.denoised.FLAC", "in/a.denoised.wav", "in/deep/er/b.denoised.ogg"]
+    assert plan(["in"], None) == [*zip(found, beside, strict=True)]
+    assert plan(["in"], "out") == [(name, name.replace("in/", "out/")) for name in found]
 
 
 def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(here: Path) -> None:
@@ -625,11 +560,8 @@ def test_a_plan_does_not_take_its_own_earlier_results_for_recordings(here: Path)
 
 def test_a_plan_leaves_out_what_a_manifest_says_rtden_wrote(here: Path) -> None:
     made(here, "a.wav", "done/a.wav", "done/deep/b.wav", "done/mine.wav", "done/failed.wav")
-    lines = [
-        {"status": "ok", "target": "a.wav"},
-        {"status": "ok", "target": "deep/b.wav"},
-        {"status": "failed", "target": "failed.wav"},
-    ]
+    of = {"a.wav": "ok", "deep/b.wav": "ok", "failed.wav": "failed"}
+    lines = [{"status": status, "target": target} for target, status in of.items()]
     manifest = "".join(json.dumps(line) + "\n" for line in lines) + '{"status": "ok", "tar'
     (here / "done" / listing.MANIFEST).write_text(manifest, encoding="utf-8")
     found = listing.plan(["."], "new")
@@ -748,12 +680,8 @@ def test_sound_above_the_models_band_passes_unless_it_is_told_not_to(
         0.2 * np.sin(2 * np.pi * 1000 * seconds) + 0.1 * np.sin(2 * np.pi * 16000 * seconds)
     ).astype(np.float32)
     soundfile.write(tmp_path / "in.wav", tones, 48000, subtype="FLOAT")
-    denoise_file(
-        tmp_path / "in.wav",
-        tmp_path / "out.wav",
-        settings=Settings(limit_db=0.0),
-        full_band=full_band,
-    )
+    paths = (tmp_path / "in.wav", tmp_path / "out.wav")
+    denoise_file(*paths, settings=UNTOUCHED, full_band=full_band)
     out, _ = soundfile.read(tmp_path / "out.wav")
     level = {
         hz: 2
