@@ -337,8 +337,8 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert len([line for line in lines if " -> " in line]) == 4
     assert lines[-1].startswith("rtden: 2 of 6 files failed")
     assert names(folder / "out") == ["a.wav", "b.flac", "deep/a.wav", "deep/er/c.ogg", MANIFEST]
-    lines = (line for line in entries(folder / "out") if line["status"] == "failed")
-    failed = {line["target"]: line["error"] for line in lines}
+    bad = (line for line in entries(folder / "out") if line["status"] == "failed")
+    failed = {line["target"]: line["error"] for line in bad}
     assert sorted(failed) == ["bad.wav", "cut.wav"]
     assert "is not sound" in failed["bad.wav"]
     assert all(f"rtden: {sentence}" in lines for sentence in failed.values())
