@@ -14,12 +14,13 @@ MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was 
 def demuxed(container: Any) -> Iterator[Any]:
     """Yield a file's packets, in one course of time from zero on where broadcasts were joined.
 
-    Those of streams that begin late are left out: PyAV does not know them.
+    Those of streams that begin late are left out: PyAV does not know them. Zeros in a broadcast,
+    after which FFmpeg wants to be asked again, are skipped.
     """
     is_broadcast = container.format.name in ("mpegts", "mpeg")  # whose time begins anywhere
     joins = _Joins(Fraction(container.start_time or 0, 1_000_000)) if is_broadcast else None
     while True:
-        with suppress(IndexError):
+        with suppress(IndexError, BlockingIOError):
             for packet in container.demux():
                 if joins and packet.dts is not None:
                     joins.move(packet)

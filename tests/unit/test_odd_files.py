@@ -286,3 +286,18 @@ def test_a_file_of_some_samples_is_denoised_and_its_result_again(
     first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
     again = denoise_file(first, tmp_path / f"b.{suffix}", streams=Untouched).target
     assert len(sound_of(Path(again))) >= frames
+
+
+@pytest.mark.parametrize(("at", "zeros"), [(0.5, 4096), (0.5, 1 << 20), (1.0, 4096), (0.0, 4096)])
+@pytest.mark.parametrize("target", ["wav", "ts"])
+def test_zeros_in_a_broadcast_do_not_end_it(
+    tmp_path: Path, at: float, zeros: int, target: str
+) -> None:
+    path = film(tmp_path / "in.ts", "aac", start=0.0, seconds=3.0)
+    whole = denoise_file(path, tmp_path / f"whole.{target}", streams=Untouched)
+    content = path.read_bytes()
+    cut = int(at * len(content)) // 188 * 188
+    path.write_bytes(content[:cut] + bytes(zeros) + content[cut:])
+    report = denoise_file(path, tmp_path / f"out.{target}", streams=Untouched)
+    assert report.seconds == whole.seconds
+    np.testing.assert_array_equal(sound_of(Path(report.target)), sound_of(Path(whole.target)))
