@@ -69,9 +69,9 @@ def _inner_rate(source_hz: int, sink_hz: int, model_hz: int) -> int:
 class SoundPath:
     """Brings sound to the sink's rate and clock, and denoises it.
 
-    `channels` are denoised and returned: one, the mean of the input's, or its first ones. `ppm` is
-    how much faster to play. `path_seconds` are the delay of denoiser and resamplers, and
-    `drift_seconds` that of the filter for the clocks.
+    At most `channels` are denoised and returned, as many as both sides have: one, the mean of the
+    input's, or its first ones. `ppm` is how much faster to play. `path_seconds` are the delay of
+    denoiser and resamplers, and `drift_seconds` that of the filter for the clocks.
     """
 
     def __init__(
@@ -85,8 +85,12 @@ class SoundPath:
         settings: Settings | None = None,
         full_band: bool = True,
     ) -> None:
-        self.source_hz, self.sink_hz, self.channels = source.rate_hz, sink.rate_hz, channels
-        source_channels = source.channels
+        self.source_hz, self.sink_hz, source_channels = (
+            source.rate_hz,
+            sink.rate_hz,
+            source.channels,
+        )
+        self.channels = channels = min(channels, source_channels, sink.channels)
         self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
         rates = self.source_hz, self.sink_hz, load_spec(model).rate_hz
         inner_hz = _inner_rate(*rates)

@@ -163,8 +163,8 @@ class Worker:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
         self.meters.turns.append((captured, mixed, cleaned, played))
         if self.recorder is not None:
-            self.recorder.put("noisy", mixed)
-            self.recorder.put("cleaned", cleaned)
+            self.recorder.put("noisy", mixed, self.path.source_hz)
+            self.recorder.put("cleaned", cleaned, self.path.sink_hz)
         self._returned += len(cleaned)
         if len(cleaned):
             self._deliver(played)

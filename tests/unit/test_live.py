@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from rig import Rig, SimulatedDevice
 from soak import imbalance, soak
 
@@ -12,10 +13,12 @@ from rtden import Denoiser, Settings
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import AudioFileError, SettingsError
 from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS
-from rtden.live.endpoint import FADE_SECONDS
+from rtden.live.endpoint import FADE_SECONDS, Endpoint
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import FileSink, FileSource
+from rtden.live.path import Controls, SoundPath
 from rtden.live.plan import live_settings, settings_for_total_latency
+from rtden.live.recorder import Recorder
 from rtden.live.worker import REST_SECONDS
 from rtden.ring import Ring
 
@@ -142,6 +145,28 @@ def test_a_device_may_come_back_with_another_rate() -> None:
     status = rig.engine.status()
     assert (status.state, status.lost_ms) == ("running", 0.0)
     assert 0.05 < rig.delay_seconds() < 0.25
+
+
+def test_a_recording_goes_on_though_a_device_comes_back_with_other_rates_and_channels(
+    tmp_path: Path,
+) -> None:
+    recorder = Recorder(tmp_path, 48000, 44100, channels=2)
+    for rate_hz, channels in ((48000, 2), (16000, 1), (48000, 2)):
+        source, sink = (Endpoint(name, rate_hz, channels) for name in ("source", "sink"))
+        path = SoundPath(source, sink, Controls(), channels=2)
+        assert path.channels == channels
+        tone = np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz).astype(np.float32)
+        mixed = path.mix(np.repeat(tone[:, None], channels, axis=1))
+        recorder.put("noisy", mixed, rate_hz)
+        recorder.put("cleaned", mixed, rate_hz)
+    recorder.stop()
+    for name, rate_hz in (("noisy", 48000), ("cleaned", 44100)):
+        samples, kept_hz = soundfile.read(tmp_path / f"{name}.wav", always_2d=True)
+        assert (kept_hz, samples.shape[1]) == (rate_hz, 2)
+        assert len(samples) == pytest.approx(3 * rate_hz, abs=0.01 * rate_hz)
+        tones = np.abs(np.fft.rfft(samples[:, 1]))
+        assert np.argmax(tones) / (len(samples) / rate_hz) == pytest.approx(440, abs=1.0)
+    assert recorder.error is None
 
 
 @pytest.mark.parametrize("wish_ms", [70.0, 90.0, 150.0, 400.0])
