@@ -19,7 +19,7 @@ import soundfile
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
-from rtden.files.layout import GOES_ON, Layout, changed, layout_of, truncated
+from rtden.files.layout import GOES_ON, Layout, layout_of, truncated
 from rtden.files.listing import HEADERLESS, HEADERS, RAW_SUFFIXES, Raw, has_av
 from rtden.resample import load_soxr
 from rtden.types import Array
@@ -253,8 +253,11 @@ class _Reader:
             except soundfile.LibsndfileError as error:
                 raise self._damaged(done, error) from None
             if (file.samplerate, file.channels) != (first.samplerate, first.channels):
-                now = file.samplerate, file.channels, done / first.samplerate
-                raise changed(self._path, *now)
+                raise AudioFileError(
+                    f"{self._path} changes to {file.samplerate} Hz and {file.channels} channels "
+                    f"after {done / first.samplerate:.1f} s; split it there, for instance with "
+                    "ffmpeg."
+                )
             stated, begun = self._layout.frames or _stated(file, window), done
             try:
                 while len(block := self._read(file, frames, stated - (done - begun))):

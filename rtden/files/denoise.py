@@ -19,18 +19,10 @@ import numpy as np
 from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError, InputError
 from rtden.extras import needed
+from rtden.files import listing
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
-from rtden.files.listing import (
-    LOSSLESS_MUXERS,
-    MUXERS,
-    OPUS_MUXER,
-    OPUS_RATES,
-    SUFFIXES,
-    Raw,
-    default_target,
-    is_stream,
-)
+from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
@@ -223,11 +215,9 @@ class _Work:
         if loudness is not None:
             require(-70 <= number(loudness) <= 0, "loudness", "lie between -70 and 0", loudness)
             self.gain = self._gain(loudness)
-        muxer = MUXERS.get(self.target.suffix.lower())
-        if muxer and self.source.suffix.lower() in SUFFIXES:
-            needed("av", "av", str(self.target))
         with open_recording(self.source, self.raw, track=self.track) as recording:
-            if muxer := muxer or self._muxer_instead(recording):
+            if muxer := self._muxer(recording):
+                needed("av", "av", str(self.target))
                 seconds = self._write_media(muxer, recording)
             else:
                 seconds = self._write_sound(recording)
@@ -255,15 +245,15 @@ class _Work:
             meter.end()
         return gain_for(meter, loudness, self.notes)
 
-    def _muxer_instead(self, recording: Recording) -> Any:
+    def _muxer(self, recording: Recording) -> Any:
         """Return how FFmpeg writes what libsndfile does not; None for what it does."""
         suffix = self.target.suffix.lower()
-        if suffix == ".opus" and recording.samplerate not in OPUS_RATES:
-            needed("av", "av", f"{self.target} at {recording.samplerate} Hz")
-            return OPUS_MUXER
-        muxer = LOSSLESS_MUXERS.get(suffix)
+        muxer = listing.OTHER_MUXERS.get(suffix)
+        if suffix == ".opus":
+            return None if recording.samplerate in listing.OPUS_RATES else muxer
         same = suffix == self.source.suffix.lower()
-        return muxer if same and muxer and recording.codec == muxer.codec else None
+        kept = same and muxer and recording.codec == muxer.codec
+        return muxer if kept else listing.MUXERS.get(suffix)
 
     def _write_media(self, muxer: Any, recording: Recording) -> float:
         from rtden.files.remux import denoise_media

@@ -192,11 +192,3 @@ def joined(path: Path) -> AudioFileError:
     return AudioFileError(
         f"{path} is several files in one; split them, or join their sound by ffmpeg or sox."
     )
-
-
-def changed(path: Path, rate_hz: int, channels: int, seconds: float) -> AudioFileError:
-    """Return the error of a file whose rate or number of channels changes on the way."""
-    return AudioFileError(
-        f"{path} changes to {rate_hz} Hz and {channels} channels after {seconds:.1f} s; "
-        "split it there, for instance with ffmpeg."
-    )

@@ -48,14 +48,12 @@ MUXERS = {
     ".m2ts": Muxer("mpegts", "aac"), ".mpg": Muxer("mpeg", "mp2"), ".mpeg": Muxer("mpeg", "mp2"),
     ".ogv": Muxer("ogv", "libopus"),
 }  # fmt: skip
-LOSSLESS_MUXERS = {
+OTHER_MUXERS = {
     ".ogg": Muxer("ogg", "flac", True), ".oga": Muxer("ogg", "flac", True),
-    ".caf": Muxer("caf", "alac", True),
+    ".caf": Muxer("caf", "alac", True), ".opus": Muxer("opus", "libopus", True),
 }  # fmt: skip
-"""For a source of that suffix and codec, which libsndfile does not write."""
-OPUS_MUXER = Muxer("opus", "libopus", True)
+"""For a source of that suffix and codec, which libsndfile does not write, and Opus of any rate."""
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
-"""Other rates need a resampler before the encoder, which FFmpeg has."""
 SUFFIXES = frozenset((
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
     ".snd", ".caf", ".w64", ".rf64", ".voc", ".sph", ".nist", ".8svx", ".svx", ".avr", ".paf",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rtden.extras import needed
-from rtden.files.muxers import usual_layout
+from rtden.files.muxers import frame_of, usual_layout
 from rtden.types import Array
 
 SILENCE_LUFS = -70.0  # the gate: nothing below it is measured
@@ -34,11 +34,8 @@ class LoudnessMeter:
         if not len(block):
             return
         self.peak = max(self.peak, float(np.abs(block).max()))
-        interleaved = np.ascontiguousarray(block, np.float32).reshape(1, -1)
-        frame = self._av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self._layout)
-        frame.sample_rate, frame.pts = self._rate_hz, self._samples
+        self._push(frame_of(block, self._layout, self._rate_hz, self._samples))
         self._samples += len(block)
-        self._push(frame)
 
     def end(self) -> None:
         """End the signal."""

@@ -18,7 +18,6 @@ from rtden.files.joins import demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
-from rtden.samples import to_float
 from rtden.types import Array
 
 STRINGS = {
@@ -38,8 +37,6 @@ HEADERS = {
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
-MOST_PLANES = 7
-"""PyAV reads more than there are of a frame that has a plane for each of more channels."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in a track's time stamps are no jitter."""
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
@@ -231,42 +228,25 @@ class Track:
     def _sound_of(self, av: Any, frame: Any) -> Iterator[Array]:
         """Yield a frame's sound as float32, (samples, channels); for None what is still to come."""
         for converted in self._converted(av, frame):
-            sound, silenced = without_absurd(self._samples_of(converted))
+            values = converted.to_ndarray().reshape(-1, self.channels)
+            sound, silenced = without_absurd(values)
             self._silenced += silenced
             self.done += len(sound)
             yield sound
 
     def _converted(self, av: Any, frame: Any) -> list[Any]:
-        """Return a frame with the track's rate and channels, which a joined file may change."""
+        """Return a frame as interleaved float32 of the track's rate and channels, in frames."""
         kind = frame and (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
         ended = list[Any]()
-        if kind != self._kind:
+        if kind != self._kind:  # so it may be in a joined file
             ended, self._kind = self._resampler.resample(None) if self._resampler else [], kind
-            self._resampler = self._resampler_for(av, frame) if frame else None
-        if frame and self._resampler:
-            return [*ended, *self._resampler.resample(frame)]
-        return [*ended, frame] if frame else ended
-
-    def _resampler_for(self, av: Any, frame: Any) -> Any:
-        """Return what converts such frames; None where nothing needs to be done."""
-        rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
-        if (rate_hz, channels) != (self.rate_hz, self.channels):
-            self._changes.append(
-                f"its sound has {rate_hz} Hz and {channels} channels from {self.ended:.1f} s on: "
-                f"converted to {self.rate_hz} Hz and {self.channels}"
-            )
-        elif not frame.format.is_planar or channels <= MOST_PLANES:
-            return None
-        return av.AudioResampler(frame.format.packed.name, self._layout, self.rate_hz)
-
-    def _samples_of(self, frame: Any) -> Array:
-        """Return a converted frame as float32, shape (samples, channels)."""
-        values = frame.to_ndarray()
-        values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
-        if values.dtype == np.uint8:
-            values = (values.astype(np.float32) - 128.0) / 128.0
-        with np.errstate(over="ignore"):  # beyond float32 is no sound
-            return np.ascontiguousarray(to_float(values), np.float32)
+            self._resampler = frame and av.AudioResampler("flt", self._layout, self.rate_hz)
+            if frame and kind[:2] != (self.rate_hz, self.channels):
+                self._changes.append(
+                    f"its sound has {kind[0]} Hz and {kind[1]} channels from {self.ended:.1f} s "
+                    f"on: converted to {self.rate_hz} Hz and {self.channels}"
+                )
+        return [*ended, *self._resampler.resample(frame)] if frame else ended
 
 
 def silence(frames: int, track: Track) -> Iterator[Array]:
