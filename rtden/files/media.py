@@ -236,7 +236,8 @@ class Track:
 
     def _converted(self, av: Any, frame: Any) -> list[Any]:
         """Return a frame as interleaved float32 of the track's rate and channels, in frames."""
-        kind = frame and (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+        layout = frame and frame.layout
+        kind = frame and (frame.sample_rate, layout.nb_channels, layout.name, frame.format.name)
         ended = list[Any]()
         if kind != self._kind:  # so it may be in a joined file
             ended, self._kind = self._resampler.resample(None) if self._resampler else [], kind

@@ -301,3 +301,26 @@ def test_zeros_in_a_broadcast_do_not_end_it(
     report = denoise_file(path, tmp_path / f"out.{target}", streams=Untouched)
     assert report.seconds == whole.seconds
     np.testing.assert_array_equal(sound_of(Path(report.target)), sound_of(Path(whole.target)))
+
+
+@pytest.mark.parametrize("layouts", [("stereo", "5.1"), ("5.1", "mono"), ("quad", "4.0")])
+def test_channels_that_change_in_a_broadcast_become_those_of_its_beginning(
+    tmp_path: Path, layouts: tuple[str, str]
+) -> None:
+    content = b""
+    for layout in layouts:
+        with av.open(str(tmp_path / "part.ac3"), "w") as out:
+            stream = out.add_stream("ac3", rate=48000, layout=layout)
+            channels = stream.codec_context.channels
+            samples = np.ascontiguousarray(noise(48000, channels).T)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = 48000, 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+        content += (tmp_path / "part.ac3").read_bytes()
+    (tmp_path / "in.ac3").write_bytes(content)
+    report = denoise_file(tmp_path / "in.ac3", tmp_path / "out.wav", streams=Untouched)
+    after = sound_of(Path(report.target))
+    assert len(after) == pytest.approx(96000, abs=2 * 1536)
+    assert after[:40000].std() > 0.02
+    assert after[-40000:].std() > 0.02
+    assert len(report.notes) == (layouts != ("quad", "4.0"))
