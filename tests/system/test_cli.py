@@ -66,7 +66,7 @@ LONG = "x" * 300
         ("file noisy.flac --model notes.txt", ["notes.txt", "sidecar"]),
         ("file noisy.flac -o taken.flac", ["taken.flac", "--force"]),
         ("file noisy.flac -o noisy.flac --force", ["noisy.flac", "original"]),
-        ("file noisy.flac -o 'empty folder/out.opus'", ["out.opus", "format"]),
+        ("file noisy.flac -o 'empty folder/out.wve'", ["out.wve", "format"]),
         ("file noisy.flac missing.wav -o notes.txt", ["several files", "notes.txt"]),
         ("file noisy.flac noisy.flac", ["two files"]),
         ("file noisy.flac --reference missing.wav", ["missing.wav", "no file"]),
