@@ -56,7 +56,7 @@ class Interpreter:
         try:
             # A second thread doubles the CPU time of a step, and makes recordings slower, too.
             self._interpreter = runtime.Interpreter(model_content=model.content, num_threads=1)
-            inputs, outputs = _named_tensors(self._interpreter)
+            inputs, outputs = named_tensors(self._interpreter)
             self.stateful = len(inputs) > 1
             self.columns = columns if self.stateful else spec.frames
             if self.stateful and "mel" in inputs:
@@ -152,8 +152,11 @@ class Interpreter:
         self._output.read_into(mask)
 
 
-def _named_tensors(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the indices of the inputs and of the outputs by name, from the only signature."""
+def named_tensors(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the indices of the inputs and of the outputs by name, from the only signature.
+
+    Raises ModelError if there is none.
+    """
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) == len(outputs) == 1:
         return {inputs[0]["name"]: inputs[0]["index"]}, {outputs[0]["name"]: outputs[0]["index"]}

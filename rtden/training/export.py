@@ -23,6 +23,7 @@ from rtden.training.batches import reference_level, valid_bins
 from rtden.training.loss import Loss
 from rtden.training.mixing import Mixture
 from rtden.training.network import NETWORK, load_weights, named_weights, rtden_network
+from rtden.training.ranges import quantised
 from rtden.types import Array
 
 PIECE_COLUMNS = 16  # per call of the network while the ranges of its tensors are measured
@@ -34,7 +35,7 @@ def to_tflite(network: keras.Model, *calibrations: Array | None) -> list[bytes]:
     """Convert a stateful network to TFLite, once for each calibration.
 
     On a calibration, sequences of shape (sequences, n_mels, columns, channels), the ranges of the
-    int8 tensors are measured; with None the file stays float32.
+    int8 tensors are measured (:mod:`rtden.training.ranges`); with None the file stays float32.
     """
     archive, files = keras.export.ExportArchive(), []
     archive.track(network)
@@ -47,12 +48,15 @@ def to_tflite(network: keras.Model, *calibrations: Array | None) -> list[bytes]:
         archive.write_out(folder, verbose=False)
         for calibration in calibrations:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-            if calibration is not None:
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-                converter.representative_dataset = functools.partial(_pieces, network, calibration)
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-                converter.inference_input_type = converter.inference_output_type = tf.int8
-            files.append(bytes(converter.convert()))
+            if calibration is None:
+                files.append(bytes(converter.convert()))
+                continue
+            pieces = functools.partial(_pieces, network, calibration)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = pieces
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter._experimental_calibrate_only = True
+            files.append(quantised(converter.convert(), pieces()))
     return files
 
 
