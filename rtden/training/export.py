@@ -51,24 +51,25 @@ def to_tflite(network: keras.Model, *calibrations: Array | None) -> list[bytes]:
             if calibration is None:
                 files.append(bytes(converter.convert()))
                 continue
-            pieces = functools.partial(_pieces, network, calibration)
+            pieces = list(_pieces(network, calibration))
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = pieces
+            converter.representative_dataset = functools.partial(iter, pieces)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter._experimental_calibrate_only = True
-            files.append(quantised(converter.convert(), pieces()))
+            files.append(quantised(converter.convert(), pieces))
     return files
 
 
 def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
     """Yield what a network is given call by call, its own memory included."""
     states = {name: tensor for name, tensor in network.input.items() if name != "mel"}
+    compute = tf.function(network)  # Keras' own calls take longer than the network
     for sequence in sequences:
         past = {name: np.zeros((1, *of.shape[1:]), np.float32) for name, of in states.items()}
         for start in range(0, sequence.shape[1], PIECE_COLUMNS):
             given = {"mel": sequence[None, :, start : start + PIECE_COLUMNS], **past}
             yield given
-            after = network(given)
+            after = compute(given)
             past = {
                 name: np.asarray(after[name.replace("past_", "seen_", 1)])[:, -array.shape[1] :]
                 for name, array in past.items()
