@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,10 +20,7 @@ from command import RTDEN, rtden, started
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
-from waiting import LIMIT_SECONDS, until
-
-MOST_LOST_BLOCKS, SILENT_BLOCKS = 3, 6
-"""Drop-outs that a busy machine may cause, and blocks of 20 ms that one may silence."""
+from waiting import LIMIT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +64,12 @@ def test_devices_are_listed_by_name(server: PulseServer) -> None:
     assert not said.stderr
 
 
-@pytest.mark.real_time
+@pytest.mark.alone
 def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
 ) -> None:
     clean, noisy, path = speech
-    for attempt in range(3):  # a busy machine, not rtden, may lose blocks
+    for attempt in range(3):  # a busy machine, not rtden, may lose a block
         process = live(
             server,
             *("--in", "cable.monitor", "--out", "speaker", "--buffer-ms", "40"),
@@ -92,8 +87,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
             said, complained = process.communicate(timeout=LIMIT_SECONDS)
         assert process.returncode == 0
         assert "Traceback" not in complained
-        lost_blocks = int(re.findall(r"(\d+) xrun", said)[-1])
-        if lost_blocks <= MOST_LOST_BLOCKS:
+        if ", 0 xruns" in said:
             break
     else:
         raise AssertionError(said)
@@ -103,15 +97,15 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     gained_db = mean_si_sdr_db(clean, heard_out) - mean_si_sdr_db(clean, heard_in)
     assert gained_db >= 3.0, said
 
-    # No drop-out but those that the engine counted: nowhere else that speech is loud is the output
-    # silent for 20 ms. After one it fills its buffer again.
+    # No dropout: the engine counted none, and nowhere that speech is loud does the output fall
+    # silent for 20 ms.
     lag = delay_samples(heard_out, clean)
     block = RATE_HZ // 50
     blocks = (len(clean) // block) * block
     loud = np.abs(clean[:blocks]).reshape(-1, block).mean(axis=1) > 0.02
     played = np.abs(heard_out[lag : lag + blocks]).reshape(-1, block).max(axis=1)
     assert loud.sum() > 50
-    assert (played[loud] <= 1e-3).sum() <= SILENT_BLOCKS * lost_blocks
+    assert (played[loud] > 1e-3).all()
 
     # The delay, between the moments at which the server's monitors gave the same sound. PortAudio's
     # figure for each device is an upper bound of 20 ms that the server need not use; parec's own
@@ -240,9 +234,9 @@ def test_what_goes_away_and_comes_back_is_found_again_at_the_same_delay(
         else:
             server.start()
             players.append(server.play(tone, "cable"))
-        # A step and a block more: where in it the sound begins again is chance.
-        settled(process, limit_ms=before_ms + 30)
-        until(lambda: tone_level(server.record("speaker")) > 0.3)
+        # Within a step and a block: where in it the sound begins again is chance.
+        assert settled(process) == pytest.approx(before_ms, abs=30)
+        assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
         _, complained = process.communicate(timeout=LIMIT_SECONDS)
@@ -273,7 +267,7 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
             for hog in hogs:
                 hog.kill()
                 hog.wait()
-        settled(process, limit_ms=before_ms + 30)
+        assert settled(process) == pytest.approx(before_ms, abs=30)
         assert tone_level(server.record("speaker")) > 0.3
     finally:
         process.send_signal(signal.SIGINT)
@@ -283,10 +277,9 @@ def test_programs_that_take_the_processors_are_counted_and_leave_no_delay_behind
     assert (process.returncode, complained) == (0, "")
 
 
-def settled(process: subprocess.Popen[str], *, limit_ms: float = math.inf) -> float:
-    """Return the first delay in ms below a limit after nine seconds without a drop-out or a loss: a
-    null sink that has just been loaded rests for two, and rtden settles in five. On a busy machine,
-    a sound server may report more for a while.
+def settled(process: subprocess.Popen[str]) -> float:
+    """Return the delay in ms after nine seconds without a drop-out or a loss: a null sink that has
+    just been loaded rests for two, and rtden settles in five.
     """
     quiet: list[dict[str, Any]] = []
     for _ in range(180):
@@ -295,9 +288,9 @@ def settled(process: subprocess.Popen[str], *, limit_ms: float = math.inf) -> fl
             quiet = []
         if status["state"] == "running" and status["output_db"] is not None:
             quiet.append(status)
-        if len(quiet) >= 18 and status["latency_ms"] < limit_ms:
+        if len(quiet) == 18:
             return float(status["latency_ms"])
-    raise AssertionError(f"it did not settle below {limit_ms} ms in a minute and a half: {status}")
+    raise AssertionError("it did not settle within a minute and a half")
 
 
 @pytest.mark.real_time
