@@ -70,7 +70,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
         if known:
             advice = "it may be damaged or cut off: copy it again."
         if path.suffix.lower()[1:] in CRASHING:
-            advice = "FFmpeg crashes of damaged ones: convert it to .wav with another program."
+            advice = "damaged ones make FFmpeg crash: convert it to .wav with another program."
         raise AudioFileError(
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import DATA
+from streams import as_recording
 
 from rtden import StreamDenoiser, denoise
 from rtden import backward as backward_module
@@ -127,3 +128,11 @@ def test_recordings_take_the_second_pass_without_soxr(monkeypatch: pytest.Monkey
     out = denoise(noisy, 48000)
     assert out.shape == noisy.shape
     assert 0.0 < np.square(out).mean() < np.square(noisy).mean()
+
+
+def test_a_network_that_takes_whole_windows_takes_one_pass() -> None:
+    signal = speech()
+    recording = RecordingDenoiser(StreamDenoiser("seed", rate_hz=RATE_HZ))
+    ready = [recording.feed(signal), recording.flush()]
+    expected = as_recording(StreamDenoiser("seed", rate_hz=RATE_HZ), signal, RATE_HZ)
+    np.testing.assert_array_equal(np.concatenate(ready), expected)

@@ -237,3 +237,16 @@ def test_absurd_samples_are_silence(absurd: float) -> None:
     broken[::3], silenced[::3] = absurd, 0.0
     stream = StreamDenoiser(rate_hz=48000)
     assert np.array_equal(run(stream, broken), run(stream, silenced))
+
+
+def test_samples_that_are_not_finite_reach_no_further_than_filters_and_a_frame() -> None:
+    rate_hz = 48000
+    signal = tones(rate_hz, seconds=1.0)
+    at, reach = rate_hz // 2, round(0.02 * rate_hz)
+    broken = signal.copy()
+    broken[at] = np.nan
+    stream = StreamDenoiser(settings=UNTOUCHED, rate_hz=rate_hz)
+    intact, out = run(stream, signal), run(stream, broken)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out[: at - reach], intact[: at - reach], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(out[at + reach :], intact[at + reach :], rtol=0, atol=1e-6)
