@@ -120,9 +120,13 @@ def packages() -> Finding:
 def portaudio() -> Finding:
     """Return whether PortAudio is there, which reaches sound devices where no sound server runs."""
     try:
+        there = server_devices()
+    except DeviceError as error:  # PortAudio would hang with the server
+        return Finding("PortAudio", "not asked", str(error), fails=True)
+    try:
         version = load_portaudio().get_portaudio_version()[1].split(",")[0]
     except DeviceError as error:
-        return Finding("PortAudio", "missing", str(error), fails=not server_devices())
+        return Finding("PortAudio", "missing", str(error), fails=not there)
     return Finding("PortAudio", f"{version}, sounddevice {_version('sounddevice')}")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 from rtden.errors import DeviceError
 from rtden.live.device import Device, Kind
-from rtden.live.pulse import Connection
+from rtden.live.pulse import Connection, NoAnswerError
 from rtden.quiet import quiet_stderr, silence_alsa
 
 DEFAULT_NAMES: dict[Kind, str] = {"input": "mic", "output": "speakers"}
@@ -19,19 +18,26 @@ FALLBACK_RATES_HZ = (48000, 44100, 32000, 16000, 22050, 8000)
 def list_devices(*, all_hosts: bool = False) -> list[Device]:
     """Return the sound server's devices; PortAudio's if there is no server, or besides.
 
-    Raises DeviceError if there is no sound server and PortAudio is missing.
+    Raises DeviceError if there is no sound server and PortAudio is missing, or the server is silent.
     """
     found = server_devices()
     return found if found and not all_hosts else [*found, *portaudio_devices()]
 
 
 def server_devices() -> list[Device]:
-    """Return the devices of PulseAudio or PipeWire; empty without a sound server."""
-    with contextlib.suppress(DeviceError):
-        if sys.platform == "linux":
-            with Connection() as connection:
-                return connection.devices()
-    return []
+    """Return the devices of PulseAudio or PipeWire; empty without a sound server.
+
+    Raises NoAnswerError if the server hangs.
+    """
+    if sys.platform != "linux":
+        return []
+    try:
+        with Connection() as connection:
+            return connection.devices()
+    except NoAnswerError:
+        raise
+    except DeviceError:
+        return []
 
 
 def portaudio_devices() -> list[Device]:

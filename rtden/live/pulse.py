@@ -34,6 +34,15 @@ _INVALID_INDEX = 0xFFFFFFFF
 _EVENTS = 0x0001 | 0x0002 | 0x0080  # sinks, sources, the server's defaults
 
 
+class NoAnswerError(DeviceError):
+    """The sound server runs and gives no answer; PortAudio would wait for it for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and try again."
+        )
+
+
 @dataclass(frozen=True)
 class Module:
     """A loaded module."""
@@ -75,8 +84,11 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         self.lib.pa_context_connect(self.context, None, 0, None)
         self.lib.pa_threaded_mainloop_start(self._loop)
         self._closed = False
-        if not self._settled.wait(ANSWER_SECONDS) or not self.alive:
-            reason = self.reason() if self._settled.is_set() else "no answer"
+        if not self._settled.wait(ANSWER_SECONDS):
+            self.close()
+            raise NoAnswerError
+        if not self.alive:
+            reason = self.reason()
             self.close()
             raise DeviceError(
                 f"no sound server answers ({reason}): start it with 'systemctl --user start "
@@ -224,10 +236,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
             self.lib.pa_operation_cancel(operation)  # the callback is about to be freed
             self.lib.pa_operation_unref(operation)
         if not replied.is_set() or (one and not values):
-            raise DeviceError(
-                f"the sound server gave no answer in {ANSWER_SECONDS:g} s: restart it and "
-                "try again."
-            )
+            raise NoAnswerError
         return values
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,6 +61,26 @@ def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their
         assert "48000 Hz" in lines[name]
     assert "headroom" in lines["benchmark"]
     assert not said.stderr
+
+
+@pytest.mark.parametrize("command", ["devices", "live", "doctor"])
+def test_a_sound_server_that_hangs_is_named_after_some_seconds(
+    tmp_path: Path, command: str
+) -> None:
+    server = PulseServer(tmp_path, ("speaker",))
+    (program,) = server._programs
+    program.send_signal(signal.SIGSTOP)
+    try:
+        said = rtden(command, env=server.env)
+    finally:
+        program.send_signal(signal.SIGCONT)
+        server.stop()
+    sentence = "the sound server gave no answer in 5 s: restart it and try again.\n"
+    assert said.returncode == 2
+    if command == "doctor":
+        assert f"fail  PortAudio     not asked\n{'':<20}-> {sentence}" in said.stdout
+    else:
+        assert (said.stdout, said.stderr) == ("", f"rtden: {sentence}")
 
 
 def test_a_damaged_model_is_a_failure_that_says_what_to_do(
