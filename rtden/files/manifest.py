@@ -91,10 +91,12 @@ class Manifest:
         """For each target the SHA-256 of what lay there and may be overwritten."""
         self._written: dict[str, dict[str, set[str]]] = {}
         """For each target the SHA-256 of what was written there, and what that was made from."""
+        self._is_new_folder = not folder.exists()
         make_folder(folder)
         with write_errors(self.path, "cannot be written", PLACE):
             self._file = self.path.open("a+b", buffering=0)
-        if not _lock(self._file.fileno()):
+        # Another run may have removed the file before it was locked here.
+        if not (_lock(self._file.fileno()) and os.fstat(self._file.fileno()).st_nlink):
             self._file.close()
             raise AudioFileError(
                 f"{self.path} is in use by another rtden; wait until it has finished, or choose "
@@ -114,8 +116,13 @@ class Manifest:
         write_whole(Path(self.run), b"", force=True)
 
     def close(self) -> None:
-        """End the run: remove what is unfinished, and release the manifest."""
+        """End the run: remove what is unfinished and an empty manifest; release another."""
         self._remove_hidden()
+        with suppress(OSError):
+            if not os.fstat(self._file.fileno()).st_size:
+                self.path.unlink()
+            if self._is_new_folder:
+                self.folder.rmdir()  # if it is empty
         self._file.close()
 
     def decide(self, source: str, target: str) -> Job | str | None:
@@ -146,7 +153,8 @@ class Manifest:
             else:
                 report = dataclasses.replace(found.report, source=source, target=target)
                 return Outcome(source, target, "denoised", report)
-        self._append({**line, "error": found})
+        if os.path.lexists(source):
+            self._append({**line, "error": found})
         return Outcome(source, target, "failed", error=found)
 
     def _decide(self, source: str, target: str) -> Job | None:

@@ -18,7 +18,7 @@ FALLBACK_RATES_HZ = (48000, 44100, 32000, 16000, 22050, 8000)
 def list_devices(*, all_hosts: bool = False) -> list[Device]:
     """Return the sound server's devices; PortAudio's if there is no server, or besides.
 
-    Raises DeviceError if there is no sound server and PortAudio is missing, or the server is silent.
+    Raises DeviceError if the sound server hangs, or there is none and PortAudio is missing.
     """
     found = server_devices()
     return found if found and not all_hosts else [*found, *portaudio_devices()]

@@ -347,6 +347,17 @@ def test_a_recording_that_fails_does_not_stop_the_others(folder: Path) -> None:
     assert "4 skipped: finished before." in again.stderr.splitlines()
 
 
+def test_names_of_no_files_leave_nothing_behind(folder: Path) -> None:
+    for output in ([], ["-o", "out"]):
+        ended = rtden("file", "x.wav", "y.wav", *output)
+        assert ended.returncode == 2
+        assert "rtden: there is no file y.wav; check the name." in ended.stderr.splitlines()
+        assert [path.name for path in folder.iterdir()] == ["in"]
+    ended = rtden("file", "x.wav", "in/a.wav", "-o", "out")
+    assert ended.returncode == 2
+    assert [line["status"] for line in entries(folder / "out")] == ["ok"]
+
+
 def test_a_recording_that_is_still_being_written_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -607,7 +618,7 @@ def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.Mon
         pytest.raises(RtdenError, match="has had no worker"),
     ):
         list(denoise_files(plan(["in"], "out"), ["out"], dask=empty.scheduler_address))
-    assert names(folder / "out") == [MANIFEST]
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.usefixtures("patience")
