@@ -1,0 +1,45 @@
+"""How far batches made on the GPU differ from those that `rtden train` makes.
+
+python gpu_batch.py SPEECH NOISE WORK
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from gpu import DEVICE, BatchMaker
+
+from rtden.model import load_spec
+from rtden.training import batches
+from rtden.training.recipe import Corpus, Recipe
+from rtden.training.synthesis import active_rms
+
+
+def differences(speech: Path, noise: Path, work: Path) -> dict[str, float]:
+    """Return the largest difference of the features and of each part of the target."""
+    spec, recipe = load_spec(None), Recipe(mixtures=12, copies=0)
+    corpus = Corpus.load(speech, noise, work, rate_hz=spec.rate_hz, recipe=recipe)
+    mixtures = corpus.source(spec, recipe).mixtures(0)
+    overlaps = batches.draw_overlaps(spec, len(mixtures), np.random.default_rng(0))
+    wanted = batches.to_batch(mixtures, spec, overlaps)
+    signals = (np.stack(each) for each in zip(*(of[:2] for of in mixtures), strict=True))
+    about = [(active_rms(of.clean), min(of.bandwidth_hz, 1e5)) for of in mixtures]
+    columns = (*signals, *np.array(about, np.float32).T)
+    clean, noisy, speech_levels, ends_hz = (
+        torch.from_numpy(np.ascontiguousarray(of)).to(DEVICE) for of in columns
+    )
+    make = BatchMaker(spec)
+    features, target = make.finish(clean, noisy, speech_levels, ends_hz, overlaps)
+    found = {"features": features, **target}
+    return {
+        name: float(np.abs(of - found[name].cpu().numpy()).max())
+        for name, of in vars(wanted).items()
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(differences(*map(Path, sys.argv[1:]))))
