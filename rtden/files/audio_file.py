@@ -19,6 +19,7 @@ import soundfile
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
+from rtden.files.joins import CHANGED, converted
 from rtden.files.layout import GOES_ON, Layout, layout_of, truncated
 from rtden.files.listing import HEADERLESS, HEADERS, RAW_SUFFIXES, Raw, has_av
 from rtden.resample import load_soxr
@@ -231,6 +232,7 @@ class _Reader:
         self.first, self._window = self._open(layout.parts[0])
         # Without a count libsndfile guesses, up to a frame of an MP3 too much.
         self._guess = MP3_FRAME if self.first.format == "MP3" else 0
+        self._done = 0  # frames that were read, at the first part's rate
         self.stated = layout.frames or _stated(self.first, self._window)
         """Frames that are to be; 0 where that is not known."""
 
@@ -244,40 +246,47 @@ class _Reader:
         return self._opened.enter_context(file), window
 
     def blocks(self, frames: int) -> Iterator[Array]:
-        """Yield what is read at a time: at most `frames`."""
-        first, done = self.first, 0
+        """Yield what is read at a time, mostly `frames`; parts of another kind are converted."""
+        first, changes = self.first, list[str]()
+        kind = first.samplerate, first.channels
         for part in self._layout.parts:
             same = part == self._layout.parts[0]
             try:
                 file, window = (first, self._window) if same else self._open(part)
             except soundfile.LibsndfileError as error:
-                raise self._damaged(done, error) from None
-            if (file.samplerate, file.channels) != (first.samplerate, first.channels):
-                raise AudioFileError(
-                    f"{self._path} changes to {file.samplerate} Hz and {file.channels} channels "
-                    f"after {done / first.samplerate:.1f} s; split it there, for instance with "
-                    "ffmpeg."
-                )
-            stated, begun = self._layout.frames or _stated(file, window), done
-            try:
-                while len(block := self._read(file, frames, stated - (done - begun))):
-                    done += len(block)
-                    yield block
-            except soundfile.LibsndfileError as error:
-                if not 0 < stated <= done - begun:  # beyond its sound anything may follow
-                    raise self._damaged(done, error) from None
-            if window.error is not None:
-                raise window.error
-            read = done - begun
-            sure = window.stated_frames or len(self._layout.parts) == 1
-            if sure and read < stated - self._guess:
-                raise truncated(self._path, read / stated)
-            if read > stated > 0 and GOES_ON not in self._notes:
-                self._notes.append(GOES_ON)
+                raise self._damaged(error) from None
+            blocks, own = self._part(file, window, frames), (file.samplerate, file.channels)
+            if own != kind:
+                seconds = self._done / first.samplerate
+                changes.append(CHANGED.format(*own, seconds, *kind))
+                blocks = converted(blocks, own, kind, str(self._path))
+            for block in blocks:
+                self._done += len(block)
+                yield block
+        self._notes += changes[:1]
 
-    def _damaged(self, done: int, error: Exception) -> DamagedFileError:
+    def _part(
+        self, file: soundfile.SoundFile, window: containers.Window, frames: int
+    ) -> Iterator[Array]:
+        stated, read = self._layout.frames or _stated(file, window), 0
+        try:
+            while len(block := self._read(file, frames, stated - read)):
+                read += len(block)
+                yield block
+        except soundfile.LibsndfileError as error:
+            if not 0 < stated <= read:  # beyond its sound anything may follow
+                raise self._damaged(error) from None
+        if window.error is not None:
+            raise window.error
+        sure = window.stated_frames or len(self._layout.parts) == 1
+        if sure and read < stated - self._guess:
+            raise truncated(self._path, read / stated)
+        if read > stated > 0 and GOES_ON not in self._notes:
+            self._notes.append(GOES_ON)
+
+    def _damaged(self, error: Exception) -> DamagedFileError:
         return DamagedFileError(
-            f"{self._path} is damaged after {done / self.first.samplerate:.1f} s "
+            f"{self._path} is damaged after {self._done / self.first.samplerate:.1f} s "
             f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
         )
 

@@ -78,11 +78,25 @@ def _end_of_avi(file: BinaryIO) -> int:
 
 
 def is_joined(name: str, file: BinaryIO) -> bool:
-    """Return whether an MP4, QuickTime, WMA or WMV file begins once more behind its end."""
-    if name == "asf":
+    """Return whether an MP4, QuickTime, WMA, WMV or Flash file begins once more behind its end."""
+    if name in ("asf", "swf"):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(ASF, len(ASF)) > 0
+            if name == "asf":
+                return content.find(ASF, len(ASF)) > 0
+            if content[:3] == b"FWS":
+                return re.compile(rb"[FC]WS").match(content, _end_of_swf(content)) is not None
+            return len(re.findall(rb"(?s)CWS.{5}x[\x01\x5e\x9c\xda]", content)) > 1
     return "mp4" in name and _starts_of_mp4(file) > 1
+
+
+def _end_of_swf(content: mmap.mmap) -> int:
+    """Return where the tags of a Flash file end: of sound alone FFmpeg states a wrong length."""
+    code, at = 1, 13 + (content[8] // 8 * 4 + 4) // 8
+    while code and at < len(content):
+        code, size = divmod(int.from_bytes(content[at : at + 2], "little"), 64)
+        long = int.from_bytes(content[at + 2 : at + 6], "little")
+        at += 2 + (4 + long if size == 63 else size)
+    return at
 
 
 def _starts_of_mp4(file: BinaryIO) -> int:
@@ -149,12 +163,23 @@ def _is_cut_asf(file: BinaryIO) -> bool:
     )
 
 
+def _is_cut_swf(file: BinaryIO) -> bool:
+    """Return whether the last tag of a Flash file is missing, or a part that FFmpeg does not read.
+
+    That is up to 4 KiB of a compressed one.
+    """
+    file.seek(0)
+    compressed = file.read(3) == b"CWS"
+    file.seek(-2, os.SEEK_END)
+    return compressed or file.read() != b"\0\0"
+
+
 def _is_cut_ogg(file: BinaryIO) -> bool:
     return not ogg_links(file)[1]
 
 
 CUT = {
     **{"flv": _is_cut_flv, "matroska,webm": _is_cut_matroska, "asf": _is_cut_asf},
-    "ogg": _is_cut_ogg,
+    **{"ogg": _is_cut_ogg, "swf": _is_cut_swf},
 }
 """What tells whether a file is cut off, by FFmpeg's format."""

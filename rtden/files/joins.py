@@ -1,4 +1,4 @@
-"""The packets of a file in one course of time, though broadcasts were joined to it."""
+"""Files that were joined: packets in one course of time, and sound of one rate."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
+from rtden.extras import needed
+from rtden.types import Array
+
+CHANGED = "its sound has {} Hz and {} channels from {:.1f} s on: converted to {} Hz and {}"
 MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was joined
 
 
@@ -26,6 +30,23 @@ def demuxed(container: Any) -> Iterator[Any]:
                     joins.move(packet)
                 yield packet
             return
+
+
+def converted(
+    blocks: Iterator[Array], kind: tuple[int, int], wanted: tuple[int, int], user: str
+) -> Iterator[Array]:
+    """Yield blocks of one rate in Hz and number of channels as blocks of another, for `user`."""
+    av = needed("av", "av", user)
+    from rtden.files.muxers import frame_of, usual_layout
+
+    resampler, at = av.AudioResampler("flt", usual_layout(wanted[1]), wanted[0]), 0
+    for block in blocks:
+        frame = frame_of(block, usual_layout(kind[1]), kind[0], at)
+        at += len(block)
+        for made in resampler.resample(frame):
+            yield made.to_ndarray().reshape(-1, wanted[1])
+    for made in resampler.resample(None):
+        yield made.to_ndarray().reshape(-1, wanted[1])
 
 
 class _Joins:

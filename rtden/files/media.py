@@ -14,7 +14,7 @@ from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
-from rtden.files.joins import demuxed
+from rtden.files.joins import CHANGED, demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
@@ -243,10 +243,8 @@ class Track:
             ended, self._kind = self._resampler.resample(None) if self._resampler else [], kind
             self._resampler = frame and av.AudioResampler("flt", self._layout, self.rate_hz)
             if frame and kind[:2] != (self.rate_hz, self.channels):
-                self._changes.append(
-                    f"its sound has {kind[0]} Hz and {kind[1]} channels from {self.ended:.1f} s "
-                    f"on: converted to {self.rate_hz} Hz and {self.channels}"
-                )
+                changed = CHANGED.format(*kind[:2], self.ended, self.rate_hz, self.channels)
+                self._changes.append(changed)
         return [*ended, *self._resampler.resample(frame)] if frame else ended
 
 

@@ -119,8 +119,9 @@ def _pieces(
                 yield from ((block, ours) for block in ours.decode(av, packet))
         return
     (only,) = tracks.values()
-    for packet in demuxed(container):
-        if packet.stream.type != "audio":  # a cover
+    covers = any(stream.type != "audio" for stream in container.streams)
+    for packet in demuxed(container) if covers else ():  # FFmpeg does not read all chained files
+        if packet.stream.type != "audio":
             yield packet, None
     for block in read_blocks(recording):
         only.done += len(block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -101,20 +102,38 @@ def test_a_header_that_promises_more_is_believed(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov", "a.tta", "a.flv"]
+    "name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov", "a.tta", "a.flv", "a.swf"]
 )
 def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if path.suffix in (".m4a", ".mov", ".tta", ".flv"):
-        encoded(path, "tta" if path.suffix == ".tta" else "aac", rate_hz=44100)
+    if path.suffix in (".m4a", ".mov", ".tta", ".flv", ".swf"):
+        codecs = {".tta": "tta", ".swf": "libmp3lame"}
+        encoded(path, codecs.get(path.suffix, "aac"), rate_hz=44100)
     else:
         soundfile.write(path, noise(70000), RATE_HZ, "PCM_16")
     assert len(sound_of(path)) >= 70000
     content = path.read_bytes()
     path.write_bytes(content + content[36 if path.suffix == ".wav" else 0 :])  # sound twice
-    for target in ("out.wav", f"out{path.suffix}"):
+    for target in ("out.wav", f"out{path.suffix}".replace("swf", "m4a")):
         with pytest.raises(AudioFileError, match="is several files in one; split them"):
             denoise_file(path, tmp_path / target, streams=Untouched)
+
+
+def test_a_flash_file_that_is_cut_off_or_compressed_is_said_to_lack_its_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "in.swf"
+    encoded(path, "libmp3lame", rate_hz=44100)
+    whole = path.read_bytes()
+    compressed = b"CWS" + whole[3:8] + zlib.compress(whole[8:])
+    for content in (whole, whole[: len(whole) * 2 // 3], compressed):
+        path.write_bytes(content)
+        report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
+        assert report.notes == ((CUT_OFF,) if content != whole else ())
+        assert (report.seconds * 44100 >= 96000) == (content == whole)
+    path.write_bytes(2 * compressed)
+    with pytest.raises(AudioFileError, match="is several files in one; split them"):
+        sound_of(path)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.8svx", "SVX"), ("a.voc", "VOC")])

@@ -19,10 +19,10 @@ from sounds import Untouched
 from waiting import LIMIT_SECONDS, until
 
 from rtden import Settings, denoise_file
-from rtden.errors import AudioFileError, InputError, SettingsError
+from rtden.errors import AudioFileError, InputError, MissingPackageError, SettingsError
 from rtden.files.atomic import new_file
 from rtden.files.audio_file import open_recording, read_blocks
-from rtden.files.listing import Raw, list_audio
+from rtden.files.listing import Raw, has_av, list_audio
 from rtden.files.pipe import denoise_pipe
 from rtden.files.tags import read_tags, write_tags
 from rtden.files.writing import format_of
@@ -95,7 +95,7 @@ def test_a_wav_that_goes_on_after_its_stated_length_is_read_to_its_end(
     assert bool(report.notes) == bool(size)
 
 
-def test_chained_ogg_is_read_to_its_end_and_a_change_of_rate_is_a_sentence(tmp_path: Path) -> None:
+def test_chained_ogg_is_read_to_its_end_and_a_change_of_rate_is_converted(tmp_path: Path) -> None:
     for name, rate_hz in (("a", 16000), ("b", 16000), ("c", 22050)):
         soundfile.write(tmp_path / f"{name}.ogg", noise(seed=ord(name)), rate_hz)
     one, two, other = ((tmp_path / f"{name}.ogg").read_bytes() for name in "abc")
@@ -105,9 +105,18 @@ def test_chained_ogg_is_read_to_its_end_and_a_change_of_rate_is_a_sentence(tmp_p
         all_of(chained), np.concatenate([all_of(tmp_path / "a.ogg"), all_of(tmp_path / "b.ogg")])
     )
     assert denoise_file(chained).seconds == 60000 / 16000
-    chained.write_bytes(one + other)
-    with pytest.raises(AudioFileError, match=r"changes to 22050 Hz and 1 channels after 1\.9 s"):
-        all_of(chained)
+    chained.write_bytes(one + other + two)
+    if has_av():
+        after, from_rate = all_of(chained), round(30000 * 16000 / 22050)
+        assert len(after) == pytest.approx(60000 + from_rate, abs=2)
+        np.testing.assert_array_equal(after[:30000], all_of(tmp_path / "a.ogg"))
+        np.testing.assert_array_equal(after[-30000:], all_of(tmp_path / "b.ogg"))
+        assert after[30000:-30000].std() == pytest.approx(0.1 * math.sqrt(16000 / 22050), rel=0.05)
+        (note,) = denoise_file(chained, tmp_path / "out.m4a").notes
+        assert note.startswith("its sound has 22050 Hz and 1 channels from 1.9 s on: converted to ")
+    else:
+        with pytest.raises(MissingPackageError, match="needs the package av"):
+            all_of(chained)
     chained.write_bytes(one[: len(one) // 2])
     assert "cut off" in "".join(denoise_file(chained, tmp_path / "out.wav").notes)
 
