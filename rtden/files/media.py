@@ -16,7 +16,7 @@ from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
 from rtden.files.joins import CHANGED, demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
-from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
+from rtden.files.listing import MEDIA_SUFFIXES, MUXERS, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
 from rtden.types import Array
 
@@ -37,6 +37,9 @@ HEADERS = {
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
+SHORT_BYTES = 4096
+SYNC_WORDS = {"mpegts": b"G", "aac": b"\xff", "ac3": b"\x0b\x77", "eac3": b"\x0b\x77"}
+"""How files begin that FFmpeg does not recognise if they have a frame or two."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in a track's time stamps are no jitter."""
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
@@ -52,6 +55,15 @@ def name_of(container: Any) -> str:
     return Path(container.name.removeprefix("file:")).name
 
 
+def _short_format(path: Path) -> str | None:
+    """Return FFmpeg's format of a file that is too short to be recognised, by its name."""
+    muxer = MUXERS.get(path.suffix.lower())
+    name = muxer.name.replace("adts", "aac") if muxer else ""
+    if name not in SYNC_WORDS or path.stat().st_size > SHORT_BYTES:
+        return None
+    return name if path.read_bytes().startswith(SYNC_WORDS[name]) else None
+
+
 @contextmanager
 def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield PyAV and a file that it has opened for reading."""
@@ -62,7 +74,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
     if raw:
         options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}
-    read = {**READ, "format": raw.format if raw else None, "options": options}
+    read = {**READ, "format": raw.format if raw else _short_format(path), "options": options}
     try:
         container = av.open(url_of(path), **read)
     except av.error.FFmpegError as error:
@@ -319,7 +331,8 @@ def bit_rate_of(stream: Any) -> int:
     if stated := stream.bit_rate or stream.codec_context.bit_rate:
         return int(stated)
     size, seconds = 0, 0.0
-    with av.open(stream.container.name, **READ) as container, suppress(av.error.FFmpegError):
+    name, known = stream.container.name, stream.container.format.name
+    with av.open(name, format=known, **READ) as container, suppress(av.error.FFmpegError):
         for packet in container.demux(container.streams[stream.index]):
             if packet.duration:
                 seconds += float(packet.duration * packet.time_base)

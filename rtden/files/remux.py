@@ -146,6 +146,7 @@ class _Sound:
         wma = encoder.frame_size if encoder.name.startswith("wma") else 0
         self._whole = round(ratio * wma)  # its length is a multiple of this
         self._written = -self._whole  # its decoder leaves out a frame
+        self._begun = False  # whether it has given a packet
         self._fills = muxer.name == "avi" and not self._alone  # its sound cannot begin later
         padding = padding_of(target, muxer, alone=self._alone)
         self._dropped = round(ratio * padding)  # of what comes first
@@ -172,7 +173,8 @@ class _Sound:
         ended = Fraction(start + self._track.done, self._track.rate_hz)
         for packet in self._flushed():
             # FFmpeg gives no duration to what only fills up an encoder's last frame.
-            if packet.duration and packet.pts * packet.time_base < ended:
+            goes_on = packet.duration and packet.pts * packet.time_base < ended
+            if goes_on or not self._begun:  # the only packet has all of the sound
                 yield packet
 
     def _flushed(self) -> Iterator[Any]:
@@ -206,7 +208,9 @@ class _Sound:
         if len(samples) > dropped:
             louder = samples[dropped:] * np.float32(self._gain)
             frame = frame_of(louder, self._layout, self._track.rate_hz, at)
-            yield from self._target.encode(frame)
+            for packet in self._target.encode(frame):
+                self._begun = True
+                yield packet
 
 
 class _Out:

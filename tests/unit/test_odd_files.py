@@ -277,8 +277,11 @@ def test_sound_of_a_rate_that_opus_lacks_is_resampled(
     assert delay_samples(after[: len(before)], before[: len(after)]) == 0
 
 
-@pytest.mark.parametrize("suffix", ["mka", "webm", "mp4", "wma", "flac", "opus", "mp3"])
-@pytest.mark.parametrize("frames", [1, 100])
+@pytest.mark.parametrize(
+    "suffix",
+    ["mka", "webm", "mp4", "wma", "flac", "opus", "mp3", "aac", "ac3", "eac3", "ts", "m2ts", "mpg"],
+)
+@pytest.mark.parametrize("frames", [1, 100, 3000])
 def test_a_file_of_some_samples_is_denoised_and_its_result_again(
     tmp_path: Path, suffix: str, frames: int
 ) -> None:
@@ -286,6 +289,13 @@ def test_a_file_of_some_samples_is_denoised_and_its_result_again(
     first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
     again = denoise_file(first, tmp_path / f"b.{suffix}", streams=Untouched).target
     assert len(sound_of(Path(again))) >= frames
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
+def test_an_amr_of_some_samples_has_them(tmp_path: Path, rate_hz: int) -> None:
+    soundfile.write(tmp_path / "in.wav", np.full(100, 0.5), rate_hz)
+    denoise_file(tmp_path / "in.wav", tmp_path / "a.amr", streams=Untouched)
+    assert len(sound_of(tmp_path / "a.amr")) == 160
 
 
 @pytest.mark.parametrize(("at", "zeros"), [(0.5, 4096), (0.5, 1 << 20), (1.0, 4096), (0.0, 4096)])
