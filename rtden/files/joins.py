@@ -12,7 +12,19 @@ from rtden.extras import needed
 from rtden.types import Array
 
 CHANGED = "its sound has {} Hz and {} channels from {:.1f} s on: converted to {} Hz and {}"
+BROADCASTS = ("mpegts", "mpeg")  # whose time begins anywhere
 MOST_BACK_SECONDS = Fraction(1, 4)  # a file's time goes back more where it was joined
+
+
+def _zero(container: Any) -> Fraction:
+    """Return the seconds at which the time of a file begins."""
+    is_broadcast = container.format.name in BROADCASTS
+    return Fraction(container.start_time or 0, 1_000_000) if is_broadcast else Fraction(0)
+
+
+def begun(stream: Any) -> Fraction:
+    """Return at how many seconds of a file's time a stream begins, as :func:`demuxed` counts."""
+    return Fraction((stream.start_time or 0) * stream.time_base - _zero(stream.container))
 
 
 def demuxed(container: Any) -> Iterator[Any]:
@@ -21,8 +33,7 @@ def demuxed(container: Any) -> Iterator[Any]:
     Those of streams that begin late are left out: PyAV does not know them. Zeros in a broadcast,
     after which FFmpeg wants to be asked again, are skipped.
     """
-    is_broadcast = container.format.name in ("mpegts", "mpeg")  # whose time begins anywhere
-    joins = _Joins(Fraction(container.start_time or 0, 1_000_000)) if is_broadcast else None
+    joins = _Joins(_zero(container)) if container.format.name in BROADCASTS else None
     while True:
         with suppress(IndexError, BlockingIOError):
             for packet in container.demux():

@@ -18,7 +18,7 @@ from rtden.errors import AudioFileError
 from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
-from rtden.files.joins import demuxed
+from rtden.files.joins import begun, demuxed
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -148,6 +148,9 @@ class _Sound:
         self._written = -self._whole  # its decoder leaves out a frame
         self._begun = False  # whether it has given a packet
         self._fills = muxer.name == "avi" and not self._alone  # its sound cannot begin later
+        starts = [begun(stream) for stream in timed if stream.type == "video"]
+        # AVI puts a picture's start at zero, and WMA's decoder begins with its third frame.
+        self._zero = round(max(starts, default=0) * track.rate_hz) + 2 * self._whole
         padding = padding_of(target, muxer, alone=self._alone)
         self._dropped = round(ratio * padding)  # of what comes first
         kept = PADDING[encoder.name] if encoder.name in UNFLUSHED else 0
@@ -159,7 +162,7 @@ class _Sound:
     def feed(self, samples: Array) -> Iterator[Any]:
         """Take in decoded samples; yield encoded packets."""
         if self._fills:
-            self._fills, late = False, max(0, self._track.start)
+            self._fills, late = False, max(0, self._track.start - self._zero)
             spared = min(late, self._dropped)
             self._dropped -= spared
             self._written -= late - spared

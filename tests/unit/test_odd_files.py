@@ -23,8 +23,10 @@ av = pytest.importorskip("av")
 RATE_HZ = 44100
 
 
-def film(path: Path, codec: str, *, start: float, seconds: float) -> Path:
-    """Three seconds of picture, with sound from `start` on."""
+def film(
+    path: Path, codec: str, *, start: float, seconds: float, picture_start: float = 0.0
+) -> Path:
+    """Three seconds of picture from `picture_start` on, with sound from `start` on."""
     with av.open(str(path), "w") as out:
         codecs = {".mxf": "mpeg2video", ".flv": "flv"}
         picture = out.add_stream(codecs.get(path.suffix, "mpeg4"), rate=25)
@@ -35,6 +37,9 @@ def film(path: Path, codec: str, *, start: float, seconds: float) -> Path:
         sound.bit_rate = 128000
         frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
         packets = [p for _ in range(75) for p in picture.encode(frame)] + picture.encode(None)
+        for packet in packets:
+            packet.dts += round(picture_start / packet.time_base)
+            packet.pts = packet.dts
         samples = np.ascontiguousarray(noise(round(seconds * sound.rate)).T)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
         frame.sample_rate, frame.time_base = sound.rate, Fraction(1, sound.rate)
@@ -122,6 +127,24 @@ def test_sound_that_begins_later_than_the_picture_does_so_in_every_container(
     rate_hz = 44100 if codec == "flv" else 48000
     found = (delay_samples(after, before) / rate_hz - shift) * 1000.0
     assert abs(found) < (25.0 if target == "avi" else 2.0)  # an AVI shows pictures on a grid
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "start", "picture_start"),
+    [("mkv", "aac", 1.2, 0.4), ("wmv", "wmav2", 1.2, 0.4), ("avi", "wmav2", 0.0, 0.0)],
+)
+def test_lips_stay_in_step_in_an_avi(
+    tmp_path: Path, suffix: str, codec: str, start: float, picture_start: float
+) -> None:
+    path = tmp_path / f"in.{suffix}"
+    film(path, codec, start=start, seconds=2.0, picture_start=picture_start)
+    report = denoise_file(path, tmp_path / "out.avi", streams=Untouched)
+    shown, before = pictures_and_sound(path)
+    shown_after, after = pictures_and_sound(Path(report.target))
+    rate_hz = 48000 if suffix == "mkv" else RATE_HZ
+    shift = shown_after[0] - shown[0]
+    assert shown[0] == pytest.approx(picture_start, abs=0.05)
+    assert abs(delay_samples(after, before) / rate_hz - shift) < 0.025
 
 
 @pytest.mark.parametrize("target", ["ts", "mp4", "mkv", "avi"])
