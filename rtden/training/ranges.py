@@ -8,7 +8,6 @@ that minimise the error of rounding and clipping together, as in Banner et al. (
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,16 +52,15 @@ def narrowed(low: float, high: float, counts: NDArray[np.int64]) -> tuple[float,
     """Return the range around zero with the least error; `counts` is a histogram."""
     edges = np.linspace(low, high, len(counts) + 1)
     values = (edges[1:] + edges[:-1]) / 2.0
-
-    def error(limits: tuple[float, float]) -> float:
-        clipped = np.abs(values - np.clip(values, *limits)) ** EXPONENT
-        half_step = (limits[1] - limits[0]) / STEPS / 2.0
-        rounded = half_step**EXPONENT / (EXPONENT + 1.0)  # the mean up to half a step
-        return float(counts @ clipped / counts.sum() + rounded)
-
-    lows, highs = (min(low, 0.0) * SHARES, max(high, 0.0) * SHARES)
-    pairs = itertools.product(lows.tolist() if low < 0.0 else [0.0], highs.tolist())
-    return min(pairs, key=error)
+    lows, highs = min(low, 0.0) * SHARES, max(high, 0.0) * SHARES
+    below, above = (
+        [counts @ np.maximum(beyond, 0.0) ** EXPONENT / counts.sum() for beyond in clipped]
+        for clipped in (lows[:, None] - values, values - highs[:, None])
+    )
+    half_step = (highs - lows[:, None]) / STEPS / 2.0
+    rounded = half_step**EXPONENT / (EXPONENT + 1.0)  # the mean up to half a step
+    best = np.argmin(np.add.outer(below, above) + rounded)
+    return float(lows[best // len(highs)]), float(highs[best % len(highs)])
 
 
 def _histograms(
