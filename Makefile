@@ -19,9 +19,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := install --quiet --no-compile
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --dist worksteal
-# What tests of the system need first; nothing once make test has seen to it, so that the longest job
-# begins at once.
-PACKAGES := packages
 # Jobs of make test at a time, and real-time tests.
 JOBS := 3
 LANES := 2
@@ -46,8 +43,8 @@ demo: $(VENV)/.run
 
 # Tests that play sound mostly wait. The others, and what is installed, run beside them; tests with the
 # lowest priority.
-test: packages
-	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 19" PACKAGES= \
+test:
+	$(MAKE) --jobs=$(JOBS) --output-sync=target PRIORITY="nice -n 19" \
 		real-time lint docs unit second-runtime integrations training parallel
 	$(MAKE) alone
 
@@ -68,13 +65,13 @@ torch: $(VENV)/torch/.run
 
 system: parallel real-time alone
 
-parallel: $(PACKAGES) $(VENV)/.compiled
+parallel: packages $(VENV)/.compiled
 	$(PRIORITY) $(PYTEST) tests/system $(BY_FILE) -m "not real_time and not alone"
 
-real-time: $(PACKAGES) $(VENV)/.dev
+real-time: packages $(VENV)/.dev
 	$(URGENT) $(PYTEST) tests/system -m real_time --numprocesses $(LANES) --dist worksteal
 
-alone: $(PACKAGES) $(VENV)/.dev
+alone: packages $(VENV)/.dev
 	$(URGENT) $(PYTEST) tests/system -m alone
 
 packages:

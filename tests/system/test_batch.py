@@ -461,7 +461,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     folder: Path, everybody: bool
 ) -> None:
     for number in range(4):
-        record(folder / "long" / f"{number}.wav", 20.0, seed=number)
+        record(folder / "long" / f"{number}.wav", 10.0, seed=number)
     record(folder / "long" / "short.wav", 3.0)
     arguments = ["file", "long", "-o", "out", "--jobs", "2"]
     with started([*RTDEN, *arguments], start_new_session=True) as process:
@@ -488,7 +488,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
 
 def test_after_a_run_that_was_killed_the_same_command_goes_on(folder: Path) -> None:
     for number in range(4):
-        record(folder / "long" / f"{number}.ogg", 20.0 + number, seed=number)
+        record(folder / "long" / f"{number}.ogg", 10.0 + number, seed=number)
     arguments = ["file", "long", "-o", "out", "--jobs", "2"]
     with started([*RTDEN, *arguments], stdout=subprocess.DEVNULL) as process:
         process.stderr.readline()
