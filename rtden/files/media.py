@@ -70,7 +70,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
     if not path.exists():
         raise AudioFileError(f"there is no file {path}; check the name.")
-    av = needed("av", "av", str(path) if known else f"{path}, if it is sound,")
+    av = needed("av", "av", str(path) if known else f"{path} has no common suffix of sound and")
     options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
     if raw:
         options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}

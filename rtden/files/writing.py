@@ -183,7 +183,7 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
         wanted = own or "WAV"
     if wanted not in known:
         raise AudioFileError(
-            f"{path} cannot be written, for nothing writes {path.suffix} files; choose another "
+            f"{path} cannot be written: rtden writes no {path.suffix} files; choose another "
             "format, for instance .wav, .flac, .mp3, .opus, .m4a, .mp4 or .mkv."
         )
     usual = "OPUS" if suffix == "OPUS" else str(soundfile.default_subtype(wanted))

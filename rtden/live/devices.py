@@ -104,8 +104,8 @@ def find_device(
         )
     shown = [device for device in usable if device.stable_name and not device.hidden] or usable
     raise DeviceError(
-        f"no {kind} device matches '{wanted}'; there are {', '.join(map(str, shown))}; "
-        "'rtden devices --all' lists all."
+        f"no {kind} device matches '{wanted}': choose from {', '.join(map(str, shown))}, or "
+        "from all that 'rtden devices --all' lists."
     )
 
 

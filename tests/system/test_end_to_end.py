@@ -146,7 +146,7 @@ def test_both_ears_get_the_sound(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--in", "nonesuch"], "no input device matches 'nonesuch'; there are"),
+        (["--in", "nonesuch"], "no input device matches 'nonesuch': choose from"),
         (["--out", "cable"], "the monitor of the output, and rtden would record what it plays"),
         (["--out", "null output"], "'null output' means several output devices"),
         (["--duration", "0"], "--duration must be more than 0"),

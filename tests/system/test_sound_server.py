@@ -213,7 +213,7 @@ def test_people_find_their_devices_by_the_names_that_they_know(server: PulseServ
     assert "cable.monitor" in everything
     assert "ALSA" in everything
     assert "means several output devices" in said("live", "--out", "e")
-    assert "no input device matches 'airpods'; there are Blue Yeti" in said(
+    assert "no input device matches 'airpods': choose from Blue Yeti" in said(
         "live", "--in", "airpods"
     )
 

@@ -278,7 +278,7 @@ def test_a_suffix_gets_what_it_says(tmp_path: Path, suffix: str, codec: str) -> 
 
 def test_a_suffix_that_nothing_writes_is_refused_before_the_work(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
-    with pytest.raises(AudioFileError, match=r"nothing writes \.xyz files"):
+    with pytest.raises(AudioFileError, match=r"writes no \.xyz files"):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.xyz")
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
