@@ -171,6 +171,9 @@ class Track:
         self._header = None if stated else HEADERS.get(context.codec.canonical_name)
         self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
+        if stream.container.format.name == "caf" and context.name in ("alac", "flac"):
+            # Their last frame is short, and FFmpeg would shorten it once more.
+            context.options = {"flags2": "+skip_manual"}
         self.start = self.done = 0  # samples: where it begins in the file's time, and so far
         self.held = 0.0  # seconds up to the end of the last packet that is not damaged
         self._missing = self._silenced = self._damaged = 0

@@ -37,6 +37,9 @@ def muxer_options(container: Any, muxer: Muxer, suffix: str, rate_hz: int) -> di
     """Return what makes metadata survive, and QuickTime's edits exact to the sample."""
     if muxer.name == "adts" and container.metadata:
         return {"write_id3v2": "1"}
+    blu_ray = any(track.codec_context.name == "pcm_bluray" for track in container.streams.audio)
+    if suffix == ".m2ts" and blu_ray:  # which FFmpeg would say in a file of that name alone
+        return {"mpegts_m2ts_mode": "1"}
     if muxer.name not in ("mp4", "mov", "3gp", "3g2"):
         return {}
     options = {"movie_timescale": str(rate_hz)}

@@ -212,6 +212,17 @@ def test_a_lossless_codec_stays_where_libsndfile_does_not_write_it(
     with open_recording(source) as before, open_recording(Path(report.target)) as after:
         one, two = ([*read_blocks(r)] for r in (before, after))
     np.testing.assert_allclose(np.concatenate(two), np.concatenate(one), atol=2**-14)
+    assert len(np.concatenate(two)) == len(voice())
+
+
+def test_the_pcm_of_a_blu_ray_is_read_again(tmp_path: Path) -> None:
+    source = tmp_path / "in.m2ts"
+    with av.open(str(source), "w") as out:
+        encode(out, out.add_stream("pcm_bluray", rate=48000, layout="stereo"), voice())
+    report = denoise_file(source, tmp_path / "out.m2ts", settings=UNTOUCHED)
+    assert described(Path(report.target)) == described(source) == [("audio", "pcm_bluray", None)]
+    with open_recording(Path(report.target)) as recording:
+        assert sum(map(len, read_blocks(recording))) == 96000
 
 
 def test_high_efficiency_aac_becomes_low_complexity_and_is_said(tmp_path: Path) -> None:
