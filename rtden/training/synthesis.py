@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, signal
+from scipy import fft
 
 from rtden.extras import needed
 from rtden.types import Array
@@ -112,6 +112,8 @@ class Synthesis:
 
 def whisper(speech: Array, rng: np.random.Generator) -> Array:
     """Return speech as whispering: noise with the envelope of the speech, without low harmonics."""
+    from scipy import signal  # few mixtures whisper, and it takes a second
+
     transform = functools.partial(signal.stft, nperseg=512, noverlap=384)
     spectra, noise = (
         transform(x)[2] for x in (speech, rng.standard_normal(len(speech), np.float32))
