@@ -241,6 +241,8 @@ class _Out:
                 self.close()
             else:
                 return
+        if getattr(error, "errno", None) in WRITING:
+            raise _refusal(Path(source.name.removeprefix("file:")), suffix, error)
         reason, sound = reason_of(error), tracks[0].codec_context
         if "avcodec_open2" in str(error):
             reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
