@@ -44,6 +44,7 @@ class GpuFeatures:
         self._mean, self._smooth = map(weight, (trackers.MEAN_SECONDS, trackers.SMOOTHING_SECONDS))
         self._extended = weight(extension.SMOOTHING_SECONDS)
         self._forgetting = weight(extension.UNSTEADY_SECONDS)
+        self._forgetting_uneven = weight(extension.UNEVEN_SECONDS)
         self._peak_fall = extension.PEAK_FALL_DB_PER_SECOND / per_second
         self._floor_rise = extension.FLOOR_RISE_DB_PER_SECOND / per_second
         self._block = round(trackers.FLOOR_BLOCK_SECONDS * per_second)
@@ -63,7 +64,7 @@ class GpuFeatures:
         state |= dict.fromkeys(("mean", "smoothed"), each + self._spec.floor_db)
         state |= dict.fromkeys(("minimum", "previous"), each + torch.inf)
         state |= {"level": some, "heard": some > 0, "frames": number, "edge": number}
-        return state | {"excess": some, "started": each > 0}
+        return state | {"excess": some, "uneven": some, "started": each > 0}
 
     def _column(self, of: State, column_db: Any) -> Any:
         self._follow_level(of, column_db)
@@ -96,17 +97,28 @@ class GpuFeatures:
         levels, floor, there_db = (
             each.gather(1, folded) for each in (new["levels"], new["lowest"], column_db)
         )
-        excess = ((levels - floor) * empty).sum(dim=1) / empty.sum(dim=1).clamp(min=1)
-        slow = of["excess"] + self._forgetting * (excess - of["excess"])
-        new["excess"] = torch.where(edge > 0, torch.maximum(excess, slow), of["excess"])
-        unsteady = (new["excess"] - float(extension.STEADY_DB)).clamp(min=0.0)
-        offset_db = float(extension.OFFSET_DB) - float(extension.UNSTEADY_SLOPE) * unsteady
+        offset_db = self._offset_db(of, new, (levels - floor) * empty, empty.sum(dim=1), edge > 0)
         shown_db = torch.minimum(floor + offset_db[:, None], there_db)
         new |= {"edge": edge, "frames": of["frames"] + 1}
         for name, value in new.items():
             of[name] = torch.where(sound[:, None] if value.ndim > 1 else sound, value, of[name])
         shown = empty & sound[:, None]
         return torch.where(shown, torch.maximum(column_db, shown_db), column_db)
+
+    def _offset_db(self, of: State, new: State, above_db: Any, count: Any, edged: Any) -> Any:
+        """Return what to add to the floor that is shown, and keep how steady and even it is."""
+        count = count.clamp(min=1)
+        excess = above_db.sum(dim=1) / count
+        variance = above_db.square().sum(dim=1) / count - excess.square()
+        now = {"excess": excess, "uneven": variance.clamp(min=0.0).sqrt()}
+        weights = {"excess": self._forgetting, "uneven": self._forgetting_uneven}
+        for name, weight in weights.items():
+            slow = of[name] + weight * (now[name] - of[name])
+            new[name] = torch.where(edged, torch.maximum(now[name], slow), of[name])
+        steady_db = -_above(new["excess"], extension.STEADY_DB, extension.UNSTEADY_SLOPE)
+        even_db = _above(excess, extension.STEADY_DB, np.float32(1.0))
+        even_db = even_db - _above(new["uneven"], extension.UNEVEN_DB, extension.UNEVEN_SLOPE)
+        return float(extension.OFFSET_DB) + torch.maximum(steady_db, even_db)
 
     def _follow(self, of: State, column_db: Any) -> State:
         first = (of["frames"] == 0)[:, None]
@@ -139,3 +151,7 @@ class GpuFeatures:
         of["minimum"] = torch.where(full, torch.inf, minimum)
         of["ages"] = torch.where(full, 0.0, ages)
         return floor_db
+
+
+def _above(value: Any, threshold: np.float32, slope: np.float32) -> Any:
+    return float(slope) * (value - float(threshold)).clamp(min=0.0)

@@ -36,6 +36,10 @@ UNSTEADY_SLOPE = np.float32(3.0)
 """dB by which the floor that is shown is lower, for each dB above that."""
 UNSTEADY_SECONDS = 0.5
 """Time constant with which unsteady sound is forgotten."""
+UNEVEN_DB, UNEVEN_SLOPE, UNEVEN_SECONDS = np.float32(3.0), np.float32(6.0), 4.0
+"""The bands of hiss rise and fall together, as wind and traffic do: the standard deviation of their
+levels above the floor is below this, that of speech above. Then the floor that is shown follows the
+level, however unsteady; it is lower by the slope for each dB more, forgotten with the time."""
 SILENCE_DB = -120.0
 """A frame below this level in all bands is digital silence and changes nothing."""
 EDGE_FRAMES = 8
@@ -54,9 +58,9 @@ class FloorExtension:
             np.float32(rate / frames_per_second)
             for rate in (PEAK_FALL_DB_PER_SECOND, FLOOR_RISE_DB_PER_SECOND)
         )
-        self._weight, self._forgetting = (
+        self._weight, self._forgetting, self._forgetting_uneven = (
             new_weight(seconds, frames_per_second)
-            for seconds in (SMOOTHING_SECONDS, UNSTEADY_SECONDS)
+            for seconds in (SMOOTHING_SECONDS, UNSTEADY_SECONDS, UNEVEN_SECONDS)
         )
         self._peaks, self._levels, self._floor, self._change = np.empty(
             (4, len(centres_hz)), np.float32
@@ -66,7 +70,7 @@ class FloorExtension:
     def reset(self) -> None:
         """Forget the stream."""
         self._frames = 0
-        self._excess_db = np.float32(0.0)
+        self._excess_db = self._uneven_db = np.float32(0.0)
         self._empty: slice | None = None  # the bands above the edge
         self._folded = slice(0)  # those below it that they are shown as
 
@@ -81,7 +85,7 @@ class FloorExtension:
                 continue
             if extended is frames_db:
                 extended = frames_db.copy()
-            shown = self._floor[self._folded] + (OFFSET_DB - self._unsteady_db())
+            shown = self._floor[self._folded] + (OFFSET_DB + self._following_db())
             np.minimum(shown, column_db[self._folded], out=shown)
             np.maximum(extended[at, self._empty], shown, out=extended[at, self._empty])
         return extended
@@ -102,13 +106,22 @@ class FloorExtension:
             self._find_edge()
         self._frames += 1
 
-    def _unsteady_db(self) -> Any:
-        """Return by how much to lower the floor that is shown, for the sound is no hiss."""
-        levels_db, floor_db = (each[self._folded] for each in (self._levels, self._floor))
-        excess_db = (np.add.reduce(levels_db) - np.add.reduce(floor_db)) / np.float32(len(floor_db))
+    def _following_db(self) -> Any:
+        """Return what to add to the floor that is shown: less than 0 if the sound is no hiss."""
+        above_db = self._levels[self._folded] - self._floor[self._folded]
+        count = np.float32(len(above_db))
+        excess_db = np.add.reduce(above_db) / count
+        np.subtract(above_db, excess_db, out=above_db)
+        uneven_db = np.sqrt(np.dot(above_db, above_db) / count)
         slow_db = self._excess_db + self._forgetting * (excess_db - self._excess_db)
         self._excess_db = max(excess_db, slow_db)
-        return UNSTEADY_SLOPE * max(self._excess_db - STEADY_DB, np.float32(0.0))
+        slow_db = self._uneven_db + self._forgetting_uneven * (uneven_db - self._uneven_db)
+        self._uneven_db = max(uneven_db, slow_db)
+        none = np.float32(0.0)
+        steady_db = -UNSTEADY_SLOPE * max(self._excess_db - STEADY_DB, none)
+        even_db = max(excess_db - STEADY_DB, none)
+        even_db -= UNEVEN_SLOPE * max(self._uneven_db - UNEVEN_DB, none)
+        return max(steady_db, even_db)
 
     def _find_edge(self) -> None:
         peaks, searched = self._peaks, self._searched
