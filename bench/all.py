@@ -5,8 +5,8 @@
 Wants a quiet machine, the extras `eval` and `train`, valgrind, PulseAudio and Chromium; takes about
 twelve minutes on two cores. Each command's output goes into bench/results/NAME.txt; then the tables
 of docs/benchmarks.md and docs/pi.md between `<!-- NAME -->` and `<!-- end -->` are written anew.
-Only where they are named: quality and cost beside other denoisers (`quality`, `mild`, `peers-cost`;
-extras `peers` and `noisereduce`, an hour each), `scores` and `oracle`.
+Only where they are named: quality and cost beside other denoisers (`quality`, `mild`,
+`telephone`, `peers-cost`; extras `peers` and `noisereduce`, an hour each), `scores` and `oracle`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ LONG = {
     "quality": [f"bench/peers.py --pairs {{pairs}} --model rtden --quality-only {RESULT}"],
     "mild": [
         f"bench/peers.py --pairs {{pairs}} --noise-db -15 --model rtden --quality-only {RESULT}"
+    ],
+    "telephone": [
+        f"bench/peers.py --pairs {{pairs}} --to-hz 8000 --model rtden --quality-only {RESULT}"
     ],
     "peers-cost": [f"bench/peers.py --cost-only --model rtden {RESULT}"],
     "scores": [
@@ -175,9 +178,15 @@ TABLES: dict[str, Callable[[str], Rows]] = {
     "pi": pi_rows,
     "quality": quality_rows,
     "mild": quality_rows,
+    "telephone": quality_rows,
     "noises": noise_rows,
 }
-FILES = {"quality": "peers-dev.json", "noises": "peers-dev.json", "mild": "peers-dev-15dB.json"}
+FILES = {
+    "quality": "peers-dev.json",
+    "noises": "peers-dev.json",
+    "mild": "peers-dev-15dB.json",
+    "telephone": "peers-dev-8kHz.json",
+}
 """What a table is made of, where it is not NAME.txt; FOLDER is then called dev."""
 
 

@@ -34,7 +34,7 @@ import typer
 from common import ForceOption, ProcessesOption, markdown, messages, one_sentence, screen
 from drivers import AsLive, Copy, Driver, FilePath, Rtden, RtdenLive, rtden_file
 from peer_drivers import PEERS, NoiseReduce
-from remix import remix
+from remix import changed, remix
 from rounds import Cost, Spread, measure_costs, noisy_speech, processor_name, ratios
 
 from rtden import list_models
@@ -225,6 +225,10 @@ def main(
     noise_db: Annotated[
         float, typer.Option(help="Gain for the noise of the pairs: -15 scores mild noise.")
     ] = 0.0,
+    to_hz: Annotated[
+        int | None,
+        typer.Option(help="Rate of the pairs: 8000 scores telephone sound.", show_default="theirs"),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="rtden's model; may be given again.", show_default="all shipped ones"),
@@ -254,8 +258,8 @@ def main(
         if not (seconds >= 1 and math.isfinite(seconds) and rounds >= 1 and starts >= 1):
             raise InputError("--seconds, --rounds and --starts must be 1 or more.")
         names = [] if quality_only else ["peers-cost.json", "peers-cost.txt"]
-        changed = f"{noise_db:+g}dB" if noise_db else ""
-        names += [] if pairs is None else [f"peers-{pairs.resolve().name}{changed}.json"]
+        change = changed(noise_db, to_hz)
+        names += [] if pairs is None else [f"peers-{pairs.resolve().name}{change}.json"]
         out = [] if results is None else [results / name for name in names]
         for path in out:
             check_target(path, force=force)
@@ -265,7 +269,10 @@ def main(
         models, written = model or list_models(), []
         if pairs is not None:
             with tempfile.TemporaryDirectory() as made:
-                scored = remix(pairs, noise_db, Path(made)) if noise_db else pairs
+                remixed = functools.partial(
+                    remix, pairs, Path(made), noise_db=noise_db, to_hz=to_hz
+                )
+                scored = remixed() if change else pairs
                 quality = to_json(score(scored, models, metric or [], processes))
         if not quality_only:
             found = measure(models, seconds=seconds, rounds=rounds, starts=starts)

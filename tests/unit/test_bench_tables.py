@@ -74,12 +74,26 @@ def test_pairs_with_less_noise_have_the_same_speech_at_a_higher_snr(tmp_path: Pa
     for side, samples in (("clean", clean), ("noisy", clean + noise)):
         (pairs / side).mkdir(parents=True)
         soundfile.write(pairs / side / "0_fan_+5dB.wav", samples, 16000, subtype="FLOAT")
-    made = remix(pairs, -15.0, tmp_path)
+    made = remix(pairs, tmp_path, noise_db=-15.0)
     assert made == tmp_path / "dev-15dB"
     heard = [soundfile.read(made / side / "0_fan_+20dB.flac")[0] for side in ("clean", "noisy")]
     level = np.std(heard[0]) / np.std(clean)
     np.testing.assert_allclose(heard[0], level * clean, atol=1e-6)
     np.testing.assert_allclose(heard[1] - heard[0], level * noise * 10 ** (-15 / 20), atol=1e-6)
+
+
+def test_pairs_at_another_rate_have_the_same_sound_below_half_of_it(tmp_path: Path) -> None:
+    seconds, pairs = np.arange(16000) / 16000, tmp_path / "dev"
+    low, high = (0.2 * np.sin(2 * np.pi * hz * seconds) for hz in (1000, 5000))
+    for side, samples in (("clean", low), ("noisy", low + high)):
+        (pairs / side).mkdir(parents=True)
+        soundfile.write(pairs / side / "0_fan_+5dB.wav", samples, 16000, subtype="FLOAT")
+    made = remix(pairs, tmp_path, to_hz=8000)
+    assert made == tmp_path / "dev-8kHz"
+    for side in ("clean", "noisy"):
+        heard, rate_hz = soundfile.read(made / side / "0_fan_+5dB.flac")
+        assert rate_hz == 8000
+        np.testing.assert_allclose(heard[400:-400], low[::2][400:-400], atol=1e-3)
 
 
 def test_a_table_in_markdown_is_lined_up() -> None:
