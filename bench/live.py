@@ -50,6 +50,9 @@ SPACING_SECONDS = (0.35, 0.45)
 """Drawn anew for each click, or all of them would meet the devices' blocks at the same point."""
 LEAD_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 1.5
+DRAIN_SECONDS = 30.0
+"""How long paplay may take beyond its sound: once in a while it hangs, for a reason not known. What
+was heard tells whether it played."""
 HEARD = 0.5
 """Correlation from which on a click counts as found; one that is torn in two by a gap has less."""
 PARTS = {"input": "source", "resampling": "", "denoiser": "", "buffer": "", "output": "sink"}
@@ -177,7 +180,11 @@ def measure(make: Makes, clicks: Clicks, options: list[str]) -> dict[str, Any]:
                 for recording in recordings:
                     recording.wait(0.5)  # a null sink wakes every two seconds before that
                 used, began = cpu_seconds(live.process.pid), time.monotonic()
-                server.play(folder / "clicks.wav", "mouth").wait(60 + len(clicks.sound) / RATE_HZ)
+                played = server.play(folder / "clicks.wav", "mouth")
+                try:
+                    played.wait(DRAIN_SECONDS + len(clicks.sound) / RATE_HZ)
+                except subprocess.TimeoutExpired:
+                    played.kill()
                 recordings[-1].wait(LONGEST_DELAY_SECONDS)
                 cpu = (cpu_seconds(live.process.pid) - used) / (time.monotonic() - began)
                 heard = [(recording.stop(), recording.started_at) for recording in recordings]
