@@ -63,15 +63,15 @@ class GpuFeatures:
         state = dict.fromkeys(("peaks", "levels", "lowest", "ages"), each)
         state |= dict.fromkeys(("mean", "smoothed"), each + self._spec.floor_db)
         state |= dict.fromkeys(("minimum", "previous"), each + torch.inf)
-        state |= {"level": some, "heard": some > 0, "frames": number, "edge": number}
+        state |= {"level": some, "begun": some > 0, "frames": number, "edge": number}
         return state | {"excess": some, "uneven": some, "started": each > 0}
 
     def _column(self, of: State, column_db: Any) -> Any:
         self._follow_level(of, column_db)
         lowest_db = (of["level"] + self._spec.floor_db)[:, None]
         column_db = self._extend(of, column_db)
-        heard, column_db = column_db > lowest_db, torch.maximum(column_db, lowest_db)
-        floor_db = self._track(of, column_db, heard)
+        sounding, column_db = column_db > lowest_db, torch.maximum(column_db, lowest_db)
+        floor_db = self._track(of, column_db, sounding)
         level_db = (of["level"] + self._spec.mean_db)[:, None].expand_as(column_db)
         course_db = torch.stack([level_db, floor_db, of["mean"]], dim=-1)
         return (column_db[..., None] - course_db) / self._spec.std_db
@@ -81,11 +81,11 @@ class GpuFeatures:
         sound = now_db > float(trackers.LEVEL_SILENCE_DB)
         lowest, highest = float(trackers.LEVEL_LOWEST_DB), float(trackers.LEVEL_HIGHEST_DB)
         relative_db = (now_db - float(trackers.LEVEL_REFERENCE_DB)).clamp(lowest, highest)
-        level_db = torch.where(of["heard"], of["level"], relative_db)
+        level_db = torch.where(of["begun"], of["level"], relative_db)
         change = (relative_db - level_db).clamp(min=float(trackers.LEVEL_FALL_DB))
         level_db = level_db + change * torch.where(change > 0, self._level_rise, self._level_fall)
         of["level"] = torch.where(sound, level_db, of["level"])
-        of["heard"] = of["heard"] | sound
+        of["begun"] = of["begun"] | sound
 
     def _extend(self, of: State, column_db: Any) -> Any:
         sound = column_db.amax(dim=1) >= extension.SILENCE_DB
@@ -136,17 +136,17 @@ class GpuFeatures:
         found = self._searched.start + steep.int().argmax(dim=1)
         return torch.where(steep.any(dim=1), found, 0)
 
-    def _track(self, of: State, column_db: Any, heard: Any) -> Any:
+    def _track(self, of: State, column_db: Any, sounding: Any) -> Any:
         """Take a column into the slow mean and the noise floor; return the floor."""
         started = of["started"]
         for name, weight in (("mean", self._mean), ("smoothed", self._smooth)):
-            followed = of[name] + (column_db - of[name]) * weight * heard
+            followed = of[name] + (column_db - of[name]) * weight * sounding
             of[name] = torch.where(started, followed, column_db)
-        minimum = torch.where(heard, torch.minimum(of["minimum"], of["smoothed"]), of["minimum"])
+        minimum = torch.where(sounding, torch.minimum(of["minimum"], of["smoothed"]), of["minimum"])
         floor_db = torch.where(started, torch.minimum(minimum, of["previous"]), column_db)
-        ages = of["ages"] + heard
+        ages = of["ages"] + sounding
         full = ages >= self._block
-        of["started"] = started | heard
+        of["started"] = started | sounding
         of["previous"] = torch.where(full, minimum, of["previous"])
         of["minimum"] = torch.where(full, torch.inf, minimum)
         of["ages"] = torch.where(full, 0.0, ages)

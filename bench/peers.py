@@ -269,10 +269,9 @@ def main(
         models, written = model or list_models(), []
         if pairs is not None:
             with tempfile.TemporaryDirectory() as made:
-                remixed = functools.partial(
-                    remix, pairs, Path(made), noise_db=noise_db, to_hz=to_hz
-                )
-                scored = remixed() if change else pairs
+                scored = pairs
+                if change:
+                    scored = remix(pairs, Path(made), noise_db=noise_db, to_hz=to_hz)
                 quality = to_json(score(scored, models, metric or [], processes))
         if not quality_only:
             found = measure(models, seconds=seconds, rounds=rounds, starts=starts)
