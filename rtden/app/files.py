@@ -57,7 +57,7 @@ SUMS = {
 
 @one_sentence
 def file(
-    sources: Annotated[list[str], Argument(help=SOURCES_HELP, show_default=False)],
+    sources: Annotated[list[str], Argument(metavar="FILE", help=SOURCES_HELP)],
     output: Annotated[
         str | None, Option("-o", "--output", help=OUTPUT_HELP, show_default=BESIDE)
     ] = None,

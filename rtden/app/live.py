@@ -45,7 +45,8 @@ PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
 HOPS = "Compute 1, 2, 4, 8 or 16 hops of 11.6 ms at a time: less CPU, more delay."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
-END = "at Ctrl-C or a file's end"
+NAME = "Name of the virtual microphone, and for 'rtden ctl'."
+END = "until Ctrl-C or a file's end"
 
 
 @one_sentence
@@ -72,7 +73,7 @@ def live(
     model: ModelOption = None,
     realtime: Annotated[bool, Option("--realtime", help="Ask for real-time priority.")] = False,
     saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
-    name: Annotated[str | None, Option(help="Name as microphone and for 'rtden ctl'.")] = None,
+    name: Annotated[str | None, Option(help=NAME)] = None,
     status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
     as_json: JsonOption = False,
     force: ForceOption = False,
@@ -244,8 +245,8 @@ def _sum_up(
     if status.dropouts:
         say(
             f"{counted(status.dropouts, 'drop-out')}: {status.lost_ms:.0f} ms of sound were lost,"
-            f" and the buffer grew to {status.buffer_ms:.0f} ms. If that happens often, try"
-            " --buffer-ms 60 or --hops-per-step 2."
+            f" and the buffer is now {status.buffer_ms:.0f} ms. If that happens often, try"
+            f" --buffer-ms {max(60, round(status.buffer_ms))} or --hops-per-step 2."
         )
     if is_audio_file(output or ""):
         say(f"cleaned sound: {output}")

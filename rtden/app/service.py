@@ -62,7 +62,8 @@ service = typer.Typer(
 @one_sentence
 def service_install(
     options: Annotated[
-        list[str] | None, Argument(help="Options of the command, after --.", show_default=False)
+        list[str] | None,
+        Argument(help="Options of rtden live or ui, after --.", show_default=False),
     ] = None,
     ui: Annotated[bool, Option("--ui", help="Run 'rtden ui', the page, not 'rtden live'.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the unit and the commands.")] = False,

@@ -46,6 +46,9 @@ _EXPLAINED = (
     *((key, effect) for key, _, effect in KEYS),
     ("pauses", "how much quieter the background is"),
     ("latency now", "measured delay, microphone to output"),
+    ("buffer", "sound that waits for the output, its blocks included"),
+    ("buffer now", "what of it is kept ready beyond the devices' blocks"),
+    ("clock drift", "how much faster the input's clock is"),
     ("xruns", "blocks late or lost at a device, and drop-outs"),
 )
 

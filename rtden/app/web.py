@@ -25,10 +25,17 @@ MADE = "made once and kept, where --host is not this machine"
 @one_sentence
 def ui(
     host: Annotated[str, Option(help="Address; 0.0.0.0 is the network, with a token.")] = LOOPBACK,
-    port: Annotated[int, Option(min=0, max=65535, help="Port to listen on.")] = 8765,
+    port: Annotated[
+        int, Option(metavar="PORT", min=0, max=65535, help="Port to listen on.")
+    ] = 8765,
     token: Annotated[str | None, Option(help="16 characters or more.", show_default=MADE)] = None,
-    name: Annotated[list[str] | None, Option(help="A further host name, as a proxy's.")] = None,
-    most_mb: Annotated[int, Option("--max-mb", min=1, help="Largest recording, in MB.")] = 500,
+    name: Annotated[
+        list[str] | None,
+        Option(metavar="HOST", help="A further host name, as a proxy's; repeatable."),
+    ] = None,
+    most_mb: Annotated[
+        int, Option("--max-mb", metavar="MB", min=1, help="Largest recording.")
+    ] = 500,
     certificate: Annotated[Path | None, Option(help="PEM with certificate and key: HTTPS.")] = None,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:

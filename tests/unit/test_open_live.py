@@ -14,6 +14,7 @@ import soundfile
 from conftest import DATA
 
 from rtden import Settings, open_live
+from rtden.app.live import _sum_up
 from rtden.errors import AudioFileError, DeviceError, RtdenError, SettingsError
 from rtden.live import LatencyParts
 from rtden.live.plan import LIVE_LATENCY_MS, live_settings
@@ -41,6 +42,18 @@ def test_a_total_latency_chooses_settings_and_buffer(tmp_path: Path) -> None:
         engine.stop()
     with pytest.raises(SettingsError, match="give one of the two"):
         open_live(IN, "out.wav", latency_ms=150.0, settings=Settings(hops_per_step=4))
+
+
+def test_after_drop_outs_the_advice_is_a_buffer_as_large_as_the_one_they_needed() -> None:
+    engine, said = open_live(IN, "out.wav"), list[str]()
+    delay = engine.worker.delay
+    while delay.buffer.seconds < 0.1:
+        delay.buffer.drop_out()
+        delay.dropouts += 1
+    _sum_up(engine, None, None, said.append)
+    engine.stop()
+    needed = round(1000.0 * delay.buffer.seconds)
+    assert f"is now {needed} ms. If that happens often, try --buffer-ms {needed} " in said[-1]
 
 
 def test_explicit_windows_are_kept() -> None:
