@@ -45,7 +45,7 @@ def ctl(
     elif action is Action.stop:
         screen.print(f"{status['name']} stops")
     else:
-        screen.print(_line(status), markup=False)
+        screen.print(_line(status), *status["warnings"], sep="\n! ")
 
 
 def _request(action: str, value: str | None) -> dict[str, Any]:
@@ -67,8 +67,7 @@ def _request(action: str, value: str | None) -> dict[str, Any]:
 def _line(status: dict[str, Any]) -> str:
     limit = "none" if status["limit_db"] is None else f"{status['limit_db']:g} dB"
     bypass, mute = ("on" if status[name] else "off" for name in ("bypassed", "muted"))
-    line = (
+    return (
         f"{status['name']}: {status['state']}, {status['input']} to {status['output']}, "
         f"bypass {bypass}, mute {mute}, strength {status['strength']:g}, limit {limit}"
     )
-    return "\n! ".join([line, *status["warnings"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -115,7 +116,7 @@ def file(
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     _check_options(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
-        messages.print(f"rtden: {sentence}; left out.", markup=False)
+        messages.print(f"rtden: {sentence}; left out.")
     failed = False
     if single:
         _denoise_one(*found.pairs[0], dry_run=dry_run, **options)
@@ -174,7 +175,7 @@ def _check_options(
             pass
     found = [name == "-" or os.path.exists(name) for name, _ in pairs]
     if found == [True, False] and is_result(Path(pairs[1][1])):  # as with cp and ffmpeg
-        messages.print(f"rtden: the result is named with -o: -o {pairs[1][0]}", markup=False)
+        messages.print(f"rtden: the result is named with -o: -o {shlex.quote(pairs[1][0])}")
 
 
 def _denoise_one(source: str, target: str, *, dry_run: bool, **options: Any) -> None:
@@ -221,7 +222,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
                 elif outcome.state == "planned":
                     _print_planned(outcome.source, outcome.target)
                 elif outcome.state == "failed":
-                    messages.print(f"rtden: {outcome.error}", markup=False)
+                    messages.print(f"rtden: {outcome.error}")
                 speed = seconds / bar.tasks[0].elapsed if bar.tasks[0].elapsed else 0.0
                 bar.update(task, advance=1, rate=f"{speed:.0f} x real time")
     except KeyboardInterrupt:
@@ -238,7 +239,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
 
 def _print_planned(source: str, target: str) -> None:
     note = " (exists)" if os.path.exists(target) else ""
-    messages.print(f"{_names(source, target)}{note}", markup=False)
+    messages.print(f"{_names(source, target)}{note}")
 
 
 def _names(source: str, target: str) -> str:
@@ -258,9 +259,9 @@ def _print_report(report: Any) -> None:
         effect = f"background {noise_db:.0f} dB quieter"
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
     names = _names(report.source, report.target)
-    messages.print(f"{names}: {effect}, {took}", markup=False)
+    messages.print(f"{names}: {effect}, {took}")
     for note in report.notes:
-        messages.print(f"  {note}", markup=False)
+        messages.print(f"  {note}")
 
 
 def _plot(
@@ -274,7 +275,7 @@ def _plot(
         out = picture if single else picture / f"{os.path.relpath(target, top)}.png"
         if os.path.exists(target) and (target in new or not out.exists()):
             plot_mels(Path(source), Path(target), out, force=force or not single)
-            messages.print(f"picture: {out}", markup=False)
+            messages.print(f"picture: {out}")
 
 
 def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
@@ -289,7 +290,7 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
             scores = metric(clean, before, rate_hz), metric(clean, after, rate_hz)
             screen.print(f"{name} {scores[0]:.3f} -> {scores[1]:.3f}")
         except MissingPackageError as error:
-            messages.print(str(error), markup=False)
+            messages.print(str(error))
 
 
 @one_sentence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import time
@@ -108,7 +107,7 @@ def live(
         hops_per_step=hops_per_step if wanted["latency_ms"] is None else 1,  # a latency chooses
     )
     engine = open_live(settings=settings, first_buffer_ms=chosen.buffer_ms, **wanted)
-    say = functools.partial((Console(quiet=True) if as_json else screen).print, markup=False)
+    say = Console(quiet=True).print if as_json else screen.print
     _announce(engine, wanted["output"], name, say)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as at_end:
         at_end.callback(engine.stop)
@@ -140,7 +139,7 @@ def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[.
         if name is not None:
             engine.stop()
             raise
-        messages.print(f"rtden: no 'rtden ctl': {error}", markup=False)  # the sound matters more
+        messages.print(f"rtden: no 'rtden ctl': {error}")  # the sound matters more
     else:
         if server.name != DEFAULT_NAME:
             say(f"control it with 'rtden ctl --name {server.name}'")
@@ -174,7 +173,7 @@ def _run(
     )
     if wish_ms is not None and parts.total_ms > wish_ms + 1.0:
         least = f"these devices cannot do {wish_ms:g} ms, {parts.total_ms:.0f} ms is their least"
-        messages.print(f"rtden: {least}", markup=False)
+        messages.print(f"rtden: {least}")
     supervisor.ready()
     try:
         if screen.is_terminal and not as_json:
@@ -211,7 +210,7 @@ def _print_lines(
             print(json.dumps(known), flush=True)
             continue
         new = (f"! {warning}" for warning in status.warnings if warning not in shown)
-        print(status_line(status), *new, sep="\n", flush=True)
+        screen.print(status_line(status), *new, sep="\n")
         shown = status.warnings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rtden.app import control, devices, files, live, measure, service, training, web
-from rtden.app.options import screen
+from rtden.app.options import printable, screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
 # when numpy is loaded.
@@ -25,7 +26,8 @@ class Commands(TyperGroup):
     def resolve_command(self, context: Any, words: list[str]) -> Any:
         """Return the command, or fail with the line to type if a file is named in its place."""
         if words[0] not in self.commands and os.path.exists(words[0]):
-            context.fail(f"'{words[0]}' is no command. Denoise it by: rtden file {words[0]}")
+            name = printable(words[0])
+            context.fail(f"'{name}' is no command. Denoise it by: rtden file {shlex.quote(name)}")
         return super().resolve_command(context, words)
 
 

@@ -81,7 +81,7 @@ def plot(
     from rtden.measure.plots import plot_mels
 
     plot_mels(noisy, denoised, out, force=force)
-    screen.print(f"picture: {out}", markup=False)
+    screen.print(f"picture: {out}")
 
 
 @one_sentence
@@ -226,7 +226,7 @@ def evaluate(
         plots.check_picture(picture, force=force)
     find_pairs(pairs)
     if missing := scores.missing_packages():
-        messages.print(missing, markup=False)
+        messages.print(missing)
     with progress("pairs", MofNCompleteColumn()) as show:
         result = scores.evaluate(
             pairs,
@@ -246,7 +246,7 @@ def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, f
     from rtden.measure import plots, tables
 
     if left_out := result.left_out():
-        messages.print(left_out, markup=False)
+        messages.print(left_out)
     screen.print(
         f"{len(result.files)} pairs; in brackets the change against noisy, ± 95 % confidence"
     )
@@ -254,7 +254,7 @@ def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, f
         screen.print(table, "")
     if as_json is not None:
         write_whole(as_json, tables.to_json(result), force=force)
-        screen.print(f"figures: {as_json}", markup=False)
+        screen.print(f"figures: {as_json}")
     if picture is not None:
         plots.plot_scores(result, picture, force=force)
-        screen.print(f"picture: {picture}", markup=False)
+        screen.print(f"picture: {picture}")

@@ -6,23 +6,41 @@ import contextlib
 import functools
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer import Option
 
 from rtden.errors import RtdenError
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What moves the cursor, colours a terminal or turns text round; a file's name may hold it."""
+
+
+def printable(text: str) -> str:
+    """Return text on one line: characters of that kind become escapes, as in a literal."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class PlainConsole(Console):
+    """Prints text as it is: it may be the name of a file, neither markup nor an emoji."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return printed text, or that of a cell of a table."""
+        return super().render_str(printable(text), **options)
+
+
+messages = PlainConsole(stderr=True)
 # Through a pipe there is no width to fit: tables keep their columns whole.
-screen = Console(
-    highlight=False,
-    soft_wrap=True,
-    width=None if sys.stdout is not None and sys.stdout.isatty() else 200,
-)
+screen = PlainConsole(width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
 
 ModelOption = Annotated[
@@ -65,12 +83,12 @@ def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
                 sys.stdout.flush()  # here, where a closed pipe and a full disk are handled
             return result
         except RtdenError as error:
-            messages.print(f"rtden: {error}", markup=False)
+            messages.print(f"rtden: {error}")
             raise typer.Exit(2) from None
         except OSError as error:
             if not isinstance(error, BrokenPipeError):  # whoever read our output is gone
                 reason = error.strerror or error
-                messages.print(f"rtden: {reason}; nothing more was written.", markup=False)
+                messages.print(f"rtden: {reason}; nothing more was written.")
             with contextlib.suppress(OSError):  # Python's last flush must not fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(2) from None
@@ -86,7 +104,8 @@ def progress_bar(*columns: Any) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = columns or (TextColumn("{task.percentage:>3.0f} %"),)
-    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    name = TextColumn("{task.description}", markup=False)
+    shown = (name, BarColumn(), *columns, TimeRemainingColumn())
     return Progress(*shown, console=messages, transient=True, disable=not messages.is_terminal)
 
 
@@ -94,7 +113,7 @@ def progress_bar(*columns: Any) -> Any:
 def progress(task: str, *columns: Any) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar; yield a function that takes the amount done and the total."""
     with progress_bar(*columns) as bar:
-        number = bar.add_task(task, total=None)
+        number = bar.add_task(printable(task), total=None)
         yield lambda done, total: bar.update(number, completed=done, total=total)
 
 

@@ -83,10 +83,10 @@ def service_install(
         return
     install(text)
     looks = "'rtden service status' and 'rtden service logs'"
-    screen.print(f"rtden runs: {path}. Look with {looks}.", markup=False)
+    screen.print(f"rtden runs: {path}. Look with {looks}.")
     if not (shutil.which("loginctl") and _succeeds(*linger)):
         line = f"sudo {' '.join(linger)}"
-        screen.print(f"It starts when you log in; to start it at boot, run '{line}'.", markup=False)
+        screen.print(f"It starts when you log in; to start it at boot, run '{line}'.")
 
 
 @service.command("status")
@@ -130,7 +130,7 @@ def service_uninstall() -> None:
     _systemctl("daemon-reload")
     # Forget an earlier failure: the service is gone.
     _systemctl("reset-failed", NAME, check=False)
-    screen.print(f"removed: {unit_path()}", markup=False)
+    screen.print(f"removed: {unit_path()}")
 
 
 def unit_text(*command: str) -> str:

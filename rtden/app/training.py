@@ -79,8 +79,7 @@ def train(
     except KeyboardInterrupt:
         messages.print(
             "rtden: stopped; the same command resumes from the last validation,"
-            f" 'rtden export --work {work}' takes the best so far.",
-            markup=False,
+            f" 'rtden export --work {work}' takes the best so far."
         )
         raise typer.Exit(INTERRUPTED) from None
     _print_made(made)
@@ -158,10 +157,10 @@ def _progress() -> Iterator[dict[str, Any]]:
 def _print_made(made: Any) -> None:
     before, after, kib = made.before, made.after, made.model_path.stat().st_size / 1024
     screen.print(
-        f"model: {made.model_path} ({kib:.0f} KiB); before quantisation: {made.float_path}\n"
+        f"model: {made.model_path} ({kib:.0f} KiB); before quantisation: {made.float_path}",
         f"held-out mixtures, int8, as in use: loss {before['loss']:.4f} -> {after['loss']:.4f}, "
         f"SI-SDR {before['si_sdr_db']:.1f} dB -> {after['si_sdr_db']:.1f} dB",
-        markup=False,
+        sep="\n",
     )
 
 
@@ -170,9 +169,9 @@ def _reproduce_notebook(recordings: Path, out: Path) -> None:
 
     found = reproduce(recordings, out)
     screen.print(
-        f"{found['recordings']} recordings, {found['parameters']} parameters; files in {out}\n"
+        f"{found['recordings']} recordings, {found['parameters']} parameters; files in {out}",
         f"validation loss (binary cross-entropy): {found['best_validation_bce']:.4f}; the notebook"
         f" reports 0.0088, doing nothing gives {found['bce_of_noisy_input']:.4f};"
         f" the noise is {-found['noise_db']:.0f} dB below the mels",
-        markup=False,
+        sep="\n",
     )

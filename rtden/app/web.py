@@ -74,7 +74,7 @@ def ui(
     shown = f"{socket.gethostname().partition('.')[0]}.local" if host in {"0.0.0.0", "::"} else host
     shown = f"[{shown}]" if ":" in shown else shown
     address = f"http{'s' * config.is_ssl}://{shown}:{listening.getsockname()[1]}/"
-    screen.print(f"rtden's page: {address}{ending}", markup=False)
+    screen.print(f"rtden's page: {address}{ending}")
     if browser and host in HERE:
         webbrowser.open(address)
     settle_memory()
@@ -99,9 +99,9 @@ def saved_token() -> tuple[str, str]:
 
     path = settings_folder() / "ui-token"
     if path.exists() and len(token := path.read_text(encoding="utf-8").strip()) >= SHORTEST_TOKEN:
-        screen.print(f"The token is in {path}.", markup=False)
+        screen.print(f"The token is in {path}.")
         return token, ""
     token = secrets.token_urlsafe(18)
     write_private(path, f"{token}\n")
-    screen.print(f"A new token, shown once and kept in {path}: {token}", markup=False)
+    screen.print(f"A new token, shown once and kept in {path}: {token}")
     return token, f"#token={token}"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -172,20 +173,29 @@ def _check_names(*places: Any) -> None:
 
 
 def _spool(source: str, path: Path) -> None:
-    """Copy standard input, a pipe or a device into a file."""
+    """Copy standard input or a pipe into a file."""
     piped = source == "-"
+    name = "standard input" if piped else source
     if piped and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
         raise AudioFileError(
-            "standard input is closed or a terminal; pipe a sound file into rtden, or name one."
+            f"{name} is closed or a terminal; pipe a sound file into rtden, or name one."
         )
     with ExitStack() as opened:
         with write_errors(source, "cannot be read", "name a file or a pipe."):
             pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
+        if _is_device(pipe):
+            raise AudioFileError(f"{name} is a device, which may never end; name a file or a pipe.")
         with write_errors(Path("a temporary file")), path.open("wb") as file:
             shutil.copyfileobj(pipe, file)
     if not path.stat().st_size:
-        name = "standard input" if piped else source
         raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")
+
+
+def _is_device(pipe: BinaryIO) -> bool:
+    with suppress(OSError):  # what replaces standard input in a program may have no descriptor
+        mode = os.fstat(pipe.fileno()).st_mode
+        return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return False
 
 
 @dataclass

@@ -77,6 +77,7 @@ RAW_FORMATS = {
     "alaw": ("ALAW", "FILE"), "gsm": ("GSM610", "FILE"), "vox": ("VOX_ADPCM", "FILE"),
 }  # fmt: skip
 """FFmpeg's names of headerless sample formats, and libsndfile's."""
+DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 RAW_SUFFIXES = frozenset((".raw", ".pcm"))
 HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
@@ -123,11 +124,8 @@ def has_av() -> bool:
 
 def is_stream(name: str) -> bool:
     """Return whether a name is standard input, a pipe or a device: read once, front to back."""
-    return (
-        name.startswith(("/dev/", "/proc/self/fd/"))
-        or name == "-"
-        or (os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name))
-    )
+    named = name == "-" or name.startswith(DESCRIPTORS)
+    return named or not (os.path.isfile(name) or os.path.isdir(name) or not os.path.exists(name))
 
 
 def default_target(source: Path) -> Path:

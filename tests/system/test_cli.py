@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from command import ENV, RTDEN, assert_one_sentence, ended, names, started
 from command import invoke as run
 from command import rtden as real
 from conftest import DATA
+from rich.table import Table
 from waiting import LIMIT_SECONDS
 
+from rtden.app import options
+from rtden.app.options import PlainConsole
 from rtden.model import find_model
 
 RATE_HZ = 22050
@@ -352,6 +356,24 @@ def test_standard_input_that_is_no_audio_is_told_in_one_sentence(
     assert b"/tmp" not in piped.stderr  # nobody knows a file of that name
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_that_never_ends_is_told_in_one_sentence(folder: Path, device: str) -> None:
+    with open(device, "rb") as endless:
+        piped = real("file", "-", "-o", "out.wav", stdin=endless)
+    for result in (piped, real("file", device, "-o", "out.wav")):
+        assert_one_sentence(result.returncode, result.stdout, result.stderr)
+        assert "never end" in result.stderr
+    assert names(folder) == ["noisy.flac"]
+
+
+def test_a_file_in_a_folder_of_devices_is_a_file(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        source = short(Path(shared, "a.wav"))
+        assert run("file", source, shared).exit_code == 2  # its result has one place
+        assert run("file", source).exit_code == 0
+        assert names(Path(shared)) == ["a.denoised.wav", "a.wav"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -384,13 +406,34 @@ def test_a_full_standard_output_is_told_in_one_sentence(folder: Path, arguments:
 
 
 def test_names_are_printed_as_they_are(folder: Path) -> None:
-    name = "[bold]Übung 1[red].wav"
+    name = "[bold]Übung 1[red]:mute:.wav"
     short(name)
     result = run("file", name)
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"{name} -> [bold]Übung 1[red].denoised.wav: ")
+    assert result.stderr.startswith(f"{name} -> [bold]Übung 1[red]:mute:.denoised.wav: ")
     missing = run("file", "[bold]none[red].wav")
     assert "[bold]none[red].wav" in missing.stderr
+
+
+@pytest.mark.parametrize("name", ["a\nb\x1b[31m\u202e\x9b.wav", "a[i]b.wav", "a[].wav"])
+def test_a_name_neither_moves_the_cursor_nor_colours_the_terminal(folder: Path, name: str) -> None:
+    short(name)
+    shown = name.encode("unicode_escape").decode()
+    said = run("file", name).stderr
+    assert said.startswith(f"{shown} -> {shown.removesuffix('.wav')}.denoised.wav: ")
+    assert said.count("\n") == 1
+    assert_one_sentence(2, "", run("file", f"no\n{name}").stderr)
+    assert f"rtden file {shlex.quote(shown)}" in run(name).stderr
+    screen, text = PlainConsole(file=io.StringIO(), force_terminal=True), Table(name)
+    screen.print(text)
+    assert shown in screen.file.getvalue()  # type: ignore[attr-defined]
+    messages, options.messages = options.messages, screen
+    try:
+        with options.progress(name):
+            pass
+    finally:
+        options.messages = messages
+    assert screen.file.getvalue().count(shown) > 1  # type: ignore[attr-defined]
 
 
 def test_a_name_that_is_no_utf_8_is_denoised_too(folder: Path) -> None:
