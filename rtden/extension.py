@@ -17,10 +17,10 @@ from rtden.trackers import new_weight
 from rtden.types import Array
 
 EDGES_HZ = (3000.0, 9500.0)
-"""Range of the edges. Above it the resamplers of full-band sound have theirs."""
+"""Range of the edges. Above it lie the edges that resamplers of full-band sound make."""
 EDGE_DB, EDGE_BANDS = np.float32(25.0), 8
-"""All bands from an edge on have peaks this much below that of the band eight bands lower: 0.6 kHz
-at 4 kHz, 1.1 kHz at 8 kHz. The spectra of speech and of noise fall more slowly."""
+"""From an edge on, the peaks of all bands are this much lower than those of the band eight bands
+below (0.6 kHz at 4 kHz, 1.1 kHz at 8 kHz). The spectra of speech and of noise fall more slowly."""
 SLOPE_BANDS = 2
 """Bands below an edge that have lost most of their sound, too."""
 PEAK_FALL_DB_PER_SECOND = 6.0
@@ -28,18 +28,16 @@ FLOOR_RISE_DB_PER_SECOND = 10.0
 SMOOTHING_SECONDS = 0.045
 """Time constant of the level whose minimum is the floor."""
 OFFSET_DB = np.float32(-3.0)
-"""Added to the floor that is shown. With 7 dB less, coded hiss is taken for speech again."""
+"""Added to the floor that is shown. At 7 dB less, the network takes coded hiss for speech again."""
 STEADY_DB = np.float32(3.0)
-"""The level of hiss lies less above its floor, by the mean of the bands; that of speech and of
-unsteady noise, which the network knows without an extension, lies more."""
-UNSTEADY_SLOPE = np.float32(3.0)
-"""dB by which the floor that is shown is lower, for each dB above that."""
-UNSTEADY_SECONDS = 0.5
-"""Time constant with which unsteady sound is forgotten."""
+"""Hiss is less than this above its floor, in the mean of the bands; other sound is more."""
+UNSTEADY_SLOPE, UNSTEADY_SECONDS = np.float32(3.0), 0.5
+"""Unsteady sound needs no extension. The floor that is shown is lower by 3 dB for each dB above
+`STEADY_DB`; the time is that in which the excess is forgotten."""
 UNEVEN_DB, UNEVEN_SLOPE, UNEVEN_SECONDS = np.float32(3.0), np.float32(6.0), 4.0
-"""The bands of hiss rise and fall together, as wind and traffic do: the standard deviation of their
-levels above the floor is below this, that of speech above. Then the floor that is shown follows the
-level, however unsteady; it is lower by the slope for each dB more, forgotten with the time."""
+"""Hiss, wind and traffic rise and fall in all bands together: the standard deviation of their
+levels above the floor is below `UNEVEN_DB`. Then the floor that is shown follows the level, however
+unsteady; for each dB of deviation more it is 6 dB lower. Speech deviates more."""
 SILENCE_DB = -120.0
 """A frame below this level in all bands is digital silence and changes nothing."""
 EDGE_FRAMES = 8
@@ -58,7 +56,7 @@ class FloorExtension:
             np.float32(rate / frames_per_second)
             for rate in (PEAK_FALL_DB_PER_SECOND, FLOOR_RISE_DB_PER_SECOND)
         )
-        self._weight, self._forgetting, self._forgetting_uneven = (
+        self._weight, self._unsteady_weight, self._uneven_weight = (
             new_weight(seconds, frames_per_second)
             for seconds in (SMOOTHING_SECONDS, UNSTEADY_SECONDS, UNEVEN_SECONDS)
         )
@@ -70,9 +68,9 @@ class FloorExtension:
     def reset(self) -> None:
         """Forget the stream."""
         self._frames = 0
-        self._excess_db = self._uneven_db = np.float32(0.0)
+        self._excess_db = self._deviation_db = np.float32(0.0)
         self._empty: slice | None = None  # the bands above the edge
-        self._folded = slice(0)  # those below it that they are shown as
+        self._folded = slice(0)  # the bands below it whose floor they get, in reverse order
 
     def extend(self, frames_db: Array) -> Array:
         """Return log-mels, oldest first, with their floor in all bands; shapes (frames, n_mels)."""
@@ -80,17 +78,18 @@ class FloorExtension:
         for at, column_db in enumerate(frames_db):
             if column_db.max() < SILENCE_DB:
                 continue
-            self._follow(column_db)
+            self._track(column_db)
             if self._empty is None:
                 continue
             if extended is frames_db:
                 extended = frames_db.copy()
-            shown = self._floor[self._folded] + (OFFSET_DB + self._following_db())
+            shown = self._floor[self._folded] + (OFFSET_DB + self._hiss_db())
             np.minimum(shown, column_db[self._folded], out=shown)
             np.maximum(extended[at, self._empty], shown, out=extended[at, self._empty])
         return extended
 
-    def _follow(self, column_db: Array) -> None:
+    def _track(self, column_db: Array) -> None:
+        """Update the peaks, the smoothed levels and the floor of all bands."""
         peaks, levels, floor, change = self._peaks, self._levels, self._floor, self._change
         if self._frames:
             np.subtract(column_db, levels, out=change)
@@ -106,24 +105,23 @@ class FloorExtension:
             self._find_edge()
         self._frames += 1
 
-    def _following_db(self) -> Any:
-        """Return what to add to the floor that is shown: less than 0 if the sound is no hiss."""
+    def _hiss_db(self) -> Any:
+        """Return what is added to the shown floor: negative unless the sound is hiss."""
         above_db = self._levels[self._folded] - self._floor[self._folded]
         count = np.float32(len(above_db))
-        excess_db = np.add.reduce(above_db) / count
-        np.subtract(above_db, excess_db, out=above_db)
-        uneven_db = np.sqrt(np.dot(above_db, above_db) / count)
-        slow_db = self._excess_db + self._forgetting * (excess_db - self._excess_db)
-        self._excess_db = max(excess_db, slow_db)
-        slow_db = self._uneven_db + self._forgetting_uneven * (uneven_db - self._uneven_db)
-        self._uneven_db = max(uneven_db, slow_db)
+        now_db = np.add.reduce(above_db) / count
+        np.subtract(above_db, now_db, out=above_db)
+        deviation_db = np.sqrt(np.dot(above_db, above_db) / count)
+        self._excess_db = _slow_peak(self._excess_db, now_db, self._unsteady_weight)
+        self._deviation_db = _slow_peak(self._deviation_db, deviation_db, self._uneven_weight)
         none = np.float32(0.0)
         steady_db = -UNSTEADY_SLOPE * max(self._excess_db - STEADY_DB, none)
-        even_db = max(excess_db - STEADY_DB, none)
-        even_db -= UNEVEN_SLOPE * max(self._uneven_db - UNEVEN_DB, none)
+        even_db = max(now_db - STEADY_DB, none)
+        even_db -= UNEVEN_SLOPE * max(self._deviation_db - UNEVEN_DB, none)
         return max(steady_db, even_db)
 
     def _find_edge(self) -> None:
+        """Find the lowest edge, if there is one."""
         peaks, searched = self._peaks, self._searched
         highest_above = np.maximum.accumulate(peaks[::-1])[::-1]
         below = peaks[searched.start - EDGE_BANDS : searched.stop - EDGE_BANDS]
@@ -134,3 +132,8 @@ class FloorExtension:
             first, last = edge - SLOPE_BANDS, edge - EDGE_BANDS
             self._empty = slice(first, None)
             self._folded = slice(last, last + first - len(peaks), -1)
+
+
+def _slow_peak(peak: Any, value: Any, weight: np.float32) -> Any:
+    """Return a peak that rises at once and falls slowly."""
+    return max(value, peak + weight * (value - peak))

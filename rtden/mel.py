@@ -138,14 +138,24 @@ def to_db(mel_power: Array, floor_db: float) -> Array:
     return level_db
 
 
+REFERENCES = {
+    "log_mel": "constant",
+    "relative_mel": "level",
+    "above_floor": "floor",
+    "above_mean": "mean",
+    "slope": "before",
+}
+"""What each input channel is measured from: a row of the trackers' references."""
+
+
 class MelFeatures:
     """Log-mel columns, normalised, with the channels that a model's sidecar asks for.
 
-    Channels: ``log_mel`` is (dB - mean_db) / std_db; ``relative_mel`` is the same without the slow
-    level of the stream; ``above_floor`` and ``above_mean`` are the column's distance from the
-    running noise floor and from the slow mean, ``slope`` its rise since the column before, all
-    three in units of std_db. With ``relative_mel``, `floor_db` is relative to the stream's level,
-    too, and no channel depends on the level of the input.
+    A channel is the level of each band minus a reference (:data:`REFERENCES`), in units of std_db.
+    The reference of ``log_mel`` is mean_db, that of ``relative_mel`` mean_db plus the slow level of
+    the stream. ``above_floor`` is measured from the running noise floor, ``above_mean`` from the
+    slow mean, ``slope`` from the column before. With ``relative_mel``, `floor_db` is relative to
+    the stream's level, too, and no channel depends on the level of the input.
 
     `streams` is the leading shape of several independent streams at once (training); () for one.
     """
@@ -159,36 +169,36 @@ class MelFeatures:
             spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
         )
         shape, frames_per_second = (*streams, spec.n_mels), spec.rate_hz / spec.hop
-        kinds = [_KINDS[channel] for channel in spec.channels]
-        self._tracks = bool({"floor", "mean"} & set(kinds))
-        rows = (*kinds, *(kind for kind in ("floor", "mean") if kind not in kinds))
+        names = [REFERENCES[channel] for channel in spec.channels]
+        self._tracks = bool({"floor", "mean"} & set(names))
+        rows = (*names, *(kind for kind in ("floor", "mean") if kind not in names))
         self._trackers = BandTrackers(
             shape, frames_per_second=frames_per_second, floor_db=spec.floor_db, rows=rows
         )
-        self._trackers.course[...] = self._mean_db
+        self._trackers.references[...] = self._mean_db
         self._level: LevelFollower | None = None
-        self._lowest_db = LOWEST_DB if "level" in kinds else spec.floor_db
+        self._bank_floor_db = LOWEST_DB if "level" in names else spec.floor_db
         centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
-        extended = int(np.prod(streams)) if "floor" in kinds else 0
+        extended = int(np.prod(streams)) if "floor" in names else 0
         self._extensions = [FloorExtension(centres_hz, frames_per_second) for _ in range(extended)]
-        if "level" in kinds:
+        if "level" in names:
             low, high = map(int, np.searchsorted(centres_hz, LEVEL_BAND_HZ))
             bands = slice(low, max(high, low + 1))
             self._level = LevelFollower(streams, bands=bands, frames_per_second=frames_per_second)
         self._level_row, self._before_row = (
-            kinds.index(kind) if kind in kinds else None for kind in ("level", "before")
+            names.index(kind) if kind in names else None for kind in ("level", "before")
         )
         self._previous_db = np.empty(shape, np.float32)
-        self._hold(1)
+        self._reserve(1)
         self.reset()
 
-    def _hold(self, frames: int) -> None:
+    def _reserve(self, frames: int) -> None:
         """Make room for this number of frames at once."""
-        self._trackers.hold(frames)
-        course = self._trackers.course[:, : len(self._channels)]
-        scaled = np.empty(course.shape, np.float32)
+        self._trackers.reserve(frames)
+        references = self._trackers.references[:, : len(self._channels)]
+        scaled = np.empty(references.shape, np.float32)
         columns = np.moveaxis(scaled, 1, -1)
-        self._views = [(course[:n], scaled[:n], columns[:n]) for n in range(frames + 1)]
+        self._views = [(references[:n], scaled[:n], columns[:n]) for n in range(frames + 1)]
 
     def reset(self) -> None:
         """Forget everything."""
@@ -207,7 +217,7 @@ class MelFeatures:
 
     def levels_db(self, frames_power: Array) -> Array:
         """Return the log-mels of spectra in dB, shapes (..., n_fft // 2 + 1) to (..., n_mels)."""
-        return to_db(self._mel_bank(frames_power), self._lowest_db)
+        return to_db(self._mel_bank(frames_power), self._bank_floor_db)
 
     def add(self, frames_db: Array, out: Array | None = None) -> Array:
         """Return the channels of any number of frames, from their log-mels, oldest first.
@@ -217,26 +227,26 @@ class MelFeatures:
         """
         count = len(frames_db)
         if count >= len(self._views):
-            self._hold(count)
-        course, scaled, columns = self._views[count]
+            self._reserve(count)
+        references, scaled, columns = self._views[count]
         lowest_db: Any = self._floor_db
         if self._level is not None:
             levels_db = self._level.follow(frames_db)
             lowest_db = levels_db + lowest_db
-            np.add(levels_db, self._mean_db, course[:, self._level_row])
+            np.add(levels_db, self._mean_db, references[:, self._level_row])
         frames_db = self._extended(frames_db)
-        heard: Any = frames_db > lowest_db
-        if np.count_nonzero(heard) == heard.size:
-            heard = None
+        sounding: Any = frames_db > lowest_db
+        if np.count_nonzero(sounding) == sounding.size:
+            sounding = None
         else:
             frames_db = np.maximum(frames_db, lowest_db)
         if self._tracks:
-            self._trackers.follow(frames_db, heard)
+            self._trackers.follow(frames_db, sounding)
         if self._before_row is not None:
-            before = course[:, self._before_row]
+            before = references[:, self._before_row]
             before[0], before[1:] = self._previous_db, frames_db[:-1]
             self._previous_db[...] = frames_db[-1]
-        np.subtract(frames_db[:, None], course, scaled)
+        np.subtract(frames_db[:, None], references, scaled)
         np.divide(scaled, self._std_db, scaled if out is None else out)
         return columns
 
@@ -250,16 +260,6 @@ class MelFeatures:
             each = [one.extend(streams[:, n]) for n, one in enumerate(self._extensions)]
             return np.stack(each, axis=1).reshape(frames_db.shape)
         return frames_db
-
-
-_KINDS = {
-    "log_mel": "constant",
-    "relative_mel": "level",
-    "above_floor": "floor",
-    "above_mean": "mean",
-    "slope": "before",
-}
-"""What each channel is the distance from: the row in the trackers' course."""
 
 
 class Features:

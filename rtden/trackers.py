@@ -46,9 +46,9 @@ class BandTrackers:
     without sound leave both as they are; the first cell with sound starts them.
 
     `shape` is that of one column, with n_mels last; leading axes are independent streams.
-    `floor_db` is the level of digital silence. `course`, of shape (columns or more, rows + 1, ...),
-    has the `rows` of each column of the last call, "floor" and "mean" among them and others that
-    are the caller's, and behind them the smoothed level.
+    `floor_db` is the level of digital silence. `references`, of shape (columns, rows + 1, ...), has
+    for each column of the last call the values of the `rows`: "floor" and "mean", which are written
+    here, and others, which the caller writes. The last row is the smoothed level.
     """
 
     def __init__(
@@ -67,100 +67,104 @@ class BandTrackers:
         self._floor, mean, smoothed = rows.index("floor"), rows.index("mean"), len(rows)
         self._levels = slice(mean, None, smoothed - mean)  # the mean and the smoothed level
         self._minimum, self._previous = np.empty((2, *shape), np.float32)  # of the blocks
-        self._started, self._every = np.empty(shape, bool), np.ones(shape, bool)
-        self._ages = np.empty(shape, np.int32)  # columns with sound since a band's block began
+        self._started, self._all_cells = np.empty(shape, bool), np.ones(shape, bool)
+        self._ages = np.empty(shape, np.int32)  # columns with sound in a band's block
         self._change = np.empty((2, *shape), np.float32)
-        self.course = np.empty((1, len(rows) + 1, *shape), np.float32)
+        self.references = np.empty((1, len(rows) + 1, *shape), np.float32)
         self._newest = 0  # the row of the last call's last column
-        self.hold(1)
+        self.reserve(1)
         self.reset()
 
-    def hold(self, columns: int) -> None:
-        """Make room for this number of columns at once."""
-        newest = self.course[self._newest]
-        self.course = np.empty((columns, *newest.shape), np.float32)
-        self.course[...] = newest
+    def reserve(self, columns: int) -> None:
+        """Make room for calls with this number of columns."""
+        newest = self.references[self._newest]
+        self.references = np.empty((columns, *newest.shape), np.float32)
+        self.references[...] = newest
         self._views = [
-            (row[self._floor], row[self._levels], row[len(row) - 1]) for row in self.course
+            (row[self._floor], row[self._levels], row[len(row) - 1]) for row in self.references
         ]
 
     def reset(self) -> None:
         """Forget everything."""
         self._started[...] = False
         self._silent: Any = ~self._started  # None when all bands have started
-        # Columns with sound in all started bands that `_ages` lacks, and until a block may be full.
-        self._late, self._due = 0, 1
+        # `_ages` is brought up to date only when needed. Columns that it lacks, all with sound in
+        # the started bands; and columns until a block may be full.
+        self._uncounted, self._block_due = 0, 1
         self._ages[...] = 0
-        self.course[:, self._floor] = self.course[:, self._levels] = self._floor_db
+        self.references[:, self._floor] = self.references[:, self._levels] = self._floor_db
         self._minimum[...] = self._previous[...] = np.inf
 
-    def follow(self, columns_db: Array, heard: Any = None) -> None:
-        """Take in columns, oldest first, shape (columns, ...), and write their course.
+    def follow(self, columns_db: Array, sounding: Any = None) -> None:
+        """Take in columns, oldest first, shape (columns, ...), and write their references.
 
-        `heard` has the same shape: which cells have sound; None if all of them have.
+        `sounding`, of the same shape, says which cells have sound; None if all have.
         """
-        if len(columns_db) > len(self.course):
-            self.hold(len(columns_db))
+        if len(columns_db) > len(self.references):
+            self.reserve(len(columns_db))
         before = self._views[self._newest][1]  # the levels at the last column of the last call
         for at, column_db in enumerate(columns_db):
             floor, levels, smoothed = self._views[at]
-            cells = self._every if heard is None else heard[at]
-            usual = cells.tobytes() == self._started.tobytes()
-            self._update(column_db, None if usual else cells, before, floor, levels, smoothed)
+            cells = self._all_cells if sounding is None else sounding[at]
+            as_started = cells.tobytes() == self._started.tobytes()
+            self._update(column_db, None if as_started else cells, before, floor, levels, smoothed)
             before = levels
         self._newest = len(columns_db) - 1
 
     def _update(
         self,
         column_db: Array,
-        heard: Any,
+        sounding: Any,
         before: Array,
         floor: Array,
         levels: Array,
         smoothed: Array,
     ) -> None:
-        """Write the course of a column; `heard` is None if the bands with sound are the started."""
+        """Write the references of a column.
+
+        `sounding` is None if the bands with sound are those that have started.
+        """
         change, silent = self._change, self._silent
         np.subtract(column_db, before, change)
         np.multiply(change, self._weights, change)
-        if heard is not None:
-            np.multiply(change, heard, change)
+        if sounding is not None:
+            np.multiply(change, sounding, change)
         np.add(before, change, levels)
         if silent is not None:  # the first cell with sound is where a band begins
             np.copyto(levels, column_db, where=silent)
-        if silent is heard is None:
+        if silent is sounding is None:
             np.minimum(self._minimum, smoothed, out=self._minimum)
         else:
-            sounding = self._started if heard is None else heard
-            np.minimum(self._minimum, smoothed, out=self._minimum, where=sounding)
+            cells = self._started if sounding is None else sounding
+            np.minimum(self._minimum, smoothed, out=self._minimum, where=cells)
         np.minimum(self._minimum, self._previous, out=floor)
         if silent is not None:
             np.copyto(floor, column_db, where=silent)
-        if heard is None:
-            self._late += 1
+        if sounding is None:
+            self._uncounted += 1
         else:
-            if silent is not None and np.count_nonzero(heard & silent):
-                self._start(heard)
-            self._ages += heard
-        self._due -= 1
-        if self._due <= 0:
+            if silent is not None and np.count_nonzero(sounding & silent):
+                self._start(sounding)
+            self._ages += sounding
+        self._block_due -= 1
+        if self._block_due <= 0:
             self._begin_blocks()
 
-    def _start(self, heard: Any) -> None:
+    def _start(self, sounding: Any) -> None:
         """Let the bands begin that have sound for the first time."""
-        self._ages += self._late * self._started
-        self._late = 0
-        self._started |= heard
+        self._ages += self._uncounted * self._started
+        self._uncounted = 0
+        self._started |= sounding
         self._silent = None if self._started.all() else ~self._started
 
     def _begin_blocks(self) -> None:
         """Begin a new block in each band whose block is full."""
-        self._ages += self._late * self._started
+        self._ages += self._uncounted * self._started
         full = self._ages >= self._block_frames
         if np.count_nonzero(full):
             np.copyto(self._previous, self._minimum, where=full)
             self._minimum[full], self._ages[full] = np.inf, 0
-        self._late, self._due = 0, self._block_frames - int(self._ages.max())
+        self._uncounted, self._block_due = 0, self._block_frames - int(self._ages.max())
 
 
 class LevelFollower:

@@ -136,7 +136,7 @@ def run(tracker: BandTrackers, level_db: float, frames: int) -> float:
     for _ in range(frames):
         column_db = np.array([[level_db]], np.float32)
         tracker.follow(column_db, column_db > -80.0)
-    return float(tracker.course[-1, 0, 0])
+    return float(tracker.references[-1, 0, 0])
 
 
 def test_floor_starts_with_the_first_sound_after_digital_silence() -> None:
@@ -179,14 +179,14 @@ def test_each_band_is_tracked_as_if_it_were_alone(rng: np.random.Generator) -> N
         together.follow(levels_db[[at]], heard[[at]])
         for band, tracker in enumerate(alone):
             tracker.follow(levels_db[[at], band : band + 1], heard[[at], band : band + 1])
-            assert np.array_equal(together.course[0, :, band], tracker.course[0, :, 0])
+            assert np.array_equal(together.references[0, :, band], tracker.references[0, :, 0])
 
 
 def test_mean_is_slow() -> None:
     tracker = trackers()
     run(tracker, -50.0, 200)
     run(tracker, -30.0, 43)
-    assert -50.0 + 20.0 * 0.5 < tracker.course[-1, 1, 0] < -30.0 - 20.0 * 0.25
+    assert -50.0 + 20.0 * 0.5 < tracker.references[-1, 1, 0] < -30.0 - 20.0 * 0.25
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(1024, 512), (1024, 256), (512, 128)])
