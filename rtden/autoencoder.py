@@ -43,8 +43,8 @@ class Autoencoder:
 
     Streams share the interpreters of a model: a call borrows one that nobody uses, or makes one
     (2 to 9 ms, 2 MiB). The state of a stream stays in the interpreter until another stream borrows
-    that. The runtime releases Python's interpreter lock while it runs, so that threads compute at a
-    time. One object is for one thread at a time.
+    it. The runtime releases Python's interpreter lock while it runs, so that threads compute at the
+    same time. One object is for one thread at a time.
 
     `model` is given as to :func:`rtden.model.load_model`; its tensors may be float32 or int8. The
     interpreters of calls with `columns` columns are made now, for a stateful network. Raises
@@ -73,9 +73,9 @@ class Autoencoder:
         """Forget the columns before: what follows is a new sequence."""
         state = self._state
         with self._pool().lock:
-            if state.holder is not None:
-                state.holder.guest = None
-                state.holder = None
+            if state.interpreter is not None:
+                state.interpreter.state = None
+                state.interpreter = None
         for value, start in zip(state.values, self._start, strict=True):
             value[:] = start
 
@@ -106,23 +106,23 @@ class _Pool:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        """Whoever moves the state of another stream has it."""
+        """Held while the state of a stream moves."""
         self.idle: dict[int, list[Interpreter]] = defaultdict(list)
         self.first: Interpreter | None = None
 
     def borrow(self, columns: int, state: State) -> Interpreter | None:
         """Return the interpreter that has a stream's state, or another one, None if all are in use.
 
-        Where it is another one, the states of both streams leave their interpreters.
+        If it is another one, both return the states that they hold to their streams.
         """
         idle = self.idle[columns]
         with self.lock:
-            holder = state.holder
-            if holder in idle:
-                idle.remove(holder)
-                return holder
+            own = state.interpreter
+            if own in idle:
+                idle.remove(own)
+                return own
             other = idle.pop() if idle else None
-            for interpreter in (holder, other):
+            for interpreter in (own, other):
                 if interpreter is not None:
                     interpreter.evict()
             return other

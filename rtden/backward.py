@@ -1,10 +1,8 @@
-"""The masks of a recording from its end, by the same network.
+"""A second estimate of a recording's masks, by the same network from the recording's end.
 
-A stream contains what came before; a recording also has what follows. On the same sound reversed in
-time, the network estimates the masks of the same frames from the other side. It was trained on the
-other direction and is worse at this one, but its errors are others: a mixture of the two estimates
-is better than either. The recording comes in spans, each with a few seconds of what follows it, so
-that memory stays bounded.
+The network runs over the sound reversed in time. It was not trained for that and estimates worse,
+but its errors differ: a mixture of the two estimates is better than either. The recording is
+processed in spans, each with a few seconds of the sound behind it, so that memory stays bounded.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
 from rtden.mel import Features, shared_band_spread
 from rtden.model import Model, ModelSpec
-from rtden.offset import OffsetBlocker
 from rtden.samples import finite, floating
 from rtden.settings import Settings, check_limit_db, check_settings, check_strength, gain_floor
 from rtden.spectral import Frames, power, window_pair
@@ -289,7 +288,6 @@ def _frames(spec: ModelSpec, sizes: Geometry) -> Frames:
         frames=sizes.hops_per_step,
         most_steps=sizes.most_steps,
         delay_samples=sizes.overlap,
-        prefilter=OffsetBlocker(),
     )
 
 

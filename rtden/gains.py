@@ -1,7 +1,7 @@
-"""Gains: those of the mel bands, from the masks of the network, and the shares of wet and dry.
+"""Gains of the mel bands, from the network's masks; and the mix of denoised sound and input.
 
-The network is skipped in silence. That changes no later sample: a stateful network still takes
-every column, later and several in one call, and its masks afterwards are the same to the bit.
+In silence the network is skipped. That changes no later sample: a stateful network takes the
+skipped columns before the next sound, and its masks are then the same to the bit.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SILENCE_DB = -80.0
 """Input whose peaks stay below this, in dB of full scale, is silence."""
 SILENCE = 10.0 ** (SILENCE_DB / 20.0)
 OTHERS_WEIGHT = 0.2
-"""Of a second estimate of the masks. With 0.15 to 0.25, PESQ-WB rises and DNSMOS falls a little."""
+"""Weight of a second estimate of the masks. From 0.15 to 0.25 PESQ-WB rises and DNSMOS falls."""
 
 
 class SilenceDetector:
-    """Says for each step whether everything that the network and the inverter hold is silence.
+    """Finds the steps at which the network and the inverter hold nothing but silence.
 
-    Silence has to last for `needed_samples`; it is counted in whole steps, so that the answer does
-    not depend on how the stream is cut.
+    The silence has lasted for `needed_samples` then. It is counted in whole steps, so that the
+    result does not depend on how the stream is cut into blocks.
     """
 
     def __init__(self, needed_samples: int) -> None:
@@ -49,10 +49,9 @@ class SilenceDetector:
 class BandGains:
     """The gains of a block's frames, and the columns that the network has not taken yet.
 
-    In silence nobody needs the mask of a stateful network: its columns stay pending, and it takes
-    those of the most steps that are computed together in one call. `values`, shape (frames,
-    n_mels), are the linear gains of the newest block's frames; `floor`, the smallest gain, may be
-    set at any time.
+    In silence the mask is not needed: the columns for a stateful network stay pending, until there
+    are as many as in the largest block. `values`, shape (frames, n_mels), are the linear gains of
+    the newest block's frames; `floor`, the smallest gain, may be set at any time.
     """
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
@@ -72,10 +71,9 @@ class BandGains:
         self._count = self._equal_columns = 0
 
     def expect(self, masks: Array) -> None:
-        """Take in another estimate of the masks of frames to come, shape (frames, n_mels).
+        """Take in a second estimate of the masks of frames to come, shape (frames, n_mels).
 
-        Further ones are for the frames behind those that are expected already. Where there is one,
-        the two are mixed.
+        The next call continues where this one ends. The estimate is mixed with the network's.
         """
         self.expected = np.concatenate([self.expected, masks])
 
@@ -106,7 +104,7 @@ class BandGains:
             self._set(mask[:, -self._sizes.hops_per_step :], at, 1)
 
     def keep(self, step: int, network: Network) -> float:
-        """Let a silent step have the gains of the frame before; return their mean."""
+        """Give a silent step the gains of the frame before; return their mean."""
         if network.stateful:
             self._hold(self._window(step, 1), network)
         before = self.of_step(step - 1)[-1] if step else self._before
@@ -130,7 +128,7 @@ class BandGains:
         np.maximum(rows, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:
-        """Take in the columns of a silent step, shape (n_mels, step_columns, channels)."""
+        """Make the columns of a silent step pending, shape (n_mels, step_columns, channels)."""
         if self._settled(columns, network.memory_columns):
             return
         end = self._count + columns.shape[1]
@@ -143,7 +141,7 @@ class BandGains:
     def _settled(self, columns: Array, memory_columns: int) -> bool:
         """Return whether columns leave the network's state as it is.
 
-        They do where they equal all on which the state depends, as in digital silence.
+        They do if all columns in its memory equal them, as in digital silence.
         """
         if self._equal_columns and (columns == self._newest).all():
             self._equal_columns += columns.shape[1]
@@ -153,7 +151,7 @@ class BandGains:
         return False
 
     def _flush(self, network: Network) -> None:
-        """Let the network take what is pending."""
+        """Pass the pending columns to the network."""
         hops = self._sizes.hops_per_step
         for start in range(0, self._count, hops):
             network.infer(self._pending[:, start : start + hops])

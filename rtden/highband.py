@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rtden.mel import band_edges_hz
+from rtden.mel import band_centres_hz
 from rtden.model import ModelSpec
 from rtden.types import Array
 
@@ -27,11 +27,11 @@ class HighBandGain:
 
     def __init__(self, spec: ModelSpec, *, overlap: int, frames: int) -> None:
         hop = spec.hop
-        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+        centres_hz = band_centres_hz(spec)
         bands = (centres_hz >= BANDS_HZ[0]) & (centres_hz <= BANDS_HZ[1])
         bands[-1] |= not bands.any()
         self._weights: Array = bands.astype(np.float32) / np.float32(bands.sum())
-        self._meeting, self._frames = max(1, overlap // hop), frames  # that overlap at any sample
+        self._overlapping, self._frames = max(1, overlap // hop), frames  # frames at any sample
         ramp = np.arange(1, hop + 1, dtype=np.float32) / np.float32(min(overlap, hop))
         self._fade = np.minimum(ramp, np.float32(1.0))
         self._step_samples = frames * hop
@@ -41,8 +41,8 @@ class HighBandGain:
         """Forget the stream."""
         # The bands of the frames before the call that overlap with its own, and of its own. Before
         # a stream there are none: the gain is one, and fades before the first sample is returned.
-        self._bands = np.ones((self._meeting, len(self._weights)), np.float32)
-        self._missing = self._meeting  # frames that the stream did not have before the call
+        self._bands = np.ones((self._overlapping, len(self._weights)), np.float32)
+        self._missing = self._overlapping  # frames that the stream did not have before the call
         self._strengths: list[tuple[float, float]] = []
         self.gains = np.empty(0, np.float32)
 
@@ -52,18 +52,18 @@ class HighBandGain:
         self._start = self._stop = 0
         self._missing = max(0, self._missing - self._frames * len(self._strengths))
         self._strengths.clear()
-        older = self._bands[-self._meeting :]
-        if len(self._bands) != self._meeting + steps * self._frames:
-            shape = (self._meeting + steps * self._frames, len(self._weights))
+        older = self._bands[-self._overlapping :]
+        if len(self._bands) != self._overlapping + steps * self._frames:
+            shape = (self._overlapping + steps * self._frames, len(self._weights))
             self._bands = np.empty(shape, np.float32)
-        self._bands[: self._meeting] = older
+        self._bands[: self._overlapping] = older
 
     def push(self, band_gains: Array, strengths: tuple[float, float]) -> None:
         """Take in the gains of the next step's frames, shape (frames, n_mels).
 
         `strengths` are those at the beginning and at the end of the step.
         """
-        at = self._meeting + len(self._strengths) * self._frames
+        at = self._overlapping + len(self._strengths) * self._frames
         self._bands[at : at + self._frames] = band_gains
         self._strengths.append(strengths)
 
@@ -87,13 +87,13 @@ class HighBandGain:
         # A product of a matrix and a vector would sum in another order where there are more rows.
         levels = np.add.reduce(self._bands * self._weights, axis=-1)
         levels[: self._missing] = 1.0
-        count = len(levels) - self._meeting + 1
-        met = levels[:count]
-        for later in range(1, self._meeting):
-            met = met + levels[later : later + count]
-        met = met / np.float32(self._meeting)
-        gains: Array = (met[1:] - met[:-1])[:, None] * self._fade
-        gains += met[:-1, None]
+        count = len(levels) - self._overlapping + 1
+        mean = levels[:count]
+        for later in range(1, self._overlapping):
+            mean = mean + levels[later : later + count]
+        mean = mean / np.float32(self._overlapping)
+        gains: Array = (mean[1:] - mean[:-1])[:, None] * self._fade
+        gains += mean[:-1, None]
         if self._strengths.count((1.0, 1.0)) < len(self._strengths):
             glide = np.arange(1, self._step_samples + 1, dtype=np.float32)
             glide /= np.float32(self._step_samples)

@@ -39,11 +39,11 @@ def find_runtime() -> Any:
 
 
 class State:
-    """The state of a stream; it lies in `holder`, the last interpreter, as long as that has it."""
+    """The state of a stream: in the tensors of `interpreter` or, if that is None, in `values`."""
 
     def __init__(self, values: list[memoryview]) -> None:
         self.values = values
-        self.holder: Interpreter | None = None
+        self.interpreter: Interpreter | None = None
 
 
 class Interpreter:
@@ -52,7 +52,7 @@ class Interpreter:
     def __init__(self, model: Model, columns: int) -> None:
         spec, runtime = model.spec, find_runtime()
         self.runtime = runtime.__name__.split(".")[0]
-        self.guest: State | None = None  # whose state the tensors hold
+        self.state: State | None = None  # the stream's whose state the tensors hold
         try:
             # A second thread doubles the CPU time of a step, and makes recordings slower, too.
             self._interpreter = runtime.Interpreter(model_content=model.content, num_threads=1)
@@ -130,18 +130,18 @@ class Interpreter:
 
     def evict(self) -> None:
         """Return the state that the tensors hold to its stream."""
-        if self.guest is not None:
-            for value, seen in zip(self.guest.values, self._seen_values, strict=True):
+        if self.state is not None:
+            for value, seen in zip(self.state.values, self._seen_values, strict=True):
                 value[:] = seen
-            self.guest.holder = None
-            self.guest = None
+            self.state.interpreter = None
+            self.state = None
 
     def run(self, columns: Array, state: State, mask: Array) -> None:
         """Write the mask of a stream's columns; its next state stays here."""
-        values = self._seen_values if self.guest is state else state.values
+        values = self._seen_values if self.state is state else state.values
         for past, value in zip(self._past_values, values, strict=True):
             past[:] = value
-        self.guest, state.holder = state, self
+        self.state, state.interpreter = state, self
         self._input.write(columns)
         waits = give_turn()  # the runtime needs no interpreter lock
         try:
@@ -175,7 +175,7 @@ def named_tensors(interpreter: Any) -> tuple[dict[str, int], dict[str, int]]:
 
 
 class _Tensor:
-    """One of a network's inputs or outputs: its memory, and its values as numbers of its type."""
+    """An input or output of a network; converts between its values and the numbers of its type."""
 
     def __init__(self, interpreter: Any, detail: dict[str, Any]) -> None:
         now = interpreter.tensor(detail["index"])()
@@ -193,7 +193,7 @@ class _Tensor:
         self.memory = _unowned(now)
         self._scale, self._zero_point = (np.array(of, np.float32) for of in (scale, zero_point))
         self._numbers = np.empty(self.shape, np.float32)
-        # The value of each int8 by its bits.
+        # A table of the value of each int8, indexed by its bits.
         self._bits = self.memory.reshape(-1).view(np.uint8)
         every = np.arange(256).astype(np.uint8).view(np.int8).astype(np.float32)
         self._values = (every - self._zero_point) * self._scale

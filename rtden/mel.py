@@ -47,6 +47,11 @@ def band_edges_hz(n_mels: int, fmin_hz: float, fmax_hz: float) -> NDArray[np.flo
     return mel_to_hz(np.linspace(lowest, highest, n_mels + 2))
 
 
+def band_centres_hz(spec: ModelSpec) -> NDArray[np.float64]:
+    """Return the centres of a model's bands, in Hz."""
+    return band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+
+
 def mel_filterbank(rate_hz: int, n_fft: int, n_mels: int, fmin_hz: float, fmax_hz: float) -> Array:
     """Return triangular mel filters of unit area, shape (n_mels, n_fft // 2 + 1).
 
@@ -178,7 +183,7 @@ class MelFeatures:
         self._trackers.references[...] = self._mean_db
         self._level: LevelFollower | None = None
         self._bank_floor_db = LOWEST_DB if "level" in names else spec.floor_db
-        centres_hz = band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]
+        centres_hz = band_centres_hz(spec)
         extended = int(np.prod(streams)) if "floor" in names else 0
         self._extensions = [FloorExtension(centres_hz, frames_per_second) for _ in range(extended)]
         if "level" in names:

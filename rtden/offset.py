@@ -11,11 +11,11 @@ from rtden.types import Array
 SLOWEST_WEIGHT = 1.0 / 32.0
 """Lowest weight of a new block in the running mean: with blocks of 256 samples, 0.37 s."""
 PARTS = 8
-"""Parts of a block whose means tell how well the block's mean is known."""
+"""Parts of a block. The spread of their means gives the standard error of the block's mean."""
 SIGNIFICANCE = (6.0, 8.0)
-"""Standard errors by which a mean must differ from zero to count as an offset, in part and all."""
+"""Standard errors from zero at which a mean begins to count as an offset, and counts in full."""
 SHORTEST_SAMPLES = 64
-"""A block with less sound says nothing about an offset."""
+"""A block with less sound is too short to estimate an offset."""
 ARRIVAL = 0.7
 """Fraction of the offset that the first sample of a stream with an offset reaches."""
 
@@ -23,10 +23,10 @@ ARRIVAL = 0.7
 class OffsetBlocker:
     """Subtracts the running mean of a stream where it differs from zero significantly.
 
-    An offset appears as a step at the start of a stream, which the network cannot mask, and as a
-    residue in the lowest band. Sound without an offset passes unchanged: the mean of a few blocks
-    of speech or noise lies within its standard error. There is no delay. Blocks of one length
-    give the same samples however a stream was cut before.
+    The network cannot mask an offset: it leaves a step at the start of a stream, and a residue in
+    the lowest band. Sound without an offset passes unchanged: the mean of a few blocks of speech or
+    noise lies within its standard error. There is no delay. The caller passes blocks of one length,
+    so that the result does not depend on how the stream is cut.
     """
 
     def __init__(self) -> None:

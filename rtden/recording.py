@@ -17,14 +17,14 @@ from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
 FIRST_STRENGTH = 0.7
-"""Wet share of the first pass. From the rest the second one judges for itself; without it, PESQ-WB
+"""Wet share of the first pass. With more, the second pass has too little of the input, and PESQ-WB
 falls."""
 LEAD_IN_SECONDS = 2.0
 """A recording's beginning, fed once before it. `python bench/latency.py --pairs FOLDER` shows what
 all of this gains: the row "files" against the row of the same overlap."""
 BACKWARDS_SECONDS = 0.25
-"""Then this much of the beginning backwards. So the lead-in ends with the sound that follows it,
-and nothing from two seconds later leaks into the first frames."""
+"""Part of the beginning that follows, reversed. So the lead-in ends with the first sample of the
+recording, and no sound from two seconds later leaks into the first frames."""
 
 
 def lead_in(head: Array, rate_hz: int) -> Array:
@@ -38,13 +38,12 @@ def lead_in(head: Array, rate_hz: int) -> Array:
 class RecordingDenoiser:
     """Denoises a whole recording, block by block.
 
-    A stream does not know the noise at first, and lets it through for some time. A file needs no
-    haste: its first two seconds are fed once before it, and what comes out for them is dropped. A
-    shorter recording is its own lead-in. The network also works from the end
-    (:mod:`rtden.backward`). All of this is done twice: in what a first pass leaves of noise, mixed
-    with the input, the second one tells speech from noise better. Last, a comb filter takes out
-    noise between harmonics (:mod:`rtden.harmonics`). The stream is a new one, whose strength and
-    limit hold for all together.
+    A stream does not know the noise at first and passes it for some time. So the first two seconds
+    of a recording (or all of a shorter one) are fed once before it, and their output is dropped.
+    The network also works from the end (:mod:`rtden.backward`). Both are done in two passes: the
+    output of the first, mixed with the input, is the input of the second, which separates the rest
+    of the noise better. Last, a comb filter removes noise between harmonics
+    (:mod:`rtden.harmonics`). `stream` is a new one; its strength and limit hold for the whole.
     """
 
     def __init__(self, stream: StreamDenoiser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import numbers
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings for JSON, which has no infinity: no limit is null."""
-        settings: dict[str, Any] = for_json(dataclasses.asdict(self), 12)
+        settings: dict[str, Any] = for_json(self, 12)
         return settings
 
 

@@ -105,9 +105,8 @@ class Frames:
     """The newest frames of a stream and their spectra; it holds the input until it is mixed in.
 
     Feed samples until none are missing, then call :meth:`transform`, which moves on by the block of
-    all steps that are complete: at most `most_steps`, of `frames` new frames each. `prefilter`
-    takes every `hop` new samples and returns what is transformed in their place; the held input
-    stays as it was.
+    all steps that are complete: at most `most_steps`, of `frames` new frames each. The constant
+    offset of a microphone is not transformed, and stays in the held input.
 
     Attributes
     ----------
@@ -129,12 +128,11 @@ class Frames:
         frames: int,
         most_steps: int = 1,
         delay_samples: int = 0,
-        prefilter: OffsetBlocker | None = None,
     ) -> None:
         n_fft, most = len(window), most_steps * frames
         self._hop, self._delay_samples, self._window = hop, delay_samples, window
         self._step_samples, self._older_samples = frames * hop, n_fft - hop
-        self.prefilter = prefilter
+        self._without_offset = OffsetBlocker()
         # The delayed input, and behind it what has been fed since the last block.
         self._input = np.zeros(delay_samples + most * hop, np.float32)
         # The newest block behind the older samples of its frames.
@@ -151,8 +149,7 @@ class Frames:
 
     def reset(self) -> None:
         """Forget the stream: silence precedes what follows."""
-        if self.prefilter is not None:
-            self.prefilter.reset()
+        self._without_offset.reset()
         for held in (self._input, self._held, self._spectra):
             held[...] = 0.0
         self.spectra = self._spectra[:0]
@@ -185,12 +182,8 @@ class Frames:
         new = self.newest_input(0, block)
         zero = not new[0] and not new.any()
         self.zero_samples = self.zero_samples + block if zero else 0
-        if self.prefilter is None:
-            self._held[older : older + block] = new
-        else:
-            for at in range(0, block, hop):
-                blocked = self.prefilter(new[at : at + hop])
-                self._held[older + at : older + at + hop] = blocked
+        for at in range(0, block, hop):
+            self._held[older + at : older + at + hop] = self._without_offset(new[at : at + hop])
         frames, windowed, self.spectra = self._views[block // hop]
         if self.zero_samples > older + block:
             self.spectra[...] = 0.0

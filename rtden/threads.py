@@ -56,14 +56,14 @@ def one_thread(method: Method) -> Method:
 _mine = threading.local()
 _turns: deque[Any] = deque()  # locks of the threads that compute or wait, in order
 LONGEST_TURN_SECONDS = 0.1
-"""Whoever takes longer does not count any more: a fork may have ended the thread."""
+"""A thread that takes longer loses its turn: a fork may have ended it."""
 
 
 def take_turn() -> None:
-    """Wait for the streams that asked earlier, in other threads, to end or to run their network.
+    """Wait until the threads that asked earlier have computed their frames or run their networks.
 
-    Python's interpreter lock alone has no order: it often returns to the thread that has released
-    it for a moment, and a frame waits for several of another stream.
+    Python's interpreter lock is not fair: the thread that released it for a moment often gets it
+    back. Without turns, a frame would wait for several frames of another stream.
     """
     _mine.turn = mine = threading.Lock()
     mine.acquire()
@@ -85,6 +85,6 @@ def give_turn() -> bool:
     except ValueError:  # it took too long
         return True
     if _turns:
-        with suppress(IndexError, RuntimeError):  # by now nobody waits, or it knows already
+        with suppress(IndexError, RuntimeError):  # nobody waits any more, or it was released
             _turns[0].release()
     return True

@@ -22,7 +22,6 @@ from rtden.app.options import (
     silence_c_libraries,
 )
 from rtden.errors import SettingsError
-from rtden.plain import for_json
 
 if TYPE_CHECKING:
     from rtden.measure.evaluation import Evaluation
@@ -123,7 +122,7 @@ def bench(
         else:
             results, *shown = _bench_steps(names, hops_per_step, seconds)
     if as_json:
-        print(json.dumps(for_json([result.to_dict() for result in results], 6), indent=2))
+        print(json.dumps([result.to_dict(6) for result in results], indent=2))
     else:
         screen.print(*shown)
 

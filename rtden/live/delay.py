@@ -2,7 +2,7 @@
 
 It also finds how fast to play: the two devices have two clocks.
 
-Delay is bounded at both ends: sound that has waited longer than the output buffer could bridge is
+The delay is bounded at both ends: input that has waited longer than the output buffer can bridge is
 skipped unprocessed, and after a drop-out the delay starts from its planned value.
 """
 
@@ -16,7 +16,7 @@ from rtden.resample import MOST_DRIFT_PPM
 EXCESS_SECONDS = 0.05
 """Excess over the held delay, or the planned fill, beyond which the oldest sound is dropped."""
 START_SECONDS = 0.5
-"""A sink starts until it has played this much: some take a block, and rest for a second."""
+"""A sink starts until it has played this much: some take a block and then pause for a second."""
 TOLERATED_SECONDS = 0.01
 """Tolerated excess over the planned delay at first lock, or over the first locked delay later."""
 
@@ -26,44 +26,44 @@ SMOOTH_SECONDS = 2.0
 HOLD_SECONDS = 15.0
 """Time constant of the control, critically damped: a step of 300 ppm moves the delay by 1.7 ms
 beyond the tolerance."""
-LET_PASS_SECONDS = 0.0015
-"""Tolerated deviation: callbacks come irregularly, and clocks that agree need no control."""
+DEAD_ZONE_SECONDS = 0.0015
+"""Deviation that is not controlled: callbacks come irregularly."""
 LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5
 BUFFER_LEAST_STEP_SECONDS = 0.005
 QUIET_SECONDS = 60.0
 """Time without a drop-out after which the buffer may shrink."""
 SPARE_SECONDS = 0.008
-"""What must have been left in the buffer at its lowest for it to shrink."""
+"""Least fill that the buffer must have kept before it shrinks."""
 SHRINK_SECONDS = 0.002
 PAIRED_LEFT_SECONDS = 0.004
-"""What must be left in the sink's ring, and of what it lends, where a turn takes two steps; twice
-that before it does."""
+"""Sound that must remain, in the sink's ring and of what it lends, while a turn takes two steps.
+Before it does, twice as much and a step must remain."""
 PAIRING_SECONDS, PARTED_SECONDS = 3.0, 30.0
-"""Time for which enough must have been left, and time after sound that came late."""
+"""Time for which that must hold before turns take two steps; the same after sound came late."""
 
 
 class DriftControl:
     """Finds by how many ppm one clock runs faster than the other, from the delay between them.
 
-    A critically damped proportional-integral controller on the smoothed delay (Adriaensen, "Using a
-    DLL to filter time", 2005). What it has learned, the integral, survives drop-outs.
-    `delay_seconds` is the smoothed delay, `held_seconds` where it is held, None at first.
+    A critically damped proportional-integral controller of the smoothed delay (Adriaensen, "Using a
+    DLL to filter time", 2005). The integral survives drop-outs. `delay_seconds` is the smoothed
+    delay, `held_seconds` its set point, None at first.
     """
 
     def __init__(self) -> None:
         self.ppm = 0.0
-        self._learned_ppm = 0.0
+        self._integral_ppm = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Learn anew what to hold the delay at, for it has jumped."""
+        """Find a new set point, as the delay has jumped."""
         self.held_seconds: float | None = None
         self.delay_seconds = 0.0
         self._seen_seconds = 0.0
 
     def shift(self, seconds: float) -> None:
-        """Hold the delay at a value that is this much larger from now on."""
+        """Move the set point, if there is one."""
         if self.held_seconds is not None:
             self.held_seconds += seconds
 
@@ -80,20 +80,20 @@ class DriftControl:
             self.held_seconds = self.delay_seconds
         deviation_seconds = self.delay_seconds - self.held_seconds
         excess_seconds = deviation_seconds - min(
-            LET_PASS_SECONDS, max(-LET_PASS_SECONDS, deviation_seconds)
+            DEAD_ZONE_SECONDS, max(-DEAD_ZONE_SECONDS, deviation_seconds)
         )
         pull_ppm = 2.0 / HOLD_SECONDS * excess_seconds * 1e6
-        wanted_ppm = self._learned_ppm + pull_ppm
+        wanted_ppm = self._integral_ppm + pull_ppm
         self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))
-        if self.ppm == wanted_ppm:  # at its stop it learns nothing
-            self._learned_ppm += elapsed_seconds * excess_seconds * 1e6 / HOLD_SECONDS**2
+        if self.ppm == wanted_ppm:  # not at its limit: no wind-up
+            self._integral_ppm += elapsed_seconds * excess_seconds * 1e6 / HOLD_SECONDS**2
 
 
 class Pairing:
-    """Whether a turn of the worker takes two steps: half of the wake-ups, the sound a step later.
+    """Decides whether a turn of the worker takes two steps, which halves the wake-ups.
 
-    It does while the sink's ring can spare that, so that the delay stays as it is. `step_seconds`
-    is the length of a step.
+    The first step then waits for the second. So turns are paired only while the sink holds enough
+    to bridge that, and the delay stays the same. `step_seconds` is the length of a step.
     """
 
     def __init__(self, step_seconds: float) -> None:
@@ -104,7 +104,7 @@ class Pairing:
         self._least_seconds, self._rest_seconds = math.inf, seconds
 
     def update(self, left_seconds: float, elapsed_seconds: float) -> None:
-        """Take in the least sound that was left or could be lent in the last `elapsed_seconds`."""
+        """Take in the least sound that the sink had or could lend in the last `elapsed_seconds`."""
         self._least_seconds = min(self._least_seconds, left_seconds)
         self._rest_seconds -= elapsed_seconds
         if self.paired and left_seconds < PAIRED_LEFT_SECONDS:
@@ -115,15 +115,15 @@ class Pairing:
             self._watch(PAIRING_SECONDS)
 
     def part(self) -> None:
-        """Take single steps for a while: the sound came late."""
+        """Take single steps for a while, as sound came late."""
         self.paired = False
         self._watch(PARTED_SECONDS)
 
 
 class BufferControl:
-    """Sound kept ready beyond the sink's blocks: more after a drop-out, less after quiet minutes.
+    """The buffer beyond the sink's blocks: it grows after a drop-out and shrinks in quiet minutes.
 
-    `pinned` says that it stays as it is.
+    If `pinned`, it keeps its size.
     """
 
     def __init__(self, seconds: float, *, pinned: bool) -> None:
@@ -160,10 +160,9 @@ class BufferControl:
 class DelayPolicy:
     """Keeps the delay at its plan: drops sound that waits too long, and pads with silence.
 
-    It starts with a buffer of `buffer_seconds` beyond the sink's blocks. Unless it is `pinned`,
-    that grows after drop-outs and shrinks when all is well. `dropouts` counts how often the sink
-    ran dry or the worker fell behind. `restarting` says that the next block begins a stream, and
-    `rested` that it ends a time for which nothing was delivered.
+    `buffer_seconds` and `pinned` are for the :class:`BufferControl`. `dropouts` counts how often
+    the sink ran dry or the worker fell behind. `restarting`: the next block begins a stream.
+    `rested`: the next block ends a silence in which nothing was delivered.
     """
 
     def __init__(self, buffer_seconds: float, *, pinned: bool) -> None:

@@ -17,14 +17,14 @@ from rtden.types import Array
 
 RING_SECONDS = 2.0
 RESTING_BLOCK_SECONDS = 0.02
-"""Sound that a resting source looks through at once: less than the network waits for anyway."""
+"""Sound that a resting source searches at once: less than the delay of the network."""
 FADE_SECONDS = 0.004
 SPARE_SECONDS = 0.001
-"""Sound that a player still holds at its next call, if as much is lent as may be."""
+"""Sound that a player must still hold at its next call, after lending."""
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
-    """Let the step from the last sample to a block decay within 4 ms, in place.
+    """Smooth the step from the last sample to a block: it decays within 4 ms, in place.
 
     Shapes (channels,) and (samples, channels).
     """
@@ -111,22 +111,22 @@ class SmoothReader:
 
 
 class Endpoint:
-    """What the engine needs of a side; device and file endpoints extend it.
+    """A source or a sink of the engine; device and file endpoints extend it.
 
-    `may_return` marks a device, which may go away and come back. `called_at` is when the ring was
-    last filled or emptied; NaN before. `latency_seconds` lie between the ring and the air.
+    `may_return` marks a device, which may go away and come back. `called_at` is the time of the
+    last block; NaN before the first. `latency_seconds` is the delay between the ring and the air.
 
-    A source calls `notify` when it has ended, which makes it `exhausted`, and when `wake_at`
-    samples are written, counted since the beginning. While it is `resting`, other sound than
-    digital silence ends that and notifies at once.
+    A source calls `notify` at its end, when it becomes `exhausted`, and as soon as `wake_at`
+    samples are written, counted since the beginning. In digital silence it may be `resting`: the
+    first other sample ends that and notifies at once.
 
-    A sink lends up to `lendable_samples`: it plays them from a buffer of its own, and takes them
-    when they have come. `lent_samples` are lent now. Of what its ring lost, `dropped_at_start`
-    samples were dropped while it started.
+    A sink lends up to `lendable_samples`: it plays on from a buffer of its own, and takes them when
+    they have come. `lent_samples` are lent now. `dropped_at_start` are the samples that its ring
+    dropped while the sink started.
 
-    A sound server reports `muted`, the stable names of the device (`server_name`), of the sink
-    whose monitor it is and of the sink that plays now, and a `warning` for the user. The last row
-    of attributes is the :class:`rtden.live.reconnect.Reconnector`'s.
+    With a sound server, there are the stable names of the device (`server_name`), of the sink that
+    a source is the monitor of, and of the sink that plays now; `muted`; and a `warning` for the
+    user. The last row of attributes belongs to the :class:`rtden.live.reconnect.Reconnector`.
     """
 
     may_return = exhausted = muted = resting = False
@@ -148,7 +148,7 @@ class Endpoint:
         self.dropped_at_start = 0
 
     def wanted_samples(self) -> int:
-        """Return how many more samples of a source are worth a call; fewer need not be written."""
+        """Return how many samples a source should collect before it writes them."""
         if self.resting:
             return round(RESTING_BLOCK_SECONDS * self.rate_hz)
         return self.wake_at - self.ring.written_samples
@@ -164,10 +164,10 @@ class Endpoint:
             self.notify()
 
     def given_samples(self, wanted: int, held: int, played: int) -> int:
-        """Return how many of the samples that a player could take it is to get now.
+        """Return how many of the `wanted` samples a player gets now.
 
-        It holds others, and has played some since the last call. The worker may be late: the player
-        waits for the rest if what it holds lasts until the next call.
+        `held` are the samples that it still holds, `played` those since the last call. If the
+        worker is late and `held` lasts until the next call, the player waits for the rest.
         """
         lent = 0
         if not self.reader.dry:

@@ -24,7 +24,7 @@ from rtden.live.reconnect import CHECK_SECONDS, Reconnector
 from rtden.live.recorder import Recorder
 from rtden.live.status import LatencyParts, LiveStatus, SampleCounts, StatusReader
 from rtden.live.worker import Worker
-from rtden.mel import band_edges_hz
+from rtden.mel import band_centres_hz
 from rtden.model import Model
 from rtden.settings import Settings, check_settings, number, require
 from rtden.types import Array
@@ -174,8 +174,7 @@ class LiveEngine(Controls):
     @property
     def band_centres_hz(self) -> list[float]:
         """Centre frequencies of :attr:`band_gains`."""
-        spec = self.worker.path.denoisers[0].spec
-        return [float(hz) for hz in band_edges_hz(spec.n_mels, spec.fmin_hz, spec.fmax_hz)[1:-1]]
+        return list(map(float, band_centres_hz(self.worker.path.denoisers[0].spec)))
 
     def _wake(self) -> None:
         """Have the worker look at once; runs in the source's callback."""

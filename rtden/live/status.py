@@ -9,9 +9,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rtden.plain import for_json
+from rtden.plain import Figures
 
 if TYPE_CHECKING:
     from rtden.live.endpoint import Endpoint
@@ -24,7 +24,7 @@ SILENT_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class LatencyParts:
+class LatencyParts(Figures):
     """Planned delay by cause, in milliseconds."""
 
     source_ms: float
@@ -38,14 +38,9 @@ class LatencyParts:
         """Delay from the air at the microphone to the air at the loudspeakers."""
         return math.fsum(dataclasses.astuple(self))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all parts and the total for JSON; unknown figures are None."""
-        made: dict[str, Any] = for_json({"total_ms": self.total_ms, **dataclasses.asdict(self)})
-        return made
-
 
 @dataclass(frozen=True)
-class LiveStatus:
+class LiveStatus(Figures):
     """State of a live stream: since its start or, where a field says so, since the last status."""
 
     seconds: float
@@ -84,11 +79,6 @@ class LiveStatus:
     def xruns(self) -> int:
         """Flagged blocks and drop-outs together."""
         return self.flagged_blocks + self.dropouts
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields and `xruns` for JSON; unknown figures and silence are None."""
-        made: dict[str, Any] = for_json({**dataclasses.asdict(self), "xruns": self.xruns})
-        return made
 
 
 def xruns_in_words(status: LiveStatus) -> str:

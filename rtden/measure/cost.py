@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import os
 import sys
@@ -18,6 +17,7 @@ from rtden.denoiser import Denoiser
 from rtden.files.processes import process_pool
 from rtden.model import find_model
 from rtden.noise import babble
+from rtden.plain import Figures
 from rtden.settings import Settings
 from rtden.types import Array
 
@@ -40,7 +40,7 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
-class BenchResult:
+class BenchResult(Figures):
     """What one model costs at one `hops_per_step`."""
 
     model: str
@@ -60,10 +60,6 @@ class BenchResult:
     def headroom(self) -> float:
         """Number of such streams that one core could carry."""
         return 1.0 / self.real_time_factor
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures."""
-        return {**dataclasses.asdict(self), "headroom": self.headroom}
 
 
 class Stopwatch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import threading
 import time
@@ -20,6 +19,7 @@ from rtden.live.realtime import settle_memory
 from rtden.measure.cost import Percentiles, Stopwatch, in_own_process
 from rtden.model import find_model
 from rtden.noise import babble
+from rtden.plain import Figures
 from rtden.types import Array
 
 RATE_HZ, CHANNELS = 48000, 2
@@ -59,7 +59,7 @@ class PacedDevice(PacedEndpoint):
 
 
 @dataclass(frozen=True)
-class LiveCost:
+class LiveCost(Figures):
     """Cost of a live stream between two simulated devices, 48 kHz, in blocks of 10 ms.
 
     `cpu` and `parts` are CPU time, user and system, over the time of the sound. The devices' clocks
@@ -80,10 +80,6 @@ class LiveCost:
     parts: dict[str, float]
     dropouts: int
     latency_ms: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures."""
-        return dataclasses.asdict(self)
 
 
 def measure_live(

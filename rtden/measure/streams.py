@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from rtden.frames import FrameDenoiser
 from rtden.measure.cost import Percentiles, resident_mb
 from rtden.model import find_model
 from rtden.noise import babble
+from rtden.plain import Figures
 
 RATE_HZ, FRAME_SAMPLES = 16000, 320
 PERIOD_SECONDS = FRAME_SAMPLES / RATE_HZ
@@ -34,7 +34,7 @@ WARM_UP_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class StreamsResult:
+class StreamsResult(Figures):
     """What `streams` real-time streams at once, in `jobs` processes, cost."""
 
     model: str
@@ -56,11 +56,6 @@ class StreamsResult:
     def streams_per_core(self) -> float:
         """Number of streams per core, by CPU time alone."""
         return self.streams / self.load
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures."""
-        found = {"holds": self.holds, "streams_per_core": self.streams_per_core}
-        return {**dataclasses.asdict(self), **found}
 
 
 def measure_streams(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtden.live.delay import (
-    LET_PASS_SECONDS,
+    DEAD_ZONE_SECONDS,
     LONGEST_BUFFER_SECONDS,
     PAIRED_LEFT_SECONDS,
     PAIRING_SECONDS,
@@ -44,14 +44,15 @@ def test_an_hour_of_drift_moves_the_delay_by_less_than_5_ms(drift_ppm: float) ->
     assert np.abs(delays - 0.1).max() < 0.005
     # At most what 300 ppm make before it is held, and what is let pass.
     assert (
-        np.abs(delays[len(delays) // 10 :] - 0.1).max() < SETTLE_SECONDS * 300e-6 + LET_PASS_SECONDS
+        np.abs(delays[len(delays) // 10 :] - 0.1).max()
+        < SETTLE_SECONDS * 300e-6 + DEAD_ZONE_SECONDS
     )
     assert control.ppm == pytest.approx(drift_ppm, abs=15.0)
 
 
 def test_clocks_that_agree_are_left_alone() -> None:
     control = DriftControl()
-    simulate(control, 0.0, 0.2, jitter_seconds=LET_PASS_SECONDS)
+    simulate(control, 0.0, 0.2, jitter_seconds=DEAD_ZONE_SECONDS)
     assert control.ppm == 0.0
 
 
@@ -77,7 +78,7 @@ def test_the_held_delay_can_be_shifted() -> None:
     control = DriftControl()
     simulate(control, 0.0, 0.01)
     control.shift(-0.004)
-    assert simulate(control, 0.0, 0.1)[-1] == pytest.approx(0.096, abs=LET_PASS_SECONDS + 1e-4)
+    assert simulate(control, 0.0, 0.1)[-1] == pytest.approx(0.096, abs=DEAD_ZONE_SECONDS + 1e-4)
 
 
 def test_nothing_is_held_before_it_has_settled() -> None:
