@@ -44,8 +44,8 @@ def test_a_total_latency_chooses_settings_and_buffer(tmp_path: Path) -> None:
         open_live(IN, "out.wav", latency_ms=150.0, settings=Settings(hops_per_step=4))
 
 
-def test_after_drop_outs_the_advice_is_a_buffer_as_large_as_the_one_they_needed() -> None:
-    engine, said = open_live(IN, "out.wav"), list[str]()
+def test_after_drop_outs_the_advice_is_a_buffer_as_large_as_needed(tmp_path: Path) -> None:
+    engine, said = open_live(IN, str(tmp_path / "out.wav")), list[str]()
     delay = engine.worker.delay
     while delay.buffer.seconds < 0.1:
         delay.buffer.drop_out()
