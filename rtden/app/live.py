@@ -22,6 +22,8 @@ from rtden.app.options import (
     ModelOption,
     StrengthOption,
     in_db,
+    in_ms,
+    in_ppm,
     messages,
     one_sentence,
     pauses,
@@ -216,12 +218,11 @@ def _print_lines(
 
 def status_line(status: LiveStatus) -> str:
     """Return a status as one line of text."""
-    latency = "-" if math.isnan(status.latency_ms) else f"{status.latency_ms:.0f} ms"
-    drift = "-" if math.isnan(status.drift_ppm) else f"{status.drift_ppm:+.0f} ppm"
     line = (
         f"in {in_db(status.input_db):>9}  out {in_db(status.output_db):>9}"
         f"  pauses {pauses(status.noise_removed_db)}  load {status.load:6.1%}"
-        f"  xruns {status.xruns}  latency {latency}  drift {drift}"
+        f"  xruns {status.xruns}  latency {in_ms(status.latency_ms)}"
+        f"  drift {in_ppm(status.drift_ppm)}"
     )
     return line if status.state == "running" else f"{line}  {status.state}"
 

@@ -124,6 +124,16 @@ def in_db(level_db: float) -> str:
     return "silent" if level_db == -math.inf else f"{level_db + 0.0:.1f} dB"
 
 
+def in_ms(value_ms: float) -> str:
+    """Return a delay in words."""
+    return f"{value_ms:.0f} ms" if math.isfinite(value_ms) else "-"
+
+
+def in_ppm(drift_ppm: float) -> str:
+    """Return the difference of two clocks in words."""
+    return f"{drift_ppm:+.0f} ppm" if math.isfinite(drift_ppm) else "-"
+
+
 def pauses(removed_db: float) -> str:
     """Return what denoising does to pauses in speech, in words."""
     if math.isnan(removed_db):

@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from rtden.app.keys import HELP_KEYS, KEYS, QUIT_KEYS, apply_key
-from rtden.app.options import in_db, pauses
+from rtden.app.options import in_db, in_ms, in_ppm, pauses
 from rtden.live.status import LiveStatus, counted, xruns_in_words
 from rtden.types import Array
 
@@ -162,21 +162,20 @@ class LiveView:
     def _figures(self, width: int) -> list[Line]:
         status, latency = self._looks[-1], self._engine.latency
         load = float(np.mean([look.load for look in self._looks]))
-        drift = f"{status.drift_ppm:+.0f} ppm" if math.isfinite(status.drift_ppm) else "-"
         heat = _HOT if load > 0.8 else _WARM if load > 0.5 else _PLAIN
         words = xruns_in_words(status)
         entries = (
             ("pauses", pauses(status.noise_removed_db), _BOLD),
-            ("latency now", _ms(status.latency_ms), _BOLD),
-            ("latency planned", _ms(latency.total_ms), _PLAIN),
-            ("  input", _ms(latency.source_ms), _DIM),
-            ("  resampling", _ms(latency.resampling_ms), _DIM),
-            ("  denoiser", _ms(latency.denoiser_ms), _DIM),
-            ("  buffer", _ms(latency.buffer_ms), _DIM),
-            ("  output", _ms(latency.sink_ms), _DIM),
-            ("buffer now", _ms(status.buffer_ms), _PLAIN),
+            ("latency now", in_ms(status.latency_ms), _BOLD),
+            ("latency planned", in_ms(latency.total_ms), _PLAIN),
+            ("  input", in_ms(latency.source_ms), _DIM),
+            ("  resampling", in_ms(latency.resampling_ms), _DIM),
+            ("  denoiser", in_ms(latency.denoiser_ms), _DIM),
+            ("  buffer", in_ms(latency.buffer_ms), _DIM),
+            ("  output", in_ms(latency.sink_ms), _DIM),
+            ("buffer now", in_ms(status.buffer_ms), _PLAIN),
             ("load of one core", f"{100 * load:.1f} %", heat),
-            ("clock drift", drift, _PLAIN),
+            ("clock drift", in_ppm(status.drift_ppm), _PLAIN),
             *([("xruns", words, _PLAIN)] if words == "none" else []),
         )
         lines: list[Line] = [
@@ -274,7 +273,3 @@ def _explanations(width: int) -> list[Line]:
 def _fraction(level_db: float) -> float:
     """Return the place of a level on a meter, 0 to 1."""
     return 0.0 if not level_db > LOWEST_DB else min(1.0, 1.0 - level_db / LOWEST_DB)
-
-
-def _ms(value_ms: float) -> str:
-    return f"{value_ms:.0f} ms" if math.isfinite(value_ms) else "-"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "live"
 ANSWER_SECONDS = 5.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 _SETTABLE = {"strength": float, "limit_db": float, "bypassed": bool, "muted": bool}
 
 
@@ -59,7 +59,7 @@ class ControlServer(contextlib.AbstractContextManager["ControlServer"]):
         self._socket.close()
 
     def _bind(self, name: str | None) -> tuple[str, Path]:
-        if name is not None and not _NAME.fullmatch(name):
+        if name is not None and not NAME.fullmatch(name):
             raise ControlError(f"'{name}' is no name: up to 31 letters, digits, '_' and '-'.")
         names = (DEFAULT_NAME if n == 1 else f"{DEFAULT_NAME}-{n}" for n in count(1))
         for candidate in names if name is None else (name,):
@@ -148,15 +148,19 @@ def running_names() -> list[str]:
 
 
 def socket_path(name: str) -> Path:
-    """Return a live stream's socket, in the runtime folder or in a private temporary one."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    if folder is None:
-        private = Path(tempfile.gettempdir()) / f"rtden-{os.getuid()}"
-        private.mkdir(mode=0o700, exist_ok=True)
-        if private.stat().st_uid != os.getuid():
-            raise ControlError(f"{private} belongs to somebody else: set XDG_RUNTIME_DIR.")
-        folder = str(private)
-    return Path(folder) / f"rtden-{name}.sock"
+    """Return the path of a live stream's socket."""
+    return runtime_folder() / f"rtden-{name}.sock"
+
+
+def runtime_folder() -> Path:
+    """Return the user's folder for sockets and locks: the system's, or a private temporary one."""
+    if given := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(given)
+    private = Path(tempfile.gettempdir()) / f"rtden-{os.getuid()}"
+    private.mkdir(mode=0o700, exist_ok=True)
+    if private.stat().st_uid != os.getuid():
+        raise ControlError(f"{private} belongs to somebody else: set XDG_RUNTIME_DIR.")
+    return private
 
 
 def _new_socket() -> socket.socket:

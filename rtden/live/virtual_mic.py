@@ -10,11 +10,11 @@ import contextlib
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from rtden.errors import DeviceError, SettingsError
+from rtden.live.control import NAME, runtime_folder
 from rtden.live.device import Device
 from rtden.live.device_endpoints import DeviceSink
 from rtden.live.pulse import OWNER_PROPERTY, Connection, Module
@@ -23,7 +23,6 @@ SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"
 """Names and, for the source, also what other programs show."""
 RATE_HZ = 48000
 _OWNER = re.compile(rf"\b{OWNER_PROPERTY}=(\d+)-(\d+)")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}")
 _STEREO = "channels=2 channel_map=front-left,front-right"
 # rtden plays the same into both ears. A microphone is mono, and PipeWire's own way from two
 # channels to one would make it 3 dB louder.
@@ -40,7 +39,7 @@ class VirtualMicrophone:
     """
 
     def __init__(self, name: str = SOURCE_NAME) -> None:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise SettingsError(
                 f"'{name}' is no name for a microphone: up to 31 letters, digits, '_' and '-'."
             )
@@ -174,8 +173,7 @@ def _alone() -> Iterator[None]:
     """
     import fcntl  # not on Windows
 
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    path = folder / f"rtden-{os.getuid()}.lock"
+    path = runtime_folder() / f"rtden-{os.getuid()}.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:

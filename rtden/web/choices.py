@@ -11,8 +11,6 @@ from platformdirs import user_config_path
 
 from rtden.errors import SettingsError
 from rtden.files.atomic import new_file
-from rtden.live import open_live
-from rtden.live.engine import LiveEngine
 from rtden.settings import Settings, number, require
 
 DEFAULTS: dict[str, Any] = {
@@ -54,13 +52,6 @@ def settings_of(choices: dict[str, Any]) -> Settings:
     """Return the denoiser's settings; SettingsError if one is out of range."""
     limit_db = math.inf if choices["limit_db"] is None else choices["limit_db"]
     return Settings(strength=choices["strength"], limit_db=limit_db)
-
-
-def open_chosen(choices: dict[str, Any], record: Path | None) -> LiveEngine:
-    """Return an engine for some choices, not started; `record` is the folder to write."""
-    names = ("input", "output", "model", "latency_ms", "stereo")
-    chosen = {name: choices[name] for name in names}
-    return open_live(**chosen, settings=settings_of(choices), record=record)
 
 
 def settings_folder() -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from platformdirs import user_music_path
 
 from rtden.errors import ControlError, RtdenError, SettingsError
-from rtden.live import VIRTUAL_MICROPHONE
+from rtden.live import VIRTUAL_MICROPHONE, open_live
 from rtden.live.control import ControlServer
 from rtden.live.devices import DEFAULT_NAMES, list_devices, look_anew
 from rtden.live.engine import LiveEngine
@@ -21,18 +21,12 @@ from rtden.live.file_endpoints import is_audio_file
 from rtden.live.status import LiveStatus, xruns_in_words
 from rtden.measure.plots import WINDOW
 from rtden.model import list_models
-from rtden.web.choices import (
-    DEFAULTS,
-    changed,
-    load_choices,
-    open_chosen,
-    save_choices,
-    settings_of,
-)
+from rtden.web.choices import DEFAULTS, changed, load_choices, save_choices, settings_of
 from rtden.web.cleaning import shades
 
 FLAGS = ("on", "restart", "bypassed", "muted")
 SETTINGS = {"strength", "limit_db"}  # change while it runs; any other choice takes a new start
+OPENED = ("input", "output", "model", "latency_ms", "stereo")  # choices that open_live takes
 FRESH_SECONDS = 0.4  # visitors share a status this long: reading one resets its levels
 
 
@@ -96,7 +90,8 @@ class LiveControl:
     def _start(self) -> None:
         folder = user_music_path() / "rtden" / time.strftime("%Y-%m-%d %H.%M.%S")
         self._error, record = "", folder if self._choices["record"] else None
-        engine = open_chosen(self._choices, record)
+        opened = {name: self._choices[name] for name in OPENED}
+        engine = open_live(**opened, settings=settings_of(self._choices), record=record)
         try:
             with suppress(ControlError):  # the page itself controls it, too
                 engine.resources.enter_context(ControlServer(engine))

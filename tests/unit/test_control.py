@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +114,13 @@ def test_the_command_line(engine: LiveEngine) -> None:
         assert "takes on or off, not 'maybe'" in said("mute", "maybe")
         assert "needs a number" in said("strength")
         assert "live stops" in said("stop")
+
+
+def test_without_a_runtime_folder_there_is_a_private_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = socket_path("live").parent
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
