@@ -1,10 +1,10 @@
-"""The last stage of recordings: what is left of the noise between a voice's harmonics.
+"""The last stage of recordings: a comb filter against noise between a voice's harmonics.
 
-The mels are too coarse to part neighbouring harmonics. Voiced speech repeats itself from period to
-period, noise does not: a comb filter, the mean of a frame and of its copies one pitch period
-earlier and later, keeps the harmonics and lowers what lies between them (as in RNNoise and in
-Valin et al., "A perceptually-motivated approach for low-complexity, real-time enhancement of
-fullband speech", 2020). It needs 50 ms of what follows, which live sound does not have.
+Mel bands are too wide to separate neighbouring harmonics. Voiced speech repeats from period to
+period, and noise does not: the mean of a frame and of its copies one pitch period earlier and later
+keeps the harmonics and lowers the noise between them (as in RNNoise and in Valin et al., "A
+perceptually-motivated approach for low-complexity, real-time enhancement of fullband speech",
+2020). The filter needs the next 50 ms of sound, which a live stream does not have.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 60, 400
 LONGEST, SHORTEST = RATE_HZ // LOWEST_PITCH_HZ, RATE_HZ // HIGHEST_PITCH_HZ
 """Pitch periods in samples."""
 LEAST_CORRELATION = 0.3
-"""Of a frame with its past; one below this is not voiced."""
-LONGER_COSTS = 0.02
-"""Taken off the correlation of the longest period: one period goes before two that repeat equally.
-More costs quality; so where noise is left, several periods of a high voice are often taken."""
+"""Correlation of a frame with its past below which it is not voiced."""
+LONGER_PERIOD_COST = 0.02
+"""Subtracted from the correlation at the longest period, so that one period wins over two. A larger
+value costs quality: in noise, several periods of a high voice are therefore often taken for one."""
 PASSED_BINS_HZ = (1000.0, 2000.0)
 """The filter fades out between these."""
 GATE_SLOPE, GATE_DEAD = 2.0, 0.1
-"""It fades in with the share of a band's amplitude that was noise, from a twentieth on."""
+"""The filter fades in with the part of a band's amplitude that was noise, from a twentieth on."""
 FRAMES_AT_ONCE = 128
 
 
@@ -86,9 +86,9 @@ class _Comb:
         if len(voiced):
             starts, periods = starts[voiced], periods[voiced]
             copies = [self._copies(denoised, starts, each) for each in (periods, -periods)]
-            heard = self._spectra(noisy[starts + np.arange(N_FFT)])
-            ours = self._spectra(frames[voiced])
-            change = self._combed(ours, heard, copies, limit) - ours
+            noisy_spectra = self._spectra(noisy[starts + np.arange(N_FFT)])
+            spectra = self._spectra(frames[voiced])
+            change = self._combed(spectra, noisy_spectra, copies, limit) - spectra
             out[voiced] = np.fft.irfft(change, axis=-1) * self._window
         return out
 
@@ -96,7 +96,7 @@ class _Comb:
         return np.fft.rfft(frames * self._window, axis=-1).astype(np.complex64)
 
     def _copies(self, signal: Array, starts: NDArray[np.intp], delays: Array) -> Spectra:
-        """Return the spectra of frames as much earlier, the fraction of a sample included."""
+        """Return the spectra of frames that begin `delays` samples earlier, fractions included."""
         whole = np.rint(delays).astype(np.intp)
         frames = signal[starts - whole[:, None] + np.arange(N_FFT)]
         turns = np.exp(self._turns * (delays - whole).astype(np.float32)[:, None])
@@ -104,26 +104,29 @@ class _Comb:
         return turned
 
     def _combed(
-        self, ours: Spectra, heard: Spectra, copies: list[Spectra], limit: float
+        self, spectra: Spectra, noisy_spectra: Spectra, copies: list[Spectra], limit: float
     ) -> Spectra:
-        """Return the mean of spectra and their copies, weighted by how much they are alike."""
-        own = self._bank(power(ours)) + np.float32(1e-20)
-        noise = 1.0 - np.sqrt(np.minimum(own / (self._bank(power(heard)) + np.float32(1e-20)), 1.0))
+        """Return the mean of spectra and their copies, weighted by their similarity."""
+        own_power = self._band_power(spectra)
+        noise = 1.0 - np.sqrt(np.minimum(own_power / self._band_power(noisy_spectra), 1.0))
         gate = np.clip(GATE_SLOPE * noise - GATE_DEAD, 0.0, 1.0)
-        total, weights = ours.copy(), np.ones(ours.shape, np.float32)
+        total, weights = spectra.copy(), np.ones(spectra.shape, np.float32)
         for copy in copies:
-            theirs = self._bank(power(copy)) + np.float32(1e-20)
-            alike = self._bank((ours * copy.conj()).real) / np.sqrt(own * theirs)
-            weight = self._fade * self._spread(gate * np.maximum(alike, 0.0))
-            total += weight * self._spread(np.sqrt(np.minimum(own / theirs, 4.0))) * copy
+            copy_power = self._band_power(copy)
+            similarity = self._bank((spectra * copy.conj()).real) / np.sqrt(own_power * copy_power)
+            weight = self._fade * self._spread(gate * np.maximum(similarity, 0.0))
+            total += weight * self._spread(np.sqrt(np.minimum(own_power / copy_power, 4.0))) * copy
             weights += weight
         total /= weights
-        combed = self._bank(power(total)) + np.float32(1e-20)
-        total *= self._spread(np.sqrt(np.minimum(own / combed, 4.0)))
+        total *= self._spread(np.sqrt(np.minimum(own_power / self._band_power(total), 4.0)))
         size = np.abs(total) + np.float32(1e-20)
-        least = np.minimum(np.abs(ours), np.float32(limit) * np.abs(heard))
+        least = np.minimum(np.abs(spectra), np.float32(limit) * np.abs(noisy_spectra))
         limited: Spectra = total * np.maximum(least / size, 1.0)
         return limited
+
+    def _band_power(self, spectra: Spectra) -> Array:
+        bands: Array = self._bank(power(spectra)) + np.float32(1e-20)
+        return bands
 
     def _spread(self, bands: Array) -> Array:
         out = np.empty((len(bands), N_FFT // 2 + 1), np.float32)
@@ -134,8 +137,8 @@ class _Comb:
 def _pitch(frames: Array, past: Array) -> tuple[Array, Array]:
     """Return the pitch period of frames in samples, and the correlation with the sound before.
 
-    `past` has the same samples and the LONGEST before them. The correlation is normalised, the
-    period that of its maximum, by a parabola.
+    `past` has the same samples and the LONGEST before them. The period is where the normalised
+    correlation has its maximum, interpolated by a parabola.
     """
     size = 2 * N_FFT
     first, second = (np.fft.rfft(each, size, axis=-1) for each in (frames, past))
@@ -144,24 +147,24 @@ def _pitch(frames: Array, past: Array) -> tuple[Array, Array]:
     energies = np.cumsum(np.square(past, dtype=np.float64), axis=-1)
     energies = np.pad(energies, ((0, 0), (1, 0)))
     of_past = (energies[:, N_FFT:] - energies[:, :-N_FFT])[:, LONGEST - SHORTEST :: -1]
-    own = np.square(frames, dtype=np.float64).sum(axis=-1, keepdims=True)
-    alike = products / np.sqrt(own * of_past + 1e-12)
+    own_power = np.square(frames, dtype=np.float64).sum(axis=-1, keepdims=True)
+    similarity = products / np.sqrt(own_power * of_past + 1e-12)
     lags = np.arange(SHORTEST, LONGEST + 1)
-    best = (alike - LONGER_COSTS / LONGEST * lags).argmax(axis=-1)
+    best = (similarity - LONGER_PERIOD_COST / LONGEST * lags).argmax(axis=-1)
     rows = np.arange(len(frames))
     middle = np.clip(best, 1, len(lags) - 2)
-    before, at, behind = (alike[rows, middle + n] for n in (-1, 0, 1))
+    before, at, behind = (similarity[rows, middle + n] for n in (-1, 0, 1))
     bend = before - 2.0 * at + behind
     offset = 0.5 * (before - behind) / np.where(bend < -1e-9, bend, -1e-9)
-    return lags[middle] + np.clip(offset, -0.5, 0.5), alike[rows, best]
+    return lags[middle] + np.clip(offset, -0.5, 0.5), similarity[rows, best]
 
 
 class HarmonicFilter:
     """Takes noise from between the harmonics of a recording that a stream has denoised.
 
-    Give it the input by :meth:`hold` before the stream's output, of strength 1, by :meth:`feed`. No
-    cell of the spectrum becomes softer than `limit_db` allows, by the stream and the filter
-    together, and sound from which nothing was taken stays.
+    Pass the input to :meth:`hold`, and then the stream's output, of strength 1, to :meth:`feed`.
+    Stream and filter together lower no cell of the spectrum by more than `limit_db`. Sound that the
+    stream left as it was stays so.
     """
 
     def __init__(self, stream: StreamDenoiser, limit_db: float = math.inf) -> None:
