@@ -103,18 +103,18 @@ class Denoiser(SingleThreaded):
         if network is not None and not isinstance(network, Network):
             raise InputError("a network has the attributes and methods of autoencoder.Network.")
         if network is None:
-            columns = tuple(steps * settings.hops_per_step for steps in block_steps(batch_steps))
-            network = Autoencoder(model, columns=columns)
+            sizes_of_calls = [n * settings.hops_per_step for n in block_steps(batch_steps)]
+            network = Autoencoder(model, columns=tuple(sizes_of_calls))
         self.network, self.spec, self.runtime = network, network.spec, network.runtime
         self.geometry = Geometry(self.spec, settings, batch_steps, network.stateful)
         spec, sizes = self.spec, self.geometry
         self.rate_hz, self.step_samples = spec.rate_hz, sizes.step_samples
         self.latency = algorithmic_latency(spec, settings)
         self.frames = _frames(spec, sizes)
-        seen = sizes.seen(batch_steps)
-        self.features = Features(spec, seen)
+        columns = sizes.columns_of(batch_steps)
+        self.features = Features(spec, columns)
         # The features do not change any more when all their columns are digital silence.
-        self._settled_samples = spec.n_fft + (seen + 2) * spec.hop + sizes.most_samples
+        self._settled_samples = spec.n_fft + (columns + 2) * spec.hop + sizes.most_samples
         self._limit_db = settings.limit_db
         self.gains = BandGains(spec, sizes, gain_floor(self._limit_db))
         self._spread = shared_band_spread(
@@ -245,7 +245,7 @@ class Denoiser(SingleThreaded):
         if frames.zero_samples < self._settled_samples:
             self.features.push(power(spectra))
         starts = range(0, len(out), size)
-        columns = self.features.columns[:, -self.geometry.seen(len(starts)) :]
+        columns = self.features.columns[:, -self.geometry.columns_of(len(starts)) :]
         self.gains.begin(columns, len(starts))
         silent = [self.silence.push(frames.newest_input(at, at + size)) for at in starts]
         if True in silent:

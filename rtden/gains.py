@@ -56,19 +56,19 @@ class BandGains:
 
     def __init__(self, spec: ModelSpec, sizes: Geometry, floor: float) -> None:
         self.floor, self._sizes = floor, sizes
-        self._all = np.empty((sizes.most_frames, spec.n_mels), np.float32)
+        self._block = np.empty((sizes.most_frames, spec.n_mels), np.float32)
         shape = (spec.n_mels, sizes.most_frames, len(spec.channels))
         self._pending = np.empty(shape, np.float32)
-        self._newest = np.empty((spec.n_mels, 1, len(spec.channels)), np.float32)
+        self._last_column = np.empty((spec.n_mels, 1, len(spec.channels)), np.float32)
         self._none = np.empty((0, spec.n_mels), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget the stream."""
-        self.values = self._all[:1]
+        self.values = self._block[:1]
         self.values[...] = 1.0
         self.expected = self._others = self._none
-        self._count = self._equal_columns = 0
+        self._count = self._equal_count = 0
 
     def expect(self, masks: Array) -> None:
         """Take in a second estimate of the masks of frames to come, shape (frames, n_mels).
@@ -81,7 +81,7 @@ class BandGains:
         """Begin a block of steps; `columns` are what the network reads in them."""
         frames = steps * self._sizes.hops_per_step
         self._columns, self._before = columns, self.values[-1]
-        self.values = self._all[:frames]
+        self.values = self._block[:frames]
         if len(self.expected):
             self._others, self.expected = self.expected[:frames], self.expected[frames:]
         else:
@@ -114,7 +114,7 @@ class BandGains:
     def _window(self, step: int, count: int) -> Array:
         """Return the columns that the network takes at some steps."""
         start = step * self._sizes.hops_per_step
-        return self._columns[:, start : start + self._sizes.seen(count)]
+        return self._columns[:, start : start + self._sizes.columns_of(count)]
 
     def _set(self, mask: Array, step: int, count: int) -> None:
         frames = self._sizes.hops_per_step
@@ -143,11 +143,11 @@ class BandGains:
 
         They do if all columns in its memory equal them, as in digital silence.
         """
-        if self._equal_columns and (columns == self._newest).all():
-            self._equal_columns += columns.shape[1]
-            return bool(self._equal_columns > memory_columns + columns.shape[1])
-        self._newest[...] = columns[:, -1:]
-        self._equal_columns = int((columns == self._newest).all())
+        if self._equal_count and (columns == self._last_column).all():
+            self._equal_count += columns.shape[1]
+            return bool(self._equal_count > memory_columns + columns.shape[1])
+        self._last_column[...] = columns[:, -1:]
+        self._equal_count = int((columns == self._last_column).all())
         return False
 
     def _flush(self, network: Network) -> None:
@@ -155,13 +155,13 @@ class BandGains:
         hops = self._sizes.hops_per_step
         for start in range(0, self._count, hops):
             network.infer(self._pending[:, start : start + hops])
-        self._count = self._equal_columns = 0
+        self._count = self._equal_count = 0
 
     def _infer(self, columns: Array, network: Network) -> Array:
         """Return the mask of a step's columns, after what is pending, shape (n_mels, frames)."""
         if self._count + columns.shape[1] == self._pending.shape[1]:
             self._pending[:, self._count :] = columns
-            self._count = self._equal_columns = 0
+            self._count = self._equal_count = 0
             return network.infer(self._pending)[:, -self._sizes.hops_per_step :]
         self._flush(network)
         return network.infer(columns)

@@ -109,7 +109,7 @@ class Geometry:
         self.step_samples = self.hops_per_step * spec.hop
         self.most_samples = most_steps * self.step_samples
         self.most_frames = most_steps * self.hops_per_step
-        # Samples by which synthesis windows overlap, and the output lies behind the input.
+        # Samples by which synthesis windows overlap: the output lies as far behind the input.
         self.overlap = longest if settings.overlap_samples is None else settings.overlap_samples
         self.whole_overlap = self.overlap == longest
         if self.overlap > longest:
@@ -118,10 +118,10 @@ class Geometry:
                 f"overlap_samples must not be {self.overlap}"
             )
         # Columns that the network takes at a step: the new ones, or a window that ends with them.
-        self.seen_columns = self.hops_per_step if stateful else spec.frames
-        if self.hops_per_step > self.seen_columns:
+        self.step_columns = self.hops_per_step if stateful else spec.frames
+        if self.hops_per_step > self.step_columns:
             raise InputError(
-                f"model '{spec.name}' returns masks for {self.seen_columns} frames at once, fewer "
+                f"model '{spec.name}' returns masks for {self.step_columns} frames at once, fewer "
                 f"than hops_per_step {self.hops_per_step}; choose a smaller hops_per_step."
             )
 
@@ -132,6 +132,6 @@ class Geometry:
                 return steps
         return 1
 
-    def seen(self, steps: int) -> int:
+    def columns_of(self, steps: int) -> int:
         """Return how many columns the network reads in some consecutive steps."""
-        return self.seen_columns + (steps - 1) * self.hops_per_step
+        return self.step_columns + (steps - 1) * self.hops_per_step

@@ -65,7 +65,7 @@ class Inverter:
         self._parts = padded[context:]
         self._refined_parts = self._parts.reshape(-1, n_fft)[context:]
         frame, part, sample = padded.strides
-        self._meeting = np.lib.stride_tricks.as_strided(
+        self._overlapping = np.lib.stride_tricks.as_strided(
             self._parts, (total + context, parts, hop), (frame, part - frame, sample)
         )
         self._sum = np.zeros((total + context, hop), np.float32)
@@ -112,7 +112,7 @@ class Inverter:
             self._refined_parts[:refined],
             self._refined_parts[refined : refined + context],
             self._parts[new : new + context],
-            self._meeting[first:last],
+            self._overlapping[first:last],
             self._sum[first:last],
             self._flat_sum[end - new * hop : end],
             self._done_weight[: new * hop],
@@ -160,10 +160,10 @@ class Inverter:
             )
         for _ in range(self._iterations):
             self._window_frames(view)
-            np.add.reduce(self._meeting, 1, out=self._sum)
+            np.add.reduce(self._overlapping, 1, out=self._sum)
             self._make_consistent()
         self._window_frames(view)
-        np.add.reduce(view.meeting, 1, out=view.sum)
+        np.add.reduce(view.overlapping, 1, out=view.sum)
         np.divide(view.done, view.weight, out)
 
     def tail(self) -> Array:
@@ -171,7 +171,7 @@ class Inverter:
 
         That push must have had `new_frames` frames.
         """
-        np.add.reduce(self._meeting, 1, out=self._sum)
+        np.add.reduce(self._overlapping, 1, out=self._sum)
         end = (len(self._sum) - self._context) * self._sum.shape[1] + self._done_after_samples
         rest: Array = self._flat_sum[end:] / np.maximum(self._flat_weight[end:], np.float32(1e-12))
         return rest
@@ -203,7 +203,7 @@ class _View(NamedTuple):
     behind: Array
     context: Array
     """The frames that are the context of the next push."""
-    meeting: Array
+    overlapping: Array
     sum: Array
     done: Array
     weight: Array
