@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from rtden.errors import DeviceError
 from rtden.live.endpoint import Endpoint
 from rtden.live.engine import LiveEngine
 from rtden.live.reconnect import CHECK_SECONDS
+from rtden.model import Model
 from rtden.types import Array
 
 TONE_HZ = 2.0
@@ -79,7 +82,7 @@ class Rig:
         Of either device.
     phase_seconds : float
         From a block of the source to the sink's next one.
-    settings, buffer_ms :
+    settings, model, buffer_ms :
         As for :class:`rtden.live.engine.LiveEngine`.
     """
 
@@ -93,6 +96,7 @@ class Rig:
         block_seconds: float = 0.01,
         phase_seconds: float = 0.001,
         settings: Settings | None = None,
+        model: str | Path | Model | None = None,
         buffer_ms: float | None = None,
     ) -> None:
         self.now = 0.0
@@ -109,6 +113,7 @@ class Rig:
             self.source,
             self.sink,
             settings=settings or Settings(limit_db=0.0),
+            model=model,
             buffer_ms=buffer_ms,
             clock=lambda: self.now,
         )
@@ -116,11 +121,12 @@ class Rig:
         self.late_until = {self.source: 0.0, self.sink: 0.0}
         self.captured_blocks = 0
         self.level = 0.5
-        self._heard = np.zeros(round(HEARD_SECONDS * sink_hz), np.float32)
-        self._heard_at = np.zeros(len(self._heard))
+        self._heard_samples = round(HEARD_SECONDS * sink_hz)
+        most = -(-self._heard_samples // self.sink.block_samples)
+        self._heard: deque[tuple[float, float, Array]] = deque(maxlen=most)
         self._block = np.zeros((self.sink.block_samples, 1), np.float32)
         self.loudest_step = 0.0
-        self._last = 0.0
+        self._last = np.zeros(1, np.float32)
         self._events: list[tuple[float, int, Callable[[], float]]] = []
         for device in (self.source, self.sink):
             device.start()
@@ -142,13 +148,20 @@ class Rig:
 
     def delay_seconds(self) -> float:
         """Return the delay at the loudspeakers, by the phase of the tone over the last second."""
-        turn = np.exp(-2j * np.pi * TONE_HZ * self._heard_at)
-        phase = float(np.angle(np.sum(turn * self._heard) * 1j))
+        at = [now + np.arange(len(heard)) / len(heard) * long for now, long, heard in self._heard]
+        turn = np.exp(-2j * np.pi * TONE_HZ * self._last_second(at))
+        phase = float(np.angle(np.sum(turn * self._last_second(self._heard_blocks())) * 1j))
         return (-phase / (2.0 * np.pi * TONE_HZ)) % (1.0 / TONE_HZ)
 
     def heard_rms(self) -> float:
         """Return the level of the last second played, full scale one."""
-        return float(np.sqrt(np.mean(self._heard**2)))
+        return float(np.sqrt(np.mean(self._last_second(self._heard_blocks()) ** 2)))
+
+    def _heard_blocks(self) -> list[np.ndarray]:
+        return [heard for *_, heard in self._heard]
+
+    def _last_second(self, blocks: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(blocks)[-self._heard_samples :]
 
     def _capture(self) -> float:
         source = self.source
@@ -170,17 +183,14 @@ class Rig:
             block = self._block
             sink.play(block)
             sink.called_at = self.now
-            samples = len(block)
-            self._hear(block[:, 0], self.now + np.arange(samples) / samples * sink.block_seconds)
+            heard = block[:, 0].copy()
+            self._heard.append((self.now, sink.block_seconds, heard))
+            joined = np.concatenate((self._last, heard))
+            self.loudest_step = max(
+                self.loudest_step, float(np.abs(joined[1:] - joined[:-1]).max())
+            )
+            self._last = heard[-1:]
         return sink.block_seconds
-
-    def _hear(self, block: Array, at: np.ndarray) -> None:
-        steps = np.abs(np.diff(block, prepend=np.float32(self._last)))
-        self.loudest_step, self._last = max(self.loudest_step, float(steps.max())), float(block[-1])
-        samples = len(block)
-        for kept, new in ((self._heard, block), (self._heard_at, at)):
-            kept[:-samples] = kept[samples:]
-            kept[-samples:] = new
 
     def _check(self) -> float:
         self.engine.worker.devices.check()

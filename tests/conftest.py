@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,7 @@ import soundfile
 from rtden import list_models
 from rtden.errors import MissingPackageError
 from rtden.interpreter import find_runtime
-from rtden.model import find_model
+from rtden.model import find_model, load_spec, save_spec
 
 # A shell, or nohup, ignores some signals in what it starts, and programs inherit that; some tests
 # interrupt programs, or hang up.
@@ -27,6 +28,8 @@ if hasattr(signal, "SIGHUP"):
 
 DATA = Path(__file__).parent / "data"
 SMALL_MODELS = sorted((DATA / "models").glob("*.tflite"))
+SMALL_MODEL = DATA / "models" / "int8_two_channels.tflite"
+"""It takes whole windows, as "seed" does, in a third of the time."""
 MODELS = [*SMALL_MODELS, *(find_model(name) for name in list_models())]
 
 
@@ -77,8 +80,18 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let "seed", which costs a fifth, be the default model: for tests of what is around it."""
-    monkeypatch.setattr("rtden.model.DEFAULT_MODEL", "seed")
+    """Let a network that costs a fifth be the default one: for tests of what is around it."""
+    monkeypatch.setattr("rtden.model.DEFAULT_MODEL", str(SMALL_MODEL))
+
+
+@pytest.fixture(scope="session")
+def carried_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small network that carries a memory and has the frames of the default one."""
+    path = tmp_path_factory.mktemp("model") / "carried.tflite"
+    small = DATA / "models" / "int8_carried.tflite"
+    path.write_bytes(small.read_bytes())
+    save_spec(dataclasses.replace(load_spec(), sha256=load_spec(small).sha256), path)
+    return path
 
 
 @pytest.fixture

@@ -311,8 +311,10 @@ def test_input_of_the_wrong_kind_is_refused() -> None:
         denoiser.feed(np.zeros(100, np.int16))
 
 
-def test_memory_does_not_grow_over_five_thousand_hops(noise: np.ndarray) -> None:
-    denoiser = Denoiser()
+def test_memory_does_not_grow_over_five_thousand_hops(
+    noise: np.ndarray, carried_model: Path
+) -> None:
+    denoiser = Denoiser(carried_model)
     block = noise[: denoiser.step_samples]
     for _ in range(500):
         denoiser.feed(block)

@@ -247,7 +247,7 @@ def test_bit_rates_stay_about_what_they_were(
         **mode,
     ) as file:
         file.write(noise(3 * rate_hz, 2))
-    target = Path(denoise_file(source, settings=UNTOUCHED).target)
+    target = Path(denoise_file(source, streams=Untouched).target)
     assert target.stat().st_size == pytest.approx(source.stat().st_size, rel=0.1)
 
 
@@ -492,10 +492,10 @@ def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> No
     silence.add(np.zeros((8000, 9), np.float32))
     silence.end()
     assert gain_for(silence, -16.0, []) == 1.0
-    report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-24.0)
+    report = denoise_file(tmp_path / "in.wav", streams=Untouched, loudness=-24.0)
     result = soundfile.read(report.target)[0]
     assert pyloudnorm.Meter(44100).integrated_loudness(result) == pytest.approx(-24.0, abs=0.2)
-    report = denoise_file(tmp_path / "in.wav", settings=UNTOUCHED, loudness=-1.0, force=True)
+    report = denoise_file(tmp_path / "in.wav", streams=Untouched, loudness=-1.0, force=True)
     assert "for its peaks would be clipped" in report.notes[0]
     assert np.abs(soundfile.read(report.target)[0]).max() < 0.95
     for wrong in (math.nan, math.inf, -math.inf, -71.0, 1.0, "-16"):

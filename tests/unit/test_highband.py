@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from conftest import MODELS
 from networks import MadeUpNetwork
-from streams import by_model, by_overlap, sampled
+from streams import OVERLAPS, by_overlap, sampled
 
 from rtden import Denoiser, Settings
 from rtden.model import load_spec
@@ -33,8 +35,9 @@ def test_high_band_gains_are_the_gains_of_the_samples_returned(
     assert denoiser.high_band.gains.shape == (0,)
 
 
-@by_model
-@by_overlap
+@pytest.mark.parametrize(
+    ("model", "overlap"), [(model, OVERLAPS[number % 2]) for number, model in enumerate(MODELS)]
+)
 def test_high_band_gains_know_the_limit_and_the_strength(
     model: Path, overlap: int | None, noise: np.ndarray
 ) -> None:

@@ -315,11 +315,11 @@ def test_a_truncated_phone_recording_is_refused(tmp_path: Path, suffix: str, cod
     with av.open(str(source), "w", options=options) as out:
         encode(out, out.add_stream(codec, rate=RATE_HZ, layout="stereo"), voice(8.0))
     whole = source.read_bytes()
-    denoise_file(source, tmp_path / "whole.wav")
+    denoise_file(source, tmp_path / "whole.wav", streams=Untouched)
     source.write_bytes(whole[: len(whole) // 2])
     for target in ("out.wav", f"out.{suffix}"):
         with pytest.raises(AudioFileError, match="truncated"):
-            denoise_file(source, tmp_path / target)
+            denoise_file(source, tmp_path / target, streams=Untouched)
 
 
 def test_mp3s_without_a_count_and_joined_ones_are_read_to_their_end(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_mp3s_without_a_count_and_joined_ones_are_read_to_their_end(tmp_path: Pa
     for path in (one, joined):
         with av.open(str(path)) as container:
             frames = sum(frame.samples for frame in container.decode(audio=0))
-        report = denoise_file(path, tmp_path / "out.wav", force=True)
+        report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
         assert soundfile.info(report.target).frames == frames
         assert frames >= (2 if path is one else 4) * RATE_HZ
 
@@ -369,8 +369,9 @@ def test_a_film_that_was_cut_off_is_refused_and_one_whose_sound_ends_early_is_no
             for packet in picture.encode(frame):
                 out.mux(packet)
         encode(out, track, voice())
-    assert len(pictures(Path(denoise_file(short).target))) == 200
-    assert denoise_file(short, tmp_path / "sound.wav").seconds == pytest.approx(2.0, abs=0.1)
+    assert len(pictures(Path(denoise_file(short, streams=Untouched).target))) == 200
+    report = denoise_file(short, tmp_path / "sound.wav", streams=Untouched)
+    assert report.seconds == pytest.approx(2.0, abs=0.1)
 
 
 PNG = base64.b64decode(

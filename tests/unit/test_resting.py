@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import MODELS
 from networks import MadeUpNetwork
-from streams import HOPS_PER_STEP, SAMPLED, by_hops, in_chunks, sampled, whole, with_a_pause
+from streams import HOPS_PER_STEP, SAMPLED, by_hops, in_chunks, whole, with_a_pause
 
 from rtden import Denoiser, Settings
 from rtden.denoiser import BATCH_STEPS
@@ -22,8 +22,13 @@ def never_skipping(model: Path | None = None, settings: Settings | None = None) 
     return denoiser
 
 
-@sampled
-@pytest.mark.parametrize("phase", ["warm", "random"])
+@pytest.mark.parametrize(
+    ("model", "hops_per_step", "overlap", "phase"),
+    [
+        (*item, ("warm", "random")[(number + number // len(MODELS)) % 2])
+        for number, item in enumerate(SAMPLED)
+    ],
+)
 def test_digital_silence_without_the_network_changes_nothing_to_the_bit(
     model: Path,
     hops_per_step: int,

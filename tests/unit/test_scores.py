@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import soxr
 from command import assert_one_sentence, invoke, rtden
-from conftest import DATA
+from conftest import DATA, SMALL_MODEL
 from rich.console import Console
 from streams import as_recording
 
@@ -305,8 +305,8 @@ def test_several_processes_give_what_one_gives_in_order(
 ) -> None:
     # What takes long is missing: other processes do not see METERS changed.
     monkeypatch.setattr(scoring, "_missing", list)
-    alone = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=1)
-    together = score_pairs(pairs, {"seed": StreamProcessor("seed")}, processes=2)
+    processor = StreamProcessor(SMALL_MODEL)
+    alone, together = (score_pairs(pairs, {"net": processor}, processes=n) for n in (1, 2))
     np.testing.assert_allclose(together.scores, alone.scores, atol=1e-6)
     assert together.files == alone.files
 
@@ -503,7 +503,16 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
 
 @pytest.mark.usefixtures("only_si_sdr")
 def test_the_command_overwrites_only_by_force(pairs: Path, tmp_path: Path) -> None:
-    arguments = ("--pairs", pairs, "-m", "seed", "--json", tmp_path / "out.json", "--processes", 1)
+    arguments = (
+        "--pairs",
+        pairs,
+        "-m",
+        SMALL_MODEL,
+        "--json",
+        tmp_path / "out.json",
+        "--processes",
+        1,
+    )
     assert run(*arguments).exit_code == 0
     (tmp_path / "out.json").write_bytes(b"something dear")
     again = run(*arguments)
