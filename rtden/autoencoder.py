@@ -17,7 +17,7 @@ from rtden.types import Array
 
 @runtime_checkable
 class Network(Protocol):
-    """What a :class:`rtden.Denoiser` needs of a network: anything with these may be injected."""
+    """The interface of a network: any object with it may be injected into a Denoiser."""
 
     spec: ModelSpec
     runtime: str

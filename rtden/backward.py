@@ -80,7 +80,7 @@ class BackwardMasks:
         return self._release(math.floor(known) - self._passed)
 
     def flush(self, tail: Array) -> Array:
-        """End the input; the pass begins with `tail`, behind it. Return what is left."""
+        """End the input, followed by the lead-in `tail`; return the remaining samples."""
         self._hold(self._resampler.feed(tail, last=True))
         self._hold(np.zeros((-self._low_samples % self._hop, self._stream.channels), np.float32))
         frames = self._low_samples // self._hop - self._next_frame

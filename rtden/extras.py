@@ -1,4 +1,4 @@
-"""Optional packages: importing them, and the command that installs what is missing."""
+"""Optional packages: importing them, and the command that installs a missing one."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class BandGains:
         self._count = self._equal_count = 0
 
     def _infer(self, columns: Array, network: Network) -> Array:
-        """Return the mask of a step's columns, after what is pending, shape (n_mels, frames)."""
+        """Pass the pending columns and a step's; return the step's mask, (n_mels, frames)."""
         if self._count + columns.shape[1] == self._pending.shape[1]:
             self._pending[:, self._count :] = columns
             self._count = self._equal_count = 0

@@ -56,12 +56,12 @@ def settings_for_latency(
     """Return the settings that use an algorithmic latency best, and the latency that they give.
 
     The latency must not exceed `ms`, which may be infinite. Quality comes first: the longest
-    overlap that fits. If all of it fits, the rest goes into the largest hops_per_step, which costs
-    less. If nothing fits, the result is the lowest latency that is possible, above the wish.
+    overlap that fits. If the longest of all fits, the rest is spent on the largest hops_per_step,
+    which costs less. If nothing fits, the result has the lowest possible latency, above `ms`.
 
-    `hops_per_step` are the fewest, where the latency leaves them a hop of overlap; otherwise it is
-    one. Everything else is that of `settings`. Raises SettingsError if the wish is not a positive
-    number or there is no such `hops_per_step`, ModelError if the model cannot be used.
+    `hops_per_step` is the least number of hops if the latency then leaves a hop of overlap;
+    otherwise that is one. All else is that of `settings`. Raises SettingsError if `ms` is not a
+    positive number or there is no such `hops_per_step`, ModelError if the model cannot be used.
 
     Examples
     --------

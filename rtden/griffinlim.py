@@ -75,7 +75,7 @@ class Inverter:
         ][: len(self._spectra)]
 
     def _weigh(self, n_fft: int, hop: int, overlap: int, new_frames: int) -> None:
-        """Compute what sums of windowed frames are divided by."""
+        """Compute the weights by which sums of windowed frames are divided."""
         refined, context = len(self._spectra), self._context
         analysis, self._synthesis = window_pair(n_fft, hop, overlap)
         product = (analysis * self._synthesis).reshape(-1, hop)

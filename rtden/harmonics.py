@@ -201,7 +201,7 @@ class HarmonicFilter:
         return self._pop(len(self._output))
 
     def _correct(self, silence: int = 0) -> None:
-        """Filter what has come of both signals, and some silence behind it."""
+        """Filter the samples that both signals have, followed by some silence."""
         ready = min(len(self._low_output), len(self._low_input))
         pair = (self._low_output[:ready], self._low_input[:ready])
         self._low_output, self._low_input = self._low_output[ready:], self._low_input[ready:]

@@ -18,11 +18,11 @@ the training speech still does; higher up the network removes more speech and pa
 class HighBandGain:
     """The gain for sound above the model's band, at each sample that a denoiser's call returns.
 
-    It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included, and goes
-    from frame to frame in straight lines as long as their overlap: sound delayed by the latency and
-    scaled by it fades together with the band itself. Where every gain is one, or the strength zero,
-    it is exactly one. Few callers need it: it is computed when :attr:`gains` is read. `overlap`
-    is that of the inverted frames in samples, `frames` their number per step.
+    It is the mean of the gains of the bands of `BANDS_HZ`, limit and strength included. It changes
+    from frame to frame linearly, over their overlap: so delayed sound that it scales fades together
+    with the model's band. If every gain is one, or the strength zero, it is exactly one. It is
+    computed only when :attr:`gains` is read. `overlap` is that of the inverted frames in samples,
+    `frames` their number per step.
     """
 
     def __init__(self, spec: ModelSpec, *, overlap: int, frames: int) -> None:
@@ -39,8 +39,8 @@ class HighBandGain:
 
     def reset(self) -> None:
         """Forget the stream."""
-        # The bands of the frames before the call that overlap with its own, and of its own. Before
-        # a stream there are none: the gain is one, and fades before the first sample is returned.
+        # The gains of the frames of a call, preceded by those of the older frames that overlap with
+        # them. Before a stream the gain is one; it fades before the first sample is returned.
         self._bands = np.ones((self._overlapping, len(self._weights)), np.float32)
         self._missing = self._overlapping  # frames that the stream did not have before the call
         self._strengths: list[tuple[float, float]] = []

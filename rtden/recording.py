@@ -28,7 +28,7 @@ recording, and no sound from two seconds later leaks into the first frames."""
 
 
 def lead_in(head: Array, rate_hz: int) -> Array:
-    """Return what is fed before a recording that begins with `head`, of two seconds or more."""
+    """Return the lead-in of a recording that begins with `head`."""
     forwards, backwards = (
         round(seconds * rate_hz) for seconds in (LEAD_IN_SECONDS, BACKWARDS_SECONDS)
     )
@@ -120,7 +120,7 @@ class _Pass:
         return np.concatenate([*parts, self._kept(self._stream.flush())])
 
     def _begin(self, held: list[Array]) -> Array:
-        """Feed the lead-in and what is held."""
+        """Feed the lead-in and the samples held so far."""
         head, self._held = np.concatenate(held), None
         before = lead_in(head, self._stream.rate_hz)
         self._to_drop = len(before)

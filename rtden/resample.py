@@ -86,7 +86,7 @@ class Interpolator:
     def __init__(self, source_hz: int, target_hz: int, *, channels: int = 1) -> None:
         self.source_hz, self.target_hz, self._channels = source_hz, target_hz, channels
         self._bank = bank = _filter_bank(source_hz, target_hz)
-        # The input from the period of the next output on, as long as a batch of periods.
+        # The input for a batch of periods, from the period of the next output on.
         length = (BATCH_PERIODS - 1) * bank.step + bank.span
         self._signals = np.zeros((channels, length), np.float32)
         views = np.lib.stride_tricks.sliding_window_view(self._signals, bank.span, 1)

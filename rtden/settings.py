@@ -1,4 +1,4 @@
-"""What a user may choose about a denoiser; the model's sidecar holds what the model fixes."""
+"""Settings of a denoiser that the user chooses; those of the model are in its sidecar."""
 
 from __future__ import annotations
 
@@ -117,6 +117,6 @@ def whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
 
 
 def require(valid: bool, name: str, wanted: str, value: object) -> None:
-    """Raise SettingsError if a setting is not what it must be."""
+    """Raise SettingsError unless a setting is valid."""
     if not valid:
         raise SettingsError(f"{name} must {wanted}, not {value!r}.")

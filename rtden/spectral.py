@@ -133,14 +133,14 @@ class Frames:
         self._hop, self._delay_samples, self._window = hop, delay_samples, window
         self._step_samples, self._older_samples = frames * hop, n_fft - hop
         self._without_offset = OffsetBlocker()
-        # The delayed input, and behind it what has been fed since the last block.
+        # The delayed input, followed by the samples fed since the last block.
         self._input = np.zeros(delay_samples + most * hop, np.float32)
         # The newest block behind the older samples of its frames.
         self._held = np.zeros(self._older_samples + most * hop, np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._held, n_fft)[::hop]
         windowed = np.empty((most, n_fft), np.float32)
         self._spectra = np.empty((most, n_fft // 2 + 1), np.complex64)
-        # What a block works on, by its number of frames: slicing takes longer than one would think.
+        # Views by the number of frames in a block: slicing takes longer than one would think.
         self._views = [
             (self._frames[:count], windowed[:count], self._spectra[:count])
             for count in range(most + 1)

@@ -21,7 +21,7 @@ from rtden.types import Array
 
 
 class Adjustable(SingleThreaded):
-    """What a stream has around its `denoisers`: their strength and limit."""
+    """Strength and limit of a stream: those of all its `denoisers`."""
 
     denoisers: list[Denoiser]
 
@@ -135,7 +135,7 @@ class StreamDenoiser(Adjustable):
 
     @property
     def latency(self) -> Latency:
-        """Delay of the output, resampling included; a player as much later never runs dry."""
+        """Delay of the output, resampling included; a player that is this late never runs dry."""
         rates, sizes = (self.rate_hz, self.denoisers[0].rate_hz), self.denoisers[0].geometry
         equal = self._low_delay or rates[0] == rates[1]
         of_kind = _interpolated_latency if equal else _resampled_latency

@@ -115,7 +115,7 @@ def open_live(
 
 
 def _name(place: Any, default: str) -> str:
-    """Return the name of an input, an output or a folder; refuse what is none, and an empty one."""
+    """Return the name of an input, an output or a folder; refuse other types and empty names."""
     if place is None:
         return default
     if isinstance(place, bool) or not isinstance(place, (str, int, os.PathLike)):

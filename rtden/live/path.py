@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,8 +60,8 @@ def resampling_seconds(source_hz: int, sink_hz: int, model_hz: int) -> float:
 def _inner_rate(source_hz: int, sink_hz: int, model_hz: int) -> int:
     """Return the rate at which the denoiser takes and returns sound.
 
-    It is the model's where one of two different sides has nothing above the model's band: sound
-    then goes one way down and one up. Otherwise it is the sink's.
+    It is the model's if the sides' rates differ and one has no sound above the model's band: the
+    sound is then resampled once on each side. Otherwise it is the sink's.
     """
     direct = source_hz != sink_hz and min(source_hz, sink_hz) <= model_hz
     return model_hz if direct else sink_hz
@@ -85,25 +86,16 @@ class SoundPath:
         settings: Settings | None = None,
         full_band: bool = True,
     ) -> None:
-        self.source_hz, self.sink_hz, source_channels = (
-            source.rate_hz,
-            sink.rate_hz,
-            source.channels,
-        )
-        self.channels = channels = min(channels, source_channels, sink.channels)
-        self._mean = np.full((source_channels, 1), 1.0 / source_channels, np.float32)
+        self.source_hz, self.sink_hz = source.rate_hz, sink.rate_hz
+        self.channels = channels = min(channels, source.channels, sink.channels)
+        self._mean = np.full((source.channels, 1), 1.0 / source.channels, np.float32)
         rates = self.source_hz, self.sink_hz, load_spec(model).rate_hz
         inner_hz = _inner_rate(*rates)
         self._before = Interpolator(self.source_hz, inner_hz, channels=channels)
-        self._stream = StreamDenoiser(
-            *(model, settings),
-            rate_hz=inner_hz,
-            channels=channels,
-            low_delay=True,
-            full_band=full_band,
-        )
+        form: dict[str, Any] = {"rate_hz": inner_hz, "channels": channels, "full_band": full_band}
+        self._stream = StreamDenoiser(model, settings, low_delay=True, **form)
         self._after = Interpolator(inner_hz, self.sink_hz, channels=channels)
-        # The clocks are matched at the higher rate, where the filter for it takes nothing away.
+        # The clocks are matched at the higher rate, at which that filter removes no sound.
         self._drift, self._drift_last = Drift(channels=channels), self.sink_hz > self.source_hz
         self.drift_seconds = self._drift.delay_samples / max(self.source_hz, self.sink_hz)
         # The first steps are slow: not while sound waits.
@@ -147,7 +139,7 @@ class SoundPath:
         `silent` says that all samples are zero.
         """
         self._silent_samples = self._silent_samples + len(mixed) if silent else 0
-        if self.idle:  # all that the stages hold is silence, too: they skip this
+        if self.idle:  # the stages hold nothing but silence, and skip this block
             self._owed_samples += len(mixed) * self.sink_hz / self.source_hz
             ready, self._owed_samples = divmod(self._owed_samples, 1.0)
             return np.zeros((int(ready), self.channels), np.float32)

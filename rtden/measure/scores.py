@@ -166,7 +166,7 @@ def score_pairs(
 def _checked(
     pairs: Path, processors: Mapping[str, Processor], processes: int | None
 ) -> list[tuple[Path, Path]]:
-    """Return the pairs, or raise what is wrong with the arguments before the work."""
+    """Return the pairs; raise an error, before the work, if an argument cannot be used."""
     for name in {NOISY, CLEAN} & processors.keys():
         raise InputError(f"'{name}' is the name of the input itself; give the model another name.")
     if processes is not None and processes < 1:

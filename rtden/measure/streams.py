@@ -69,7 +69,7 @@ def measure_streams(
     if not 1 <= jobs <= streams:
         raise SettingsError(f"{streams} streams cannot be spread over {jobs} processes.")
     path, rounds = find_model(model), max(1, round(seconds / PERIOD_SECONDS))
-    FrameDenoiser(RATE_HZ, model=path)  # raises here what is wrong with it
+    FrameDenoiser(RATE_HZ, model=path)  # an unusable model is reported here
     counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]
     barrier = multiprocessing.get_context("spawn").Barrier(jobs)
     with process_pool(jobs, _set_barrier, barrier) as pool:

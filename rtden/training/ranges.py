@@ -31,7 +31,7 @@ SHARES = np.geomspace(1.0, 0.1, 24)
 def quantised(calibrated: bytes, pieces: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a float32 network with calibrated ranges as int8, the ranges narrowed.
 
-    `pieces` are the inputs of its calls by name; what it computes from them sets the ranges.
+    `pieces` are the inputs of its calls by name; the values of the tensors in them set the ranges.
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(calibrated))
     ranges = {

@@ -36,7 +36,7 @@ def shades(samples: Array, rate_hz: int) -> bytes:
 
 
 def _write_preview(source: Path, cleaned: Path, preview: Path) -> None:
-    """Write what a recording was, left, and what it is now, right, each mono."""
+    """Write the recording into the left channel and the result into the right, each in mono."""
     with open_recording(source) as before, open_recording(cleaned) as after:
         rate_hz = before.samplerate
         with soundfile.SoundFile(preview, "w", rate_hz, 2, "PCM_16", format="FLAC") as file:
