@@ -85,7 +85,9 @@ class _DeviceEndpoint(Endpoint):
         follow = self.kind == "output" and self._by_default and device.is_default
         try:
             return PulseStream(
-                *(device, self.kind, self._callback),
+                device,
+                self.kind,
+                self._callback,
                 channels=min(2, device.channels),
                 latency_seconds=SERVER_LATENCY_SECONDS,
                 wanted_samples=self.wanted_samples,

@@ -107,7 +107,9 @@ class FileSink(PacedEndpoint):
         """Create the file and start the clock."""
         container, subtype = format_of(self._path)
         writer = write_recording(
-            *(self._path, self.rate_hz, self.channels),
+            self._path,
+            self.rate_hz,
+            self.channels,
             container=container,
             subtype=subtype,
             force=self._force,

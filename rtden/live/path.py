@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -92,8 +91,14 @@ class SoundPath:
         rates = self.source_hz, self.sink_hz, load_spec(model).rate_hz
         inner_hz = _inner_rate(*rates)
         self._before = Interpolator(self.source_hz, inner_hz, channels=channels)
-        form: dict[str, Any] = {"rate_hz": inner_hz, "channels": channels, "full_band": full_band}
-        self._stream = StreamDenoiser(model, settings, low_delay=True, **form)
+        self._stream = StreamDenoiser(
+            model,
+            settings,
+            rate_hz=inner_hz,
+            channels=channels,
+            low_delay=True,
+            full_band=full_band,
+        )
         self._after = Interpolator(inner_hz, self.sink_hz, channels=channels)
         # The clocks are matched at the higher rate, at which that filter removes no sound.
         self._drift, self._drift_last = Drift(channels=channels), self.sink_hz > self.source_hz
