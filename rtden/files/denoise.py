@@ -193,8 +193,9 @@ def _spool(source: str, path: Path) -> None:
 
 def _is_device(pipe: BinaryIO) -> bool:
     with suppress(OSError):  # what replaces standard input in a program may have no descriptor
-        mode = os.fstat(pipe.fileno()).st_mode
-        return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        found = os.fstat(pipe.fileno())
+        if not os.path.samestat(found, os.stat(os.devnull)):  # which ends at once
+            return stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
     return False
 
 
