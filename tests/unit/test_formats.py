@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command import RTDEN, rtden
+from command import RTDEN, assert_one_sentence, invoke, rtden
 from sounds import Untouched
 from waiting import LIMIT_SECONDS, until
 
@@ -325,17 +325,18 @@ def test_a_header_is_not_taken_for_sound(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("command", ["file", "plot"])
 def test_pcm_without_a_header_is_refused_with_advice_that_any_command_can_give(
-    tmp_path: Path, command: str
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in.pcm").write_bytes(bytes(3200))
     names = ["in.pcm", "in.pcm", "out.png"] if command == "plot" else ["in.pcm"]
-    run = rtden(command, *names, cwd=tmp_path)
-    assert run.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    run = invoke(command, *names)
+    assert run.exit_code == 2
     assert "'rtden file' reads it with --rate, --channels and --format." in run.stderr
 
 
 def test_standard_input_and_output_are_called_so_in_a_dry_run() -> None:
-    assert rtden("file", "-", "--dry-run").stderr == "standard input -> standard output\n"
+    assert invoke("file", "-", "--dry-run").stderr == "standard input -> standard output\n"
 
 
 def test_what_has_no_header_is_written_as_its_name_says(tmp_path: Path) -> None:
@@ -413,18 +414,29 @@ def test_a_pipe_gives_what_came_in_step_by_step_and_a_wav_stays_one(wav: bool) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pipe"], "--rate"),
         (["pipe", "--rate", "16000", "--format", "s24le"], "cannot carry 's24le'"),
         (["pipe", "--format", "wav"], "no WAV"),
         (["file", "-"], "nothing came"),
-        (["live", "--in", "-"], "rtden pipe"),
     ],
 )
-def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: str) -> None:
+def test_pipes_that_carry_nothing_are_one_sentence(arguments: list[str], words: str) -> None:
     run = rtden(*arguments, stdin=subprocess.DEVNULL)
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pipe"], "--rate"),
+        (["live", "--in", "-"], "rtden pipe"),
+    ],
+)
+def test_pipes_that_cannot_work_are_one_sentence(arguments: list[str], words: str) -> None:
+    run = invoke(*arguments)
+    assert_one_sentence(run.exit_code, run.stdout, run.stderr)
+    assert words in run.stderr
 
 
 @pytest.mark.parametrize("wav", [False, True])
@@ -505,8 +517,8 @@ def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> No
 
 def test_a_dry_run_says_what_cannot_be_read_and_writes_nothing(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", noise(), 16000)
-    run = rtden("file", str(tmp_path / "in.wav"), "--dry-run")
-    assert (run.returncode, "in.wav -> " in run.stderr) == (0, True)
-    run = rtden("file", str(tmp_path / "none.wav"), "--dry-run")
-    assert (run.returncode, "there is no file" in run.stderr) == (2, True)
+    run = invoke("file", tmp_path / "in.wav", "--dry-run")
+    assert (run.exit_code, "in.wav -> " in run.stderr) == (0, True)
+    run = invoke("file", tmp_path / "none.wav", "--dry-run")
+    assert (run.exit_code, "there is no file" in run.stderr) == (2, True)
     assert [*tmp_path.iterdir()] == [tmp_path / "in.wav"]
