@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
+from rtden.files.audio_file import open_recording
 from rtden.files.cluster import connect, on_cluster
 from rtden.files.denoise import denoise_file
 from rtden.files.listing import MANIFEST
@@ -81,7 +82,7 @@ def denoise_files(
     asked = Job("", "", "", name, load_spec(path).sha256, options)
     tops = {*map(Path, folders), *(Path(target).parent for _, target in pairs)}
     if dry_run and not any((top / MANIFEST).exists() for top in tops):
-        yield from (Outcome(*pair, "planned") for pair in pairs)
+        yield from (_planned(*pair, options) for pair in pairs)
         return
     with ExitStack() as opened:
         # A wrong address is to be known before anything is written.
@@ -92,7 +93,7 @@ def denoise_files(
             decided = threads.map(lambda pair: manifests[pair[1]].decide(*pair), pairs)
             for pair, found in zip(pairs, decided, strict=True):
                 if dry_run and isinstance(found, Job):
-                    yield Outcome(*pair, "planned")
+                    yield _planned(*pair, options)
                 elif isinstance(found, Job):
                     todo.append(found)
                 else:
@@ -102,6 +103,15 @@ def denoise_files(
                 yield manifests[job.target].settle(
                     job.source, job.target, part or DIED.format(job.source)
                 )
+
+
+def _planned(source: str, target: str, options: dict[str, Any]) -> Outcome:
+    """Return what would become of a file, as far as its beginning shows."""
+    try:
+        with open_recording(Path(source), options.get("raw"), track=options.get("track")):
+            return Outcome(source, target, "planned")
+    except RtdenError as error:
+        return Outcome(source, target, "failed", error=str(error))
 
 
 def _manifests(

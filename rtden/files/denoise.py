@@ -183,7 +183,7 @@ def _spool(source: str, path: Path) -> None:
     with ExitStack() as opened:
         with write_errors(source, "cannot be read", "name a file or a pipe."):
             pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
-        if _is_device(pipe):
+        if _is_device(pipe) and pipe.read(1):  # of /dev/null nothing comes
             raise AudioFileError(f"{name} is a device, which may never end; name a file or a pipe.")
         with write_errors(Path("a temporary file")), path.open("wb") as file:
             shutil.copyfileobj(pipe, file)

@@ -18,7 +18,6 @@ chunks show whether it is whole."""
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # how a WMA or WMV begins
 END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote it
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
-TRAILER_BYTES = 4096  # what may follow the last packet of a Flash video or TTA
 PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
 
@@ -39,8 +38,11 @@ def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
 
 
 def goes_on(name: str, file: BinaryIO, end: int) -> bool:
-    """Return whether much more follows on the packets, in a format in which nothing does."""
-    return name in ("flv", "tta") and end_of_sound(file) - end > TRAILER_BYTES
+    """Return whether a Flash video or TTA begins once more behind its packets."""
+    if name not in ("flv", "tta"):
+        return False
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(content[:4], end) > 0
 
 
 def promised_end(file: BinaryIO) -> int:

@@ -41,13 +41,13 @@ def layout_of(
 
     Raises AudioFileError if a file holds less than its header promises.
     """
-    if raw is not None:
-        end = size - size % raw.frame_bytes
-        if not end:
-            raise no_sound(path)
-        notes += [CUT_OFF] if end < size else []
-        return Layout([(0, end)], raw.known)
     start = containers.id3_size(file)
+    if raw is not None:
+        rest = (size - start) % raw.frame_bytes
+        if size - rest <= start:
+            raise no_sound(path)
+        notes += [CUT_OFF] if rest else []
+        return Layout([(start, size - rest)], raw.known)
     file.seek(start)
     head = file.read(4)
     if head == b"OggS":

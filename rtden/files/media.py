@@ -103,9 +103,9 @@ def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
         raise no_sound(path)
     if track is None:
         return found
-    if not 1 <= track <= len(found):
+    if track not in range(1, len(found) + 1):
         raise AudioFileError(f"{path} has no sound track {track}; it has {len(found)}.")
-    return [found[track - 1]]
+    return [found[int(track) - 1]]
 
 
 def has_sound(stream: Any) -> bool:
@@ -167,8 +167,9 @@ class Track:
         context = stream.codec_context
         self.stream, self.path = stream, path
         self.rate_hz, self.channels = int(context.sample_rate), int(context.channels)
+        self.codec = context.codec.canonical_name
         stated = states_length(stream.container.format.name)
-        self._header = None if stated else HEADERS.get(context.codec.canonical_name)
+        self._header = None if stated else HEADERS.get(self.codec)
         self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
         if stream.container.format.name == "caf" and context.name in ("alac", "flac"):
@@ -309,9 +310,10 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
     stated = name not in SIZED and states_length(name)
     for seconds, promised in lengths:
         if stated and seconds < promised - SLACK_SECONDS:
-            if name == "wav":  # which is whole, as its layout has shown
+            # It is whole, as its layout has shown; in a WAV, only frames with sync words are found.
+            if name == "wav" and first.codec not in HEADERS:
                 raise AudioFileError(
-                    f"{first.path} is a WAV of {first.stream.codec_context.name}, which nothing "
+                    f"{first.path} is a WAV of {first.codec}, which nothing "
                     "decodes there; save it as .m4a or .wav with the program that made it."
                 )
             raise truncated(first.path, seconds / promised)

@@ -221,6 +221,35 @@ def test_a_rest_of_raw_pcm_is_said(tmp_path: Path) -> None:
         denoise_file(path, raw=raw, streams=Untouched)
 
 
+def test_a_tag_before_sound_without_a_header_is_no_sound(tmp_path: Path) -> None:
+    path = tmp_path / "in.gsm"
+    soundfile.write(path, noise(channels=1), 8000, "GSM610", format="RAW")
+    untagged = sound_of(path)
+    path.write_bytes(b"ID3\4\0\0\0\0\0\x64" + bytes(100) + path.read_bytes())
+    np.testing.assert_array_equal(sound_of(path), untagged)
+
+
+def test_zeros_behind_a_tta_are_no_second_one(tmp_path: Path) -> None:
+    path = tmp_path / "in.tta"
+    encoded(path, "tta")
+    frames = len(sound_of(path))
+    with path.open("ab") as file:
+        file.write(bytes(10000))
+    assert len(sound_of(path)) == frames
+
+
+@pytest.mark.parametrize("codec", ["mp2", "libmp3lame"])
+def test_mpeg_audio_that_is_damaged_in_a_wav_is_called_so(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "in.wav"
+    encoded(path, codec)
+    content = bytearray(path.read_bytes())
+    half, noisy = len(content) // 2, np.random.default_rng(0).bytes(len(content) // 4)
+    content[half : half + len(noisy)] = noisy
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"is truncated: it holds \d\d%"):
+        denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+
+
 def test_an_amr_stays_as_long_as_it_is_and_in_step(tmp_path: Path) -> None:
     samples = np.convolve(noise(16000, 1)[:, 0], np.ones(8), "same")
     soundfile.write(tmp_path / "in.wav", samples, 8000)

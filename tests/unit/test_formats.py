@@ -521,4 +521,7 @@ def test_a_dry_run_says_what_cannot_be_read_and_writes_nothing(tmp_path: Path) -
     assert (run.exit_code, "in.wav -> " in run.stderr) == (0, True)
     run = invoke("file", tmp_path / "none.wav", "--dry-run")
     assert (run.exit_code, "there is no file" in run.stderr) == (2, True)
+    both = invoke("file", tmp_path / "in.wav", tmp_path / "none.wav", "--dry-run")
+    assert (both.exit_code, both.stderr.count("there is no file")) == (2, 1)
+    assert "in.denoised.wav\n" in both.stderr
     assert [*tmp_path.iterdir()] == [tmp_path / "in.wav"]

@@ -12,6 +12,7 @@ import json
 import numbers
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,13 @@ def test_a_file_has_a_name(name: str) -> None:
     for places in ((name,), (DATA / "noisy.flac", name)):
         with pytest.raises(AudioFileError, match="not the name of a file"):
             rtden.denoise_file(*places)
+
+
+@pytest.mark.parametrize("track", [0, -1, 2, 1.5, "1", float("nan")])
+def test_a_track_is_one_of_the_file(tmp_path: Path, track: Any) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(AudioFileError, match="has no sound track"):
+        rtden.denoise_file(DATA / "noisy.flac", tmp_path / "out.wav", track=track)
 
 
 def test_errors_can_be_caught_by_the_package_alone() -> None:
