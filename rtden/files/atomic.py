@@ -73,7 +73,7 @@ def check_target(path: Path, *, force: bool) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         sentence = f"{path} is a device or a pipe; name a file, or give '-' for standard output."
         raise AudioFileError(sentence)
-    if os.path.exists(path) and not force:
+    if os.path.lexists(path) and not force:
         sentence = f"{path} exists already; choose another file, or overwrite it with --force."
         raise AudioFileError(sentence)
 

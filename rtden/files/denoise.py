@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from rtden.files import listing
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import Raw, default_target, is_stream
+from rtden.files.spool import spool
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
 from rtden.files.writing import format_of, write_recording
 from rtden.noise import NoiseMeter
@@ -136,22 +136,25 @@ def denoise_file(
         return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
     _check_names(source, source if target is None else target)
+    for name, function in (("progress", progress), ("streams", streams)):
+        if not (function is None or callable(function)):
+            raise InputError(f"{name} is a function, not {type(function).__name__}.")
     source = str(source)
     if target is None:
         target = "-" if is_stream(source) else default_target(Path(source))
-    read_from, write_to = Path(source), Path(target)
+    read_from, write_to, folder = Path(source), Path(target), ""
     with ExitStack() as temporary:
-        folder = ""
         if is_stream(source) or target == "-":  # a header is written last, and read again
             with write_errors(Path("a temporary file")):
                 folder = temporary.enter_context(tempfile.TemporaryDirectory(prefix="rtden-"))
-        if is_stream(source):
-            read_from = Path(folder, "standard input" if source == "-" else Path(source).name)
-            _spool(source, read_from)
         if target == "-":
             write_to = Path(folder, f"standard output{'.raw' if raw else ''}")
-        work = _Work(read_from, write_to, force, progress, raw, track, leave_at, streams or make)
         try:
+            if is_stream(source):
+                read_from = Path(folder, "standard input" if source == "-" else Path(source).name)
+                spool(source, read_from, raw, temporary)
+            sides = read_from, write_to, force
+            work = _Work(*sides, progress, raw, track, leave_at, streams or make)
             report = work.run(loudness)
         except AudioFileError as error:
             sentence = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
@@ -170,33 +173,6 @@ def _check_names(*places: Any) -> None:
             raise InputError(f"denoise_file takes a path, not {given}; rtden.denoise takes arrays.")
         if not str(place).strip() or "\0" in str(place):
             raise AudioFileError(f"{str(place)!r} is not the name of a file.")
-
-
-def _spool(source: str, path: Path) -> None:
-    """Copy standard input or a pipe into a file."""
-    piped = source == "-"
-    name = "standard input" if piped else source
-    if piped and (sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()):
-        raise AudioFileError(
-            f"{name} is closed or a terminal; pipe a sound file into rtden, or name one."
-        )
-    with ExitStack() as opened:
-        with write_errors(source, "cannot be read", "name a file or a pipe."):
-            pipe = sys.stdin.buffer if piped else opened.enter_context(open(source, "rb"))
-        if _is_device(pipe) and pipe.read(1):  # of /dev/null nothing comes
-            raise AudioFileError(f"{name} is a device, which may never end; name a file or a pipe.")
-        with write_errors(Path("a temporary file")), path.open("wb") as file:
-            shutil.copyfileobj(pipe, file)
-    if not path.stat().st_size:
-        raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")
-
-
-def _is_device(pipe: BinaryIO) -> bool:
-    with suppress(OSError):  # what replaces standard input in a program may have no descriptor
-        found = os.fstat(pipe.fileno())
-        if not os.path.samestat(found, os.stat(os.devnull)):  # which ends at once
-            return stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
-    return False
 
 
 @dataclass

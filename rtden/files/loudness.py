@@ -59,5 +59,5 @@ def gain_for(meter: LoudnessMeter, lufs: float, notes: list[str]) -> float:
     if gain * meter.peak > HIGHEST_PEAK:
         gain = HIGHEST_PEAK / meter.peak
         reached = meter.lufs + 20.0 * np.log10(gain)
-        notes.append(f"{reached:.1f} LUFS instead of {lufs:g}, for its peaks would be clipped")
+        notes.append(f"{reached:.1f} LUFS; its peaks would be clipped at {lufs:g} LUFS")
     return float(gain)

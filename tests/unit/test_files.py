@@ -308,6 +308,16 @@ def test_a_target_that_is_no_regular_file_is_not_replaced(tmp_path: Path) -> Non
     assert names(tmp_path) == ["a.wav", "pipe.wav"]
 
 
+def test_a_link_to_no_file_is_not_replaced_unless_asked(tmp_path: Path) -> None:
+    source, link = write(tmp_path / "a.wav", tune(22050)), tmp_path / "out.wav"
+    link.symlink_to("nowhere.wav")
+    with pytest.raises(AudioFileError, match="exists already"):
+        denoise_file(source, link)
+    assert link.is_symlink()
+    denoise_file(source, link, force=True)
+    assert soundfile.info(link).frames == soundfile.info(source).frames
+
+
 def test_missing_folders_of_the_target_are_made(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", tune(22050))
     denoise_file(source, tmp_path / "new" / "newer" / "b.wav")

@@ -20,6 +20,7 @@ from waiting import LIMIT_SECONDS, until
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, MissingPackageError, SettingsError
+from rtden.files import spool
 from rtden.files.atomic import new_file
 from rtden.files.audio_file import open_recording, read_blocks
 from rtden.files.listing import Raw, has_av, list_audio
@@ -426,6 +427,46 @@ def test_pipes_that_carry_nothing_are_one_sentence(arguments: list[str], words: 
     assert run.stderr.count("\n") == 1
 
 
+def test_a_pipe_that_carries_no_recording_and_never_ends_is_refused() -> None:
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        run = rtden("file", "-", stdin=endless.stdout)
+        endless.terminate()
+    assert_one_sentence(run.returncode, run.stdout, run.stderr)
+    assert "standard input is not sound that can be read" in run.stderr
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "caf", "mp3", "mp4", "mkv", "raw"])
+def test_the_rest_of_a_recording_in_a_pipe_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    pytest.importorskip("av")
+    monkeypatch.setattr(spool, "SPOOL_BYTES", 4096)
+    monkeypatch.setattr(spool, "SURE_BYTES", 32768)
+    soundfile.write(tmp_path / "in.wav", noise(200000, 2), 48000)
+    source, pipe = tmp_path / f"sound.{suffix}", tmp_path / "pipe"
+    denoise_file(tmp_path / "in.wav", source, streams=Untouched)
+    raw = Raw(48000, 2) if suffix == "raw" else None
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(source.read_bytes()))
+    writer.start()
+    report = denoise_file(pipe, tmp_path / "out.wav", raw=raw, streams=Untouched)
+    writer.join()
+    assert source.stat().st_size > 32768
+    assert report.seconds == pytest.approx(200000 / 48000, abs=0.03)
+
+
+@pytest.mark.skipif(not os.path.isdir(spool.DESCRIPTORS), reason="files need a name here")
+def test_what_came_through_a_pipe_goes_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    command, env = [*RTDEN, "file", "-"], {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=env) as process:
+        assert process.stdin is not None
+        process.stdin.write(bytes(1 << 22))
+        process.stdin.flush()
+        until(lambda: bool([*tmp_path.rglob("standard input")]))
+        process.kill()
+    assert sum(path.lstat().st_size for path in tmp_path.rglob("*") if not path.is_dir()) < 100
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -508,7 +549,7 @@ def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> No
     result = soundfile.read(report.target)[0]
     assert pyloudnorm.Meter(44100).integrated_loudness(result) == pytest.approx(-24.0, abs=0.2)
     report = denoise_file(tmp_path / "in.wav", streams=Untouched, loudness=-1.0, force=True)
-    assert "for its peaks would be clipped" in report.notes[0]
+    assert report.notes[0].endswith(" LUFS; its peaks would be clipped at -1 LUFS")
     assert np.abs(soundfile.read(report.target)[0]).max() < 0.95
     for wrong in (math.nan, math.inf, -math.inf, -71.0, 1.0, "-16"):
         with pytest.raises(SettingsError, match="loudness must lie between -70 and 0"):

@@ -256,6 +256,13 @@ def test_a_file_has_a_name(name: str) -> None:
             rtden.denoise_file(*places)
 
 
+@pytest.mark.parametrize("name", ["progress", "streams"])
+def test_a_function_is_one(tmp_path: Path, name: str) -> None:
+    wrong: Any = {name: 3}
+    with pytest.raises(InputError, match=f"{name} is a function, not int"):
+        rtden.denoise_file(DATA / "noisy.flac", tmp_path / "out.wav", **wrong)
+
+
 @pytest.mark.parametrize("track", [0, -1, 2, 1.5, "1", float("nan")])
 def test_a_track_is_one_of_the_file(tmp_path: Path, track: Any) -> None:
     pytest.importorskip("av")
