@@ -23,10 +23,13 @@ def test_a_stream_of_ones_own_plays_speech_without_noise(tmp_path: Path) -> None
         noisy, rate_hz = soundfile.read(DATA / "noisy.flac")
         soundfile.write(tmp_path / "noisy.wav", np.tile(noisy, 20), rate_hz)
         player = server.play(tmp_path / "noisy.wav", "cable")
+        played = server.record("cable")
+        played.wait_for_sound()
         recording = server.record("speaker")
         command = [sys.executable, str(EXAMPLE), "6", "cable-monitor", "speaker"]
         done = ended(command, env=server.env, check=True)
         heard = recording.stop()
+        played.stop()
         player.kill()
         player.wait()
     finally:
