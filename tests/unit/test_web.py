@@ -151,7 +151,7 @@ def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_wrong_option_is_told_in_a_sentence(arguments: list[str], words: str) -> None:
-    said = invoke("ui", "--no-browser", *arguments)
+    said = invoke("ui", "--no-browser", "--port", "0", *arguments)
     assert said.exit_code == 2
     assert words in said.stderr
 
