@@ -19,6 +19,7 @@ from rtden.files import media
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
 from rtden.files.joins import begun, demuxed
+from rtden.files.layout import no_sound
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.writing import mp3_gain
@@ -126,6 +127,8 @@ def _pieces(
     for block in read_blocks(recording):
         only.done += len(block)
         yield block, only
+    if not only.done:
+        raise no_sound(recording.path)
     notes += recording.notes
 
 
@@ -152,7 +155,8 @@ class _Sound:
         # AVI puts a picture's start at zero, and WMA's decoder begins with its third frame.
         self._zero = round(max(starts, default=0) * track.rate_hz) + 2 * self._whole
         padding = padding_of(target, muxer, alone=self._alone)
-        self._dropped = round(ratio * padding)  # of what comes first
+        self._dropped = round(ratio * padding)  # of what comes first, unless that is half of all
+        self._first = np.zeros((0, track.channels), np.float32)
         kept = PADDING[encoder.name] if encoder.name in UNFLUSHED else 0
         self._held = round(ratio * (wma or kept))  # and at the end
         # An encoder of AMR adds a frame when it is flushed.
@@ -168,7 +172,10 @@ class _Sound:
             self._written -= late - spared
         for nothing in media.silence(-self._written, self._track):
             yield from self._encode(nothing)
-        yield from self._encode(self._stream.feed(samples))
+        first = np.concatenate([self._first, self._stream.feed(samples)])
+        wait = len(first) <= 2 * self._dropped
+        self._first = first if wait else first[:0]
+        yield from self._encode(first[:0] if wait else first)
 
     def flush(self) -> Iterator[Any]:
         """End the track; yield its last packets, but none that begins behind its end."""
@@ -181,8 +188,8 @@ class _Sound:
                 yield packet
 
     def _flushed(self) -> Iterator[Any]:
-        rest, held = self._stream.flush(), self._held
-        if self._written + len(rest) <= self._dropped:  # of so little nothing would be left
+        rest, held = np.concatenate([self._first, self._stream.flush()]), self._held
+        if self._written + len(rest) <= 2 * self._dropped:  # too much of it would be lost
             self._dropped = 0
         yield from self._encode(rest)
         if self._adds_frame:
