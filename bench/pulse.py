@@ -161,17 +161,12 @@ class Recording:
                 raise RuntimeError(f"the sound server gave {self.seconds:.1f} s, without sound.")
             time.sleep(0.01)
 
-    @property
-    def samples(self) -> npt.NDArray[Any]:
-        """What is recorded so far."""
-        return _samples(self._chunks)
-
     def stop(self) -> npt.NDArray[Any]:
         """End the recording and return its samples."""
         self._parec.terminate()
         self._thread.join(LIMIT_SECONDS)
         self._parec.wait(LIMIT_SECONDS)
-        return self.samples
+        return _samples(self._chunks)
 
 
 def _samples(chunks: list[bytes]) -> npt.NDArray[Any]:

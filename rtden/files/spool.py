@@ -44,8 +44,9 @@ def spool(source: str, path: Path, raw: Raw | None, temporary: ExitStack) -> Non
                 path.symlink_to(f"{DESCRIPTORS}/{file.fileno()}")
             with path.open("wb") as copy:
                 for block in iter(lambda: pipe.read(SPOOL_BYTES), b""):
+                    before = copy.tell()
                     copy.write(block)
-                    if copy.tell() == SURE_BYTES:
+                    if before < SURE_BYTES <= copy.tell():
                         _check_beginning(path, raw)
     if not path.stat().st_size:
         raise AudioFileError(f"nothing came through {name}; it ended before its first byte.")
