@@ -10,14 +10,14 @@ from typing import Any
 class Figures:
     """A dataclass of figures; its properties are figures, too."""
 
-    def to_dict(self, digits: int = 4) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all figures by name, for JSON: rounded, and None where one is not finite."""
         properties = [name for name, of in vars(type(self)).items() if isinstance(of, property)]
         names = *vars(self), *properties
-        return {name: for_json(getattr(self, name), digits) for name in names}
+        return {name: for_json(getattr(self, name)) for name in names}
 
 
-def for_json(value: Any, digits: int = 4) -> Any:
+def for_json(value: Any, digits: int = 6) -> Any:
     """Return figures rounded; JSON has neither NaN nor infinity, and null stands for them."""
     if dataclasses.is_dataclass(value):
         value = vars(value)

@@ -122,7 +122,7 @@ def bench(
         else:
             results, *shown = _bench_steps(names, hops_per_step, seconds)
     if as_json:
-        print(json.dumps([result.to_dict(6) for result in results], indent=2))
+        print(json.dumps([result.to_dict() for result in results], indent=2))
     else:
         screen.print(*shown)
 

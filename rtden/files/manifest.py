@@ -182,7 +182,7 @@ class Manifest:
         done: dict[str, Any] = {"source_sha256": part.source_sha256}
         done["target_sha256"] = part.target_sha256
         names = ("seconds", "real_time_factor", "noise_removed_db")
-        done |= for_json({name: getattr(part.report, name) for name in names}, 6)
+        done |= for_json({name: getattr(part.report, name) for name in names})
         # The line first: what is written down and not there is done again, what is there and not
         # written down would be in the way.
         self._append({**line, "status": "ok", **done})

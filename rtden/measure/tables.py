@@ -98,7 +98,7 @@ def to_json(of: Evaluation) -> bytes:
         "systems": _systems(of),
         "files": files,
     }
-    text = json.dumps(for_json(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(for_json(content, 4), indent=2, ensure_ascii=False, allow_nan=False)
     return f"{text}\n".encode()
 
 
