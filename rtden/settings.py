@@ -116,6 +116,12 @@ def whole(value: object, lowest: int = 0, highest: float = math.inf) -> bool:
     )
 
 
+def check_flags(**flags: object) -> None:
+    """Raise SettingsError if a value is neither True nor False, numpy's included."""
+    for name, value in flags.items():
+        require(type(value).__name__ in ("bool", "bool_"), name, "be True or False", value)
+
+
 def require(valid: bool, name: str, wanted: str, value: object) -> None:
     """Raise SettingsError unless a setting is valid."""
     if not valid:

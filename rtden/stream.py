@@ -15,7 +15,7 @@ from rtden.highband import BypassPath
 from rtden.model import Model, load_model
 from rtden.resample import Interpolator, Resampler, has_soxr
 from rtden.samples import check_channels, check_rate, finite, floating
-from rtden.settings import Settings
+from rtden.settings import Settings, check_flags
 from rtden.threads import SingleThreaded, one_thread
 from rtden.types import Array
 
@@ -107,6 +107,7 @@ class StreamDenoiser(Adjustable):
         batch_steps: int = BATCH_STEPS,
     ) -> None:
         super().__init__()
+        check_flags(low_delay=low_delay, full_band=full_band)
         self.rate_hz = rate_hz = check_rate(rate_hz)
         self.channels = channels = check_channels(channels)
         self.model = load_model(model)

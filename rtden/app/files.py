@@ -139,7 +139,8 @@ def _raw(rate: int | None, channels: int | None, raw_format: str | None) -> Any:
     from rtden.files.listing import Raw
 
     if rate is not None:
-        return Raw(rate, channels or 1, raw_format or "s16le")
+        given: dict[str, Any] = {"channels": channels, "format": raw_format}
+        return Raw(rate, **{name: value for name, value in given.items() if value is not None})
     if (raw_format or channels) is not None:
         raise SettingsError("--channels and --format describe PCM without a header; give --rate.")
     return None

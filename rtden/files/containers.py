@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,10 @@ WAV_SUBTYPES = {
     **{(3, 32): "FLOAT", (3, 64): "DOUBLE", (6, 8): "ALAW", (7, 8): "ULAW"},
 }
 """libsndfile's names of a WAV's sample formats, by format tag and bits; codecs have none."""
+
+SHORT_BYTES = 4096
+SYNC_WORDS = {b"G": "mpegts", b"\xff\xf1": "aac", b"\xff\xf9": "aac", b"\x0b\x77": "eac3"}
+"""How files begin that FFmpeg does not recognise if they have a frame or two, and its formats."""
 
 
 def is_endless(size: int) -> bool:
@@ -106,12 +112,23 @@ def stated_frames(file: BinaryIO, chunks: Chunks) -> int:
 
 
 def state_frames(path: Path, frames: int) -> None:
-    """Write how many frames a WAV has into its chunk "fact", if it has one."""
+    """Write how many frames a WAV or AIFF has into its chunk "fact" or "COMM", if it has one.
+
+    libsndfile counts what fills up a WAV's last block, or an odd number of bytes in an AIFF.
+    """
     with path.open("r+b") as file:
         chunks = read_chunks(file)
-        if chunks and stated_frames(file, chunks) and frames < 1 << 32:
-            file.seek(chunks.found[b"fact"].start)
+        found = chunks.found if chunks and frames < 1 << 32 else {}
+        if chunks and found and stated_frames(file, chunks):
+            file.seek(found[b"fact"].start)
             file.write(struct.pack(f"{chunks.order}I", frames))
+        elif b"COMM" in found and b"SSND" in found:
+            file.seek(found[b"COMM"].start + 2)
+            if int.from_bytes(file.read(4), "big") == frames + 1:
+                file.seek(-4, os.SEEK_CUR)
+                file.write(struct.pack(">I", frames))
+                file.seek(found[b"SSND"].start - 4)
+                file.write(struct.pack(">I", found[b"SSND"].size - 1))
 
 
 class Window(io.RawIOBase):
@@ -224,6 +241,21 @@ def id3_size(file: BinaryIO) -> int:
         for byte in head[6:10]:
             size = size << 7 | byte & 0x7F
         at += 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def holds_more(file: BinaryIO, at: int, end: int) -> bool:
+    """Return whether other bytes than zeros, which fill up some files, lie from `at` to `end`."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return at < end and re.compile(b"[^\0]").search(content, at, end) is not None
+
+
+def short_format(path: Path) -> str | None:
+    """Return FFmpeg's format of a file that is too short to be recognised, by its beginning."""
+    if path.stat().st_size > SHORT_BYTES:
+        return None
+    content = path.read_bytes()
+    name = next((SYNC_WORDS[word] for word in SYNC_WORDS if content.startswith(word)), None)
+    return None if name == "mpegts" and len(content) % 188 else name
 
 
 def end_of_sound(file: BinaryIO) -> int:

@@ -25,10 +25,10 @@ from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording,
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
 from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
-from rtden.files.writing import format_of, write_recording
+from rtden.files.writing import check_result, format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
-from rtden.settings import Settings, number, require
+from rtden.settings import Settings, check_flags, number, require
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
 
@@ -135,6 +135,7 @@ def denoise_file(
         options |= {"batch_steps": RECORDING_STEPS, "full_band": full_band}
         return RecordingDenoiser(StreamDenoiser(model, settings, **options))
 
+    check_flags(full_band=full_band, force=force)
     _check_names(source, source if target is None else target)
     for name, function in (("progress", progress), ("streams", streams)):
         if not (function is None or callable(function)):
@@ -251,7 +252,11 @@ class _Work:
         if recording.channels <= 2 or recording.format in FFMPEGS_ORDER:
             options["recording"] = recording if recording.format else None
         with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
-            return denoise_media(self.source, partial, muxer, suffix, self._stream, **options)
+            sides = self.source, partial, muxer, suffix
+            seconds, written = denoise_media(*sides, self._stream, **options)
+            for track, frames in written.items():
+                check_result(self.target, partial, frames, track=track)
+            return seconds
 
     def _write_sound(self, recording: Recording) -> float:
         same = self.target.suffix.lower() == self.source.suffix.lower()

@@ -8,7 +8,7 @@ import re
 import struct
 from typing import BinaryIO
 
-from rtden.files.containers import end_of_sound, is_endless, ogg_links
+from rtden.files.containers import end_of_sound, holds_more, is_endless, ogg_links
 
 STATES_LENGTH = frozenset(
     ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv", "mxf", "rm"]
@@ -34,7 +34,7 @@ def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
     if name == "mpegts":
         size = file.seek(0, os.SEEK_END)
         return bool(size % 188 and size % 192 and size % 204)
-    return name in PARSED and end < end_of_sound(file)
+    return name in PARSED and holds_more(file, end, end_of_sound(file))
 
 
 def goes_on(name: str, file: BinaryIO, end: int) -> bool:
@@ -84,7 +84,7 @@ def is_joined(name: str, file: BinaryIO) -> bool:
     if name in ("asf", "swf"):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if name == "asf":
-                return content.find(ASF, len(ASF)) > 0
+                return content.find(ASF, content.find(ASF) + 1) > 0
             if content[:3] == b"FWS":
                 return re.compile(rb"[FC]WS").match(content, _end_of_swf(content)) is not None
             return len(re.findall(rb"(?s)CWS.{5}x[\x01\x5e\x9c\xda]", content)) > 1
@@ -134,8 +134,10 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
         number = int.from_bytes(head[name_size : name_size + size_size], "big")
         size, unknown = number - (1 << 7 * size_size), (1 << 7 * size_size) - 1
         at += name_size + size_size
-        if size != unknown and head[:name_size] != SEGMENT:  # the others are looked into
+        if size != unknown:  # the others are looked into
             at += size
+            if head[:name_size] == SEGMENT:  # behind it anything may follow
+                break
     return at > length
 
 

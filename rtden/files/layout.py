@@ -55,22 +55,26 @@ def layout_of(
         if parts and not ended:
             notes.append(CUT_OFF)
         return Layout(parts)
-    if head == b"fLaC":
-        return Layout(_flac_parts(file, start, size))
-    if head == b"Crea":
-        return Layout(_voc_parts(path, file, size))
+    if head in (b"fLaC", b"Crea"):
+        parts_of = _flac_parts if head == b"fLaC" else _voc_parts
+        return Layout(parts_of(path, file, start, size))
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
         held = mp3_held(file)
         if held is not None and held < 1.0:
             raise truncated(path, held)
         return Layout([(0, size)] if held else [])
+    if start:  # as if there were no tag
+        untagged: Any = containers.Window(path.open("rb"), start, size)
+        with untagged:
+            layout = layout_of(path, untagged, size - start, notes)
+        return layout._replace(parts=[(at + start, end + start) for at, end in layout.parts])
     check_end(path, file)
     # Of another file with that name libmpg123 would complain on file descriptor 2.
     named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
     return _chunked_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
 
 
-def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
+def _flac_parts(_: Path, file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
     """Return the byte ranges of FLAC streams that were joined to one file, without ID3 tags."""
     starts = [start]
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -80,13 +84,13 @@ def _flac_parts(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], size], strict=True))
 
 
-def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
+def _voc_parts(path: Path, file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
     """Return the whole of a VOC of one block, as libsndfile reads it; nothing for one of more."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.rfind(b"Creative Voice File\x1a"):
+        if content.rfind(b"Creative Voice File\x1a") != start:
             raise joined(path)
-    file.seek(20)
-    at, blocks = int.from_bytes(file.read(2), "little"), 0
+    file.seek(start + 20)
+    at, blocks = start + int.from_bytes(file.read(2), "little"), 0
     while at < size - VOC_SLACK:
         file.seek(at)
         head = file.read(4)
@@ -94,9 +98,10 @@ def _voc_parts(path: Path, file: BinaryIO, size: int) -> list[tuple[int, int]]:
             break
         at += 4 + int.from_bytes(head[1:], "little")
         blocks += 1
-    if abs(at - size) > VOC_SLACK:
-        raise truncated(path, min(at, size) / max(at, size))
-    return [(0, size)] if blocks == 1 else []
+    if at - size > VOC_SLACK:
+        raise truncated(path, size / at)
+    end = at if size - at > VOC_SLACK else size  # behind it anything may follow
+    return [(start, end)] if blocks == 1 else []
 
 
 def _chunked_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> Layout | None:
@@ -111,11 +116,20 @@ def _chunked_layout(path: Path, file: BinaryIO, size: int, notes: list[str]) -> 
     if sound is None:
         return None
     held = size - sound.start
-    if sound.size > held and not containers.is_endless(sound.size):
+    block = _block_bytes(file, chunks)
+    if sound.size // block > held // block and not containers.is_endless(sound.size):
         raise truncated(path, held / sound.size)
     if sound.name == b"BODY":
         return _svx_layout(file, size, chunks, sound)
     return _wav_layout(file, size, chunks, sound, notes) if b"fmt " in chunks.found else None
+
+
+def _block_bytes(file: BinaryIO, chunks: Chunks) -> int:
+    """Return the bytes of a WAV's smallest part, 1 for any other file."""
+    if b"fmt " not in chunks.found:
+        return 1
+    file.seek(chunks.found[b"fmt "].start + 12)
+    return struct.unpack(f"{chunks.order}H", file.read(2).ljust(2, b"\0"))[0] or 1
 
 
 def _svx_layout(file: BinaryIO, size: int, chunks: Chunks, sound: Chunk) -> Layout:
@@ -153,7 +167,7 @@ def _wav_layout(
         end = end + (wraps << 32) if wraps else size
         if not wraps and not endless:
             notes.append(GOES_ON)
-    elif chunks.magic not in (b"BW64", b"riff"):
+    elif chunks.magic not in (b"BW64", b"riff") and not (endless and chunks.magic == b"RF64"):
         return None
     endian = "LITTLE" if chunks.order == "<" else "BIG"
     container = {b"RIFF": "WAV", b"RIFX": "WAV", b"riff": "W64"}.get(chunks.magic, "RF64")

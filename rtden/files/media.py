@@ -13,10 +13,11 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
+from rtden.files.containers import id3_size, short_format
 from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
 from rtden.files.joins import CHANGED, demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
-from rtden.files.listing import MEDIA_SUFFIXES, MUXERS, SUFFIXES, Raw
+from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
 from rtden.types import Array
 
@@ -26,7 +27,7 @@ STRINGS = {
 }
 READ: dict[str, Any] = {"metadata_errors": "replace", "options": {"scan_all_pmts": "1"}}
 """Old tags are no UTF-8, and broadcasts may describe their tracks late."""
-SUBTYPES = {"s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
+SUBTYPES = {"s64": "PCM_32", "s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 CRASHING = {"adx"}  # FFmpeg's parser divides by zero where such a file is damaged
 BIT_RATE_SECONDS = 60.0
 LOSSLESS = ("pcm", "alac", "flac", "tta", "wavpack", "ape", "mlp", "truehd")
@@ -37,9 +38,6 @@ HEADERS = {
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
-SHORT_BYTES = 4096
-SYNC_WORDS = {"mpegts": b"G", "aac": b"\xff", "ac3": b"\x0b\x77", "eac3": b"\x0b\x77"}
-"""How files begin that FFmpeg does not recognise if they have a frame or two."""
 MOST_GAP_SECONDS = 0.03
 """Longer gaps in a track's time stamps are no jitter."""
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
@@ -50,18 +48,15 @@ def url_of(path: Path) -> str:
     return f"file:{path}"
 
 
-def name_of(container: Any) -> str:
-    """Return the name of a file that FFmpeg has open."""
-    return Path(container.name.removeprefix("file:")).name
-
-
-def _short_format(path: Path) -> str | None:
-    """Return FFmpeg's format of a file that is too short to be recognised, by its name."""
-    muxer = MUXERS.get(path.suffix.lower())
-    name = muxer.name.replace("adts", "aac") if muxer else ""
-    if name not in SYNC_WORDS or path.stat().st_size > SHORT_BYTES:
-        return None
-    return name if path.read_bytes().startswith(SYNC_WORDS[name]) else None
+def _tag_bytes(av: Any, path: Path, read: dict[str, Any]) -> int:
+    """Return the length of an ID3 tag at a file's beginning that FFmpeg would take for sound."""
+    with path.open("rb") as file:
+        size = id3_size(file)
+    if size:
+        with suppress(av.error.FFmpegError), av.open(url_of(path), **read) as container:
+            first = next(container.demux()).pos
+            return 0 if first is None or first >= size else size
+    return size
 
 
 @contextmanager
@@ -74,8 +69,9 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
     if raw:
         options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}
-    read = {**READ, "format": raw.format if raw else _short_format(path), "options": options}
+    read = {**READ, "format": raw.format if raw else short_format(path), "options": options}
     try:
+        options["skip_initial_bytes"] = str(_tag_bytes(av, path, read))
         container = av.open(url_of(path), **read)
     except av.error.FFmpegError as error:
         advice = "PCM without a header needs --rate, --channels and --format of 'rtden file'."
@@ -194,6 +190,8 @@ class Track:
         damaged, after_damage = bool(packet.is_corrupt) and not self._is_pcm, self._cut
         if packet.size and self._header:  # frames with equal headers have equal sizes
             head = bytes(packet)[:8]
+            if not any(head):  # zeros fill up the file, or a hole in it
+                return
             known = self._sizes.setdefault(head[self._header], packet.size)
             damaged |= packet.size != known or packet.size < mp3_frame_size(head)
         try:
@@ -285,9 +283,11 @@ def packets_of(
             ended = (packet.pts or 0) + (packet.duration or 0)
             last = max(last, float(ended * (packet.time_base or 0)))
     except av.error.FFmpegError as error:
-        path = next(iter(tracks.values())).path
-        sentence = f"{path} is damaged or cut off ({reason_of(error)}); copy it again."
-        raise DamagedFileError(sentence) from None
+        first = next(iter(tracks.values()))
+        stated = own_seconds(first.stream) if states_length(container.format.name) else 0.0
+        if not 0.0 < stated * first.rate_hz <= first.done:  # behind its sound anything may follow
+            sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
+            raise DamagedFileError(sentence) from None
     notes += _checked_end(container, tracks, last, end)
 
 
@@ -337,7 +337,7 @@ def bit_rate_of(stream: Any) -> int:
         return int(stated)
     size, seconds = 0, 0.0
     name, known = stream.container.name, stream.container.format.name
-    with av.open(name, format=known, **READ) as container, suppress(av.error.FFmpegError):
+    with suppress(av.error.FFmpegError), av.open(name, format=known, **READ) as container:
         for packet in container.demux(container.streams[stream.index]):
             if packet.duration:
                 seconds += float(packet.duration * packet.time_base)

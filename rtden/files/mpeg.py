@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import BinaryIO
 
-from rtden.files.containers import end_of_sound, id3_size
+from rtden.files.containers import end_of_sound, holds_more, id3_size
 
 MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -61,7 +61,7 @@ def mp3_held(file: BinaryIO) -> float | None:
         while at < end and (size := mp3_frame_size(content[at : at + 4])):
             at += size if size > 2 else size + free
             frames += at <= end
-    if at < end - SLACK or (counts and frames > counted):
+    if (at < end - SLACK and holds_more(file, at, end)) or (counts and frames > counted):
         return None
     counted = counted if counts else frames + (at > end)
     whole = at <= end and frames == counted - 1  # some count their header

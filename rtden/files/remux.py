@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import AudioFileError
-from rtden.files import media
+from rtden.files import media, muxers
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
 from rtden.files.joins import begun, demuxed
@@ -47,10 +47,11 @@ def denoise_media(
     track: int | None = None,
     progress: Progress | None = None,
     recording: Recording | None = None,
-) -> float:
+) -> tuple[float, dict[int, int]]:
     """Write a file with its sound denoised and all other streams copied, in constant memory.
 
-    Return the length of its (first) sound in seconds. What is written at `partial` will be named
+    Return the length of its (first) sound in seconds, and the samples of each denoised track, by
+    its number among the sound tracks, from 1. What is written at `partial` will be named
     with `suffix`; `streams` takes a rate in Hz and a number of channels, and gives the stream that
     denoises a track. The sound is that of `recording`, or what FFmpeg decodes.
     """
@@ -83,11 +84,14 @@ def denoise_media(
             if out is not None:
                 out.close()
     notes += _notes(list(sounds.values()))
-    return first.done / first.rate_hz
+    frames = {out.audio.index(i) + 1: sounds[track].frames for i, track in tracks.items()}
+    return first.done / first.rate_hz, frames
 
 
 def _notes(sounds: list[_Sound]) -> Iterator[str]:
     """Yield what a user should know of what was encoded."""
+    if lost_ms := max(sound.lost_ms for sound in sounds):
+        yield f"its first {lost_ms:.0f} ms gave way to what the encoder puts before the sound"
     if added_ms := max(sound.added_ms for sound in sounds):
         yield f"{added_ms:.0f} ms of silence follow on its sound, as WMA has whole frames"
     if clipped := sum(sound.clipped for sound in sounds):
@@ -199,6 +203,20 @@ class _Sound:
             yield from self._target.encode(None)
 
     @property
+    def frames(self) -> int:
+        """Samples of the sound at its encoder's rate, as a decoder is to return them."""
+        rate_hz = int(self._target.codec_context.sample_rate)
+        return self._track.done * rate_hz // self._track.rate_hz
+
+    @property
+    def lost_ms(self) -> float:
+        """Sound that was left out at the beginning; none where the source has padding there."""
+        name, codec = self._track.stream.container.format.name, self._track.codec
+        same = self._target.codec_context.codec.canonical_name == codec
+        padded = name in ("aac", *muxers.UNPRIMED, *muxers.TIMED) or (name, codec) == ("mp3", "mp2")
+        return 0.0 if same and padded else 1000.0 * self._dropped / self._track.rate_hz
+
+    @property
     def added_ms(self) -> float:
         """Silence behind the sound that players do not leave out: up to a whole frame, and one."""
         added = self._whole and self._whole + -self._track.done % self._whole
@@ -236,6 +254,7 @@ class _Out:
             self.file = av.open(media.url_of(path), "w", format=muxer.name, options=options)
             self.targets: dict[int, Any] = {}
             """Streams by the source's index."""
+            self.audio: list[int] = []  # the index of each sound track
             self.notes: list[str] = []
             try:
                 self._add_streams(left_out)
@@ -248,14 +267,15 @@ class _Out:
                 self.close()
             else:
                 return
+        place = Path(source.name.removeprefix("file:"))
         if getattr(error, "errno", None) in WRITING:
-            raise _refusal(Path(source.name.removeprefix("file:")), suffix, error)
+            raise _refusal(place, suffix, error)
         reason, sound = reason_of(error), tracks[0].codec_context
         if "avcodec_open2" in str(error):
             reason = f"its encoder takes no {sound.channels} channels at {sound.sample_rate} Hz"
         film = f"NAME.{'mov' if suffix == '.mkv' else 'mkv'} or " if source.streams.video else ""
         raise AudioFileError(
-            f"a {suffix} does not take all of {media.name_of(source)} ({reason}); choose another "
+            f"a {suffix} does not take all of {place.name} ({reason}); choose another "
             f"format, for instance {film}NAME.wav."
         )
 
@@ -292,6 +312,7 @@ class _Out:
             target = self._add_stream(stream, family)
             target.disposition = stream.disposition
             self.targets[stream.index] = target
+            self.audio += [stream.index] if stream.type == "audio" else []
         if left_out:
             self.notes.append(f"left out: {', '.join(dict.fromkeys(left_out))}")
 

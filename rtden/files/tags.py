@@ -97,6 +97,8 @@ def read_tags(path: Path) -> Tags:
 
 def _tags_at(file: BinaryIO, kind: str, places: list[Chunk]) -> Tags:
     """Return the tags at these places of a file; none of the largest."""
+    length = file.seek(0, os.SEEK_END)
+    places = [c._replace(size=min(c.size, length - c.start)) for c in places]
     parts = [(c.name, _read(file, *c[1:])) for c in places if c.size <= MOST_BYTES]
     large = [f"{c.name.decode()} of {c.size >> 20} MiB" for c in places if c.size > MOST_BYTES]
     return Tags(kind if parts else "", parts, ", ".join(large))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rtden.errors import AudioFileError
+from rtden.errors import AudioFileError, MissingPackageError
 from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
-from rtden.files.audio_file import PERCEPTUAL, Recording
+from rtden.files.audio_file import PERCEPTUAL, Recording, open_recording, read_blocks
 from rtden.files.containers import state_frames
 from rtden.files.listing import HEADERLESS
-from rtden.files.mpeg import mp3_held
 from rtden.types import Array
 
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
@@ -63,8 +61,8 @@ def write_recording(
         bit_rate = like.bit_rate if like else 0.0
         endian, mode = like.endian if like and like.format == container else "FILE", None
         try:
-            _check_rate(container, subtype, rate_hz, channels)
-            level = _compression(subtype, bit_rate, rate_hz, channels)
+            _check_rate(partial, container, subtype, rate_hz, channels)
+            level = _compression(partial, subtype, bit_rate, rate_hz, channels)
             if like and level is not None and subtype.startswith("MPEG"):
                 mode = "AVERAGE" if like.variable or bit_rate < COUNTED_BIT_RATE else "CONSTANT"
             file = soundfile.SoundFile(
@@ -95,33 +93,37 @@ def write_recording(
                     with suppress(soundfile.LibsndfileError):
                         setattr(file, name, value)
                 yield append
-            state_frames(partial, written)  # libsndfile counts what fills up the last block
-            if not _is_whole(partial, written, container, bit_rate * written / rate_hz / 8.0):
-                raise OSError(5, "its end is missing")
+            state_frames(partial, written)
             finish(partial)
+        if container != "RAW" or not written:  # without a header any bytes are sound
+            check_result(path, partial, written)
 
 
-def _check_rate(container: str, subtype: str, rate_hz: int, channels: int) -> None:
-    """Raise an error if a container would state another rate, found by trial."""
+def _check_rate(trial: Path, container: str, subtype: str, rate_hz: int, channels: int) -> None:
+    """Raise an error if a container would state another rate, found by writing a file.
+
+    libsndfile would not pass on an interrupt that comes while it writes to an object of Python.
+    """
     if container == "RAW":
         return
-    trial = io.BytesIO()
-    with soundfile.SoundFile(trial, "w", rate_hz, channels, subtype, format=container) as file:
+    name, kind = os.fsencode(trial), (rate_hz, channels, subtype)
+    with soundfile.SoundFile(name, "w", *kind, format=container) as file:
         file.write(np.zeros((1, channels)))
-    trial.seek(0)
-    with soundfile.SoundFile(trial) as file:
+    with soundfile.SoundFile(name) as file:
         if abs(file.samplerate - rate_hz) > RATE_SLACK * rate_hz:
             raise ValueError(f"it would be played at {file.samplerate} Hz instead of {rate_hz}")
 
 
-def _compression(subtype: str, bit_rate: float, rate_hz: int, channels: int) -> float | None:
+def _compression(
+    trial: Path, subtype: str, bit_rate: float, rate_hz: int, channels: int
+) -> float | None:
     """Return libsndfile's level of compression (0 to 1) for a bit rate; None for its own choice."""
     if bit_rate <= 0.0 or subtype not in PERCEPTUAL:
         return None
     if subtype == "OPUS":
         level = 1.0 - (bit_rate / channels - 6000.0) / 250000.0
     elif subtype == "VORBIS":
-        level = _vorbis_level(bit_rate, rate_hz, channels)
+        level = _vorbis_level(trial, bit_rate, rate_hz, channels)
     else:
         low, high = (32, 320) if rate_hz >= 32000 else (8, 160) if rate_hz >= 16000 else (8, 64)
         level = min(LOWEST_MP3, (high - bit_rate / 1000.0) / (high - low))
@@ -133,39 +135,46 @@ def mp3_gain(bit_rate: float) -> float:
     return 1.0 / next(scale for least, scale in LAME_SCALES if bit_rate >= least)
 
 
-def _vorbis_level(bit_rate: float, rate_hz: int, channels: int) -> float:
+def _vorbis_level(trial: Path, bit_rate: float, rate_hz: int, channels: int) -> float:
     """Return the level of compression at which Vorbis states a bit rate, found by trial."""
     low, high = 0.0, 1.0
     while high - low > 0.01:
-        level, header = (low + high) / 2.0, io.BytesIO()
+        level, kind = (low + high) / 2.0, {"format": "OGG", "subtype": "VORBIS"}
         with soundfile.SoundFile(
-            header, "w", rate_hz, channels, "VORBIS", format="OGG", compression_level=level
+            os.fsencode(trial), "w", rate_hz, channels, compression_level=level, **kind
         ):
             pass
-        nominal = int.from_bytes(header.getvalue()[48:52], "little")
+        nominal = int.from_bytes(trial.read_bytes()[48:52], "little")
         if nominal >= 1 << 31:  # none is stated: as many bits a sample as at another rate
-            return _vorbis_level(bit_rate * 44100.0 / rate_hz, 44100, channels)
+            return _vorbis_level(trial, bit_rate * 44100.0 / rate_hz, 44100, channels)
         low, high = (level, high) if nominal > bit_rate else (low, level)
     return high
 
 
-def _is_whole(path: Path, frames: int, container: str, size: float) -> bool:
-    """Return whether a file has its end: a codec may fail without a word when it closes."""
-    if not frames or container == "RAW":
-        return True
-    if container == "MP3":  # frames of few bits a second have no room for a count
-        with path.open("rb") as file:
-            held = mp3_held(file)
-        return held == 1.0 or (held is None and path.stat().st_size > 0.9 * size > 0.0)
+def check_result(path: Path, partial: Path, frames: int, *, track: int | None = None) -> None:
+    """Raise AudioFileError unless a decoder returns at least `frames` of a finished file.
+
+    `partial` is to become `path`. A codec may fail without a word when it closes, and some
+    containers take no sound, or none as short. Without PyAV, what needs it is not checked.
+    """
+    held, found = 0, "cannot be read again"
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as written:
-            if not written.seekable() or written.subtype == "GSM610":
-                return True
-            tail = min(frames, 8192)
-            written.seek(frames - tail)
-            return written.frames >= frames and len(written.read(tail, dtype="float32")) == tail
-    except soundfile.LibsndfileError:
-        return False
+        with open_recording(partial, track=track) as recording:
+            held = sum(map(len, read_blocks(recording)))
+            found = f"holds {held} of {frames} samples"
+            if held >= frames:
+                return
+    except MissingPackageError:
+        return
+    except AudioFileError:
+        pass
+    with write_errors(path):
+        if refused := refusal_of(partial):
+            raise refused
+    raise AudioFileError(
+        f"{path} was not made: what was written {found}; choose another format, for instance "
+        "NAME.wav."
+    )
 
 
 def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]:

@@ -81,8 +81,10 @@ def open_live(
     from rtden.live import plan
     from rtden.live.engine import LiveEngine
     from rtden.live.status import feedback
-    from rtden.settings import check_settings
+    from rtden.settings import check_flags, check_settings, require
 
+    check_flags(stereo=stereo, full_band=full_band, force=force, realtime=realtime)
+    require(name is None or isinstance(name, str), "name", "be text", name)
     source_name, sink_name = _name(input, "mic"), _name(output, "speakers")
     folder = None if record is None else Path(_name(record, ""))
     _check_places(source_name, sink_name, folder)

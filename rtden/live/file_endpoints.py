@@ -10,9 +10,10 @@ from time import perf_counter, sleep
 
 import numpy as np
 
+from rtden.errors import AudioFileError
 from rtden.files.atomic import check_target
 from rtden.files.audio_file import open_recording, read_blocks
-from rtden.files.listing import SUFFIXES
+from rtden.files.listing import HEADERLESS, MEDIA_SUFFIXES, RAW_SUFFIXES, SUFFIXES
 from rtden.files.writing import format_of, write_recording
 from rtden.live.endpoint import Endpoint
 
@@ -21,7 +22,8 @@ BLOCK_SECONDS = 0.01
 
 def is_audio_file(name: str) -> bool:
     """Return whether an input or output is an audio file: by its suffix, or because it exists."""
-    return Path(name).suffix.lower() in SUFFIXES or os.path.isfile(name)
+    known = SUFFIXES | MEDIA_SUFFIXES | RAW_SUFFIXES
+    return Path(name).suffix.lower() in known or os.path.isfile(name)
 
 
 class PacedEndpoint(Endpoint):
@@ -99,6 +101,10 @@ class FileSink(PacedEndpoint):
 
     def __init__(self, path: Path, rate_hz: int, *, channels: int = 1, force: bool = False) -> None:
         super().__init__(str(path), rate_hz, channels)
+        if path.suffix.lower() not in SUFFIXES.difference(HEADERLESS) | {""}:
+            raise AudioFileError(
+                f"{path} cannot be written live, as a {path.suffix}; choose NAME.wav or NAME.flac."
+            )
         check_target(path, force=force)
         self._path, self._force = path, force
         self._buffer = np.zeros((self.block_samples, channels), np.float32)

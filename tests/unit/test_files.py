@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, ModelError
 from rtden.files import listing
 from rtden.files.audio_file import read_aligned
+from rtden.files.containers import Window
 from rtden.files.listing import default_target
 from rtden.files.writing import format_of, write_recording
 from rtden.measure.metrics import si_sdr_db
@@ -711,3 +713,20 @@ def test_the_noise_of_all_that_comes_out_is_measured(
     soundfile.write(tmp_path / "in.wav", 0.1 * rng.standard_normal(int(seconds * 22050)), 22050)
     report = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model="seed")
     assert report.noise_removed_db > 10.0
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_libsndfile_writes_by_name_so_that_no_interrupt_is_swallowed(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised in Python while libsndfile calls it would not be passed on."""
+    source = write(tmp_path / f"in.{suffix}", tune(22050))
+    places, given = list[type](), soundfile.SoundFile.__init__
+
+    def noted(file: Any, place: Any, *arguments: Any, **options: Any) -> None:
+        places.append(type(place))
+        given(file, place, *arguments, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", noted)
+    denoise_file(source, settings=UNTOUCHED)
+    assert {*places} - {Window} == {bytes}

@@ -370,6 +370,9 @@ def test_raw_pcm_is_read_and_written_as_it_is_described(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             Raw(*wrong)
+    for option in (["--channels", "0"], ["--format", ""]):
+        run = invoke("file", tmp_path / "in.raw", "--rate", "16000", "--force", *option)
+        assert_one_sentence(run.exit_code, run.stdout, run.stderr)
 
 
 @pytest.mark.parametrize("wav", [False, True])

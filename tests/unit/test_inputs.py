@@ -263,6 +263,16 @@ def test_a_function_is_one(tmp_path: Path, name: str) -> None:
         rtden.denoise_file(DATA / "noisy.flac", tmp_path / "out.wav", **wrong)
 
 
+@pytest.mark.parametrize("value", ["no", 2, None, [True], np.array([True, False])], ids=repr)
+def test_a_switch_is_true_or_false(value: Any) -> None:
+    for name in ("full_band", "low_delay"):
+        with pytest.raises(SettingsError, match=f"{name} must be True or False, not "):
+            StreamDenoiser(MODEL, rate_hz=16000, **{name: value})
+    for name in ("full_band", "force"):
+        with pytest.raises(SettingsError, match=f"{name} must be True or False, not "):
+            rtden.denoise_file(DATA / "noisy.flac", **{name: value})
+
+
 @pytest.mark.parametrize("track", [0, -1, 2, 1.5, "1", float("nan")])
 def test_a_track_is_one_of_the_file(tmp_path: Path, track: Any) -> None:
     pytest.importorskip("av")

@@ -250,7 +250,8 @@ def test_what_a_film_cannot_hold_is_said(tmp_path: Path) -> None:
     made(tmp_path / "in.wav", "FLOAT", samples)
     pytest.importorskip("av")
     loud = int(np.count_nonzero(np.abs(samples) > 1.0))
-    for suffix, said in ((".m4a", []), (".mp2", [f"{loud} samples above full scale were clipped"])):
+    of_mp2 = ["its first 11 ms gave way", f"{loud} samples above full scale were clipped"]
+    for suffix, said in ((".m4a", []), (".mp2", of_mp2)):
         notes = denoise_file(tmp_path / "in.wav", tmp_path / f"o{suffix}", streams=Untouched).notes
         words = ["4 samples were not finite", *said]
         assert [note[: len(start)] for note, start in zip(notes, words, strict=True)] == words
@@ -344,3 +345,61 @@ def test_mp3s_of_several_rates_that_were_joined_get_one_rate(
         middle = round((number + 0.5) * own_hz)
         spectrum = np.abs(np.fft.rfft(after[middle : middle + own_hz // 4], axis=0))
         np.testing.assert_allclose(spectrum.argmax(0), 440 / 4)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_S8", "ULAW", "ALAW"])
+def test_an_aiff_with_an_odd_number_of_bytes_has_no_more_samples(
+    tmp_path: Path, subtype: str
+) -> None:
+    path = tmp_path / "in.aiff"
+    soundfile.write(path, noise(30007, 1), 8000, subtype)
+    content = path.read_bytes()
+    assert soundfile.info(path).frames == 30008  # libsndfile's own count
+    counted = struct.pack(">I", 30008), struct.pack(">I", 30016)
+    for wrong, right in zip(counted, (30007, 30015), strict=True):
+        assert content.count(wrong) == 1
+        content = content.replace(wrong, struct.pack(">I", right))
+    path.write_bytes(content)
+    report = denoise_file(path, streams=Untouched)
+    assert soundfile.info(report.target).frames == 30007
+    np.testing.assert_array_equal(sound_of(Path(report.target)), sound_of(path))
+
+
+def test_a_wav_that_states_a_part_of_a_frame_more_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    content = made(path)
+    sized = struct.pack("<I", 70001 * 4)
+    for more, whole in ((1, True), (3, True), (4, False), (-1, True)):
+        path.write_bytes(content.replace(sized, struct.pack("<I", 70001 * 4 + more), 1))
+        if whole:
+            assert len(sound_of(path)) == 70001 - (more < 0)
+            continue
+        with pytest.raises(AudioFileError, match="truncated"):
+            sound_of(path)
+    path.write_bytes(content[:-1])
+    with pytest.raises(AudioFileError, match="truncated"):
+        sound_of(path)
+
+
+@pytest.mark.parametrize("ds64", [b"", b"ds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0)])
+def test_an_rf64_whose_length_was_never_written_is_read_to_its_end(
+    tmp_path: Path, ds64: bytes
+) -> None:
+    path = tmp_path / "in.wav"
+    content = made(path)
+    path.write_bytes(
+        b"RF64\xff\xff\xff\xffWAVE" + ds64 + content[12:40] + b"\xff\xff\xff\xff" + content[44:]
+    )
+    np.testing.assert_allclose(sound_of(path), noise(), atol=4e-5)
+
+
+def test_integers_of_64_bits_keep_32(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "in.wav"
+    sound = (noise(20000, 1) * 2.0**63).astype("<i8").tobytes()
+    head = struct.pack("<IHHIIHH", 16, 1, 1, RATE_HZ, 8 * RATE_HZ, 8, 64)
+    chunks = b"WAVEfmt " + head + b"data" + struct.pack("<I", len(sound)) + sound
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    target = denoise_file(path, streams=Untouched).target
+    assert soundfile.info(target).subtype == "PCM_32"
+    np.testing.assert_allclose(sound_of(Path(target)), noise(20000, 1), atol=1e-7)

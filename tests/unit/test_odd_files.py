@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from socket import AF_UNIX, socket
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from sounds import Untouched, noise, sound_of
 from rtden import denoise_file
 from rtden.errors import AudioFileError, DamagedFileError, InputError
 from rtden.files import tags
+from rtden.files.audio_file import open_recording
 from rtden.files.listing import Raw
 from rtden.resample import load_soxr
 
@@ -368,3 +372,117 @@ def test_channels_that_change_in_a_broadcast_become_those_of_its_beginning(
     assert after[:40000].std() > 0.02
     assert after[-40000:].std() > 0.02
     assert len(report.notes) == (layouts != ("quad", "4.0"))
+
+
+@pytest.mark.parametrize(
+    ("frames", "rate_hz", "name"),
+    [(0, 8000, "out.flac"), (0, 8000, "out.mp3"), (0, 8000, "out.opus"), (0, 8000, "out.gsm"),
+     (0, 8000, "out.voc"), (0, 8000, "out.raw"), (1, RATE_HZ, "out.mka"), (1, RATE_HZ, "out.opus"),
+     (100, RATE_HZ, "out.mp2")],
+)  # fmt: skip
+def test_a_result_that_nothing_reads_is_not_made(
+    tmp_path: Path, frames: int, rate_hz: int, name: str
+) -> None:
+    soundfile.write(tmp_path / "in.wav", np.full(frames, 0.5), rate_hz)
+    sentence = "was not made: what was written cannot be read again; choose another format"
+    with pytest.raises(AudioFileError, match=f"{name} {sentence}"):
+        denoise_file(tmp_path / "in.wav", tmp_path / name, streams=Untouched)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@pytest.mark.parametrize("name", ["out.mp3", "out.wav", "out.m4a", "out.mkv"])
+def test_a_result_that_lacks_a_part_is_not_made(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if its encoder had failed without a word."""
+    soundfile.write(tmp_path / "in.wav", noise(), RATE_HZ)
+
+    @contextmanager
+    def shorter(*args: Any, **options: Any) -> Iterator[Any]:
+        with open_recording(*args, **options) as recording:
+            whole = recording.blocks
+            recording.blocks = lambda frames: (block[:-20] for block in whole(frames))
+            yield recording
+
+    monkeypatch.setattr("rtden.files.writing.open_recording", shorter)
+    with pytest.raises(AudioFileError, match=rf"{name} was not made: .* holds \d+ of \d+ samples"):
+        denoise_file(tmp_path / "in.wav", tmp_path / name, streams=Untouched)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@pytest.mark.parametrize(
+    ("name", "lost_ms"),
+    [("out.aac", 23), ("out.mp2", 11), ("out.ac3", 6), ("out.avi", 25), ("out.m4a", 0),
+     ("out.wv", 0)],
+)  # fmt: skip
+def test_what_an_encoder_puts_before_the_sound_is_said_once(
+    tmp_path: Path, name: str, lost_ms: int
+) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), RATE_HZ)
+    first = denoise_file(tmp_path / "in.wav", tmp_path / name, streams=Untouched)
+    said = [note for note in first.notes if f"its first {lost_ms} ms gave way" in note]
+    assert len(said) == len(first.notes) == bool(lost_ms)
+    assert denoise_file(first.target, streams=Untouched).notes == ()  # it has that itself
+
+
+ID3 = b"ID3\4\0\0\0\0\7\x68" + bytes(1000)
+
+
+@pytest.mark.parametrize("name", ["in.g722", "in.sbc", "in.wve", "in.voc", "in.w64", "in.wav"])
+def test_a_tag_before_any_kind_of_sound_is_no_sound(tmp_path: Path, name: str) -> None:
+    path, target = tmp_path / name, tmp_path / "out.wav"
+    if path.suffix in (".g722", ".sbc"):
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream(path.suffix[1:], rate=16000, layout="mono", bit_rate=128000)
+            frame = av.AudioFrame.from_ndarray(noise(16000, 1).T.copy(), "fltp", "mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            out.mux([*stream.encode(frame), *stream.encode(None)])
+    else:
+        soundfile.write(path, noise(16000, 1), 8000, format=path.suffix[1:])
+    untagged = sound_of(path)
+    path.write_bytes(ID3 + path.read_bytes())
+    np.testing.assert_array_equal(sound_of(path), untagged)
+    denoise_file(path, target, streams=Untouched)
+    assert soundfile.info(target).frames == len(untagged) >= 16000
+    if path.suffix in (".w64", ".wav"):
+        path.write_bytes(path.read_bytes()[:9000])
+        with pytest.raises(DamagedFileError, match="truncated"):
+            sound_of(path)
+
+
+@pytest.mark.parametrize("behind", [bytes(5000), b"\7" * 5000])
+def test_what_follows_the_end_of_a_voc_is_no_sound(tmp_path: Path, behind: bytes) -> None:
+    path = tmp_path / "in.voc"
+    soundfile.write(path, noise(20000, 1), 8000, "PCM_16")
+    path.write_bytes(path.read_bytes() + behind)
+    np.testing.assert_allclose(sound_of(path), noise(20000, 1), atol=4e-5)
+
+
+def test_what_follows_the_chunks_is_not_called_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "in.aiff"
+    soundfile.write(path, noise(), RATE_HZ)
+    path.write_bytes(path.read_bytes() + b"TAG".ljust(128, b"x"))
+    assert denoise_file(path, streams=Untouched).notes == ()
+
+
+@pytest.mark.parametrize("name", ["in.amr", "in.wv", "in.caf", "in.mka", "in.wma", "in.ac3"])
+def test_a_tag_that_ffmpeg_does_not_skip_is_skipped(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    soundfile.write(tmp_path / "in.wav", noise(16000, 1), 8000)
+    denoise_file(tmp_path / "in.wav", path, streams=Untouched)
+    untagged = sound_of(path)
+    path.write_bytes(ID3 + path.read_bytes())
+    np.testing.assert_array_equal(sound_of(path), untagged)
+
+
+@pytest.mark.parametrize("behind", [b"TAG".ljust(128, b"x"), bytes(5000)], ids=["tag", "zeros"])
+@pytest.mark.parametrize("name", ["in.wv", "in.mka", "in.mp3", "in.mp2", "in.aac", "in.tta"])
+def test_what_follows_the_last_frame_is_no_cut(tmp_path: Path, name: str, behind: bytes) -> None:
+    path = tmp_path / name
+    soundfile.write(tmp_path / "in.wav", noise(), RATE_HZ)
+    denoise_file(tmp_path / "in.wav", path, streams=Untouched)
+    before = sound_of(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + behind)
+    assert denoise_file(path, streams=Untouched).notes == ()
+    np.testing.assert_array_equal(sound_of(path), before)

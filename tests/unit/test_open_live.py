@@ -101,6 +101,29 @@ def test_a_wrong_argument_is_refused_in_a_sentence(tmp_path: Path, name: str, va
         open_live(**(places | {name: value}))
 
 
+@pytest.mark.parametrize("value", ["no", 2, 1.0, None, [True], np.array([True, False])], ids=repr)
+@pytest.mark.parametrize("name", ["stereo", "full_band", "force", "realtime"])
+def test_a_switch_is_true_or_false(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be True or False, not "):
+        open_live(IN, tmp_path / "out.wav", **{name: value})
+    numpys: Any = {name: np.False_}
+    open_live(IN, tmp_path / "out.wav", **numpys).stop()
+
+
+@pytest.mark.parametrize("value", [5, b"mic", ["mic"], True])
+def test_the_name_of_a_virtual_microphone_is_text(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(SettingsError, match="name must be text, not "):
+        open_live(IN, tmp_path / "out.wav", name=value)
+
+
+@pytest.mark.parametrize("name", ["out.m4a", "out.MP4", "out.raw", "out.gsm", "out.g722"])
+def test_a_file_that_is_not_written_live_is_no_device(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AudioFileError, match=f"{name} cannot be written live"):
+        open_live(IN, tmp_path / name)
+    with pytest.raises(AudioFileError, match="there is no file"):
+        open_live(tmp_path / name, tmp_path / "out.wav")
+
+
 @pytest.mark.parametrize("name", ["", "  "])
 def test_a_name_is_not_empty(name: str) -> None:
     for places in ((name, "out.wav"), (IN, name), (IN, "out.wav", name)):
