@@ -58,11 +58,13 @@ class Inverter:
         """Make the memory of the windowed frames and of their sum.
 
         The frames lie hop by hop between empty ones, so that block b of the sum is the sum of part
-        j of frame b - j.
+        j of frame b - j. Behind fewer frames lie those of an earlier push: the synthesis window is
+        zero where they reach into completed samples.
         """
         parts, context, total = n_fft // hop, self._context, self._context + len(self._spectra)
         padded = np.zeros((total + 2 * context, parts, hop), np.float32)
         self._parts = padded[context:]
+        self._bytes = self._parts.data.cast("B")  # overlapping memory moves by one copy
         self._refined_parts = self._parts.reshape(-1, n_fft)[context:]
         frame, part, sample = padded.strides
         self._overlapping = np.lib.stride_tricks.as_strided(
@@ -77,8 +79,9 @@ class Inverter:
     def _weigh(self, n_fft: int, hop: int, overlap: int, new_frames: int) -> None:
         """Compute the weights by which sums of windowed frames are divided."""
         refined, context = len(self._spectra), self._context
-        analysis, self._synthesis = window_pair(n_fft, hop, overlap)
-        product = (analysis * self._synthesis).reshape(-1, hop)
+        analysis, synthesis = window_pair(n_fft, hop, overlap)
+        self._synthesis = synthesis[None]
+        product = (analysis * synthesis).reshape(-1, hop)
         weight = np.zeros(self._sum.shape, np.float32)
         for at, part in enumerate(product):
             weight[at : at + context + refined] += part
@@ -110,8 +113,7 @@ class Inverter:
             self._spectra[:refined],
             self._frames[:refined],
             self._refined_parts[:refined],
-            self._refined_parts[refined : refined + context],
-            self._parts[new : new + context],
+            self._parts[new : new + context].data.cast("B"),
             self._overlapping[first:last],
             self._sum[first:last],
             self._flat_sum[end - new * hop : end],
@@ -146,7 +148,8 @@ class Inverter:
         new = len(spectra)
         view = self._views.get(new) or self._views.setdefault(new, self._view(new))
         if self._before is not None:
-            self._parts[: self._context] = self._before.context
+            moved = self._before.context
+            self._bytes[: len(moved)] = moved
         self._before = view
         if self._iterations:
             self._spectra[:-new] = self._spectra[new:]
@@ -179,8 +182,6 @@ class Inverter:
     def _window_frames(self, view: _View) -> None:
         irfft_into(view.spectra, view.frames)
         np.multiply(view.frames, self._synthesis, view.parts)
-        if len(view.parts) < len(self._spectra):  # remains of an earlier push with more frames
-            view.behind[...] = 0.0
 
     def _make_consistent(self) -> None:
         np.multiply(self._refined_frames, self._reframe, self._frames)
@@ -200,9 +201,8 @@ class _View(NamedTuple):
     """Of the refined frames, and so on."""
     frames: Array
     parts: Array
-    behind: Array
-    context: Array
-    """The frames that are the context of the next push."""
+    context: memoryview
+    """The frames that are the context of the next push, as bytes."""
     overlapping: Array
     sum: Array
     done: Array

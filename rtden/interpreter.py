@@ -182,10 +182,11 @@ class _Tensor:
         self.shape, self.dtype = now.shape, now.dtype
         scale, zero_point = detail["quantization"]
         self.kind = (self.dtype, scale, zero_point)
+        self._is_float = self.dtype == np.float32
         if self.dtype == np.int8:
             if scale <= 0:
                 raise ModelError("the network's int8 tensor has no scale; export the model again.")
-        elif self.dtype != np.float32:
+        elif not self._is_float:
             raise ModelError(
                 f"the network's tensors are {self.dtype}, rtden reads float32 and int8; "
                 "export the model again."
@@ -204,7 +205,7 @@ class _Tensor:
 
     def write(self, values: Array) -> None:
         """Write values, saturated where the type ends."""
-        if self.dtype == np.float32:
+        if self._is_float:
             self.memory[0] = values
             return
         numbers = self._numbers
@@ -217,7 +218,7 @@ class _Tensor:
 
     def read_into(self, out: Array) -> None:
         """Read the values, in the order of the tensor."""
-        if self.dtype == np.float32:
+        if self._is_float:
             out.reshape(-1)[...] = self.memory.reshape(-1)
         else:
             self._values.take(self._bits, out=out.reshape(-1), mode="wrap")

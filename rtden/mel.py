@@ -116,17 +116,16 @@ class BandSpread:
         position = np.interp(
             np.arange(n_fft // 2 + 1) * (rate_hz / n_fft), centres, np.arange(n_mels)
         )
-        lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
-        self._sides = np.stack([lower, np.minimum(lower + 1, n_mels - 1)])
-        self._share = (position - lower).astype(np.float32)
+        self._lower = np.minimum(position.astype(np.intp), max(0, n_mels - 2))
+        self._upper = np.minimum(self._lower + 1, n_mels - 1)
+        self._share = (position - self._lower).astype(np.float32)[None]
 
     def __call__(self, bands: Array, out: Array) -> None:
         """Write the values of the bins, shapes (..., n_mels) to (..., n_fft // 2 + 1)."""
-        sides = bands.take(self._sides, axis=-1)
-        lower, rise = sides[..., 0, :], sides[..., 1, :]
-        np.subtract(rise, lower, out=rise)
-        np.multiply(rise, self._share, out=rise)
-        np.add(lower, rise, out=out)
+        lower, rise = bands.take(self._lower, axis=-1), bands.take(self._upper, axis=-1)
+        np.subtract(rise, lower, rise)
+        np.multiply(rise, self._share, rise)
+        np.add(lower, rise, out)
 
 
 shared_band_spread = functools.lru_cache(maxsize=16)(BandSpread)
@@ -279,6 +278,7 @@ class Features:
         # In memory they lie as they come, so that they slide quickly.
         shape = (columns or spec.frames, len(spec.channels), spec.n_mels)
         self._frames = np.empty(shape, np.float32)
+        self._bytes = self._frames.data.cast("B")
         self.columns = self._frames.transpose(2, 0, 1)
         # What digital silence gives, so that a stream begins like a microphone just opened.
         self._silence = MelFeatures(spec).push(np.zeros(spec.n_fft // 2 + 1, np.float32)).T
@@ -291,7 +291,7 @@ class Features:
 
     def push(self, frames_power: Array) -> None:
         """Slide in the columns of new frames, shape (new, n_fft // 2 + 1), oldest first."""
-        new, frames = len(frames_power), self._frames
-        if new < len(frames):
-            frames[:-new] = frames[new:]
-        self._features.add(self._features.levels_db(frames_power), frames[-new:])
+        new, frames = self._frames[-len(frames_power) :], self._bytes
+        if new.nbytes < len(frames):
+            frames[: -new.nbytes] = frames[new.nbytes :]
+        self._features.add(self._features.levels_db(frames_power), new)

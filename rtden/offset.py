@@ -67,7 +67,7 @@ class OffsetBlocker:
         # Low frequencies move the mean of a block more than white noise does.
         size = len(sound) // PARTS
         parts = sound[: size * PARTS].reshape(PARTS, size)
-        means: list[float] = (np.add.reduce(parts, 1, np.float64) / size).tolist()
+        means = [total / size for total in np.add.reduce(parts, 1, np.float64).tolist()]
         mean = sum(means) / PARTS
         inside = 2.0 * sum([(part - mean) ** 2 for part in means]) / PARTS**2
         deviation = mean - self._mean if self._blocks else 0.0

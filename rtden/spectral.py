@@ -130,7 +130,7 @@ class Frames:
         delay_samples: int = 0,
     ) -> None:
         n_fft, most = len(window), most_steps * frames
-        self._hop, self._delay_samples, self._window = hop, delay_samples, window
+        self._hop, self._delay_samples, self._window = hop, delay_samples, window[None]
         self._step_samples, self._older_samples = frames * hop, n_fft - hop
         self._without_offset = OffsetBlocker()
         # The delayed input, followed by the samples fed since the last block.

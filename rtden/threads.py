@@ -53,7 +53,11 @@ def one_thread(method: Method) -> Method:
     return cast(Method, guarded)
 
 
-_mine = threading.local()
+class _Mine(threading.local):
+    turn: Any = None
+
+
+_mine = _Mine()
 _turns: deque[Any] = deque()  # locks of the threads that compute or wait, in order
 LONGEST_TURN_SECONDS = 0.1
 """A thread that takes longer loses its turn: a fork may have ended it."""
@@ -76,7 +80,7 @@ def take_turn() -> None:
 
 def give_turn() -> bool:
     """End the turn of this thread; return whether it had one."""
-    mine = getattr(_mine, "turn", None)
+    mine = _mine.turn
     if mine is None:
         return False
     _mine.turn = None

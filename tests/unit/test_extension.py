@@ -110,6 +110,14 @@ def test_noise_whose_bands_rise_and_fall_together_is_followed() -> None:
     assert np.corrcoef(np.median(shown, axis=1), np.median(below, axis=1))[0, 1] > 0.9
 
 
+def test_a_lowest_band_without_sound_is_no_silence() -> None:
+    levels_db = noise_db(200, 4000.0)
+    as_usual = extended(levels_db)
+    levels_db[:, 0] = -200.0
+    assert np.array_equal(extended(levels_db)[:, 1:], as_usual[:, 1:])
+    assert not np.array_equal(as_usual[:, 1:], levels_db[:, 1:])
+
+
 def test_digital_silence_changes_nothing() -> None:
     silence = np.full((500, SPEC.n_mels), -200.0, np.float32)
     noise = noise_db(100, 3700.0)
