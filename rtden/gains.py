@@ -124,8 +124,7 @@ class BandGains:
             others = self._others[first:behind]
             shares = shares.copy()
             shares[: len(others)] = mixed(shares[: len(others)], others)
-        rows[...] = shares
-        np.maximum(rows, self.floor, out=rows)
+        np.maximum(shares, self.floor, out=rows)
 
     def _hold(self, columns: Array, network: Network) -> None:
         """Make the columns of a silent step pending, shape (n_mels, step_columns, channels)."""

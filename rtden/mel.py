@@ -237,7 +237,7 @@ class MelFeatures:
         if self._level is not None:
             levels_db = self._level.follow(frames_db)
             lowest_db = levels_db + lowest_db
-            np.add(levels_db, self._mean_db, references[:, self._level_row])
+            references[:, self._level_row] = levels_db + self._mean_db
         frames_db = self._extended(frames_db)
         sounding: Any = frames_db > lowest_db
         if np.count_nonzero(sounding) == sounding.size:
@@ -256,14 +256,13 @@ class MelFeatures:
 
     def _extended(self, frames_db: Array) -> Array:
         """Return log-mels with the noise floor extended over empty bands."""
-        if len(self._extensions) == 1:
-            flat = self._extensions[0].extend(frames_db.reshape(len(frames_db), -1))
-            return flat.reshape(frames_db.shape)
-        if self._extensions:
-            streams = frames_db.reshape(len(frames_db), len(self._extensions), -1)
-            each = [one.extend(streams[:, n]) for n, one in enumerate(self._extensions)]
-            return np.stack(each, axis=1).reshape(frames_db.shape)
-        return frames_db
+        if not self._extensions:
+            return frames_db
+        if frames_db.ndim == 2:
+            return self._extensions[0].extend(frames_db)
+        streams = frames_db.reshape(len(frames_db), len(self._extensions), -1)
+        each = [one.extend(streams[:, n]) for n, one in enumerate(self._extensions)]
+        return np.stack(each, axis=1).reshape(frames_db.shape)
 
 
 class Features:

@@ -24,6 +24,7 @@ MOST_SECONDS = 0.1
 """Sound that one turn processes at most."""
 COMPARED_SECONDS = 0.04
 """Time between two comparisons of the clocks, at least."""
+FULL_SCALE = np.ones((), np.float32)
 REST_SECONDS = 0.25
 """Time between two turns while nothing but digital silence comes."""
 
@@ -158,7 +159,8 @@ class Worker:
         self._pass_on(captured, mixed, path.feed(mixed, silent=energy == 0.0))
 
     def _pass_on(self, captured: Array, mixed: Array, cleaned: Array) -> None:
-        cleaned = played = np.minimum(np.maximum(cleaned, -1.0), 1.0)
+        cleaned = np.maximum(cleaned, -FULL_SCALE)
+        played = np.minimum(cleaned, FULL_SCALE, out=cleaned)
         if self._controls.muted or self._volume != 1.0:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
         self.meters.turns.append((captured, mixed, cleaned, played))
@@ -203,7 +205,8 @@ class Worker:
         """Write a block to the sink's ring: mono to every channel, more channel for channel."""
         ring, channels = self.rings[1], self.path.channels
         wide = np.zeros((len(block), ring.channels), np.float32)
-        wide[:, : channels if channels > 1 else None] = block
+        for channel in range(channels if channels > 1 else ring.channels):  # rows are slow
+            wide[:, channel] = block[:, channel % channels]
         ring.write(wide)
 
     def _pad(self, samples: int, block: Array) -> None:
