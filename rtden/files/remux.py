@@ -103,6 +103,8 @@ def _refusal(source: Path, suffix: str, error: Exception) -> AudioFileError:
     if reason == "Invalid argument":
         reason = "its time stamps go back, as in files that were joined"
         advice = "choose NAME.wav for its sound, or join the files anew with ffmpeg."
+    elif reason.startswith("Invalid data"):  # H.264 of an mp4 into an AVI, for instance
+        reason = "it does not take its picture as it is"
     elif getattr(error, "errno", None) in WRITING:
         advice = "make room on the disk, or choose another place."
     return AudioFileError(f"{source} could not be made into a {suffix} ({reason}); {advice}")
