@@ -56,6 +56,7 @@ class Recording:
     bit_rate: float = 0.0  # bits a second of a lossy codec; 0 where unknown
     variable: bool = False  # whether an MP3 spends them where the sound needs them
     codec: str = ""  # FFmpeg's name of the codec, where PyAV reads
+    texts: dict[str, str] = field(default_factory=dict)  # all tags, where PyAV reads
     notes: list[str] = field(default_factory=list)  # what a user should know of it
 
 

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError, InputError
@@ -24,7 +25,7 @@ from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
-from rtden.files.tags import NOTHING, Tags, kind_of, read_tags, write_tags
+from rtden.files.tags import NOTHING, Tags, kind_of, lost_texts, read_tags, write_tags
 from rtden.files.writing import check_result, format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
@@ -167,6 +168,16 @@ def denoise_file(
     return dataclasses.replace(report, source=source, target=str(target))
 
 
+def _strings_of(path: Path) -> dict[str, str]:
+    """Return the tags of a file that libsndfile knows; none of a file without a header."""
+    with (
+        suppress(soundfile.LibsndfileError, TypeError),
+        soundfile.SoundFile(os.fsencode(path)) as file,
+    ):
+        return dict(file.copy_metadata())
+    return {}
+
+
 def _check_names(*places: Any) -> None:
     for place in places:
         if not isinstance(place, str | os.PathLike):
@@ -274,7 +285,7 @@ class _Work:
             strings={} if kind_of(container) == tags.kind else recording.strings,
             force=self.force,
             leave_at=self.leave_at,
-            finish=lambda path: self._finish(path, tags, recording),
+            finish=lambda path: self._finish(path, container, tags, recording),
         ) as write:
             for block in read_blocks(recording):
                 write(stream.feed(block))
@@ -285,7 +296,7 @@ class _Work:
         self._note(recording, container, subtype, same)
         return done / recording.samplerate
 
-    def _finish(self, path: Path, tags: Tags, recording: Recording) -> None:
+    def _finish(self, path: Path, container: str, tags: Tags, recording: Recording) -> None:
         """Give a finished file the tags of its source."""
         with path.open("r+b") as file, recording.path.open("rb") as source:
             if source.read(4) == b"BW64" and file.read(4) == b"RF64":
@@ -293,9 +304,11 @@ class _Work:
                 file.write(b"BW64")
         if tags.too_large:
             self.notes.append(f"left out for its size: {tags.too_large}")
-        if tags.parts and (left_out := write_tags(tags, path)):
-            kept = ", ".join(sorted(recording.strings)) or "none"
-            self.notes.append(f"of its tags the new format takes {kept}; left out: {left_out}")
+        kept = _strings_of(path) if kind_of(container) != tags.kind else recording.texts
+        if tags.parts and (lost := write_tags(tags, path)):
+            names = ", ".join(sorted({*recording.strings}.intersection(kept))) or "none"
+            self.notes.append(f"of its tags the new format takes {names}; left out: {lost}")
+        self.notes += lost_texts(recording.texts, kept)
 
     def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:
         """Note what could not be kept."""

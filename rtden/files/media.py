@@ -19,6 +19,7 @@ from rtden.files.joins import CHANGED, demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.mpeg import mp3_frame_size
+from rtden.files.tags import texts_of
 from rtden.types import Array
 
 STRINGS = {
@@ -122,7 +123,7 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
         if container.streams.video:
             notes.append("its picture was left out")
         lossless = context.name.startswith(LOSSLESS)
-        tags = {**container.metadata, **stream.metadata}
+        texts = texts_of(container)
         yield Recording(
             path,
             context.sample_rate,
@@ -131,7 +132,8 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             "",
             SUBTYPES.get(context.format.name.rstrip("p"), "PCM_16") if lossless else "PCM_16",
             lambda _: _blocks(av, container, Track(stream, path), notes),
-            strings={STRINGS[k.lower()]: v for k, v in tags.items() if k.lower() in STRINGS},
+            strings={STRINGS[name]: text for name, text in texts.items() if name in STRINGS},
+            texts=texts,
             bit_rate=float(bit_rate_of(stream)),
             codec=context.codec.canonical_name,
             notes=notes,

@@ -22,6 +22,7 @@ from rtden.files.joins import begun, demuxed
 from rtden.files.layout import no_sound
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
+from rtden.files.tags import lost_texts, texts_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
@@ -78,6 +79,11 @@ def denoise_media(
             for sound in sounds.values():
                 out.file.mux(sound.flush())
             out.file.close()
+            with (
+                suppress(av.error.FFmpegError),
+                av.open(media.url_of(partial), **media.READ) as made,
+            ):
+                notes += lost_texts(texts_of(container), texts_of(made))
         except av.error.FFmpegError as error:
             raise _refusal(source, suffix, error) from None
         finally:
@@ -260,7 +266,7 @@ class _Out:
             self.notes: list[str] = []
             try:
                 self._add_streams(left_out)
-                self.file.metadata.update(source.metadata)
+                self.file.metadata.update(source.metadata or texts_of(source))  # Ogg has the latter
                 with suppress(Exception):
                     self.file.set_chapters(source.chapters())
                 self.file.start_encoding()

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from rtden.files.containers import Chunk, Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
@@ -29,6 +29,21 @@ STRINGS = frozenset(
     b"album|license|tracknumber|genre".split(b"|")
 )
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
+TECHNICAL = (
+    *(
+        "bps",
+        "number_of_",
+        "_statistics",
+        "duration",
+        "encoder",
+        "software",
+        "language",
+        "timecode",
+    ),
+    *("major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id"),
+    *("creation_time", "displaymatrix", "wm/encod", "tlen", "tsse", "tsiz"),
+)
+"""How names of tags begin that describe the encoding, as FFmpeg has them."""
 PICTURE = b"METADATA_BLOCK_PICTURE="
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PAGE_SEGMENTS = 255
@@ -61,6 +76,21 @@ class Tags(NamedTuple):
 
 
 NOTHING = Tags("", [])
+
+
+def texts_of(container: Any) -> dict[str, str]:
+    """Return the tags of a file that PyAV has open, by names in lower case; no technical ones."""
+    audio = container.streams.audio
+    tags = {**(audio[0].metadata if audio else {}), **container.metadata}
+    return {k.lower(): text for k, text in tags.items() if not k.lower().startswith(TECHNICAL)}
+
+
+def lost_texts(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return a note of the tags of which a new file has neither the name nor the text, or none."""
+    lost = [
+        key for key, text in before.items() if {key, text}.isdisjoint([*after, *after.values()])
+    ]
+    return [f"left out of its tags: {', '.join(lost)}"] if lost else []
 
 
 def kind_of(container: str) -> str:

@@ -454,3 +454,30 @@ def test_channels_that_a_container_does_not_take_are_said(tmp_path: Path, channe
     with pytest.raises(AudioFileError, match=words):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.flv", settings=UNTOUCHED)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+TAGS = {"title": "T", "artist": "A", "composer": "C", "lyrics": "L", "own": "O"}
+
+
+@pytest.mark.parametrize("target", ["mka", "m4a", "wma", "flac", "mp3", "aiff", "wav"])
+@pytest.mark.parametrize("name", ["in.opus", "in.ogg", "in.m4a", "in.mka", "in.flac", "in.wma"])
+def test_each_tag_of_any_format_stays_or_is_named(tmp_path: Path, name: str, target: str) -> None:
+    source = tmp_path / name
+    codecs = {".m4a": "aac", ".flac": "flac", ".wma": "wmav2"}
+    with av.open(str(source), "w") as out:
+        codec = codecs.get(source.suffix, "libopus")
+        track = out.add_stream(codec, rate=48000, layout="stereo", bit_rate=128000)
+        out.metadata.update(TAGS)
+        encode(out, track, voice())
+    before = texts_of_file(source)
+    assert before == {*TAGS} - ({"own"} if source.suffix == ".m4a" else set())
+    report = denoise_file(source, tmp_path / f"out.{target}", streams=Untouched)
+    after, said = texts_of_file(Path(report.target)), " ".join(report.notes).lower()
+    assert "title" in after
+    assert all(tag in after or f" {tag}" in said for tag in before)
+
+
+def texts_of_file(path: Path) -> set[str]:
+    with av.open(str(path)) as container:
+        found = {**container.metadata, **container.streams.audio[0].metadata}
+    return {name for name, text in TAGS.items() if text in found.values()}

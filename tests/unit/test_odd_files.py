@@ -484,5 +484,6 @@ def test_what_follows_the_last_frame_is_no_cut(tmp_path: Path, name: str, behind
     before = sound_of(path)
     whole = path.read_bytes()
     path.write_bytes(whole + behind)
-    assert denoise_file(path, streams=Untouched).notes == ()
+    notes = denoise_file(path, streams=Untouched).notes
+    assert [note for note in notes if not note.startswith("left out of its tags: ")] == []
     np.testing.assert_array_equal(sound_of(path), before)
