@@ -327,8 +327,8 @@ def test_a_folder_is_denoised_with_its_subfolders_and_again_only_by_force(folder
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_pipe_gives_what_a_file_gives(folder: Path, suffix: str) -> None:
-    recording = short(f"a.{suffix}", 2.0, 44100)
-    assert real("file", str(recording)).returncode == 0
+    recording = short(f"a.{suffix}", 1.0, 44100)
+    assert run("file", str(recording)).exit_code == 0
     piped = real("file", "-", input=recording.read_bytes(), text=False)
     assert piped.returncode == 0, piped.stderr
     expected, rate_hz = soundfile.read(f"a.denoised.{suffix}")
