@@ -53,11 +53,7 @@ def one_thread(method: Method) -> Method:
     return cast(Method, guarded)
 
 
-class _Mine(threading.local):
-    turn: Any = None
-
-
-_mine = _Mine()
+_mine = threading.local()
 _turns: deque[Any] = deque()  # locks of the threads that compute or wait, in order
 LONGEST_TURN_SECONDS = 0.1
 """A thread that takes longer loses its turn: a fork may have ended it."""
@@ -80,10 +76,9 @@ def take_turn() -> None:
 
 def give_turn() -> bool:
     """End the turn of this thread; return whether it had one."""
-    mine = _mine.turn
+    mine = _mine.__dict__.pop("turn", None)  # an attribute that is missing costs more
     if mine is None:
         return False
-    _mine.turn = None
     try:
         _turns.remove(mine)
     except ValueError:  # it took too long

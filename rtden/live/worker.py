@@ -159,8 +159,7 @@ class Worker:
         self._pass_on(captured, mixed, path.feed(mixed, silent=energy == 0.0))
 
     def _pass_on(self, captured: Array, mixed: Array, cleaned: Array) -> None:
-        cleaned = np.maximum(cleaned, -FULL_SCALE)
-        played = np.minimum(cleaned, FULL_SCALE, out=cleaned)
+        cleaned = played = np.minimum(np.maximum(cleaned, -FULL_SCALE), FULL_SCALE)
         if self._controls.muted or self._volume != 1.0:
             played = self._faded(cleaned, 0.0 if self._controls.muted else 1.0)
         self.meters.turns.append((captured, mixed, cleaned, played))
