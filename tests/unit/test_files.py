@@ -17,8 +17,8 @@ from signals import delay_samples
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, ModelError
-from rtden.files import listing
-from rtden.files.audio_file import read_aligned
+from rtden.files import listing, writing
+from rtden.files.audio_file import read_aligned, read_blocks
 from rtden.files.containers import Window
 from rtden.files.listing import default_target
 from rtden.files.writing import format_of, write_recording
@@ -730,3 +730,30 @@ def test_libsndfile_writes_by_name_so_that_no_interrupt_is_swallowed(
     monkeypatch.setattr(soundfile.SoundFile, "__init__", noted)
     denoise_file(source, settings=UNTOUCHED)
     assert {*places} - {Window} == {bytes}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "live", "decoded"),
+    [("wav", "PCM_16", False, False), ("caf", "FLOAT", False, False), ("au", "ULAW", False, False),
+     ("flac", "PCM_16", False, True), ("ogg", "VORBIS", False, True),
+     ("flac", "PCM_16", True, False), ("mp3", "MPEG_LAYER_III", True, False)],
+)  # fmt: skip
+def test_a_result_is_decoded_where_its_size_says_nothing_but_not_hours_of_live_sound(
+    tmp_path: Path,
+    suffix: str,
+    subtype: str,
+    live: bool,
+    decoded: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, read = write(tmp_path / f"a.{suffix}", tune(22050), subtype=subtype), list[Any]()
+
+    def noted(recording: Any) -> Any:
+        read.append(recording)
+        return read_blocks(recording)
+
+    monkeypatch.setattr(writing, "read_blocks", noted)
+    writing.check_result(path, path, 20011, live=live)
+    assert bool(read) == decoded
+    with pytest.raises(AudioFileError, match=r"holds 20011 of 20012 samples"):
+        writing.check_result(path, path, 20012, live=live)
