@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from pulse import PulseServer
@@ -88,13 +87,15 @@ class PipeWireServer(PulseServer):
                         start_new_session=True,
                     )
                 )
-                time.sleep(0.5)
-        self._wait()
+                # The other two give up where the first one does not answer yet.
+                self._wait([str(self._top / "usr/bin/pw-cli"), "info", "0"], env)
+        self._wait(["pactl", "info"], self.env)
         try:
             for sink in self._sinks:
                 options = (f"sink_name={sink}", "rate=48000", "channels=2")
                 self.pactl("load-module", "module-null-sink", *options)
-            self.pactl("set-default-sink", self._sinks[0])
+            # Until WirePlumber is there, nothing keeps a default.
+            self._wait(["pactl", "set-default-sink", self._sinks[0]], self.env)
         except subprocess.CalledProcessError:
             self.stop()
             raise
@@ -102,6 +103,7 @@ class PipeWireServer(PulseServer):
     def stop(self) -> None:
         """End it."""
         for program in reversed(self._programs):
-            os.killpg(program.pid, 15)
+            if program.poll() is None:
+                os.killpg(program.pid, 15)
             program.wait(10)
         self._programs.clear()

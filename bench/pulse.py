@@ -68,13 +68,13 @@ class PulseServer:
         with self._log.open("ab") as log:
             started = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         self._programs = [started]
-        self._wait()
+        self._wait(["pactl", "info"], self.env)
 
-    def _wait(self) -> None:
-        ask = ["pactl", "info"]
+    def _wait(self, ask: list[str], env: dict[str, str]) -> None:
+        """Wait until a program gets an answer; RuntimeError if it never does."""
         ends_at = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < ends_at and all(one.poll() is None for one in self._programs):
-            if not subprocess.run(ask, env=self.env, capture_output=True, check=False).returncode:
+            if not subprocess.run(ask, env=env, capture_output=True, check=False).returncode:
                 return
             time.sleep(0.1)
         self.stop()

@@ -10,6 +10,7 @@ import command
 import live as bench
 import numpy as np
 import pytest
+from pipewire import PipeWireServer, unpacked
 from pulse import RATE_HZ
 
 
@@ -90,6 +91,27 @@ def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
             (measured,) = figures[f"{server}, {stream}"]
             assert measured["delays_ms"]
             assert f"{server}, {stream}" in ended.stdout
+
+
+@pytest.mark.parametrize("late", ["pipewire", "wireplumber"])
+def test_a_pipewire_of_which_a_program_comes_late_starts_all_the_same(
+    tmp_path_factory: pytest.TempPathFactory, late: str
+) -> None:
+    top, folder = unpacked(), tmp_path_factory.mktemp("late")  # short: sockets lie in it
+    if top is None:
+        pytest.skip("PipeWire's packages cannot be had here")
+    programs = folder / "top/usr/bin"
+    programs.mkdir(parents=True)
+    for path in (*(top / "usr/bin").iterdir(), top / "usr/lib", top / "usr/share"):
+        (folder / "top" / path.relative_to(top)).symlink_to(path)
+    (programs / late).unlink()
+    (programs / late).write_text(f"#!/bin/sh\nsleep 3\nexec {top}/usr/bin/{late}\n")
+    (programs / late).chmod(0o755)
+    server = PipeWireServer(folder, ("mouth", "ear"), top=folder / "top")
+    try:
+        assert "Default Sink: mouth" in server.pactl("info")
+    finally:
+        server.stop()
 
 
 def test_options_go_to_rtden_live() -> None:
