@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rtden.autoencoder import Autoencoder, Network
+from rtden.contrast import BinGains
 from rtden.errors import InputError
 from rtden.gains import BandGains, Mix, SilenceDetector
 from rtden.geometry import Geometry, Latency, algorithmic_latency, block_steps, settings_for_latency
 from rtden.griffinlim import Inverter
 from rtden.highband import HighBandGain
-from rtden.mel import Features, shared_band_spread
+from rtden.mel import Features
 from rtden.model import Model, ModelSpec
 from rtden.samples import finite, floating
 from rtden.settings import Settings, check_limit_db, check_settings, check_strength, gain_floor
@@ -117,11 +118,8 @@ class Denoiser(SingleThreaded):
         self._settled_samples = spec.n_fft + (columns + 2) * spec.hop + sizes.most_samples
         self._limit_db = settings.limit_db
         self.gains = BandGains(spec, sizes, gain_floor(self._limit_db))
-        self._spread = shared_band_spread(
-            spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz
-        )
         self.inverter, self._inverted_steps = _inverter(spec, sizes, settings)
-        self._bin_gains = np.zeros((sizes.most_frames, spec.n_fft // 2 + 1), np.complex64)
+        self._bin_gains = BinGains(spec, sizes.most_frames)
         self.silence = SilenceDetector(_silence_samples(spec, sizes, self.inverter.older_frames))
         self.mix = Mix(settings.strength, sizes.step_samples)
         self.high_band = HighBandGain(spec, overlap=sizes.overlap, frames=sizes.hops_per_step)
@@ -242,8 +240,9 @@ class Denoiser(SingleThreaded):
         """Write the samples of the next block, whose steps are computed together."""
         frames, size = self.frames, self.step_samples
         spectra = frames.transform()
+        self._power = power(spectra)
         if frames.zero_samples < self._settled_samples:
-            self.features.push(power(spectra))
+            self.features.push(self._power)
         starts = range(0, len(out), size)
         columns = self.features.columns[:, -self.geometry.columns_of(len(starts)) :]
         self.gains.begin(columns, len(starts))
@@ -263,11 +262,10 @@ class Denoiser(SingleThreaded):
         self.gains.estimate(step, count, self.network)
         size, hops = self.step_samples, self.geometry.hops_per_step
         at_once = min(count, self._inverted_steps)
-        gains = self._bin_gains[: at_once * hops]
         for first in range(step, step + count, at_once):
             last = first + at_once
             rows = slice(first * hops, last * hops)
-            self._spread(self.gains.values[rows], gains.real)
+            gains = self._bin_gains(self.gains.values[rows], self._power[rows], self.gains.floor)
             self.inverter.push(self.frames.spectra[rows], gains, out[first * size : last * size])
 
     def _skip(self, step: int, out: Array) -> None:

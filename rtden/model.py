@@ -48,6 +48,8 @@ class ModelSpec:
     overlap: int | None = None
     """Longest overlap of frames in samples that sounds better than shorter ones; n_fft - hop if
     None."""
+    contrast: float = 0.0
+    """By how much the contrast of gains is raised (:mod:`rtden.contrast`); 0 leaves it out."""
     iterations: int = 1
     frames_inverted: int = 2
     phase: Phase = "warm"
@@ -79,6 +81,7 @@ class ModelSpec:
             (1 <= len(self.channels) <= 4, "a network has 1 to 4 input channels"),
             (not unknown, f"channels {unknown} are unknown (known: {', '.join(CHANNELS)})"),
             (0 < self.longest_overlap <= self.n_fft - hop, "overlap must be 1 to n_fft - hop"),
+            (0 <= self.contrast <= 6, "contrast must be 0 to 6"),
             (self.iterations >= 0, "griffin_lim iterations must be 0 or more"),
             (self.frames_inverted >= 1, "griffin_lim frames must be 1 or more"),
             (self.phase in get_args(Phase), f"griffin_lim phase must be one of {get_args(Phase)}"),
@@ -139,7 +142,7 @@ _KINDS: dict[str, Any] = {
     "dict[str, Any]": dict,
 }
 """The types of the fields, and what makes their values from JSON."""
-_OPTIONAL = {"description", "overlap", "training", "metrics"}
+_OPTIONAL = {"description", "overlap", "contrast", "training", "metrics"}
 _SECTIONS = {"signal", "mel", "network", "griffin_lim"}
 _RENAMED = {"bands": "n_mels", "frames": "frames_inverted"}
 

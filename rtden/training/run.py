@@ -35,6 +35,7 @@ NEW_SPEC = ModelSpec(
     channels=("relative_mel", "above_floor", "above_mean"),
     hop=256,
     overlap=640,
+    contrast=2.5,
     iterations=0,
     frames_inverted=1,
 )

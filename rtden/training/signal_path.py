@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from rtden.contrast import TINY, surroundings
 from rtden.mel import BandSpread
 from rtden.model import ModelSpec
 
@@ -26,7 +27,8 @@ class SignalPath:
         spread = np.empty((spec.n_mels, spec.n_fft // 2 + 1), np.float32)
         bands = BandSpread(spec.rate_hz, spec.n_fft, spec.n_mels, spec.fmin_hz, spec.fmax_hz)
         bands(np.eye(spec.n_mels, dtype=np.float32), spread)
-        self._spread = spread
+        self._spread, self._contrast = spread, spec.contrast
+        self._to_means, self._to_bins = surroundings(spec.rate_hz, spec.n_fft)
 
     def __call__(self, noisy: Any, mask: Any, analysis: Any, synthesis: Any) -> Any:
         """Return the denoised signals, shape (mixtures, samples), as the noisy ones.
@@ -38,8 +40,20 @@ class SignalPath:
         rest = (self._parts - 1) * self._hop
         padded = ops.pad(noisy, ((0, 0), (0, rest)))
         real, imaginary = spectra(padded, analysis[:, None, :], self._hop)
+        if self._contrast:
+            gains = self._with_contrast(gains, real * real + imaginary * imaginary)
         signal = self._overlap_add((real * gains, imaginary * gains), analysis, synthesis)
         return signal[:, : noisy.shape[1]]
+
+    def _with_contrast(self, gains: Any, frames_power: Any) -> Any:
+        """Return gains as :class:`rtden.contrast.BinGains` does, without a limit.
+
+        How a bin compares to those around it counts as given: near silence its gradient explodes.
+        """
+        power = gains * gains * frames_power
+        mean = ops.matmul(ops.matmul(power, self._to_means) + TINY, self._to_bins)
+        difference = ops.stop_gradient((power - mean) / (power + mean))
+        return gains + self._contrast * ops.square(gains * (1.0 - gains)) * difference
 
     def _overlap_add(self, frames: Spectra, analysis: Any, synthesis: Any) -> Any:
         """Return the weighted sum of frames, up to the end of the last one.

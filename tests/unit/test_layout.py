@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[2] / "rtden"
 CORE = (
     *("types", "errors", "extras", "threads", "plain", "settings", "model", "geometry"),
     *("samples", "quiet", "noise"),
-    *("offset", "ring", "spectral", "trackers", "extension", "mel", "interpreter", "autoencoder"),
-    *("griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
+    *("offset", "ring", "spectral", "trackers", "extension", "mel", "contrast", "interpreter"),
+    *("autoencoder", "griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
     *("backward", "harmonics", "recording", "frames"),
 )
 """The modules at the top: each may import those before it."""
