@@ -75,7 +75,9 @@ class BinGains:
         np.multiply(gains, gains, power)
         np.subtract(gains, power, weight)
         if floor:
-            weight -= np.float32(floor) * (ONE - gains)
+            np.subtract(ONE, gains, mean)
+            np.multiply(mean, np.float32(floor), mean)
+            np.subtract(weight, mean, weight)
         np.multiply(weight, weight, weight)
         np.multiply(weight, self._contrast, weight)
         np.multiply(power, frames_power, power)

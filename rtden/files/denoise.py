@@ -9,13 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from rtden.denoiser import RECORDING_STEPS
 from rtden.errors import AudioFileError, InputError
@@ -25,7 +24,7 @@ from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
-from rtden.files.tags import NOTHING, Tags, kind_of, lost_texts, read_tags, write_tags
+from rtden.files.tags import NOTHING, Tags, kind_of, lost_texts, read_tags, strings_of, write_tags
 from rtden.files.writing import check_result, format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
@@ -168,16 +167,6 @@ def denoise_file(
     return dataclasses.replace(report, source=source, target=str(target))
 
 
-def _strings_of(path: Path) -> dict[str, str]:
-    """Return the tags of a file that libsndfile knows; none of a file without a header."""
-    with (
-        suppress(soundfile.LibsndfileError, TypeError),
-        soundfile.SoundFile(os.fsencode(path)) as file,
-    ):
-        return dict(file.copy_metadata())
-    return {}
-
-
 def _check_names(*places: Any) -> None:
     for place in places:
         if not isinstance(place, str | os.PathLike):
@@ -304,7 +293,7 @@ class _Work:
                 file.write(b"BW64")
         if tags.too_large:
             self.notes.append(f"left out for its size: {tags.too_large}")
-        kept = _strings_of(path) if kind_of(container) != tags.kind else recording.texts
+        kept = strings_of(path) if kind_of(container) != tags.kind else recording.texts
         if tags.parts and (lost := write_tags(tags, path)):
             names = ", ".join(sorted({*recording.strings}.intersection(kept))) or "none"
             self.notes.append(f"of its tags the new format takes {names}; left out: {lost}")

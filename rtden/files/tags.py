@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import soundfile
+
 from rtden.files.containers import Chunk, Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
 
 OF_THE_SOUND = frozenset(
@@ -30,18 +32,9 @@ STRINGS = frozenset(
 )
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
 TECHNICAL = (
-    *(
-        "bps",
-        "number_of_",
-        "_statistics",
-        "duration",
-        "encoder",
-        "software",
-        "language",
-        "timecode",
-    ),
-    *("major_brand", "minor_version", "compatible_brands", "handler_name", "vendor_id"),
-    *("creation_time", "displaymatrix", "wm/encod", "tlen", "tsse", "tsiz"),
+    *("bps", "number_of_", "_statistics", "duration", "encoder", "software"),
+    *("language", "timecode", "creation_time", "displaymatrix", "major_brand", "minor_version"),
+    *("compatible_brands", "handler_name", "vendor_id", "wm/encod", "tlen", "tsse", "tsiz"),
 )
 """How names of tags begin that describe the encoding, as FFmpeg has them."""
 PICTURE = b"METADATA_BLOCK_PICTURE="
@@ -78,6 +71,16 @@ class Tags(NamedTuple):
 NOTHING = Tags("", [])
 
 
+def strings_of(path: Path) -> dict[str, str]:
+    """Return the tags of a file that libsndfile knows; none of a file without a header."""
+    with (
+        suppress(soundfile.LibsndfileError, TypeError),
+        soundfile.SoundFile(os.fsencode(path)) as file,
+    ):
+        return dict(file.copy_metadata())
+    return {}
+
+
 def texts_of(container: Any) -> dict[str, str]:
     """Return the tags of a file that PyAV has open, by names in lower case; no technical ones."""
     audio = container.streams.audio
@@ -86,7 +89,7 @@ def texts_of(container: Any) -> dict[str, str]:
 
 
 def lost_texts(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Return a note of the tags of which a new file has neither the name nor the text, or none."""
+    """Return a note that names the tags which a new file lacks, or none."""
     lost = [
         key for key, text in before.items() if {key, text}.isdisjoint([*after, *after.values()])
     ]

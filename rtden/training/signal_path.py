@@ -46,13 +46,10 @@ class SignalPath:
         return signal[:, : noisy.shape[1]]
 
     def _with_contrast(self, gains: Any, frames_power: Any) -> Any:
-        """Return gains as :class:`rtden.contrast.BinGains` does, without a limit.
-
-        How a bin compares to those around it counts as given: near silence its gradient explodes.
-        """
+        """Return gains as :class:`rtden.contrast.BinGains` does, without a limit."""
         power = gains * gains * frames_power
         mean = ops.matmul(ops.matmul(power, self._to_means) + TINY, self._to_bins)
-        difference = ops.stop_gradient((power - mean) / (power + mean))
+        difference = (power - mean) / (power + mean)
         return gains + self._contrast * ops.square(gains * (1.0 - gains)) * difference
 
     def _overlap_add(self, frames: Spectra, analysis: Any, synthesis: Any) -> Any:

@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
 
 def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> None:
     rate_hz = 192000  # many bytes a minute
-    half = (0.05 * np.random.default_rng(0).standard_normal(12 * rate_hz)).astype(np.float32)
+    half = (0.05 * np.random.default_rng(0).standard_normal(15 * rate_hz)).astype(np.float32)
     # The peak of the program alone: ru_maxrss would also hold that of the process that started it.
     code = (
         "import sys; from pathlib import Path; from rtden import Settings, denoise_file\n"
@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
         "Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
     peak_mb = []
-    for halves in (2, 4):  # both longer than the second pass looks ahead
+    for halves in (2, 5):  # both longer than the second pass looks ahead
         source = tmp_path / f"{halves}.wav"
         soundfile.write(source, np.tile(half, halves), rate_hz)
         run = ended([sys.executable, "-c", code, source], timeout=600, check=True)
@@ -155,4 +155,4 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> 
         source.unlink()
         default_target(source).unlink()
     assert peak_mb[0] > 20
-    assert peak_mb[1] - peak_mb[0] < 15  # a copy of what the longer one has more takes 18
+    assert peak_mb[1] - peak_mb[0] < 15  # a copy of the longer one takes 55

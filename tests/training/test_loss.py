@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,21 @@ def test_with_a_short_overlap_it_gives_what_the_inverter_gives(
     # A push completes the samples that end `overlap` before its last frame does.
     late = FINER.n_fft - FINER.hop - overlap
     np.testing.assert_allclose(ours[late:], expected[: len(ours) - late], atol=1e-4)
+
+
+def test_near_silence_gradients_through_the_contrast_are_finite(rng: np.random.Generator) -> None:
+    spec = replace(FINER, contrast=2.5)
+    noisy = rng.standard_normal((1, 40 * spec.hop)).astype(np.float32)
+    for start, level in enumerate((0.0, 1e-20, 1e-15, 1e-8)):
+        noisy[:, 5 * start * spec.hop : 5 * (start + 1) * spec.hop] *= np.float32(level)
+    given, path = target(spec, noisy, noisy), SignalPath(spec)
+    mask = keras.Variable(rng.uniform(0.0, 1.0, (1, spec.n_mels, 40, 1)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(mask.value)
+        found = tf.reduce_sum(path(noisy, mask.value, given["analysis"], given["synthesis"]) ** 2)
+    gradient = np.asarray(tape.gradient(found, mask.value))
+    assert np.isfinite(gradient).all()
+    assert gradient[:, :, 25:].any()
 
 
 @by_spec

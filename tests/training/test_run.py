@@ -61,7 +61,7 @@ def own(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     top = tmp_path_factory.mktemp("own")
     (top / "data.json").write_text('[{"source": "made", "licence": "CC0"}]')
     files = ["--out", top / "mine.tflite", "--work", top / "work", "--data", top / "data.json"]
-    brief = ["--from", "rtden", "--steps", "6", *chosen("learning_rate=2e-4")]
+    brief = ["--from", find_model("rtden"), "--steps", "6", *chosen("learning_rate=2e-4")]
     code, said = rtden("train", *both(folders), *files, *brief, *FAST)
     assert code == 0, said
     return top / "work", top / "mine.tflite", said

@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from networks import MadeUpNetwork
 
+from rtden import Denoiser, Settings
 from rtden.contrast import BinGains
 from rtden.model import load_spec
 from rtden.types import Array
@@ -75,3 +77,35 @@ def test_frames_do_not_depend_on_those_beside_them() -> None:
     together = raised(gains, frames_power)
     alone = [raised(gains[n : n + 1], frames_power[n : n + 1]) for n in range(7)]
     assert (together == np.concatenate(alone)).all()
+
+
+def test_a_denoiser_leaves_less_noise_between_a_voices_harmonics() -> None:
+    """Of masks that are one half everywhere."""
+    at = np.arange(6 * SPEC.rate_hz // 2)
+    hum = np.sin(2 * np.pi * np.outer(np.arange(1, 20) * 16 / SPEC.n_fft, at)).sum(0)
+    noise = np.random.default_rng(4).standard_normal(len(at))
+    signal = (0.01 * hum + 0.003 * noise).astype(np.float32)
+    spectra = []
+    for contrast in (0.0, 3.0):
+        spec = dataclasses.replace(SPEC, contrast=contrast)
+        network = MadeUpNetwork(spec, lambda frames: np.full(len(frames), 0.5))
+        out = Denoiser(network=network).feed(signal)[SPEC.rate_hz :][: 32 * SPEC.n_fft]
+        spectra.append((np.abs(np.fft.rfft(out.reshape(32, -1), axis=1)) ** 2).mean(0))
+    change_db = 10 * np.log10(spectra[1] / spectra[0])
+    lines, bins = np.arange(16, 300, 16), np.arange(24, 300, 16)
+    assert (change_db[lines] > 1.0).all()
+    assert (change_db[bins] < -1.0).all()
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_each_frame_of_a_block_takes_its_own_power(iterations: int) -> None:
+    signal = np.random.default_rng(5).standard_normal(40 * SPEC.hop).astype(np.float32) * 0.1
+    signal *= np.linspace(0.0, 1.0, len(signal), dtype=np.float32)
+    signal[15 * SPEC.hop : 25 * SPEC.hop] = 0.0  # some steps of a block are silent
+    made = []
+    for batch_steps in (1, 8):
+        network = MadeUpNetwork(SPEC, lambda frames: np.full(len(frames), 0.5))
+        settings = Settings(iterations=iterations)
+        denoiser = Denoiser(settings=settings, network=network, batch_steps=batch_steps)
+        made.append(np.concatenate([denoiser.feed(signal), denoiser.flush()]))
+    assert (made[0] == made[1]).all()
