@@ -34,8 +34,7 @@ def write_float(network: Any, spec: ModelSpec, path: Path) -> Path:
 
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))
-    (content,) = to_tflite(stateful, None)
-    write_model(content, spec, path)
+    write_model(to_tflite(stateful), spec, path)
     return path
 
 

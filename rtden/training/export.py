@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
 
 from rtden.denoiser import Denoiser
 from rtden.errors import ModelError
@@ -26,68 +26,42 @@ from rtden.training.network import NETWORK, load_weights, named_weights, rtden_n
 from rtden.training.ranges import quantised
 from rtden.types import Array
 
-PIECE_COLUMNS = 16  # per call of the network while the ranges of its tensors are measured
 WEIGHTS_SUFFIX = ".weights.npz"
 """Of the file beside a model with its weights before quantisation, for further training."""
 
 
-def to_tflite(network: keras.Model, *calibrations: Array | None) -> list[bytes]:
-    """Convert a stateful network to TFLite, once for each calibration.
-
-    On a calibration, sequences of shape (sequences, n_mels, columns, channels), the ranges of the
-    int8 tensors are measured (:mod:`rtden.training.ranges`); with None the file stays float32.
-    """
-    archive, files = keras.export.ExportArchive(), []
-    archive.track(network)
-    signature = {
+def to_tflite(network: keras.Model) -> bytes:
+    """Convert a stateful network to TFLite in float32; the signature names inputs and outputs."""
+    tensors = {
         name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name)
         for name, tensor in network.input.items()
     }
-    archive.add_endpoint("serve", network, input_signature=[signature])
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr():
-        archive.write_out(folder, verbose=False)
-        for calibration in calibrations:
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-            if calibration is None:
-                files.append(bytes(converter.convert()))
-                continue
-            pieces = list(_pieces(network, calibration))
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = functools.partial(iter, pieces)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter._experimental_calibrate_only = True
-            files.append(quantised(converter.convert(), pieces))
-    return files
-
-
-def _pieces(network: keras.Model, sequences: Array) -> Iterator[Any]:
-    """Yield what a network is given call by call, its own memory included."""
-    states = {name: tensor for name, tensor in network.input.items() if name != "mel"}
-    compute = tf.function(network)  # Keras' own calls take longer than the network
-    for sequence in sequences:
-        past = {name: np.zeros((1, *of.shape[1:]), np.float32) for name, of in states.items()}
-        for start in range(0, sequence.shape[1], PIECE_COLUMNS):
-            given = {"mel": sequence[None, :, start : start + PIECE_COLUMNS], **past}
-            yield given
-            after = compute(given)
-            past = {
-                name: np.asarray(after[name.replace("past_", "seen_", 1)])[:, -array.shape[1] :]
-                for name, array in past.items()
-            }
+    call = tf.function(network).get_concrete_function(tensors)
+    with quiet_stderr():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([call])
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(converter.convert()))
+    graph = model.subgraphs[0]
+    # A saved model would carry the names, too, but takes as long as all the rest.
+    named = [
+        [schema.TensorMapT(name=name, tensorIndex=index) for name, index in zip(*pair, strict=True)]
+        for pair in ((sorted(tensors), graph.inputs), (sorted(network.output), graph.outputs))
+    ]
+    signature = schema.SignatureDefT(signatureKey="serve", inputs=named[0], outputs=named[1])
+    model.signatureDefs = [signature]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def export(network: keras.Model, spec: ModelSpec, model_path: Path, *, calibration: Array) -> None:
     """Write the int8 file with sidecar and weights, and ``NAME.float.tflite`` to compare it with.
 
-    `calibration` are sequences, see :func:`to_tflite`.
+    `calibration` are sequences, shape (sequences, n_mels, columns, channels).
     """
     stateful = rtden_network(spec, stateful=True)
     load_weights(stateful, named_weights(network))
     spec = dataclasses.replace(spec, training={**spec.training, "network": NETWORK})
-    for content, suffix in zip(
-        to_tflite(stateful, None, calibration), (".float.tflite", ".tflite"), strict=True
-    ):
-        write_model(content, spec, model_path.with_suffix(suffix))
+    content = to_tflite(stateful)
+    write_model(content, spec, model_path.with_suffix(".float.tflite"))
+    write_model(quantised(content, calibration), spec, model_path)
     # Half precision is much finer than int8.
     weights: dict[str, Any] = {n: w.astype(np.float16) for n, w in named_weights(network).items()}
     np.savez_compressed(model_path.with_suffix(WEIGHTS_SUFFIX), **weights)

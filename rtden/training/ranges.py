@@ -8,18 +8,21 @@ that minimise the error of rounding and clipping together, as in Banner et al. (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
+from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.tools import flatbuffer_utils
 
 from rtden.interpreter import named_tensors
+from rtden.types import Array
 
+PIECE_COLUMNS = 16  # per call
 BINS, STEPS = 4096, 255
 EXPONENT = 1.5
 """Of the error. The squared one clips too little, the absolute one too much: relative to float32
@@ -28,21 +31,32 @@ SHARES = np.geomspace(1.0, 0.1, 24)
 """Shares of the whole range, below and above zero, that are tried."""
 
 
-def quantised(calibrated: bytes, pieces: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a float32 network with calibrated ranges as int8, the ranges narrowed.
+def quantised(content: bytes, sequences: Array) -> bytes:
+    """Return a float32 network as int8, with the ranges of least error on sequences.
 
-    `pieces` are the inputs of its calls by name; the values of the tensors in them set the ranges.
+    Shape of `sequences`: (sequences, n_mels, columns, channels).
     """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(calibrated))
-    ranges = {
-        index: tensor.quantization
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    tensors = {
+        index: tensor
         for index, tensor in enumerate(model.subgraphs[0].tensors)
-        if tensor.quantization is not None and tensor.quantization.min is not None
+        if tensor.type == schema.TensorType.FLOAT32 and model.buffers[tensor.buffer].data is None
     }
-    limits = {index: (float(of.min[0]), float(of.max[0])) for index, of in ranges.items()}
-    for index, counts in _histograms(calibrated, pieces, limits).items():
-        low, high = narrowed(*limits[index], counts)
-        ranges[index].min, ranges[index].max = [low], [high]
+    limits = dict.fromkeys(tensors, (math.inf, -math.inf))
+    for interpreter in _calls(content, sequences):
+        for index, (low, high) in limits.items():
+            values = interpreter.get_tensor(index)
+            limits[index] = min(low, float(values.min())), max(high, float(values.max()))
+    counts = {index: np.zeros(BINS, np.int64) for index in tensors}
+    for interpreter in _calls(content, sequences):
+        for index, (low, high) in limits.items():
+            values = interpreter.get_tensor(index).ravel()
+            bins = (values - low) * (BINS / max(high - low, 1e-9))
+            bins = np.clip(bins, 0, BINS - 1).astype(np.intp)  # numpy's histogram is slow
+            counts[index] += np.bincount(bins, minlength=BINS)
+    for index, tensor in tensors.items():
+        low, high = narrowed(*limits[index], counts[index])
+        tensor.quantization = schema.QuantizationParametersT(min=[low], max=[high])
     content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     int8 = {"input_data_type": tf.int8, "output_data_type": tf.int8}
     return bytes(mlir_quantize(content, **int8))
@@ -63,31 +77,28 @@ def narrowed(low: float, high: float, counts: NDArray[np.int64]) -> tuple[float,
     return float(lows[best // len(highs)]), float(highs[best % len(highs)])
 
 
-def _histograms(
-    content: bytes,
-    pieces: Iterable[Mapping[str, Any]],
-    limits: Mapping[int, tuple[float, float]],
-) -> dict[int, NDArray[np.int64]]:
-    """Return how often a network's tensors have which values between their limits."""
-    inputs, _ = named_tensors(Interpreter(model_content=content))
+def _calls(content: bytes, sequences: Array) -> Iterator[Interpreter]:
+    """Yield an interpreter after each call over sequences; it keeps the values of all tensors."""
+    inputs, outputs = named_tensors(Interpreter(model_content=content))
     kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # the others keep no tensors
     interpreter = Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=kernels,
     )
-    counts = {index: np.zeros(BINS, np.int64) for index in limits}
-    for piece in pieces:
-        # A single input has no name of its own.
-        given = piece if len(inputs) > 1 else dict(zip(inputs, piece.values(), strict=True))
-        for name, index in inputs.items():
-            interpreter.resize_tensor_input(index, np.shape(given[name]))
-        interpreter.allocate_tensors()
-        for name, index in inputs.items():
-            interpreter.set_tensor(index, np.asarray(given[name], np.float32))
-        interpreter.invoke()
-        for index, (low, high) in limits.items():
-            bins = (interpreter.get_tensor(index).ravel() - low) * (BINS / max(high - low, 1e-9))
-            bins = np.clip(bins, 0, BINS - 1).astype(np.intp)  # numpy's histogram is slow
-            counts[index] += np.bincount(bins, minlength=BINS)
-    return counts
+    mel, *states = sorted(inputs, key=lambda name: name.startswith("past_"))
+    for sequence in sequences:
+        past = {name: np.float32(0.0) for name in states}
+        for start in range(0, sequence.shape[1], PIECE_COLUMNS):
+            piece = sequence[None, :, start : start + PIECE_COLUMNS]
+            interpreter.resize_tensor_input(inputs[mel], piece.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(inputs[mel], piece)
+            for name in states:
+                interpreter.tensor(inputs[name])()[...] = past[name]
+            interpreter.invoke()
+            yield interpreter
+            for name in states:
+                held = interpreter.tensor(inputs[name])().shape[1]
+                seen = outputs[name.replace("past_", "seen_", 1)]
+                past[name] = interpreter.get_tensor(seen)[:, -held:]

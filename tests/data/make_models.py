@@ -15,6 +15,7 @@ from keras import layers
 
 from rtden.model import ModelSpec, save_spec
 from rtden.training.export import to_tflite
+from rtden.training.ranges import quantised
 
 FOLDER = Path(__file__).parent / "models"
 SPECS = {
@@ -88,7 +89,9 @@ def main() -> None:
         shape = (spec.n_mels, spec.frames, len(spec.channels))
         network = (_carried if name.endswith("carried") else _windowed)(shape)
         sequences = np.random.default_rng(1).normal(0.0, 1.5, (64, *shape)).astype(np.float32)
-        (content,) = to_tflite(network, sequences if name.startswith("int8") else None)
+        content = to_tflite(network)
+        if name.startswith("int8"):
+            content = quantised(content, sequences)
         path = FOLDER / f"{name}.tflite"
         path.write_bytes(content)
         save_spec(

@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from rtden.training.export import to_tflite
-from rtden.training.ranges import BINS, STEPS, narrowed
+from rtden.training.ranges import BINS, STEPS, narrowed, quantised
 
 
 def test_an_even_distribution_keeps_its_range() -> None:
@@ -41,7 +41,7 @@ def test_an_outlier_of_the_calibration_leaves_the_int8_file_exact(rng: np.random
     network = keras.Model({"mel": mel}, {"share": share})
     calibration = rng.standard_normal((8, 8, 1024, 1)).astype(np.float32)
     calibration[0, 3, 7] = 80.0
-    (content,) = to_tflite(network, calibration)
+    content = quantised(to_tflite(network), calibration)
 
     interpreter = Interpreter(model_content=content)
     (given,), (returned,) = interpreter.get_input_details(), interpreter.get_output_details()
