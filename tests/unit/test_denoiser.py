@@ -22,7 +22,7 @@ from rtden.measure.metrics import si_sdr_db
 from rtden.model import find_model, load_spec
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(MODELS),
     st.sampled_from(HOPS_PER_STEP),

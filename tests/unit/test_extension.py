@@ -126,7 +126,7 @@ def test_digital_silence_changes_nothing() -> None:
 
 
 @given(cut_at=st.lists(st.integers(0, 120), max_size=6).map(sorted), seed=st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_division_into_calls_gives_the_same_bits(cut_at: list[int], seed: int) -> None:
     levels_db = noise_db(120, 3700.0 if seed % 2 else 8000.0, seed)
     np.testing.assert_array_equal(extended(levels_db, cut_at=tuple(cut_at)), extended(levels_db))

@@ -61,7 +61,7 @@ def test_a_jump_in_the_sound_is_joined() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_happens_no_step_is_louder_than_a_fade(data: st.DataObject) -> None:
     """Blocks shorter than a fade included; the sound itself is constant between jumps, so every
     step is the reader's.

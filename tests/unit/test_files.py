@@ -102,7 +102,8 @@ def test_frames_rate_channels_and_sample_format_are_kept_and_the_original_is_unt
     rate_hz=st.sampled_from([8000, 22050, 44100, 192000]),
 )
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_recording_of_any_length_comes_back_with_that_length(
     tmp_path: Path, frames: int, channels: int, rate_hz: int

@@ -60,7 +60,7 @@ def test_the_latency_is_the_least_that_never_runs_dry() -> None:
     assert 0 <= least < 20
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(RATES_HZ),
     st.sampled_from([1, 2, 3]),

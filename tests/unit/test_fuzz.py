@@ -64,7 +64,7 @@ def check(out: np.ndarray, samples: int) -> None:
     assert np.abs(out).max(initial=0.0) < LOUDEST
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sounds(), sizes, st.sampled_from([1, 2, 8]), st.sampled_from([None, 32, 149]))
 def test_a_denoiser_returns_every_sample_whatever_it_is_fed(
     sound: np.ndarray, lengths: list[int], hops: int, overlap: int | None
@@ -74,7 +74,7 @@ def test_a_denoiser_returns_every_sample_whatever_it_is_fed(
     check(np.concatenate([*out, denoiser.flush()]), len(sound))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     sounds(),
     sizes,
@@ -107,7 +107,7 @@ def test_a_stream_returns_every_sample_whatever_it_is_fed(
     assert whole.shape == columns.shape
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     sounds(),
     sizes,
@@ -132,7 +132,7 @@ def test_frames_and_arrays_come_back_as_they_went(
     assert np.isfinite(clean).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats() | st.integers())
 def test_a_rate_is_taken_or_refused_in_a_sentence(rate_hz: float) -> None:
     try:
@@ -143,7 +143,7 @@ def test_a_rate_is_taken_or_refused_in_a_sentence(rate_hz: float) -> None:
     assert 8000 <= rate_hz <= 192000
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Settings)]), values))
 def test_settings_are_taken_or_refused_in_a_sentence(changes: dict[str, Any]) -> None:
     try:
@@ -154,7 +154,7 @@ def test_settings_are_taken_or_refused_in_a_sentence(changes: dict[str, Any]) ->
     assert 0.0 <= gain_floor(chosen.limit_db) <= 1.0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_sidecar_is_refused_in_a_sentence(data: st.DataObject) -> None:
     spec = load_spec(MODEL)
@@ -210,7 +210,7 @@ def piped(content: bytes, pcm: Raw | None) -> bytes:
     return found[0]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.binary(max_size=20_000),
     st.sampled_from(sorted(FORMATS)),
@@ -233,7 +233,7 @@ def test_a_pipe_gives_a_whole_sample_for_each_whole_sample(
 chunks = st.lists(st.tuples(st.sampled_from([b"LIST", b"fmt ", b"fact"]), st.binary(max_size=40)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     chunks,
     st.sampled_from([1, 3, 0xFFFE, 7]),

@@ -53,7 +53,7 @@ def test_si_sdr_of_what_has_nothing_of_the_clean_signal_is_very_low() -> None:
     scale=st.floats(1e-3, 1e3),
     offset=st.floats(-2, 2),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_si_sdr_does_not_depend_on_scale_sign_or_offset(
     signal: list[float], seed: int, scale: float, offset: float
 ) -> None:

@@ -35,7 +35,7 @@ def removed_db(
 
 
 @given(attenuation_db=st.floats(-6.0, 50.0), level=st.sampled_from([0.0005, 0.01, 0.3]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_known_attenuation_of_the_background_is_recovered(
     attenuation_db: float, level: float
 ) -> None:
@@ -53,7 +53,7 @@ def test_the_voice_does_not_count_as_background() -> None:
 
 
 @given(sizes=st.lists(st.integers(0, 30000), max_size=8), late_samples=st.integers(0, 5000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_chunking_and_lateness_of_the_output_do_not_change_the_meter(
     sizes: list[int], late_samples: int
 ) -> None:

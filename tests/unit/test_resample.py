@@ -58,7 +58,7 @@ def test_what_the_lower_rate_cannot_hold_is_taken_away(source_hz: int, target_hz
         [(48000, 22050), (22050, 48000), (8000, 22050), (44100, 48000), (22050, 22050)]
     ),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_chunking_does_not_change_an_interpolated_stream_by_a_bit(
     sizes: list[int], pair: tuple[int, int]
 ) -> None:
@@ -129,7 +129,7 @@ def test_drift_stops_at_500_ppm() -> None:
     ppms=st.lists(st.floats(-500.0, 500.0), min_size=1, max_size=20),
     sizes=st.lists(st.integers(0, 900), min_size=20, max_size=20),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_changing_drift_loses_no_sample_and_makes_no_jump(
     ppms: list[float], sizes: list[int]
 ) -> None:

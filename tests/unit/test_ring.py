@@ -13,7 +13,7 @@ def counting(start: int, samples: int) -> np.ndarray:
     return np.arange(start, start + samples, dtype=np.float32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=60))
 def test_every_sample_is_read_once_in_order_or_counted_as_lost(
     moves: list[tuple[bool, int]],

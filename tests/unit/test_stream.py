@@ -85,7 +85,7 @@ def test_low_delay_output_is_late_but_not_shifted(rate_hz: int) -> None:
     rate_hz=st.sampled_from([8000, 22050, 48000]),
     low_delay=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_chunking_changes_neither_length_nor_samples(
     sizes: list[int], rate_hz: int, low_delay: bool
 ) -> None:
@@ -100,7 +100,7 @@ def test_chunking_changes_neither_length_nor_samples(
 
 
 @given(sizes=st.lists(st.integers(0, 4000), max_size=12))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_chunking_does_not_change_what_the_network_makes_of_the_sound(sizes: list[int]) -> None:
     signal = tones(MODEL_HZ) + np.random.default_rng(1).normal(
         0, 0.01, (len(tones(MODEL_HZ)), 1)
