@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ def install_command(extra: str) -> str:
 
 def _source(extra: str) -> tuple[str, ...]:
     """Return what to install: the folder or file that rtden came from (PEP 610), or its name."""
+    # Slow imports, for errors only
+    from importlib import metadata
+    from urllib.request import url2pathname
+
     try:
         origin = json.loads(metadata.distribution("rtden").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):
@@ -65,8 +69,6 @@ def _source(extra: str) -> tuple[str, ...]:
     url = origin.get("url", "")
     if not url.startswith("file:"):
         return (f"rtden[{extra}] @ {url}" if url else f"rtden[{extra}]",)
-    from urllib.request import url2pathname  # a slow import, for this path only
-
     path = url2pathname(url.removeprefix("file://"))
     editable = origin.get("dir_info", {}).get("editable", False)
     return (*(("--editable",) if editable else ()), f"{path}[{extra}]")

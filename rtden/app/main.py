@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import signal
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -45,6 +44,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # slow
+
         screen.print(f"rtden {version('rtden')}")
         raise typer.Exit
 

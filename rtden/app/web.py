@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import ssl
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +46,8 @@ def ui(
     uvicorn = needed("uvicorn", "web", "the page")
     for package in ("starlette", "websockets", "platformdirs"):
         needed(package, "web", "the page")
+    import ssl
+
     from rtden.live.realtime import settle_memory
     from rtden.web.server import make_app
 

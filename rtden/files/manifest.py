@@ -9,7 +9,6 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +136,8 @@ class Manifest:
 
     def settle(self, source: str, target: str, found: Part | str | None) -> Outcome:
         """Write down what became of a file, and move it to its place."""
+        from importlib.metadata import version  # slow
+
         if found is None:
             return Outcome(source, target, "skipped")
         line = {
