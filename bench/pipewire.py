@@ -95,7 +95,8 @@ class PipeWireServer(PulseServer):
                 options = (f"sink_name={sink}", "rate=48000", "channels=2")
                 self.pactl("load-module", "module-null-sink", *options)
             # Until WirePlumber is there, nothing keeps a default.
-            self._wait(["pactl", "set-default-sink", self._sinks[0]], self.env)
+            chosen = "pactl set-default-sink $0 && pactl get-default-sink | grep -qx $0"
+            self._wait(["sh", "-c", chosen, self._sinks[0]], self.env)
         except subprocess.CalledProcessError:
             self.stop()
             raise
