@@ -46,7 +46,7 @@ def ui(
     uvicorn = needed("uvicorn", "web", "the page")
     for package in ("starlette", "websockets", "platformdirs"):
         needed(package, "web", "the page")
-    import ssl
+    import ssl  # slow, as the page is
 
     from rtden.live.realtime import settle_memory
     from rtden.web.server import make_app

@@ -20,6 +20,7 @@ from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.tools import flatbuffer_utils
 
 from rtden.interpreter import named_tensors
+from rtden.quiet import quiet_stderr
 from rtden.types import Array
 
 PIECE_COLUMNS = 16  # per call
@@ -31,6 +32,7 @@ SHARES = np.geomspace(1.0, 0.1, 24)
 """Shares of the whole range, below and above zero, that are tried."""
 
 
+@quiet_stderr()  # TensorFlow's
 def quantised(content: bytes, sequences: Array) -> bytes:
     """Return a float32 network as int8, with the ranges of least error on sequences.
 

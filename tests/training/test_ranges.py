@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
+from keras.initializers import Constant
 
 from rtden.training.export import to_tflite
 from rtden.training.ranges import BINS, STEPS, narrowed, quantised
@@ -31,6 +32,28 @@ def test_outliers_are_clipped_where_all_others_gain(
         return float(np.mean(np.abs(rounded - values)))
 
     assert error(low, high) < 0.3 * error(*limits)
+
+
+def test_ranges_cover_what_comes_from_earlier_calls_and_nothing_is_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The network gives ten times its input of 40 columns ago, which no single call has seen."""
+    mel, past = (
+        keras.Input((8, None, 1), name="mel"),
+        keras.Input((40, 8, 1), name="past_only"),
+    )
+    seen = layers.Concatenate(axis=1)([past, layers.Permute((2, 1, 3))(mel)])
+    tenfold = layers.Conv2D(1, 1, use_bias=False, kernel_initializer=Constant(10.0))
+    share = layers.Permute((2, 1, 3))(tenfold(seen[:, :-40]))
+    network = keras.Model({"mel": mel, "past_only": past}, {"share": share, "seen_only": seen})
+    calibration = np.full((2, 8, 96, 1), 0.7, np.float32)
+    content = to_tflite(network)
+    capfd.readouterr()
+    model = Interpreter(model_content=quantised(content, calibration))
+    assert capfd.readouterr() == ("", "")
+    details = model.get_signature_runner("serve").get_output_details()
+    scale, zero = details["share"]["quantization"]
+    assert (127 - zero) * scale == pytest.approx(7.0, rel=0.05)
 
 
 def test_an_outlier_of_the_calibration_leaves_the_int8_file_exact(rng: np.random.Generator) -> None:
