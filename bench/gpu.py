@@ -42,16 +42,41 @@ from rtden.training.recipe import Corpus, Recipe
 from rtden.training.synthesis import active_rms
 from rtden.training.trainer import BEST, check_recipe, save_arrays
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 AT_ONCE = 64
 """Mixtures that reach the GPU together."""
 RECOMBINED_CHANCE = 0.75
 LEAST_SECONDS = 12.0
 """Time for which mixtures are drawn before the first step, at least."""
 SAVE_SECONDS = 90.0
-STEPS = 8
-"""Steps whose batches are made together: features of 500 mixtures cost little more than of 60."""
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+STEPS = 32 if DEVICE == "cuda" else 8
+"""Steps whose batches are made together: features of 2000 mixtures cost little more than of 60."""
+CONSTANT_BYTES = 2**20
 torch.backends.cudnn.benchmark = True
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
+def keep_constants() -> None:
+    """Let constants that are passed to the GPU stay there: each copy would wait for it.
+
+    Keras copies the arrays and numbers of an expression, about 50 a step, with torch.as_tensor.
+    """
+    kept: dict[Any, Any] = {}
+    as_tensor = torch.as_tensor
+
+    def kept_tensor(of: Any, *arguments: Any, **options: Any) -> Any:
+        value = of
+        if isinstance(of, np.ndarray) and of.nbytes < CONSTANT_BYTES:
+            value = (of.shape, of.dtype.str, of.tobytes())
+        elif not isinstance(of, (int, float)):
+            return as_tensor(of, *arguments, **options)
+        key = (type(of), value, arguments, tuple(options.items()))
+        if key not in kept:
+            kept[key] = as_tensor(of, *arguments, **options)
+        return kept[key]
+
+    torch.as_tensor = kept_tensor
+
 
 Drawn = tuple[int, float, float, float]
 """Where a mixture lies, the levels of its speech and of what is beside it, the end of its band."""
@@ -77,20 +102,22 @@ class Pool:
     """
 
     def __init__(self, mixer: mixing.Mixer, samples: int, mixtures: int, workers: int) -> None:
-        self.signals = torch.zeros((mixtures, 2, samples), device=DEVICE)
-        self.about = torch.zeros((mixtures, 3), device=DEVICE)
-        self.drawn = 0
         places = 16 * workers + 2 * AT_ONCE
         self._memory = SharedMemory(create=True, size=places * 8 * samples)
         self._places = np.ndarray((places, 2, samples), np.float32, self._memory.buf)
-        context = multiprocessing.get_context("spawn")
+        # Forks share the recordings and start at once; a new process imports PyTorch for seconds.
+        # They use no GPU.
+        context = multiprocessing.get_context("fork")
         self._free, self._made = context.Queue(), context.Queue()
-        self._ready: queue.Queue[tuple[Any, list[Drawn]]] = queue.Queue(8)
+        self._ready: queue.Queue[tuple[Any, list[Drawn]]] = queue.Queue(64)
         for place in range(places):
             self._free.put(place)
         for seed in range(workers):
             arguments = (mixer, self._memory.name, samples, seed, self._free, self._made)
             context.Process(target=draw, args=arguments, daemon=True).start()
+        self.signals = torch.zeros((mixtures, 2, samples), device=DEVICE)
+        self.about = torch.zeros((mixtures, 3), device=DEVICE)
+        self.drawn = 0
         threading.Thread(target=self._collect, daemon=True).start()
 
     def _collect(self) -> None:
@@ -207,7 +234,9 @@ class Steps:
                 load_weights(self.network, dict(named))
         self._weights: list[Any] = [variable.value for variable in self.network.trainable_variables]
         self._mean = [weight.detach().clone() for weight in self._weights]
-        self._optimizer = torch.optim.AdamW(self._weights, weight_decay=recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            self._weights, weight_decay=recipe.weight_decay, fused=DEVICE == "cuda"
+        )
         self.number, self._found = 0, list[dict[str, Any]]()
 
     def take(self, features: Any, target: dict[str, Any], progress: float) -> None:
@@ -216,17 +245,16 @@ class Steps:
         every = recipe.dnsmos_every
         mask = self.network(features, training=True)
         denoised = loss.path(target["noisy"], mask, target["analysis"], target["synthesis"])
-        costly = bool(recipe.dnsmos) and self.number % every == every - 1
+        costly = self.number % every == every - 1
         parts = loss.parts(denoised, target["clean"], target["valid_bins"], costly=costly)
         self._optimizer.param_groups[0]["lr"] = recipe.rate_at(progress)
         self._optimizer.zero_grad(set_to_none=True)
         sum(loss.weights[name] * part for name, part in parts.items()).backward()
-        torch.nn.utils.clip_grad_norm_(self._weights, 1.0, error_if_nonfinite=True)
+        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimizer.step()
         keep = min(recipe.average, (self.number + 1.0) / (self.number + 11.0))
         with torch.no_grad():
-            for mean, weight in zip(self._mean, self._weights, strict=True):
-                mean.lerp_(weight, 1.0 - keep)
+            torch._foreach_lerp_(self._mean, self._weights, 1.0 - keep)
         self.number += 1
         self._found.append({name: part.detach() for name, part in parts.items()})
 
@@ -234,7 +262,10 @@ class Steps:
         """Return the means of the parts of the loss since the last call."""
         found, self._found = self._found, []
         named = {name: [of[name] for of in found if name in of] for name in self._loss.weights}
-        return " ".join(f"{k} {float(torch.stack(v).mean()):.4f}" for k, v in named.items() if v)
+        means = {name: float(torch.stack(of).mean()) for name, of in named.items() if of}
+        if not all(map(math.isfinite, means.values())):
+            raise ArithmeticError(f"the loss is no longer finite: {means}")
+        return " ".join(f"{name} {mean:.4f}" for name, mean in means.items())
 
     def save(self, *paths: Path) -> None:
         """Write the running mean of the weights."""
@@ -264,6 +295,7 @@ def main(
 ) -> None:
     """Train for some minutes."""
     began = time.monotonic()
+    keep_constants()
     report = functools.partial(_report, began)
     start_path = None if start is None else find_model(start)
     spec = load_spec(start_path)
@@ -302,8 +334,9 @@ def _train(
         for at in range(0, STEPS * mixtures, mixtures):
             rows = slice(at, at + mixtures)
             steps.take(features[rows], {name: of[rows] for name, of in target.items()}, progress)
-        if math.log2(steps.number / STEPS).is_integer() or steps.number % (STEPS * 32) == 0:
-            report(f"step {steps.number}, {pool.drawn} drawn: {steps.means()}")
+        means = steps.means()
+        if math.log2(steps.number / STEPS).is_integer() or steps.number % (STEPS * 8) == 0:
+            report(f"step {steps.number}, {pool.drawn} drawn: {means}")
         if time.monotonic() - saved > SAVE_SECONDS:
             saved = time.monotonic()
             steps.save(work / f"mean-{steps.number}.npz")

@@ -15,7 +15,7 @@ NOISY, CLEAN = "noisy", "clean"
 WER = "WER (%)"
 HEADLINE = ("PESQ-WB", "ESTOI", "SI-SDR (dB)", "OVRL", "P.808", "DistillMOS", WER)
 """The metrics that are also given by SNR and by noise."""
-IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL")
+IN_THE_LOSS = ("PESQ-WB", "ESTOI", "SIG", "BAK", "OVRL", "P.808")
 """rtden's training loss contains models of these metrics: they do not judge it independently."""
 RESAMPLINGS, PERCENTILES = 2000, (2.5, 97.5)
 CONFIDENCE = f"95 %, half the width of the interval, {RESAMPLINGS} bootstrap samples of the pairs"

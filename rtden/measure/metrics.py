@@ -33,6 +33,7 @@ DNSMOS_POLYNOMIALS = (
     (-0.06766283, 1.11546468, 0.04602535),
 )
 """Polynomials from the network's outputs to SIG, BAK and OVRL (DNS challenge), squares first."""
+DNSMOS_P835, DNSMOS_P808 = "sig_bak_ovr.onnx", "model_v8.onnx"  # files of the networks
 P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
 
 
@@ -88,7 +89,7 @@ def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
 
     The network comes with the package `speechmos`, whose own function takes all cores.
     """
-    session = _dnsmos_session("sig_bak_ovr.onnx")
+    session = _dnsmos_session(DNSMOS_P835)
     raw = [session.run(None, {"input_1": part[None]})[0][0] for part in _parts(estimate, rate_hz)]
     if not raw:
         return math.nan, math.nan, math.nan
@@ -99,7 +100,7 @@ def dnsmos(estimate: Array, rate_hz: int) -> tuple[float, float, float]:
 
 def dnsmos_p808(estimate: Array, rate_hz: int) -> float:
     """Return DNSMOS P.808 (Reddy et al., 2021; 1 to 5), overall quality; NaN if too short."""
-    session = _dnsmos_session("model_v8.onnx")
+    session = _dnsmos_session(DNSMOS_P808)
     mels = [_p808_mels(part[:-P808_HOP])[None] for part in _parts(estimate, rate_hz)]
     scores = [float(session.run(None, {"input_1": mel})[0][0][0]) for mel in mels]
     return float(np.mean(scores)) if scores else math.nan
@@ -136,16 +137,17 @@ def _dnsmos_session(name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    path = dnsmos_path().with_name(name)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        dnsmos_path(name), options, providers=["CPUExecutionProvider"]
+    )
 
 
-def dnsmos_path() -> Path:
-    """Return the file of DNSMOS P.835's network."""
+def dnsmos_path(name: str) -> Path:
+    """Return the file of a network of DNSMOS."""
     package = importlib.util.find_spec("speechmos")  # importing it would import librosa
     if package is None or package.origin is None:
         raise missing("speechmos", "eval", "DNSMOS")
-    return Path(package.origin).with_name("dnsmos_models") / "sig_bak_ovr.onnx"
+    return Path(package.origin).with_name("dnsmos_models") / name
 
 
 def distill_mos(estimate: Array, rate_hz: int) -> float:

@@ -1,7 +1,7 @@
-"""The DNSMOS loss: the scores of DNSMOS P.835 (Reddy et al., 2022), differentiable.
+"""The DNSMOS losses: scores of DNSMOS P.835 (Reddy et al., 2022) and P.808 (2021), differentiable.
 
-Its network, convolutions over a spectrum with learned bases, is read from the file in the package
-``speechmos`` and rebuilt here. Unlike :func:`rtden.measure.metrics.dnsmos`, it takes sound of any
+Their networks, convolutions over a spectrum, are read from the files in the package ``speechmos``
+and rebuilt here. Unlike the functions of :mod:`rtden.measure.metrics`, they take sound of any
 length at once.
 """
 
@@ -14,37 +14,80 @@ import numpy as np
 from keras import ops
 
 from rtden.extras import needed
-from rtden.measure.metrics import DNSMOS_POLYNOMIALS, SPEECH_RATE_HZ, dnsmos_path
+from rtden.measure.metrics import (
+    DNSMOS_P808,
+    DNSMOS_P835,
+    DNSMOS_POLYNOMIALS,
+    P808_HOP,
+    P808_MELS,
+    P808_N_FFT,
+    SPEECH_RATE_HZ,
+    dnsmos_path,
+)
+from rtden.mel import mel_filterbank
+from rtden.spectral import hann
+from rtden.types import Array
 
 HOP_SAMPLES = 160
 SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
 """RMS of active speech, relative to full scale, at which signals are scored."""
-POOLED_AFTER = (3, 4, 5)  # numbers of the convolutions that a 2 x 2 maximum pooling follows
+
+
+class _Scorer:
+    """A network of DNSMOS: convolutions, the maximum over all that is left, dense layers.
+
+    A 2 x 2 maximum pooling follows some of the convolutions, those numbered in `pooled_after`.
+    """
+
+    def __init__(
+        self, file: str, convolutions: list[str], pooled_after: tuple[int, ...], dense: list[str]
+    ) -> None:
+        onnx = needed("onnx", "train", "training")
+        self.weights: dict[str, Array] = {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(dnsmos_path(file)).graph.initializer
+        }
+        self._pooled_after = pooled_after
+        self._convolutions = [
+            tuple(map(ops.convert_to_tensor, (kernel.transpose(2, 3, 1, 0), self.weights[bias])))
+            for kernel, bias in (
+                (self.weights[f"{name}/kernel:0"], f"{name}/bias:0") for name in convolutions
+            )
+        ]
+        self._dense = [
+            tuple(
+                ops.convert_to_tensor(self.weights[f"{name}/{part}/ReadVariableOp/resource:0"])
+                for part in ("MatMul", "BiasAdd")
+            )
+            for name in dense
+        ]
+
+    def __call__(self, spectra: Any) -> Any:
+        """Return scores, (mixtures, scores), of spectra, (mixtures, frames, bands)."""
+        x = spectra[..., None]
+        for number, (kernel, bias) in enumerate(self._convolutions):
+            x = ops.relu(ops.add(ops.conv(x, kernel, padding="same"), bias))
+            if number in self._pooled_after:
+                x = ops.max_pool(x, 2, strides=2, padding="valid")
+        x = ops.max(x, axis=(1, 2))
+        for number, (kernel, bias) in enumerate(self._dense):
+            x = ops.add(ops.matmul(x, kernel), bias)
+            x = ops.relu(x) if number < len(self._dense) - 1 else x
+        return x
 
 
 class DnsmosLoss:
     """Predicts the scores of listeners: speech, background, overall; signals at `rate_hz`."""
 
     def __init__(self, rate_hz: int) -> None:
-        onnx = needed("onnx", "train", "training")
-        weights = {
-            tensor.name: onnx.numpy_helper.to_array(tensor)
-            for tensor in onnx.load(dnsmos_path()).graph.initializer
-        }
-        common = math.gcd(rate_hz, SPEECH_RATE_HZ)
-        self._from, self._to = rate_hz // common, SPEECH_RATE_HZ // common
-        self._bases = [
-            weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T for part in ("real", "imag")
-        ]
         names = ["conv2d", *(f"conv2d_{number}" for number in range(1, 7))]
-        self._convolutions = [
-            (weights[f"{name}/kernel:0"].transpose(2, 3, 1, 0), weights[f"{name}/bias:0"])
-            for name in names
-        ]
-        prefix = "mos_estimator_logpow/{}/{}/ReadVariableOp/resource:0"
-        self._dense = [
-            tuple(weights[prefix.format(name, part)] for part in ("MatMul", "BiasAdd"))
-            for name in ("dense", "dense_1", "dense_3")
+        dense = [f"mos_estimator_logpow/{name}" for name in ("dense", "dense_1", "dense_3")]
+        self._rate_hz, self._network = rate_hz, _Scorer(DNSMOS_P835, names, (3, 4, 5), dense)
+        self._bases = [
+            ops.convert_to_tensor(
+                self._network.weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T
+            )
+            for part in ("real", "imag")
         ]
         polynomials = np.array(DNSMOS_POLYNOMIALS, np.float32).T
         self._polynomials = [ops.convert_to_tensor(row) for row in polynomials]
@@ -54,28 +97,59 @@ class DnsmosLoss:
 
         Shapes (mixtures, samples) to (mixtures, 3).
         """
-        blocks = ops.reshape(self._resampled(signal), (ops.shape(signal)[0], -1, HOP_SAMPLES))
+        resampled = _at_speech_rate(signal, self._rate_hz)
+        whole = resampled.shape[1] // HOP_SAMPLES * HOP_SAMPLES
+        blocks = ops.reshape(resampled[:, :whole], (ops.shape(signal)[0], -1, HOP_SAMPLES))
         frames = ops.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
         power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
-        x = ops.log(ops.maximum(power, 1e-12))[..., None] / math.log(10.0)
-        for number, (kernel, bias) in enumerate(self._convolutions):
-            x = ops.relu(ops.add(ops.conv(x, kernel, padding="same"), bias))
-            if number in POOLED_AFTER:
-                x = ops.max_pool(x, 2, strides=2, padding="valid")
-        x = ops.max(x, axis=(1, 2))
-        for number, (kernel, bias) in enumerate(self._dense):
-            x = ops.add(ops.matmul(x, kernel), bias)
-            x = ops.relu(x) if number < len(self._dense) - 1 else x
+        x = self._network(ops.log(ops.maximum(power, 1e-12)) / math.log(10.0))
         square, slope, constant = self._polynomials
         return (square * x + slope) * x + constant
 
-    def _resampled(self, signal: Any) -> Any:
-        """Return signals at the network's rate, resampled by their spectrum, in whole hops."""
-        samples = signal.shape[1]
-        padded = -(-samples // self._from) * self._from
-        length = padded // self._from * self._to
-        spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
-        bins = min(length, padded) // 2 + 1
-        kept = tuple(part[:, :bins] for part in spectrum)
-        resampled = ops.irfft(kept, fft_length=length) * (self._to / self._from)
-        return resampled[:, : length // HOP_SAMPLES * HOP_SAMPLES]
+
+class P808Loss:
+    """Predicts the overall score of listeners; signals at `rate_hz`."""
+
+    def __init__(self, rate_hz: int) -> None:
+        names = [f"conv2d_{number}" for number in range(5, 10)]
+        dense = [f"mos_estimator_small_1/dense_{number}" for number in (3, 4, 5)]
+        self._rate_hz, self._network = rate_hz, _Scorer(DNSMOS_P808, names, (0, 1, 3), dense)
+        bank = mel_filterbank(SPEECH_RATE_HZ, P808_N_FFT, P808_MELS, 0.0, SPEECH_RATE_HZ / 2)
+        self._bank = ops.convert_to_tensor(bank.T.copy())
+        # The transform of a windowed frame; its length is odd, which not every backend's takes.
+        turns = np.outer(np.arange(P808_N_FFT), np.arange(P808_N_FFT // 2 + 1)) / P808_N_FFT
+        waves = (np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns))
+        window = hann(P808_N_FFT)[:, None]
+        self._bases = [ops.convert_to_tensor((window * of).astype(np.float32)) for of in waves]
+
+    def __call__(self, signal: Any) -> Any:
+        """Return the score, 1 to 5; shapes (mixtures, samples) to (mixtures,).
+
+        The score does not depend on the level.
+        """
+        around = P808_N_FFT // 2
+        resampled = ops.pad(_at_speech_rate(signal, self._rate_hz), ((0, 0), (around, around)))
+        whole = resampled.shape[1] // P808_HOP * P808_HOP
+        blocks = ops.reshape(resampled[:, :whole], (ops.shape(signal)[0], -1, P808_HOP))
+        # Two hops and a sample.
+        frames = [blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:, : P808_N_FFT - 2 * P808_HOP]]
+        frames = ops.concatenate(frames, axis=-1)
+        power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
+        mels = ops.maximum(ops.matmul(power, self._bank), 1e-10)
+        level_db = ops.log(mels) * (10.0 / math.log(10.0))
+        loudest_db = ops.max(level_db, axis=(1, 2), keepdims=True)
+        level_db = ops.maximum(level_db - loudest_db, -80.0)
+        return self._network((level_db + 40.0) / 40.0)[:, 0]
+
+
+def _at_speech_rate(signal: Any, rate_hz: int) -> Any:
+    """Return signals at the networks' rate, resampled by their spectrum."""
+    common = math.gcd(rate_hz, SPEECH_RATE_HZ)
+    before, after = rate_hz // common, SPEECH_RATE_HZ // common
+    samples = signal.shape[1]
+    padded = -(-samples // before) * before
+    length = padded // before * after
+    spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
+    bins = min(length, padded) // 2 + 1
+    kept = tuple(part[:, :bins] for part in spectrum)
+    return ops.irfft(kept, fft_length=length) * (after / before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.fft import next_fast_len
 
 from rtden.model import ModelSpec
 from rtden.spectral import hann
-from rtden.training.dnsmos_loss import SPEECH_LEVEL, DnsmosLoss
+from rtden.training.dnsmos_loss import SPEECH_LEVEL, DnsmosLoss, P808Loss
 from rtden.training.pesq_loss import FRAME_SECONDS as PESQ_SECONDS
 from rtden.training.pesq_loss import PesqLoss
 from rtden.training.signal_path import SignalPath, Spectra, spectra
@@ -19,7 +20,6 @@ from rtden.training.stoi_loss import StoiLoss
 
 COMPRESSION = 0.3  # exponent that brings amplitudes nearer to loudness before they are compared
 EPSILON = 1e-6  # lowest power of a bin relative to the speech; it keeps gradients finite
-DNSMOS_MIXTURES = 4  # mixtures of a batch that DNSMOS scores: its network costs more than ours
 
 
 class Loss:
@@ -29,24 +29,31 @@ class Loss:
     in mels, because half of the bins lie above 5.5 kHz, where there is little speech. Bins above
     the recording's band do not count. The other parameters are weights: `distortion` of the
     logarithm of each mixture's distortion relative to its speech (SDR), `pesq` of points of raw
-    score, `stoi` of one minus extended STOI, `dnsmos` of five minus OVRL, of a few mixtures.
+    score, `stoi` of one minus extended STOI, `dnsmos` and `p808` of five minus the scores OVRL and
+    P.808 of the first `dnsmos_mixtures`: their networks cost more than ours.
     """
 
-    def __init__(self, spec: ModelSpec, **weights: float) -> None:
+    def __init__(self, spec: ModelSpec, dnsmos_mixtures: int = 4, /, **weights: float) -> None:
         self.path = SignalPath(spec)
         self._n_fft, self._hop = spec.n_fft, spec.hop
         used = {name: weight for name, weight in weights.items() if weight}
         self.weights = {"spectral_distance": 1.0, **used}  # of the parts that `parts` returns
         self._pesq = PesqLoss(spec.rate_hz, _fast_n_fft(PESQ_SECONDS * spec.rate_hz))
         self._stoi = StoiLoss(spec.rate_hz, _fast_n_fft(STOI_SECONDS * spec.rate_hz))
-        self._dnsmos = DnsmosLoss(spec.rate_hz) if "dnsmos" in used else None
+        self._few = slice(0, dnsmos_mixtures)
+        self._judges: dict[str, Callable[[Any], Any]] = {}
+        if "dnsmos" in used:
+            dnsmos = DnsmosLoss(spec.rate_hz)
+            self._judges["dnsmos"] = lambda signal: dnsmos(SPEECH_LEVEL * signal)[:, 2]
+        if "p808" in used:
+            self._judges["p808"] = P808Loss(spec.rate_hz)
         bins_hz = np.arange(spec.n_fft // 2 + 1) * (spec.rate_hz / spec.n_fft)
         density = 1.0 / (bins_hz + 700.0)  # of mels per Hz
         weight = (0.5 + 0.5 * density / density.mean()).astype(np.float32)
         self._bin_weight = ops.convert_to_tensor(weight)
 
     def __call__(self, target: dict[str, Any], mask: Any, *, costly: bool = True) -> Any:
-        """Return the mean loss over a batch (a scalar); without `costly`, DNSMOS is left out.
+        """Return the mean loss over a batch (a scalar); without `costly`, both DNSMOS are left out.
 
         `target` is :meth:`rtden.training.batches.Batch.target`.
         """
@@ -74,12 +81,11 @@ class Loss:
         if "stoi" in self.weights:
             score, known = _measure(self._stoi, denoised, clean, valid_bins)
             found["stoi"] = ops.mean(known * (1.0 - score))
-        if self._dnsmos is not None and costly:
+        if self._judges and costly:
             # Listeners judge a mixture without speech by other measures.
-            few = slice(0, DNSMOS_MIXTURES)
-            known = ops.cast(ops.max(ops.abs(clean[few]), axis=1) > 1.0, "float32")
-            score = self._dnsmos(SPEECH_LEVEL * denoised[few])[:, 2]
-            found["dnsmos"] = ops.mean(known * (5.0 - score))
+            known = ops.cast(ops.max(ops.abs(clean[self._few]), axis=1) > 1.0, "float32")
+            for name, judge in self._judges.items():
+                found[name] = ops.mean(known * (5.0 - judge(denoised[self._few])))
         return found
 
     def _log_distortion(self, ours: Spectra, theirs: Spectra, valid_bins: Any) -> Any:

@@ -13,7 +13,7 @@ from rtden.training.batches import BatchSource
 from rtden.training.corpus import Clips, load_clips
 from rtden.training.loss import Loss
 
-LOSS_SETTINGS = ("distortion", "pesq", "stoi", "dnsmos")
+LOSS_SETTINGS = ("distortion", "pesq", "stoi", "dnsmos", "p808")
 PRECISIONS = ("float32", "mixed_bfloat16")
 WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
 
@@ -37,7 +37,9 @@ class Recipe:
     pesq: float = 0.025
     stoi: float = 0.35
     dnsmos: float = 0.06
-    dnsmos_every: int = 8  # steps: that part costs as much as the rest
+    p808: float = 0.0
+    dnsmos_every: int = 8  # steps: those two parts cost as much as the rest
+    dnsmos_mixtures: int = 4  # of a step's
     validate_every: int = 500
     validation_batches: int = 8
     patience: int = 40  # validations without a better one after which the run stops
@@ -47,7 +49,14 @@ class Recipe:
     precision: str = "mixed_bfloat16"  # two to three times as fast where the processor has it
 
     def __post_init__(self) -> None:
-        counts = ("steps", "mixtures", "dnsmos_every", "validate_every", "validation_batches")
+        counts = (
+            "steps",
+            "mixtures",
+            "dnsmos_every",
+            "dnsmos_mixtures",
+            "validate_every",
+            "validation_batches",
+        )
         for name, wanted, valid in (
             *((name, "be 1 or more", getattr(self, name) >= 1) for name in (*counts, "patience")),
             ("hours", "be more than 0", self.hours > 0),
@@ -79,7 +88,9 @@ class Recipe:
 
     def loss(self, spec: ModelSpec) -> Loss:
         """Return the loss."""
-        return Loss(spec, **{name: getattr(self, name) for name in LOSS_SETTINGS})
+        return Loss(
+            spec, self.dnsmos_mixtures, **{name: getattr(self, name) for name in LOSS_SETTINGS}
+        )
 
     def rate_at(self, progress: float) -> float:
         """Return the learning rate at a point of the run, 0 to 1."""

@@ -141,7 +141,7 @@ def export_run(
     training = {"recipe": recipe.to_dict(), "start": start and start.stem, "data": sources}
     description = f"Trained by 'rtden train'{f' from {start.stem}' if start else ''}."
     written = dataclasses.replace(spec, description=description, metrics={}, training=training)
-    export(network, written, made, calibration=_sequences(corpus.source(spec, recipe)))
+    export(network, written, made, calibration=calibration_sequences(corpus.source(spec, recipe)))
 
     drawn = itertools.chain.from_iterable(map(held_out.mixtures, itertools.count()))
     mixtures = [*itertools.islice(drawn, JUDGED_MIXTURES)]
@@ -182,7 +182,7 @@ def _check_out(out: Path, *, force: bool) -> None:
         )
 
 
-def _sequences(source: BatchSource) -> Array:
+def calibration_sequences(source: BatchSource) -> Array:
     """Return sequences from random places of batches, as long as the mixtures at most.
 
     Shape (sequences, n_mels, columns, channels).

@@ -48,7 +48,7 @@ class SignalPath:
     def _with_contrast(self, gains: Any, frames_power: Any) -> Any:
         """Return gains as :class:`rtden.contrast.BinGains` does, without a limit."""
         power = gains * gains * frames_power
-        mean = ops.matmul(ops.matmul(power, self._to_means) + TINY, self._to_bins)
+        mean = ops.matmul(ops.matmul(power, self._to_means) + float(TINY), self._to_bins)
         difference = (power - mean) / (power + mean)
         return gains + self._contrast * ops.square(gains * (1.0 - gains)) * difference
 

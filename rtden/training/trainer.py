@@ -110,7 +110,7 @@ class _Run:
         # Two graphs share one network and one optimizer: most steps leave out the costly parts.
         loss = recipe.loss(spec)
         self._cheap, self._costly = (Trainer(self.network, loss, costly=of) for of in (False, True))
-        if not recipe.dnsmos or recipe.dnsmos_every == 1:
+        if not (recipe.dnsmos or recipe.p808) or recipe.dnsmos_every == 1:
             self._cheap = self._costly
         for trainer in (self._costly, self._cheap):
             trainer.compile(self._optimizer)

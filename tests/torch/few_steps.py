@@ -20,6 +20,7 @@ RECIPE = Recipe(
     mixtures=2,
     seconds=1.5,
     learning_rate=1e-4,
+    p808=0.05,
     dnsmos_every=1,
     validate_every=3,
     validation_batches=1,

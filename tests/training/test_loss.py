@@ -126,7 +126,7 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
     share = np.full((1, SPEC.n_mels, 120, 1), 0.7, np.float32)
     given = target(SPEC, noisy, clean)
     plain = float(Loss(SPEC)(given, share))
-    for name in ("distortion", "pesq", "stoi", "dnsmos"):
+    for name in ("distortion", "pesq", "stoi", "dnsmos", "p808"):
         loss = Loss(SPEC, **{name: 0.1})
         parts = loss.parts(invert(SPEC, noisy, share), clean, given["valid_bins"])
         assert set(parts) == {"spectral_distance", name}
@@ -134,26 +134,38 @@ def test_it_weighs_the_parts_that_are_asked_for(recordings: tuple[np.ndarray, np
         assert float(loss(given, share)) == pytest.approx(plain + weighted, rel=1e-4)
 
 
-def test_without_its_costly_parts_it_leaves_dnsmos_out(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("part", ["dnsmos", "p808"])
+def test_without_its_costly_parts_it_leaves_dnsmos_out(rng: np.random.Generator, part: str) -> None:
     signal = rng.standard_normal((1, 40 * SPEC.hop)).astype(np.float32)
     half = np.full((1, SPEC.n_mels, 40, 1), 0.5, np.float32)
     given = target(SPEC, signal, signal)
     plain = float(Loss(SPEC)(given, half))
-    loss = Loss(SPEC, dnsmos=0.1)
+    loss = Loss(SPEC, **{part: 0.1})
     assert float(loss(given, half, costly=False)) == pytest.approx(plain, rel=1e-5)
     assert float(loss(given, half)) > plain + 0.05
 
 
+def test_a_few_mixtures_are_scored(recordings: tuple[np.ndarray, np.ndarray]) -> None:
+    both = np.stack([signal[: 120 * SPEC.hop] for signal in recordings])
+    both /= np.sqrt(np.mean(both[0] ** 2))
+    clean, valid_bins = both[[0, 0]], np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
+    one, two = (
+        Loss(SPEC, count, dnsmos=1.0, p808=1.0).parts(both, clean, valid_bins) for count in (1, 2)
+    )
+    for part in ("dnsmos", "p808"):
+        assert float(one[part]) < float(two[part]) - 0.2, "the noisy one counts, too"
+
+
 def test_mixtures_without_speech_have_no_score(rng: np.random.Generator) -> None:
     noise = 0.1 * rng.standard_normal((2, 120 * SPEC.hop)).astype(np.float32)
-    parts = Loss(SPEC, stoi=1.0, dnsmos=1.0).parts(
+    parts = Loss(SPEC, stoi=1.0, dnsmos=1.0, p808=1.0).parts(
         noise, np.zeros_like(noise), np.ones((2, SPEC.n_fft // 2 + 1), np.float32)
     )
-    assert float(parts["stoi"]) == float(parts["dnsmos"]) == 0.0
+    assert float(parts["stoi"]) == float(parts["dnsmos"]) == float(parts["p808"]) == 0.0
 
 
 @pytest.mark.parametrize("what", ["speech", "silence", "noise alone"])
-@pytest.mark.parametrize("part", ["distortion", "pesq", "stoi", "dnsmos"])
+@pytest.mark.parametrize("part", ["distortion", "pesq", "stoi", "dnsmos", "p808"])
 def test_gradients_are_finite(rng: np.random.Generator, part: str, what: str) -> None:
     sound = rng.standard_normal((1, 60 * SPEC.hop)).astype(np.float32)
     clean = sound * np.float32(what == "speech")

@@ -196,12 +196,12 @@ def test_judging_hears_the_difference_in_all_that_the_loss_is_made_of(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
     clean, noisy = recordings
-    loss = Loss(SPEC, pesq=0.02, stoi=0.2, dnsmos=0.05)
+    loss = Loss(SPEC, pesq=0.02, stoi=0.2, dnsmos=0.05, p808=0.05)
     parts = (slice(at, at + 66150) for at in (0, 66150, 132300))
     mixtures = [Mixture(clean[part], noisy[part], 11025.0) for part in parts]
     untouched, denoised = (judge(mixtures, SPEC, loss, of) for of in (None, find_model("seed")))
     assert denoised["si_sdr_db"] > untouched["si_sdr_db"] + 2
-    weights = {"spectral_distance": 1.0, "pesq": 0.02, "stoi": 0.2, "dnsmos": 0.05}
+    weights = {"spectral_distance": 1.0, "pesq": 0.02, "stoi": 0.2, "dnsmos": 0.05, "p808": 0.05}
     assert set(denoised) == {*weights, "loss", "si_sdr_db"}
     assert all(denoised[name] < untouched[name] for name in weights)
     expected = sum(weight * denoised[name] for name, weight in weights.items())
