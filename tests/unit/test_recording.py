@@ -93,11 +93,12 @@ def test_a_second_pass_takes_off_what_the_first_one_leaves(
     recordings: tuple[np.ndarray, np.ndarray],
 ) -> None:
     clean, noisy = recordings
+    noisy = clean + 2.0 * (noisy - clean)  # much is left, then
     once, twice = (RecordingDenoiser(StreamDenoiser(rate_hz=22050)) for _ in range(2))
     del once._passes[0]
     heard, again = (in_chunks(each, noisy[:, None], 10**6)[:, 0] for each in (once, twice))
     pauses = np.convolve(clean**2, np.ones(512), "same") < 1e-3 * 512 * np.mean(clean**2)
-    assert np.std(again[pauses]) < 0.9 * np.std(heard[pauses])
+    assert np.std(again[pauses]) < 0.85 * np.std(heard[pauses])
     assert np.std(again) > 0.9 * np.std(heard), "speech stays"
 
 
