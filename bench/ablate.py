@@ -26,7 +26,7 @@ WHOLE = "whole"
 LAYERS = {"memory of each band": "band", "memory over 96 columns": "far"}
 """Blocks of the network, by the beginning of their layers' names."""
 CHANNELS = ("above_floor", "above_mean")
-LOSSES = ("distortion", "pesq", "stoi", "dnsmos", "p808")
+LOSSES = ("distortion", "pesq", "stoi", "dnsmos")
 VARIANTS = (WHOLE, *LAYERS, *CHANNELS, *LOSSES)
 
 

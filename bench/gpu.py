@@ -52,6 +52,7 @@ SAVE_SECONDS = 90.0
 STEPS = 32 if DEVICE == "cuda" else 8
 """Steps whose batches are made together: features of 2000 mixtures cost little more than of 60."""
 CONSTANT_BYTES = 2**20
+GRADIENT = "gradient"  # its norm, beside the parts of the loss
 torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
@@ -250,21 +251,23 @@ class Steps:
         self._optimizer.param_groups[0]["lr"] = recipe.rate_at(progress)
         self._optimizer.zero_grad(set_to_none=True)
         sum(loss.weights[name] * part for name, part in parts.items()).backward()
-        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimizer.step()
         keep = min(recipe.average, (self.number + 1.0) / (self.number + 11.0))
         with torch.no_grad():
             torch._foreach_lerp_(self._mean, self._weights, 1.0 - keep)
         self.number += 1
-        self._found.append({name: part.detach() for name, part in parts.items()})
+        found = {**parts, GRADIENT: norm}
+        self._found.append({name: part.detach() for name, part in found.items()})
 
     def means(self) -> str:
         """Return the means of the parts of the loss since the last call."""
         found, self._found = self._found, []
-        named = {name: [of[name] for of in found if name in of] for name in self._loss.weights}
+        names = (*self._loss.weights, GRADIENT)
+        named = {name: [of[name] for of in found if name in of] for name in names}
         means = {name: float(torch.stack(of).mean()) for name, of in named.items() if of}
         if not all(map(math.isfinite, means.values())):
-            raise ArithmeticError(f"the loss is no longer finite: {means}")
+            raise ArithmeticError(f"loss or gradient are no longer finite: {means}")
         return " ".join(f"{name} {mean:.4f}" for name, mean in means.items())
 
     def save(self, *paths: Path) -> None:

@@ -77,7 +77,7 @@ def main(
         last = network.get_layer("share")
         kernel, bias = last.get_weights()
         last.set_weights([kernel * np.float32(scale), bias * np.float32(scale) + np.float32(shift)])
-        recipe = Recipe(leave_out=("asterisk",))
+        recipe = Recipe(leave_out=("asterisk",))  # as the recipes of the runs
         with tempfile.TemporaryDirectory() as made:
             folder = cache or Path(made)
             corpus = Corpus.load(speech, noise, folder, rate_hz=spec.rate_hz, recipe=recipe)

@@ -49,18 +49,20 @@ class _Scorer:
         }
         self._pooled_after = pooled_after
         self._convolutions = [
-            tuple(map(ops.convert_to_tensor, (kernel.transpose(2, 3, 1, 0), self.weights[bias])))
-            for kernel, bias in (
-                (self.weights[f"{name}/kernel:0"], f"{name}/bias:0") for name in convolutions
-            )
+            (self._tensor(f"{name}/kernel:0", (2, 3, 1, 0)), self._tensor(f"{name}/bias:0"))
+            for name in convolutions
         ]
         self._dense = [
-            tuple(
-                ops.convert_to_tensor(self.weights[f"{name}/{part}/ReadVariableOp/resource:0"])
+            [
+                self._tensor(f"{name}/{part}/ReadVariableOp/resource:0")
                 for part in ("MatMul", "BiasAdd")
-            )
+            ]
             for name in dense
         ]
+
+    def _tensor(self, name: str, axes: tuple[int, ...] | None = None) -> Any:
+        weight = self.weights[name]
+        return ops.convert_to_tensor(weight.transpose(axes) if axes else weight)
 
     def __call__(self, spectra: Any) -> Any:
         """Return scores, (mixtures, scores), of spectra, (mixtures, frames, bands)."""

@@ -1,4 +1,4 @@
-"""How far batches made on the GPU differ from those that `rtden train` makes.
+"""How far batches made on the GPU, and losses with constants kept there, differ from training's.
 
 python gpu_batch.py SPEECH NOISE WORK
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from gpu import DEVICE, BatchMaker
+from gpu import DEVICE, BatchMaker, keep_constants
 
-from rtden.model import load_spec
+from rtden.model import ModelSpec, load_spec
 from rtden.training import batches
 from rtden.training.recipe import Corpus, Recipe
 from rtden.training.synthesis import active_rms
@@ -35,10 +36,25 @@ def differences(speech: Path, noise: Path, work: Path) -> dict[str, float]:
     make = BatchMaker(spec)
     features, target = make.finish(clean, noisy, speech_levels, ends_hz, overlaps)
     found = {"features": features, **target}
-    return {
+    apart = {
         name: float(np.abs(of - found[name].cpu().numpy()).max())
         for name, of in vars(wanted).items()
     }
+    return {
+        **apart,
+        "kept": with_kept_constants(recipe, spec, {n: of[:2] for n, of in target.items()}),
+    }
+
+
+def with_kept_constants(recipe: Recipe, spec: ModelSpec, target: dict[str, Any]) -> float:
+    """Return how far losses change once constants are kept: of two masks, each twice."""
+    loss, columns = recipe.loss(spec), target["noisy"].shape[1] // spec.hop
+    shape = (len(target["noisy"]), spec.n_mels, columns, 1)
+    masks = [torch.full(shape, value, device=DEVICE) for value in (0.3, 0.8)]
+    plain = [float(loss(target, mask)) for mask in masks]
+    keep_constants()
+    kept = [[float(loss(target, mask)) for mask in masks] for _ in range(2)]
+    return float(np.abs(np.array(kept) - plain).max())
 
 
 if __name__ == "__main__":
