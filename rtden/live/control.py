@@ -30,7 +30,7 @@ _SETTABLE = {"strength": float, "limit_db": float, "bypassed": bool, "muted": bo
 
 
 class ControlServer(contextlib.AbstractContextManager["ControlServer"]):
-    """Answers requests to a live stream until it is closed; a context manager closes it.
+    """Answers requests to a live stream, as a context manager, until that ends.
 
     Each connection has a thread of its own. The socket lies in the user's runtime folder and is
     readable by nobody else. Without a `name` it is "live", or "live-2" and so on if that runs.
@@ -49,10 +49,6 @@ class ControlServer(contextlib.AbstractContextManager["ControlServer"]):
         threading.Thread(target=self._serve, name="rtden control", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Answer no more, and remove the socket."""
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
@@ -130,7 +126,9 @@ def ask(request: dict[str, Any], name: str | None = None) -> dict[str, Any]:
         which = f"'{name}' " if name else ""
         raise ControlError(f"no live stream {which}runs: start one with 'rtden live'.")
     try:
-        with _connect(socket_path(name or running[0])) as connection:
+        with _new_socket() as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(socket_path(name or running[0])))
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile() as lines:
                 answer = json.loads(lines.readline())
@@ -169,20 +167,7 @@ def _new_socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
-def _connect(path: Path) -> socket.socket:
-    connection = _new_socket()
-    connection.settimeout(ANSWER_SECONDS)
-    try:
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
 def _answers(path: Path) -> bool:
-    try:
-        _connect(path).close()
-    except OSError:
-        return False
-    return True
+    with _new_socket() as probe:
+        probe.settimeout(ANSWER_SECONDS)
+        return probe.connect_ex(str(path)) == 0

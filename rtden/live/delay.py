@@ -13,34 +13,29 @@ import math
 from rtden.live.endpoint import Endpoint
 from rtden.resample import MOST_DRIFT_PPM
 
-EXCESS_SECONDS = 0.05
-"""Excess over the held delay, or the planned fill, beyond which the oldest sound is dropped."""
-START_SECONDS = 0.5
-"""A sink starts until it has played this much: some take a block and then pause for a second."""
-TOLERATED_SECONDS = 0.01
-"""Tolerated excess over the planned delay at first lock, or over the first locked delay later."""
+EXCESS_SECONDS = 0.05  # over the held delay, or the planned fill: the oldest sound is dropped
+START_SECONDS = 0.5  # played until a sink has started: some take a block and pause for a second
+TOLERATED_SECONDS = 0.01  # excess over the planned delay at first lock, or over the first one later
 
-SETTLE_SECONDS = 5.0
-"""Time after a start or a drop-out for which the delay is watched before it is held."""
+SETTLE_SECONDS = 5.0  # after a start or a drop-out the delay is watched so long before it is held
 SMOOTH_SECONDS = 2.0
 HOLD_SECONDS = 15.0
 """Time constant of the control, critically damped: a step of 300 ppm moves the delay by 1.7 ms
 beyond the tolerance."""
-DEAD_ZONE_SECONDS = 0.0015
-"""Deviation that is not controlled: callbacks come irregularly."""
+DEAD_ZONE_SECONDS = 0.0015  # a deviation that is not controlled: callbacks come irregularly
 LONGEST_BUFFER_SECONDS = 0.2
 BUFFER_STEP = 1.5
 BUFFER_LEAST_STEP_SECONDS = 0.005
-QUIET_SECONDS = 60.0
-"""Time without a drop-out after which the buffer may shrink."""
-SPARE_SECONDS = 0.008
-"""Least fill that the buffer must have kept before it shrinks."""
+QUIET_SECONDS = 60.0  # time without a drop-out after which the buffer may shrink
+SPARE_SECONDS = 0.008  # least fill that the buffer must have kept before it shrinks
 SHRINK_SECONDS = 0.002
 PAIRED_LEFT_SECONDS = 0.004
 """Sound that must remain, in the sink's ring and of what it lends, while a turn takes two steps.
 Before it does, twice as much and a step must remain."""
-PAIRING_SECONDS, PARTED_SECONDS = 3.0, 30.0
-"""Time for which that must hold before turns take two steps; the same after sound came late."""
+PAIRING_SECONDS, PARTED_SECONDS = (
+    3.0,
+    30.0,
+)  # it must hold so long; the same after sound came late
 
 
 class DriftControl:
@@ -78,10 +73,8 @@ class DriftControl:
             return
         if self.held_seconds is None:
             self.held_seconds = self.delay_seconds
-        deviation_seconds = self.delay_seconds - self.held_seconds
-        excess_seconds = deviation_seconds - min(
-            DEAD_ZONE_SECONDS, max(-DEAD_ZONE_SECONDS, deviation_seconds)
-        )
+        deviation = self.delay_seconds - self.held_seconds
+        excess_seconds = deviation - min(DEAD_ZONE_SECONDS, max(-DEAD_ZONE_SECONDS, deviation))
         pull_ppm = 2.0 / HOLD_SECONDS * excess_seconds * 1e6
         wanted_ppm = self._integral_ppm + pull_ppm
         self.ppm = min(MOST_DRIFT_PPM, max(-MOST_DRIFT_PPM, wanted_ppm))
@@ -135,24 +128,17 @@ class BufferControl:
         """Note that the sink ran dry."""
         self._quiet_seconds = 0.0
         if not self._pinned:
-            self.seconds = min(
-                LONGEST_BUFFER_SECONDS,
-                max(self.seconds * BUFFER_STEP, self.seconds + BUFFER_LEAST_STEP_SECONDS),
-            )
+            longer = max(self.seconds * BUFFER_STEP, self.seconds + BUFFER_LEAST_STEP_SECONDS)
+            self.seconds = min(LONGEST_BUFFER_SECONDS, longer)
 
     def shrink(self, spare_seconds: float, elapsed_seconds: float) -> float:
         """Return by how much the delay should fall, from the lowest fill since the last call."""
-        self._quiet_seconds = (
-            self._quiet_seconds + elapsed_seconds if spare_seconds >= SPARE_SECONDS else 0.0
-        )
-        if (
-            self._pinned
-            or self._quiet_seconds < QUIET_SECONDS
-            or self.seconds <= self._least_seconds
-        ):
+        quiet, grown_seconds = spare_seconds >= SPARE_SECONDS, self.seconds - self._least_seconds
+        self._quiet_seconds = self._quiet_seconds + elapsed_seconds if quiet else 0.0
+        if self._quiet_seconds < QUIET_SECONDS or grown_seconds <= 0.0:
             return 0.0
         self._quiet_seconds = 0.0
-        step = min(SHRINK_SECONDS, self.seconds - self._least_seconds)
+        step = min(SHRINK_SECONDS, grown_seconds)
         self.seconds -= step
         return step
 

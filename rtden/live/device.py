@@ -13,21 +13,16 @@ class Device:
     """One direction of a sound device. Fields after `is_default` are the sound server's alone."""
 
     kind: Kind
-    index: int
-    """PortAudio's or the server's number, another after it was unplugged."""
+    index: int  # PortAudio's or the server's number, another after it was unplugged
     name: str
     host: str
     channels: int
     rate_hz: int
-    is_default: bool = False
-    """Whether the system uses it where no device is named."""
-    stable_name: str = ""
-    """The same after it was unplugged; empty for PortAudio's."""
+    is_default: bool = False  # the system uses it where no device is named
+    stable_name: str = ""  # the same after it was unplugged; empty for PortAudio's
     muted: bool = False
-    monitor_of: str = ""
-    """Stable name of the sink that this source is the monitor of, or empty."""
-    own: bool = False
-    """Whether an rtden made it."""
+    monitor_of: str = ""  # stable name of the sink that this source is the monitor of, or empty
+    own: bool = False  # made by an rtden
 
     @property
     def hidden(self) -> bool:

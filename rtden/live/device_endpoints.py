@@ -6,15 +6,8 @@ import math
 from typing import Any
 
 from rtden.errors import DeviceError
+from rtden.live import devices
 from rtden.live.device import Device, Kind
-from rtden.live.devices import (
-    DEFAULT_NAMES,
-    FALLBACK_RATES_HZ,
-    find_device,
-    load_portaudio,
-    look_anew,
-    server_devices,
-)
 from rtden.live.endpoint import Endpoint
 from rtden.live.pulse_stream import PulseStream
 from rtden.quiet import quiet_stderr
@@ -33,8 +26,7 @@ class _DeviceEndpoint(Endpoint):
 
     kind: Kind
     may_return = True
-    fixed = False
-    """Whether the sound server may not move an output."""
+    fixed = False  # the sound server may not move an output
     rate_hz = channels = 0
     _stream: Any = None
 
@@ -44,7 +36,7 @@ class _DeviceEndpoint(Endpoint):
 
     @property
     def _by_default(self) -> bool:
-        return self._wanted.lower() == DEFAULT_NAMES[self.kind]
+        return self._wanted.lower() == devices.DEFAULT_NAMES[self.kind]
 
     def open(self) -> None:
         """Find the device and open it; the ring is kept if rate and channels are what they were.
@@ -55,9 +47,8 @@ class _DeviceEndpoint(Endpoint):
         if self._wanted.isdecimal():
             self._wanted = device.name  # numbers change when devices come and go
         before = self.rate_hz, self.channels
-        self._stream = (
-            self._open_on_server(device) if device.stable_name else self._open_portaudio(device)
-        )
+        open_stream = self._open_on_server if device.stable_name else self._open_portaudio
+        self._stream = open_stream(device)
         self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
         self._use(device)
         self.warning, self.called_at = "", math.nan
@@ -73,16 +64,15 @@ class _DeviceEndpoint(Endpoint):
     def _find(self) -> Device:
         """Return the device to open: the one that was open before, or else the one named."""
         if not self.server_name:
-            return find_device(self._wanted, self.kind)
-        there = server_devices()  # not PortAudio's: without a server they are other devices
+            return devices.find_device(self._wanted, self.kind)
+        there = devices.server_devices()  # not PortAudio's: without a server they are other devices
         if not self._by_default:
             for device in there:
                 if device.kind == self.kind and self.server_name in device.names:
                     return device
-        return find_device(self._wanted, self.kind, there, before=self.server_name)
+        return devices.find_device(self._wanted, self.kind, there, before=self.server_name)
 
     def _open_on_server(self, device: Device) -> PulseStream:
-        follow = self.kind == "output" and self._by_default and device.is_default
         try:
             return PulseStream(
                 device,
@@ -93,17 +83,17 @@ class _DeviceEndpoint(Endpoint):
                 wanted_samples=self.wanted_samples,
                 given_samples=self.given_samples,
                 fixed=self.fixed,
-                follow=follow,
+                follow=self.kind == "output" and self._by_default and device.is_default,
             )
         except DeviceError as error:
             raise self._cannot_open(device, error) from None
 
     def _open_portaudio(self, device: Device) -> Any:
         """Open at the rate from before, its own, or the first usual one; in stereo if it can."""
-        sounddevice, most = load_portaudio(), device.channels
+        sounddevice, most = devices.load_portaudio(), device.channels
         streams = {"input": sounddevice.RawInputStream, "output": sounddevice.RawOutputStream}
         reason: Exception | None = None
-        rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *FALLBACK_RATES_HZ)
+        rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *devices.FALLBACK_RATES_HZ)
         for rate_hz in dict.fromkeys(rates_hz):
             for channels in dict.fromkeys((min(2, most), 1, most)):
                 try:
@@ -127,12 +117,7 @@ class _DeviceEndpoint(Endpoint):
         )
 
     def look_anew(self) -> None:
-        """Make PortAudio look for devices: it knows only those that were there when it was loaded.
-
-        Every stream of PortAudio's must be closed.
-        """
-        if not self.server_name:
-            look_anew()
+        devices.look_anew()
 
     def _callback(self, block: Any, samples: int, time: Any, status: Any) -> None:
         self.block_samples = samples
@@ -173,8 +158,7 @@ class _DeviceEndpoint(Endpoint):
         raise NotImplementedError
 
     def start(self) -> None:
-        """Begin; the callback runs from now on. Raises DeviceError if the device refuses."""
-        refusal = DeviceError if self.server_name else load_portaudio().PortAudioError
+        refusal = DeviceError if self.server_name else devices.load_portaudio().PortAudioError
         try:
             with quiet_stderr():
                 self._stream.start()
@@ -187,7 +171,6 @@ class _DeviceEndpoint(Endpoint):
             self._stream.connection.changed.set()  # look at it once
 
     def stop(self) -> None:
-        """End, at once."""
         stream, self._stream = self._stream, None
         if stream is not None:
             with quiet_stderr():
@@ -205,7 +188,7 @@ class DeviceSource(_DeviceEndpoint):
         if not self._by_default:
             return True
         try:  # the user may have chosen another default microphone
-            default = find_device("mic", "input", there, before=self.server_name)
+            default = devices.find_device("mic", "input", there, before=self.server_name)
         except DeviceError:
             return True
         return self.server_name in default.names

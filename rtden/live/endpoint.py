@@ -16,11 +16,9 @@ from rtden.ring import Ring, bytes_of
 from rtden.types import Array
 
 RING_SECONDS = 2.0
-RESTING_BLOCK_SECONDS = 0.02
-"""Sound that a resting source searches at once: less than the delay of the network."""
+RESTING_BLOCK_SECONDS = 0.02  # searched at once by a resting source: less than the network's delay
 FADE_SECONDS = 0.004
-SPARE_SECONDS = 0.001
-"""Sound that a player must still hold at its next call, after lending."""
+SPARE_SECONDS = 0.001  # that a player must still hold at its next call, after lending
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
@@ -58,10 +56,8 @@ class SmoothReader:
         self._lost_samples = 0
         self.dry = True
         self.silence = memoryview(bytes(ring.capacity_samples * ring.sample_bytes))
+        # The least left in the ring after a block, less lent samples, since this was last set.
         self.least_left_samples: float = math.inf
-        """The least that was left in the ring after a block, lent samples subtracted, since this
-        was last set.
-        """
 
     def read_into(self, data: memoryview, lent_samples: int = 0) -> None:
         """Fill a block of bytes, short of some samples that the player lends."""
@@ -196,7 +192,7 @@ class Endpoint:
         """Find a stopped device and open it again; its rate, channels and ring may then differ."""
 
     def look_anew(self) -> None:
-        """Let :meth:`open` find new devices; every device must be stopped."""
+        """Let :meth:`open` find new devices of PortAudio's; all of them must be stopped."""
 
     def start(self) -> None:
         """Begin."""

@@ -30,8 +30,7 @@ from rtden.settings import Settings, check_settings, number, require
 from rtden.types import Array
 
 LONGEST_BUFFER_MS = 1000.0
-LOOK_SECONDS = 0.25
-"""Without sound the worker looks at this interval whether a device is lost."""
+LOOK_SECONDS = 0.25  # interval at which the worker, without sound, looks for a lost device
 DRAIN_SECONDS = 0.01
 
 
@@ -90,8 +89,7 @@ class LiveEngine(Controls):
             for name, run in (("worker", self._run), ("devices", self._watch))
         ]
         source.notify = self._wake
-        self.resources = ExitStack()
-        """Closed when the engine stops."""
+        self.resources = ExitStack()  # closed when the engine stops
 
     def __enter__(self) -> LiveEngine:
         self.start()
@@ -210,7 +208,6 @@ class LiveEngine(Controls):
             worker.wakes += 1
 
     def _drain(self) -> None:
-        """Wait until the sink has played everything."""
         sink = self.sink
         while sink.ring.fill_samples and sink.running:
             if self._stopping.wait(DRAIN_SECONDS):

@@ -13,11 +13,9 @@ from rtden.noise import NoiseMeter
 from rtden.types import Array
 
 CLIPPED_LEVEL = 0.999
-CLIPPED_SAMPLES = 3
-"""Samples at full scale in a block that count as clipping; one alone may be a true peak."""
+CLIPPED_SAMPLES = 3  # at full scale in a block that count as clipping; one may be a true peak
 CLIPPED_BLOCKS = 3
-CLIPPED_SECONDS = 10.0
-"""How long after the last clipped block the warning stays."""
+CLIPPED_SECONDS = 10.0  # for which the warning stays after the last clipped block
 _SILENT_ENERGY = 10.0 ** (SILENT_DB / 10.0)
 
 

@@ -17,17 +17,13 @@ from rtden.model import Model, load_spec
 from rtden.noise import babble
 from rtden.settings import HOPS_PER_STEP, Settings, check_settings, number
 
-DEFAULT_BUFFER_MS = 15.0
-"""Sound kept ready for the sink beyond its blocks: the worker may be as late as that."""
+DEFAULT_BUFFER_MS = 15.0  # sound for the sink beyond its blocks: the worker may be as late as that
 LIVE_LATENCY_MS = 30.0
 LEAST_BUFFER_MS = 5.0
-BLOCK_SECONDS = 0.01
-"""Assumed length of a device's block until the first one has come."""
+BLOCK_SECONDS = 0.01  # assumed length of a device's block until the first one has come
 AUTO = "auto"
-SELF_TEST_SECONDS = 0.5
-"""Time that :func:`self_test` takes, the loading of the model aside."""
-HIGHEST_LOAD = 0.4
-"""Highest load of one core: the rest is for resampling, the system, and a warm, slow processor."""
+SELF_TEST_SECONDS = 0.5  # that :func:`self_test` takes, the loading of the model aside
+HIGHEST_LOAD = 0.4  # of one core: the rest is for resampling, the system, a warm, slow processor
 FEWEST_STEPS = 3
 
 

@@ -11,25 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rtden.errors import DeviceError
+from rtden.live import libpulse as pa
 from rtden.live.device import Device, Kind
-from rtden.live.libpulse import (
-    DEVICES,
-    EVENT,
-    MODULES,
-    NUMBER,
-    SERVER,
-    SINK_INPUTS,
-    STATE,
-    DeviceInfo,
-    Handle,
-    ServerInfo,
-    load_libpulse,
-)
 
 ANSWER_SECONDS = 5.0
-OWNER_PROPERTY = "rtden.owner"
-"""Marks the sink and the source of a virtual microphone."""
-_CONTEXT_READY, _CONTEXT_FAILED = 4, 5
+OWNER_PROPERTY = "rtden.owner"  # marks the sink and the source of a virtual microphone
+_CONTEXT_READY = 4
 _INVALID_INDEX = 0xFFFFFFFF
 _EVENTS = 0x0001 | 0x0002 | 0x0080  # sinks, sources, the server's defaults
 
@@ -70,7 +57,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     """
 
     def __init__(self) -> None:
-        self.lib = load_libpulse()
+        self.lib = pa.load_libpulse()
         self.changed = threading.Event()
         self._settled = threading.Event()
         self._loop = self.lib.pa_threaded_mainloop_new()
@@ -79,7 +66,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         api = self.lib.pa_threaded_mainloop_get_api(self._loop)
         self.context = self.lib.pa_context_new(api, b"rtden")
         # libpulse holds no reference to its callbacks: they must live as long as it may call them.
-        self._callbacks = [STATE(self._on_state), EVENT(lambda *_: self.changed.set())]
+        self._callbacks = [pa.STATE(self._on_state), pa.EVENT(lambda *_: self.changed.set())]
         self.lib.pa_context_set_state_callback(self.context, self._callbacks[0], None)
         self.lib.pa_context_connect(self.context, None, 0, None)
         self.lib.pa_threaded_mainloop_start(self._loop)
@@ -99,7 +86,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         self.close()
 
     def _on_state(self, context: Any, _data: Any) -> None:
-        if self.lib.pa_context_get_state(Handle(context)) >= _CONTEXT_READY:
+        if self.lib.pa_context_get_state(pa.Handle(context)) >= _CONTEXT_READY:
             self._settled.set()
 
     @property
@@ -138,7 +125,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
 
     def server(self) -> Server:
         """Return what answers, and its defaults."""
-        found: list[Server] = self._ask(SERVER, "get_server_info", read=_read_server)
+        found: list[Server] = self._ask(pa.SERVER, "get_server_info", read=_read_server)
         return found[0]
 
     def devices(self) -> list[Device]:
@@ -151,10 +138,10 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         found = []
         for kind, what, default in kinds:
             read = functools.partial(self._read_device, server.name, kind, default)
-            found += self._ask(DEVICES, f"get_{what}_info_list", read=read)
+            found += self._ask(pa.DEVICES, f"get_{what}_info_list", read=read)
         return found
 
-    def _read_device(self, host: str, kind: Kind, default: str, info: DeviceInfo) -> Device:
+    def _read_device(self, host: str, kind: Kind, default: str, info: pa.DeviceInfo) -> Device:
         name = _text(info.name)
         monitor_of = _text(info.monitor_name) if kind == "input" else ""
         owner = self.lib.pa_proplist_gets(info.properties, OWNER_PROPERTY.encode())
@@ -175,14 +162,14 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     def sink_of(self, stream_index: int) -> int:
         """Return the index of the sink that a stream plays on, or -1 if the stream is gone."""
         sinks = self._ask(
-            SINK_INPUTS, "get_sink_input_info", stream_index, read=lambda info: info.sink
+            pa.SINK_INPUTS, "get_sink_input_info", stream_index, read=lambda info: info.sink
         )
         return int(sinks[0]) if sinks else -1
 
     def modules(self) -> list[Module]:
         """Return the loaded modules, in the order of loading."""
         return self._ask(
-            *(MODULES, "get_module_info_list"),
+            *(pa.MODULES, "get_module_info_list"),
             read=lambda info: Module(info.index, _text(info.name), _text(info.argument)),
         )
 
@@ -201,7 +188,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
 
         Raises DeviceError if the server refuses; the message is the library's reason alone.
         """
-        answer = int(self._ask(NUMBER, function, *arguments)[0])
+        answer = int(self._ask(pa.NUMBER, function, *arguments)[0])
         if answer == _INVALID_INDEX or (function != "load_module" and answer == 0):
             raise DeviceError(self.reason())
         return answer
@@ -213,10 +200,10 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
 
         `read` copies the fields of a structure, which the library frees after the callback.
         """
-        replied, values, one = threading.Event(), [], prototype in (NUMBER, SERVER)
+        replied, values, one = threading.Event(), [], prototype in (pa.NUMBER, pa.SERVER)
 
         def reply(_context: Any, value: Any, *rest: Any) -> None:
-            if prototype is NUMBER:
+            if prototype is pa.NUMBER:
                 values.append(read(value))
             elif value:  # a list ends with an empty reply
                 values.append(read(value.contents))
@@ -240,7 +227,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         return values
 
 
-def _read_server(info: ServerInfo) -> Server:
+def _read_server(info: pa.ServerInfo) -> Server:
     name = "PipeWire" if b"PipeWire" in (info.name or b"") else "PulseAudio"
     return Server(name, _text(info.default_sink), _text(info.default_source))
 

@@ -15,29 +15,19 @@ from typing import Any
 import numpy as np
 
 from rtden.errors import DeviceError
+from rtden.live import libpulse as pa
 from rtden.live.device import Device, Kind
-from rtden.live.libpulse import (
-    REQUEST,
-    STATE,
-    BufferAttributes,
-    SampleSpec,
-    load_quick_libpulse,
-    view_memory,
-)
 from rtden.live.pulse import ANSWER_SECONDS, Connection
 
 BLOCK_SECONDS = 0.005
 _FLOAT32, _ANY = 5, 0xFFFFFFFF
 _STREAM_CREATING, _STREAM_READY = 1, 2
 _CORKED, _INTERPOLATE, _TIMING, _DONT_MOVE, _ADJUST_LATENCY = 0x1, 0x2, 0x8, 0x200, 0x2000
-MEASURED_CALLS, LATER_CALLS = 4, 40
-"""Callbacks for each measurement of the latency, in the first seconds and later."""
+MEASURED_CALLS, LATER_CALLS = 4, 40  # for each measurement of the latency, at first and later
 FIRST_CALLS, MANY_CALLS = 12, 400
 """Callbacks before the first one, as a stream begins with what waited for it; and before later."""
-OWN_CALLS = 2
-"""The first one may be in the thread that starts the stream, this one is in libpulse's."""
-_SMOOTHING = 0.2
-"""Weight of a new value of the latency: single ones tremble by a block."""
+OWN_CALLS = 2  # the first may be in the thread that starts the stream; this is in libpulse's
+_SMOOTHING = 0.2  # weight of a new value of the latency: single ones tremble by a block
 
 
 class PulseStream:
@@ -77,17 +67,17 @@ class PulseStream:
         self.latency = latency_seconds if kind == "output" else BLOCK_SECONDS
         self._flagged = False
         self.connection = Connection()
-        self._lib, self._quick = self.connection.lib, load_quick_libpulse()
+        self._lib, self._quick = self.connection.lib, pa.load_quick_libpulse()
         self._address, self._size = c_void_p(), c_size_t()
         self._at = byref(self._address), byref(self._size)
         self._played = memoryview(b"")
         self._calls = self._waiting_bytes = 0
         self._settled = threading.Event()
         self._callbacks = (
-            STATE(self._on_state),
-            STATE(lambda *_: self.connection.changed.set()),
-            STATE(self._on_fault),
-            REQUEST(self._on_readable if kind == "input" else self._on_writable),
+            pa.STATE(self._on_state),
+            pa.STATE(lambda *_: self.connection.changed.set()),
+            pa.STATE(self._on_fault),
+            pa.REQUEST(self._on_readable if kind == "input" else self._on_writable),
         )
         try:
             with self.connection.locked():
@@ -111,7 +101,7 @@ class PulseStream:
         own = f"rtden-{self._kind}-{self._device.stable_name}".encode()
         lib.pa_proplist_sets(properties, b"module-stream-restore.id", own)
         lib.pa_proplist_sets(properties, b"media.name", b"rtden " + self._kind.encode())
-        spec = SampleSpec(_FLOAT32, self.samplerate, self.channels)
+        spec = pa.SampleSpec(_FLOAT32, self.samplerate, self.channels)
         stream = lib.pa_stream_new_with_proplist(
             self.connection.context, None, byref(spec), None, properties
         )
@@ -124,7 +114,7 @@ class PulseStream:
 
     def _connect(self, name: bytes | None, target_bytes: int, flags: int) -> bool:
         block = self._block_bytes
-        attributes = BufferAttributes(_ANY, target_bytes, block, block, block)
+        attributes = pa.BufferAttributes(_ANY, target_bytes, block, block, block)
         flags |= _CORKED | _INTERPOLATE | _TIMING | _ADJUST_LATENCY
         arguments: tuple[Any, ...] = (self._stream, name, byref(attributes), flags)
         if self._kind == "input":
@@ -200,7 +190,7 @@ class PulseStream:
                 break
             if not address:  # a hole: sound that the server lost
                 self._flagged = True
-            block = view_memory(address, size) if address else memoryview(bytes(size))
+            block = pa.view_memory(address, size) if address else memoryview(bytes(size))
             self._callback(block, arrived // self._frame_bytes, None, self._flagged)
             self._flagged = False
             lib.pa_stream_drop(stream)

@@ -10,8 +10,7 @@ import socket
 import time
 from pathlib import Path
 
-PRIORITY = 10
-"""Above every ordinary thread, below those of a sound server (PipeWire: 88) and of the kernel."""
+PRIORITY = 10  # above ordinary threads, below those of a sound server (PipeWire: 88) and the kernel
 _COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 _AREA = re.compile(r"(\w+)-(\w+) rw\S* \S+ 00:00 0 .*\n(?:\w+:.*\n)*?Rss: +(\d+) kB")
 

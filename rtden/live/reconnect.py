@@ -10,8 +10,7 @@ from rtden.errors import DeviceError
 from rtden.live.endpoint import Endpoint
 
 CHECK_SECONDS = 0.25
-STALLED_SECONDS = 2.5
-"""Time without a call after which a device counts as lost, as after a suspend."""
+STALLED_SECONDS = 2.5  # without a call, after which a device counts as lost, as after a suspend
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 8.0
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from rtden.live.meters import InputWatch
     from rtden.live.worker import Worker
 
-SILENT_DB = -75.0
-"""A microphone in a quiet room is above this."""
+SILENT_DB = -75.0  # a microphone in a quiet room is above this
 SILENT_SECONDS = 3.0
 
 
@@ -104,26 +103,16 @@ class SampleCounts:
     returned - discarded + padding_samples = played + dropped + ready.
     """
 
-    captured: int
-    """Samples that the source wrote."""
-    skipped: int
-    """Captured too long ago to be played in time, or overwritten before the worker read them."""
-    taken: int
-    """Samples that the worker read."""
-    waiting: int
-    """Samples in the input ring."""
-    returned: int
-    """Samples that came out of the denoiser."""
-    discarded: int
-    """Returned while the sink was missing."""
-    padding_samples: int
-    """Silence inserted before returned samples, at the start and after drop-outs."""
-    played: int
-    """Samples that the sink read."""
-    dropped: int
-    """Returned too long ago to be played, or overwritten before the sink read them."""
-    ready: int
-    """Samples in the output ring."""
+    captured: int  # written by the source
+    skipped: int  # captured too long ago to be played in time, or overwritten unread
+    taken: int  # read by the worker
+    waiting: int  # in the input ring
+    returned: int  # came out of the denoiser
+    discarded: int  # returned while the sink was missing
+    padding_samples: int  # silence before returned samples, at the start and after drop-outs
+    played: int  # read by the sink
+    dropped: int  # returned too long ago to be played, or overwritten unread
+    ready: int  # in the output ring
 
 
 class StatusReader:

@@ -19,8 +19,7 @@ from rtden.live.device import Device
 from rtden.live.device_endpoints import DeviceSink
 from rtden.live.pulse import OWNER_PROPERTY, Connection, Module
 
-SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"
-"""Names and, for the source, also what other programs show."""
+SINK_NAME, SOURCE_NAME = "rtden_sink", "rtden"  # the latter is also what other programs show
 RATE_HZ = 48000
 _OWNER = re.compile(rf"\b{OWNER_PROPERTY}=(\d+)-(\d+)")
 _STEREO = "channels=2 channel_map=front-left,front-right"

@@ -61,11 +61,9 @@ class Evaluation:
 
     def by_snr(self) -> dict[str, Chosen]:
         """Return the files of each SNR, the lowest first."""
-        known = sorted({value for value in self.snr_db.tolist() if math.isfinite(value)})
-        groups = {f"{value:g} dB": self.snr_db == value for value in known}
-        if not np.isfinite(self.snr_db).all():
-            groups["none"] = ~np.isfinite(self.snr_db)
-        return groups
+        known = np.isfinite(self.snr_db)
+        groups = {f"{of:g} dB": self.snr_db == of for of in np.unique(self.snr_db[known])}
+        return groups if known.all() else groups | {"none": ~known}
 
     def by_noise(self) -> dict[str, Chosen]:
         """Return the files of each noise, in alphabetical order."""

@@ -24,10 +24,8 @@ from rtden.types import Array
 
 RATE_HZ, CHANNELS = 48000, 2
 SOUND_SECONDS = 5.0
-SETTLE_SECONDS = 7.0
-"""Not measured at first: the engine finds its delay, and digital silence becomes idle."""
-VIEW_SECONDS = 0.1
-"""Between two statuses, as the terminal view takes them."""
+SETTLE_SECONDS = 7.0  # not measured: the engine finds its delay, digital silence becomes idle
+VIEW_SECONDS = 0.1  # between two statuses, as the terminal view takes them
 
 
 class PacedDevice(PacedEndpoint):

@@ -34,7 +34,7 @@ DNSMOS_POLYNOMIALS = (
 )
 """Polynomials from the network's outputs to SIG, BAK and OVRL (DNS challenge), squares first."""
 DNSMOS_P835, DNSMOS_P808 = "sig_bak_ovr.onnx", "model_v8.onnx"  # files of the networks
-P808_N_FFT, P808_HOP, P808_MELS = 321, 160, 120
+P808_N_FFT, P808_HOP = 321, 160
 
 
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
@@ -110,12 +110,16 @@ def _p808_mels(samples: Array) -> Array:
     """Return the input of DNSMOS P.808, shape (columns, 120), as librosa's default would."""
     padded = np.pad(samples, P808_N_FFT // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, P808_N_FFT)[::P808_HOP]
-    bank = mel_filterbank(SPEECH_RATE_HZ, P808_N_FFT, P808_MELS, 0.0, SPEECH_RATE_HZ / 2)
-    mels = power(stft(frames, hann(P808_N_FFT))) @ bank.T
+    mels = power(stft(frames, hann(P808_N_FFT))) @ p808_bank().T
     level_db = to_db(mels, -100.0)
     level_db = np.maximum(level_db - level_db.max(), -80.0)
     scaled: Array = ((level_db + 40.0) / 40.0).astype(np.float32)
     return scaled
+
+
+def p808_bank() -> Array:
+    """Return the mel filters of DNSMOS P.808, shape (120, bins)."""
+    return mel_filterbank(SPEECH_RATE_HZ, P808_N_FFT, 120, 0.0, SPEECH_RATE_HZ / 2)
 
 
 def _parts(estimate: Array, rate_hz: int) -> list[Array]:

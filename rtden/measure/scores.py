@@ -34,8 +34,7 @@ Processor = Callable[[Array, int], Array]
 """Takes a noisy mono signal and its rate; returns the denoised one, aligned and of the same length.
 
 It can be pickled. Its method `details`, if it has one, returns its entry in the JSON."""
-References = dict[str, list[str]]
-"""Reference words by a file's stem; empty if the recogniser finds them in the clean file."""
+References = dict[str, list[str]]  # by a file's stem; empty: those recognised in the clean file
 ONNX = ("speechmos", "onnxruntime")
 
 
@@ -241,7 +240,6 @@ def missing_packages() -> str | None:
 def _spread(
     work: Callable[[tuple[Path, Path]], Any], pairs: list[tuple[Path, Path]], processes: int | None
 ) -> Iterator[Any]:
-    """Yield the results in order, from several processes."""
     processes = min(processes or cores(), len(pairs))
     with contextlib.nullcontext() if processes == 1 else process_pool(processes) as pool:
         try:

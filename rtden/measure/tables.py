@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -27,10 +28,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages that figures depend on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -19,8 +19,7 @@ from rtden.training.mixing import Mixer, Mixture
 from rtden.training.synthesis import active_rms
 from rtden.types import Array
 
-LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 405, 0.55
-"""Overlap of the frames in live sound, 30 ms late, and how many mixtures have it."""
+LIVE_OVERLAP_SAMPLES, LIVE_CHANCE = 405, 0.55  # of live sound, 30 ms late; mixtures that have it
 LONGEST_CHANCE, SHORTEST_OVERLAP_SAMPLES = 0.2, 300
 """How many have that of files, the longest; the rest lies between this, 25 ms late, and it."""
 
@@ -29,17 +28,14 @@ LONGEST_CHANCE, SHORTEST_OVERLAP_SAMPLES = 0.2, 300
 class Batch:
     """Mixtures for one training step."""
 
-    features: Array
-    """(mixtures, n_mels, columns, channels): every mixture begins like a stream."""
+    features: Array  # (mixtures, n_mels, columns, channels): every mixture begins like a stream
+    # (mixtures, columns * hop), relative to the level of the speech, preceded by the silence that
+    # precedes a stream, so that frame t begins at sample t * hop.
     noisy: Array
     clean: Array
-    """(mixtures, columns * hop), relative to the level of the speech, preceded by the silence that
-    precedes a stream, so that frame t begins at sample t * hop."""
-    valid_bins: Array
-    """(mixtures, bins): one up to the frequency to which the speech reaches, zero above."""
-    analysis: Array
-    synthesis: Array
-    """(mixtures, n_fft): the windows of the features, and those of the inversion."""
+    valid_bins: Array  # (mixtures, bins): one up to the end of the speech's band, zero above
+    analysis: Array  # (mixtures, n_fft): the windows of the features
+    synthesis: Array  # and those of the inversion
 
     def target(self) -> dict[str, Array]:
         """Return the arguments of the loss."""

@@ -23,10 +23,8 @@ from rtden.types import Array
 
 StageReport = Callable[[str, int, int], None]
 """Called with the name of a stage, the number of finished items and the number of all items."""
-VALIDATION_SHARE = 0.1
-"""Share of the speakers, and of the noise recordings, that is kept for validation."""
-SPEEDS = (0.9, 1.38)
-"""Range of speeds of further copies of speech: 1.38 moves a limit of 8 kHz to 11 kHz."""
+VALIDATION_SHARE = 0.1  # of the speakers, and of the noise recordings, kept for validation
+SPEEDS = (0.9, 1.38)  # range for further copies of speech: 1.38 moves a limit of 8 kHz to 11 kHz
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,13 @@ import numpy as np
 from keras import ops
 
 from rtden.extras import needed
-from rtden.measure.metrics import (
-    DNSMOS_P808,
-    DNSMOS_P835,
-    DNSMOS_POLYNOMIALS,
-    P808_HOP,
-    P808_MELS,
-    P808_N_FFT,
-    SPEECH_RATE_HZ,
-    dnsmos_path,
-)
-from rtden.mel import mel_filterbank
+from rtden.measure import metrics
+from rtden.measure.metrics import P808_N_FFT, SPEECH_RATE_HZ
 from rtden.spectral import hann
 from rtden.types import Array
 
-HOP_SAMPLES = 160
-SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)
-"""RMS of active speech, relative to full scale, at which signals are scored."""
+HOP_SAMPLES = metrics.P808_HOP  # of P.835, too
+SPEECH_LEVEL = 10.0 ** (-25.0 / 20.0)  # RMS of active speech at which signals are scored
 
 
 class _Scorer:
@@ -45,20 +35,15 @@ class _Scorer:
         onnx = needed("onnx", "train", "training")
         self.weights: dict[str, Array] = {
             tensor.name: onnx.numpy_helper.to_array(tensor)
-            for tensor in onnx.load(dnsmos_path(file)).graph.initializer
+            for tensor in onnx.load(metrics.dnsmos_path(file)).graph.initializer
         }
         self._pooled_after = pooled_after
         self._convolutions = [
             (self._tensor(f"{name}/kernel:0", (2, 3, 1, 0)), self._tensor(f"{name}/bias:0"))
             for name in convolutions
         ]
-        self._dense = [
-            [
-                self._tensor(f"{name}/{part}/ReadVariableOp/resource:0")
-                for part in ("MatMul", "BiasAdd")
-            ]
-            for name in dense
-        ]
+        parts = ("MatMul/ReadVariableOp/resource:0", "BiasAdd/ReadVariableOp/resource:0")
+        self._dense = [[self._tensor(f"{name}/{part}") for part in parts] for name in dense]
 
     def _tensor(self, name: str, axes: tuple[int, ...] | None = None) -> Any:
         weight = self.weights[name]
@@ -73,8 +58,7 @@ class _Scorer:
                 x = ops.max_pool(x, 2, strides=2, padding="valid")
         x = ops.max(x, axis=(1, 2))
         for number, (kernel, bias) in enumerate(self._dense):
-            x = ops.add(ops.matmul(x, kernel), bias)
-            x = ops.relu(x) if number < len(self._dense) - 1 else x
+            x = ops.add(ops.matmul(ops.relu(x) if number else x, kernel), bias)
         return x
 
 
@@ -84,14 +68,11 @@ class DnsmosLoss:
     def __init__(self, rate_hz: int) -> None:
         names = ["conv2d", *(f"conv2d_{number}" for number in range(1, 7))]
         dense = [f"mos_estimator_logpow/{name}" for name in ("dense", "dense_1", "dense_3")]
-        self._rate_hz, self._network = rate_hz, _Scorer(DNSMOS_P835, names, (3, 4, 5), dense)
-        self._bases = [
-            ops.convert_to_tensor(
-                self._network.weights[f"time2freq/stft-{part}/kernel:0"][:, :, 0].T
-            )
-            for part in ("real", "imag")
-        ]
-        polynomials = np.array(DNSMOS_POLYNOMIALS, np.float32).T
+        self._rate_hz = rate_hz
+        self._network = network = _Scorer(metrics.DNSMOS_P835, names, (3, 4, 5), dense)
+        waves = (network.weights[f"time2freq/stft-{part}/kernel:0"] for part in ("real", "imag"))
+        self._bases = [ops.convert_to_tensor(wave[:, :, 0].T) for wave in waves]
+        polynomials = np.array(metrics.DNSMOS_POLYNOMIALS, np.float32).T
         self._polynomials = [ops.convert_to_tensor(row) for row in polynomials]
 
     def __call__(self, signal: Any) -> Any:
@@ -100,8 +81,7 @@ class DnsmosLoss:
         Shapes (mixtures, samples) to (mixtures, 3).
         """
         resampled = _at_speech_rate(signal, self._rate_hz)
-        whole = resampled.shape[1] // HOP_SAMPLES * HOP_SAMPLES
-        blocks = ops.reshape(resampled[:, :whole], (ops.shape(signal)[0], -1, HOP_SAMPLES))
+        blocks = _hops(resampled)
         frames = ops.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
         power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
         x = self._network(ops.log(ops.maximum(power, 1e-12)) / math.log(10.0))
@@ -115,9 +95,9 @@ class P808Loss:
     def __init__(self, rate_hz: int) -> None:
         names = [f"conv2d_{number}" for number in range(5, 10)]
         dense = [f"mos_estimator_small_1/dense_{number}" for number in (3, 4, 5)]
-        self._rate_hz, self._network = rate_hz, _Scorer(DNSMOS_P808, names, (0, 1, 3), dense)
-        bank = mel_filterbank(SPEECH_RATE_HZ, P808_N_FFT, P808_MELS, 0.0, SPEECH_RATE_HZ / 2)
-        self._bank = ops.convert_to_tensor(bank.T.copy())
+        self._rate_hz = rate_hz
+        self._network = _Scorer(metrics.DNSMOS_P808, names, (0, 1, 3), dense)
+        self._bank = ops.convert_to_tensor(metrics.p808_bank().T.copy())
         # The transform of a windowed frame; its length is odd, which not every backend's takes.
         turns = np.outer(np.arange(P808_N_FFT), np.arange(P808_N_FFT // 2 + 1)) / P808_N_FFT
         waves = (np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns))
@@ -131,10 +111,8 @@ class P808Loss:
         """
         around = P808_N_FFT // 2
         resampled = ops.pad(_at_speech_rate(signal, self._rate_hz), ((0, 0), (around, around)))
-        whole = resampled.shape[1] // P808_HOP * P808_HOP
-        blocks = ops.reshape(resampled[:, :whole], (ops.shape(signal)[0], -1, P808_HOP))
-        # Two hops and a sample.
-        frames = [blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:, : P808_N_FFT - 2 * P808_HOP]]
+        blocks = _hops(resampled)
+        frames = [blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:, :1]]  # two hops and a sample
         frames = ops.concatenate(frames, axis=-1)
         power = sum(ops.square(ops.matmul(frames, basis)) for basis in self._bases)
         mels = ops.maximum(ops.matmul(power, self._bank), 1e-10)
@@ -144,14 +122,19 @@ class P808Loss:
         return self._network((level_db + 40.0) / 40.0)[:, 0]
 
 
+def _hops(signal: Any) -> Any:
+    """Return the whole hops of signals, shape (mixtures, hops, HOP_SAMPLES)."""
+    whole = signal.shape[1] // HOP_SAMPLES * HOP_SAMPLES
+    return ops.reshape(signal[:, :whole], (ops.shape(signal)[0], -1, HOP_SAMPLES))
+
+
 def _at_speech_rate(signal: Any, rate_hz: int) -> Any:
     """Return signals at the networks' rate, resampled by their spectrum."""
     common = math.gcd(rate_hz, SPEECH_RATE_HZ)
     before, after = rate_hz // common, SPEECH_RATE_HZ // common
     samples = signal.shape[1]
-    padded = -(-samples // before) * before
+    padded = samples + -samples % before
     length = padded // before * after
     spectrum = ops.rfft(ops.pad(signal, ((0, 0), (0, padded - samples))))
-    bins = min(length, padded) // 2 + 1
-    kept = tuple(part[:, :bins] for part in spectrum)
+    kept = tuple(part[:, : min(length, padded) // 2 + 1] for part in spectrum)
     return ops.irfft(kept, fft_length=length) * (after / before)

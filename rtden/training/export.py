@@ -26,8 +26,7 @@ from rtden.training.network import NETWORK, load_weights, named_weights, rtden_n
 from rtden.training.ranges import quantised
 from rtden.types import Array
 
-WEIGHTS_SUFFIX = ".weights.npz"
-"""Of the file beside a model with its weights before quantisation, for further training."""
+WEIGHTS_SUFFIX = ".weights.npz"  # beside a model: its weights before quantisation, to train on
 
 
 def to_tflite(network: keras.Model) -> bytes:

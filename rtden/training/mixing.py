@@ -22,13 +22,10 @@ SNR_DB = (-5.0, 5.0, 25.0)  # lowest, most frequent and highest, of active speec
 HIGH_SNR_DB, HIGH_SNR_CHANCE = (15.0, 40.0), 0.25  # speech that needs little help
 LEVEL_DB = (-80.0, -10.0)  # of the mixture, full scale being zero
 KINDS = ("speech alone", "noise alone", "rival", "both")
-KIND_CHANCES = (0.09, 0.10, 0.04, 0.77)
-"""How often each is drawn; a rival is one softer talker for noise."""
+KIND_CHANCES = (0.09, 0.10, 0.04, 0.77)  # of each; a rival is one softer talker for noise
 WHISPER_CHANCE, ROOM_CHANCE = 0.04, 0.25
-CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5
-"""How often a mixture, and noise alone, came through a codec."""
-FLOOR_CHANCE, CODED_FLOOR_CHANCE = 0.15, 0.7
-"""How often a mixture has a faint floor behind its band, and coded sound or noise alone."""
+CODEC_CHANCE, CODED_NOISE_CHANCE = 0.06, 0.5  # of a codec: for a mixture, and for noise alone
+FLOOR_CHANCE, CODED_FLOOR_CHANCE = 0.15, 0.7  # of a faint floor: the same, the latter if coded, too
 FLOOR_DB = (-75.0, -30.0)  # of that floor relative to the mixture
 TAIL = 0.3  # amplitude to which the target lowers the reverberation behind the early reflections
 BAND_LIMITS_HZ = (np.inf, 3400.0, 4000.0, 8000.0, 0.0)

@@ -12,8 +12,7 @@ from rtden.model import ModelSpec
 from rtden.types import Array
 
 NETWORK = "rtden"  # the network's name in sidecars
-Build = Callable[..., keras.Model]
-"""Makes a network for a model's constants; see :func:`rtden_network`."""
+Build = Callable[..., keras.Model]  # makes a network for a model's constants: `rtden_network`
 
 # Channels at 128, 64, 32, 16 and 8 bands; multiples of 16 train twice as fast in bfloat16.
 WIDTHS = (16, 32, 48, 64, 64)

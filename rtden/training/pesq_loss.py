@@ -19,8 +19,7 @@ BANDS_PER_BARK = 2.5
 SPEECH_DB_SPL = 79.0  # sound pressure level at which active speech is played
 GAMMA = 0.23  # exponent of loudness (Zwicker)
 ONE_SONE = 0.1866  # loudness density by which a tone of 1 kHz at 40 dB SPL has one sone
-SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309
-"""Points of raw PESQ score a unit of disturbance costs."""
+SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309  # points of raw PESQ score for a unit of it
 MOST_DISTURBANCE = 45.0
 
 

@@ -28,8 +28,7 @@ BINS, STEPS = 4096, 255
 EXPONENT = 1.5
 """Of the error. The squared one clips too little, the absolute one too much: relative to float32
 the masks of noisy speech are off by 0.020 (RMS), with those by 0.024 and 0.035."""
-SHARES = np.geomspace(1.0, 0.1, 24)
-"""Shares of the whole range, below and above zero, that are tried."""
+SHARES = np.geomspace(1.0, 0.1, 24)  # of the range below and above zero, that are tried
 
 
 @quiet_stderr()  # TensorFlow's

@@ -50,15 +50,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         counts = (
-            "steps",
-            "mixtures",
-            "dnsmos_every",
-            "dnsmos_mixtures",
-            "validate_every",
-            "validation_batches",
+            *("steps", "mixtures", "dnsmos_every", "dnsmos_mixtures"),
+            *("validate_every", "validation_batches", "patience"),
         )
         for name, wanted, valid in (
-            *((name, "be 1 or more", getattr(self, name) >= 1) for name in (*counts, "patience")),
+            *((name, "be 1 or more", getattr(self, name) >= 1) for name in counts),
             ("hours", "be more than 0", self.hours > 0),
             ("average", "lie between 0 and 1", 0 <= self.average < 1),
             ("precision", f"be one of {', '.join(PRECISIONS)}", self.precision in PRECISIONS),
@@ -88,9 +84,8 @@ class Recipe:
 
     def loss(self, spec: ModelSpec) -> Loss:
         """Return the loss."""
-        return Loss(
-            spec, self.dnsmos_mixtures, **{name: getattr(self, name) for name in LOSS_SETTINGS}
-        )
+        weights = {name: getattr(self, name) for name in LOSS_SETTINGS}
+        return Loss(spec, self.dnsmos_mixtures, **weights)
 
     def rate_at(self, progress: float) -> float:
         """Return the learning rate at a point of the run, 0 to 1."""

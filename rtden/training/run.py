@@ -24,10 +24,8 @@ from rtden.training.recipe import Corpus, Recipe
 from rtden.training.trainer import Progress, load_best, train
 from rtden.types import Array
 
-CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256
-"""Columns on which the ranges of int8 are found, and the length of a sequence of them."""
-JUDGED_MIXTURES, MOST_LOSS_DB = 64, 1.0
-"""Held-out mixtures, and the largest accepted fall of SI-SDR on them."""
+CALIBRATION_COLUMNS, SEQUENCE_COLUMNS = 8192, 256  # for the ranges of int8: in all, in a sequence
+JUDGED_MIXTURES, MOST_LOSS_DB = 64, 1.0  # held out, and the most that SI-SDR may fall on them
 RECIPES = Path(__file__).parent / "recipes"
 NEW_SPEC = ModelSpec(
     name=NETWORK,

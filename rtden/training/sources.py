@@ -36,7 +36,6 @@ class _Recordings:
         self.cumulative: NDArray[np.float64] = np.cumsum(weight)
 
     def draw(self, rng: np.random.Generator) -> int:
-        """Return the number of a recording."""
         at = rng.random() * self.cumulative[-1]
         return int(np.searchsorted(self.cumulative, at, side="right"))
 

@@ -26,8 +26,7 @@ from rtden.training.recipe import Corpus, Recipe
 
 BEST, STATE = "best.npz", "state.npz"
 """Weights of the best validation so far, keyed by layer; everything that the next step needs."""
-COLUMNS = ("step", "loss", "validation_loss", "seconds")
-"""Of log.csv, which has a row for each validation."""
+COLUMNS = ("step", "loss", "validation_loss", "seconds")  # of log.csv: a row for each validation
 
 
 @dataclasses.dataclass(frozen=True)

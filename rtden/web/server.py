@@ -57,8 +57,6 @@ def make_app(
 
 
 class _Page:
-    """The handlers of the routes, and their state."""
-
     def __init__(self, token: str | None, most_mb: int) -> None:
         self._token, self._trials = token, asyncio.Semaphore(MOST_TRIALS)
         self._live, self._jobs = LiveControl(), Jobs(most_bytes=most_mb * 1_000_000)
@@ -217,7 +215,6 @@ async def _error_response(_request: Request, error: RtdenError) -> Response:
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object in a request's body."""
     body = b""
     async for block in request.stream():
         body += block
