@@ -53,6 +53,7 @@ STEPS = 32 if DEVICE == "cuda" else 8
 """Steps whose batches are made together: features of 2000 mixtures cost little more than of 60."""
 CONSTANT_BYTES = 2**20
 GRADIENT = "gradient"  # its norm, beside the parts of the loss
+WARM_UPS = 3  # steps before a graph is captured: plans of transforms and constants are made then
 torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
@@ -79,6 +80,7 @@ def keep_constants() -> None:
     torch.as_tensor = kept_tensor
 
 
+Step = Callable[[Any, dict[str, Any]], dict[str, Any]]
 Drawn = tuple[int, float, float, float]
 """Where a mixture lies, the levels of its speech and of what is beside it, the end of its band."""
 
@@ -224,6 +226,44 @@ def _active_rms(sound: Any, block_samples: int = 512) -> Any:
     return ((levels * counted).sum(dim=1) / counted.sum(dim=1)).sqrt()
 
 
+class Captured:
+    """A step on batches of one shape, as a CUDA graph once it has run a few times.
+
+    A step has thousands of small kernels, and Python starts them more slowly than the GPU runs
+    them; a graph starts them all at once.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step, self._graph, self._runs = step, torch.cuda.CUDAGraph(), 0
+        self._given: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
+
+    def __call__(self, features: Any, target: dict[str, Any]) -> dict[str, Any]:
+        """Take a step; return the parts of its loss, which the next step leaves as they are."""
+        if self._runs < WARM_UPS:
+            self._runs += 1
+            return self._warm_up(features, target)
+        given = {"features": features, **target}
+        if not self._given:
+            self._given = {name: of.clone() for name, of in given.items()}
+            held = dict(self._given)
+            with torch.cuda.graph(self._graph):
+                self._found = self._step(held.pop("features"), held)
+        for name, of in given.items():
+            self._given[name].copy_(of)
+        self._graph.replay()
+        return {name: of.clone() for name, of in self._found.items()}
+
+    def _warm_up(self, features: Any, target: dict[str, Any]) -> dict[str, Any]:
+        """Take a step as it is, but not on the main stream, which a graph must not have used."""
+        beside, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        beside.wait_stream(main)
+        with torch.cuda.stream(beside):
+            found = self._step(features, target)
+        main.wait_stream(beside)
+        return found
+
+
 class Steps:
     """Steps of AdamW, and a running mean of the weights, which a run returns."""
 
@@ -235,30 +275,49 @@ class Steps:
                 load_weights(self.network, dict(named))
         self._weights: list[Any] = [variable.value for variable in self.network.trainable_variables]
         self._mean = [weight.detach().clone() for weight in self._weights]
+        # Tensors, for a graph keeps the numbers that it was captured with.
+        self._rate, self._new_share = torch.zeros(2, device=DEVICE).unbind()
+        on_gpu = DEVICE == "cuda"
         self._optimizer = torch.optim.AdamW(
-            self._weights, weight_decay=recipe.weight_decay, fused=DEVICE == "cuda"
+            self._weights,
+            lr=self._rate,
+            weight_decay=recipe.weight_decay,
+            fused=on_gpu,
+            capturable=on_gpu,
         )
+        steps = [functools.partial(self._step, costly=costly) for costly in (False, True)]
+        self._steps: list[Step] = [Captured(step) for step in steps] if on_gpu else [*steps]
         self.number, self._found = 0, list[dict[str, Any]]()
 
     def take(self, features: Any, target: dict[str, Any], progress: float) -> None:
         """Take a step on a batch."""
-        recipe, loss = self.recipe, self._loss
-        every = recipe.dnsmos_every
+        every = self.recipe.dnsmos_every
+        self._rate.fill_(self.recipe.rate_at(progress))
+        keep = min(self.recipe.average, (self.number + 1.0) / (self.number + 11.0))
+        self._new_share.fill_(1.0 - keep)
+        step = self._steps[self.number % every == every - 1]
+        self._found.append(step(features, target))
+        self.number += 1
+
+    def gradients(self, features: Any, target: dict[str, Any], *, costly: bool) -> dict[str, Any]:
+        """Compute the gradients of a batch; return the parts of its loss, and their norm."""
+        loss = self._loss
         mask = self.network(features, training=True)
         denoised = loss.path(target["noisy"], mask, target["analysis"], target["synthesis"])
-        costly = self.number % every == every - 1
         parts = loss.parts(denoised, target["clean"], target["valid_bins"], costly=costly)
-        self._optimizer.param_groups[0]["lr"] = recipe.rate_at(progress)
         self._optimizer.zero_grad(set_to_none=True)
         sum(loss.weights[name] * part for name, part in parts.items()).backward()
         norm = torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        return {name: part.detach() for name, part in {**parts, GRADIENT: norm}.items()}
+
+    def _step(self, features: Any, target: dict[str, Any], *, costly: bool) -> dict[str, Any]:
+        found = self.gradients(features, target, costly=costly)
         self._optimizer.step()
-        keep = min(recipe.average, (self.number + 1.0) / (self.number + 11.0))
         with torch.no_grad():
-            torch._foreach_lerp_(self._mean, self._weights, 1.0 - keep)
-        self.number += 1
-        found = {**parts, GRADIENT: norm}
-        self._found.append({name: part.detach() for name, part in found.items()})
+            change = torch._foreach_sub(self._weights, self._mean)
+            torch._foreach_mul_(change, self._new_share)
+            torch._foreach_add_(self._mean, change)
+        return found
 
     def means(self) -> str:
         """Return the means of the parts of the loss since the last call."""

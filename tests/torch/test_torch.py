@@ -54,6 +54,12 @@ def test_batches_made_on_the_gpu_are_those_of_training(folders: Folders, tmp_pat
     assert max(found.values()) < 1e-3, found
 
 
+def test_a_step_on_the_gpu_can_become_a_graph() -> None:
+    found = json.loads(run_on_gpu(Path(few_steps.__file__).with_name("gpu_step.py")))
+    assert found["count"] > 1000
+    assert not found["refused"], found
+
+
 def test_training_on_the_gpu_leaves_a_run_to_export(folders: Folders, tmp_path: Path) -> None:
     settings = {"precision": "float32", "seconds": 1.5, "copies": 0, "dnsmos_every": 2}
     (tmp_path / "recipe.json").write_text(json.dumps(settings), encoding="utf-8")
