@@ -25,7 +25,7 @@ RECIPE = Recipe(
 )
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[misc]
     """Counts operations, and keeps the names of those that a graph cannot hold."""
 
     def __init__(self) -> None:
