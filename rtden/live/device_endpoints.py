@@ -48,7 +48,13 @@ class _DeviceEndpoint(Endpoint):
             self._wanted = device.name  # numbers change when devices come and go
         before = self.rate_hz, self.channels
         open_stream = self._open_on_server if device.stable_name else self._open_portaudio
-        self._stream = open_stream(device)
+        try:
+            self._stream = open_stream(device)
+        except DeviceError as error:
+            raise DeviceError(
+                f"the {self.kind} device {device} cannot be opened ({error}): close the program "
+                "that uses it, or choose another with 'rtden devices'."
+            ) from None
         self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
         self._use(device)
         self.warning, self.called_at = "", math.nan
@@ -73,26 +79,23 @@ class _DeviceEndpoint(Endpoint):
         return devices.find_device(self._wanted, self.kind, there, before=self.server_name)
 
     def _open_on_server(self, device: Device) -> PulseStream:
-        try:
-            return PulseStream(
-                device,
-                self.kind,
-                self._callback,
-                channels=min(2, device.channels),
-                latency_seconds=SERVER_LATENCY_SECONDS,
-                wanted_samples=self.wanted_samples,
-                given_samples=self.given_samples,
-                fixed=self.fixed,
-                follow=self.kind == "output" and self._by_default and device.is_default,
-            )
-        except DeviceError as error:
-            raise self._cannot_open(device, error) from None
+        return PulseStream(
+            device,
+            self.kind,
+            self._callback,
+            channels=min(2, device.channels),
+            latency_seconds=SERVER_LATENCY_SECONDS,
+            wanted_samples=self.wanted_samples,
+            given_samples=self.given_samples,
+            fixed=self.fixed,
+            follow=self.kind == "output" and self._by_default and device.is_default,
+        )
 
     def _open_portaudio(self, device: Device) -> Any:
         """Open at the rate from before, its own, or the first usual one; in stereo if it can."""
         sounddevice, most = devices.load_portaudio(), device.channels
         streams = {"input": sounddevice.RawInputStream, "output": sounddevice.RawOutputStream}
-        reason: Exception | None = None
+        reason: Any = None
         rates_hz = (self.rate_hz or device.rate_hz, device.rate_hz, *devices.FALLBACK_RATES_HZ)
         for rate_hz in dict.fromkeys(rates_hz):
             for channels in dict.fromkeys((min(2, most), 1, most)):
@@ -108,13 +111,7 @@ class _DeviceEndpoint(Endpoint):
                         )
                 except sounddevice.PortAudioError as error:
                     reason = error
-        raise self._cannot_open(device, reason)
-
-    def _cannot_open(self, device: Device, reason: Exception | None) -> DeviceError:
-        return DeviceError(
-            f"the {self.kind} device {device} cannot be opened ({reason}): close the program that "
-            "uses it, or choose another with 'rtden devices'."
-        )
+        raise DeviceError(reason)
 
     def look_anew(self) -> None:
         devices.look_anew()
@@ -183,8 +180,7 @@ class DeviceSource(_DeviceEndpoint):
     kind: Kind = "input"
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
-        own = [device for device in there if self.server_name in device.names]
-        self.muted = bool(own and own[0].muted)
+        self.muted = any(one.muted for one in there if self.server_name in one.names)
         if not self._by_default:
             return True
         try:  # the user may have chosen another default microphone

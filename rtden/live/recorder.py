@@ -29,12 +29,10 @@ class Recorder:
         self._rates_hz, self._channels = {"noisy": source_hz, "cleaned": sink_hz}, channels
         self._resamplers: dict[tuple[str, int], Interpolator] = {}
         with ExitStack() as opened:
-            self._writers = {
-                name: opened.enter_context(
-                    write_recording(folder / f"{name}.wav", rate_hz, channels, force=force)
-                )
-                for name, rate_hz in self._rates_hz.items()
-            }
+            self._writers = {}
+            for name, rate_hz in self._rates_hz.items():
+                writer = write_recording(folder / f"{name}.wav", rate_hz, channels, force=force)
+                self._writers[name] = opened.enter_context(writer)
             self._opened = opened.pop_all()
         self.error: BaseException | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rtden recorder")

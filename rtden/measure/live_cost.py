@@ -125,27 +125,23 @@ def _measure_here(model: str | Path | None, *, seconds: float, silent: bool) -> 
     )
 
 
-def _watches(engine: LiveEngine) -> dict[str, list[Stopwatch]]:
+def _watches(engine: LiveEngine) -> dict[str, Stopwatch]:
     """Return clocks of the engine's parts, which count CPU time from now on."""
     path = engine.worker.path
-    watched: dict[str, list[tuple[Any, str]]] = {
-        "work": [(engine.worker, "work")],
-        "path": [(path, "feed")],
-        "step": [(denoiser, "feed") for denoiser in path.denoisers],
-        "callbacks": [(engine.source, "captured"), (engine.sink, "play")],
+    watched: dict[str, tuple[Any, str]] = {
+        **{"work": (engine.worker, "work"), "path": (path, "feed")},
+        "step": (path.denoisers[0], "feed"),
+        **{"captured": (engine.source, "captured"), "played": (engine.sink, "play")},
     }
-    return {
-        part: [Stopwatch(*method, time.thread_time) for method in methods]
-        for part, methods in watched.items()
-    }
+    return {part: Stopwatch(*method, time.thread_time) for part, method in watched.items()}
 
 
 def _parts(rates: dict[str, float]) -> dict[str, float]:
     """Return the CPU time of each part over the time of the sound."""
+    callbacks = rates["captured"] + rates["played"]
     return {
-        "callbacks": rates["callbacks"],
-        "the devices' clocks": sum(rates[f"cpu rtden {side}"] for side in ("input", "output"))
-        - rates["callbacks"],
+        "callbacks": callbacks,
+        "the devices' clocks": rates["cpu rtden input"] + rates["cpu rtden output"] - callbacks,
         "resampling and high band": rates["path"] - rates["step"],
         "step": rates["step"],
         "meters, delay, rings": rates["work"] - rates["path"],
@@ -155,10 +151,10 @@ def _parts(rates: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _counters(watches: dict[str, list[Stopwatch]]) -> dict[str, float]:
+def _counters(watches: dict[str, Stopwatch]) -> dict[str, float]:
     """Return CPU time and voluntary context switches of the process, its threads and its parts."""
     counters = {"elapsed": time.perf_counter(), "cpu": time.process_time(), "switches": math.nan}
-    counters |= {part: sum(one.seconds for one in each) for part, each in watches.items()}
+    counters |= {part: watch.seconds for part, watch in watches.items()}
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

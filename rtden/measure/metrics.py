@@ -141,9 +141,8 @@ def _dnsmos_session(name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        dnsmos_path(name), options, providers=["CPUExecutionProvider"]
-    )
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(dnsmos_path(name), options, providers=providers)
 
 
 def dnsmos_path(name: str) -> Path:

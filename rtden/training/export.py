@@ -31,10 +31,8 @@ WEIGHTS_SUFFIX = ".weights.npz"  # beside a model: its weights before quantisati
 
 def to_tflite(network: keras.Model) -> bytes:
     """Convert a stateful network to TFLite in float32; the signature names inputs and outputs."""
-    tensors = {
-        name: tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name)
-        for name, tensor in network.input.items()
-    }
+    inputs = network.input.items()
+    tensors = {name: tf.TensorSpec((1, *x.shape[1:]), tf.float32, name) for name, x in inputs}
     call = tf.function(network).get_concrete_function(tensors)
     with quiet_stderr():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([call])

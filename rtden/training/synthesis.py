@@ -114,10 +114,8 @@ def whisper(speech: Array, rng: np.random.Generator) -> Array:
     """Return speech as whispering: noise with the envelope of the speech, without low harmonics."""
     from scipy import signal  # few mixtures whisper, and it takes a second
 
-    transform = functools.partial(signal.stft, nperseg=512, noverlap=384)
-    spectra, noise = (
-        transform(x)[2] for x in (speech, rng.standard_normal(len(speech), np.float32))
-    )
+    hiss = rng.standard_normal(len(speech), np.float32)
+    spectra, noise = (signal.stft(x, nperseg=512, noverlap=384)[2] for x in (speech, hiss))
     cepstrum = fft.irfft(np.log(np.abs(spectra) ** 2 + 1e-10), axis=0)
     cepstrum[30:-29] = 0.0  # pitch up to 700 Hz lies beyond
     envelope = np.exp(0.5 * fft.rfft(cepstrum, axis=0).real)
