@@ -114,10 +114,7 @@ class Pairing:
 
 
 class BufferControl:
-    """The buffer beyond the sink's blocks: it grows after a drop-out and shrinks in quiet minutes.
-
-    If `pinned`, it keeps its size.
-    """
+    """The buffer beyond the sink's blocks; unless `pinned`, drop-outs lengthen it for a while."""
 
     def __init__(self, seconds: float, *, pinned: bool) -> None:
         self.seconds, self._pinned = seconds, pinned
@@ -161,8 +158,7 @@ class DelayPolicy:
     ) -> None:
         """Begin with new rings; buffer, drift and counts stay.
 
-        `step_seconds` lie between two steps; `path_seconds` are the delay of denoiser and
-        resamplers.
+        `step_seconds` lie between two steps; denoiser and resamplers delay by `path_seconds`.
         """
         self._source, self._sink = source, sink
         self._source_hz, self._sink_hz = source.rate_hz, sink.rate_hz
@@ -176,10 +172,7 @@ class DelayPolicy:
 
     @property
     def planned_samples(self) -> int:
-        """Samples to keep ready for the sink.
-
-        Its block, the source's (they have no common rhythm), and the buffer.
-        """
+        """Samples to keep ready for the sink: a block of its own, one of the source, the buffer."""
         seconds = self._source.block_samples / self._source_hz + self.buffer.seconds
         return self._sink.block_samples + round(seconds * self._sink_hz)
 
@@ -228,8 +221,7 @@ class DelayPolicy:
     def after(self, *, inside: int, left: float, block: int, now: float) -> None:
         """Compare the clocks after blocks of `block` samples in all were written.
 
-        `inside` counts samples in the denoiser; `left` is the least that a block of the sink left
-        since.
+        `inside` counts samples in the denoiser; a block of the sink left at least `left` since.
         """
         elapsed_seconds, delay_seconds = block / self._sink_hz, self.delay_seconds(inside, now)
         held_seconds, ring = self.drift.held_seconds, self._sink.ring

@@ -19,10 +19,7 @@ SERVER_LATENCY_SECONDS = 0.025
 
 
 class _DeviceEndpoint(Endpoint):
-    """A device by the user's name for it, and its stream.
-
-    It may go away: :meth:`open` finds it again, by its stable name first.
-    """
+    """A device by the user's name for it; :meth:`open` finds it again, by its stable name first."""
 
     kind: Kind
     may_return = True
@@ -39,10 +36,7 @@ class _DeviceEndpoint(Endpoint):
         return self._wanted.lower() == devices.DEFAULT_NAMES[self.kind]
 
     def open(self) -> None:
-        """Find the device and open it; the ring is kept if rate and channels are what they were.
-
-        Raises DeviceError if it is not there or cannot be opened.
-        """
+        """Find the device and open it; the ring is kept unless rate or channels are others."""
         device = self._find()
         if self._wanted.isdecimal():
             self._wanted = device.name  # numbers change when devices come and go
@@ -148,10 +142,7 @@ class _DeviceEndpoint(Endpoint):
         return True
 
     def _look(self, stream: PulseStream, there: list[Device]) -> bool:
-        """See what a change in the sound server means; return whether the stream is still right.
-
-        `there` are the server's devices of the same kind.
-        """
+        """Return whether the stream is right after a change; `there` are devices of its kind."""
         raise NotImplementedError
 
     def start(self) -> None:

@@ -25,10 +25,7 @@ def list_devices(*, all_hosts: bool = False) -> list[Device]:
 
 
 def server_devices() -> list[Device]:
-    """Return the devices of PulseAudio or PipeWire; empty without a sound server.
-
-    Raises NoAnswerError if the server hangs.
-    """
+    """Return the sound server's devices, none without a server; NoAnswerError if it hangs."""
     if sys.platform != "linux":
         return []
     try:

@@ -22,10 +22,7 @@ SPARE_SECONDS = 0.001  # that a player must still hold at its next call, after l
 
 
 def fade_in(block: Array, last: Array, rate_hz: int) -> None:
-    """Smooth the step from the last sample to a block: it decays within 4 ms, in place.
-
-    Shapes (channels,) and (samples, channels).
-    """
+    """Smooth the step from the last sample, (channels,), to a block, (samples, channels)."""
     if len(block):
         fade = _fade(rate_hz)[: len(block)]
         block[: len(fade)] += fade * (last - block[0])

@@ -52,8 +52,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
 
     Methods may be called from any thread but libpulse's own. What answers is the server of
     PULSE_SERVER, or that of the user's session. `changed` is set when a device or the defaults
-    changed, after :meth:`subscribe`. Raises DeviceError if libpulse is missing or no server
-    answers.
+    changed, after :meth:`subscribe`. Raises DeviceError without libpulse or an answer.
     """
 
     def __init__(self) -> None:

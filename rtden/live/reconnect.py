@@ -18,8 +18,7 @@ class Reconnector:
     """Watches the two sides of a live engine and reopens lost ones by name, with growing pauses.
 
     To see a device that has come back, PortAudio must be loaded anew, for which all streams must be
-    closed: that is done only where opening alone did not help, and the side that still ran is
-    opened again with it.
+    closed: only where opening alone did not help. The side that still ran is then opened again.
     """
 
     def __init__(

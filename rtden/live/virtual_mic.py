@@ -33,8 +33,7 @@ class VirtualMicrophone:
 
     What a process that was killed left behind is removed by the next one. The default sink stays
     what it was. The default source may be this one: rtden's own recording is fixed to a real
-    microphone. Raises SettingsError if the name has other characters than letters, digits, "_" and
-    "-".
+    microphone. Raises SettingsError for a name of other characters than letters, digits, "_", "-".
     """
 
     def __init__(self, name: str = SOURCE_NAME) -> None:
@@ -65,11 +64,7 @@ class VirtualMicrophone:
         self.close()
 
     def open(self) -> None:
-        """Make the sink and the source.
-
-        Raises DeviceError if no server answers, it refuses, or another rtden or program has the
-        names.
-        """
+        """Make both; DeviceError if no server answers, it refuses, or something has the names."""
         if sys.platform != "linux":
             raise DeviceError(
                 "rtden makes a virtual microphone on Linux only: install BlackHole (macOS) or "
@@ -195,10 +190,7 @@ def _unload(connection: Connection, modules: dict[Module, tuple[int, int]]) -> N
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the boot, or None if it lives no more.
-
-    Ids come back, this does not.
-    """
+    """Return when a living process began, in ticks since the boot: ids come back, this does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -94,10 +94,7 @@ def mean(values: Floats, weights: Floats | None = None) -> float:
 
 
 def interval(values: Floats, weights: Floats | None = None) -> float:
-    """Return half the width of the 95 % confidence interval of the mean of the finite values.
-
-    By bootstrap over the files; NaN for fewer than two values.
-    """
+    """Return half the 95 % confidence interval of :func:`mean`, by bootstrap; NaN for one value."""
     known = np.isfinite(values)
     weights = (np.ones(len(values)) if weights is None else weights)[known]
     if len(weights) < 2 or not weights.any():

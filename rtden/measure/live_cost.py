@@ -29,10 +29,7 @@ VIEW_SECONDS = 0.1  # between two statuses, as the terminal view takes them
 
 
 class PacedDevice(PacedEndpoint):
-    """A sound device of 48 kHz, simulated by a thread that calls back every 10 ms.
-
-    With sound it is a source, else a sink.
-    """
+    """A sound device of 48 kHz, simulated by a thread; with sound it is a source, else a sink."""
 
     latency_seconds = 0.01
 

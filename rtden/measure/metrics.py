@@ -40,8 +40,7 @@ P808_N_FFT, P808_HOP = 321, 160
 def si_sdr_db(clean: ArrayLike, estimate: ArrayLike) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., 2019).
 
-    Both signals have shape (samples,). Raises InputError if the lengths differ or the clean one is
-    silent.
+    Both have shape (samples,). Raises InputError for other shapes or a silent clean signal.
     """
     target, signal = np.asarray(clean, np.float64), np.asarray(estimate, np.float64)
     if target.shape != signal.shape or target.ndim != 1:

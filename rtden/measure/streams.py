@@ -93,10 +93,7 @@ def measure_streams(
 
 
 def most_streams(measure: Callable[[int], StreamsResult], fewest: int = 1) -> StreamsResult:
-    """Return the result of the most streams that hold, within 2 %, by doubling and bisecting.
-
-    If the fewest do not hold, their result is returned.
-    """
+    """Return the result of the most streams that hold, within 2 %, or of the fewest if none do."""
     best = measure(fewest)
     if not best.holds:
         return best

@@ -51,10 +51,7 @@ def mixture_samples(spec: ModelSpec, seconds: float) -> int:
 def to_batch(
     mixtures: list[Mixture], spec: ModelSpec, overlaps: Sequence[int] | None = None
 ) -> Batch:
-    """Frame mixtures and compute their features, as the Denoiser does.
-
-    `overlaps` are the frames' overlaps of each mixture in samples; the longest if None.
-    """
+    """Frame mixtures, by default at the longest overlap, and compute features like Denoiser."""
     lead_in = tail = spec.n_fft - spec.hop
     overlaps = overlaps or [spec.longest_overlap] * len(mixtures)
     pairs = [window_pair(spec.n_fft, spec.hop, overlap) for overlap in overlaps]

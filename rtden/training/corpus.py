@@ -138,10 +138,7 @@ def load_clips(
 
 
 def find_recordings(folder: Path, leave_out: Container[str] = ()) -> list[Path]:
-    """Return the recordings below a folder, without the folders `leave_out` directly below it.
-
-    None raises AudioFileError.
-    """
+    """Return a folder's recordings but those in folders `leave_out`; AudioFileError if none."""
     found = list_audio(folder)
     paths = [path for path in found if path.relative_to(folder).parts[0] not in leave_out]
     if not paths:

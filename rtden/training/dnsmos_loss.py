@@ -76,10 +76,7 @@ class DnsmosLoss:
         self._polynomials = [ops.convert_to_tensor(row) for row in polynomials]
 
     def __call__(self, signal: Any) -> Any:
-        """Return SIG, BAK and OVRL, 1 to 5, of signals with full scale +-1.
-
-        Shapes (mixtures, samples) to (mixtures, 3).
-        """
+        """Return SIG, BAK and OVRL, (mixtures, 3), of signals up to +-1, (mixtures, samples)."""
         resampled = _at_speech_rate(signal, self._rate_hz)
         blocks = _hops(resampled)
         frames = ops.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=-1)
@@ -105,10 +102,7 @@ class P808Loss:
         self._bases = [ops.convert_to_tensor((window * of).astype(np.float32)) for of in waves]
 
     def __call__(self, signal: Any) -> Any:
-        """Return the score, 1 to 5; shapes (mixtures, samples) to (mixtures,).
-
-        The score does not depend on the level.
-        """
+        """Return the score, (mixtures,), of signals, (mixtures, samples), whatever their level."""
         around = P808_N_FFT // 2
         resampled = ops.pad(_at_speech_rate(signal, self._rate_hz), ((0, 0), (around, around)))
         blocks = _hops(resampled)

@@ -53,10 +53,7 @@ class Loss:
         self._bin_weight = ops.convert_to_tensor(weight)
 
     def __call__(self, target: dict[str, Any], mask: Any, *, costly: bool = True) -> Any:
-        """Return the mean loss over a batch (a scalar); without `costly`, both DNSMOS are left out.
-
-        `target` is :meth:`rtden.training.batches.Batch.target`.
-        """
+        """Return the mean loss of a batch's `target()`, without both DNSMOS unless `costly`."""
         target = {name: ops.convert_to_tensor(part) for name, part in target.items()}
         denoised = self.path(target["noisy"], mask, target["analysis"], target["synthesis"])
         parts = self.parts(denoised, target["clean"], target["valid_bins"], costly=costly)

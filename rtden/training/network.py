@@ -171,10 +171,7 @@ def named_weights(network: keras.Model) -> dict[str, Array]:
 
 
 def load_weights(network: keras.Model, named: Mapping[str, Array]) -> list[str]:
-    """Load weights by name; return the names of the layers that keep theirs.
-
-    A network may grow between two trainings: layers that `named` lacks stay as they are.
-    """
+    """Load weights by name; return the names of layers that `named` lacks, which keep theirs."""
     kept = []
     for layer in network.layers:
         count = len(layer.get_weights())

@@ -1,8 +1,7 @@
 """The signal path behind the network in Keras operations, through which gradients flow.
 
 Masks of mel bands become gains of bins, gains are applied to the noisy spectra, and frames are
-overlap-added. The result equals that of :class:`rtden.Denoiser` without Griffin-Lim; a test shows
-it.
+overlap-added. The result is that of :class:`rtden.Denoiser` without Griffin-Lim, as a test shows.
 """
 
 from __future__ import annotations

@@ -144,10 +144,7 @@ class LiveControl:
             }
 
     def look(self) -> bytes | None:
-        """Return a byte for the newest level and one per band, of the input, then of the output.
-
-        They come from the engine's rings: its threads do nothing for it.
-        """
+        """Return bytes of the newest level and of each band, from the input's and output's ring."""
         engine = self._engine
         if engine is None:
             return None
