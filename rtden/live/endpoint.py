@@ -151,8 +151,10 @@ class Endpoint:
         ring = self.ring
         ring.write(block)
         self.called_at = perf_counter()
-        if self.resting and self._sounds(bytes_of(block)):
-            self.resting, self.wake_at = False, 0
+        if self.resting:
+            data = bytes_of(block)
+            if data.cast("f") != self.reader.silence[: len(data)].cast("f"):  # -0.0 is silent, too
+                self.resting, self.wake_at = False, 0
         if ring.written_samples >= self.wake_at:
             self.notify()
 
@@ -170,10 +172,6 @@ class Endpoint:
             lent = late if 0 < late <= self.lendable_samples else 0
         self.lent_samples = lent
         return wanted - lent
-
-    def _sounds(self, data: memoryview) -> bool:
-        """Return whether any sample is not zero, be it negative or not."""
-        return data.cast("f") != self.reader.silence[: len(data)].cast("f")
 
     def play(self, block: Any) -> None:
         """Fill a block for a device's callback; silence until there is sound."""

@@ -30,18 +30,17 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
             raise AudioFileError(f"{folder} has no folder {side}/; it must hold clean/ and noisy/.")
         files = [path for path in (folder / side).glob("[!.]*") if path.is_file()]
         names[side] = {path.name for path in files if path.suffix.lower() in SUFFIXES}
-    sides = ("clean", "noisy"), ("noisy", "clean")
-    alone = [f"{a}/{name}" for a, b in sides for name in sorted(names[a] - names[b])]
-    if alone:
+    both = names["clean"] & names["noisy"]
+    if alone := [f"{side}/{name}" for side in names for name in sorted(names[side] - both)]:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise AudioFileError(
             f"{alone[0]}{more} of {folder} stands alone; give both files of a pair one name."
         )
-    if not names["noisy"]:
+    if not both:
         kinds = ", ".join(sorted(SUFFIXES))
         advice = f"put files ({kinds}) of the same names into clean/ and noisy/"
         raise AudioFileError(f"{folder} holds no pairs: {advice}.")
-    return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(names["noisy"])]
+    return [(folder / "clean" / name, folder / "noisy" / name) for name in sorted(both)]
 
 
 def noise_of(stem: str) -> str:

@@ -46,29 +46,27 @@ class StoiLoss:
         counted = counted[:, None, None]
         starts = np.arange(0, frames - SEGMENT_FRAMES + 1, SEGMENT_STRIDE)
         within = starts[:, None] + np.arange(SEGMENT_FRAMES)
-        first, second = (
-            self._normalised(self._segments(power, order, within), counted)
-            for power in (ours, theirs)
-        )
+        segments = (self._segments(power, order, within) for power in (ours, theirs))
+        first, second = (_normalised(segment, counted) for segment in segments)
         correlation = ops.sum(first * second, axis=(2, 3)) / SEGMENT_FRAMES
         held = ops.sum(speech, axis=1, keepdims=True)
         full = ops.cast(ops.greater_equal(held, starts + SEGMENT_FRAMES), "float32")
-        segments = ops.sum(full, axis=1)
-        score = ops.sum(full * correlation, axis=1) / ops.maximum(segments, 1.0)
-        return score, ops.cast(segments > 0, "float32")
+        count = ops.sum(full, axis=1)
+        score = ops.sum(full * correlation, axis=1) / ops.maximum(count, 1.0)
+        return score, ops.cast(count > 0, "float32")
 
     def _segments(self, power: Any, order: Any, within: Any) -> Any:
         envelopes = ops.sqrt(ops.matmul(power, self.to_bands) * self._scale + EPSILON**2)
         envelopes = ops.take_along_axis(envelopes, order[:, :, None], axis=1)
         return ops.take(envelopes, within, axis=1)
 
-    @staticmethod
-    def _normalised(segments: Any, counted: Any) -> Any:
-        def unit(values: Any, axis: int) -> Any:
-            power = ops.sum(ops.square(values), axis=axis, keepdims=True)
-            return values * ops.rsqrt(power + EPSILON**2)
 
-        segments = counted * unit(segments - ops.mean(segments, axis=2, keepdims=True), 2)
-        bands = ops.maximum(ops.sum(counted, axis=3, keepdims=True), 1.0)
-        mean = ops.sum(segments, axis=3, keepdims=True) / bands
-        return unit(counted * (segments - mean), 3)
+def _normalised(segments: Any, counted: Any) -> Any:
+    segments = counted * _unit(segments - ops.mean(segments, axis=2, keepdims=True), 2)
+    bands = ops.maximum(ops.sum(counted, axis=3, keepdims=True), 1.0)
+    mean = ops.sum(segments, axis=3, keepdims=True) / bands
+    return _unit(counted * (segments - mean), 3)
+
+
+def _unit(values: Any, axis: int) -> Any:
+    return values * ops.rsqrt(ops.sum(ops.square(values), axis=axis, keepdims=True) + EPSILON**2)
