@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from rtden.app.options import one_sentence, screen
+from rtden.app.options import screen
 from rtden.errors import SettingsError
 
 
@@ -29,7 +29,6 @@ NUMBERS = {"strength": "strength", "limit": "limit_db"}
 VALUE = "on or off (else the other of the two), 0 to 1 for strength, dB for limit (inf: none)."
 
 
-@one_sentence
 def ctl(
     action: Annotated[Action, Argument(help="What to do.")],
     value: Annotated[str | None, Argument(help=VALUE, show_default=False)] = None,

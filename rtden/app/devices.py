@@ -8,11 +8,10 @@ import typer
 from rich.table import Table
 from typer import Option
 
-from rtden.app.options import one_sentence, screen
+from rtden.app.options import screen
 from rtden.errors import DeviceError
 
 
-@one_sentence
 def devices(
     all_hosts: Annotated[bool, Option("--all", help="List monitors and ALSA's, too.")] = False,
 ) -> None:
@@ -47,7 +46,6 @@ def devices(
     screen.print(table)
 
 
-@one_sentence
 def models() -> None:
     """List the shipped models."""
     from rtden.model import DEFAULT_MODEL, list_models, load_model
@@ -59,7 +57,6 @@ def models() -> None:
     screen.print(table)
 
 
-@one_sentence
 def doctor() -> None:
     """Check this machine, and say what is missing.
 

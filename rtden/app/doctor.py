@@ -172,6 +172,9 @@ def _default_device(kind: Kind, devices: list[Device]) -> Finding:
         return Finding(name, "none", str(error))
     channels, rate_hz = device.channels, device.rate_hz
     found = f"{device}, {rate_hz} Hz, {channels} channels"
+    if device.monitor_of in {one.stable_name for one in devices if one.is_default} - {""}:
+        advice = "connect a microphone; rtden does not record the output that it plays to."
+        return Finding(name, f"none, only {device}", advice)
     if device.stable_name and device.muted:
         what = "source" if kind == "input" else "sink"
         advice = f"run 'pactl set-{what}-mute {device.stable_name} 0'."

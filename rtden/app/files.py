@@ -22,7 +22,6 @@ from rtden.app.options import (
     ModelOption,
     StrengthOption,
     messages,
-    one_sentence,
     progress,
     progress_bar,
     screen,
@@ -56,7 +55,6 @@ SUMS = {
 """Lines that sum up a run, by the outcome of its files; a number goes into the braces."""
 
 
-@one_sentence
 def file(
     sources: Annotated[list[str], Argument(metavar="FILE", help=SOURCES_HELP)],
     output: Annotated[
@@ -294,7 +292,6 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
             messages.print(str(error))
 
 
-@one_sentence
 def pipe(
     rate: Annotated[int | None, Option(help="Sample rate in Hz.", show_default="the WAV's")] = None,
     channels: Annotated[int, Option(help="Channels, interleaved.")] = 1,

@@ -25,7 +25,6 @@ from rtden.app.options import (
     in_ms,
     in_ppm,
     messages,
-    one_sentence,
     pauses,
     screen,
     silence_c_libraries,
@@ -50,7 +49,6 @@ NAME = "Name of the virtual microphone, and for 'rtden ctl'."
 END = "until Ctrl-C or a file's end"
 
 
-@one_sentence
 def live(
     context: typer.Context,
     input: Annotated[str, Option("--in", "-i", help=f"'mic', {DEVICE}, or a file.")] = "mic",

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from rtden.app import control, devices, files, live, measure, service, training, web
-from rtden.app.options import printable, screen
+from rtden.app.options import one_sentence, printable, screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
 # when numpy is loaded.
@@ -20,7 +20,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class Commands(TyperGroup):
-    """The commands; a file name in place of one, as in `rtden talk.wav`, gets advice."""
+    """The commands: their errors are sentences, and a file's name in place of one gets advice."""
+
+    make_context = one_sentence()(TyperGroup.make_context)  # prints the help and the version
+    invoke = one_sentence()(TyperGroup.invoke)
 
     def resolve_command(self, context: Any, words: list[str]) -> Any:
         """Return the command, or fail with the line to type if a file is named in its place."""

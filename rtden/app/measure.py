@@ -16,7 +16,6 @@ from rtden.app.options import (
     ForceOption,
     JsonOption,
     messages,
-    one_sentence,
     progress,
     screen,
     silence_c_libraries,
@@ -69,7 +68,6 @@ STREAMS = {
 }
 
 
-@one_sentence
 def plot(
     noisy: Annotated[Path, Argument(help="The noisy file.", show_default=False)],
     denoised: Annotated[Path, Argument(help="The denoised file.", show_default=False)],
@@ -83,7 +81,6 @@ def plot(
     screen.print(f"picture: {out}")
 
 
-@one_sentence
 def bench(
     model: ModelsOption = None,
     hops_per_step: Annotated[list[int] | None, Option(metavar="HOPS", help=HOPS)] = None,
@@ -187,7 +184,6 @@ def _table(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> Table:
     return table
 
 
-@one_sentence
 def evaluate(
     pairs: Annotated[Path, Option(help="Folder with clean/ and noisy/, the same names in both.")],
     model: ModelsOption = None,

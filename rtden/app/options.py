@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import re
@@ -72,31 +71,26 @@ def silence_c_libraries() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def one_sentence(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a command print an error as one sentence: exit code 2, or 130 after an interrupt."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            result = command(*args, **kwargs)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a closed pipe and a full disk are handled
-            return result
-        except RtdenError as error:
-            messages.print(f"rtden: {error}")
-            raise typer.Exit(2) from None
-        except OSError as error:
-            if not isinstance(error, BrokenPipeError):  # whoever read our output is gone
-                reason = error.strerror or error
-                messages.print(f"rtden: {reason}; nothing more was written.")
-            with contextlib.suppress(OSError):  # Python's last flush must not fail again
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            messages.print("rtden: stopped; unfinished results were not written.")
-            raise typer.Exit(INTERRUPTED) from None
-
-    return wrapped
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Print an error as one sentence: exit code 2, or 130 after an interrupt."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a closed pipe and a full disk are handled
+    except RtdenError as error:
+        messages.print(f"rtden: {error}")
+        raise typer.Exit(2) from None
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # whoever read our output is gone
+            reason = error.strerror or error
+            messages.print(f"rtden: {reason}; nothing more was written.")
+        with contextlib.suppress(OSError):  # Python's last flush must not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        messages.print("rtden: stopped; unfinished results were not written.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def progress_bar(*columns: Any) -> Any:

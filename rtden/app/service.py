@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from rtden.app.options import one_sentence, screen
+from rtden.app.options import screen
 from rtden.errors import ServiceError, SettingsError
 
 DEFAULTS = ("--preset", "auto", "--status-seconds", "600", "--realtime")
@@ -59,7 +59,6 @@ service = typer.Typer(
 
 
 @service.command("install")
-@one_sentence
 def service_install(
     options: Annotated[
         list[str] | None,
@@ -90,7 +89,6 @@ def service_install(
 
 
 @service.command("status")
-@one_sentence
 def service_status() -> None:
     """Show whether the service runs.
 
@@ -102,7 +100,6 @@ def service_status() -> None:
 
 
 @service.command("logs")
-@one_sentence
 def service_logs(
     lines: Annotated[int, Option("--lines", "-n", help="The newest lines to show.")] = 50,
     follow: Annotated[bool, Option("--follow", "-f", help="Show new lines, until Ctrl-C.")] = False,
@@ -121,7 +118,6 @@ def service_logs(
 
 
 @service.command("uninstall")
-@one_sentence
 def service_uninstall() -> None:
     """Stop the service and remove its unit."""
     _require(installed=True)

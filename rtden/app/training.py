@@ -16,7 +16,6 @@ from rtden.app.options import (
     INTERRUPTED,
     ForceOption,
     messages,
-    one_sentence,
     progress_bar,
     screen,
     silence_c_libraries,
@@ -29,7 +28,6 @@ DataOption = Annotated[
 ]
 
 
-@one_sentence
 def train(
     speech: Annotated[Path | None, Option(help="Folder of speech, SPEAKER/BOOK/FILE.")] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
@@ -85,7 +83,6 @@ def train(
     _print_made(made)
 
 
-@one_sentence
 def export(
     work: Annotated[Path, Option(help="Folder of a training run, finished or not.")],
     out: Annotated[

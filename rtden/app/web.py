@@ -11,7 +11,7 @@ from typing import Annotated
 
 from typer import Option
 
-from rtden.app.options import one_sentence, screen, silence_c_libraries
+from rtden.app.options import screen, silence_c_libraries
 from rtden.errors import InputError, SettingsError
 from rtden.extras import needed
 
@@ -21,7 +21,6 @@ SHORTEST_TOKEN = 16
 MADE = "made once and kept, where --host is not this machine"
 
 
-@one_sentence
 def ui(
     host: Annotated[str, Option(help="Address; 0.0.0.0 is the network, with a token.")] = LOOPBACK,
     port: Annotated[

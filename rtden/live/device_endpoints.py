@@ -50,6 +50,7 @@ class _DeviceEndpoint(Endpoint):
                 "that uses it, or choose another with 'rtden devices'."
             ) from None
         self.rate_hz, self.channels = round(self._stream.samplerate), self._stream.channels
+        self._latency_seconds = float(self._stream.latency)
         self._use(device)
         self.warning, self.called_at = "", math.nan
         self.lendable_samples = self.lent_samples = 0

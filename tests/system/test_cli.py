@@ -398,7 +398,10 @@ def test_a_reader_that_goes_away_early_causes_no_traceback(
         assert word not in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["models"], ["file", "noisy.flac", "-o", "-"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["models"], ["--version"], ["--help"], ["file", "--help"], ["file", "noisy.flac", "-o", "-"]],
+)
 def test_a_full_standard_output_is_told_in_one_sentence(folder: Path, arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         result = real(*arguments, stdout=full, stderr=subprocess.PIPE)

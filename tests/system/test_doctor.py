@@ -44,9 +44,12 @@ def test_a_whole_machine_is_looked_at_in_this_order() -> None:
 def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their_rates(
     tmp_path: Path,
 ) -> None:
-    server = PulseServer(tmp_path, ("speaker",))
+    server = PulseServer(tmp_path, ("speaker", "cable"))
     try:
+        server.pactl("set-default-source", "cable.monitor")
         said = rtden("doctor", env=server.env, check=True)
+        server.pactl("set-default-source", "speaker.monitor")
+        without = rtden("doctor", env=server.env, check=True)
     finally:
         server.stop()
     lines = {
@@ -61,6 +64,8 @@ def test_the_report_with_a_sound_server_is_green_and_names_the_devices_and_their
         assert "48000 Hz" in lines[name]
     assert "headroom" in lines["benchmark"]
     assert not said.stderr
+    assert "mic           none, only Monitor of Null Output [speaker.monitor]" in without.stdout
+    assert "connect a microphone" in without.stdout
 
 
 @pytest.mark.parametrize("command", ["devices", "live", "doctor"])

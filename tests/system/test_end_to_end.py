@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from command import RTDEN, rtden, started
+from command import RTDEN, ended, rtden, started
 from conftest import DATA
 from pulse import NULL_SINK, RATE_HZ, PulseServer, Recording
 from signals import aligned_si_sdr_db, delay_samples
@@ -62,6 +62,18 @@ def test_devices_are_listed_by_name(server: PulseServer) -> None:
     for name in ("cable.monitor", "speaker", "inputs (mic):", "ALSA"):
         assert name in said.stdout
     assert not said.stderr
+
+
+def test_devices_that_never_played_can_be_summed_up(server: PulseServer) -> None:
+    """As after Ctrl-C between the opening of the devices and their start."""
+    code = """
+from rtden import open_live
+engine = open_live("cable.monitor", "speaker")
+engine.stop()
+assert 10 < engine.latency.total_ms < 500, engine.latency
+engine.status()
+"""
+    ended([sys.executable, "-c", code], env=server.env, check=True)
 
 
 @pytest.mark.alone
