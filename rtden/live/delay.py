@@ -32,10 +32,8 @@ SHRINK_SECONDS = 0.002
 PAIRED_LEFT_SECONDS = 0.004
 """Sound that must remain, in the sink's ring and of what it lends, while a turn takes two steps.
 Before it does, twice as much and a step must remain."""
-PAIRING_SECONDS, PARTED_SECONDS = (
-    3.0,
-    30.0,
-)  # it must hold so long; the same after sound came late
+PAIRING_SECONDS = 3.0  # for which that must hold before turns take two steps
+PARTED_SECONDS = 30.0  # the same after sound came late
 
 
 class DriftControl:

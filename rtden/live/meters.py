@@ -83,10 +83,7 @@ class LevelMeter:
 
 
 class InputWatch:
-    """Notices an input that is silent, or that clips.
-
-    `quiet_seconds` and `zero_seconds`: how long it has been below `SILENT_DB`, and exactly zero.
-    """
+    """Notices clipping, and for how long an input has been below `SILENT_DB`, or zero."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz

@@ -18,10 +18,7 @@ ACTIVE_RANGE_DB = 20.0  # speech is active in 20 ms blocks at most this far belo
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Return the clean and noisy files of a folder's `clean/` and `noisy/`, in the order of names.
-
-    Raises AudioFileError if it holds none, or the names differ.
-    """
+    """Return the pairs of `clean/` and `noisy/`, by name; AudioFileError if a file is alone."""
     if not os.path.isdir(folder):
         raise AudioFileError(f"there is no folder {folder}; name one that holds clean/ and noisy/.")
     names = {}

@@ -120,10 +120,7 @@ def _set_barrier(barrier: Any) -> None:
 def _run_streams(
     model: Path, rounds: int, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Run `count` streams in this process.
-
-    Return the time of each frame and of each round, the CPU time, and the memory of a stream.
-    """
+    """Return times of frames and rounds, CPU time and a stream's memory for `count` streams."""
     sound = 32767.0 * babble(round(SOUND_SECONDS * RATE_HZ), RATE_HZ)
     frames = sound.astype(np.int16).reshape(-1, FRAME_SAMPLES)
     before = resident_mb()
