@@ -31,8 +31,7 @@ def fade_in(block: Array, last: Array, rate_hz: int) -> None:
 def _fade(rate_hz: int) -> Array:
     samples = max(1, round(FADE_SECONDS * rate_hz))
     angles = np.linspace(0.0, np.pi / 2, samples, endpoint=False, dtype=np.float32)
-    falling: Array = np.square(np.cos(angles))[:, None]
-    return falling
+    return np.square(np.cos(angles))[:, None]
 
 
 class SmoothReader:

@@ -68,8 +68,7 @@ class SpeechSource:
     def babble(self, rng: np.random.Generator) -> Array:
         """Return the sum of three to eight talkers."""
         talkers = [self.talk(rng)[0] for _ in range(rng.integers(3, 9))]
-        total: Array = gain(rng.normal(0.0, 3.0, len(talkers))) @ np.stack(talkers)
-        return total
+        return gain(rng.normal(0.0, 3.0, len(talkers))) @ np.stack(talkers)
 
 
 class NoiseSource:
@@ -151,5 +150,4 @@ class NoiseSource:
 def _faded(part: Array, samples: int = 64) -> Array:
     """Return a part whose ends are faded, so that a cut is no click."""
     ends = np.minimum(np.arange(len(part)), np.arange(len(part))[::-1])
-    faded: Array = part * np.minimum(1.0, ends / samples).astype(np.float32)
-    return faded
+    return part * np.minimum(1.0, ends / samples).astype(np.float32)

@@ -106,8 +106,7 @@ class Synthesis:
             at, level_db = np.repeat(at, 2)[1:], np.repeat(level_db, 2)[:-1]
             at[1::2] += 0.005 * self.rate_hz
         coarse = np.interp(np.arange(0, self.samples + 64, 64), at, level_db)
-        course: Array = np.repeat(gain(coarse), 64)[: self.samples]
-        return course
+        return np.repeat(gain(coarse), 64)[: self.samples]
 
 
 def whisper(speech: Array, rng: np.random.Generator) -> Array:
