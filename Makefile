@@ -1,7 +1,7 @@
 # make demo          install what rtden needs, and clean a bundled recording in real time
 # make test          lint, and all tests (unit, training, system, second-runtime, integrations),
 #                    three jobs at a time; installs what they need
-# make unit          the fast tests: no TensorFlow, no system packages
+# make unit          the fast tests; they use neither TensorFlow nor system packages
 # make torch         train a few steps on PyTorch as well (CUDA builds: 3 GB); not in make test
 # make docs          build the documentation into site/; warnings are errors
 # make dist          build a wheel and a source archive into dist/

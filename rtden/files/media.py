@@ -66,7 +66,8 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
     known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
     if not path.exists():
         raise AudioFileError(f"there is no file {path}; check the name.")
-    av = needed("av", "av", str(path) if known else f"{path} has no common suffix of sound and")
+    unknown = f"{path} has no usual suffix of a sound file; reading it nevertheless"
+    av = needed("av", "av", str(path) if known else unknown)
     options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
     if raw:
         options = {"sample_rate": str(raw.rate_hz), "ch_layout": f"{raw.channels}C"}

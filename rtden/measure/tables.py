@@ -45,7 +45,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _overall(of: Evaluation) -> Table:
-    table, found = _table([""], of.systems), of.figures()
+    table, found = _table([""], of.systems, of.metrics), of.figures()
     for column, metric in enumerate(of.metrics):
         means, gains, halves = (found[name][:, column] for name in ("mean", "gain", "gain_ci95"))
         cells = [
@@ -58,7 +58,7 @@ def _overall(of: Evaluation) -> Table:
 
 def _grouped(of: Evaluation, title: str, groups: dict[str, Chosen]) -> Table:
     metrics = [of.metrics[column] for column in of.headline]
-    table = _table([title, "Pairs", ""], [*map(marked, metrics)])
+    table = _table([title, "Pairs", ""], [*map(marked, metrics)], metrics)
     for name, chosen in groups.items():
         for row, values in enumerate(of.figures(chosen)["mean"][:, of.headline]):
             first = (name, str(chosen.sum())) if row == 0 else ("", "")
@@ -66,11 +66,12 @@ def _grouped(of: Evaluation, title: str, groups: dict[str, Chosen]) -> Table:
     return table
 
 
-def _table(names: Sequence[str], figures: Sequence[str]) -> Table:
+def _table(names: Sequence[str], figures: Sequence[str], metrics: Sequence[str]) -> Table:
     from rich.table import Column, Table
 
     columns = [Column(name, justify="right") for name in figures]
-    return Table(*names, *columns, box=None, caption=LOSS_NOTE, caption_justify="left")
+    note = LOSS_NOTE if not set(metrics).isdisjoint(IN_THE_LOSS) else None
+    return Table(*names, *columns, box=None, caption=note, caption_justify="left")
 
 
 def to_json(of: Evaluation) -> bytes:

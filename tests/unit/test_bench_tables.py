@@ -49,6 +49,21 @@ def test_the_tables_of_the_documentation_are_those_of_the_results(name: str) -> 
     assert f"<!-- {name} -->\n{table}\n<!-- end -->" in pages
 
 
+def test_the_readme_has_the_same_scores() -> None:
+    (_, *metrics), *rows = every.quality_rows(
+        (every.RESULTS / every.FILES["quality"]).read_text("utf-8")
+    )
+    scores = {row[0]: [cell.split()[0] for cell in row[1:]] for row in rows}
+    readme = (every.DOCS.parent / "README.md").read_text("utf-8")
+    header = re.search(r"^\| \| (.*?) \| delay", readme, re.MULTILINE)
+    assert header
+    wanted = [metrics.index(name) for name in header[1].split(" | ")]
+    names = {"**rtden**, files": "rtden", "**rtden**, live": "rtden live"}
+    for name in ("noisy", *names, "RNNoise", "DTLN", "DeepFilterNet3"):
+        row = [scores[names.get(name, name)][column] for column in wanted]
+        assert f"| {name} | {' | '.join(row)} |" in readme
+
+
 def test_quality_and_noises_come_from_the_json() -> None:
     text = to_json(evaluation()).decode()
     assert every.quality_rows(text) == [

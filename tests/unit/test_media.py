@@ -303,6 +303,9 @@ def test_without_the_package_the_sentence_names_what_installs_it(
         denoise_file(source)
     with pytest.raises(AudioFileError, match=r"there is no file .*typo\.mp4"):
         denoise_file(tmp_path / "typo.mp4")  # the package would not help
+    notes = source.rename(tmp_path / "notes.md")
+    with pytest.raises(MissingPackageError, match=r"notes\.md has no usual suffix .* package av"):
+        denoise_file(notes)
     soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
     with pytest.raises(MissingPackageError, match=r"out\.m4a needs the package av"):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.m4a")

@@ -441,6 +441,12 @@ def test_the_tables_show_means_changes_and_groups() -> None:
     assert re.search(r"SI-SDR \(dB\) +3\.00 +5\.50 \(\+2\.50 ± 0\.50\)", text)
     assert re.search(r"0 dB +2 +noisy +2\.000 +2\.50 *\n +net +2\.500 +5\.25", text)
     assert re.search(r"fan +3 +noisy +2\.000 +3\.00 *\n +net +2\.500 +5\.50", text)
+    assert text.count("* the training loss has a model of it") == 3
+
+
+def test_a_table_without_stars_has_no_note_about_them() -> None:
+    found = made_up([[[1.0], [5.0]]], metrics=("SI-SDR (dB)",))
+    assert not any(table.caption for table in tables(found))
 
 
 @pytest.mark.parametrize("systems", [1, 8])
