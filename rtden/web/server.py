@@ -16,6 +16,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -52,7 +53,7 @@ def make_app(
     """
     page = _Page(token, most_mb)
     guards = [Middleware(Guard, token=token, names=names)]
-    handlers: Any = {RtdenError: _error_response}
+    handlers: Any = {RtdenError: _error_response, HTTPException: _no_such_route}
     return Starlette(False, page.routes(), guards, handlers, lifespan=page.lifespan)
 
 
@@ -212,6 +213,11 @@ async def _keep_alive(supervisor: Supervisor) -> None:
 
 async def _error_response(_request: Request, error: RtdenError) -> Response:
     return JSONResponse({"error": str(error)}, CODES.get(type(error), 422))
+
+
+async def _no_such_route(request: Request, error: HTTPException) -> Response:
+    sentence = f"there is no {request.method} {request.url.path}; /api/openapi.json lists what is."
+    return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

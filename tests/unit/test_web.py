@@ -198,6 +198,17 @@ def test_static_files_alone_are_given(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "code"), [("GET", "/api/sattus", 404), ("POST", "/api/live", 405)]
+)
+def test_a_request_that_does_not_exist_is_refused_in_a_sentence(
+    client: TestClient, method: str, path: str, code: int
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == code
+    assert answer.json()["error"].startswith(f"there is no {method} {path}; /api/openapi.json")
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"strength": 2},
