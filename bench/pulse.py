@@ -40,6 +40,8 @@ class PulseServer:
         home, runtime = folder / "home", folder / "runtime"
         home.mkdir()
         runtime.mkdir(mode=0o700)
+        # Each server and client makes this folder; PipeWire ends if another one is faster.
+        (runtime / "pulse").mkdir(mode=0o700)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PULSE_")},
             "HOME": str(home),
