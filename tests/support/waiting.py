@@ -13,9 +13,13 @@ Found = TypeVar("Found")
 
 
 def until(condition: Callable[[], Found], complain: Callable[[], object] = str) -> Found:
-    """Wait until a condition holds and return its value; AssertionError after the limit."""
-    ends_at = time.monotonic() + LIMIT_SECONDS
+    """Wait until a condition holds and return its value; AssertionError after the limit.
+
+    It is checked more and more rarely: some conditions start a program, or ask a browser.
+    """
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < ends_at, complain()
-        time.sleep(0.02)
+        waited_seconds = time.monotonic() - began
+        assert waited_seconds < LIMIT_SECONDS, complain()
+        time.sleep(min(0.02 + waited_seconds / 8, 0.25))
     return found
