@@ -58,7 +58,7 @@ service = typer.Typer(
 )
 
 
-@service.command("install")
+@service.command("install", context_settings={"ignore_unknown_options": True})  # also without --
 def service_install(
     options: Annotated[
         list[str] | None,
@@ -69,8 +69,8 @@ def service_install(
 ) -> None:
     """Start now and at every boot.
 
-    For instance: rtden service install -- --in usb --out headset. Without such options:
-    --preset auto --status-seconds 600 --realtime.
+    For instance: rtden service install -- --in usb --out headset. Your options override those that
+    it starts with: --preset auto --status-seconds 600 --realtime; with --ui: --no-browser.
     """
     given = ("--no-browser", *(options or ())) if ui else (*DEFAULTS, *(options or ()))
     _check(given, ui=ui, new_token=not dry_run)

@@ -287,7 +287,7 @@ def _check_apart(pairs: list[tuple[str, str]]) -> None:
     if len(pairs) > 1 and (overwritten := sorted(sources.intersection(targets))):
         raise AudioFileError(
             f"{overwritten[0]} would be overwritten, yet it is one of the files to read; "
-            "denoise them one by one."
+            "give another folder with -o."
         )
     if twice := next((target for target, times in Counter(targets).items() if times > 1), None):
         raise AudioFileError(

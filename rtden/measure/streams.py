@@ -67,7 +67,7 @@ def measure_streams(
     other at once. Raises RtdenError if the model or the numbers cannot be used.
     """
     if not 1 <= jobs <= streams:
-        raise SettingsError(f"{streams} streams cannot be spread over {jobs} processes.")
+        raise SettingsError(f"{jobs} processes cannot share {streams} streams; each needs one.")
     path, rounds = find_model(model), max(1, round(seconds / PERIOD_SECONDS))
     FrameDenoiser(RATE_HZ, model=path)  # an unusable model is reported here
     counts = [streams // jobs + (number < streams % jobs) for number in range(jobs)]

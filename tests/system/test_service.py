@@ -96,6 +96,7 @@ def test_paths_are_those_of_the_folder_of_the_installation(monkeypatch: pytest.M
         (["install", "--", "--hops-per-step", "3"], "hops_per_step must be one of"),
         (["install", "--", "--preset", "pi3"], "no preset 'pi3'"),
         (["install", "--", "--inn", "usb"], "'rtden live' refuses its options: No such option"),
+        (["install", "--inn", "usb"], "'rtden live' refuses its options: No such option: --inn"),
     ],
     ids=lambda value: "-".join(value)[:20],
 )

@@ -71,5 +71,5 @@ def test_what_streams_cannot_be_made_of_is_known_at_once() -> None:
     with pytest.raises(ModelError, match="no model"):
         measure_streams(1, model="no such model")
     for streams, jobs in ((0, 1), (3, 4), (2, 0)):
-        with pytest.raises(SettingsError, match="cannot be spread"):
+        with pytest.raises(SettingsError, match="processes cannot share"):
             measure_streams(streams, jobs=jobs)
