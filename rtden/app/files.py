@@ -226,7 +226,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
                 bar.update(task, advance=1, rate=f"{speed:.0f} x real time")
     except KeyboardInterrupt:
         messages.print(
-            "rtden: stopped; unfinished results were not written, and the same command goes on."
+            "rtden: stopped; unfinished results were not written, and the same command resumes."
         )
         raise typer.Exit(INTERRUPTED) from None
     numbers = {**counts, "results": found.results, "left_out": len(found.left_out)}

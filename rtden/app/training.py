@@ -29,7 +29,7 @@ DataOption = Annotated[
 
 
 def train(
-    speech: Annotated[Path | None, Option(help="Folder of speech, SPEAKER/BOOK/FILE.")] = None,
+    speech: Annotated[Path | None, Option(help="Folder of speech, a folder a speaker.")] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
     out: Annotated[
         Path | None, Option("--out", "-o", help="Model to write.", show_default=MODEL)
