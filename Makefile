@@ -80,7 +80,7 @@ packages:
 # Every shipped model must also run under tflite-runtime 2.14, with the numpy that it needs.
 ifneq ($(OLD_PYTHON),)
 second-runtime: $(VENV)-tflite/.run
-	$(PRIORITY) $(VENV)-tflite/bin/python -m pytest $(PARALLEL) \
+	$(PRIORITY) $(VENV)-tflite/bin/python -m pytest \
 		tests/unit/test_autoencoder.py tests/unit/test_denoiser.py \
 		-k "not memory_does_not_grow and not costs_little"
 else ifneq ($(CI),)

@@ -135,22 +135,25 @@ def test_ctrl_c_leaves_neither_target_nor_part_and_code_130(
     assert err.count("\n") == 1
 
 
-def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_length_of_a_recording(
+    tmp_path: Path, carried_model: Path
+) -> None:
     rate_hz = 192000  # many bytes a minute
-    half = (0.05 * np.random.default_rng(0).standard_normal(15 * rate_hz)).astype(np.float32)
+    part = (0.05 * np.random.default_rng(0).standard_normal(15 * rate_hz)).astype(np.float32)
     # The peak of the program alone: ru_maxrss would also hold that of the process that started it.
     code = (
         "import sys; from pathlib import Path; from rtden import Settings, denoise_file\n"
-        "denoise_file(sys.argv[1], settings=Settings(hops_per_step=8))\n"
+        "denoise_file(sys.argv[1], model=sys.argv[2], settings=Settings(hops_per_step=8))\n"
         "print(next(line.split()[1] for line in "
         "Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM')))"
     )
     peak_mb = []
-    for halves in (2, 5):  # both longer than the second pass looks ahead
-        source = tmp_path / f"{halves}.wav"
-        soundfile.write(source, np.tile(half, halves), rate_hz)
-        run = ended([sys.executable, "-c", code, source], timeout=600, check=True)
-        assert soundfile.info(default_target(source)).frames == halves * len(half)
+    for parts in (2, 5):  # both longer than the second pass looks ahead
+        source = tmp_path / f"{parts}.wav"
+        soundfile.write(source, np.tile(part, parts), rate_hz)
+        command = [sys.executable, "-c", code, source, carried_model]
+        run = ended(command, timeout=600, check=True)
+        assert soundfile.info(default_target(source)).frames == parts * len(part)
         peak_mb.append(int(run.stdout) / 1024)
         source.unlink()
         default_target(source).unlink()
