@@ -97,15 +97,15 @@ class GpuFeatures:
         levels, floor, there_db = (
             each.gather(1, folded) for each in (new["levels"], new["lowest"], column_db)
         )
-        offset_db = self._offset_db(of, new, (levels - floor) * empty, empty.sum(dim=1), edge > 0)
-        shown_db = torch.minimum(floor + offset_db[:, None], there_db)
+        hiss_db = self._hiss_db(of, new, (levels - floor) * empty, empty.sum(dim=1), edge > 0)
+        shown_db = torch.minimum(floor + hiss_db[:, None], there_db)
         new |= {"edge": edge, "frames": of["frames"] + 1}
         for name, value in new.items():
             of[name] = torch.where(sound[:, None] if value.ndim > 1 else sound, value, of[name])
         shown = empty & sound[:, None]
         return torch.where(shown, torch.maximum(column_db, shown_db), column_db)
 
-    def _offset_db(self, of: State, new: State, above_db: Any, count: Any, edged: Any) -> Any:
+    def _hiss_db(self, of: State, new: State, above_db: Any, count: Any, edged: Any) -> Any:
         """Return what to add to the floor that is shown, and keep how steady and even it is."""
         count = count.clamp(min=1)
         excess = above_db.sum(dim=1) / count
@@ -118,7 +118,7 @@ class GpuFeatures:
         steady_db = -_above(new["excess"], extension.STEADY_DB, extension.UNSTEADY_SLOPE)
         even_db = _above(excess, extension.STEADY_DB, np.float32(1.0))
         even_db = even_db - _above(new["uneven"], extension.UNEVEN_DB, extension.UNEVEN_SLOPE)
-        return float(extension.OFFSET_DB) + torch.maximum(steady_db, even_db)
+        return torch.maximum(steady_db, even_db)
 
     def _follow(self, of: State, column_db: Any) -> State:
         first = (of["frames"] == 0)[:, None]

@@ -27,8 +27,6 @@ PEAK_FALL_DB_PER_SECOND = 6.0
 FLOOR_RISE_DB_PER_SECOND = 10.0
 SMOOTHING_SECONDS = 0.045
 """Time constant of the level whose minimum is the floor."""
-OFFSET_DB = np.float32(-3.0)
-"""Added to the floor that is shown. At 7 dB less, the network takes coded hiss for speech again."""
 STEADY_DB = np.float32(3.0)
 """Hiss is less than this above its floor, in the mean of the bands; other sound is more."""
 UNSTEADY_SLOPE, UNSTEADY_SECONDS = np.float32(3.0), 0.5
@@ -85,7 +83,7 @@ class FloorExtension:
                 continue
             if extended is frames_db:
                 extended = frames_db.copy()
-            shown = self._floor[self._folded] + (OFFSET_DB + self._hiss_db())
+            shown = self._floor[self._folded] + self._hiss_db()
             np.minimum(shown, column_db[self._folded], out=shown)
             np.maximum(extended[at, self._empty], shown, out=extended[at, self._empty])
         return extended
