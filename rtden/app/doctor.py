@@ -87,10 +87,9 @@ def runtime() -> Finding:
         return Finding("runtime", "none", str(error), fails=True)
     package, numpy_version = name.replace("_", "-"), _version("numpy")
     found = f"{package} {_version(package)}, numpy {numpy_version}"
-    if name == "tflite_runtime" and int(numpy_version.split(".")[0]) >= 2:
-        advice = "tflite-runtime needs an older numpy: run 'pip install \"numpy<2\"'."
-        return Finding("runtime", found, advice, fails=True)
-    return Finding("runtime", found)
+    fails = name == "tflite_runtime" and int(numpy_version.split(".")[0]) >= 2
+    advice = "tflite-runtime needs an older numpy: run 'pip install \"numpy<2\"'."
+    return Finding("runtime", found, advice if fails else "", fails)
 
 
 def models() -> list[Finding]:

@@ -14,33 +14,27 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from rtden.app.options import (
-    INTERRUPTED,
-    ForceOption,
-    FullBandOption,
-    LimitOption,
-    ModelOption,
-    StrengthOption,
-    messages,
-    progress,
-    progress_bar,
-    screen,
-    silence_c_libraries,
-)
+from rtden.app import options
+from rtden.app.options import messages, screen
+from rtden.errors import AudioFileError, MissingPackageError, SettingsError
 
-SOURCES_HELP = (
+SOURCES = (
     "Sound and video files, and folders of them; '-' is standard input, read to its end first "
     "(block by block: rtden pipe)."
 )
-OUTPUT_HELP = "File to write, folder for several, or '-' for standard output."
-BESIDE = "NAME.denoised.SUFFIX beside each"
-LOUDNESS_HELP = 'Loudness of the results in LUFS, for instance -16 (extra "av").'
-FORMAT_HELP = "Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ..."
-PLOT_HELP = (
+OUTPUT = "File to write, folder for several, or '-' for standard output."
+BESIDE, CORES, JOBS = "NAME.denoised.SUFFIX beside each", "one per core", "Files at a time."
+TRACK = "Sound track to denoise, from 1."
+CHANNELS = "Channels of PCM without a header."
+DRY_RUN = "Say what would be done, and do nothing."
+PIPED_FORMAT = "s16le, s32le, f32le, or wav, whose header says the rest."
+LOUDNESS = 'Loudness of the results in LUFS, for instance -16 (extra "av").'
+FORMAT = "Sample format of PCM without a header: s16le, s24le, s32le, f32le, u8, mulaw ..."
+PLOT = (
     "Draw noisy and denoised mel spectrograms: into this picture, or this folder for several files."
 )
-REFERENCE_HELP = "Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed."
-DASK_HELP = (
+REFERENCE = "Clean recording to measure against: SI-SDR, and PESQ and ESTOI where installed."
+DASK = (
     "Scheduler of a dask cluster that does the work; it sees the same files under the same paths "
     '(extra "dask").'
 )
@@ -56,35 +50,25 @@ SUMS = {
 
 
 def file(
-    sources: Annotated[list[str], Argument(metavar="FILE", help=SOURCES_HELP)],
+    sources: Annotated[list[str], Argument(metavar="FILE", help=SOURCES)],
     output: Annotated[
-        str | None, Option("-o", "--output", help=OUTPUT_HELP, show_default=BESIDE)
+        str | None, Option("-o", "--output", help=OUTPUT, show_default=BESIDE)
     ] = None,
-    strength: StrengthOption = 1.0,
-    limit_db: LimitOption = math.inf,
-    full_band: FullBandOption = True,
-    loudness: Annotated[float | None, Option(help=LOUDNESS_HELP, show_default="unchanged")] = None,
-    track: Annotated[
-        int | None, Option(help="Sound track to denoise, from 1.", show_default="all")
-    ] = None,
+    strength: options.StrengthOption = 1.0,
+    limit_db: options.LimitOption = math.inf,
+    full_band: options.FullBandOption = True,
+    loudness: Annotated[float | None, Option(help=LOUDNESS, show_default="unchanged")] = None,
+    track: Annotated[int | None, Option(help=TRACK, show_default="all")] = None,
     rate: Annotated[int | None, Option(help="Sample rate in Hz of PCM without a header.")] = None,
-    channels: Annotated[
-        int | None, Option(help="Channels of PCM without a header.", show_default="1")
-    ] = None,
-    raw_format: Annotated[
-        str | None, Option("--format", help=FORMAT_HELP, show_default="s16le")
-    ] = None,
-    picture: Annotated[Path | None, Option("--plot", help=PLOT_HELP)] = None,
-    reference: Annotated[Path | None, Option(help=REFERENCE_HELP)] = None,
-    jobs: Annotated[
-        int | None, Option("-j", "--jobs", help="Files at a time.", show_default="one per core")
-    ] = None,
-    dask: Annotated[str | None, Option(help=DASK_HELP)] = None,
-    model: ModelOption = None,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
-    force: ForceOption = False,
+    channels: Annotated[int | None, Option(help=CHANNELS, show_default="1")] = None,
+    raw_format: Annotated[str | None, Option("--format", help=FORMAT, show_default="s16le")] = None,
+    picture: Annotated[Path | None, Option("--plot", help=PLOT)] = None,
+    reference: Annotated[Path | None, Option(help=REFERENCE)] = None,
+    jobs: Annotated[int | None, Option("-j", "--jobs", help=JOBS, show_default=CORES)] = None,
+    dask: Annotated[str | None, Option(help=DASK)] = None,
+    model: options.ModelOption = None,
+    dry_run: Annotated[bool, Option("--dry-run", help=DRY_RUN)] = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Denoise sound and video files, and folders of them.
 
@@ -93,8 +77,7 @@ def file(
     what was done: in the folder of --output, or else in each folder and beside each file that is
     named. The same command resumes: what is finished is recognised by its content and skipped.
     """
-    silence_c_libraries()
-    from rtden.errors import SettingsError
+    options.silence_c_libraries()
     from rtden.files.listing import plan
     from rtden.settings import Settings
 
@@ -102,27 +85,21 @@ def file(
         reason = "the cluster decides on its jobs; give one of --jobs and --dask."
         raise SettingsError(reason if dask else f"--jobs must be 1 or more, not {jobs}.")
     found = plan(sources, output)
-    options: dict[str, Any] = {
-        "model": model,
-        "settings": Settings(strength=strength, limit_db=limit_db),
-        "full_band": full_band,
-        "raw": _raw(rate, channels, raw_format),
-        "track": track,
-        "loudness": loudness,
-        "force": force,
-    }
+    settings, raw = Settings(strength=strength, limit_db=limit_db), _raw(rate, channels, raw_format)
+    wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
+    wish |= {"raw": raw, "track": track, "loudness": loudness, "force": force}
     single = len(sources) == 1 and not os.path.isdir(sources[0])
     _check_options(found.pairs, reference, picture, single=single, dask=dask, force=force)
     for sentence in found.left_out:
         messages.print(f"rtden: {sentence}; left out.")
     failed = False
     if single:
-        _denoise_one(*found.pairs[0], dry_run=dry_run, **options)
+        _denoise_one(*found.pairs[0], dry_run=dry_run, **wish)
         new = {found.pairs[0][1]}
     else:
         folders = [s for s in sources if os.path.isdir(s)] if output is None else [output]
-        options |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
-        new, failed = _denoise_many(found, folders, options)
+        wish |= {"jobs": jobs, "dask": dask, "dry_run": dry_run}
+        new, failed = _denoise_many(found, folders, wish)
     if reference is not None and not (dry_run or failed):
         _print_scores(reference, Path(found.pairs[0][0]), Path(found.pairs[0][1]))
     if picture is not None and not dry_run:
@@ -133,7 +110,6 @@ def file(
 
 def _raw(rate: int | None, channels: int | None, raw_format: str | None) -> Any:
     """Return the description of PCM without a header, None if none is given."""
-    from rtden.errors import SettingsError
     from rtden.files.listing import Raw
 
     if rate is not None:
@@ -154,7 +130,6 @@ def _check_options(
     force: bool,
 ) -> None:
     """Raise RtdenError if an option does not go with these files, before the work."""
-    from rtden.errors import AudioFileError
     from rtden.files.audio_file import open_recording
     from rtden.files.listing import is_result
 
@@ -177,15 +152,14 @@ def _check_options(
         messages.print(f"rtden: the result is named with -o: -o {shlex.quote(pairs[1][0])}")
 
 
-def _denoise_one(source: str, target: str, *, dry_run: bool, **options: Any) -> None:
-    from rtden.errors import AudioFileError
+def _denoise_one(source: str, target: str, *, dry_run: bool, **wish: Any) -> None:
     from rtden.files.audio_file import open_recording
     from rtden.files.denoise import denoise_file
     from rtden.files.listing import is_stream
 
     if dry_run:
         if not is_stream(source):
-            with open_recording(Path(source), options["raw"], track=options["track"]):
+            with open_recording(Path(source), wish["raw"], track=wish["track"]):
                 pass  # what cannot be read is said
         _print_planned(source, target)
         return
@@ -193,12 +167,12 @@ def _denoise_one(source: str, target: str, *, dry_run: bool, **options: Any) -> 
         raise AudioFileError(
             "standard output is a terminal or closed; name a file with -o, or pipe it on."
         )
-    with progress(Path(source).name) as show:
-        report = denoise_file(source, target, progress=show, **options)
+    with options.progress(Path(source).name) as show:
+        report = denoise_file(source, target, progress=show, **wish)
     _print_report(report)
 
 
-def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tuple[set[str], bool]:
+def _denoise_many(found: Any, folders: list[str], wish: dict[str, Any]) -> tuple[set[str], bool]:
     """Denoise many files and print the outcome of each; return what was written, and failure."""
     from rich.progress import MofNCompleteColumn, TextColumn
 
@@ -208,9 +182,9 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
     new: set[str] = set()
     seconds = 0.0
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
-    outcomes = contextlib.closing(denoise_files(found.pairs, folders, **options))
+    outcomes = contextlib.closing(denoise_files(found.pairs, folders, **wish))
     try:
-        with progress_bar(*columns) as bar, outcomes as each:
+        with options.progress_bar(*columns) as bar, outcomes as each:
             task = bar.add_task("files", total=len(found.pairs), rate="")
             for outcome in each:
                 counts[outcome.state] += 1
@@ -228,7 +202,7 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
         messages.print(
             "rtden: stopped; unfinished results were not written, and the same command resumes."
         )
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(options.INTERRUPTED) from None
     numbers = {**counts, "results": found.results, "left_out": len(found.left_out)}
     for name, words in SUMS.items():
         if numbers.get(name):
@@ -236,15 +210,14 @@ def _denoise_many(found: Any, folders: list[str], options: dict[str, Any]) -> tu
     return new, counts["failed"] > 0
 
 
-def _print_planned(source: str, target: str) -> None:
-    note = " (exists)" if os.path.exists(target) else ""
-    messages.print(f"{_names(source, target)}{note}")
-
-
-def _names(source: str, target: str) -> str:
-    """Return from where to where, in words for standard input and output."""
+def _print_names(source: str, target: str, done: str) -> None:
+    """Print from where to where, in words for standard input and output, and what was done."""
     read_from = "standard input" if source == "-" else source
-    return f"{read_from} -> {'standard output' if target == '-' else target}"
+    messages.print(f"{read_from} -> {'standard output' if target == '-' else target}{done}")
+
+
+def _print_planned(source: str, target: str) -> None:
+    _print_names(source, target, " (exists)" if os.path.exists(target) else "")
 
 
 def _print_report(report: Any) -> None:
@@ -257,8 +230,7 @@ def _print_report(report: Any) -> None:
     else:
         effect = f"background {noise_db:.0f} dB quieter"
     took = f"{report.seconds:.1f} s in {report.processing_seconds:.1f} s"
-    names = _names(report.source, report.target)
-    messages.print(f"{names}: {effect}, {took}")
+    _print_names(report.source, report.target, f": {effect}, {took}")
     for note in report.notes:
         messages.print(f"  {note}")
 
@@ -278,7 +250,6 @@ def _plot(
 
 
 def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
-    from rtden.errors import MissingPackageError
     from rtden.files.audio_file import read_aligned
     from rtden.measure.metrics import estoi, pesq_wb, si_sdr_db
 
@@ -295,21 +266,18 @@ def _print_scores(reference: Path, noisy: Path, denoised: Path) -> None:
 def pipe(
     rate: Annotated[int | None, Option(help="Sample rate in Hz.", show_default="the WAV's")] = None,
     channels: Annotated[int, Option(help="Channels, interleaved.")] = 1,
-    raw_format: Annotated[
-        str, Option("--format", help="s16le, s32le, f32le, or wav, whose header says the rest.")
-    ] = "s16le",
-    model: ModelOption = None,
-    strength: StrengthOption = 1.0,
-    limit_db: LimitOption = math.inf,
-    full_band: FullBandOption = True,
+    raw_format: Annotated[str, Option("--format", help=PIPED_FORMAT)] = "s16le",
+    model: options.ModelOption = None,
+    strength: options.StrengthOption = 1.0,
+    limit_db: options.LimitOption = math.inf,
+    full_band: options.FullBandOption = True,
 ) -> None:
     """Denoise standard input to standard output, 30 ms late.
 
     For instance: arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000.
     Each block is written at once. The output is as long as the input, and aligned with it.
     """
-    silence_c_libraries()
-    from rtden.errors import AudioFileError, SettingsError
+    options.silence_c_libraries()
     from rtden.files.listing import Raw
     from rtden.files.pipe import denoise_pipe
     from rtden.settings import Settings

@@ -1,8 +1,9 @@
-"""Denoise a microphone in real time."""
+"""`rtden live` denoises a microphone in real time; `rtden ctl` switches it while it runs."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import math
 import time
@@ -12,23 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from typer import Option
+from typer import Argument, Option
 
-from rtden.app.options import (
-    ForceOption,
-    FullBandOption,
-    JsonOption,
-    LimitOption,
-    ModelOption,
-    StrengthOption,
-    in_db,
-    in_ms,
-    in_ppm,
-    messages,
-    pauses,
-    screen,
-    silence_c_libraries,
-)
+from rtden.app import options
+from rtden.app.options import messages, screen
 from rtden.errors import ControlError, SettingsError
 from rtden.extras import needed
 from rtden.live import VIRTUAL_MICROPHONE
@@ -43,46 +31,46 @@ LOOK_SECONDS = 0.25  # between two looks at whether the engine has ended
 CHOICES = ("input", "output", "model", "latency_ms", "stereo", "strength", "limit_db")
 PASSED_ON = ("buffer_ms", "full_band", "record", "force", "realtime", "name")
 DEVICE = "a device's number or part of its name"
+OUTPUT = f"'speakers', {DEVICE}, 'virtual-mic', or a file."
+LATENCY = "Total delay to aim at, in ms; chooses hops and buffer."
+BUFFER = "Fixed output buffer, in ms."
 HOPS = "Compute 1, 2, 4, 8 or 16 hops of 11.6 ms at a time: less CPU, more delay."
 PRESET = "Machine: zero2, pi4, pi5, desktop, or auto, which measures for 0.5 s."
 NAME = "Name of the virtual microphone, and for 'rtden ctl'."
 END = "until Ctrl-C or a file's end"
+VALUE = "on or off (else the other of the two), 0 to 1 for strength, dB for limit (inf: none)."
+SWITCHES = {"bypass": "bypassed", "mute": "muted"}
+NUMBERS = {"strength": "strength", "limit": "limit_db"}
 
 
 def live(
     context: typer.Context,
     input: Annotated[str, Option("--in", "-i", help=f"'mic', {DEVICE}, or a file.")] = "mic",
-    output: Annotated[
-        str, Option("--out", "-o", help=f"'speakers', {DEVICE}, 'virtual-mic', or a file.")
-    ] = "speakers",
-    strength: StrengthOption = 1.0,
-    limit_db: LimitOption = math.inf,
-    latency_ms: Annotated[
-        float | None, Option(help="Total delay to aim at, in ms; chooses hops and buffer.")
-    ] = None,
-    buffer_ms: Annotated[
-        float | None, Option(help="Fixed output buffer, in ms.", show_default="it adapts")
-    ] = None,
+    output: Annotated[str, Option("--out", "-o", help=OUTPUT)] = "speakers",
+    strength: options.StrengthOption = 1.0,
+    limit_db: options.LimitOption = math.inf,
+    latency_ms: Annotated[float | None, Option(help=LATENCY)] = None,
+    buffer_ms: Annotated[float | None, Option(help=BUFFER, show_default="it adapts")] = None,
     preset: Annotated[str, Option(help=PRESET)] = "desktop",
     hops_per_step: Annotated[int | None, Option(help=HOPS, show_default="the preset's")] = None,
     duration: Annotated[float, Option(help="Seconds to run.", show_default=END)] = math.inf,
     stereo: Annotated[bool, Option("--stereo", help="Keep two channels: twice the CPU.")] = False,
-    full_band: FullBandOption = True,
+    full_band: options.FullBandOption = True,
     record: Annotated[Path | None, Option(help="Folder for noisy.wav and cleaned.wav.")] = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
     realtime: Annotated[bool, Option("--realtime", help="Ask for real-time priority.")] = False,
     saved: Annotated[bool, Option("--saved", help="Start from the page's choices.")] = False,
     name: Annotated[str | None, Option(help=NAME)] = None,
     status_seconds: Annotated[float, Option(help="Seconds per status line; 0: none.")] = 1.0,
-    as_json: JsonOption = False,
-    force: ForceOption = False,
+    as_json: options.JsonOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Denoise a microphone in real time, until Ctrl-C.
 
     For instance: rtden live --in usb --out headset; in calls: rtden live --out virtual-mic. The
     exit code is 0 at the end of a file, after --duration and when you stop it, 2 after an error.
     """
-    silence_c_libraries()
+    options.silence_c_libraries()
     from rtden.live import open_live
     from rtden.live.plan import AUTO, find_preset
     from rtden.settings import Settings, require
@@ -99,8 +87,8 @@ def live(
     chosen = find_preset(preset, wanted["model"])
     hops_per_step = hops_per_step or chosen.hops_per_step
     if preset == AUTO:
-        options = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
-        messages.print(f"this machine is fast enough for {options}")
+        wished = f"--hops-per-step {hops_per_step} --buffer-ms {chosen.buffer_ms:g}"
+        messages.print(f"this machine is fast enough for {wished}")
     settings = Settings(
         strength=wanted.pop("strength"),
         limit_db=wanted.pop("limit_db"),
@@ -143,8 +131,8 @@ def _announce(engine: LiveEngine, output: str, name: str | None, say: Callable[.
     else:
         if server.name != DEFAULT_NAME:
             say(f"control it with 'rtden ctl --name {server.name}'")
-    sides = [(side.name, side.rate_hz, side.channels) for side in (engine.source, engine.sink)]
-    say("from {} to {}".format(*("{} ({} Hz, {} ch)".format(*side) for side in sides)))
+    sides = engine.source, engine.sink
+    say("from", " to ".join(f"{s.name} ({s.rate_hz} Hz, {s.channels} ch)" for s in sides))
     if output == VIRTUAL_MICROPHONE:
         say(f"choose '{engine.output_name.split(' ')[0]}' as the microphone in the other program")
 
@@ -217,10 +205,10 @@ def _print_lines(
 def status_line(status: LiveStatus) -> str:
     """Return a status as one line of text."""
     line = (
-        f"in {in_db(status.input_db):>9}  out {in_db(status.output_db):>9}"
-        f"  pauses {pauses(status.noise_removed_db)}  load {status.load:6.1%}"
-        f"  xruns {status.xruns}  latency {in_ms(status.latency_ms)}"
-        f"  drift {in_ppm(status.drift_ppm)}"
+        f"in {options.in_db(status.input_db):>9}  out {options.in_db(status.output_db):>9}"
+        f"  pauses {options.pauses(status.noise_removed_db)}  load {status.load:6.1%}"
+        f"  xruns {status.xruns}  latency {options.in_ms(status.latency_ms)}"
+        f"  drift {options.in_ppm(status.drift_ppm)}"
     )
     return line if status.state == "running" else f"{line}  {status.state}"
 
@@ -232,7 +220,7 @@ def _sum_up(
 
     status = engine.status()
     say(
-        f"{status.seconds:.1f} s: pauses {pauses(status.noise_removed_db)},"
+        f"{status.seconds:.1f} s: pauses {options.pauses(status.noise_removed_db)},"
         f" total latency {engine.latency.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
         f" {counted(status.xruns, 'xrun')}"
     )
@@ -250,3 +238,56 @@ def _sum_up(
         say(f"cleaned sound: {output}")
     if record is not None:
         say(f"recordings: {record / 'noisy.wav'}, {record / 'cleaned.wav'}")
+
+
+class Action(str, enum.Enum):
+    """What `rtden ctl` can do."""
+
+    status = "status"
+    bypass = "bypass"
+    mute = "mute"
+    strength = "strength"
+    limit = "limit"
+    stop = "stop"
+
+
+def ctl(
+    action: Annotated[Action, Argument(help="What to do.")],
+    value: Annotated[str | None, Argument(help=VALUE, show_default=False)] = None,
+    name: Annotated[str | None, Option("--name", help="Which stream, if several run.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print the status as JSON.")] = False,
+) -> None:
+    """Switch a running 'rtden live', from a hotkey or a script."""
+    from rtden.live.control import ask
+
+    status = ask(_request(action.value, value), name)
+    if as_json:
+        print(json.dumps(status))
+    elif action is Action.stop:
+        screen.print(f"{status['name']} stops")
+    else:
+        screen.print(_line(status), *status["warnings"], sep="\n! ")
+
+
+def _request(action: str, value: str | None) -> dict[str, Any]:
+    if action in NUMBERS:
+        with contextlib.suppress(ValueError):
+            return {"command": "set", NUMBERS[action]: float(value or "")}
+        raise SettingsError(f"'rtden ctl {action}' needs a number.")
+    if action in SWITCHES and value in ("on", "off"):
+        return {"command": "set", SWITCHES[action]: value == "on"}
+    if value is not None:
+        fitting = f"on or off, not '{value}'" if action in SWITCHES else "no value"
+        raise SettingsError(f"'rtden ctl {action}' takes {fitting}.")
+    if action in SWITCHES:
+        return {"command": "toggle", "name": SWITCHES[action]}
+    return {"command": action}
+
+
+def _line(status: dict[str, Any]) -> str:
+    limit = "none" if status["limit_db"] is None else f"{status['limit_db']:g} dB"
+    bypass, mute = ("on" if status[name] else "off" for name in ("bypassed", "muted"))
+    return (
+        f"{status['name']}: {status['state']}, {status['input']} to {status['output']}, "
+        f"bypass {bypass}, mute {mute}, strength {status['strength']:g}, limit {limit}"
+    )

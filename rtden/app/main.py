@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rtden.app import control, devices, files, live, measure, service, training, web
+from rtden.app import devices, files, live, measure, service, training, web
 from rtden.app.options import one_sentence, printable, screen
 
 # One small matrix product a step: threads of numpy's linear algebra would only spin. Read once,
@@ -78,7 +78,7 @@ for command in (
     files.file,
     web.ui,
     devices.doctor,
-    control.ctl,
+    live.ctl,
     files.pipe,
     measure.plot,
     devices.models,

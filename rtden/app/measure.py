@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.table import Column, Table
 from typer import Argument, Option
 
-from rtden.app.options import (
-    ForceOption,
-    JsonOption,
-    messages,
-    progress,
-    screen,
-    silence_c_libraries,
-)
+from rtden.app import options
+from rtden.app.options import messages, screen
 from rtden.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +23,9 @@ MODELS = "Model to measure, by default all shipped ones; repeatable."
 ModelsOption = Annotated[list[str] | None, Option("--model", "-m", metavar="NAME", help=MODELS)]
 HOPS = "Hops per step, by default all numbers in turn; repeatable."
 LIMITS = "Reduce noise by at most this, in dB; repeatable."
+AT_ONCE = "Measure a voice agent's streams at once; 0 finds how many hold."
+TRANSCRIPTS = "Also measure word errors: a file of transcripts, or 'clean'."
+PROCESSES = "Files to score at a time."
 METRICS = "Metric, such as si-sdr or p.808, by default all; repeatable."
 # Columns of tables: header and format. {0} is a result; {1} and {2} are further values of a row.
 STEP = {"Model": "{0.model}", "Hops per step": "{0.hops_per_step}"}
@@ -72,7 +69,7 @@ def plot(
     noisy: Annotated[Path, Argument(help="The noisy file.", show_default=False)],
     denoised: Annotated[Path, Argument(help="The denoised file.", show_default=False)],
     out: Annotated[Path, Argument(help="The picture to write.", show_default=False)],
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Draw the mel spectrograms of two files (extra "plot")."""
     from rtden.measure.plots import plot_mels
@@ -85,19 +82,17 @@ def bench(
     model: ModelsOption = None,
     hops_per_step: Annotated[list[int] | None, Option(metavar="HOPS", help=HOPS)] = None,
     seconds: Annotated[float, Option(help="Sound to process for each figure.")] = 60.0,
-    streams: Annotated[
-        int | None, Option(help="Measure a voice agent's streams at once; 0 finds how many hold.")
-    ] = None,
+    streams: Annotated[int | None, Option(help=AT_ONCE)] = None,
     jobs: Annotated[int, Option(help="Processes that share the --streams.")] = 1,
     live: Annotated[bool, Option("--live", help="Measure live sound, in real time.")] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure what denoising costs on this machine.
 
     --streams measures frames of 20 ms at 16 kHz; --live the whole process, between two simulated
     devices of 48 kHz, with sound and in silence.
     """
-    silence_c_libraries()
+    options.silence_c_libraries()
     from rtden.model import find_model, list_models
 
     if not 5 <= seconds <= 3600:
@@ -190,15 +185,11 @@ def evaluate(
     limit_db: Annotated[list[float] | None, Option(metavar="DB", help=LIMITS)] = None,
     metric: Annotated[list[str] | None, Option(metavar="NAME", help=METRICS)] = None,
     live: Annotated[bool, Option("--live", help="Also score live sound, at 30 ms.")] = False,
-    transcripts: Annotated[
-        str | None, Option(help="Also measure word errors: a file of transcripts, or 'clean'.")
-    ] = None,
-    processes: Annotated[
-        int | None, Option(help="Files to score at a time.", show_default="one per core")
-    ] = None,
+    transcripts: Annotated[str | None, Option(help=TRANSCRIPTS)] = None,
+    processes: Annotated[int | None, Option(help=PROCESSES, show_default="one per core")] = None,
     as_json: Annotated[Path | None, Option("--json", help="JSON file for all figures.")] = None,
     picture: Annotated[Path | None, Option("--plot", help="Picture of scores by SNR.")] = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Score models on pairs of clean and noisy files.
 
@@ -207,7 +198,7 @@ def evaluate(
     model of. --transcripts (extra "recognition", English) takes a file with a line 'NAME what is
     said' for each pair, or 'clean' to compare with what the recogniser finds in the clean files.
     """
-    silence_c_libraries()
+    options.silence_c_libraries()
     from rich.progress import MofNCompleteColumn
 
     from rtden.files.atomic import check_target
@@ -222,7 +213,7 @@ def evaluate(
     find_pairs(pairs)
     if missing := scores.missing_packages():
         messages.print(missing)
-    with progress("pairs", MofNCompleteColumn()) as show:
+    with options.progress("pairs", MofNCompleteColumn()) as show:
         result = scores.evaluate(
             pairs,
             model or list_models(),

@@ -42,17 +42,12 @@ messages = PlainConsole(stderr=True)
 screen = PlainConsole(width=None if sys.stdout is not None and sys.stdout.isatty() else 200)
 INTERRUPTED = 130
 
-ModelOption = Annotated[
-    str | None,
-    Option("--model", "-m", help="A shipped model (see 'rtden models') or a .tflite file."),
-]
-StrengthOption = Annotated[
-    float, Option("--strength", help="0 leaves the sound as it is, 1 denoises it fully.")
-]
-LimitOption = Annotated[
-    float,
-    Option("--limit-db", help="Reduce noise by at most this, in dB.", show_default="no limit"),
-]
+MODEL = "A shipped model (see 'rtden models') or a .tflite file."
+ModelOption = Annotated[str | None, Option("--model", "-m", help=MODEL)]
+STRENGTH = "0 leaves the sound as it is, 1 denoises it fully."
+StrengthOption = Annotated[float, Option("--strength", help=STRENGTH)]
+LIMIT = "Reduce noise by at most this, in dB."
+LimitOption = Annotated[float, Option("--limit-db", help=LIMIT, show_default="no limit")]
 FullBandOption = Annotated[
     bool, Option("--fullband/--no-fullband", help="Keep or remove sound above the model's 11 kHz.")
 ]
@@ -83,8 +78,7 @@ def one_sentence() -> Iterator[None]:
         raise typer.Exit(2) from None
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # whoever read our output is gone
-            reason = error.strerror or error
-            messages.print(f"rtden: {reason}; nothing more was written.")
+            messages.print(f"rtden: {error.strerror or error}; nothing more was written.")
         with contextlib.suppress(OSError):  # Python's last flush must not fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None

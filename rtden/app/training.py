@@ -12,17 +12,14 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
-from rtden.app.options import (
-    INTERRUPTED,
-    ForceOption,
-    messages,
-    progress_bar,
-    screen,
-    silence_c_libraries,
-)
+from rtden.app import options
+from rtden.app.options import messages, screen
 from rtden.errors import AudioFileError, SettingsError
 
 MODEL, RUN = "my-model.tflite", Path("training-run")
+OUT, SET = "Model to write.", "Another setting of the recipe; repeatable."
+EXPORTED = "Model to write; sidecar and weights go beside it."
+RECIPE = "Settings: rtden, fine-tune, continue, seed or a JSON file."
 DataOption = Annotated[
     Path | None, Option(help="JSON list of the recordings' sources and licences, for the sidecar.")
 ]
@@ -31,22 +28,15 @@ DataOption = Annotated[
 def train(
     speech: Annotated[Path | None, Option(help="Folder of speech, a folder a speaker.")] = None,
     noise: Annotated[Path | None, Option(help="Folder of noise recordings.")] = None,
-    out: Annotated[
-        Path | None, Option("--out", "-o", help="Model to write.", show_default=MODEL)
-    ] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help=OUT, show_default=MODEL)] = None,
     work: Annotated[Path, Option(help="Folder for corpus, checkpoints and log.")] = RUN,
     start: Annotated[str | None, Option("--from", help="Model to start with.")] = None,
-    recipe: Annotated[
-        str | None, Option(help="Settings: rtden, fine-tune, continue, seed or a JSON file.")
-    ] = None,
+    recipe: Annotated[str | None, Option(help=RECIPE)] = None,
     steps: Annotated[int | None, Option(help="Steps.", show_default="the recipe's")] = None,
     hours: Annotated[float | None, Option(help="End after this time at the latest.")] = None,
-    setting: Annotated[
-        list[str] | None,
-        Option("--set", metavar="NAME=VALUE", help="Another setting of the recipe; repeatable."),
-    ] = None,
+    setting: Annotated[list[str] | None, Option("--set", metavar="NAME=VALUE", help=SET)] = None,
     data: DataOption = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Train a network on your own voice and room (extra "train").
 
@@ -60,7 +50,7 @@ def train(
             "give the folders of recordings to train on: --speech FOLDER --noise FOLDER."
         )
     sources = _read_sources(data)
-    silence_c_libraries()
+    options.silence_c_libraries()
     require_packages()
     if recipe == "seed":
         _reproduce_notebook(speech, out or Path("notebook-run"))
@@ -69,27 +59,25 @@ def train(
 
     changes = {"steps": steps, "hours": hours, **_settings(setting or [])}
     settings = load_recipe(recipe or ("fine-tune" if start else "rtden"), changes)
-    options: dict[str, Any] = {"speech": speech, "noise": noise, "start": start, "data": sources}
-    options |= {"work": work, "recipe": settings, "force": force}
+    wish: dict[str, Any] = {"speech": speech, "noise": noise, "start": start, "data": sources}
+    wish |= {"work": work, "recipe": settings, "force": force}
     try:
         with _progress() as shown:
-            made = train_model(out or Path(MODEL), **options, **shown)
+            made = train_model(out or Path(MODEL), **wish, **shown)
     except KeyboardInterrupt:
         messages.print(
             "rtden: stopped; the same command resumes from the last validation,"
             f" 'rtden export --work {work}' takes the best so far."
         )
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(options.INTERRUPTED) from None
     _print_made(made)
 
 
 def export(
     work: Annotated[Path, Option(help="Folder of a training run, finished or not.")],
-    out: Annotated[
-        Path, Option("--out", "-o", help="Model to write; sidecar and weights go beside it.")
-    ],
+    out: Annotated[Path, Option("--out", "-o", help=EXPORTED)],
     data: DataOption = None,
-    force: ForceOption = False,
+    force: options.ForceOption = False,
 ) -> None:
     """Quantise the best network of a training run to int8.
 
@@ -98,7 +86,7 @@ def export(
     from rtden.training import require_packages
 
     sources = _read_sources(data)
-    silence_c_libraries()
+    options.silence_c_libraries()
     require_packages()
     from rtden.training.run import export_run
 
@@ -134,7 +122,7 @@ def _progress() -> Iterator[dict[str, Any]]:
     """Yield the callbacks of a run: `report` after each step, `stage` before and after them all."""
     from rich.progress import MofNCompleteColumn
 
-    with progress_bar(MofNCompleteColumn()) as bar:
+    with options.progress_bar(MofNCompleteColumn()) as bar:
         task = bar.add_task("preparing", total=None)
 
         def stage(name: str, done: int, total: int) -> None:

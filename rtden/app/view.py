@@ -148,13 +148,17 @@ class LiveView:
         level_db = getattr(self._looks[-1], f"{name}_db")
         peak_db = max(getattr(look, f"{name}_peak_db") for look in self._looks)
         columns = max(10, width - AXIS_COLUMNS - (26 if width >= LEAST_COLUMNS_WITH_PEAK else 10))
-        full, peak = (round(columns * _fraction(of_db)) for of_db in (level_db, peak_db))
+        shares = (min(1.0, max(0.0, 1.0 - of_db / LOWEST_DB)) for of_db in (level_db, peak_db))
+        full, peak = (round(columns * share) for share in shares)
         bar, rest = "━" * full, "─" * (columns - full)
         if peak > full:
             rest = f"{rest[: peak - full - 1]}┃{rest[peak - full :]}"
         style = _GOOD if level_db < WARM_DB else _WARM if level_db < HOT_DB else _HOT
         line = [Segment(f"{name:<{AXIS_COLUMNS}}"), Segment(bar, style), Segment(rest, _DIM)]
-        line.append(Segment(f" {in_db(self._mean_db(name)):>9}"))
+        levels_db = [getattr(look, f"{name}_db") for look in self._looks]
+        energy = float(np.mean([10.0 ** (each_db / 10.0) for each_db in levels_db]))
+        mean_db = 10.0 * math.log10(energy) if energy > 0.0 else -math.inf
+        line.append(Segment(f" {in_db(mean_db):>9}"))
         if width >= LEAST_COLUMNS_WITH_PEAK:
             line.append(Segment(f"  peak {in_db(peak_db):>9}", _HOT if peak_db > -0.5 else _DIM))
         return line
@@ -187,11 +191,6 @@ class LiveView:
         ]
         xruns = "" if words == "none" else f"{counted(status.xruns, 'xrun')}: {words}"
         return [*lines, *([Segment(part, _WARM)] for part in textwrap.wrap(xruns, width))]
-
-    def _mean_db(self, name: str) -> float:
-        levels_db = [getattr(look, f"{name}_db") for look in self._looks]
-        energy = float(np.mean([10.0 ** (level_db / 10.0) for level_db in levels_db]))
-        return 10.0 * math.log10(energy) if energy > 0.0 else -math.inf
 
 
 class GainPicture:
@@ -268,8 +267,3 @@ def _explanations(width: int) -> list[Line]:
         for number, part in enumerate(textwrap.wrap(text, max(10, width - 13))):
             lines.append([Segment(f"{'' if number else name:<13}", _BOLD), Segment(part)])
     return lines
-
-
-def _fraction(level_db: float) -> float:
-    """Return the place of a level on a meter, 0 to 1."""
-    return 0.0 if not level_db > LOWEST_DB else min(1.0, 1.0 - level_db / LOWEST_DB)

@@ -18,22 +18,17 @@ from rtden.extras import needed
 LOOPBACK = "127.0.0.1"
 HERE = (LOOPBACK, "localhost", "::1")
 SHORTEST_TOKEN = 16
+PORT, MOST = "Port to listen on.", "Largest recording."
+NAMES = "A further host name, as a proxy's; repeatable."
 MADE = "made once and kept, where --host is not this machine"
 
 
 def ui(
     host: Annotated[str, Option(help="Address; 0.0.0.0 is the network, with a token.")] = LOOPBACK,
-    port: Annotated[
-        int, Option(metavar="PORT", min=0, max=65535, help="Port to listen on.")
-    ] = 8765,
+    port: Annotated[int, Option(metavar="PORT", min=0, max=65535, help=PORT)] = 8765,
     token: Annotated[str | None, Option(help="16 characters or more.", show_default=MADE)] = None,
-    name: Annotated[
-        list[str] | None,
-        Option(metavar="HOST", help="A further host name, as a proxy's; repeatable."),
-    ] = None,
-    most_mb: Annotated[
-        int, Option("--max-mb", metavar="MB", min=1, help="Largest recording.")
-    ] = 500,
+    name: Annotated[list[str] | None, Option(metavar="HOST", help=NAMES)] = None,
+    most_mb: Annotated[int, Option("--max-mb", metavar="MB", min=1, help=MOST)] = 500,
     certificate: Annotated[Path | None, Option(help="PEM with certificate and key: HTTPS.")] = None,
     browser: Annotated[bool, Option(help="Open the page in a browser.")] = True,
 ) -> None:
