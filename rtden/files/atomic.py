@@ -40,24 +40,19 @@ def write_errors(
         yield
     except BrokenPipeError:
         raise
-    except (OSError, soundfile.LibsndfileError, AssertionError) as failure:
-        error = (partial and refusal_of(partial)) or failure
+    except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+        if partial is not None:
+            with write_errors(path, problem, advice):
+                write_more(partial)
         raise AudioFileError(f"{path} {problem} ({reason_of(error)}); {advice}") from None
 
 
-def refusal_of(partial: Path) -> OSError | None:
-    """Return why the system takes no more of a file that could not be completed; None if it does.
-
-    The file is spoiled.
-    """
-    try:
-        with partial.open("ab") as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return error
-    return None
+def write_more(partial: Path) -> None:
+    """Spoil a file that could not be completed; raise OSError if the system takes no more of it."""
+    with partial.open("ab") as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_folder(path: Path) -> None:

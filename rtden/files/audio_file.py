@@ -120,7 +120,6 @@ def without_absurd(block: Array) -> tuple[Array, int]:
 
 
 def _cut(pieces: Iterator[Array], frames: int) -> Iterator[Array]:
-    """Yield pieces of sound as blocks of `frames`, the last one shorter."""
     held, count = list[Array](), 0
     for piece in pieces:
         held.append(piece)
@@ -168,8 +167,7 @@ def _open_sndfile(
             raise DamagedFileError(sentence) from None
         return None
     first = reader.first
-    file.seek(containers.id3_size(file))
-    start = file.read(256)
+    start = containers.read_at(file, containers.id3_size(file), 256)
     guessed = first.subtype[:4] == "MPEG" and first.format != "MP3"  # its length, in a WAV
     if guessed or (not first.frames and size > EMPTY_BYTES):  # a CAF from a pipe, for instance
         return None
@@ -177,7 +175,7 @@ def _open_sndfile(
         path,
         first.samplerate,
         first.channels,
-        reader.stated if len(layout.parts) == 1 else 0,
+        first.stated if len(layout.parts) == 1 else 0,
         layout.container or first.format,
         first.subtype,
         reader.blocks,
@@ -194,8 +192,7 @@ def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
 
     Raises AudioFileError if a description is missing, or given for a file that has a header.
     """
-    file.seek(0)
-    if file.read(4) in HEADERS:
+    if containers.read_at(file, 0, 4) in HEADERS:
         if raw is None:
             return None
         raise AudioFileError(
@@ -218,8 +215,11 @@ def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:
     return 8.0 * size * file.samplerate / file.frames if lossy else 0.0
 
 
-class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
-    """A file in which soundfile does not seek after each read: without a length it would fail."""
+class _Part(soundfile.SoundFile):  # type: ignore[misc]
+    """A part of a file. It does not seek after each read: without a length that would fail."""
+
+    window: containers.Window
+    stated: int  # frames that are to be; 0 where that is not known
 
     def seekable(self) -> bool:
         return False
@@ -230,57 +230,58 @@ class _Reader:
 
     def __init__(self, path: Path, layout: Layout, opened: ExitStack, notes: list[str]) -> None:
         self._path, self._layout, self._opened, self._notes = path, layout, opened, notes
-        self.first, self._window = self._open(layout.parts[0])
-        # Without a count libsndfile guesses, up to a frame of an MP3 too much.
-        self._guess = MP3_FRAME if self.first.format == "MP3" else 0
+        self.first = self._open(layout.parts[0])
         self._done = 0  # frames that were read, at the first part's rate
-        self.stated = layout.frames or _stated(self.first, self._window)
-        """Frames that are to be; 0 where that is not known."""
 
-    def _open(self, part: tuple[int, int]) -> tuple[soundfile.SoundFile, containers.Window]:
+    def _open(self, part: tuple[int, int]) -> _Part:
         window = self._opened.enter_context(containers.Window(self._path.open("rb"), *part))
         whole = part == (0, os.path.getsize(self._path)) and not self._layout.known
         named_raw = self._path.suffix.lower() in RAW_SUFFIXES  # soundfile goes by that
         by_window = window.patched or named_raw or not whole
         place: Any = window if by_window else os.fsencode(self._path)
-        file = _Forwards(place, "r", *self._layout.known)
-        return self._opened.enter_context(file), window
+        file: _Part = self._opened.enter_context(_Part(place, "r", *self._layout.known))
+        frames = file.frames if file.frames < 1 << 62 else 0
+        file.window, file.stated = window, self._layout.frames or window.stated_frames or frames
+        return file
 
     def blocks(self, frames: int) -> Iterator[Array]:
         """Yield what is read at a time, mostly `frames`; parts of another kind are converted."""
-        first, changes = self.first, list[str]()
-        kind = first.samplerate, first.channels
+        changes, kind = list[str](), (self.first.samplerate, self.first.channels)
         for part in self._layout.parts:
-            same = part == self._layout.parts[0]
             try:
-                file, window = (first, self._window) if same else self._open(part)
+                file = self.first if part == self._layout.parts[0] else self._open(part)
             except soundfile.LibsndfileError as error:
                 raise self._damaged(error) from None
-            blocks, own = self._part(file, window, frames), (file.samplerate, file.channels)
+            blocks, own = self._part(file, frames), (file.samplerate, file.channels)
             if own != kind:
-                seconds = self._done / first.samplerate
-                changes.append(CHANGED.format(*own, seconds, *kind))
+                changes.append(CHANGED.format(*own, self._done / kind[0], *kind))
                 blocks = converted(blocks, own, kind, str(self._path))
             for block in blocks:
                 self._done += len(block)
                 yield block
         self._notes += changes[:1]
 
-    def _part(
-        self, file: soundfile.SoundFile, window: containers.Window, frames: int
-    ) -> Iterator[Array]:
-        stated, read = self._layout.frames or _stated(file, window), 0
+    def _part(self, file: _Part, frames: int) -> Iterator[Array]:
+        stated, read = file.stated, 0
+        # Beyond the stated end: nothing where a last block's filling is, else small steps.
+        behind = 0 if self._layout.frames else 1024
+        # Without a count libsndfile guesses, up to a frame of an MP3 too much.
+        guess = MP3_FRAME if self.first.format == "MP3" else 0
         try:
-            while len(block := self._read(file, frames, stated - read)):
+            while True:
+                count = min(frames, stated - read) if read < stated else behind
+                block: Array = file.read(count, "float32", always_2d=True)
+                if not len(block):
+                    break
                 read += len(block)
                 yield block
         except soundfile.LibsndfileError as error:
             if not 0 < stated <= read:  # beyond its sound anything may follow
                 raise self._damaged(error) from None
-        if window.error is not None:
-            raise window.error
-        sure = window.stated_frames or len(self._layout.parts) == 1
-        if sure and read < stated - self._guess:
+        if file.window.error is not None:
+            raise file.window.error
+        sure = file.window.stated_frames or len(self._layout.parts) == 1
+        if sure and read < stated - guess:
             raise truncated(self._path, read / stated)
         if read > stated > 0 and GOES_ON not in self._notes:
             self._notes.append(GOES_ON)
@@ -290,15 +291,3 @@ class _Reader:
             f"{self._path} is damaged after {self._done / self.first.samplerate:.1f} s "
             f"({reason_of(error)}); restore it or re-encode it with ffmpeg."
         )
-
-    def _read(self, file: soundfile.SoundFile, frames: int, left: int) -> Array:
-        """Read up to the stated end, and what is behind it in small steps: it may be damaged."""
-        behind = 0 if self._layout.frames else 1024  # where the last block's filling is
-        count = min(frames, left) if left > 0 else behind
-        block: Array = file.read(count, "float32", always_2d=True)
-        return block
-
-
-def _stated(file: soundfile.SoundFile, window: containers.Window) -> int:
-    """Return the frames that a file is to have; 0 where that is not known."""
-    return window.stated_frames or (file.frames if file.frames < 1 << 62 else 0)

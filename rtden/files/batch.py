@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -17,11 +18,10 @@ from typing import Any
 
 from rtden.errors import AudioFileError, InputError, ModelError, RtdenError
 from rtden.files.audio_file import open_recording
-from rtden.files.cluster import connect, on_cluster
 from rtden.files.denoise import denoise_file
 from rtden.files.listing import MANIFEST
-from rtden.files.manifest import Job, Manifest, Outcome, Part, part_path, sha256_of
-from rtden.files.processes import cores, in_processes
+from rtden.files.manifest import Job, Manifest, Outcome, Part, sha256_of
+from rtden.files.processes import connect, cores, in_processes, on_cluster
 from rtden.model import DEFAULT_MODEL, find_model, list_models, load_spec
 from rtden.settings import Settings
 
@@ -144,7 +144,8 @@ def _results(
     if client is None and jobs == 1:
         yield from ((job, denoise_part(job)) for job in todo)
         return
-    todo.sort(key=_size, reverse=True)  # a long one begun last would be waited for
+    # A long one begun last would be waited for.
+    todo.sort(key=lambda job: _state(job.source) or (0, 0), reverse=True)
     if client is None:
         yield from in_processes(denoise_part, todo, jobs or cores())
         return
@@ -160,7 +161,8 @@ def _results(
 
 def denoise_part(job: Job) -> Part | str:
     """Denoise a file into a part, or return the sentence that says why not; workers do this."""
-    part = part_path(job.run, job.target)
+    # A name for this attempt: an older one may go on.
+    part = Path(job.target).with_name(f"{Path(job.run).name}-{secrets.token_hex(8)}.part")
 
     def still_wanted(*_: int) -> None:
         if not os.path.exists(job.run):  # a cluster cannot stop its workers in the midst of a task
@@ -191,12 +193,8 @@ def denoise_part(job: Job) -> Part | str:
 
 
 def _state(path: str) -> tuple[int, int] | None:
-    try:
+    """Return size and time of a file, None if there is none."""
+    with suppress(OSError):
         found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _size(job: Job) -> int:
-    return (_state(job.source) or (0, 0))[0]
+        return found.st_size, found.st_mtime_ns
+    return None

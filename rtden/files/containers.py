@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import mmap
 import os
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +33,13 @@ def is_endless(size: int) -> bool:
     return not size or size >= 1 << 62 or any(abs(size - pipe) <= PIPE_SLACK for pipe in PIPE_SIZES)
 
 
+def read_at(file: BinaryIO, start: int, size: int) -> bytes:
+    """Return up to `size` bytes from an offset on; sizes in damaged files may be anything."""
+    left = file.seek(0, os.SEEK_END) - start
+    file.seek(start)
+    return file.read(max(0, min(size, left)))
+
+
 class Chunk(NamedTuple):
     """A chunk of RIFF, RF64, BW64, W64, AIFF, 8SVX or CAF."""
 
@@ -59,9 +64,7 @@ class Chunks(NamedTuple):
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
     """Return the chunks of a WAV, RF64, BW64, W64, AIFF, 8SVX or CAF; None for any other file."""
-    length = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(12)
+    length, head = file.seek(0, os.SEEK_END), read_at(file, 0, 12)
     chunks, data_size = Chunks(head[:4], {}, [], 0), 0
     if w64 := head == W64:
         at, form, even = 40, "<4s12xq", 8
@@ -73,8 +76,7 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
         return None
     header = struct.calcsize(form)
     while at + header <= length:
-        file.seek(at)
-        name, size = struct.unpack(form, file.read(header))
+        name, size = struct.unpack(form, read_at(file, at, header))
         size -= header if w64 else 0
         if size < 0 or not all(0x20 <= letter < 0x7F for letter in name):
             break
@@ -107,8 +109,7 @@ def stated_frames(file: BinaryIO, chunks: Chunks) -> int:
     fact = chunks.found.get(b"fact")
     if fact is None or fact.size != 4:
         return 0
-    file.seek(fact.start)
-    return int(struct.unpack(f"{chunks.order}I", file.read(4))[0])
+    return int(struct.unpack(f"{chunks.order}I", read_at(file, fact.start, 4))[0])
 
 
 def state_frames(path: Path, frames: int) -> None:
@@ -123,12 +124,11 @@ def state_frames(path: Path, frames: int) -> None:
             file.seek(found[b"fact"].start)
             file.write(struct.pack(f"{chunks.order}I", frames))
         elif b"COMM" in found and b"SSND" in found:
-            file.seek(found[b"COMM"].start + 2)
-            if int.from_bytes(file.read(4), "big") == frames + 1:
-                file.seek(-4, os.SEEK_CUR)
-                file.write(struct.pack(">I", frames))
-                file.seek(found[b"SSND"].start - 4)
-                file.write(struct.pack(">I", found[b"SSND"].size - 1))
+            at, sound = found[b"COMM"].start + 2, found[b"SSND"]
+            if read_at(file, at, 4) == struct.pack(">I", frames + 1):
+                for offset, number in ((at, frames), (sound.start - 4, sound.size - 1)):
+                    file.seek(offset)
+                    file.write(struct.pack(">I", number))
 
 
 class Window(io.RawIOBase):
@@ -139,21 +139,17 @@ class Window(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file, self._start, self._size = file, start, end - start
-        self._at = 0
-        file.seek(start)
-        head = file.read(26)
-        self.stated_frames = 0
-        """Of FLAC, by its header; 0 where that is not known."""
-        self._patch_at, self._patch = 0, b""
+        self._at = self._patch_at = 0
+        self._patch, head = b"", read_at(file, start, 26)
+        self.stated_frames = 0  # of FLAC, by its header; 0 where that is not known
         if head[:4] == b"fLaC":
             self.stated_frames = int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
             self._patch_at, self._patch = 21, bytes([head[21] & 0xF0, 0, 0, 0, 0])
         elif head[:4] == b".snd" and sum(struct.unpack(">II", head[4:12])) < self._size:
             self._patch_at, self._patch = 8, b"\xff\xff\xff\xff"
-        self.patched = bool(self._patch)
-        """Whether the file itself would be read less well."""
+        self.patched = bool(self._patch)  # whether the file itself would be read less well
+        # What ended a read, such as an interrupt: libsndfile's callbacks pass nothing on.
         self.error: BaseException | None = None
-        """What ended a read, an interrupt for instance: libsndfile's callbacks pass nothing on."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset."""
@@ -168,8 +164,7 @@ class Window(io.RawIOBase):
         """Fill a buffer as far as the part goes; return the number of bytes."""
         try:
             self._file.seek(self._start + self._at)
-            view = memoryview(buffer).cast("B")
-            view = view[: max(0, self._size - self._at)]
+            view = memoryview(buffer).cast("B")[: max(0, self._size - self._at)]
             count = view.nbytes and (self._file.readinto(view) or 0)  # type: ignore[attr-defined]
             for at, byte in enumerate(self._patch, self._patch_at - self._at):
                 if 0 <= at < count:
@@ -194,14 +189,16 @@ class Page(NamedTuple):
     head: bytes  # all before the body, the table of segments included
     body_size: int
 
+    def body(self, file: BinaryIO) -> bytes:
+        """Read what the page holds; the file then stands behind it."""
+        return read_at(file, self.start + len(self.head), self.body_size)
+
 
 def ogg_pages(file: BinaryIO) -> Iterator[Page]:
     """Yield the pages of an Ogg file, as far as they follow each other and are whole."""
-    length = file.seek(0, os.SEEK_END)
-    at = 0
+    length, at = file.seek(0, os.SEEK_END), 0
     while True:
-        file.seek(at)
-        head = file.read(27)
+        head = read_at(file, at, 27)
         if len(head) < 27 or head[:4] != b"OggS":
             return
         table = file.read(head[26])
@@ -232,39 +229,24 @@ def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
 def id3_size(file: BinaryIO) -> int:
     """Return the length of the ID3v2 tags at the beginning of a file."""
     at = 0
-    while True:
-        file.seek(at)
-        head = file.read(10)
-        if len(head) < 10 or head[:3] != b"ID3":
-            return at
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
+    while len(head := read_at(file, at, 10)) == 10 and head[:3] == b"ID3":
+        size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(head[6:])))
         at += 10 + size + (10 if head[5] & 0x10 else 0)
-
-
-def holds_more(file: BinaryIO, at: int, end: int) -> bool:
-    """Return whether other bytes than zeros, which fill up some files, lie from `at` to `end`."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return at < end and re.compile(b"[^\0]").search(content, at, end) is not None
+    return at
 
 
 def short_format(path: Path) -> str | None:
     """Return FFmpeg's format of a file that is too short to be recognised, by its beginning."""
-    if path.stat().st_size > SHORT_BYTES:
-        return None
-    content = path.read_bytes()
-    name = next((SYNC_WORDS[word] for word in SYNC_WORDS if content.startswith(word)), None)
+    content = path.read_bytes() if path.stat().st_size <= SHORT_BYTES else b""
+    name = next((name for word, name in SYNC_WORDS.items() if content.startswith(word)), None)
     return None if name == "mpegts" and len(content) % 188 else name
 
 
 def end_of_sound(file: BinaryIO) -> int:
     """Return where the APEv2 and ID3v1 tags at the end of a file begin."""
     end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - 128))
-    end -= 128 if file.read(3) == b"TAG" and end >= 128 else 0
-    file.seek(max(0, end - 32))
-    foot = file.read(32)
+    end -= 128 if end >= 128 and read_at(file, end - 128, 3) == b"TAG" else 0
+    foot = read_at(file, max(0, end - 32), 32)
     if foot[:8] != b"APETAGEX":
         return end
     header = 32 if foot[23] & 0x80 else 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +155,7 @@ def denoise_file(
                 spool(source, read_from, raw, temporary)
             sides = read_from, write_to, force
             work = _Work(*sides, progress, raw, track, leave_at, streams or make)
-            report = work.run(loudness)
+            seconds, took = work.run(loudness)
         except AudioFileError as error:
             sentence = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
             raise type(error)(sentence) from None
@@ -164,7 +163,8 @@ def denoise_file(
             with write_to.open("rb") as written, write_errors(Path("standard output")):
                 shutil.copyfileobj(written, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
-    return dataclasses.replace(report, source=source, target=str(target))
+    removed_db = work.made[0].noise.removed_db
+    return FileReport(source, str(target), seconds, took, removed_db, tuple(work.notes))
 
 
 def _check_names(*places: Any) -> None:
@@ -178,8 +178,6 @@ def _check_names(*places: Any) -> None:
 
 @dataclass
 class _Work:
-    """A file to read and one to write."""
-
     source: Path
     target: Path
     force: bool
@@ -192,8 +190,8 @@ class _Work:
     notes: list[str] = field(default_factory=list)
     made: list[_Stream] = field(default_factory=list)
 
-    def run(self, loudness: float | None) -> FileReport:
-        """Do the work and return what was done."""
+    def run(self, loudness: float | None) -> tuple[float, float]:
+        """Do the work; return the length of the sound and of the work in seconds."""
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
@@ -209,9 +207,7 @@ class _Work:
                 seconds = self._write_media(muxer, recording)
             else:
                 seconds = self._write_sound(recording)
-        took, removed_db = time.perf_counter() - started, self.made[0].noise.removed_db
-        names = str(self.source), str(self.target)
-        return FileReport(*names, seconds, took, removed_db, tuple(self.notes))
+        return seconds, time.perf_counter() - started
 
     def _stream(self, rate_hz: int, channels: int) -> _Stream:
         try:
@@ -222,16 +218,18 @@ class _Work:
         return self.made[-1]
 
     def _gain(self, loudness: float) -> float:
-        from rtden.files.loudness import LoudnessMeter, gain_for
+        from rtden.files.loudness import gain_for, measured
 
         with open_recording(self.source, self.raw, track=self.track) as recording:
-            meter = LoudnessMeter(recording.samplerate, recording.channels)
-            stream = self.make(recording.samplerate, recording.channels)
-            for block in read_blocks(recording):
-                meter.add(stream.feed(block))
-            meter.add(stream.flush())
-            meter.end()
-        return gain_for(meter, loudness, self.notes)
+            kind = recording.samplerate, recording.channels
+            stream = self.make(*kind)
+
+            def denoised() -> Iterator[Array]:
+                yield from map(stream.feed, read_blocks(recording))
+                yield stream.flush()
+
+            found = measured(denoised(), *kind)
+        return gain_for(*found, loudness, self.notes)
 
     def _muxer(self, recording: Recording) -> Any:
         """Return how FFmpeg writes what libsndfile does not; None for what it does."""
@@ -246,13 +244,12 @@ class _Work:
     def _write_media(self, muxer: Any, recording: Recording) -> float:
         from rtden.files.remux import denoise_media
 
-        suffix = self.target.suffix.lower()
+        known, channels = recording.format, recording.channels  # by libsndfile
+        fits = known in FFMPEGS_ORDER or (known and channels <= 2)
         options: dict[str, Any] = {"notes": self.notes, "raw": self.raw, "track": self.track}
-        options["progress"] = self.progress
-        if recording.channels <= 2 or recording.format in FFMPEGS_ORDER:
-            options["recording"] = recording if recording.format else None
+        options |= {"progress": self.progress, "recording": recording if fits else None}
         with new_file(self.target, force=self.force, leave_at=self.leave_at) as partial:
-            sides = self.source, partial, muxer, suffix
+            sides = self.source, partial, muxer, self.target.suffix.lower()
             seconds, written = denoise_media(*sides, self._stream, **options)
             for track, frames in written.items():
                 check_result(self.target, partial, frames, track=track)
@@ -286,7 +283,6 @@ class _Work:
         return done / recording.samplerate
 
     def _finish(self, path: Path, container: str, tags: Tags, recording: Recording) -> None:
-        """Give a finished file the tags of its source."""
         with path.open("r+b") as file, recording.path.open("rb") as source:
             if source.read(4) == b"BW64" and file.read(4) == b"RF64":
                 file.seek(0)
@@ -300,7 +296,6 @@ class _Work:
         self.notes += lost_texts(recording.texts, kept)
 
     def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:
-        """Note what could not be kept."""
         self.notes += recording.notes
         if not recording.format and not self.target.suffix:
             self.notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")

@@ -8,7 +8,7 @@ import re
 import struct
 from typing import BinaryIO
 
-from rtden.files.containers import end_of_sound, holds_more, is_endless, ogg_links
+from rtden.files.containers import end_of_sound, id3_size, is_endless, ogg_links, read_at
 
 STATES_LENGTH = frozenset(
     ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv", "mxf", "rm"]
@@ -20,6 +20,11 @@ END_OF_STREAM_BYTES = 12  # behind the last packet of a WMA, where FFmpeg wrote 
 SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
 PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
+
+MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MPEG_RATES_HZ = (44100, 48000, 32000)
+MP3_SLACK = 160  # bytes that may follow the last frame
 
 
 def states_length(name: str) -> bool:
@@ -34,7 +39,13 @@ def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
     if name == "mpegts":
         size = file.seek(0, os.SEEK_END)
         return bool(size % 188 and size % 192 and size % 204)
-    return name in PARSED and holds_more(file, end, end_of_sound(file))
+    return name in PARSED and _holds_more(file, end, end_of_sound(file))
+
+
+def _holds_more(file: BinaryIO, at: int, end: int) -> bool:
+    """Return whether other bytes than zeros, which fill up some files, lie from `at` to `end`."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return at < end and re.compile(b"[^\0]").search(content, at, end) is not None
 
 
 def goes_on(name: str, file: BinaryIO, end: int) -> bool:
@@ -47,8 +58,7 @@ def goes_on(name: str, file: BinaryIO, end: int) -> bool:
 
 def promised_end(file: BinaryIO) -> int:
     """Return where a file is to end by its header, or its sound; 0 for formats without that."""
-    file.seek(0)
-    head = file.read(1024)
+    head = read_at(file, 0, 1024)
     if head[:4] + head[8:12] == b"RIFFAVI ":
         return _end_of_avi(file)
     if head[:16] == ASF:
@@ -71,8 +81,7 @@ def _end_of_avi(file: BinaryIO) -> int:
     """Return where the last RIFF of an AVI ends, of which it has one for each GiB or two."""
     length, at = file.seek(0, os.SEEK_END), 0
     while at < length:
-        file.seek(at)
-        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        name, size = struct.unpack("<4sI", read_at(file, at, 8).ljust(8, b"\0"))
         if name != b"RIFF" or is_endless(size):  # the latter came through a pipe
             break
         at += 8 + size + size % 2
@@ -104,8 +113,7 @@ def _end_of_swf(content: mmap.mmap) -> int:
 def _starts_of_mp4(file: BinaryIO) -> int:
     length, at, starts = file.seek(0, os.SEEK_END), 0, 0
     while at + 8 <= length:
-        file.seek(at)
-        size, name, large = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
+        size, name, large = struct.unpack(">I4sQ", read_at(file, at, 16).ljust(16, b"\0"))
         starts += name == b"ftyp"
         size = large if size == 1 else size
         at += size if size >= 8 else length  # 0 is all the rest
@@ -115,18 +123,15 @@ def _starts_of_mp4(file: BinaryIO) -> int:
 def _is_cut_flv(file: BinaryIO) -> bool:
     """Return whether the last tag of a Flash video is not whole: its size stands behind it."""
     end = file.seek(0, os.SEEK_END) - 4
-    file.seek(end)
-    size = int.from_bytes(file.read(4), "big")
-    file.seek(max(0, end - size))
-    return int.from_bytes(file.read(4)[1:], "big") != size - 11
+    size = int.from_bytes(read_at(file, end, 4), "big")
+    return int.from_bytes(read_at(file, max(0, end - size), 4)[1:], "big") != size - 11
 
 
 def _is_cut_matroska(file: BinaryIO) -> bool:
     """Return whether the last element of a Matroska or WebM file is not whole (RFC 8794)."""
     length, at = file.seek(0, os.SEEK_END), 0
     while at < length:
-        file.seek(at)
-        head = file.read(12).ljust(12, b"\1")
+        head = read_at(file, at, 12).ljust(12, b"\1")
         name_size = 9 - head[0].bit_length()
         size_size = 9 - head[name_size % 9].bit_length()
         if name_size > 4 or size_size > 8:  # no element begins so
@@ -146,8 +151,7 @@ def _asf_properties(file: BinaryIO) -> tuple[int, int]:
 
     The former is 0 if it came from a pipe, and has no length.
     """
-    file.seek(0)
-    head = file.read(1 << 16)
+    head = read_at(file, 0, 1 << 16)
     at = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))  # its File Properties
     if not 0 < at < len(head) - 96:
         return 0, 0
@@ -156,34 +160,74 @@ def _asf_properties(file: BinaryIO) -> tuple[int, int]:
 
 
 def _is_cut_asf(file: BinaryIO) -> bool:
-    """Return whether the last packet of such a file is not whole."""
     (stated, packet_bytes), length = _asf_properties(file), file.seek(0, os.SEEK_END)
-    file.seek(16)
-    data_from = int.from_bytes(file.read(8), "little") + 50
-    return (
-        not stated
-        and packet_bytes > 0
-        and (length - data_from) % packet_bytes not in (0, END_OF_STREAM_BYTES)
-    )
+    data_from = int.from_bytes(read_at(file, 16, 8), "little") + 50
+    if stated or not packet_bytes:
+        return False
+    return (length - data_from) % packet_bytes not in (0, END_OF_STREAM_BYTES)
 
 
 def _is_cut_swf(file: BinaryIO) -> bool:
-    """Return whether the last tag of a Flash file is missing, or a part that FFmpeg does not read.
-
-    That is up to 4 KiB of a compressed one.
-    """
-    file.seek(0)
-    compressed = file.read(3) == b"CWS"
-    file.seek(-2, os.SEEK_END)
-    return compressed or file.read() != b"\0\0"
-
-
-def _is_cut_ogg(file: BinaryIO) -> bool:
-    return not ogg_links(file)[1]
+    """Return whether a Flash file lacks its last tag, or up to 4 KiB that FFmpeg does not read."""
+    end = file.seek(0, os.SEEK_END)
+    return read_at(file, 0, 3) == b"CWS" or read_at(file, end - 2, 2) != b"\0\0"
 
 
 CUT = {
     **{"flv": _is_cut_flv, "matroska,webm": _is_cut_matroska, "asf": _is_cut_asf},
-    **{"ogg": _is_cut_ogg, "swf": _is_cut_swf},
+    **{"ogg": lambda file: not ogg_links(file)[1], "swf": _is_cut_swf},
 }
 """What tells whether a file is cut off, by FFmpeg's format."""
+
+
+def mp3_frame_size(head: bytes) -> int:
+    """Return the length of the frame of MPEG audio, layer III, by its header; 0 for none.
+
+    Of a frame of free format that is 1, or 2 with padding.
+    """
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] & 0x18 == 0x08:
+        return 0
+    first = head[1] & 0x18 == 0x18  # MPEG 1
+    kbps, rate = head[2] >> 4, head[2] >> 2 & 3
+    if kbps == 15 or rate == 3:
+        return 0
+    rate_hz = MPEG_RATES_HZ[rate] >> (0 if first else 1 if head[1] & 0x10 else 2)
+    bits = 1000 * (MPEG1_KBPS if first else MPEG2_KBPS)[kbps] * (144 if first else 72)
+    return (bits // rate_hz or 1) + (head[2] >> 1 & 1)
+
+
+def _free_size(content: mmap.mmap, at: int) -> int:
+    """Return what :func:`mp3_frame_size` lacks for free format: as far as to the next frame."""
+    head, found, end = content[at : at + 4], at, len(content) - 1
+    while (found := content.find(head[:2], found + 4, end)) > 0:
+        if content[found + 2] & 0xFC == head[2] & 0xFC:
+            return found - at - mp3_frame_size(head)
+    return 0
+
+
+def mp3_held(file: BinaryIO) -> float | None:
+    """Return which part of the frames that an MP3's first frame counts is there, 1 for all.
+
+    None without such a Xing or Info header, and where more follows (another MP3) or lies between:
+    then the length that libsndfile gives is a guess. Not so of free format, which FFmpeg does not
+    read: its frames are equally long.
+    """
+    at, end = id3_size(file), end_of_sound(file)
+    frame = read_at(file, at, 256)
+    xing = max(frame.find(b"Xing"), frame.find(b"Info"))
+    counted = int.from_bytes(frame[xing + 8 : xing + 12], "big")
+    counts = xing >= 0 and frame[xing + 7] & 1 and counted
+    is_free = 0 < mp3_frame_size(frame) <= 2
+    if not (counts or is_free):
+        return None
+    frames = -1 if counts else 0  # the first is the header
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        free = _free_size(content, at)
+        while at < end and (size := mp3_frame_size(content[at : at + 4])):
+            at += size if size > 2 else size + free
+            frames += at <= end
+    if (at < end - MP3_SLACK and _holds_more(file, at, end)) or (counts and frames > counted):
+        return None
+    counted = counted if counts else frames + (at > end)
+    whole = at <= end and frames == counted - 1  # some count their header
+    return 1.0 if whole else frames / counted

@@ -10,10 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
-from rtden.files.containers import Chunk, Chunks
-from rtden.files.endings import promised_end
+from rtden.files.containers import Chunk, Chunks, read_at
+from rtden.files.endings import mp3_held, promised_end
 from rtden.files.listing import Raw
-from rtden.files.mpeg import mp3_held
 
 BEGINNINGS = {b"RIFF", b"RF64", b"riff", b"FORM", b"caff"}
 """Of files with chunks; among the chunks of one they begin another."""
@@ -48,8 +47,7 @@ def layout_of(
             raise no_sound(path)
         notes += [CUT_OFF] if rest else []
         return Layout([(start, size - rest)], raw.known)
-    file.seek(start)
-    head = file.read(4)
+    head = read_at(file, start, 4)
     if head == b"OggS":
         parts, ended = containers.ogg_links(file)
         if parts and not ended:
@@ -89,13 +87,8 @@ def _voc_parts(path: Path, file: BinaryIO, start: int, size: int) -> list[tuple[
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.rfind(b"Creative Voice File\x1a") != start:
             raise joined(path)
-    file.seek(start + 20)
-    at, blocks = start + int.from_bytes(file.read(2), "little"), 0
-    while at < size - VOC_SLACK:
-        file.seek(at)
-        head = file.read(4)
-        if not head[0]:  # the end
-            break
+    at, blocks = start + int.from_bytes(read_at(file, start + 20, 2), "little"), 0
+    while at < size - VOC_SLACK and (head := read_at(file, at, 4))[0]:  # 0 is the end
         at += 4 + int.from_bytes(head[1:], "little")
         blocks += 1
     if at - size > VOC_SLACK:
@@ -128,16 +121,15 @@ def _block_bytes(file: BinaryIO, chunks: Chunks) -> int:
     """Return the bytes of a WAV's smallest part, 1 for any other file."""
     if b"fmt " not in chunks.found:
         return 1
-    file.seek(chunks.found[b"fmt "].start + 12)
-    return struct.unpack(f"{chunks.order}H", file.read(2).ljust(2, b"\0"))[0] or 1
+    held = read_at(file, chunks.found[b"fmt "].start + 12, 2).ljust(2, b"\0")
+    return struct.unpack(f"{chunks.order}H", held)[0] or 1
 
 
 def _svx_layout(file: BinaryIO, size: int, chunks: Chunks, sound: Chunk) -> Layout:
     """Return how to read an 8SVX, of whose two channels libsndfile knows nothing."""
-    file.seek(8)
-    width = 2 if file.read(4) == b"16SV" else 1
-    file.seek(chunks.found[b"CHAN"].start if b"CHAN" in chunks.found else size)
-    stereo = file.read(4) == STEREO_SVX
+    width = 2 if read_at(file, 8, 4) == b"16SV" else 1
+    channels = chunks.found.get(b"CHAN")
+    stereo = channels and read_at(file, channels.start, 4) == STEREO_SVX
     return Layout([] if stereo else [(0, size)], frames=sound.size // width)
 
 
@@ -150,8 +142,7 @@ def _wav_layout(
     extensible header it takes for 32-bit integers. None for a WAV that is as it should be.
     """
     held, endless = size - sound.start, containers.is_endless(sound.size)
-    file.seek(chunks.found[b"fmt "].start)
-    content = file.read(26)
+    content = read_at(file, chunks.found[b"fmt "].start, 26)
     form = containers.wav_format(content, chunks.order)
     if form is None:
         stated = containers.stated_frames(file, chunks)
@@ -194,10 +185,8 @@ def check_end(path: Path, file: BinaryIO) -> None:
     size, end = file.seek(0, os.SEEK_END), promised_end(file)
     if end > size:
         raise truncated(path, size / end)
-    file.seek(end)
-    after = file.read(4)
-    file.seek(0)
-    if end and after and file.read(4) == after:
+    after = read_at(file, end, 4)
+    if end and after and read_at(file, 0, 4) == after:
         raise joined(path)
 
 

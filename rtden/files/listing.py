@@ -148,14 +148,6 @@ def entries(content: bytes) -> Iterator[dict[str, Any]]:
                 yield {**entry, "target": str(entry["target"])}
 
 
-def results_below(folder: Path) -> set[str]:
-    """Return the paths of what rtden wrote, by the manifest in a folder, if there is one."""
-    with suppress(OSError):
-        content = (folder / MANIFEST).read_bytes()
-        return {os.path.normpath(folder / entry["target"]) for entry in entries(content)}
-    return set()
-
-
 def list_audio(
     folder: Path, left_out: list[str] | None = None, results: list[Path] | None = None
 ) -> list[Path]:
@@ -175,10 +167,13 @@ def list_audio(
         notes.append(f"{error.filename} cannot be read ({error.strerror})")
 
     for top, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        written |= results_below(Path(top)) if MANIFEST in names else set()
+        with suppress(OSError):  # without a manifest
+            lines = entries(Path(top, MANIFEST).read_bytes())
+            written |= {os.path.normpath(os.path.join(top, line["target"])) for line in lines}
         for name in sorted(folders):
-            place = Path(os.path.realpath(os.path.join(top, name)))
-            if name.startswith(".") or (place in seen and os.path.islink(os.path.join(top, name))):
+            link = os.path.join(top, name)
+            place = Path(os.path.realpath(link))
+            if name.startswith(".") or (place in seen and os.path.islink(link)):
                 folders.remove(name)
             seen.add(place)
         for path in (Path(top, name) for name in names if not name.startswith(".")):
@@ -272,10 +267,8 @@ def _below(path: Path, output: str | None, plan: Plan) -> Iterator[tuple[Path, P
             for files in (found, results)
         )
     if not found and not plan.left_out:
-        reason = "no sound files, such as .wav, .flac, .mp3, .m4a or .mp4"
-        if results:
-            reason = "no sound files but results of rtden"
-        raise AudioFileError(f"the folder {path} holds {reason}; name the files.")
+        reason = " but results of rtden" if results else ", such as .wav, .flac, .mp3, .m4a or .mp4"
+        raise AudioFileError(f"the folder {path} holds no sound files{reason}; name the files.")
     plan.results += len(results)
     yield from ((file, file.relative_to(path)) for file in found)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import numpy as np
 
 from rtden.extras import needed
@@ -12,52 +15,38 @@ SILENCE_LUFS = -70.0  # the gate: nothing below it is measured
 HIGHEST_PEAK = 10.0 ** (-1.0 / 20.0)
 
 
-class LoudnessMeter:
-    """The loudness of a signal of any length."""
+def measured(blocks: Iterable[Array], rate_hz: int, channels: int) -> tuple[float, float]:
+    """Return the integrated loudness in LUFS and the peak of blocks, shape (samples, channels)."""
+    av = needed("av", "av", "loudness")
+    graph, layout = av.filter.Graph(), usual_layout(channels)
+    source = graph.add_abuffer(sample_rate=rate_hz, format="flt", layout=layout)
+    meter = graph.add("ebur128", "metadata=1:framelog=quiet")
+    graph.link_nodes(source, meter, graph.add("abuffersink")).configure()
+    lufs, peak, done = SILENCE_LUFS, 0.0, 0
 
-    def __init__(self, rate_hz: int, channels: int) -> None:
-        self._av = needed("av", "av", "loudness")
-        self._rate_hz, self._layout, self._samples = rate_hz, usual_layout(channels), 0
-        self._graph = self._av.filter.Graph()
-        source = self._graph.add_abuffer(sample_rate=rate_hz, format="flt", layout=self._layout)
-        self._graph.link_nodes(
-            source,
-            self._graph.add("ebur128", "metadata=1:framelog=quiet"),
-            self._graph.add("abuffersink"),
-        ).configure()
-        self.lufs = SILENCE_LUFS
-        """Integrated loudness so far, complete after :meth:`end`."""
-        self.peak = 0.0
-
-    def add(self, block: Array) -> None:
-        """Take in samples, shape (samples, channels)."""
-        if not len(block):
-            return
-        self.peak = max(self.peak, float(np.abs(block).max()))
-        self._push(frame_of(block, self._layout, self._rate_hz, self._samples))
-        self._samples += len(block)
-
-    def end(self) -> None:
-        """End the signal."""
-        self._push(None)
-
-    def _push(self, frame: object) -> None:
-        self._graph.push(frame)
-        try:
+    def push(frame: object) -> None:
+        nonlocal lufs
+        graph.push(frame)
+        with suppress(av.error.BlockingIOError, av.error.EOFError):  # it wants more
             while True:
-                measured = self._graph.pull().metadata
-                self.lufs = float(measured.get("lavfi.r128.I", self.lufs))
-        except (self._av.error.BlockingIOError, self._av.error.EOFError):  # it wants more
-            return
+                lufs = float(graph.pull().metadata.get("lavfi.r128.I", lufs))
+
+    for block in blocks:
+        if len(block):
+            peak = max(peak, float(np.abs(block).max()))
+            push(frame_of(block, layout, rate_hz, done))
+            done += len(block)
+    push(None)
+    return lufs, peak
 
 
-def gain_for(meter: LoudnessMeter, lufs: float, notes: list[str]) -> float:
+def gain_for(measured_lufs: float, peak: float, lufs: float, notes: list[str]) -> float:
     """Return the gain (linear) to a loudness, less where peaks would pass -1 dBFS; then a note."""
-    if meter.lufs <= SILENCE_LUFS:
+    if measured_lufs <= SILENCE_LUFS:
         return 1.0
-    gain = 10.0 ** ((lufs - meter.lufs) / 20.0)
-    if gain * meter.peak > HIGHEST_PEAK:
-        gain = HIGHEST_PEAK / meter.peak
-        reached = meter.lufs + 20.0 * np.log10(gain)
+    gain = 10.0 ** ((lufs - measured_lufs) / 20.0)
+    if gain * peak > HIGHEST_PEAK:
+        gain = HIGHEST_PEAK / peak
+        reached = measured_lufs + 20.0 * np.log10(gain)
         notes.append(f"{reached:.1f} LUFS; its peaks would be clipped at {lufs:g} LUFS")
     return float(gain)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,6 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def part_path(run: str, target: str) -> Path:
-    """Return where to make a part: a name for this attempt, for an older one may go on."""
-    return Path(target).with_name(f"{Path(run).name}-{secrets.token_hex(8)}.part")
-
-
 class Manifest:
     """A manifest that is open; where the system has locks, nobody else can open it meanwhile.
 
@@ -88,8 +84,8 @@ class Manifest:
         self.folders = {folder}  # that get results
         self._present: dict[str, str | None] = {}
         """For each target the SHA-256 of what lay there and may be overwritten."""
-        self._written: dict[str, dict[str, set[str]]] = {}
-        """For each target the SHA-256 of what was written there, and what that was made from."""
+        self._written = defaultdict[str, set[tuple[str, str]]](set)
+        """For each target the SHA-256 of what was written there, with what that was made from."""
         self._is_new_folder = not folder.exists()
         make_folder(folder)
         with write_errors(self.path, "cannot be written", PLACE):
@@ -161,15 +157,16 @@ class Manifest:
     def _decide(self, source: str, target: str) -> Job | None:
         path = Path(target)
         check_target(path, force=True)
-        written = self._written.get(self._relative(target), {})
+        written = self._written[self._relative(target)]
         present = sha256_of(target) if written and path.exists() else None
-        if present in written and os.path.isfile(source):
+        is_ours = any(sha256 == present for sha256, _ in written)
+        if is_ours and os.path.isfile(source):
             wish = _wish(sha256_of(source), self._asked.model_sha256, self._settings)
-            if wish in written[present]:
+            if (present, wish) in written:
                 return None
         if present is None:
             check_target(path, force=self._force)
-        elif not (self._force or present in written or _is_cut_short(path)):
+        elif not (self._force or is_ours or _is_cut_short(path)):
             raise AudioFileError(
                 f"{target} exists already and was changed since rtden wrote it; keep it under "
                 "another name, or overwrite it with --force."
@@ -180,13 +177,12 @@ class Manifest:
     def _move(self, line: dict[str, Any], part: Part, target: str) -> None:
         ours = os.path.isfile(target) and sha256_of(target) == self._present[target]
         check_target(Path(target), force=self._force or ours)
-        done: dict[str, Any] = {"source_sha256": part.source_sha256}
-        done["target_sha256"] = part.target_sha256
+        shas = {"source_sha256": part.source_sha256, "target_sha256": part.target_sha256}
         names = ("seconds", "real_time_factor", "noise_removed_db")
-        done |= for_json({name: getattr(part.report, name) for name in names})
+        figures = for_json({name: getattr(part.report, name) for name in names})
         # The line first: what is written down and not there is done again, what is there and not
         # written down would be in the way.
-        self._append({**line, "status": "ok", **done})
+        self._append({**line, "status": "ok", **shas, **figures})
         with write_errors(target, "cannot be written", PLACE):
             os.replace(part.path, target)
 
@@ -206,11 +202,9 @@ class Manifest:
 
     def _learn(self, line: dict[str, Any]) -> None:
         wish = _wish(*(line[key] for key in ("source_sha256", "model_sha256", "settings")))
-        written = self._written.setdefault(line["target"], {})
-        written.setdefault(str(line["target_sha256"]), set()).add(wish)
+        self._written[line["target"]].add((str(line["target_sha256"]), wish))
 
     def _relative(self, path: str) -> str:
-        """Return a path as the manifest writes it."""
         try:
             return Path(os.path.relpath(path, self.folder)).as_posix()
         except ValueError:  # on another drive of Windows

@@ -14,11 +14,10 @@ from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
 from rtden.files.containers import id3_size, short_format
-from rtden.files.endings import goes_on, is_cut_off, is_joined, states_length
+from rtden.files.endings import goes_on, is_cut_off, is_joined, mp3_frame_size, states_length
 from rtden.files.joins import CHANGED, demuxed
 from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
-from rtden.files.mpeg import mp3_frame_size
 from rtden.files.tags import texts_of
 from rtden.types import Array
 
@@ -39,8 +38,7 @@ HEADERS = {
     **dict.fromkeys(("mp1", "mp2", "mp3"), slice(1, 3)),
 }
 """The bytes of a frame on which its size depends, for codecs whose decoders take a part of one."""
-MOST_GAP_SECONDS = 0.03
-"""Longer gaps in a track's time stamps are no jitter."""
+MOST_GAP_SECONDS = 0.03  # longer gaps in a track's time stamps are no jitter
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
 
 
@@ -61,11 +59,9 @@ def _tag_bytes(av: Any, path: Path, read: dict[str, Any]) -> int:
 
 
 @contextmanager
-def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
-    """Yield PyAV and a file that it has opened for reading."""
+def opened(path: Path, raw: Raw | None = None) -> Iterator[Any]:
+    """Yield a file that PyAV has opened for reading."""
     known = path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES
-    if not path.exists():
-        raise AudioFileError(f"there is no file {path}; check the name.")
     unknown = f"{path} has no usual suffix of a sound file; reading it nevertheless"
     av = needed("av", "av", str(path) if known else unknown)
     options = {**READ["options"], "format_whitelist": ",".join(av.formats_available - CRASHING)}
@@ -89,7 +85,7 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[tuple[Any, Any]]:
             if is_joined(container.format.name, file):
                 raise joined(path)
             check_end(path, file)
-        yield av, container
+        yield container
 
 
 def tracks_of(container: Any, path: Path, track: int | None) -> list[Any]:
@@ -115,11 +111,10 @@ def has_sound(stream: Any) -> bool:
 @contextmanager
 def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
     """Open a file for reading by PyAV, as :func:`rtden.files.audio_file.open_recording` does."""
-    with opened(path) as (av, container):
+    with opened(path) as container:
         stream = tracks_of(container, path, track)[0]
-        context, notes = stream.codec_context, list[str]()
-        if len(container.streams.audio) > 1 and track is None:
-            count = len(container.streams.audio)
+        context, notes, count = stream.codec_context, list[str](), len(container.streams.audio)
+        if count > 1 and track is None:
             notes.append(f"the first of {count} sound tracks was taken (--track takes another)")
         if container.streams.video:
             notes.append("its picture was left out")
@@ -129,10 +124,12 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
             path,
             context.sample_rate,
             context.channels,
-            round(seconds_of(container, stream) * context.sample_rate),
+            round(seconds_of(stream) * context.sample_rate),
             "",
             SUBTYPES.get(context.format.name.rstrip("p"), "PCM_16") if lossless else "PCM_16",
-            lambda _: _blocks(av, container, Track(stream, path), notes),
+            lambda _: (
+                block for block, ours in pieces_of(container, [Track(stream, path)], notes) if ours
+            ),
             strings={STRINGS[name]: text for name, text in texts.items() if name in STRINGS},
             texts=texts,
             bit_rate=float(bit_rate_of(stream)),
@@ -141,9 +138,9 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
         )
 
 
-def seconds_of(container: Any, stream: Any) -> float:
+def seconds_of(stream: Any) -> float:
     """Return how long a stream says that it is; 0 where it does not."""
-    return own_seconds(stream) or (container.duration or 0) / 1e6
+    return own_seconds(stream) or (stream.container.duration or 0) / 1e6
 
 
 def own_seconds(stream: Any) -> float:
@@ -232,37 +229,32 @@ class Track:
         at = round(frame.pts * frame.time_base * self.rate_hz)
         self.start = self.start if self.done else at
         gap = at - self.start - self.done
-        if gap > LONGEST_HOLE_SECONDS * self.rate_hz:
+        gap_seconds = gap / self.rate_hz
+        if gap_seconds > LONGEST_HOLE_SECONDS:
             raise DamagedFileError(
-                f"{self.path} has no sound for {gap / self.rate_hz:.0f} s after "
+                f"{self.path} has no sound for {gap_seconds:.0f} s after "
                 f"{self.ended:.1f} s; split it there, for instance with ffmpeg."
             )
-        if gap > least_seconds * self.rate_hz:
+        if gap_seconds > least_seconds:
             self._missing += gap
             self.done += gap
             yield from silence(gap, self)
 
     def _sound_of(self, av: Any, frame: Any) -> Iterator[Array]:
         """Yield a frame's sound as float32, (samples, channels); for None what is still to come."""
-        for converted in self._converted(av, frame):
-            values = converted.to_ndarray().reshape(-1, self.channels)
-            sound, silenced = without_absurd(values)
+        layout, wanted = frame and frame.layout, (self.rate_hz, self.channels)
+        kind = frame and (frame.sample_rate, layout.nb_channels, layout.name, frame.format.name)
+        made = list[Any]()
+        if kind != self._kind:  # so it may be in a joined file
+            made, self._kind = self._resampler.resample(None) if self._resampler else [], kind
+            self._resampler = frame and av.AudioResampler("flt", self._layout, self.rate_hz)
+            if frame and kind[:2] != wanted:
+                self._changes.append(CHANGED.format(*kind[:2], self.ended, *wanted))
+        for interleaved in [*made, *(self._resampler.resample(frame) if frame else [])]:
+            sound, silenced = without_absurd(interleaved.to_ndarray().reshape(-1, self.channels))
             self._silenced += silenced
             self.done += len(sound)
             yield sound
-
-    def _converted(self, av: Any, frame: Any) -> list[Any]:
-        """Return a frame as interleaved float32 of the track's rate and channels, in frames."""
-        layout = frame and frame.layout
-        kind = frame and (frame.sample_rate, layout.nb_channels, layout.name, frame.format.name)
-        ended = list[Any]()
-        if kind != self._kind:  # so it may be in a joined file
-            ended, self._kind = self._resampler.resample(None) if self._resampler else [], kind
-            self._resampler = frame and av.AudioResampler("flt", self._layout, self.rate_hz)
-            if frame and kind[:2] != (self.rate_hz, self.channels):
-                changed = CHANGED.format(*kind[:2], self.ended, self.rate_hz, self.channels)
-                self._changes.append(changed)
-        return [*ended, *self._resampler.resample(frame)] if frame else ended
 
 
 def silence(frames: int, track: Track) -> Iterator[Array]:
@@ -271,22 +263,27 @@ def silence(frames: int, track: Track) -> Iterator[Array]:
         yield np.zeros((min(left, track.rate_hz), track.channels), np.float32)
 
 
-def packets_of(
-    av: Any, container: Any, tracks: dict[int, Track], notes: list[str]
+def pieces_of(
+    container: Any, tracks: list[Track], notes: list[str]
 ) -> Iterator[tuple[Any, Track | None]]:
-    """Yield a file's packets, each with its track if that is among those by index; then notes.
+    """Yield blocks of sound, each with its track, and other packets, with None; then notes.
 
     Raises DamagedFileError where a header promises more than there was.
     """
-    last, end = 0.0, 0
+    import av
+
+    last, end, by_index = 0.0, 0, {track.stream.index: track for track in tracks}
     try:
         for packet in demuxed(container):
-            yield packet, tracks.get(packet.stream.index)
+            if ours := by_index.get(packet.stream.index):
+                yield from ((block, ours) for block in ours.decode(av, packet))
+            else:
+                yield packet, None
             end = max(end, (packet.pos or 0) + packet.size)
             ended = (packet.pts or 0) + (packet.duration or 0)
             last = max(last, float(ended * (packet.time_base or 0)))
     except av.error.FFmpegError as error:
-        first = next(iter(tracks.values()))
+        first = tracks[0]
         stated = own_seconds(first.stream) if states_length(container.format.name) else 0.0
         if not 0.0 < stated * first.rate_hz <= first.done:  # behind its sound anything may follow
             sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
@@ -294,13 +291,13 @@ def packets_of(
     notes += _checked_end(container, tracks, last, end)
 
 
-def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int) -> list[str]:
+def _checked_end(container: Any, tracks: list[Track], last: float, end: int) -> list[str]:
     """Return the notes of a file whose packets end after `last` seconds and at byte `end`.
 
     Raises DamagedFileError where its header promises more, or nothing could be decoded.
     """
-    first, name = next(iter(tracks.values())), container.format.name
-    if not any(track.done for track in tracks.values()):
+    first, name = tracks[0], container.format.name
+    if not any(track.done for track in tracks):
         raise no_sound(first.path)
     with first.path.open("rb") as file:
         if goes_on(name, file, end):
@@ -308,7 +305,7 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
         cut_off = is_cut_off(name, file, end)
     # A decoder may keep a frame, and a header count what fills up the last one.
     seconds = max(first.done / first.rate_hz, first.held)
-    last = max(last, *(track.ended for track in tracks.values()))
+    last = max(last, *(track.ended for track in tracks))
     lengths = [(seconds, own_seconds(first.stream)), (last, (container.duration or 0) / 1e6)]
     stated = name not in SIZED and states_length(name)
     for seconds, promised in lengths:
@@ -320,14 +317,8 @@ def _checked_end(container: Any, tracks: dict[int, Track], last: float, end: int
                     "decodes there; save it as .m4a or .wav with the program that made it."
                 )
             raise truncated(first.path, seconds / promised)
-    notes = [note for track in tracks.values() for note in track.notes()]
+    notes = [note for track in tracks for note in track.notes()]
     return [*notes, CUT_OFF] if cut_off and CUT_OFF not in notes else notes
-
-
-def _blocks(av: Any, container: Any, track: Track, notes: list[str]) -> Iterator[Array]:
-    for packet, ours in packets_of(av, container, {track.stream.index: track}, notes):
-        if ours:
-            yield from ours.decode(av, packet)
 
 
 def bit_rate_of(stream: Any) -> int:

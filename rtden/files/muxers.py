@@ -131,11 +131,10 @@ def _layout_for(encoder: str, context: Any) -> str:
 def _encodes(out: Any, encoder: str, codec: str) -> bool:
     """Return whether an encoder exists, and the container takes its codec."""
     from av.codec import Codec
-    from av.codec.codec import UnknownCodecError
 
     try:
         Codec(encoder, "w")
-    except (UnknownCodecError, ValueError):
+    except ValueError:  # it is unknown
         return False
     known = out.supported_codecs
     return out.format.name in ("mpegts", "mpeg") or codec in known or encoder in known

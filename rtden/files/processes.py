@@ -1,7 +1,11 @@
-"""Work in several processes, each of which may die without taking another's task with it."""
+"""Work in several processes, or on a dask cluster (extra "dask").
+
+Each may die without taking another's task with it.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -10,17 +14,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from rtden.errors import RtdenError
+from rtden.extras import needed
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+CONNECT_SECONDS = 5.0
+WORKERS_SECONDS = 60.0
+"""A cluster may start its workers when it is asked for work, but not for ever."""
+ATTEMPTS_AGAIN = 2
+"""How often the cluster itself tries a task again that raised, and a lost one is done alone."""
 MOST_PROCESSES = 60  # a pool cannot wait for more of them on Windows
-
-
 BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 
@@ -53,21 +61,6 @@ def _load() -> None:
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Let processes that are started here compute linear algebra in one thread, unless told more.
-
-    They read it from the environment when they load numpy; afterwards it is as it was.
-    """
-    chosen = os.environ.get(BLAS_THREADS)
-    os.environ[BLAS_THREADS] = chosen or "1"
-    try:
-        yield
-    finally:
-        if chosen is None:
-            os.environ.pop(BLAS_THREADS, None)
-
-
-@contextmanager
 def process_pool(
     processes: int, prepare: Callable[..., object] = _load, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
@@ -75,23 +68,25 @@ def process_pool(
 
     Each calls `prepare` with the arguments first.
     """
-    context = multiprocessing.get_context("spawn")
-    processes = min(processes, MOST_PROCESSES)
+    processes, context = min(processes, MOST_PROCESSES), multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, _ready, (prepare, *arguments))
-    with _one_blas_thread():
+    chosen = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = chosen or "1"  # read by each process when it loads numpy
+    try:
         try:
-            try:
-                with without_interrupts():
-                    pool.submit(os.getpid).result()  # it can work
-            except BrokenExecutor:
-                raise RtdenError(
-                    "processes to work in cannot be started here; let one at a time do the work."
-                ) from None
-            yield pool
-        finally:
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.kill()  # nobody waits for what is not done
-            pool.shutdown(cancel_futures=True)
+            with without_interrupts():
+                pool.submit(os.getpid).result()  # it can work
+        except BrokenExecutor:
+            raise RtdenError(
+                "processes to work in cannot be started here; let one at a time do the work."
+            ) from None
+        yield pool
+    finally:
+        if chosen is None:
+            os.environ.pop(BLAS_THREADS, None)
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()  # nobody waits for what is not done
+        pool.shutdown(cancel_futures=True)
 
 
 def in_processes(
@@ -155,3 +150,92 @@ def without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Any]:
+    """Connect to the scheduler at an address."""
+    distributed = needed("distributed", "dask", "a dask cluster")
+    # A client that could not connect would wait for itself when it is deleted, and complain.
+    made = type("Client", (distributed.Client,), {"__del__": lambda _: None})
+    with ExitStack() as opened:
+        for name in ("distributed", "distributed.client"):  # what matters is said in sentences
+            log = logging.getLogger(name)
+            opened.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL + 1)
+        try:
+            client = made(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except Exception as error:  # what answers there may be anything
+            known = isinstance(error, (OSError, ValueError)) and str(error).strip()
+            reason = str(error).strip().splitlines()[0] if known else "what answers is none"
+            raise RtdenError(
+                f"no dask scheduler answers at {address} ({reason}); start one with "
+                "'dask scheduler', or check the address."
+            ) from None
+        yield opened.enter_context(client)
+
+
+def on_cluster(
+    client: Any, work: Callable[[Task], Result], tasks: Sequence[Task]
+) -> Generator[tuple[Task, Result | str | None], None, None]:
+    """Yield tasks with their results, in the order in which they are done.
+
+    A task whose worker died, or whose result was lost with a worker before it came here, is done
+    again after all others, alone, so that no other task can take its worker away. After it has lost
+    its worker twice more its result is None; a sentence says why the cluster could not do it.
+    """
+    lost: list[Task] = []
+    for task, result in _as_completed(client, work, tasks):
+        if result is None:
+            lost.append(task)
+        else:
+            yield task, result
+    for task in lost:
+        result = None
+        for _ in range(ATTEMPTS_AGAIN):
+            if result is None:
+                ((_, result),) = _as_completed(client, work, [task])
+        yield task, result
+
+
+def _as_completed(
+    client: Any, work: Callable[[Task], Result], tasks: Sequence[Task]
+) -> Generator[tuple[Task, Result | str | None], None, None]:
+    """Yield tasks with their results, a sentence, or None for what was lost with a worker."""
+    import distributed
+
+    if not tasks:
+        return
+    futures = client.map(work, tasks, pure=False, retries=ATTEMPTS_AGAIN, key="rtden")
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+        task_of = {future.key: task for future, task in zip(futures, tasks, strict=True)}
+        for future in distributed.as_completed(futures, loop=client.loop):
+            yield task_of[future.key], _result(client, future)
+            future.release()  # the cluster need not remember it
+    except distributed.TimeoutError:
+        raise RtdenError(
+            f"the dask cluster has had no worker for {WORKERS_SECONDS:.0f} s; start some with "
+            "'dask worker ADDRESS'."
+        ) from None
+    finally:
+        with suppress(Exception):
+            client.cancel(futures, force=True)
+
+
+def _result(client: Any, future: Any) -> Any:
+    """Return what became of a task; None if a worker died, which may be another task's fault."""
+    import distributed
+
+    try:
+        return future.result()
+    except distributed.KilledWorker:
+        return None
+    except Exception as error:  # whatever was wrong on a worker
+        if client.status != "running" or future.status in ("cancelled", "lost"):
+            raise RtdenError(
+                "the connection to the dask cluster was lost; the same command goes on with what "
+                "is not yet finished."
+            ) from None
+        name = type(error).__name__
+        return f"the cluster could not do it ({name}: {error}); install the same rtden on it."

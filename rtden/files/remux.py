@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,46 +56,42 @@ def denoise_media(
     with `suffix`; `streams` takes a rate in Hz and a number of channels, and gives the stream that
     denoises a track. The sound is that of `recording`, or what FFmpeg decodes.
     """
-    with media.opened(source, raw) as (av, container):
+    import av
+
+    with media.opened(source, raw) as container:
         streams_of = media.tracks_of(container, source, track)
-        tracks = {stream.index: media.Track(stream, source) for stream in streams_of}
+        tracks = [media.Track(stream, source) for stream in streams_of]
+        first = tracks[0]
         if recording:
-            (only,) = tracks.values()
-            only.rate_hz, only.channels = recording.samplerate, recording.channels
-        out = None
+            first.rate_hz, first.channels = recording.samplerate, recording.channels
+        total = round(media.seconds_of(first.stream) * first.rate_hz)
         try:
-            out = _Out(av, container, streams_of, partial, muxer, suffix)
-            notes += out.notes
-            sounds = {t: _Sound(t, out.targets[i], muxer, streams) for i, t in tracks.items()}
-            first = tracks[streams_of[0].index]
-            total = round(media.seconds_of(container, first.stream) * first.rate_hz)
-            for piece, ours in _pieces(av, container, tracks, recording, notes):
-                if ours:
-                    out.file.mux(sounds[ours].feed(piece))
-                    if progress is not None:
-                        progress(first.done, max(first.done, total))
-                else:
-                    out.copy(piece)
-            for sound in sounds.values():
-                out.file.mux(sound.flush())
-            out.file.close()
-            with (
-                suppress(av.error.FFmpegError),
-                av.open(media.url_of(partial), **media.READ) as made,
-            ):
+            with closing(_Out(container, streams_of, partial, muxer, suffix)) as out:
+                notes += out.notes
+                targets = {t: out.targets[t.stream.index] for t in tracks}
+                sounds = {t: _Sound(t, targets[t], muxer, streams) for t in tracks}
+                audio = [target for target in out.targets.values() if target.type == "audio"]
+                numbers = {t: audio.index(targets[t]) + 1 for t in tracks}
+                for piece, ours in _pieces(container, tracks, recording, notes):
+                    if ours:
+                        out.file.mux(sounds[ours].feed(piece))
+                        if progress is not None:
+                            progress(first.done, max(first.done, total))
+                    else:
+                        out.copy(piece)
+                for sound in sounds.values():
+                    out.file.mux(sound.flush())
+                out.file.close()
+            written = {"file": media.url_of(partial), **media.READ}
+            with suppress(av.error.FFmpegError), av.open(**written) as made:
                 notes += lost_texts(texts_of(container), texts_of(made))
         except av.error.FFmpegError as error:
             raise _refusal(source, suffix, error) from None
-        finally:
-            if out is not None:
-                out.close()
     notes += _notes(list(sounds.values()))
-    frames = {out.audio.index(i) + 1: sounds[track].frames for i, track in tracks.items()}
-    return first.done / first.rate_hz, frames
+    return first.done / first.rate_hz, {numbers[t]: sounds[t].frames for t in tracks}
 
 
 def _notes(sounds: list[_Sound]) -> Iterator[str]:
-    """Yield what a user should know of what was encoded."""
     if lost_ms := max(sound.lost_ms for sound in sounds):
         yield f"its first {lost_ms:.0f} ms gave way to what the encoder puts before the sound"
     if added_ms := max(sound.added_ms for sound in sounds):
@@ -117,21 +113,13 @@ def _refusal(source: Path, suffix: str, error: Exception) -> AudioFileError:
 
 
 def _pieces(
-    av: Any,
-    container: Any,
-    tracks: dict[int, media.Track],
-    recording: Recording | None,
-    notes: list[str],
+    container: Any, tracks: list[media.Track], recording: Recording | None, notes: list[str]
 ) -> Iterator[tuple[Any, media.Track | None]]:
-    """Yield blocks of sound, each with its track, and packets to copy, with None; then notes."""
+    """Yield what :func:`rtden.files.media.pieces_of` does, with the sound of `recording`."""
     if recording is None:
-        for packet, ours in media.packets_of(av, container, tracks, notes):
-            if ours is None:
-                yield packet, None
-            else:
-                yield from ((block, ours) for block in ours.decode(av, packet))
+        yield from media.pieces_of(container, tracks, notes)
         return
-    (only,) = tracks.values()
+    (only,) = tracks
     covers = any(stream.type != "audio" for stream in container.streams)
     for packet in demuxed(container) if covers else ():  # FFmpeg does not read all chained files
         if packet.stream.type != "audio":
@@ -253,16 +241,16 @@ class _Out:
     """A file to write, with its header; what its container does not take is left out."""
 
     def __init__(
-        self, av: Any, source: Any, tracks: list[Any], path: Path, muxer: Muxer, suffix: str
+        self, source: Any, tracks: list[Any], path: Path, muxer: Muxer, suffix: str
     ) -> None:
-        self._av, self._source, self._tracks = av, source, tracks
+        import av
+
+        self._source, self._tracks = source, tracks
         self._muxer, self._suffix = muxer, suffix
         options = muxer_options(source, muxer, suffix, tracks[0].codec_context.sample_rate)
         for left_out in LEFT_OUT:
             self.file = av.open(media.url_of(path), "w", format=muxer.name, options=options)
-            self.targets: dict[int, Any] = {}
-            """Streams by the source's index."""
-            self.audio: list[int] = []  # the index of each sound track
+            self.targets: dict[int, Any] = {}  # streams by the source's index
             self.notes: list[str] = []
             try:
                 self._add_streams(left_out)
@@ -312,21 +300,22 @@ class _Out:
                 self._attach(stream)
                 continue
             unfit = muxer.name not in ("mp4", "mov") if cover else muxer.sound_only
-            silent = stream.type == "audio" and not media.has_sound(stream)
-            if stream.type in kinds or silent or (unfit and stream.type != "audio"):
+            unfit = not media.has_sound(stream) if stream.type == "audio" else unfit
+            if unfit or stream.type in kinds:
                 names = {"video": "picture", "audio": "a sound track that cannot be decoded"}
                 left_out.append(names.get(stream.type, stream.type))
                 continue
             target = self._add_stream(stream, family)
             target.disposition = stream.disposition
             self.targets[stream.index] = target
-            self.audio += [stream.index] if stream.type == "audio" else []
         if left_out:
             self.notes.append(f"left out: {', '.join(dict.fromkeys(left_out))}")
 
     def _attach(self, cover: Any) -> None:
         """Attach a cover as Matroska has it; FFmpeg reads it as a stream of one packet."""
-        with self._av.open(self._source.name, **media.READ) as again:
+        import av
+
+        with av.open(self._source.name, **media.READ) as again:
             picture = bytes(next(again.demux(again.streams[cover.index])))
         kind = cover.codec_context.name.replace("mjpeg", "jpeg")
         name = cover.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")

@@ -55,11 +55,10 @@ def spool(source: str, path: Path, raw: Raw | None, temporary: ExitStack) -> Non
 def _check_beginning(path: Path, raw: Raw | None) -> None:
     """Raise AudioFileError if a file whose end is still to come is no recording."""
     with path.open("rb") as file:
-        needs_end = file.read(8)[4:] in QUICKTIME
-    with suppress(DamagedFileError):
-        if not needs_end:
-            with open_recording(path, raw):
-                pass
+        if file.read(8)[4:] in QUICKTIME:
+            return
+    with suppress(DamagedFileError), open_recording(path, raw):
+        pass
 
 
 def _is_device(pipe: BinaryIO) -> bool:

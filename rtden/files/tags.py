@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
+import itertools
 import os
 import shutil
 import struct
@@ -19,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import soundfile
 
-from rtden.files.containers import Chunk, Chunks, end_of_sound, id3_size, ogg_pages, read_chunks
+from rtden.files.containers import Chunk, end_of_sound, id3_size, ogg_pages, read_at, read_chunks
 
 OF_THE_SOUND = frozenset(
     b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 |"
@@ -40,8 +42,7 @@ TECHNICAL = (
 PICTURE = b"METADATA_BLOCK_PICTURE="
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PAGE_SEGMENTS = 255
-MOST_BYTES = 1 << 26
-"""Of a chunk or tag that is kept: it is held in memory."""
+MOST_BYTES = 1 << 26  # of a chunk or tag that is kept: it is held in memory
 
 
 class Tags(NamedTuple):
@@ -50,8 +51,7 @@ class Tags(NamedTuple):
     kind: str  # 'chunks' with the byte order, 'comments', 'id3', or '' where nothing was found
     parts: list[tuple[bytes, bytes]]
     """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
-    too_large: str = ""
-    """What was not read for its size, for a sentence."""
+    too_large: str = ""  # what was not read for its size, for a sentence
 
     @property
     def names(self) -> str:
@@ -106,11 +106,10 @@ def read_tags(path: Path) -> Tags:
     """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
         start = id3_size(file)
-        file.seek(start)
-        head = file.read(4)
+        head = read_at(file, start, 4)
         chunks = read_chunks(file)
         if head in (b"caff", b".snd"):
-            return _rare_tags(file, head, chunks)
+            return _rare_tags(file, head, chunks and chunks.found.get(b"info"))
         if chunks is not None:
             found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
             order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
@@ -132,31 +131,20 @@ def _tags_at(file: BinaryIO, kind: str, places: list[Chunk]) -> Tags:
     """Return the tags at these places of a file; none of the largest."""
     length = file.seek(0, os.SEEK_END)
     places = [c._replace(size=min(c.size, length - c.start)) for c in places]
-    parts = [(c.name, _read(file, *c[1:])) for c in places if c.size <= MOST_BYTES]
+    parts = [(c.name, read_at(file, *c[1:])) for c in places if c.size <= MOST_BYTES]
     large = [f"{c.name.decode()} of {c.size >> 20} MiB" for c in places if c.size > MOST_BYTES]
     return Tags(kind if parts else "", parts, ", ".join(large))
 
 
-def _rare_tags(file: BinaryIO, head: bytes, chunks: Chunks | None) -> Tags:
+def _rare_tags(file: BinaryIO, head: bytes, info: Chunk | None) -> Tags:
     """Return what a CAF has beside what libsndfile copies, or the annotation of an AU."""
     if head == b".snd":
-        note = _read(file, 24, max(0, _offset(file) - 24)).strip(b"\0")
+        at = int.from_bytes(read_at(file, 4, 4), "big")  # of its sound
+        note = read_at(file, 24, at - 24).strip(b"\0")
         return Tags("au", [(b"", b"annotation=" + note)]) if note else NOTHING
-    info = chunks and chunks.found.get(b"info")
-    texts = _read(file, info.start + 4, info.size - 4).split(b"\0") if info else []
+    texts = read_at(file, info.start + 4, info.size - 4).split(b"\0") if info else []
     pairs = zip(texts[::2], texts[1::2], strict=False)
     return Tags("caf", [(b"", k + b"=" + v) for k, v in pairs if k.lower() not in STRINGS])
-
-
-def _offset(file: BinaryIO) -> int:
-    """Return where the sound of an AU begins."""
-    return int.from_bytes(_read(file, 4, 4), "big")
-
-
-def _read(file: BinaryIO, start: int, size: int) -> bytes:
-    left = file.seek(0, os.SEEK_END) - start  # sizes in damaged files may be anything
-    file.seek(start)
-    return file.read(max(0, min(size, left)))
 
 
 def write_tags(tags: Tags, path: Path) -> str:
@@ -186,8 +174,8 @@ def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
     elif tags.kind == "au" and head == b".snd":
         note = tags.parts[0][1].removeprefix(b"annotation=")
         note += bytes(8 - len(note) % 8)
-        at = _offset(file)
-        out.write(head + (24 + len(note)).to_bytes(4, "big") + _read(file, 8, 16) + note)
+        at = int.from_bytes(read_at(file, 4, 4), "big")  # of its sound
+        out.write(head + (24 + len(note)).to_bytes(4, "big") + read_at(file, 8, 16) + note)
         file.seek(at)
         shutil.copyfileobj(file, out, 1 << 20)
     elif tags.kind == "comments" and head == b"fLaC":
@@ -278,9 +266,9 @@ def _packets(file: BinaryIO, count: int) -> list[bytes]:
     """Return the first packets of an Ogg file; the file then stands behind their last page."""
     packets, part = [], b""
     for page in ogg_pages(file):
-        file.seek(page.start + len(page.head))
+        content = io.BytesIO(page.body(file))
         for size in page.head[27:]:
-            part += file.read(size)
+            part += content.read(size)
             if size < PAGE_SEGMENTS:
                 packets.append(part)
                 part = b""
@@ -296,37 +284,30 @@ def _write_ogg(file: BinaryIO, out: BinaryIO, tags: Tags) -> None:
     sound_from = file.tell()
     comments = _join([text for name, text in tags.parts if not name])
     packet = b"\3vorbis" + comments + b"\1" if vorbis else b"OpusTags" + comments
-    pages = ogg_pages(file)
-    serial = next(pages).head[14:18]
-    number = 0
-    for header in ([ident], [packet, *setup]):
-        for flags, table, body in _paged(header, first=not number):
-            out.write(_page(flags, bytes(8), serial, number, table, body))
-            number += 1
-    for page in pages:
-        if page.start >= sound_from:
-            file.seek(page.start + len(page.head))
-            body = file.read(page.body_size)
-            out.write(_page(page.flags, page.head[6:14], serial, number, page.head[27:], body))
-            number += 1
+    serial = read_at(file, 14, 4)
+    sound = (
+        (page.flags, page.head[6:14], page.head[27:], page.body(file))
+        for page in ogg_pages(file)
+        if page.start >= sound_from
+    )
+    pages = itertools.chain(_paged([ident], flags=2), _paged([packet, *setup], flags=0), sound)
+    for number, (flags, position, table, body) in enumerate(pages):
+        place = bytes([flags]) + position + serial + number.to_bytes(4, "little")
+        out.write(_page(b"OggS\0" + place, table, body))
 
 
-def _paged(packets: list[bytes], *, first: bool) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield flags, table of segments and body of the pages that hold header packets."""
+def _paged(packets: list[bytes], *, flags: int) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+    """Yield flags, position, table of segments and body of the pages that hold header packets."""
     table = b"".join(b"\xff" * (len(p) // PAGE_SEGMENTS) + bytes([len(p) % 255]) for p in packets)
     body = b"".join(packets)
-    flags = 2 if first else 0
     while table:
         now, table = table[:PAGE_SEGMENTS], table[PAGE_SEGMENTS:]
-        yield flags, now, body[: sum(now)]
+        yield flags, bytes(8), now, body[: sum(now)]
         body, flags = body[sum(now) :], int(now[-1] == PAGE_SEGMENTS)
 
 
-def _page(
-    flags: int, position: bytes, serial: bytes, number: int, table: bytes, body: bytes
-) -> bytes:
+def _page(head: bytes, table: bytes, body: bytes) -> bytes:
     """Return a page with its checksum (RFC 3533): a CRC-32 like zlib's, with all bits reversed."""
-    head = b"OggS\0" + bytes([flags]) + position + serial + number.to_bytes(4, "little")
     rest = bytes([len(table)]) + table
     content = (head + bytes(4) + rest + body).translate(REVERSED)
     crc = zlib.crc32(content, 0xFFFFFFFF) ^ 0xFFFFFFFF

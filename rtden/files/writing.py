@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError
-from rtden.files.atomic import new_file, reason_of, refusal_of, write_errors
+from rtden.files.atomic import new_file, reason_of, write_errors, write_more
 from rtden.files.audio_file import PERCEPTUAL, Recording, open_recording, read_blocks
 from rtden.files.containers import state_frames
 from rtden.files.listing import HEADERLESS
@@ -20,8 +20,7 @@ from rtden.types import Array
 LARGEST_WAV = 4_200_000_000  # a WAV's sizes have 32 bits; what may become larger is written as RF64
 LAME_SCALES = ((240e3, 1.0), (208e3, 0.98), (176e3, 0.97), (0.0, 0.95))
 """What LAME multiplies the sound by, from a bit rate on, unless its quality is what is constant."""
-RATE_SLACK = 0.005
-"""Relative error of a rate that a header states as a period."""
+RATE_SLACK = 0.005  # relative error of a rate that a header states as a period
 LOWEST_MP3 = 0.99  # libsndfile refuses 1, the lowest bit rate
 COUNTED_BIT_RATE = 64000
 """Below, frames of one size have no room for the count by which a decoder leaves padding out."""
@@ -73,8 +72,7 @@ def write_recording(
             )  # fmt: skip
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             with write_errors(path, "cannot be written there"):
-                if refused := refusal_of(partial):
-                    raise refused from None
+                write_more(partial)
             unfit = f"it takes no {channels} channels at {rate_hz} Hz"
             reason = reason_of(error).replace("Format not recognised", unfit)
             raise AudioFileError(
@@ -139,13 +137,10 @@ def mp3_gain(bit_rate: float) -> float:
 
 def _vorbis_level(trial: Path, bit_rate: float, rate_hz: int, channels: int) -> float:
     """Return the level of compression at which Vorbis states a bit rate, found by trial."""
-    low, high = 0.0, 1.0
+    low, high, kind = 0.0, 1.0, (os.fsencode(trial), "w", rate_hz, channels, "VORBIS", None, "OGG")
     while high - low > 0.01:
-        level, kind = (low + high) / 2.0, {"format": "OGG", "subtype": "VORBIS"}
-        with soundfile.SoundFile(
-            os.fsencode(trial), "w", rate_hz, channels, compression_level=level, **kind
-        ):
-            pass
+        level = (low + high) / 2.0
+        soundfile.SoundFile(*kind, compression_level=level).close()
         nominal = int.from_bytes(trial.read_bytes()[48:52], "little")
         if nominal >= 1 << 31:  # none is stated: as many bits a sample as at another rate
             return _vorbis_level(trial, bit_rate * 44100.0 / rate_hz, 44100, channels)
@@ -162,7 +157,7 @@ def check_result(
     containers take no sound, or none as short. Of PCM, and of what was recorded `live` for hours,
     the size and the header are enough. Without PyAV, what needs it is not checked.
     """
-    held, found = 0, "cannot be read again"
+    found = "cannot be read again"
     try:
         with open_recording(partial, track=track) as recording:
             sized = recording.format not in ("", "FLAC") and recording.subtype.startswith(PLAIN)
@@ -176,8 +171,7 @@ def check_result(
     except AudioFileError:
         pass
     with write_errors(path):
-        if refused := refusal_of(partial):
-            raise refused
+        write_more(partial)
     raise AudioFileError(
         f"{path} was not made: what was written {found}; choose another format, for instance "
         "NAME.wav."
@@ -210,8 +204,7 @@ def format_of(path: Path, recording: Recording | None = None) -> tuple[str, str]
                 f"{path} cannot be written, for a .gsm has one channel at 8000 Hz, not "
                 f"{recording.channels} at {recording.samplerate} Hz; choose for instance NAME.wav."
             )
-        return wanted, usual
-    if recording is None:
+    if recording is None or suffix == "GSM":
         return wanted, usual
     if wanted == "WAV" and own in ("WAVEX", "RF64"):
         wanted = own

@@ -20,8 +20,7 @@ from waiting import LIMIT_SECONDS, until
 
 from rtden import Settings, denoise_file
 from rtden.errors import AudioFileError, InputError, MissingPackageError, ModelError, RtdenError
-from rtden.files import batch, listing
-from rtden.files import cluster as dask_cluster
+from rtden.files import batch, listing, processes
 from rtden.files.batch import denoise_files, denoise_part
 from rtden.files.listing import MANIFEST
 from rtden.files.manifest import Job, Manifest, Outcome, sha256_of
@@ -516,7 +515,7 @@ def a_cluster(workers: int) -> Any:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time to connect."""
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(processes, "CONNECT_SECONDS", LIMIT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -595,7 +594,7 @@ def test_a_recording_that_kills_every_worker_of_a_cluster_fails_alone(
 def test_an_address_where_no_cluster_answers_is_given_up_soon(
     folder: Path, address: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "CONNECT_SECONDS", 0.3)
     said = invoke("file", "in", "-o", "out", "--dask", address)
     assert said.exit_code == 2
     assert said.stderr.startswith(f"rtden: no dask scheduler answers at {address} ")
@@ -608,7 +607,7 @@ def test_an_address_where_no_cluster_answers_is_given_up_soon(
 def test_a_cluster_without_workers_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import distributed
 
-    monkeypatch.setattr(dask_cluster, "WORKERS_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "WORKERS_SECONDS", 0.5)
     with (
         distributed.LocalCluster(
             n_workers=0, processes=False, dashboard_address=":0", protocol="tcp"
@@ -639,7 +638,9 @@ def test_a_missing_package_is_told_with_what_installs_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingPackageError, match=r"distributed, which reaches a dask cluster"):
+    with pytest.raises(
+        MissingPackageError, match="a dask cluster needs the package distributed: run "
+    ):
         run("in", jobs=None, dask="tcp://127.0.0.1:9")
 
 
@@ -664,7 +665,7 @@ def test_the_bundled_recording_comes_out_as_ever(folder: Path) -> None:
 def test_results_that_die_with_their_workers_before_they_are_fetched_are_made_again(
     folder: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = dask_cluster._result
+    fetch = processes._result
     killed: list[int] = []
 
     def kill_first(client: Any, future: Any) -> Any:
@@ -674,7 +675,7 @@ def test_results_that_die_with_their_workers_before_they_are_fetched_are_made_ag
                 os.kill(pid, signal.SIGKILL)
         return fetch(client, future)
 
-    monkeypatch.setattr(dask_cluster, "_result", kill_first)
+    monkeypatch.setattr(processes, "_result", kill_first)
     pairs = plan(["in"], "out")
     outcomes = list(denoise_files(pairs, ["out"], dask=cluster.scheduler_address))
     assert len(killed) == 2

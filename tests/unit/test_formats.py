@@ -534,20 +534,16 @@ def test_without_pyav_a_folders_videos_are_named_and_the_exit_code_says_so(
 
 def test_the_loudness_is_pyloudnorms_and_the_result_has_it(tmp_path: Path) -> None:
     pyloudnorm = pytest.importorskip("pyloudnorm")
-    from rtden.files.loudness import LoudnessMeter, gain_for
+    from rtden.files.loudness import gain_for, measured
 
     samples = 0.2 * noise(5 * 44100, 2) * np.sin(np.arange(5 * 44100) / 9000.0)[:, None]
-    meter = LoudnessMeter(44100, 2)
-    for block in np.array_split(samples.astype(np.float32), [5, 999, 70000, 70001]):
-        meter.add(block)
-    meter.end()
-    theirs = pyloudnorm.Meter(44100).integrated_loudness(samples)
-    assert meter.lufs == pytest.approx(theirs, abs=0.1)
+    blocks = np.array_split(samples.astype(np.float32), [0, 5, 999, 70000, 70001])
+    lufs, peak = measured(blocks, 44100, 2)
+    assert lufs == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(samples), abs=0.1)
+    assert peak == np.abs(samples.astype(np.float32)).max()
     soundfile.write(tmp_path / "in.wav", samples, 44100, "FLOAT")
-    silence = LoudnessMeter(8000, 9)
-    silence.add(np.zeros((8000, 9), np.float32))
-    silence.end()
-    assert gain_for(silence, -16.0, []) == 1.0
+    silence = measured([np.zeros((8000, 9), np.float32)], 8000, 9)
+    assert gain_for(*silence, -16.0, []) == 1.0
     report = denoise_file(tmp_path / "in.wav", streams=Untouched, loudness=-24.0)
     result = soundfile.read(report.target)[0]
     assert pyloudnorm.Meter(44100).integrated_loudness(result) == pytest.approx(-24.0, abs=0.2)
