@@ -287,6 +287,12 @@ def test_a_device_that_vanishes_is_named_and_comes_back(page: Page, pulse: Pulse
     page.until(lambda: "not there now" not in page.text("input"))
 
 
+def test_a_microphone_that_a_program_chose_by_a_part_of_its_name_is_shown(page: Page) -> None:
+    page.call("PATCH", "/api/live", '{"on": true, "input": "des"}')
+    page.until(lambda: page.text("switch-label") == "Live sound is on")
+    page.until(lambda: page.find("input").get_attribute("value") == "desk")
+
+
 @pytest.mark.real_time
 def test_a_second_window_sees_the_same_sound(page: Page, server: Server) -> None:
     page.select("input", "desk")

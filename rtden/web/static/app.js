@@ -140,10 +140,11 @@ function slide(slider, value) {
   say(slider);
 }
 function select(box, value) {
-  const wanted = String(value ?? "");
-  if (![...box.options].some((option) => option.value === wanted))
-    box.append(new Option(`${value} (not there now)`, wanted));
-  box.value = wanted;
+  const wanted = String(value ?? ""), part = wanted.toLowerCase(), options = [...box.options];
+  const named = (option) => box.dataset.key && option.text.toLowerCase().includes(part);
+  const found = options.find((option) => option.value === wanted) ?? options.find(named);
+  if (!found) box.append(new Option(`${value} (not there now)`, wanted));
+  box.value = found?.value ?? wanted;
 }
 function fill(box, found, ...first) {
   const text = (each) => each.label + (each.default ? " (default)" : "");
