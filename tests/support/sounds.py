@@ -10,6 +10,7 @@ import pytest
 from rtden.files.audio_file import open_recording, read_blocks
 
 RATE_HZ = 44100
+FRAMES = 30001
 
 
 class Untouched:
@@ -27,7 +28,7 @@ class Untouched:
         return self._held
 
 
-def noise(frames: int = 70001, channels: int = 2) -> np.ndarray:
+def noise(frames: int = FRAMES, channels: int = 2) -> np.ndarray:
     rng = np.random.default_rng(5)
     return (0.1 * rng.standard_normal((frames, channels))).astype(np.float32)
 
@@ -41,6 +42,7 @@ def encoded(
     path: Path,
     *codecs: str,
     rate_hz: int = 48000,
+    frames: int = 48000,
     container: dict[str, str] | None = None,
     **options: str,
 ) -> None:
@@ -52,7 +54,7 @@ def encoded(
             stream.codec_context.options = options
             stream.codec_context.bit_rate = 0 if options else 320000
             frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(noise(96000).T), format="fltp", layout="stereo"
+                np.ascontiguousarray(noise(frames).T), format="fltp", layout="stereo"
             )
             frame.sample_rate, frame.pts = rate_hz, 0
             out.mux([*stream.encode(frame), *stream.encode(None)])

@@ -38,9 +38,9 @@ def simulate(
 
 
 @pytest.mark.parametrize("drift_ppm", [300.0, -300.0, 20.0])
-def test_an_hour_of_drift_moves_the_delay_by_less_than_5_ms(drift_ppm: float) -> None:
+def test_a_quarter_of_an_hour_of_drift_moves_the_delay_by_less_than_5_ms(drift_ppm: float) -> None:
     control = DriftControl()
-    delays = simulate(control, drift_ppm, 1.0, jitter_seconds=0.005)
+    delays = simulate(control, drift_ppm, 0.25, jitter_seconds=0.005)
     assert np.abs(delays - 0.1).max() < 0.005
     # At most what 300 ppm make before it is held, and what is let pass.
     assert (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from signals import delay_samples
-from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
+from sounds import FRAMES, RATE_HZ, Untouched, encoded, noise, sound_of
 
 from rtden import denoise_file
 from rtden.errors import AudioFileError, DamagedFileError
@@ -43,7 +43,8 @@ def test_the_cut_end_of_a_file_that_states_no_length_is_said(
     tmp_path: Path, name: str, codec: str
 ) -> None:
     path = tmp_path / name
-    encoded(path, codec, container={"write_xing": "0"} if path.suffix == ".mp3" else {})
+    container = {"write_xing": "0"} if path.suffix == ".mp3" else {}
+    encoded(path, codec, frames=72000, container=container)  # a page of Ogg has a second
     whole = path.read_bytes()
     for content in (whole, whole[: len(whole) * 5 // 7 - 101]):
         path.write_bytes(content)
@@ -51,7 +52,7 @@ def test_the_cut_end_of_a_file_that_states_no_length_is_said(
             report = denoise_file(path, tmp_path / target, streams=Untouched, force=True)
             assert (CUT_OFF in report.notes) == (content != whole)
         frames = len(sound_by_ffmpeg(path))
-        assert soundfile.info(tmp_path / "out.wav").frames == frames > 47000
+        assert soundfile.info(tmp_path / "out.wav").frames == frames > 35250
 
 
 @pytest.mark.parametrize(
@@ -110,8 +111,8 @@ def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: st
         codecs = {".tta": "tta", ".swf": "libmp3lame"}
         encoded(path, codecs.get(path.suffix, "aac"), rate_hz=44100)
     else:
-        soundfile.write(path, noise(70000), RATE_HZ, "PCM_16")
-    assert len(sound_of(path)) >= 70000
+        soundfile.write(path, noise(48000), RATE_HZ, "PCM_16")
+    assert len(sound_of(path)) >= 48000
     content = path.read_bytes()
     path.write_bytes(content + content[36 if path.suffix == ".wav" else 0 :])  # sound twice
     for target in ("out.wav", f"out{path.suffix}".replace("swf", "m4a")):
@@ -130,7 +131,7 @@ def test_a_flash_file_that_is_cut_off_or_compressed_is_said_to_lack_its_end(
         path.write_bytes(content)
         report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
         assert report.notes == ((CUT_OFF,) if content != whole else ())
-        assert (report.seconds * 44100 >= 96000) == (content == whole)
+        assert (report.seconds * 44100 >= 48000) == (content == whole)
     path.write_bytes(2 * compressed)
     with pytest.raises(AudioFileError, match="is several files in one; split them"):
         sound_of(path)
@@ -186,7 +187,7 @@ def test_a_chained_file_whose_second_part_is_no_sound_is_damaged(tmp_path: Path)
     soundfile.write(path, noise(), RATE_HZ)
     whole = path.read_bytes()
     path.write_bytes(whole + whole.replace(b"vorbis", b"varbis"))
-    with pytest.raises(DamagedFileError, match=r"is damaged after 1\.6 s"):
+    with pytest.raises(DamagedFileError, match=r"is damaged after 0\.7 s"):
         denoise_file(path, streams=Untouched)
 
 
@@ -356,10 +357,10 @@ def test_tags_that_are_damaged_do_no_harm(tmp_path: Path) -> None:
         block = b"\4" + len(content).to_bytes(3, "big") + content
         path.write_bytes(plain[:42] + block + plain[42:])
         denoise_file(path, tmp_path / f"{name}.out.flac", streams=Untouched)
-        assert len(sound_of(tmp_path / f"{name}.out.flac")) == 70001
+        assert len(sound_of(tmp_path / f"{name}.out.flac")) == FRAMES
     path = tmp_path / "in.w64"
     soundfile.write(path, noise(), RATE_HZ, "PCM_16")
     summary = b"list" + bytes.fromhex("2f91cf11a5d628db04c10000") + struct.pack("<q", 1 << 62)
     path.write_bytes(path.read_bytes() + bytes(-path.stat().st_size % 8) + summary)
     denoise_file(path, tmp_path / "out.wav", streams=Untouched)
-    assert len(sound_of(tmp_path / "out.wav")) == 70001
+    assert len(sound_of(tmp_path / "out.wav")) == FRAMES

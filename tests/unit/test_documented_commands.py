@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -26,6 +27,12 @@ def command_lines(page: Path) -> list[str]:
     return [part for part in parts if part.startswith("rtden ") and part not in at_once]
 
 
+@functools.cache
+def rtden() -> Any:
+    """Return the command line as its parser sees it."""
+    return typer.main.get_command(app)
+
+
 def parse(command: Any, words: list[str]) -> None:
     """Parse the words of a command, and of its subcommand; raise what is wrong with them."""
     context = command.make_context(command.name, list(words))
@@ -38,19 +45,19 @@ def parse(command: Any, words: list[str]) -> None:
 def test_commands_on_a_page_are_understood(page: Path) -> None:
     for line in command_lines(page):
         words = [word for word in shlex.split(line, comments=True)[1:] if word not in {"…", "&"}]
-        parse(typer.main.get_command(app), words)
+        parse(rtden(), words)
 
 
 def test_a_file_in_place_of_a_command_is_answered_with_the_command(tmp_path: Path) -> None:
     (tmp_path / "talk").touch()
     with pytest.raises(Exception, match=r"rtden file .*talk"):
-        parse(typer.main.get_command(app), [str(tmp_path / "talk")])
+        parse(rtden(), [str(tmp_path / "talk")])
     with pytest.raises(Exception, match="No such command"):
-        parse(typer.main.get_command(app), [str(tmp_path / "none")])
+        parse(rtden(), [str(tmp_path / "none")])
 
 
 def test_a_wrong_option_would_be_found() -> None:
     assert "rtden live --in usb --out headset" in "\n".join(command_lines(ROOT / "README.md"))
     for words in (["live", "--inn", "usb"], ["list"], ["service", "instal"]):
         with pytest.raises(Exception, match="No such"):
-            parse(typer.main.get_command(app), words)
+            parse(rtden(), words)

@@ -31,8 +31,10 @@ def pauses_db(path: Path) -> float:
 
 
 def test_an_array_comes_out_clean_and_aligned(tmp_path: Path) -> None:
-    example("numpy_array.py", str(DATA / "noisy.flac"), str(tmp_path / "clean.wav"))
-    noisy, clean = (soundfile.read(p)[0] for p in (DATA / "noisy.flac", tmp_path / "clean.wav"))
+    noisy, _ = soundfile.read(DATA / "noisy.flac", frames=66150)
+    soundfile.write(tmp_path / "noisy.flac", noisy, 22050)
+    example("numpy_array.py", str(tmp_path / "noisy.flac"), str(tmp_path / "clean.wav"))
+    clean, _ = soundfile.read(tmp_path / "clean.wav")
     assert clean.shape == noisy.shape
     assert level_db(clean) < level_db(noisy) - 2
     lags = np.correlate(clean[22050:44100], noisy[22050 - 50 : 44100 + 50], "valid")

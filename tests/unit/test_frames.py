@@ -182,8 +182,8 @@ def test_a_frame_that_cannot_be_one_is_refused_in_a_sentence(frame: Any, sentenc
 def test_denoise_returns_what_it_was_given_where_nothing_may_be_taken_off(
     name: str, rate_hz: int, carried_model: Path
 ) -> None:
-    t = np.arange(rate_hz) / rate_hz
-    voices = [0.3 * np.sin(2 * np.pi * hz * t) * np.sin(np.pi * t) ** 2 for hz in (440, 700)]
+    t = np.arange(rate_hz // 2) / rate_hz
+    voices = [0.3 * np.sin(2 * np.pi * hz * t) * np.sin(2 * np.pi * t) ** 2 for hz in (440, 700)]
     for signal in (voices[0], np.stack(voices, axis=1), voices[0][:1], voices[0][:0]):
         given_ = as_type(signal, name)
         out = denoise(given_, rate_hz, model=carried_model, settings=UNTOUCHED)
@@ -194,7 +194,7 @@ def test_denoise_returns_what_it_was_given_where_nothing_may_be_taken_off(
 
 
 def test_denoise_takes_noise_off_and_is_aligned(recordings: tuple[np.ndarray, np.ndarray]) -> None:
-    clean, noisy = (recording[:100000] for recording in recordings)
+    clean, noisy = (recording[:50000] for recording in recordings)
     out = denoise(noisy, 22050)
     assert si_sdr_db(clean, out) > si_sdr_db(clean, noisy) + 3.0
     recording = RecordingDenoiser(StreamDenoiser(rate_hz=22050, batch_steps=1))
@@ -223,7 +223,7 @@ def test_denoise_refuses_what_it_cannot_take(
 
 def test_32_streams_in_threads_are_those_of_one_thread() -> None:
     rng = np.random.default_rng(3)
-    signals = (3000 * rng.standard_normal((32, 8000))).astype(np.int16)
+    signals = (3000 * rng.standard_normal((32, 4000))).astype(np.int16)
 
     def run(number: int) -> bytes:
         rate_hz = (16000, 48000)[number % 2]

@@ -47,12 +47,12 @@ def test_high_band_gains_know_the_limit_and_the_strength(
         denoiser.feed(noise)
         return denoiser.high_band.gains
 
-    unlimited = gains()
+    unlimited, limited = gains(), gains(limit_db=6.0)
     assert (gains(limit_db=0.0) == 1.0).all()
     assert (gains(strength=0.0) == 1.0).all()
     np.testing.assert_allclose(gains(strength=0.25), 0.25 * unlimited + 0.75, atol=1e-6)
-    assert gains(limit_db=6.0).min() >= 10 ** (-6.0 / 20.0) - 1e-6
-    assert (gains(limit_db=6.0) >= unlimited - 1e-6).all()
+    assert limited.min() >= 10 ** (-6.0 / 20.0) - 1e-6
+    assert (limited >= unlimited - 1e-6).all()
 
 
 @by_overlap
@@ -64,7 +64,7 @@ def test_high_band_gains_let_fricatives_through_and_noise_not(
         denoiser.feed(signal)
         return denoiser.high_band.gains
 
-    clean, noisy = recordings
+    clean, noisy = (recording[:110000] for recording in recordings)
     spectrum = np.fft.rfft(clean)
     spectrum[np.fft.rfftfreq(len(clean), 1 / 22050) < 5000] = 0.0
     level = np.convolve(np.fft.irfft(spectrum, len(clean)) ** 2, np.ones(512) / 512, "same")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from signals import delay_samples
-from sounds import RATE_HZ, Untouched, encoded, noise, sound_of
+from sounds import FRAMES, RATE_HZ, Untouched, encoded, noise, sound_of
 
 from rtden import denoise_file
 from rtden.errors import AudioFileError
@@ -30,13 +30,13 @@ def flac(total: int, content: bytes) -> bytes:
     return content[:21] + stated + content[26:]
 
 
-@pytest.mark.parametrize("total", [0, 1, 4096, 70000])
+@pytest.mark.parametrize("total", [0, 1, 4096, 30000])
 @pytest.mark.parametrize("behind", [b"", b"\xff\xf8\x12 no frame of FLAC" * 999])
 def test_a_flac_that_states_less_than_it_holds_is_read_to_its_end(
     tmp_path: Path, total: int, behind: bytes
 ) -> None:
     path = tmp_path / "in.flac"
-    path.write_bytes(flac(total if not behind else 70001, made(path)) + behind)
+    path.write_bytes(flac(total if not behind else FRAMES, made(path)) + behind)
     np.testing.assert_allclose(sound_of(path), noise(), atol=4e-5)
     report = denoise_file(path, streams=Untouched)
     np.testing.assert_allclose(sound_of(Path(report.target)), noise(), atol=4e-5)
@@ -45,7 +45,7 @@ def test_a_flac_that_states_less_than_it_holds_is_read_to_its_end(
 
 def test_a_flac_that_states_more_than_it_holds_is_truncated(tmp_path: Path) -> None:
     path = tmp_path / "in.flac"
-    path.write_bytes(flac(80000, made(path)))
+    path.write_bytes(flac(34483, made(path)))
     with pytest.raises(AudioFileError, match="it holds 87% of the sound"):
         denoise_file(path, streams=Untouched)
     assert [*tmp_path.iterdir()] == [path]
@@ -104,9 +104,9 @@ def test_mp3s_with_tags_that_were_joined_are_read_to_their_end(tmp_path: Path) -
     pytest.importorskip("av")
     one = made(tmp_path / "in.mp3", "MPEG_LAYER_III") + b"TAG" + bytes(125)
     (tmp_path / "in.mp3").write_bytes(one)
-    assert len(sound_of(tmp_path / "in.mp3")) == 70001
+    assert len(sound_of(tmp_path / "in.mp3")) == FRAMES
     (tmp_path / "in.mp3").write_bytes(3 * one)
-    assert len(sound_of(tmp_path / "in.mp3")) >= 3 * 70001
+    assert len(sound_of(tmp_path / "in.mp3")) >= 3 * FRAMES
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.98])
@@ -121,7 +121,7 @@ def test_a_damaged_mp3_is_decoded_on_both_sides_of_the_damage(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("av")
-    content = made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    content = made(tmp_path / "in.mp3", "MPEG_LAYER_III", noise(70000))
     half = len(content) // 2
     hole = np.random.default_rng(1).bytes(4000)
     (tmp_path / "in.mp3").write_bytes(content[:half] + hole + content[half:])
@@ -149,7 +149,7 @@ def test_the_level_of_an_mp3_stays(tmp_path: Path, kbps: int) -> None:
 def test_an_mp3_inside_a_wav_is_read_to_its_end(tmp_path: Path) -> None:
     encoded(tmp_path / "in.wav", "libmp3lame", q="4")
     assert soundfile.info(tmp_path / "in.wav").subtype == "MPEG_LAYER_III"
-    assert len(sound_of(tmp_path / "in.wav")) >= 96000
+    assert len(sound_of(tmp_path / "in.wav")) >= 48000
 
 
 def test_of_two_tracks_in_an_ogg_one_is_not_dropped_without_a_word(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_what_a_film_cannot_hold_is_said(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_tenth_that_is_missing_is_noticed(tmp_path: Path, name: str, codec: str) -> None:
     path = tmp_path / name
-    encoded(path, codec, rate_hz=44100 if codec == "aac" else 48000)
+    encoded(path, codec, rate_hz=44100 if codec == "aac" else 48000, frames=96000)
     assert len(sound_of(path)) > 93000
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
     for target in (tmp_path / "out.wav", tmp_path / f"out{path.suffix}"):
@@ -307,7 +307,7 @@ def test_an_mp3_is_as_long_in_an_mp4_as_it_was_and_begins_at_once(tmp_path: Path
     for suffix in ("mp4", "mkv"):
         denoise_file(tmp_path / "in.mp3", tmp_path / f"out.{suffix}", streams=Untouched)
         after = sound_of(tmp_path / f"out.{suffix}")[:, 0]
-        assert 70001 <= len(after) < 70001 + 1152
+        assert FRAMES <= len(after) < FRAMES + 1152
         assert delay_samples(after, before) == 0
 
 
@@ -317,7 +317,7 @@ def test_an_mp3_becomes_aac_in_an_m4a_as_long_as_it_was(tmp_path: Path) -> None:
     target = denoise_file(tmp_path / "in.mp3", tmp_path / "out.m4a", streams=Untouched).target
     with open_recording(Path(target)) as recording:
         assert recording.codec == "aac"
-        assert recording.frames == 70001
+        assert recording.frames == FRAMES
 
 
 @pytest.mark.parametrize("rates_hz", [(44100, 48000), (48000, 22050, 44100), (22050, 44100)])
@@ -368,11 +368,11 @@ def test_an_aiff_with_an_odd_number_of_bytes_has_no_more_samples(
 def test_a_wav_that_states_a_part_of_a_frame_more_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "in.wav"
     content = made(path)
-    sized = struct.pack("<I", 70001 * 4)
+    sized = struct.pack("<I", FRAMES * 4)
     for more, whole in ((1, True), (3, True), (4, False), (-1, True)):
-        path.write_bytes(content.replace(sized, struct.pack("<I", 70001 * 4 + more), 1))
+        path.write_bytes(content.replace(sized, struct.pack("<I", FRAMES * 4 + more), 1))
         if whole:
-            assert len(sound_of(path)) == 70001 - (more < 0)
+            assert len(sound_of(path)) == FRAMES - (more < 0)
             continue
         with pytest.raises(AudioFileError, match="truncated"):
             sound_of(path)

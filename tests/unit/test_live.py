@@ -82,7 +82,7 @@ def test_a_drift_beyond_what_can_be_played_away_is_cut_now_and_then() -> None:
 def test_what_comes_late_is_counted_and_the_delay_does_not_grow(side: str) -> None:
     late_seconds = 0.2
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, buffer_ms=15.0)
-    rig.run(6.0)
+    rig.run(4.0)
     before = rig.delay_seconds()
     steepest = rig.loudest_step
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_what_comes_late_is_counted_and_the_delay_does_not_grow(side: str) -> No
 @pytest.mark.parametrize("side", ["source", "sink"])
 def test_a_device_that_goes_away_and_comes_back_finds_the_delay_as_it_was(side: str) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
-    rig.run(6.0)
+    rig.run(4.0)
     before = rig.delay_seconds()
     getattr(rig, side).go_away(3.0)
     rig.run(1.0)
@@ -180,7 +180,7 @@ def test_a_wished_latency_is_what_one_gets(wish_ms: float) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
     settings, buffer_ms = settings_for_total_latency(wish_ms, rig.source, rig.sink, settings=UNITY)
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ, settings=settings, buffer_ms=buffer_ms)
-    rig.run(6.0)
+    rig.run(4.0)
     assert rig.engine.latency.total_ms == pytest.approx(wish_ms, abs=2.0)
     # The plan is for blocks and steps that meet at their worst; at their best a step and a block
     # less will do.
@@ -209,7 +209,7 @@ def test_two_rates_take_one_way_down_and_one_up_where_they_allow_it(rates: tuple
     """
     source_hz, sink_hz = rates
     rig = Rig(source_hz=source_hz, sink_hz=sink_hz, settings=UNITY, sink_ppm=-100.0)
-    rig.run(6.0)
+    rig.run(4.0)
     status, engine = rig.engine.status(), rig.engine
     assert (status.xruns, status.lost_ms) == (0, 0.0)
     assert status.latency_ms == pytest.approx(1000.0 * rig.delay_seconds(), abs=1.5)
@@ -246,9 +246,11 @@ def test_bypass_mute_and_strength_act_while_running() -> None:
     assert rig.heard_rms() == pytest.approx(removed, rel=0.02)
 
 
-def test_minutes_with_faults_leave_every_sample_accounted_for() -> None:
-    rig, spans = soak(0.05, seed=3, drift_ppm=100.0, faults=True, hops_per_step=8)
-    assert sum(span.faults for span in spans) >= 1
+def test_a_minute_with_faults_leaves_every_sample_accounted_for() -> None:
+    # Of this seed, half a minute without a device, a late sink, and a late worker, twice
+    rig, spans = soak(0.02, seed=1987, drift_ppm=100.0, faults=True, hops_per_step=8)
+    assert sum(span.faults for span in spans) == 4
+    assert spans[-1].disconnects == 1
     assert not imbalance(rig.engine.counts, inside=rig.source.rate_hz)
 
 
@@ -270,7 +272,7 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
-    rig.run(6.0)
+    rig.run(4.0)
     before, path = rig.delay_seconds(), rig.engine.worker.path
     rig.level = 0.0
     rig.run(7.0)
@@ -288,7 +290,7 @@ def test_digital_silence_is_passed_on_without_work_and_the_delay_stays(
     assert rig.heard_rms() > 0.0  # a single block ends the rest
     rig.run(7.0)
     rig.level = 0.5
-    rig.run(6.0)
+    rig.run(4.0)
     assert not path.idle
     assert rig.delay_seconds() == pytest.approx(before, abs=0.003)
     assert (rig.engine.status().xruns, rig.engine.status().lost_ms) == (0, 0.0)
@@ -308,7 +310,7 @@ def test_a_worker_that_is_late_in_digital_silence_rests_as_soon_as_otherwise() -
 @pytest.mark.parametrize("side", ["source", "sink", "late sink"])
 def test_what_befalls_a_device_in_digital_silence_is_over_when_sound_comes(side: str) -> None:
     rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
-    rig.run(6.0)
+    rig.run(4.0)
     before = rig.delay_seconds()
     rig.level = 0.0
     rig.run(7.0)
@@ -318,7 +320,7 @@ def test_what_befalls_a_device_in_digital_silence_is_over_when_sound_comes(side:
         getattr(rig, side).go_away(3.0)
     rig.run(7.0)
     rig.level = 0.5
-    rig.run(6.0)
+    rig.run(4.0)
     assert rig.engine.status().state == "running"
     assert rig.delay_seconds() == pytest.approx(before, abs=0.03)
     assert not imbalance(rig.engine.counts, inside=RATE_HZ)
@@ -344,12 +346,12 @@ def test_the_worker_has_a_turn_for_every_step_and_then_for_every_other(
 ) -> None:
     rig = Rig(source_hz=source_hz, sink_hz=48000)
     noted = count_turns(rig, monkeypatch)
-    rig.run(10.0)
+    rig.run(7.0)
     turns = np.array(noted)
     # Three seconds show that the sink's ring can spare a step: then a turn takes two.
     single, paired = turns[turns < 3.0], turns[turns > 4.0]
     assert len(single) == pytest.approx(3.0 * RATE_HZ / 256, rel=0.05)
-    assert len(paired) == pytest.approx(6.0 * RATE_HZ / 512, rel=0.02)
+    assert len(paired) == pytest.approx(3.0 * RATE_HZ / 512, rel=0.02)
     for kind, step in ((single, 256), (paired, 512)):
         assert (
             max(np.diff(kind)) < step / RATE_HZ + 0.011
@@ -367,7 +369,7 @@ def test_the_delay_is_the_plan_and_the_phase_of_the_devices_blocks(
         phase_seconds=0.001 * phase_ms,
         settings=live_settings(UNITY),
     )
-    rig.run(10.0)
+    rig.run(5.0)
     assert 1000.0 * rig.delay_seconds() == pytest.approx(65.0 + phase_ms, abs=0.2)
     assert rig.engine.status().dropouts == 0
 

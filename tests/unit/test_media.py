@@ -15,7 +15,7 @@ import soundfile
 from signals import delay_samples
 from sounds import Untouched
 
-from rtden import Settings, denoise_file
+from rtden import denoise_file
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.files.audio_file import open_recording, read_blocks
 
@@ -23,10 +23,9 @@ av = pytest.importorskip("av")
 
 pytestmark = pytest.mark.usefixtures("small_model")
 RATE_HZ = 44100
-UNTOUCHED = Settings(limit_db=0.0)  # every gain is one
 
 
-def voice(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+def voice(seconds: float = 1.0, seed: int = 0) -> np.ndarray:
     """Noise that comes and goes, two channels."""
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     noise = np.random.default_rng(seed).standard_normal((len(t), 2))
@@ -44,7 +43,7 @@ def encode(out: Any, stream: Any, samples: np.ndarray, start: int = 0) -> None:
 
 
 def film(path: Path, *, codecs: tuple[str, ...] = ("aac",), start: int = 0, **options: Any) -> Path:
-    """A film of 2 seconds whose frames come at uneven times, with sound tracks of noise."""
+    """A film whose frames come at uneven times, with sound tracks of a second of noise."""
     with av.open(str(path), "w", **options) as out:
         picture = out.add_stream("mpeg4", rate=25)
         picture.width = picture.height = 64
@@ -57,11 +56,11 @@ def film(path: Path, *, codecs: tuple[str, ...] = ("aac",), start: int = 0, **op
         out.metadata["title"] = "Holiday"
         out.set_chapters(
             [
-                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1), "metadata": {}}
+                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1, 2), "metadata": {}}
                 for n in range(2)
             ]
         )
-        for number in range(40):
+        for number in range(25):
             frame = av.VideoFrame.from_ndarray(
                 np.full((64, 64, 3), 6 * number, np.uint8), format="rgb24"
             )
@@ -107,7 +106,7 @@ def test_a_video_comes_back_with_its_picture_to_the_bit_and_its_sound_in_step(
     tmp_path: Path, suffix: str
 ) -> None:
     source = film(tmp_path / f"in.{suffix}")
-    report = denoise_file(source, settings=UNTOUCHED)
+    report = denoise_file(source, streams=Untouched)
     target = Path(report.target)
     assert target.name == f"in.denoised.{suffix}"
     assert pictures(target) == pictures(source)
@@ -118,7 +117,7 @@ def test_a_video_comes_back_with_its_picture_to_the_bit_and_its_sound_in_step(
     assert delay_samples(after[:shortest], before[:shortest]) == 0
     with av.open(str(target)) as out, av.open(str(source)) as original:
         assert out.metadata["title"] == "Holiday"
-        assert [c["start"] * c["time_base"] for c in out.chapters()] == [0, 1]
+        assert [c["start"] * c["time_base"] for c in out.chapters()] == [0, 0.5]
         rate = original.streams.audio[0].bit_rate
         assert rate is None or out.streams.audio[0].bit_rate == pytest.approx(rate, rel=0.2)
         assert next(out.decode(video=0)).rotation == next(original.decode(video=0)).rotation != 0
@@ -140,14 +139,14 @@ def test_where_players_do_not_skip_what_an_encoder_puts_first_the_sound_is_in_st
             for packet in film_stream.encode(frame):
                 out.mux(packet)
         encode(out, track, voice(), 2048)
-    before, after = sound(source), sound(Path(denoise_file(source, settings=UNTOUCHED).target))
+    before, after = sound(source), sound(Path(denoise_file(source, streams=Untouched).target))
     shortest = min(len(before), len(after))
     assert delay_samples(after[:shortest], before[:shortest]) == 0
 
 
 @pytest.mark.parametrize(("channels", "suffix"), [(7, "m4a"), (8, "m4a"), (8, "webm"), (16, "wv")])
 def test_many_channels_stay_in_their_order(tmp_path: Path, channels: int, suffix: str) -> None:
-    time = np.arange(48000) / 48000
+    time = np.arange(24000) / 48000
     tones = np.stack([0.1 * np.sin(20.0 * np.pi * (n + 3) * time) for n in range(channels)], 1)
     soundfile.write(tmp_path / "in.wav", tones, 48000)
     first = denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
@@ -155,13 +154,13 @@ def test_many_channels_stay_in_their_order(tmp_path: Path, channels: int, suffix
     denoise_file(second, tmp_path / "out.wav", streams=Untouched)
     after = soundfile.read(tmp_path / "out.wav")[0]
     assert after.shape[1] == channels
-    found = np.abs(after[:48000].T @ tones) / np.sum(tones**2, 0)
+    found = np.abs(after[:24000].T @ tones) / np.sum(tones**2, 0)
     np.testing.assert_array_equal(np.argmax(found, 1), np.arange(channels))
 
 
 def test_sound_that_begins_later_than_the_picture_still_does(tmp_path: Path) -> None:
     source = film(tmp_path / "late.mp4", start=31234)
-    before, after = sound(source), sound(Path(denoise_file(source, settings=UNTOUCHED).target))
+    before, after = sound(source), sound(Path(denoise_file(source, streams=Untouched).target))
     shortest = min(len(before), len(after))
     assert delay_samples(after[:shortest], before[:shortest]) == 0
 
@@ -191,9 +190,9 @@ def test_a_name_that_ffmpeg_takes_for_a_protocol_is_a_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     soundfile.write("in.wav", voice(0.5), RATE_HZ)
-    denoise_file("in.wav", name)
+    denoise_file("in.wav", name, streams=Untouched)
     (tmp_path / "12:00").mkdir()
-    report = denoise_file(name, f"12:00/{name}")
+    report = denoise_file(name, f"12:00/{name}", streams=Untouched)
     assert report.seconds == pytest.approx(0.5, abs=0.05)
     assert len(sound(tmp_path / "12:00" / name)) > 0.5 * RATE_HZ
 
@@ -207,7 +206,7 @@ def test_a_lossless_codec_stays_where_libsndfile_does_not_write_it(
         stream = out.add_stream(codec, rate=RATE_HZ, layout="stereo")
         stream.codec_context.format = "s16" if codec == "flac" else "s16p"
         encode(out, stream, voice())
-    report = denoise_file(source, settings=UNTOUCHED)
+    report = denoise_file(source, streams=Untouched)
     assert described(Path(report.target)) == described(source) == [("audio", codec, None)]
     with open_recording(source) as before, open_recording(Path(report.target)) as after:
         one, two = ([*read_blocks(r)] for r in (before, after))
@@ -219,10 +218,10 @@ def test_the_pcm_of_a_blu_ray_is_read_again(tmp_path: Path) -> None:
     source = tmp_path / "in.m2ts"
     with av.open(str(source), "w") as out:
         encode(out, out.add_stream("pcm_bluray", rate=48000, layout="stereo"), voice())
-    report = denoise_file(source, tmp_path / "out.m2ts", settings=UNTOUCHED)
+    report = denoise_file(source, tmp_path / "out.m2ts", streams=Untouched)
     assert described(Path(report.target)) == described(source) == [("audio", "pcm_bluray", None)]
     with open_recording(Path(report.target)) as recording:
-        assert sum(map(len, read_blocks(recording))) == 96000
+        assert sum(map(len, read_blocks(recording))) == 48000
 
 
 def test_high_efficiency_aac_becomes_low_complexity_and_is_said(tmp_path: Path) -> None:
@@ -235,14 +234,19 @@ def test_high_efficiency_aac_becomes_low_complexity_and_is_said(tmp_path: Path) 
     bits = f"{5:05b}{4:04b}{2:04b}{4:04b}{2:05b}".ljust(8 * len(header), "0")
     changed = int(bits, 2).to_bytes(len(header), "big")
     source.write_bytes(source.read_bytes().replace(header, changed))
-    assert "its sound is written as AAC-LC, not HE-AAC" in denoise_file(source).notes
+    assert (
+        "its sound is written as AAC-LC, not HE-AAC"
+        in denoise_file(source, streams=Untouched).notes
+    )
 
 
 def test_a_sample_rate_that_a_codec_does_not_take_is_said(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", voice()[:, :1], 96000)
     notes = {}
     for suffix in ("m4a", "webm", "wma", "amr"):
-        notes[suffix] = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}").notes
+        notes[suffix] = denoise_file(
+            tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched
+        ).notes
     assert notes["m4a"] == ()
     for suffix, rate_hz in (("webm", 48000), ("wma", 48000), ("amr", 8000)):
         assert f"its sample rate falls to {rate_hz} Hz" in notes[suffix][0]
@@ -255,7 +259,7 @@ def test_wma_keeps_all_samples_and_says_how_much_silence_follows(
     count = 21 * 2048 + behind
     tone = 0.3 * np.sin(0.06 * np.arange(count))
     soundfile.write(tmp_path / "in.wav", tone, RATE_HZ, "FLOAT")
-    report = denoise_file(tmp_path / "in.wav", tmp_path / "out.wma", settings=UNTOUCHED)
+    report = denoise_file(tmp_path / "in.wav", tmp_path / "out.wma", streams=Untouched)
     with av.open(report.target) as container:
         after = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
     assert np.std(after[:count] - tone) < 0.005
@@ -280,11 +284,11 @@ def test_a_film_without_sound_is_refused_in_a_sentence(tmp_path: Path) -> None:
 )
 def test_a_suffix_gets_what_it_says(tmp_path: Path, suffix: str, codec: str) -> None:
     soundfile.write(tmp_path / "in.wav", voice(), RATE_HZ)
-    target = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}").target
+    target = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched).target
     with av.open(target) as container:
         (stream,) = container.streams
         assert stream.codec_context.codec.canonical_name == codec
-        assert sum(frame.samples for frame in container.decode(stream)) / stream.rate > 1.9
+        assert sum(frame.samples for frame in container.decode(stream)) / stream.rate > 0.9
 
 
 def test_a_suffix_that_nothing_writes_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -316,7 +320,7 @@ def test_a_truncated_phone_recording_is_refused(tmp_path: Path, suffix: str, cod
     source = tmp_path / f"in.{suffix}"
     options = {"movflags": "faststart"} if suffix == "m4a" else {}
     with av.open(str(source), "w", options=options) as out:
-        encode(out, out.add_stream(codec, rate=RATE_HZ, layout="stereo"), voice(8.0))
+        encode(out, out.add_stream(codec, rate=RATE_HZ, layout="stereo"), voice(3.0))
     whole = source.read_bytes()
     denoise_file(source, tmp_path / "whole.wav", streams=Untouched)
     source.write_bytes(whole[: len(whole) // 2])
@@ -337,7 +341,7 @@ def test_mp3s_without_a_count_and_joined_ones_are_read_to_their_end(tmp_path: Pa
             frames = sum(frame.samples for frame in container.decode(audio=0))
         report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True)
         assert soundfile.info(report.target).frames == frames
-        assert frames >= (2 if path is one else 4) * RATE_HZ
+        assert frames >= (1 if path is one else 2) * RATE_HZ
 
 
 def test_ffmpegs_decoder_and_libsndfiles_agree(tmp_path: Path) -> None:
@@ -374,7 +378,7 @@ def test_a_film_that_was_cut_off_is_refused_and_one_whose_sound_ends_early_is_no
         encode(out, track, voice())
     assert len(pictures(Path(denoise_file(short, streams=Untouched).target))) == 200
     report = denoise_file(short, tmp_path / "sound.wav", streams=Untouched)
-    assert report.seconds == pytest.approx(2.0, abs=0.1)
+    assert report.seconds == pytest.approx(1.0, abs=0.1)
 
 
 PNG = base64.b64decode(
@@ -414,7 +418,7 @@ def test_a_cover_stays_where_the_container_has_a_place_for_it(tmp_path: Path) ->
 def test_no_channel_without_a_name_is_taken_for_a_low_one(
     tmp_path: Path, suffix: str, channels: int
 ) -> None:
-    soundfile.write(tmp_path / "in.wav", np.tile(voice()[:, :1], channels), RATE_HZ)
+    soundfile.write(tmp_path / "in.wav", np.tile(voice(0.5)[:, :1], channels), RATE_HZ)
     report = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
     with open_recording(Path(report.target)) as recording:
         levels = np.concatenate([*read_blocks(recording)]).std(axis=0)
@@ -455,7 +459,7 @@ def test_channels_that_a_container_does_not_take_are_said(tmp_path: Path, channe
     soundfile.write(tmp_path / "in.wav", voice()[:, [0] * channels], RATE_HZ)
     words = r"a \.flv does not take all of in\.wav \(FLV has one or two channels\)"
     with pytest.raises(AudioFileError, match=words):
-        denoise_file(tmp_path / "in.wav", tmp_path / "out.flv", settings=UNTOUCHED)
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.flv", streams=Untouched)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
@@ -471,7 +475,7 @@ def test_each_tag_of_any_format_stays_or_is_named(tmp_path: Path, name: str, tar
         codec = codecs.get(source.suffix, "libopus")
         track = out.add_stream(codec, rate=48000, layout="stereo", bit_rate=128000)
         out.metadata.update(TAGS)
-        encode(out, track, voice())
+        encode(out, track, voice(0.2))
     before = texts_of_file(source)
     assert before == {*TAGS} - ({"own"} if source.suffix == ".m4a" else set())
     report = denoise_file(source, tmp_path / f"out.{target}", streams=Untouched)

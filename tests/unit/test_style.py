@@ -31,10 +31,10 @@ BANNED = {
 """Words of the code's old dialect, and what to say instead."""
 
 
-def functions(path: Path) -> list[tuple[str, int]]:
+def functions(nodes: list[ast.AST]) -> list[tuple[str, int]]:
     """Return name and length of each function, its signature and docstring left out."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
@@ -45,9 +45,10 @@ def functions(path: Path) -> list[tuple[str, int]]:
 def too_long(path: Path) -> list[tuple[str, int]]:
     """Return name and length of what is too long in a module: itself, classes, functions."""
     text = path.read_text(encoding="utf-8")
+    nodes = [*ast.walk(ast.parse(text))]
     found = [("file", text.count("\n"))] if text.count("\n") > LONGEST_FILE else []
-    found += [(name, lines) for name, lines in functions(path) if lines > LONGEST_FUNCTION]
-    for node in ast.walk(ast.parse(text)):
+    found += [(name, lines) for name, lines in functions(nodes) if lines > LONGEST_FUNCTION]
+    for node in nodes:
         if isinstance(node, ast.ClassDef):
             start = node.body[1] if len(node.body) > 1 and ast.get_docstring(node) else node
             lines = (node.end_lineno or 0) - start.lineno + 1
