@@ -196,6 +196,7 @@ def test_choosing_rtden_as_the_systems_microphone_leaves_the_sound_alone(
     running.until_recorded(call, 3.0)
     before_db = level_db(call.stop())
     call = server.record_source("rtden")
+    call.wait_for_sound()
     server.pactl("set-default-source", "rtden")
     running.until_recorded(call, 4.0)
     after_db = level_db(call.stop())
