@@ -305,7 +305,9 @@ def _checked_end(container: Any, tracks: list[Track], last: float, end: int) -> 
         cut_off = is_cut_off(name, file, end)
     # A decoder may keep a frame, and a header count what fills up the last one.
     seconds = max(first.done / first.rate_hz, first.held)
-    last = max(last, *(track.ended for track in tracks))
+    # A chapter may end later than all else, and the container counts it.
+    chapters = [float(each["end"] * each["time_base"]) for each in container.chapters()]
+    last = max(last, *(track.ended for track in tracks), *chapters)
     lengths = [(seconds, own_seconds(first.stream)), (last, (container.duration or 0) / 1e6)]
     stated = name not in SIZED and states_length(name)
     for seconds, promised in lengths:

@@ -54,12 +54,10 @@ def film(path: Path, *, codecs: tuple[str, ...] = ("aac",), start: int = 0, **op
             track.bit_rate = 128000
             track.metadata["language"] = ("deu", "eng")[number]
         out.metadata["title"] = "Holiday"
-        out.set_chapters(
-            [
-                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1, 2), "metadata": {}}
-                for n in range(2)
-            ]
-        )
+        halves = {"time_base": Fraction(1, 2), "metadata": {}}
+        # The last one ends later than picture and sound.
+        chapters = [{"id": 0, "start": 0, "end": 1}, {"id": 1, "start": 1, "end": 3}]
+        out.set_chapters([chapter | halves for chapter in chapters])
         for number in range(25):
             frame = av.VideoFrame.from_ndarray(
                 np.full((64, 64, 3), 6 * number, np.uint8), format="rgb24"
