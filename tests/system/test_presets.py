@@ -52,7 +52,10 @@ def test_the_self_test_takes_half_a_second_and_finds_what_this_machine_carries()
 
 @pytest.mark.alone
 def test_the_load_is_that_of_the_steps_and_falls_with_the_advance() -> None:
-    assert 0.0 < load(None, 8, seconds=0.2) < load(None, 1, seconds=0.2)
+    # The lowest of each, taken in turn: another program may hold the processor for a moment.
+    loads = [[load(None, hops, seconds=0.2) for hops in (8, 1)] for _ in range(3)]
+    eight, one = map(min, zip(*loads, strict=True))
+    assert 0.0 < eight < one
 
 
 class SlowNetwork(Autoencoder):
