@@ -1,4 +1,4 @@
-"""A whole recording: two passes, each with a lead-in and from both ends, and a comb filter.
+"""A whole recording: two passes, each with a lead-in and from both ends.
 
 Its beginning is fed twice, so that its noise is known from the start.
 """
@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from rtden.backward import BackwardMasks
-from rtden.harmonics import HarmonicFilter
 from rtden.settings import gain_floor
 from rtden.stream import StreamDenoiser
 from rtden.types import Array
@@ -42,8 +41,7 @@ class RecordingDenoiser:
     of a recording (or all of a shorter one) are fed once before it, and their output is dropped.
     The network also works from the end (:mod:`rtden.backward`). Both are done in two passes: the
     output of the first, mixed with the input, is the input of the second, which separates the rest
-    of the noise better. Last, a comb filter removes noise between harmonics
-    (:mod:`rtden.harmonics`). `stream` is a new one; its strength and limit hold for the whole.
+    of the noise better. `stream` is a new one; its strength and limit hold for the whole.
     """
 
     def __init__(self, stream: StreamDenoiser) -> None:
@@ -58,7 +56,6 @@ class RecordingDenoiser:
             self._passes.insert(0, _Pass(stream.another(settings)))
             kept = FIRST_STRENGTH * gain_floor(limit_db) + 1.0 - FIRST_STRENGTH
             stream.limit_db = max(0.0, limit_db + 20.0 * math.log10(kept))
-        self._harmonics = HarmonicFilter(stream, limit_db)
         self._input = np.empty((0, stream.channels), np.float32)
 
     def feed(self, block: Array) -> Array:
@@ -68,20 +65,18 @@ class RecordingDenoiser:
         caller must leave its blocks as they are.
         """
         block = self._stream.checked(block)
-        self._harmonics.hold(block)
         if self._strength < 1.0:
             self._input = np.concatenate([self._input, block])
         for each in self._passes:
             block = each.feed(block)
-        return self._mixed(self._harmonics.feed(block))
+        return self._mixed(block)
 
     def flush(self) -> Array:
         """End the recording: return the samples that are still to come."""
         rest = self._input[:0]
         for each in self._passes:
             rest = np.concatenate([each.feed(rest), each.flush()])
-        parts = [self._harmonics.feed(rest), self._harmonics.flush()]
-        return self._mixed(np.concatenate(parts))
+        return self._mixed(rest)
 
     def _mixed(self, out: Array) -> Array:
         """Return the denoised sound with the dry share of the input."""

@@ -10,7 +10,6 @@ import pytest
 from conftest import MODELS
 
 from rtden.autoencoder import Autoencoder
-from rtden.harmonics import HarmonicFilter
 from rtden.mel import Features
 from rtden.recording import lead_in
 from rtden.spectral import power, stft, window_pair
@@ -40,14 +39,9 @@ def whole(stream: Any, signal: np.ndarray) -> np.ndarray:
 
 
 def as_recording(stream: Any, signal: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Return the output for a signal with what whole recordings get besides but the second pass.
-
-    That is a lead-in, which is dropped, and the comb filter between harmonics.
-    """
-    before, harmonics = lead_in(signal, rate_hz), HarmonicFilter(stream)
-    harmonics.hold(signal)
-    out = whole(stream, np.concatenate([before, signal]))[len(before) :]
-    return np.concatenate([harmonics.feed(out), harmonics.flush()])
+    """Return the output for a signal behind a lead-in, whose output is dropped."""
+    before = lead_in(signal, rate_hz)
+    return whole(stream, np.concatenate([before, signal]))[len(before) :]
 
 
 def in_chunks(stream: Any, signal: np.ndarray, chunk: int) -> np.ndarray:

@@ -20,7 +20,7 @@ CORE = (
     *("samples", "quiet", "noise"),
     *("offset", "ring", "spectral", "trackers", "extension", "mel", "contrast", "interpreter"),
     *("autoencoder", "griffinlim", "gains", "highband", "denoiser", "resample", "stream"),
-    *("backward", "harmonics", "recording", "frames"),
+    *("backward", "recording", "frames"),
 )
 """The modules at the top: each may import those before it."""
 WINGS = ("files", "live", "measure", "training", "integrations", "web", "app")
