@@ -163,6 +163,7 @@ class Denoiser(SingleThreaded):
         newest: Array = self.gains.values[-1].copy()
         return newest
 
+    @one_thread
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
         for stage in (*self.STAGES, "gains", "silence", "high_band"):

@@ -91,6 +91,7 @@ class FrameDenoiser(Adjustable):
         self.latency_ms = self.latency.ms
         self.reset()
 
+    @one_thread
     def reset(self) -> None:
         """Forget the stream: what follows is a new one, which begins with silence."""
         self.stream.reset()

@@ -149,6 +149,7 @@ class StreamDenoiser(Adjustable):
         missing: int = self._before.missing_samples(self.denoisers[0].frames.missing_samples)
         return missing
 
+    @one_thread
     def reset(self) -> None:
         """Forget the stream: what follows is a new one."""
         for part in (*self.denoisers, self._before, self._after):

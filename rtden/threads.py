@@ -19,13 +19,14 @@ class SingleThreaded:
     """A stream that one thread at a time may use; a `with` statement resets it at its end."""
 
     def __init__(self) -> None:
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
 
     def __enter__(self: Stream) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.reset()
+        with self._busy:  # a cancelled task leaves a thread that still computes
+            self.reset()
 
     def __reduce_ex__(self, _: object) -> Any:
         """Refuse a copy, which would share half of the state, and pickling."""
@@ -37,7 +38,7 @@ class SingleThreaded:
 
 
 def one_thread(method: Method) -> Method:
-    """Let a method of a :class:`SingleThreaded` raise InputError if it is running already."""
+    """Let a method of a :class:`SingleThreaded` raise InputError if another thread runs one."""
 
     @functools.wraps(method)
     def guarded(self: Any, *args: Any, **options: Any) -> Any:

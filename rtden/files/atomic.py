@@ -69,7 +69,10 @@ def check_target(path: Path, *, force: bool) -> None:
         sentence = f"{path} is a device or a pipe; name a file, or give '-' for standard output."
         raise AudioFileError(sentence)
     if os.path.lexists(path) and not force:
-        sentence = f"{path} exists already; choose another file, or overwrite it with --force."
+        sentence = (
+            f"{path} exists already; choose another file, or overwrite it with --force "
+            "(force=True in Python)."
+        )
         raise AudioFileError(sentence)
 
 

@@ -196,8 +196,8 @@ def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
         if raw is None:
             return None
         raise AudioFileError(
-            f"{path} has a header that says what it holds; leave out --rate, --channels and "
-            "--format, which describe PCM without one."
+            f"{path} has a header that says what it holds; leave out the rate, the channels and "
+            "the format, which describe PCM without one."
         )
     if raw is None and path.suffix.lower() in RAW_SUFFIXES:
         raise AudioFileError(

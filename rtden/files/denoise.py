@@ -195,9 +195,7 @@ class _Work:
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
-            raise AudioFileError(
-                f"{self.target} would overwrite the original; choose another file with -o."
-            )
+            raise AudioFileError(f"{self.target} would overwrite the original; write another file.")
         if loudness is not None:
             require(-70 <= number(loudness) <= 0, "loudness", "lie between -70 and 0", loudness)
             self.gain = self._gain(loudness)
@@ -298,7 +296,7 @@ class _Work:
     def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:
         self.notes += recording.notes
         if not recording.format and not self.target.suffix:
-            self.notes.append(f"written as {container}; -o NAME.SUFFIX chooses another format")
+            self.notes.append(f"written as {container}; a name with a suffix chooses the format")
         if container == "RAW" and recording.format != "RAW" and subtype != "GSM610":
             held = f"{recording.samplerate} Hz, {recording.channels} channels, {subtype}"
             self.notes.append(f"it has no header to say what it holds: {held}")

@@ -215,5 +215,5 @@ def feedback(source: Endpoint, sink: Endpoint) -> str:
         return ""
     return (
         f"the input {source.name} is the monitor of the output, and rtden would record what it "
-        "plays: connect a microphone, or choose another --in or --out with 'rtden devices'."
+        "plays: connect a microphone, or choose another input or output with 'rtden devices'."
     )

@@ -228,7 +228,7 @@ def test_a_foreign_file_in_the_way_is_kept_unless_forced(folder: Path) -> None:
     outcomes = run("in")
     others = dict.fromkeys(("in/b.flac", "in/deep/a.wav", "in/deep/er/c.ogg"), "denoised")
     assert states(outcomes) == {"in/a.wav": "failed", **others}
-    advice = "choose another file, or overwrite it with --force."
+    advice = "choose another file, or overwrite it with --force (force=True in Python)."
     assert outcomes[0].error == f"out/a.wav exists already; {advice}"
     assert (folder / "out" / "a.wav").read_bytes() == b"something dear"
     assert states(run("in", force=True))["in/a.wav"] == "denoised"

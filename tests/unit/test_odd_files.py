@@ -212,7 +212,7 @@ def test_a_file_with_a_header_is_read_by_it_whatever_its_name(tmp_path: Path, su
     soundfile.write(path, noise(16000, 1), 16000, "PCM_16", format="WAV")
     denoise_file(path, tmp_path / "out.wav", streams=Untouched)
     np.testing.assert_array_equal(sound_of(tmp_path / "out.wav"), sound_of(path))
-    with pytest.raises(AudioFileError, match="leave out --rate"):
+    with pytest.raises(AudioFileError, match="leave out the rate"):
         denoise_file(path, raw=Raw(16000), streams=Untouched)
 
 

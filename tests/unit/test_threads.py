@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ def test_a_second_thread_is_refused_and_the_first_goes_on() -> None:
         denoiser.feed(noisy)
     with pytest.raises(InputError, match="another thread is in this Denoiser"):
         denoiser.flush()
+    with pytest.raises(InputError, match="another thread is in this Denoiser"):
+        denoiser.reset()
     network.go_on.set()
     first.join()
     other = Denoiser()
@@ -47,11 +50,31 @@ def test_a_second_thread_is_refused_and_the_first_goes_on() -> None:
 
 def test_objects_around_a_denoiser_refuse_it_too() -> None:
     frames, stream = FrameDenoiser(), StreamDenoiser(rate_hz=16000)
-    with frames._busy, pytest.raises(InputError, match="another thread is in this FrameDenoiser"):
-        frames.process(bytes(320))
-    with stream._busy, pytest.raises(InputError, match="another thread is in this StreamDenoiser"):
-        stream.feed(np.zeros((160, 1), np.float32))
+    with ThreadPoolExecutor(1) as other:
+        for busy, call in (
+            (frames, lambda: frames.process(bytes(320))),
+            (frames, frames.reset),
+            (stream, lambda: stream.feed(np.zeros((160, 1), np.float32))),
+            (stream, stream.reset),
+        ):
+            with busy._busy, pytest.raises(InputError, match=f"is in this {type(busy).__name__}"):
+                other.submit(call).result()
     assert frames.process(bytes(320)) == bytes(320)
+
+
+def test_the_end_of_a_with_block_waits_for_the_thread_that_computes() -> None:
+    """So it is when a task that awaits a frame is cancelled."""
+    network, frames = Waiting(), FrameDenoiser()
+    frames.denoisers[0].network = network
+    noisy = np.random.default_rng(1).integers(-3000, 3000, 1600, np.int16)
+    with frames:
+        first = threading.Thread(target=frames.process, args=(noisy,))
+        first.start()
+        assert network.inside.wait(30.0)
+        threading.Timer(0.2, network.go_on.set).start()
+    assert network.go_on.is_set()
+    first.join()
+    np.testing.assert_array_equal(frames.process(noisy), FrameDenoiser().process(noisy))
 
 
 def test_a_frame_waits_for_the_streams_that_asked_before_until_they_run_a_network(
