@@ -1,6 +1,19 @@
-"""`python -m rtden`."""
+"""`rtden` and `python -m rtden`."""
 
-from rtden.app.main import app
+import signal
+
+
+def main() -> None:
+    """Run the command line; an interrupt while it loads ends the process without a traceback."""
+    loud = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if loud:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from rtden.app.main import app
+
+    if loud:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    app(prog_name="rtden")
+
 
 if __name__ == "__main__":
-    app(prog_name="rtden")
+    main()

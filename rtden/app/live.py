@@ -100,7 +100,10 @@ def live(
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as at_end:
         at_end.callback(engine.stop)
         _run(engine, say, wanted["latency_ms"], duration, status_seconds or math.inf, as_json)
-    _sum_up(engine, wanted["output"], record, say)
+    if as_json:
+        _print_json(engine)
+    else:
+        _sum_up(engine, wanted["output"], record, say)
 
 
 def _saved_choices(context: typer.Context) -> dict[str, Any]:
@@ -192,14 +195,18 @@ def _print_lines(
         if time.monotonic() < due_at:
             continue
         due_at += status_seconds
-        status = engine.status()
         if as_json:
-            known = {**status.to_dict(), "planned_latency": engine.latency.to_dict()}
-            print(json.dumps(known), flush=True)
+            _print_json(engine)
             continue
+        status = engine.status()
         new = (f"! {warning}" for warning in status.warnings if warning not in shown)
         screen.print(status_line(status), *new, sep="\n")
         shown = status.warnings
+
+
+def _print_json(engine: LiveEngine) -> None:
+    known = {**engine.status().to_dict(), "planned_latency": engine.latency.to_dict()}
+    print(json.dumps(known), flush=True)
 
 
 def status_line(status: LiveStatus) -> str:

@@ -541,12 +541,29 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     np.testing.assert_allclose(kept_noisy, given, atol=2**-14)
 
 
-def test_live_stops_after_the_given_duration(folder: Path) -> None:
-    options = ["--duration", "1", "--latency-ms", "10"]
+def test_live_stops_after_the_given_duration_and_json_has_its_status(folder: Path) -> None:
+    options = ["--duration", "1", "--latency-ms", "10", "--json"]
     result = real("live", "--in", "noisy.flac", "--out", "out.wav", *options)
     assert result.returncode == 0, result.stderr
     assert "these devices cannot do 10 ms" in result.stderr
+    assert 0.9 < json.loads(result.stdout.splitlines()[-1])["seconds"] < 6
     assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
+
+
+def test_an_interrupt_while_the_command_loads_ends_it_without_a_word() -> None:
+    code = """
+import os, runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("rtden", run_name="__main__")
+"""
+    process = ended([sys.executable, "-c", code])
+    assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
 
 
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:

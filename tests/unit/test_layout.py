@@ -113,5 +113,5 @@ def test_the_wheel_brings_the_models_and_the_command(tmp_path: Path) -> None:
     for model in list_models():
         assert {f"rtden/models/{model}.tflite", f"rtden/models/{model}.json"} <= names
     assert "rtden/py.typed" in names
-    assert "rtden = rtden.app.main:app" in entry_points
+    assert "rtden = rtden.__main__:main" in entry_points
     assert not any(name.startswith(("tests/", "bench/")) for name in names)
