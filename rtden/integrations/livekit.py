@@ -10,6 +10,9 @@ from livekit import rtc
 from rtden.frames import FrameDenoiser
 from rtden.settings import Settings, check_settings
 
+STREAM_HZ = 48_000
+"""The default rate of an ``rtc.AudioStream``."""
+
 
 class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
     """Denoises an ``rtc.AudioStream``, also as an agent's ``noise_cancellation`` option.
@@ -17,7 +20,8 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
     Frames are 16-bit PCM of any rate from 8 to 192 kHz and any length; every frame comes back with
     its rate, channels and length, `latency_ms` late. A frame of another rate or with other channels
     begins a new stream. LiveKit calls :meth:`_process` on the event loop, where a frame of 50 ms,
-    as agents have them, takes about a millisecond on a desktop processor.
+    as agents have them, takes about a millisecond on a desktop processor. The model, which takes
+    longer, is loaded here: make the processor before the call.
 
     LiveKit passes the frames of a disabled processor by, without its delay. `bypassed` keeps the
     delay, so that a comparison neither clicks nor shifts the sound.
@@ -26,6 +30,11 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
     ----------
     model : str or Path, optional
         As for :class:`rtden.FrameDenoiser`, and so are `settings` and `latency_ms`.
+
+    Raises
+    ------
+    ModelError, SettingsError
+        If the model or a setting cannot be used.
 
     Examples
     --------
@@ -44,7 +53,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
         self._open = partial(FrameDenoiser, model=model, settings=settings, latency_ms=latency_ms)
         self._strength = settings.strength
         self._enabled, self._bypassed = True, False
-        self._denoiser: FrameDenoiser | None = None
+        self._denoiser: FrameDenoiser | None = self._open(STREAM_HZ)
 
     @property
     def enabled(self) -> bool:
@@ -69,7 +78,7 @@ class RtdenProcessor(rtc.FrameProcessor[rtc.AudioFrame]):  # type: ignore[misc]
 
     @property
     def latency_ms(self) -> float:
-        """Delay in ms; 0 before the first frame."""
+        """Delay in ms, of a stream of 48 kHz before the first frame; 0 after the stream's end."""
         return 0.0 if self._denoiser is None else self._denoiser.latency_ms
 
     def _process(self, frame: rtc.AudioFrame) -> rtc.AudioFrame:

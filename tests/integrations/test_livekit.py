@@ -10,7 +10,7 @@ from livekit import rtc
 from support_agents import FRAME_SAMPLES, RATE_HZ, frames_of, noisy_pcm
 
 from rtden import FrameDenoiser
-from rtden.errors import InputError
+from rtden.errors import InputError, ModelError
 from rtden.integrations.livekit import RtdenProcessor
 
 
@@ -49,6 +49,11 @@ def test_a_frame_of_another_rate_or_with_two_channels_begins_a_new_stream() -> N
     assert (
         processor._process(rtc.AudioFrame(pcm[:480].tobytes(), 48000, 1, 480)).sample_rate == 48000
     )
+
+
+def test_a_model_that_does_not_exist_is_refused_before_the_call() -> None:
+    with pytest.raises(ModelError, match="no model 'missing'"):
+        RtdenProcessor(model="missing")
 
 
 def test_a_bypassed_processor_delays_and_changes_nothing_else() -> None:
