@@ -11,7 +11,7 @@ import numpy as np
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError
 from rtden.files.containers import is_endless, wav_format
-from rtden.files.listing import Raw
+from rtden.files.listing import HEADERS, Raw
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
 from rtden.stream import StreamDenoiser
@@ -40,8 +40,9 @@ def denoise_pipe(
     Returns the frames written, and whether the input's end is missing: the rest of its last frame,
     which is left out, or of the length in a WAV's header.
 
-    Raises AudioFileError if that header cannot be read, BrokenPipeError if nobody reads `sink` any
-    more, InputError or ModelError if the rate, the channels or the model cannot be used.
+    Raises AudioFileError if that header cannot be read, or PCM begins with one, BrokenPipeError if
+    nobody reads `sink` any more, InputError or ModelError if the rate, the channels or the model
+    cannot be used.
     """
     wav, left = pcm is None, float("inf")
     if pcm is None:
@@ -53,8 +54,13 @@ def denoise_pipe(
     chosen, _ = settings_for_latency(LATENCY_MS, model=model, settings=settings or Settings())
     options = {"rate_hz": pcm.rate_hz, "channels": pcm.channels}
     stream = StreamDenoiser(model, chosen, low_delay=True, full_band=full_band, **options)
+    frames, rest, ended = 0, b"" if wav else _read_up_to(source, 4), False
+    if rest in HEADERS:
+        raise AudioFileError(
+            "what comes is a sound file with a header, no PCM: give --format wav if it is a WAV, "
+            "or use 'rtden file -'."
+        )
     _write(sink, _header(pcm) if wav else b"")
-    frames, rest, ended = 0, b"", False
     while not ended:
         content = os.read(source, int(min(READ_BYTES, left)))
         left -= len(content)
@@ -74,10 +80,15 @@ def _write(sink: int, content: bytes) -> None:
         content = content[os.write(sink, content) :]
 
 
-def _read(source: int, size: int) -> bytes:
+def _read_up_to(source: int, size: int) -> bytes:
     content = b""
     while len(content) < size and (part := os.read(source, size - len(content))):
         content += part
+    return content
+
+
+def _read(source: int, size: int) -> bytes:
+    content = _read_up_to(source, size)
     if len(content) < size:
         raise AudioFileError(
             "what comes is no WAV, or ended before its sound; for PCM without a header give "

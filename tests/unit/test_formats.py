@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from command import RTDEN, assert_one_sentence, invoke, rtden
+from conftest import DATA
 from sounds import Untouched
 from waiting import LIMIT_SECONDS, until
 
@@ -429,6 +430,13 @@ def test_pipes_that_carry_nothing_are_one_sentence(arguments: list[str], words: 
     assert run.returncode == 2
     assert words in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def test_a_pipe_of_pcm_refuses_a_file_whose_header_would_become_sound() -> None:
+    with (DATA / "noisy.flac").open("rb") as file:
+        run = rtden("pipe", "--rate", "22050", stdin=file)
+    assert_one_sentence(run.returncode, run.stdout, run.stderr)
+    assert "'rtden file -'" in run.stderr
 
 
 def test_a_pipe_that_carries_no_recording_and_never_ends_is_refused() -> None:
