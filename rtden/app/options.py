@@ -82,7 +82,10 @@ def one_sentence() -> Iterator[None]:
         with contextlib.suppress(OSError):  # Python's last flush must not fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ImportError) as error:
+        # A library that is interrupted while it loads says that it cannot be loaded.
+        if not isinstance(error.__cause__ or error, KeyboardInterrupt):
+            raise
         messages.print("rtden: stopped; unfinished results were not written.")
         raise typer.Exit(INTERRUPTED) from None
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -550,20 +551,35 @@ def test_live_stops_after_the_given_duration_and_json_has_its_status(folder: Pat
     assert 0.8 * RATE_HZ <= soundfile.info("out.wav").frames < 6 * RATE_HZ
 
 
-def test_an_interrupt_while_the_command_loads_ends_it_without_a_word() -> None:
-    code = """
+def interrupted_while_it_loads(module: str, *arguments: str) -> Any:
+    """Return a command that was interrupted there; an extension reports that as here."""
+    code = f"""
 import os, runpy, signal, sys
 
 class Interrupting:
     def find_spec(self, name, *_):
-        if name == "typer":
-            os.kill(os.getpid(), signal.SIGINT)
+        if name == "{module}":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt as error:
+                raise ImportError("initialization failed") from error
 
 sys.meta_path.insert(0, Interrupting())
+sys.argv = ["rtden", *{arguments}]
 runpy.run_module("rtden", run_name="__main__")
 """
-    process = ended([sys.executable, "-c", code])
-    assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
+    return ended([sys.executable, "-c", code])
+
+
+def test_an_interrupt_while_the_command_loads_ends_it_without_a_word() -> None:
+    ended_by = interrupted_while_it_loads("typer", "models")
+    assert (ended_by.returncode, ended_by.stderr) == (-signal.SIGINT, "")
+
+
+def test_an_interrupt_while_a_library_loads_is_one_though_the_library_says_otherwise() -> None:
+    ended_by = interrupted_while_it_loads("rtden.model", "models")
+    assert ended_by.returncode == options.INTERRUPTED
+    assert ended_by.stderr == "rtden: stopped; unfinished results were not written.\n"
 
 
 def test_live_ends_on_ctrl_c_with_its_summary_and_keeps_what_was_heard(folder: Path) -> None:
