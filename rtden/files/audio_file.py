@@ -20,7 +20,7 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
 from rtden.files.joins import CHANGED, converted
-from rtden.files.layout import GOES_ON, Layout, layout_of, truncated
+from rtden.files.layout import GOES_ON, Layout, layout_of, no_header, truncated
 from rtden.files.listing import HEADERLESS, HEADERS, RAW_SUFFIXES, Raw, has_av
 from rtden.resample import load_soxr
 from rtden.types import Array
@@ -200,10 +200,7 @@ def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
             "the format, which describe PCM without one."
         )
     if raw is None and path.suffix.lower() in RAW_SUFFIXES:
-        raise AudioFileError(
-            f"{path} has no header that says what it holds; 'rtden file' reads it with --rate, "
-            "--channels and --format."
-        )
+        raise no_header(path)
     return raw or HEADERLESS.get(path.suffix.lower())
 
 

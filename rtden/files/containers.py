@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ WAV_SUBTYPES = {
 SHORT_BYTES = 4096
 SYNC_WORDS = {b"G": "mpegts", b"\xff\xf1": "aac", b"\xff\xf9": "aac", b"\x0b\x77": "eac3"}
 """How files begin that FFmpeg does not recognise if they have a frame or two, and its formats."""
+
+
+BLANKS = re.compile(rb"[\s\0\xef\xbb\xbf]+(?=fLaC\0|(?:RIFF|RF64|FORM)....[WA])", re.DOTALL)
+"""What some servers and programs write before a file, with or without a byte-order mark."""
 
 
 def is_endless(size: int) -> bool:
@@ -227,12 +232,12 @@ def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
 
 
 def id3_size(file: BinaryIO) -> int:
-    """Return the length of the ID3v2 tags at the beginning of a file."""
+    """Return the length of the ID3v2 tags at the beginning of a file, or of blanks or zeros."""
     at = 0
     while len(head := read_at(file, at, 10)) == 10 and head[:3] == b"ID3":
-        size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(head[6:])))
-        at += 10 + size + (10 if head[5] & 0x10 else 0)
-    return at
+        at += 10 + _syncsafe(head[6:]) + (10 if head[5] & 0x10 else 0)
+    blanks = BLANKS.match(read_at(file, at, SHORT_BYTES))
+    return at + (blanks.end() if blanks else 0)
 
 
 def short_format(path: Path) -> str | None:
@@ -243,11 +248,26 @@ def short_format(path: Path) -> str | None:
 
 
 def end_of_sound(file: BinaryIO) -> int:
-    """Return where the APEv2 and ID3v1 tags at the end of a file begin."""
+    """Return where the tags at the end of a file begin: ID3v1, ID3v2.4, APEv2 and Lyrics3v2."""
     end = file.seek(0, os.SEEK_END)
-    end -= 128 if end >= 128 and read_at(file, end - 128, 3) == b"TAG" else 0
-    foot = read_at(file, max(0, end - 32), 32)
-    if foot[:8] != b"APETAGEX":
-        return end
-    header = 32 if foot[23] & 0x80 else 0
-    return max(0, end - int.from_bytes(foot[12:16], "little") - header)
+    while end > 0 and (size := _tag_size(read_at(file, max(0, end - 128), min(128, end)))):
+        end -= size
+    return max(0, end)
+
+
+def _tag_size(foot: bytes) -> int:
+    """Return the length of the tag that ends with these (up to 128) bytes; 0 for none."""
+    if foot.startswith(b"TAG") and len(foot) == 128:
+        return 128
+    if foot.endswith(b"LYRICS200") and foot[-15:-9].isdigit():
+        return 15 + int(foot[-15:-9])
+    if foot[-10:-7] == b"3DI":
+        return 20 + _syncsafe(foot[-4:])
+    if foot[-32:-24] == b"APETAGEX":
+        return int.from_bytes(foot[-20:-16], "little") + (32 if foot[-9] & 0x80 else 0)
+    return 0
+
+
+def _syncsafe(size: bytes) -> int:
+    """Return a size of an ID3v2 tag, which has 7 bits a byte."""
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(size)))

@@ -163,8 +163,8 @@ def denoise_file(
             with write_to.open("rb") as written, write_errors(Path("standard output")):
                 shutil.copyfileobj(written, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
-    removed_db = work.made[0].noise.removed_db
-    return FileReport(source, str(target), seconds, took, removed_db, tuple(work.notes))
+    removed_db, notes = work.made[0].noise.removed_db, tuple(dict.fromkeys(work.notes))
+    return FileReport(source, str(target), seconds, took, removed_db, notes)
 
 
 def _check_names(*places: Any) -> None:
@@ -291,6 +291,7 @@ class _Work:
         if tags.parts and (lost := write_tags(tags, path)):
             names = ", ".join(sorted({*recording.strings}.intersection(kept))) or "none"
             self.notes.append(f"of its tags the new format takes {names}; left out: {lost}")
+        self.notes += ["left out: ID3 or APE tags around the sound"] if tags.around else []
         self.notes += lost_texts(recording.texts, kept)
 
     def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:

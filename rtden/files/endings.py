@@ -6,7 +6,8 @@ import mmap
 import os
 import re
 import struct
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 from rtden.files.containers import end_of_sound, id3_size, is_endless, ogg_links, read_at
 
@@ -32,6 +33,24 @@ def states_length(name: str) -> bool:
     return name.split(",", maxsplit=1)[0] in STATES_LENGTH
 
 
+def seconds_of(stream: Any) -> float:
+    """Return how long a stream says that it is; 0 where it does not."""
+    return own_seconds(stream) or (stream.container.duration or 0) / 1e6
+
+
+def own_seconds(stream: Any) -> float:
+    """Return the length of a stream apart from the others'; 0 where it is not known."""
+    if stream.container.format.name == "avi":  # FFmpeg shortens the duration of one cut off
+        return float(stream.frames * stream.time_base) if stream.frames < 1 << 30 else 0.0
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    with suppress(ValueError, KeyError):  # Matroska states when it ends, as 01:59:59.9
+        parts = enumerate(reversed(stream.metadata["DURATION"].split(":")))
+        ended = sum(float(part) * 60.0**power for power, part in parts)
+        return ended - float((stream.start_time or 0) * stream.time_base)
+    return 0.0
+
+
 def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
     """Return whether a part of a file's last piece is missing; its packets end at byte `end`."""
     if find := CUT.get(name):
@@ -49,8 +68,8 @@ def _holds_more(file: BinaryIO, at: int, end: int) -> bool:
 
 
 def goes_on(name: str, file: BinaryIO, end: int) -> bool:
-    """Return whether a Flash video or TTA begins once more behind its packets."""
-    if name not in ("flv", "tta"):
+    """Return whether a Flash video, TTA or WavPack begins once more behind its packets."""
+    if name not in ("flv", "tta", "wv"):
         return False
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(content[:4], end) > 0
@@ -66,15 +85,19 @@ def promised_end(file: BinaryIO) -> int:
     if head[:4] == b".snd":
         start, size = struct.unpack(">II", head[4:12])
         return 0 if is_endless(size) else int(start + size)
-    if head[:4] == b"2BIT":  # AVR
+    held = 0
+    if head[:4] == b".SoX":
+        start, samples = struct.unpack("<IQ", head[4:16])
+        held = samples and 4 + start + 4 * samples
+    elif head[:4] == b"2BIT":  # AVR
         channels, bits, frames = struct.unpack(">12xHH10xI", head[:30])
-        return 128 + int(frames * bits // 8 * (2 if channels else 1))
-    if head[:7] == b"NIST_1A" and b",embedded" not in head:
+        held = 128 + frames * bits // 8 * (2 if channels else 1)
+    elif head[:7] == b"NIST_1A" and b",embedded" not in head:
         names = b"sample_count", b"channel_count", b"sample_n_bytes"
         found = [re.search(name + rb" -i (\d+)", head) for name in names]
         frames, channels, width = (int(match[1]) if match else 0 for match in found)
-        return 1024 + frames * channels * width
-    return 0
+        held = 1024 + frames * channels * width
+    return int(held)
 
 
 def _end_of_avi(file: BinaryIO) -> int:
@@ -89,11 +112,12 @@ def _end_of_avi(file: BinaryIO) -> int:
 
 
 def is_joined(name: str, file: BinaryIO) -> bool:
-    """Return whether an MP4, QuickTime, WMA, WMV or Flash file begins once more behind its end."""
-    if name in ("asf", "swf"):
+    """Return whether an MP4, QuickTime, WMA, RealMedia or Flash file begins once more."""
+    if name in ("asf", "rm", "swf"):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if name == "asf":
-                return content.find(ASF, content.find(ASF) + 1) > 0
+            if name != "swf":
+                start = ASF if name == "asf" else content[:8]
+                return content.find(start, content.find(start) + 1) > 0
             if content[:3] == b"FWS":
                 return re.compile(rb"[FC]WS").match(content, _end_of_swf(content)) is not None
             return len(re.findall(rb"(?s)CWS.{5}x[\x01\x5e\x9c\xda]", content)) > 1

@@ -40,13 +40,13 @@ def layout_of(
 
     Raises AudioFileError if a file holds less than its header promises.
     """
-    start = containers.id3_size(file)
+    start, end = containers.id3_size(file), containers.end_of_sound(file)
     if raw is not None:
-        rest = (size - start) % raw.frame_bytes
-        if size - rest <= start:
+        rest = (end - start) % raw.frame_bytes
+        if end - rest <= start:
             raise no_sound(path)
         notes += [CUT_OFF] if rest else []
-        return Layout([(start, size - rest)], raw.known)
+        return Layout([(start, end - rest)], raw.known)
     head = read_at(file, start, 4)
     if head == b"OggS":
         parts, ended = containers.ogg_links(file)
@@ -55,7 +55,7 @@ def layout_of(
         return Layout(parts)
     if head in (b"fLaC", b"Crea"):
         parts_of = _flac_parts if head == b"fLaC" else _voc_parts
-        return Layout(parts_of(path, file, start, size))
+        return Layout(parts_of(path, file, start, end))
     if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 6:  # MPEG audio, layers I to III
         held = mp3_held(file)
         if held is not None and held < 1.0:
@@ -69,17 +69,16 @@ def layout_of(
     check_end(path, file)
     # Of another file with that name libmpg123 would complain on file descriptor 2.
     named_mp3 = path.suffix.lower() == ".mp3" and head not in (b"RIFF", b"RF64", b"FORM")
-    return _chunked_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, size)])
+    return _chunked_layout(path, file, size, notes) or Layout([] if named_mp3 else [(0, end)])
 
 
-def _flac_parts(_: Path, file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
-    """Return the byte ranges of FLAC streams that were joined to one file, without ID3 tags."""
+def _flac_parts(_: Path, file: BinaryIO, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the byte ranges of FLAC streams that were joined to one file, without tags."""
     starts = [start]
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (at := content.find(b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0:
             starts.append(at)
-        size -= 128 if content[-128:-125] == b"TAG" else 0
-    return list(zip(starts, [*starts[1:], size], strict=True))
+    return list(zip(starts, [*starts[1:], end], strict=True))
 
 
 def _voc_parts(path: Path, file: BinaryIO, start: int, size: int) -> list[tuple[int, int]]:
@@ -150,7 +149,7 @@ def _wav_layout(
             f"{chunks.order}H4xH", content[12:20].ljust(8, b"\0")
         )
         held = -(-sound.size // block_bytes) * block_frames if block_bytes else 0
-        filled = held - block_frames < stated <= held
+        filled = held - block_frames <= stated <= held  # SoX adds the padding to an even size
         return Layout([(0, size)], frames=stated if filled else 0)
     end = min(size, sound.start + sound.size)
     if chunks.every[-1] is sound and size - chunks.end > containers.PIPE_SLACK:
@@ -172,11 +171,20 @@ def no_sound(path: Path) -> AudioFileError:
     )
 
 
+def no_header(path: Path) -> AudioFileError:
+    """Return the error of PCM without a header and a description."""
+    return AudioFileError(
+        f"{path} has no header that says what it holds; 'rtden file' reads it with --rate, "
+        "--channels and --format."
+    )
+
+
 def truncated(path: Path, part: float) -> DamagedFileError:
     """Return the error of a file that holds only a part of its sound."""
+    repair = f", or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'"
     return DamagedFileError(
         f"{path} is truncated: it holds {int(100 * part)}% of the sound its header promises; "
-        f"copy it again, or repair it with 'ffmpeg -i {path.name} repaired{path.suffix}'."
+        f"copy it again{repair if path.suffix else ''}."
     )
 
 

@@ -63,8 +63,8 @@ SUFFIXES = frozenset((
 UNWRITTEN_SUFFIXES = frozenset((
     ".aa3", ".adx", ".aea", ".ape", ".aptx", ".awb", ".dff", ".dsf", ".dss", ".dts", ".dtshd",
     ".dv", ".g722", ".gxf", ".ismv", ".latm", ".loas", ".mlp", ".mp1", ".mpa", ".mpc", ".mpga",
-    ".mxf", ".nut", ".oma", ".qcp", ".ra", ".rm", ".rmvb", ".rso", ".sbc", ".shn", ".sox", ".spdif",
-    ".spx", ".swf", ".tak", ".thd", ".vob", ".wtv",
+    ".mxf", ".nut", ".oma", ".qcp", ".ra", ".rm", ".rmvb", ".rso", ".sbc", ".shn", ".sln", ".sox",
+    ".spdif", ".spx", ".swf", ".tak", ".thd", ".vob", ".wtv",
 ))  # fmt: skip
 MEDIA_SUFFIXES = UNWRITTEN_SUFFIXES.union(MUXERS)
 """Sound and video files that need PyAV (extra "av")."""
@@ -79,7 +79,10 @@ RAW_FORMATS = {
 """FFmpeg's names of headerless sample formats, and libsndfile's."""
 DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-RAW_SUFFIXES = frozenset((".raw", ".pcm"))
+RAW_SUFFIXES = frozenset((
+    ".raw", ".pcm", ".ul", ".al", ".ulaw", ".alaw", ".mulaw", ".sw", ".s16", ".s16le", ".f32",
+    ".f32le",
+))  # fmt: skip
 HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
 """How files begin that say themselves what they hold."""
 
@@ -228,6 +231,8 @@ def plan(sources: list[str], output: str | None) -> Plan:
         path = Path(source)
         original = f"{str(path).removesuffix(DENOISED + path.suffix)}{path.suffix}"
         if is_stream(source):
+            if top and not many:
+                raise AudioFileError(f"{top} is a folder; name the file to write in it.")
             found.pairs.append((source, output or "-"))
         elif many and is_result(path) and original in names:
             found.results += 1
@@ -275,8 +280,9 @@ def _below(path: Path, output: str | None, plan: Plan) -> Iterator[tuple[Path, P
 
 def _check_apart(pairs: list[tuple[str, str]]) -> None:
     """Raise AudioFileError if a file would be overwritten that is to be read, or written before."""
-    targets = [os.path.realpath(target) for _, target in pairs if target != "-"]
-    sources = {os.path.realpath(source) for source, _ in pairs if source != "-"}
+    files = [pair for pair in pairs if not is_stream(pair[0])]  # no others go together
+    targets = [os.path.realpath(target) for _, target in files if target != "-"]
+    sources = {os.path.realpath(source) for source, _ in files}
     if len(pairs) > 1 and (overwritten := sorted(sources.intersection(targets))):
         raise AudioFileError(
             f"{overwritten[0]} would be overwritten, yet it is one of the files to read; "

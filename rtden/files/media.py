@@ -13,10 +13,18 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
-from rtden.files.containers import id3_size, short_format
-from rtden.files.endings import goes_on, is_cut_off, is_joined, mp3_frame_size, states_length
+from rtden.files.containers import end_of_sound, id3_size, short_format
+from rtden.files.endings import (
+    goes_on,
+    is_cut_off,
+    is_joined,
+    mp3_frame_size,
+    own_seconds,
+    seconds_of,
+    states_length,
+)
 from rtden.files.joins import CHANGED, demuxed
-from rtden.files.layout import CUT_OFF, check_end, joined, no_sound, truncated
+from rtden.files.layout import CUT_OFF, check_end, joined, no_header, no_sound, truncated
 from rtden.files.listing import MEDIA_SUFFIXES, SUFFIXES, Raw
 from rtden.files.tags import texts_of
 from rtden.types import Array
@@ -42,9 +50,13 @@ MOST_GAP_SECONDS = 0.03  # longer gaps in a track's time stamps are no jitter
 LONGEST_HOLE_SECONDS = 3600.0  # time stamps that jump would fill the disk with silence
 
 
-def url_of(path: Path) -> str:
-    """Return a path as FFmpeg takes it, which reads 12:30.m4a as a protocol otherwise."""
-    return f"file:{path}"
+TAGGED = ("aac", "ape", "mp3", "mpc", "mpc8", "tak", "tta", "wv")
+"""FFmpeg's formats that know of tags at the end; others take them for sound."""
+
+
+def url_of(path: Path, end: int = 0) -> str:
+    """Return a path, up to a byte, as FFmpeg takes it: 12:30.m4a alone would be a protocol."""
+    return f"subfile,,start,0,end,{end},,:file:{path}" if end else f"file:{path}"
 
 
 def _tag_bytes(av: Any, path: Path, read: dict[str, Any]) -> int:
@@ -71,6 +83,11 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[Any]:
     try:
         options["skip_initial_bytes"] = str(_tag_bytes(av, path, read))
         container = av.open(url_of(path), **read)
+        with path.open("rb") as file:
+            end = end_of_sound(file)
+        if container.format.name not in TAGGED and end < path.stat().st_size:
+            container.close()
+            container = av.open(url_of(path, end), **read)
     except av.error.FFmpegError as error:
         advice = "PCM without a header needs --rate, --channels and --format of 'rtden file'."
         if known:
@@ -81,6 +98,8 @@ def opened(path: Path, raw: Raw | None = None) -> Iterator[Any]:
             f"{path} is not sound that can be read ({reason_of(error)}); {advice}"
         ) from None
     with container:
+        if raw is None and container.format.long_name.startswith("PCM "):  # by its suffix alone
+            raise no_header(path)
         with path.open("rb") as file:
             if is_joined(container.format.name, file):
                 raise joined(path)
@@ -138,24 +157,6 @@ def open_media(path: Path, *, track: int | None = None) -> Iterator[Recording]:
         )
 
 
-def seconds_of(stream: Any) -> float:
-    """Return how long a stream says that it is; 0 where it does not."""
-    return own_seconds(stream) or (stream.container.duration or 0) / 1e6
-
-
-def own_seconds(stream: Any) -> float:
-    """Return the length of a stream apart from the others'; 0 where it is not known."""
-    if stream.container.format.name == "avi":  # FFmpeg shortens the duration of one cut off
-        return float(stream.frames * stream.time_base) if stream.frames < 1 << 30 else 0.0
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    with suppress(ValueError, KeyError):  # Matroska states when it ends, as 01:59:59.9
-        parts = enumerate(reversed(stream.metadata["DURATION"].split(":")))
-        ended = sum(float(part) * 60.0**power for power, part in parts)
-        return ended - float((stream.start_time or 0) * stream.time_base)
-    return 0.0
-
-
 class Track:
     """A sound track that is decoded. What is missing in it becomes silence, and is counted."""
 
@@ -166,6 +167,8 @@ class Track:
         self.codec = context.codec.canonical_name
         stated = states_length(stream.container.format.name)
         self._header = None if stated else HEADERS.get(self.codec)
+        with path.open("rb") as file:
+            self._tags = end_of_sound(file)
         self._is_pcm = context.name.startswith("pcm")  # of which any part is whole
         self._sizes = dict[bytes, int]()
         if stream.container.format.name == "caf" and context.name in ("alac", "flac"):
@@ -187,6 +190,8 @@ class Track:
 
     def decode(self, av: Any, packet: Any) -> Iterator[Array]:
         """Yield a packet's sound as float32, (samples, channels), after what is missing before."""
+        if packet.size and (packet.pos or 0) >= self._tags:
+            return
         damaged, after_damage = bool(packet.is_corrupt) and not self._is_pcm, self._cut
         if packet.size and self._header:  # frames with equal headers have equal sizes
             head = bytes(packet)[:8]
@@ -285,7 +290,8 @@ def pieces_of(
     except av.error.FFmpegError as error:
         first = tracks[0]
         stated = own_seconds(first.stream) if states_length(container.format.name) else 0.0
-        if not 0.0 < stated * first.rate_hz <= first.done:  # behind its sound anything may follow
+        promised = round(stated * first.rate_hz)
+        if not 0 < promised <= first.done:  # behind its sound anything may follow
             sentence = f"{first.path} is damaged or cut off ({reason_of(error)}); copy it again."
             raise DamagedFileError(sentence) from None
     notes += _checked_end(container, tracks, last, end)

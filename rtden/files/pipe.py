@@ -10,7 +10,7 @@ import numpy as np
 
 from rtden.denoiser import settings_for_latency
 from rtden.errors import AudioFileError, InputError
-from rtden.files.containers import is_endless, wav_format
+from rtden.files.containers import PIPE_SLACK, is_endless, wav_format
 from rtden.files.listing import HEADERS, Raw
 from rtden.samples import from_float, to_float
 from rtden.settings import Settings
@@ -40,9 +40,9 @@ def denoise_pipe(
     Returns the frames written, and whether the input's end is missing: the rest of its last frame,
     which is left out, or of the length in a WAV's header.
 
-    Raises AudioFileError if that header cannot be read, or PCM begins with one, BrokenPipeError if
-    nobody reads `sink` any more, InputError or ModelError if the rate, the channels or the model
-    cannot be used.
+    Raises AudioFileError if that header cannot be read, if PCM begins with one, or if sound follows
+    behind what it states; BrokenPipeError if nobody reads `sink` any more; InputError or ModelError
+    if the rate, the channels or the model cannot be used.
     """
     wav, left = pcm is None, float("inf")
     if pcm is None:
@@ -72,7 +72,23 @@ def denoise_pipe(
         out = stream.flush() if ended else stream.feed(to_float(samples))
         _write(sink, from_float(out, dtype).tobytes())
         frames += len(out)
+    if left == 0 and _goes_on(source):
+        raise AudioFileError(
+            "what came behind the sound that the WAV's header states, such as another WAV, was "
+            "left out; send one file at a time, or PCM with --rate and --channels."
+        )
     return frames, bool(rest) or 0 < left < float("inf")
+
+
+def _goes_on(source: int) -> bool:
+    """Read what follows a WAV's sound, lest its writer fail; return whether it is no chunk."""
+    head, size = b"", 0
+    while content := os.read(source, READ_BYTES):
+        head = (head + content)[:8]
+        size += len(content)
+    name = head.lstrip(b"\0")[:4]  # behind an odd number of bytes stands a zero
+    is_chunk = name.isascii() and name.decode().isprintable()
+    return name in (b"RIFF", b"RF64") or (size > PIPE_SLACK and not is_chunk)
 
 
 def _write(sink: int, content: bytes) -> None:

@@ -18,6 +18,7 @@ from rtden.errors import AudioFileError
 from rtden.files import media, muxers
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import CLIPPED, Progress, Recording, read_blocks
+from rtden.files.endings import seconds_of
 from rtden.files.joins import begun, demuxed
 from rtden.files.layout import no_sound
 from rtden.files.listing import Muxer, Raw
@@ -64,7 +65,7 @@ def denoise_media(
         first = tracks[0]
         if recording:
             first.rate_hz, first.channels = recording.samplerate, recording.channels
-        total = round(media.seconds_of(first.stream) * first.rate_hz)
+        total = round(seconds_of(first.stream) * first.rate_hz)
         try:
             with closing(_Out(container, streams_of, partial, muxer, suffix)) as out:
                 notes += out.notes
@@ -263,7 +264,7 @@ class _Out:
                 self.close()
             else:
                 return
-        place = Path(source.name.removeprefix("file:"))
+        place = Path(source.name.rpartition("file:")[2])
         if getattr(error, "errno", None) in WRITING:
             raise _refusal(place, suffix, error)
         reason, sound = reason_of(error), tracks[0].codec_context

@@ -17,11 +17,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import soundfile
 
-from rtden.files.containers import Chunk, end_of_sound, id3_size, ogg_pages, read_at, read_chunks
+from rtden.files.containers import (
+    Chunk,
+    Window,
+    end_of_sound,
+    id3_size,
+    ogg_pages,
+    read_at,
+    read_chunks,
+)
 
 OF_THE_SOUND = frozenset(
     b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|filr|COMM|SSND|FVER|levl|MD5 |"
@@ -35,7 +43,7 @@ STRINGS = frozenset(
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
 TECHNICAL = (
     *("bps", "number_of_", "_statistics", "duration", "encoder", "software"),
-    *("language", "timecode", "creation_time", "displaymatrix", "major_brand", "minor_version"),
+    *("language", "creation_time", "displaymatrix", "major_brand", "minor_version"),
     *("compatible_brands", "handler_name", "vendor_id", "wm/encod", "tlen", "tsse", "tsiz"),
 )
 """How names of tags begin that describe the encoding, as FFmpeg has them."""
@@ -52,6 +60,7 @@ class Tags(NamedTuple):
     parts: list[tuple[bytes, bytes]]
     """Chunks by name; comments b"KEY=VALUE" with no name; FLAC's other blocks by type; ID3 tags."""
     too_large: str = ""  # what was not read for its size, for a sentence
+    around: bool = False  # whether ID3 or APE tags that are not its own stand around the rest
 
     @property
     def names(self) -> str:
@@ -82,9 +91,13 @@ def strings_of(path: Path) -> dict[str, str]:
 
 
 def texts_of(container: Any) -> dict[str, str]:
-    """Return the tags of a file that PyAV has open, by names in lower case; no technical ones."""
-    audio = container.streams.audio
-    tags = {**(audio[0].metadata if audio else {}), **container.metadata}
+    """Return the tags of a file that PyAV has open, by names in lower case; no technical ones.
+
+    A time code may be that of any stream.
+    """
+    audio, found = container.streams.audio, [dict(each.metadata) for each in container.streams]
+    codes = {k: text for each in found for k, text in each.items() if k.lower() == "timecode"}
+    tags = {**codes, **(audio[0].metadata if audio else {}), **container.metadata}
     return {k.lower(): text for k, text in tags.items() if not k.lower().startswith(TECHNICAL)}
 
 
@@ -105,26 +118,33 @@ def kind_of(container: str) -> str:
 def read_tags(path: Path) -> Tags:
     """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
-        start = id3_size(file)
-        head = read_at(file, start, 4)
-        chunks = read_chunks(file)
-        if head in (b"caff", b".snd"):
-            return _rare_tags(file, head, chunks and chunks.found.get(b"info"))
-        if chunks is not None:
-            found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
-            order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
-            return _tags_at(file, f"chunks {order}", found)
-        if head == b"fLaC":
-            return Tags("comments", list(_flac_tags(file)))
-        if head == b"OggS":
-            packet = b"".join(_packets(file, 2)[1:])
-            for name in (b"\3vorbis", b"OpusTags"):
-                if packet.startswith(name):
-                    return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
-            return NOTHING
-        end = end_of_sound(file)
-        tags = Chunk(b"ID3", 0, start), Chunk(b"APE", end, path.stat().st_size - end)
-        return _tags_at(file, "id3", [tag for tag in tags if tag.size])
+        start, end, size = id3_size(file), end_of_sound(file), path.stat().st_size
+        with Window(path.open("rb"), start, end) as inner:
+            tags = _inner_tags(cast(BinaryIO, inner))
+        if tags is not None:
+            return tags._replace(around=start > 0 or end < size)
+        places = Chunk(b"ID3", 0, start), Chunk(b"APE", end, size - end)
+        return _tags_at(file, "id3", [place for place in places if place.size])
+
+
+def _inner_tags(file: BinaryIO) -> Tags | None:
+    """Return the metadata that a container has of its own; None where tags stand around sound."""
+    head, chunks = read_at(file, 0, 4), read_chunks(file)
+    if head in (b"caff", b".snd"):
+        return _rare_tags(file, head, chunks and chunks.found.get(b"info"))
+    if chunks is not None:
+        found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
+        order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
+        return _tags_at(file, f"chunks {order}", found)
+    if head == b"fLaC":
+        return Tags("comments", list(_flac_tags(file)))
+    if head == b"OggS":
+        packet = b"".join(_packets(file, 2)[1:])
+        for name in (b"\3vorbis", b"OpusTags"):
+            if packet.startswith(name):
+                return Tags("comments", [(b"", c) for c in _split(packet[len(name) :])])
+        return NOTHING
+    return None
 
 
 def _tags_at(file: BinaryIO, kind: str, places: list[Chunk]) -> Tags:

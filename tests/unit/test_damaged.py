@@ -90,6 +90,18 @@ def test_a_cut_in_the_last_frame_is_said_and_one_in_the_first_is_refused(
             denoise_file(path, target, streams=Untouched, force=True)
 
 
+def test_a_sox_file_that_was_cut_off_or_joined_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    sound = (noise(8000) * 2.0**31).astype("<i4").tobytes()
+    content = b".SoX" + struct.pack("<IQdII", 28, 16000, 44100.0, 2, 0) + sound
+    (tmp_path / "in.sox").write_bytes(content)
+    np.testing.assert_allclose(sound_of(tmp_path / "in.sox"), noise(8000), atol=1e-6)
+    for wrong, words in ((content[:-30000], "holds 53%"), (2 * content, "several files in one")):
+        (tmp_path / "in.sox").write_bytes(wrong)
+        with pytest.raises(AudioFileError, match=words):
+            sound_of(tmp_path / "in.sox")
+
+
 @pytest.mark.parametrize("name", ["a.sph", "a.avr", "a.svx", "a.caf", "a.aiff", "a.w64", "a.rf64"])
 def test_a_header_that_promises_more_is_believed(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -103,17 +115,20 @@ def test_a_header_that_promises_more_is_believed(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov", "a.tta", "a.flv", "a.swf"]
+    "name",
+    ["a.wav", "a.aiff", "a.w64", "a.caf", "a.m4a", "a.mov", "a.tta", "a.flv", "a.swf", "a.wv"],
 )
 def test_of_joined_files_none_is_dropped_without_a_word(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if path.suffix in (".m4a", ".mov", ".tta", ".flv", ".swf"):
-        codecs = {".tta": "tta", ".swf": "libmp3lame"}
+    if path.suffix in (".m4a", ".mov", ".tta", ".flv", ".swf", ".wv"):
+        codecs = {".tta": "tta", ".swf": "libmp3lame", ".wv": "wavpack"}
         encoded(path, codecs.get(path.suffix, "aac"), rate_hz=44100)
     else:
         soundfile.write(path, noise(48000), RATE_HZ, "PCM_16")
     assert len(sound_of(path)) >= 48000
     content = path.read_bytes()
+    if path.suffix == ".wv":  # FFmpeg reads nothing behind a tag
+        content += b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0) + bytes(8)
     path.write_bytes(content + content[36 if path.suffix == ".wav" else 0 :])  # sound twice
     for target in ("out.wav", f"out{path.suffix}".replace("swf", "m4a")):
         with pytest.raises(AudioFileError, match="is several files in one; split them"):

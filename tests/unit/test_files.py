@@ -426,7 +426,8 @@ def test_id3_tags_around_a_flac_do_no_harm(tmp_path: Path, before: bytes, tag: b
         file.write(tune(22050, channels=1))
     source.write_bytes(before + source.read_bytes() + tag)
     report = denoise_file(source, settings=UNTOUCHED)
-    assert (soundfile.info(report.target).frames, report.notes) == (20011, ())
+    said = ("left out: ID3 or APE tags around the sound",) if before + tag else ()
+    assert (soundfile.info(report.target).frames, report.notes) == (20011, said)
     with soundfile.SoundFile(report.target) as file:
         assert file.title == "Title"
 
@@ -627,6 +628,13 @@ def test_an_empty_name_is_no_folder(here: Path) -> None:
     for sources, output in (([""], None), (["z.wav", " "], None), (["z.wav"], "")):
         with pytest.raises(AudioFileError, match="empty"):
             plan(sources, output)
+
+
+def test_a_plan_for_standard_input_goes_into_no_folder(here: Path) -> None:
+    made(here, "folder/a.wav")
+    for output in ("folder", "new/"):
+        with pytest.raises(AudioFileError, match="is a folder; name the file to write in it"):
+            plan(["-"], output)
 
 
 def test_a_plan_of_several_recordings_into_one_file_is_refused(here: Path) -> None:

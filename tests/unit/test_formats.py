@@ -161,6 +161,17 @@ def test_codecs_inside_wav_are_written_again_without_what_fills_their_last_block
     assert report.notes == ()
 
 
+def test_what_sox_puts_behind_the_last_block_of_a_wav_is_no_block(tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    soundfile.write(path, noise(24000), 8000, "GSM610")  # 75 blocks of 65 bytes, an odd number
+    content = path.read_bytes()
+    at = content.index(b"data")
+    sound = content[at + 8 : at + 8 + 4875] + b"\0"
+    path.write_bytes(content[:at] + b"data" + struct.pack("<I", 4876) + sound)
+    patched(path, content.index(b"fact") + 8, struct.pack("<I", 24000))
+    assert len(all_of(path)) == 24000
+
+
 def test_a_count_of_frames_that_its_blocks_contradict_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "in.wav"
     soundfile.write(path, noise(), 8000, "IMA_ADPCM")
@@ -503,6 +514,21 @@ def test_a_pipe_whose_end_is_missing_gives_the_rest_and_says_so(tmp_path: Path, 
     assert run.returncode == 0
     assert run.stderr == b"rtden: the end of the input is missing: it was cut off.\n"
     assert len(run.stdout) == size - 1
+
+
+@pytest.mark.parametrize(("behind", "said"), [("WAV", True), ("LIST", False), ("odd", True)])
+def test_sound_behind_that_of_a_wav_in_a_pipe_is_said_to_be_left_out(
+    tmp_path: Path, behind: str, said: bool
+) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(), 16000, "PCM_16")
+    whole = (tmp_path / "in.wav").read_bytes()
+    more = {"WAV": whole, "LIST": b"LIST" + struct.pack("<I", 9000) + bytes(9000)}
+    (tmp_path / "in.wav").write_bytes(whole + more.get(behind, noise().tobytes()))
+    with (tmp_path / "in.wav").open("rb") as source:
+        run = rtden("pipe", "--format", "wav", stdin=source, text=False)
+    assert run.returncode == (2 if said else 0)
+    assert (b"was left out; send one file at a time" in run.stderr) == said
+    assert len(run.stdout) == len(whole)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of Windows always block")

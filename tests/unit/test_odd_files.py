@@ -463,7 +463,8 @@ def test_what_follows_the_chunks_is_not_called_too_large(tmp_path: Path) -> None
     path = tmp_path / "in.aiff"
     soundfile.write(path, noise(), RATE_HZ)
     path.write_bytes(path.read_bytes() + b"TAG".ljust(128, b"x"))
-    assert denoise_file(path, streams=Untouched).notes == ()
+    notes = denoise_file(path, streams=Untouched).notes
+    assert notes == ("left out: ID3 or APE tags around the sound",)
 
 
 @pytest.mark.parametrize("name", ["in.amr", "in.wv", "in.caf", "in.mka", "in.wma", "in.ac3"])
@@ -476,7 +477,82 @@ def test_a_tag_that_ffmpeg_does_not_skip_is_skipped(tmp_path: Path, name: str) -
     np.testing.assert_array_equal(sound_of(path), untagged)
 
 
-@pytest.mark.parametrize("behind", [b"TAG".ljust(128, b"x"), bytes(5000)], ids=["tag", "zeros"])
+ID3V1 = b"TAG".ljust(128, b"x")
+APE = struct.pack("<II", 3, 0) + b"Key\0abc"
+APE += b"APETAGEX" + struct.pack("<IIII", 2000, len(APE) + 32, 1, 0) + bytes(8)  # its footer
+LYRICS = b"LYRICSBEGIN" + b"la" * 40
+TAGS_BEHIND = {
+    "ape": APE,
+    "lyrics": LYRICS + b"%06d" % len(LYRICS) + b"LYRICS200" + ID3V1,
+    "id3": b"ID3\4\0\x10\0\0\0\x50" + bytes(80) + b"3DI\4\0\x10\0\0\0\x50",
+    "ape and id3": APE + ID3V1,
+}
+
+
+@pytest.mark.parametrize("behind", TAGS_BEHIND)
+@pytest.mark.parametrize(
+    "name", ["in.ac3", "in.g722", "in.au", "in.gsm", "in.mp2", "in.aac", "in.flac", "in.ircam"]
+)
+def test_tags_behind_any_kind_of_sound_are_no_sound_and_said(
+    tmp_path: Path, name: str, behind: str
+) -> None:
+    path = tmp_path / name
+    soundfile.write(tmp_path / "in.wav", noise(16000, 1), 8000)
+    if name == "in.g722":
+        path.write_bytes(np.random.default_rng(0).bytes(8000))
+    else:
+        denoise_file(tmp_path / "in.wav", path, streams=Untouched)
+    untagged = sound_of(path)
+    path.write_bytes(path.read_bytes() + TAGS_BEHIND[behind])
+    np.testing.assert_array_equal(sound_of(path), untagged)
+    notes = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True).notes
+    assert "ID3 or APE tags" in notes[0]
+    assert not [note for note in notes if "missing" in note]
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\xef\xbb\xbf", bytes(1000)], ids=len)
+@pytest.mark.parametrize("name", ["in.flac", "in.wav", "in.aiff"])
+def test_blanks_that_a_server_put_before_a_file_are_no_sound(
+    tmp_path: Path, name: str, before: bytes
+) -> None:
+    soundfile.write(tmp_path / name, noise(16000, 1), 8000, "PCM_16")
+    whole = sound_of(tmp_path / name)
+    (tmp_path / name).write_bytes(before + (tmp_path / name).read_bytes())
+    np.testing.assert_array_equal(sound_of(tmp_path / name), whole)
+
+
+@pytest.mark.parametrize("target", ["out.mov", "out.mkv", "out.wav"])
+def test_a_time_code_stays_or_is_said_to_be_lost(tmp_path: Path, target: str) -> None:
+    film(tmp_path / "plain.mkv", "aac", start=0.0, seconds=3.0)
+    path = tmp_path / "in.mkv"
+    with av.open(str(tmp_path / "plain.mkv")) as source, av.open(str(path), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in source.streams]
+        streams[0].metadata["timecode"] = "10:00:00:00"
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    report = denoise_file(path, tmp_path / target, streams=Untouched)
+    with av.open(report.target) as made:
+        kept = "10:00:00:00" in [code for each in made.streams for code in each.metadata.values()]
+    assert kept == (target != "out.wav")
+    assert ("left out of its tags: timecode" in report.notes) == (not kept)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("ul", "mulaw"), ("al", "alaw"), ("ub", "u8")])
+def test_what_has_no_header_has_no_rate_by_its_suffix(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
+    subtypes = {"mulaw": "ULAW", "alaw": "ALAW", "u8": "PCM_U8"}
+    path = tmp_path / f"in.{suffix}"
+    soundfile.write(path, noise(16000, 1), 8000, subtypes[kind], format="RAW")
+    with pytest.raises(AudioFileError, match=r"reads it with --rate, --channels and --format"):
+        denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+    report = denoise_file(path, tmp_path / "out.wav", streams=Untouched, raw=Raw(8000, 1, kind))
+    assert report.seconds == 2.0
+
+
+@pytest.mark.parametrize("behind", [ID3V1, bytes(5000)], ids=["tag", "zeros"])
 @pytest.mark.parametrize("name", ["in.wv", "in.mka", "in.mp3", "in.mp2", "in.aac", "in.tta"])
 def test_what_follows_the_last_frame_is_no_cut(tmp_path: Path, name: str, behind: bytes) -> None:
     path = tmp_path / name
