@@ -163,7 +163,7 @@ def _run(
         f" + buffer {parts.buffer_ms:.0f} + output {parts.sink_ms:.0f}"
     )
     if wish_ms is not None and parts.total_ms > wish_ms + 1.0:
-        least = f"these devices cannot do {wish_ms:g} ms, {parts.total_ms:.0f} ms is their least"
+        least = f"these devices cannot do {wish_ms:g} ms; it is {parts.total_ms:.0f} ms"
         messages.print(f"rtden: {least}")
     supervisor.ready()
     try:
@@ -228,7 +228,7 @@ def _sum_up(
     status = engine.status()
     say(
         f"{status.seconds:.1f} s: pauses {options.pauses(status.noise_removed_db)},"
-        f" total latency {engine.latency.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
+        f" latency {engine.latency.total_ms:.0f} ms, load {status.mean_load:.1%} of one core,"
         f" {counted(status.xruns, 'xrun')}"
     )
     if status.flagged_blocks:

@@ -47,7 +47,7 @@ _EXPLAINED = (
     ("pauses", "how much quieter the background is"),
     ("latency now", "measured delay, microphone to output"),
     ("buffer", "sound that waits for the output, its blocks included"),
-    ("buffer now", "what of it is kept ready beyond the devices' blocks"),
+    ("buffer now", "the part of it beyond the devices' blocks"),
     ("clock drift", "how much faster the input's clock is"),
     ("xruns", "blocks late or lost at a device, and drop-outs"),
 )
