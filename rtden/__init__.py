@@ -6,7 +6,7 @@
 - Denoiser: the algorithm itself, mono at the model's rate
 - denoise_file: sound and video files
 - open_live: microphone to loudspeakers
-- Settings: strength, limit and steps; errors: what is raised
+- Settings: strength, limit and steps; list_models; errors: what is raised
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ def denoise_file(
         Sound or video, and where to; the suffix chooses the container. "-" is standard input and
         output; other pipes and devices are read as that is. The default target is
         NAME.denoised.SUFFIX beside the source, and standard output for a pipe.
+    model, settings :
+        As for :class:`rtden.Denoiser`.
     full_band : bool
         Let sound above the model's band through, at the gain of the topmost bands.
     force : bool
@@ -109,8 +111,8 @@ def denoise_file(
     progress : callable, optional
         Called with the frames done and in all.
     raw, track : optional
-        What a source without a header holds, and which of a video's sound tracks to denoise, from
-        1; the default is all.
+        What a source without a header holds (:class:`rtden.files.listing.Raw`), and which of a
+        video's sound tracks to denoise, from 1; the default is all.
     loudness : float, optional
         Integrated loudness of the result in LUFS (extra "av"); the work is done twice.
     leave_at : Path, optional
@@ -119,12 +121,17 @@ def denoise_file(
         Takes a rate in Hz and a number of channels; returns what denoises a track, in place of a
         :class:`rtden.recording.RecordingDenoiser`. Model, settings and full_band then say nothing.
 
+    Returns
+    -------
+    FileReport
+        Names, lengths in seconds, the noise removed in dB, and notes: what could not be kept.
+
     Raises
     ------
     AudioFileError
         If a file cannot be read or written, is truncated, or would be overwritten.
-    InputError, ModelError
-        If the rate, the channels or the model cannot be used.
+    InputError, ModelError, SettingsError
+        If the rate, the channels, the model or a setting cannot be used.
     MissingPackageError
         If the file needs a package that is not installed.
     """
