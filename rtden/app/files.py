@@ -282,15 +282,15 @@ def pipe(
     from rtden.files.pipe import denoise_pipe
     from rtden.settings import Settings
 
-    if raw_format != "wav" and rate is None:
-        raise SettingsError("give the --rate of the PCM in Hz, or --format wav.")
+    if (raw_format == "wav") == (rate is not None):  # a WAV's header says it
+        raise SettingsError("give either the --rate of the PCM in Hz, or --format wav.")
     for name, stream in (("input", sys.stdin), ("output", sys.stdout)):
         if stream is None or stream.closed or stream.isatty():
             raise AudioFileError(
                 f"standard {name} is a terminal or closed; use it between two programs: "
                 "arecord -f S16_LE -r 16000 | rtden pipe --rate 16000 | aplay -f S16_LE -r 16000"
             )
-    pcm = None if raw_format == "wav" or rate is None else Raw(rate, channels, raw_format)
+    pcm = None if rate is None else Raw(rate, channels, raw_format)
     settings = Settings(strength=strength, limit_db=limit_db)
     wish: dict[str, Any] = {"model": model, "settings": settings, "full_band": full_band}
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):

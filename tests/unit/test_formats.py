@@ -494,6 +494,7 @@ def test_what_came_through_a_pipe_goes_with_a_program_that_is_killed(tmp_path: P
     ("arguments", "words"),
     [
         (["pipe"], "--rate"),
+        (["pipe", "--rate", "16000", "--format", "wav"], "either"),
         (["live", "--in", "-"], "rtden pipe"),
     ],
 )
