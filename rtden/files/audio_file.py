@@ -19,9 +19,17 @@ import soundfile
 from rtden.errors import AudioFileError, DamagedFileError
 from rtden.files import containers
 from rtden.files.atomic import reason_of
+from rtden.files.endings import is_mp3
 from rtden.files.joins import CHANGED, converted
 from rtden.files.layout import GOES_ON, Layout, layout_of, no_header, truncated
-from rtden.files.listing import HEADERLESS, HEADERS, RAW_SUFFIXES, Raw, has_av
+from rtden.files.listing import (
+    ENCODED_SUFFIXES,
+    HEADERLESS,
+    HEADERS,
+    RAW_SUFFIXES,
+    Raw,
+    has_av,
+)
 from rtden.resample import load_soxr
 from rtden.types import Array
 
@@ -192,16 +200,19 @@ def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
 
     Raises AudioFileError if a description is missing, or given for a file that has a header.
     """
-    if containers.read_at(file, 0, 4) in HEADERS:
+    start, suffix = containers.id3_size(file), path.suffix.lower()
+    head = containers.read_at(file, start, 8)
+    has_header = head[:4] in HEADERS or head[4:] == b"ftyp" or is_mp3(file, start)
+    if has_header or (raw and suffix in ENCODED_SUFFIXES):
         if raw is None:
             return None
         raise AudioFileError(
             f"{path} has a header that says what it holds; leave out the rate, the channels and "
             "the format, which describe PCM without one."
         )
-    if raw is None and path.suffix.lower() in RAW_SUFFIXES:
+    if raw is None and suffix in RAW_SUFFIXES:
         raise no_header(path)
-    return raw or HEADERLESS.get(path.suffix.lower())
+    return raw or HEADERLESS.get(suffix)
 
 
 def _bit_rate(file: soundfile.SoundFile, size: int, start: bytes) -> float:

@@ -220,6 +220,14 @@ def mp3_frame_size(head: bytes) -> int:
     return (bits // rate_hz or 1) + (head[2] >> 1 & 1)
 
 
+def is_mp3(file: BinaryIO, at: int) -> bool:
+    """Return whether two frames of MPEG audio, layer III, follow each other from an offset on."""
+    head = read_at(file, at, 4)
+    size = mp3_frame_size(head)
+    after = read_at(file, at + size, 4)
+    return size > 2 and mp3_frame_size(after) > 2 and head[:2] == after[:2]
+
+
 def _free_size(content: mmap.mmap, at: int) -> int:
     """Return what :func:`mp3_frame_size` lacks for free format: as far as to the next frame."""
     head, found, end = content[at : at + 4], at, len(content) - 1

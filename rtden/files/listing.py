@@ -83,7 +83,13 @@ RAW_SUFFIXES = frozenset((
     ".raw", ".pcm", ".ul", ".al", ".ulaw", ".alaw", ".mulaw", ".sw", ".s16", ".s16le", ".f32",
     ".f32le",
 ))  # fmt: skip
-HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+ENCODED_SUFFIXES = MEDIA_SUFFIXES.union((".mp3",)) - {".sln"}
+"""What is no PCM, although it may have no header."""
+HEADERS = (
+    *(b"RIFF", b"RF64", b"BW64", b"RIFX", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd"),
+    *(b".SoX", b"wvpk", b"TTA1", b"MAC ", b"#!AM", b"FLV\1", b"\x1a\x45\xdf\xa3"),
+    *(b"\x30\x26\xb2\x75", b"ID3\2", b"ID3\3", b"ID3\4"),  # WMA, and MP3
+)
 """How files begin that say themselves what they hold."""
 
 

@@ -521,6 +521,19 @@ def test_blanks_that_a_server_put_before_a_file_are_no_sound(
     np.testing.assert_array_equal(sound_of(tmp_path / name), whole)
 
 
+@pytest.mark.parametrize(
+    "name", ["in.mp3", "in", "in.ac3", "in.m4a", "in.mka", "in.wma", "in.wv", "in.aac"]
+)
+def test_what_is_no_pcm_is_not_read_as_such(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "in.wav", noise(20000, 1), 16000)
+    made = tmp_path / (name if "." in name else "in.mp3")
+    denoise_file(tmp_path / "in.wav", made, streams=Untouched)
+    made.rename(tmp_path / name)
+    with pytest.raises(AudioFileError, match="leave out the rate"):
+        denoise_file(tmp_path / name, tmp_path / "out.wav", streams=Untouched, raw=Raw(16000))
+    assert not (tmp_path / "out.wav").exists()
+
+
 @pytest.mark.parametrize("target", ["out.mov", "out.mkv", "out.wav"])
 def test_a_time_code_stays_or_is_said_to_be_lost(tmp_path: Path, target: str) -> None:
     film(tmp_path / "plain.mkv", "aac", start=0.0, seconds=3.0)
