@@ -40,8 +40,9 @@ class FrameDenoiser(Adjustable):
     settings : Settings, optional
         All but the overlap and the hops per step, which the next two parameters choose.
     latency_ms : float
-        Upper limit of the algorithm's delay (:func:`rtden.denoiser.settings_for_latency`). Up to 41
-        ms, more sounds better. Resampling from another rate adds 3 to 8 ms.
+        Upper limit of the algorithm's delay, which takes 13 ms at least
+        (:func:`rtden.denoiser.settings_for_latency`). Up to 41 ms, more sounds better. Resampling
+        from another rate adds 3 to 8 ms.
     hops_per_step : int
         Hops of the model that are computed together, if `latency_ms` leaves them a hop of overlap
         (35 ms); otherwise one. One hop sounds a little better at the same latency and costs half as

@@ -20,6 +20,27 @@ SHORTEST_OVERLAP_SAMPLES = 32
 class Settings:
     """Settings of a :class:`rtden.Denoiser`.
 
+    Parameters
+    ----------
+    hops_per_step : int
+        1, 2, 4, 8 or 16. More cost less, and each delays by a hop (the default model's: 256
+        samples, 11.6 ms).
+    overlap_samples : int, optional
+        Overlap of the synthesis windows of neighbouring frames, 32 samples or more; None for the
+        model's longest. The latency is `hops_per_step` hops and the overlap. A shorter overlap
+        takes asymmetric windows (:func:`rtden.spectral.window_pair`) and sounds a little worse.
+    strength : float
+        Wet share of the output, 0 (the input, delayed) to 1 (denoised), aligned to the sample.
+    limit_db : float
+        At most this much is taken off any cell of the spectrum, in dB; infinity for no limit.
+    iterations, frames : int, optional
+        Griffin-Lim iterations per step (K), and frames that one spans (M), the new ones included.
+        None takes the model's, and no iteration with a short overlap.
+    phase : str, optional
+        Starting phase of a new frame: the noisy one ("warm") or "random"; None takes the model's.
+    seed : int
+        Seed of the random phase.
+
     Raises
     ------
     SettingsError
@@ -27,31 +48,13 @@ class Settings:
     """
 
     hops_per_step: int = 1
-    """Hops per step: 1, 2, 4, 8 or 16. More cost less, and each delays by a hop (the default
-    model's: 256 samples, 11.6 ms)."""
-
     overlap_samples: int | None = None
-    """Overlap of the synthesis windows of neighbouring frames, 32 samples or more; None for the
-    model's longest. The latency is `hops_per_step` hops and the overlap. A shorter overlap
-    takes asymmetric windows (:func:`rtden.spectral.window_pair`) and sounds a little worse."""
-
     strength: float = 1.0
-    """Wet share of the output, 0 (the input, delayed) to 1 (denoised), aligned to the sample."""
-
     limit_db: float = math.inf
-    """At most this much is taken off any cell of the spectrum, in dB; infinity for no limit."""
-
     iterations: int | None = None
-    """Griffin-Lim iterations per step (K); None takes the model's, or none with a short overlap."""
-
     frames: int | None = None
-    """Frames that an iteration spans (M), the new ones included; None takes the model's."""
-
     phase: Phase | None = None
-    """Starting phase of a new frame: the noisy one ("warm") or "random"; None takes the model's."""
-
     seed: int = 0
-    """Seed of the random phase."""
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
