@@ -202,7 +202,9 @@ class _Work:
         started = time.perf_counter()
         both = os.path.exists(self.target) and os.path.exists(self.source)
         if both and self.target.samefile(self.source):
-            raise AudioFileError(f"{self.target} would overwrite the original; write another file.")
+            raise AudioFileError(
+                f"{self.target} would overwrite the original; name another target."
+            )
         if loudness is not None:
             require(-70 <= number(loudness) <= 0, "loudness", "lie between -70 and 0", loudness)
             self.gain = self._gain(loudness)

@@ -123,7 +123,8 @@ class VirtualMicrophone:
             if _start_ticks(pid) == began:
                 raise DeviceError(
                     f"another rtden (process {pid}) already gives the microphone '{self.name}': "
-                    "end that one first, or give this one another name."
+                    "end that one first, or give this one another name with --name "
+                    "(name=... in Python)."
                 )
         _unload(connection, found)
         for device in connection.devices():  # sinks and sources share one space of names
