@@ -8,6 +8,7 @@ def main() -> None:
     loud = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if loud:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Here, not above: the processes that work for a command import this file, and need none of it.
     from rtden.app.main import app
 
     if loud:

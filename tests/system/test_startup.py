@@ -18,7 +18,7 @@ from pulse import PulseServer
 
 RESIDENT_MB = 120
 HEAVY = {"tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "matplotlib", "PIL"}
-HEAVY |= {"pesq", "pystoi", "speechmos", "onnxruntime", "distributed"}
+HEAVY |= {"pesq", "pystoi", "speechmos", "onnxruntime", "distributed", "pydantic"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
 ENGINE = {"numpy", "ai_edge_litert", "tflite_runtime"}
 LEARNING = {"multiprocessing", "rtden.files.batch", "rtden.app.doctor"}

@@ -97,6 +97,11 @@ def test_denoising_a_file_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not loaded_by(code) & HEAVY
 
 
+def test_processes_that_work_for_a_command_load_no_command_line() -> None:
+    code = "import runpy, sys; runpy.run_module('rtden.__main__', run_name='__mp_main__'); "
+    assert not loaded_by(f"{code}print(*sys.modules)") & {"typer", "rich", "rtden.app.main"}
+
+
 def loaded_by(code: str) -> set[str]:
     return set(run_python(code).stdout.split())
 
