@@ -17,16 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, settings
 
 from rtden import list_models
 from rtden.errors import MissingPackageError
 from rtden.interpreter import find_runtime
 from rtden.model import find_model, load_spec, save_spec
-
-# No limit of time: a busy machine may take half a minute for an example.
-settings.register_profile("rtden", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("rtden")
 
 # A shell, or nohup, ignores some signals in what it starts, and programs inherit that; some tests
 # interrupt programs, or hang up.

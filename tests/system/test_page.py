@@ -88,8 +88,8 @@ class Page:
 
     def __init__(self, driver: Any, address: str) -> None:
         self.driver, self.address = driver, address
-        driver.get(address)
-        driver.execute_script("sessionStorage.clear()")
+        if driver.current_url.startswith(address):  # elsewhere there is nothing of it
+            driver.execute_script("sessionStorage.clear()")
         driver.get(address)
         self.until(lambda: self.find("input").find_elements(By.TAG_NAME, "option"))
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import MODELS, SMALL_MODELS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 from streams import HOPS_PER_STEP, OVERLAPS, by_model, by_overlap, in_chunks, sampled, whole
 
 from rtden import Denoiser, Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soxr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden import Settings, StreamDenoiser
 from rtden.denoiser import settings_for_latency

@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden.live.endpoint import FADE_SECONDS, SmoothReader, fade_in
 from rtden.ring import Ring

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from command import names
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from properties import HealthCheck, given, settings, st
 from signals import delay_samples
 from sounds import Untouched
 

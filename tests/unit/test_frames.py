@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from command import ended, run_python
 from conftest import SMALL_MODELS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden import Denoiser, FrameDenoiser, Settings, StreamDenoiser, denoise
 from rtden.errors import InputError, SettingsError

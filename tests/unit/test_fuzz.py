@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from conftest import SMALL_MODELS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden import Denoiser, FrameDenoiser, Settings, StreamDenoiser, denoise
 from rtden.errors import AudioFileError, InputError, ModelError, SettingsError

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden.errors import InputError
 from rtden.measure.metrics import distill_mos, dnsmos, dnsmos_p808, estoi, pesq_wb, si_sdr_db

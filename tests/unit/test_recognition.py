@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
+from properties import given, st
 from test_scores import RATE_HZ, write_pair
 
 from rtden.errors import InputError

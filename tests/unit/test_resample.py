@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden.resample import MOST_DRIFT_PPM, Drift, Interpolator, Resampler
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 
 from rtden.ring import Ring
 

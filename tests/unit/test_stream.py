@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SMALL_MODEL
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from properties import given, settings, st
 from signals import delay_samples
 
 from rtden import Settings, StreamDenoiser
