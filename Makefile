@@ -91,9 +91,10 @@ second-runtime:
 	@echo "NOT RUN: the models under tflite-runtime; that needs Python 3.10 or 3.11, neither is here."
 endif
 
-# In an environment of its own: Pipecat wants another protobuf than TensorFlow.
+# In an environment of its own: Pipecat wants another protobuf than TensorFlow. In one process: to
+# import the frameworks is most of the work.
 integrations: $(VENV)-integrations/.run
-	$(PRIORITY) $(VENV)-integrations/bin/python -m pytest $(PARALLEL) tests/integrations
+	$(PRIORITY) $(VENV)-integrations/bin/python -m pytest tests/integrations
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -128,9 +129,14 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) $(INSTALL) --editable ".[dev]"
 	@touch $(VENV)/.run $@
 
-# The large packages compile what is imported first: here once, not in every process that tests.
+# The large packages compile what is imported first, and librosa compiles to machine code, which is
+# half a minute of work: here once, not in every process that tests.
+COMPILE := import keras, librosa, matplotlib.pyplot, numpy; \
+	mel = librosa.feature.melspectrogram(y=numpy.ones(8000, "f")); \
+	librosa.feature.inverse.mel_to_audio(mel, n_iter=1)
+
 $(VENV)/.compiled: $(VENV)/.dev
-	TF_CPP_MIN_LOG_LEVEL=3 $(PRIORITY) $(BIN)/python -c "import keras, librosa.feature"
+	TF_CPP_MIN_LOG_LEVEL=3 NUMBA_OPT=0 $(PRIORITY) $(BIN)/python -c '$(COMPILE)'
 	@touch $@
 
 $(VENV)/torch/.run: $(VENV)/.dev
