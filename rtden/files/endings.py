@@ -22,6 +22,8 @@ SEGMENT = b"\x18\x53\x80\x67"  # of Matroska, which holds all the rest
 PARSED = ("aac", "sbc", "amr", "amrnb", "amrwb")
 """FFmpeg's formats that leave out a part of a frame at the end without a word."""
 
+FILLED_BYTES = 16  # zeros at the end of a file that was filled up
+
 MPEG1_KBPS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 MPEG2_KBPS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 MPEG_RATES_HZ = (44100, 48000, 32000)
@@ -53,12 +55,14 @@ def own_seconds(stream: Any) -> float:
 
 def is_cut_off(name: str, file: BinaryIO, end: int) -> bool:
     """Return whether a part of a file's last piece is missing; its packets end at byte `end`."""
+    size = end_of_sound(file)
+    if name in ("flv", "mpegts") and not any(read_at(file, size - FILLED_BYTES, FILLED_BYTES)):
+        return False
     if find := CUT.get(name):
         return find(file)
     if name == "mpegts":
-        size = file.seek(0, os.SEEK_END)
         return bool(size % 188 and size % 192 and size % 204)
-    return name in PARSED and _holds_more(file, end, end_of_sound(file))
+    return name in PARSED and _holds_more(file, end, size)
 
 
 def _holds_more(file: BinaryIO, at: int, end: int) -> bool:
@@ -146,14 +150,14 @@ def _starts_of_mp4(file: BinaryIO) -> int:
 
 def _is_cut_flv(file: BinaryIO) -> bool:
     """Return whether the last tag of a Flash video is not whole: its size stands behind it."""
-    end = file.seek(0, os.SEEK_END) - 4
+    end = end_of_sound(file) - 4
     size = int.from_bytes(read_at(file, end, 4), "big")
     return int.from_bytes(read_at(file, max(0, end - size), 4)[1:], "big") != size - 11
 
 
 def _is_cut_matroska(file: BinaryIO) -> bool:
     """Return whether the last element of a Matroska or WebM file is not whole (RFC 8794)."""
-    length, at = file.seek(0, os.SEEK_END), 0
+    length, at = end_of_sound(file), 0
     while at < length:
         head = read_at(file, at, 12).ljust(12, b"\1")
         name_size = 9 - head[0].bit_length()
@@ -184,7 +188,7 @@ def _asf_properties(file: BinaryIO) -> tuple[int, int]:
 
 
 def _is_cut_asf(file: BinaryIO) -> bool:
-    (stated, packet_bytes), length = _asf_properties(file), file.seek(0, os.SEEK_END)
+    (stated, packet_bytes), length = _asf_properties(file), end_of_sound(file)
     data_from = int.from_bytes(read_at(file, 16, 8), "little") + 50
     if stated or not packet_bytes:
         return False
@@ -193,7 +197,7 @@ def _is_cut_asf(file: BinaryIO) -> bool:
 
 def _is_cut_swf(file: BinaryIO) -> bool:
     """Return whether a Flash file lacks its last tag, or up to 4 KiB that FFmpeg does not read."""
-    end = file.seek(0, os.SEEK_END)
+    end = end_of_sound(file)
     return read_at(file, 0, 3) == b"CWS" or read_at(file, end - 2, 2) != b"\0\0"
 
 

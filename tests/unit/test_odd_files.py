@@ -566,7 +566,9 @@ def test_what_has_no_header_has_no_rate_by_its_suffix(
 
 
 @pytest.mark.parametrize("behind", [ID3V1, bytes(5000)], ids=["tag", "zeros"])
-@pytest.mark.parametrize("name", ["in.wv", "in.mka", "in.mp3", "in.mp2", "in.aac", "in.tta"])
+@pytest.mark.parametrize(
+    "name", ["in.wv", "in.mka", "in.mp3", "in.mp2", "in.aac", "in.tta", "in.flv", "in.ts"]
+)
 def test_what_follows_the_last_frame_is_no_cut(tmp_path: Path, name: str, behind: bytes) -> None:
     path = tmp_path / name
     soundfile.write(tmp_path / "in.wav", noise(20000), RATE_HZ)
