@@ -136,6 +136,18 @@ def state_frames(path: Path, frames: int) -> None:
                     file.write(struct.pack(">I", number))
 
 
+def copy_speakers(source: BinaryIO, made: BinaryIO) -> None:
+    """Copy what an extensible WAV says of its samples: speakers, valid bits and Ambisonics."""
+    fields = list[bytes]()
+    for file in (source, made):
+        chunks = read_chunks(file)
+        chunk = chunks and chunks.found.get(b"fmt ")
+        fields.append(read_at(file, chunk.start, min(chunk.size, 40)) if chunk else b"")
+    if len(fields[0]) == len(fields[1]) == 40 and fields[0][:16] == fields[1][:16]:
+        made.seek(-22, os.SEEK_CUR)
+        made.write(fields[0][18:])
+
+
 class Window(io.RawIOBase):
     """The part of a file from `start` to `end` as a file of its own, which libsndfile reads.
 

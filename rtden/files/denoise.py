@@ -21,6 +21,7 @@ from rtden.extras import needed
 from rtden.files import listing
 from rtden.files.atomic import new_file, write_errors
 from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
+from rtden.files.containers import copy_speakers
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
 from rtden.files.tags import NOTHING, Tags, kind_of, lost_texts, read_tags, strings_of, write_tags
@@ -266,6 +267,9 @@ class _Work:
         same = self.target.suffix.lower() == self.source.suffix.lower()
         container, subtype = format_of(self.target, recording)
         tags = NOTHING if self.raw else read_tags(self.source)
+        if not recording.format:  # FFmpeg has an order of channels of its own
+            parts = [part for part in tags.parts if part[0].lower() != b"chan"]
+            tags = tags._replace(parts=parts)
         stream = self._stream(recording.samplerate, recording.channels)
         done = 0
         with write_recording(
@@ -294,6 +298,7 @@ class _Work:
             if source.read(4) == b"BW64" and file.read(4) == b"RF64":
                 file.seek(0)
                 file.write(b"BW64")
+            copy_speakers(source, file)
         if tags.too_large:
             self.notes.append(f"left out for its size: {tags.too_large}")
         kept = strings_of(path) if kind_of(container) != tags.kind else recording.texts

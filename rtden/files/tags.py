@@ -41,6 +41,7 @@ STRINGS = frozenset(
     b"album|license|tracknumber|genre".split(b"|")
 )
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
+CAF_CHUNKS = (b"info", b"chan")  # texts, and the speakers of the channels
 TECHNICAL = (
     *("bps", "number_of_", "_statistics", "duration", "encoder", "software"),
     *("language", "creation_time", "displaymatrix", "major_brand", "minor_version"),
@@ -131,9 +132,11 @@ def _inner_tags(file: BinaryIO) -> Tags | None:
     """Return the metadata that a container has of its own; None where tags stand around sound."""
     head, chunks = read_at(file, 0, 4), read_chunks(file)
     if head in (b"caff", b".snd"):
-        return _rare_tags(file, head, chunks and chunks.found.get(b"info"))
+        return _rare_tags(file, chunks.found if chunks else {})
     if chunks is not None:
-        found = [chunk for chunk in chunks.every if chunk.name not in OF_THE_SOUND]
+        # CHAN has the speakers of an AIFF, and says which samples an 8SVX has.
+        ours = OF_THE_SOUND - {b"CHAN"} if b"COMM" in chunks.found else OF_THE_SOUND
+        found = [chunk for chunk in chunks.every if chunk.name not in ours]
         order = "w64" if chunks.magic == b"riff" else chunks.order  # which takes no more chunks
         return _tags_at(file, f"chunks {order}", found)
     if head == b"fLaC":
@@ -156,15 +159,17 @@ def _tags_at(file: BinaryIO, kind: str, places: list[Chunk]) -> Tags:
     return Tags(kind if parts else "", parts, ", ".join(large))
 
 
-def _rare_tags(file: BinaryIO, head: bytes, info: Chunk | None) -> Tags:
+def _rare_tags(file: BinaryIO, found: dict[bytes, Chunk]) -> Tags:
     """Return what a CAF has beside what libsndfile copies, or the annotation of an AU."""
-    if head == b".snd":
+    if not found:
         at = int.from_bytes(read_at(file, 4, 4), "big")  # of its sound
         note = read_at(file, 24, at - 24).strip(b"\0")
         return Tags("au", [(b"", b"annotation=" + note)]) if note else NOTHING
-    texts = read_at(file, info.start + 4, info.size - 4).split(b"\0") if info else []
+    contents = [read_at(file, *found[name][1:]) if name in found else b"" for name in CAF_CHUNKS]
+    texts = contents[0][4:].split(b"\0")
     pairs = zip(texts[::2], texts[1::2], strict=False)
-    return Tags("caf", [(b"", k + b"=" + v) for k, v in pairs if k.lower() not in STRINGS])
+    parts = [(b"", k + b"=" + v) for k, v in pairs if k.lower() not in STRINGS]
+    return Tags("caf", [*parts, *([(b"chan", contents[1])] if contents[1] else [])])
 
 
 def write_tags(tags: Tags, path: Path) -> str:
@@ -198,6 +203,13 @@ def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
         out.write(head + (24 + len(note)).to_bytes(4, "big") + read_at(file, 8, 16) + note)
         file.seek(at)
         shutil.copyfileobj(file, out, 1 << 20)
+    elif chunks is not None and tags.kind == "caf" and head == b"caff":
+        speakers = b"".join(content for name, content in tags.parts if name)
+        chunk = b"chan" + struct.pack(">q", len(speakers)) + speakers
+        file.seek(0)
+        out.write(file.read(sum(chunks.found[b"desc"][1:])) + (chunk if speakers else b""))
+        shutil.copyfileobj(file, out, 1 << 20)
+        return tags.names
     elif tags.kind == "comments" and head == b"fLaC":
         stream_info = _flac_blocks(file)[0][1]
         blocks = [b"\0" + len(stream_info).to_bytes(3, "big") + stream_info, *_as_flac(tags)]

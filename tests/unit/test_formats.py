@@ -207,6 +207,34 @@ def test_chunks_of_a_wav_and_an_aiff_are_copied(tmp_path: Path) -> None:
     assert "left out: bext, cue, iXML" in report.notes[0]
 
 
+@pytest.mark.parametrize("speakers", [0x3, 0x7, 0x33, 0x60F, 0x63F], ids=hex)
+def test_the_speakers_and_valid_bits_of_a_wav_stay(tmp_path: Path, speakers: int) -> None:
+    channels, path = speakers.bit_count(), tmp_path / "in.wav"
+    soundfile.write(path, noise(channels=channels), 16000, "PCM_24", format="WAVEX")
+    patched(path, 38, struct.pack("<HI", 20, speakers))
+    target = Path(denoise_file(path, streams=Untouched).target)
+    assert target.read_bytes()[20:60] == path.read_bytes()[20:60]
+    np.testing.assert_allclose(all_of(target), all_of(path), atol=2e-7)
+
+
+@pytest.mark.parametrize("suffix", ["aiff", "caf"])
+def test_the_speakers_of_an_aiff_and_a_caf_stay(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"in.{suffix}"
+    soundfile.write(path, noise(channels=6), 16000, "PCM_16")
+    content, layout = path.read_bytes(), struct.pack(">III", 124 << 16 | 6, 0, 0)  # MPEG 5.1 D
+    if suffix == "caf":
+        at = 8 + 12 + 32  # behind the description
+        content = content[:at] + b"chan" + struct.pack(">q", 12) + layout + content[at:]
+    else:
+        content += b"CHAN" + struct.pack(">I", 12) + layout
+    path.write_bytes(content)
+    before = all_of(path)
+    report = denoise_file(path, streams=Untouched)
+    assert layout in Path(report.target).read_bytes()
+    assert report.notes == ()
+    np.testing.assert_array_equal(all_of(Path(report.target)), before)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("flac", "ogg"), ("ogg", "opus"), ("opus", "flac"), ("flac", "flac"), ("ogg", "ogg")],
