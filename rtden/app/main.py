@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -66,6 +67,9 @@ def _main(
         ending = getattr(signal, name, None)
         if ending and signal.getsignal(ending) != signal.SIG_IGN:  # as nohup leaves it
             signal.signal(ending, signal.default_int_handler)
+    with contextlib.suppress(AttributeError):  # it is closed
+        # A legacy encoding may lack letters of a device's or a file's name.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if os.name == "posix":  # some programs start others with pipes that do not block
         for descriptor in (0, 1, 2):
             with contextlib.suppress(OSError):  # closed

@@ -542,6 +542,14 @@ def test_live_from_a_recording_to_a_recording_ends_with_a_summary_and_a_file_of_
     np.testing.assert_allclose(kept_noisy, given, atol=2**-14)
 
 
+def test_letters_that_the_encoding_of_standard_output_lacks_are_escaped(folder: Path) -> None:
+    Path("noisy.flac").rename("Käse.flac")
+    options = ["--in", "Käse.flac", "--out", "out.wav", "--duration", "0.4"]
+    result = real("live", *options, env={**ENV, "PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("from K\\xe4se.flac ")
+
+
 def test_live_stops_after_the_given_duration_and_json_has_its_status(folder: Path) -> None:
     options = ["--duration", "1", "--latency-ms", "10", "--json"]
     result = real("live", "--in", "noisy.flac", "--out", "out.wav", *options)
