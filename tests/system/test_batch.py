@@ -475,6 +475,8 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(
     done = [line["target"] for line in entries(folder / "out")]
     assert 0 < len(done) < 5
     assert names(folder / "out") == sorted([*done, MANIFEST])
+    if not everybody:  # what is left is the same; the next test goes on after a kill, too
+        return
     ended = rtden(*arguments, check=True)
     assert f"{len(done)} skipped: finished before." in ended.stderr
     written = [*(f"{number}.wav" for number in range(4)), "short.wav"]

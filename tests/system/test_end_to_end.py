@@ -161,15 +161,12 @@ def test_both_ears_get_the_sound(
         (["--in", "nonesuch"], "no input device matches 'nonesuch': choose from"),
         (["--out", "cable"], "the monitor of the output, and rtden would record what it plays"),
         (["--out", "null output"], "'null output' means several output devices"),
-        (["--duration", "0"], "--duration must be more than 0"),
-        (["--buffer-ms", "-1"], "buffer_ms must lie between"),
         (["--latency-ms", "0"], "a latency must be more than 0 ms"),
         (
             ["--latency-ms", "60", "--hops-per-step", "2"],
             "--latency-ms chooses the hops per step; give one of the two",
         ),
         (["--record", "/dev/null/folder"], "the folder /dev/null/folder cannot be made"),
-        (["--model", "nonesuch"], "there is no model 'nonesuch'"),
     ],
 )
 def test_mistakes_end_with_one_sentence(

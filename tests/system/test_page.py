@@ -399,8 +399,8 @@ def test_a_huge_upload_is_refused_before_it_is_sent(page: Page, tmp_path: Path) 
 def test_a_folder_is_taken_with_what_is_in_it(page: Page, noisy_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "week" / "monday"
     folder.mkdir(parents=True)
-    shutil.copy(DATA / "clean.flac", folder / "one.flac")
-    shutil.copy(DATA / "clean.flac", folder.parent / "two.flac")
+    for path in (folder / "one.flac", folder.parent / "two.flac"):
+        soundfile.write(path, CLEAN[:RATE_HZ], RATE_HZ)
     page.click("tab-recordings")
     page.find("folder").send_keys(str(folder.parent))
     for name in ("one.flac", "two.flac"):

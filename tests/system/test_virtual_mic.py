@@ -223,7 +223,9 @@ def test_a_living_owner_keeps_it(
 
 @pytest.mark.parametrize("_attempt", range(2))
 def test_of_two_at_once_one_wins(server: PulseServer, _attempt: int) -> None:
-    at_once = f"import time\nwhile time.time() < {time.time() + 1.5}: pass\n"
+    begin = time.time() + 1.5  # both load first, then wait, and at last do nothing but look
+    at_once = f"import time\ntime.sleep(max(0.0, {begin - 0.05} - time.time()))\n"
+    at_once += f"while time.time() < {begin}: pass\n"
     code = HOLD.replace("with ", at_once + "with ", 1)
     both = [started([sys.executable, "-c", code], env=server.env) for _ in range(2)]
     try:
