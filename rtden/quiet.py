@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _turn = threading.RLock()
 
@@ -18,7 +18,12 @@ def quiet_stderr() -> Iterator[None]:
     with _turn:  # two threads at once would restore each other's null device
         if sys.stderr is not None:
             sys.stderr.flush()
-        kept = os.dup(2)
+        kept = -1
+        with suppress(OSError):  # it may be closed, as in programs without a terminal
+            kept = os.dup(2)
+        if kept < 0:
+            yield
+            return
         try:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 2)

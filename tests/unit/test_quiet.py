@@ -28,6 +28,14 @@ def test_no_descriptor_is_leaked_even_by_an_error() -> None:
     assert len(os.listdir("/proc/self/fd")) == open_before
 
 
+def test_a_program_without_standard_error_goes_on() -> None:
+    code = (
+        "import os\nfrom rtden.quiet import quiet_stderr\nos.close(2)\n"
+        "with quiet_stderr():\n    print('inside')\n"
+    )
+    assert run_python(code).stdout == "inside\n"
+
+
 def test_threads_that_silence_at_a_time_are_heard_again() -> None:
     code = (
         "import os, threading, time\nfrom rtden.quiet import quiet_stderr\n"
