@@ -20,7 +20,14 @@ from rtden.errors import AudioFileError, InputError
 from rtden.extras import needed
 from rtden.files import listing
 from rtden.files.atomic import new_file, write_errors
-from rtden.files.audio_file import CLIPPED, Progress, Recording, open_recording, read_blocks
+from rtden.files.audio_file import (
+    CLIPPED,
+    PERCEPTUAL,
+    Progress,
+    Recording,
+    open_recording,
+    read_blocks,
+)
 from rtden.files.containers import copy_speakers
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
@@ -34,6 +41,8 @@ from rtden.types import Array
 
 CODECS = {"MPEG_LAYER_III": "mp3", "VORBIS": "vorbis", "OPUS": "opus"}
 """FFmpeg's names of what libsndfile writes; of FLAC it names the container."""
+FLOATING = ("FLOAT", "DOUBLE", *PERCEPTUAL)
+"""What holds samples above full scale."""
 FFMPEGS_ORDER = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "RAW")
 """Containers in which libsndfile leaves three channels and more in the order that FFmpeg wants."""
 
@@ -322,5 +331,5 @@ class _Work:
         changed = recording.format == container and subtype != recording.subtype
         if changed or (same and recording.codec and not recording.codec.startswith(codec)):
             self.notes.append(f"written as {subtype}, for its own codec cannot be written")
-        if (clipped := self.made[-1].clipped) and subtype not in ("FLOAT", "DOUBLE"):
+        if (clipped := self.made[-1].clipped) and subtype not in FLOATING:
             self.notes.append(CLIPPED.format(clipped))

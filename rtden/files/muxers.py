@@ -22,6 +22,8 @@ PADDING = {
     **{"libopencore_amrnb": 40},
 }
 """Samples that FFmpeg's encoders put before the sound; of AMR it states another number."""
+FULL_SCALE = ("aac", "ac3", "eac3")
+"""FFmpeg's encoders that take floating point, but lower or distort what exceeds full scale."""
 OPUS_PADDING_SECONDS = 0.0065
 RATES = {
     "libopencore_amrnb": (8000,),

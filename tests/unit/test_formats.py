@@ -144,6 +144,23 @@ def test_peaks_above_full_scale_are_kept_in_float_and_said_elsewhere(tmp_path: P
     assert "samples above full scale were clipped" in clipped.notes[0]
 
 
+@pytest.mark.parametrize("suffix", ["m4a", "ac3", "eac3", "wma", "mka", "mp3", "opus", "ogg", "wv"])
+def test_peaks_above_full_scale_do_not_lower_the_level_of_what_is_lossy(
+    tmp_path: Path, suffix: str
+) -> None:
+    if suffix not in ("mp3", "opus", "ogg"):
+        pytest.importorskip("av")
+    tone = np.sin(np.arange(96000) * 2.0 * np.pi * 300.0 / 48000.0)
+    samples = (3.0 * tone * (np.arange(96000) % 12000 < 1500)).astype(np.float32)  # 12 % of it
+    soundfile.write(tmp_path / "in.wav", samples, 48000, "FLOAT")
+    report = denoise_file(tmp_path / "in.wav", tmp_path / f"out.{suffix}", streams=Untouched)
+    clips = suffix in ("m4a", "ac3", "eac3")
+    assert any("above full scale were clipped" in note for note in report.notes) == clips
+    after = all_of(tmp_path / f"out.{suffix}")
+    wanted = samples.clip(-1.0, 1.0) if clips else samples
+    assert np.std(after) == pytest.approx(np.std(wanted), rel=0.08)
+
+
 @pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM", "ALAW", "DOUBLE", "PCM_U8"])
 @pytest.mark.parametrize("frames", [1, 319, 15041, 30000])
 def test_codecs_inside_wav_are_written_again_without_what_fills_their_last_block(

@@ -250,8 +250,9 @@ def test_what_a_film_cannot_hold_is_said(tmp_path: Path) -> None:
     made(tmp_path / "in.wav", "FLOAT", samples)
     pytest.importorskip("av")
     loud = int(np.count_nonzero(np.abs(samples) > 1.0))
-    of_mp2 = ["its first 11 ms gave way", f"{loud} samples above full scale were clipped"]
-    for suffix, said in ((".m4a", []), (".mp2", of_mp2)):
+    clipped = f"{loud} samples above full scale were clipped"
+    of_mp2 = ["its first 11 ms gave way", clipped]
+    for suffix, said in ((".mka", []), (".m4a", [clipped]), (".mp2", of_mp2)):
         notes = denoise_file(tmp_path / "in.wav", tmp_path / f"o{suffix}", streams=Untouched).notes
         words = ["4 samples were not finite", *said]
         assert [note[: len(start)] for note, start in zip(notes, words, strict=True)] == words
