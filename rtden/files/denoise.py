@@ -31,7 +31,16 @@ from rtden.files.audio_file import (
 from rtden.files.containers import copy_speakers
 from rtden.files.listing import Raw, default_target, is_stream
 from rtden.files.spool import spool
-from rtden.files.tags import NOTHING, Tags, kind_of, lost_texts, read_tags, strings_of, write_tags
+from rtden.files.tags import (
+    AROUND,
+    NOTHING,
+    Tags,
+    kind_of,
+    lost_texts,
+    read_tags,
+    strings_of,
+    write_tags,
+)
 from rtden.files.writing import check_result, format_of, write_recording
 from rtden.noise import NoiseMeter
 from rtden.recording import RecordingDenoiser
@@ -314,7 +323,7 @@ class _Work:
         if tags.parts and (lost := write_tags(tags, path)):
             names = ", ".join(sorted({*recording.strings}.intersection(kept))) or "none"
             self.notes.append(f"of its tags the new format takes {names}; left out: {lost}")
-        self.notes += ["left out: ID3 or APE tags around the sound"] if tags.around else []
+        self.notes += [AROUND] if tags.around else []
         self.notes += lost_texts(recording.texts, kept)
 
     def _note(self, recording: Recording, container: str, subtype: str, same: bool) -> None:

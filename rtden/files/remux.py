@@ -23,7 +23,7 @@ from rtden.files.joins import begun, demuxed
 from rtden.files.layout import no_sound
 from rtden.files.listing import Muxer, Raw
 from rtden.files.muxers import FULL_SCALE, PADDING, add_encoder, frame_of, muxer_options, padding_of
-from rtden.files.tags import lost_texts, texts_of
+from rtden.files.tags import AROUND, lost_texts, texts_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
 
@@ -62,6 +62,7 @@ def denoise_media(
     with media.opened(source, raw) as container:
         streams_of = media.tracks_of(container, source, track)
         tracks = [media.Track(stream, source) for stream in streams_of]
+        notes += [AROUND] if container.name != media.url_of(source) else []  # they were left out
         first = tracks[0]
         if recording:
             first.rate_hz, first.channels = recording.samplerate, recording.channels

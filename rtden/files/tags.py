@@ -41,6 +41,7 @@ STRINGS = frozenset(
     b"album|license|tracknumber|genre".split(b"|")
 )
 """Tags of a CAF that libsndfile copies, or that speak of the encoder."""
+AROUND = "left out: ID3 or APE tags around the sound"
 CAF_CHUNKS = (b"info", b"chan")  # texts, and the speakers of the channels
 TECHNICAL = (
     *("bps", "number_of_", "_statistics", "duration", "encoder", "software"),

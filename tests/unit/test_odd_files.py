@@ -505,9 +505,11 @@ def test_tags_behind_any_kind_of_sound_are_no_sound_and_said(
     untagged = sound_of(path)
     path.write_bytes(path.read_bytes() + TAGS_BEHIND[behind])
     np.testing.assert_array_equal(sound_of(path), untagged)
-    notes = denoise_file(path, tmp_path / "out.wav", streams=Untouched, force=True).notes
-    assert "ID3 or APE tags" in notes[0]
-    assert not [note for note in notes if "missing" in note]
+    for target in ("out.wav", "out.m4a"):
+        notes = denoise_file(path, tmp_path / target, streams=Untouched, force=True).notes
+        known = target == "out.m4a" and path.suffix in (".mp2", ".aac")  # FFmpeg reads them
+        assert known or "ID3 or APE tags" in notes[0]
+        assert not [note for note in notes if "missing" in note]
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\xef\xbb\xbf", bytes(1000)], ids=len)
@@ -577,5 +579,5 @@ def test_what_follows_the_last_frame_is_no_cut(tmp_path: Path, name: str, behind
     whole = path.read_bytes()
     path.write_bytes(whole + behind)
     notes = denoise_file(path, streams=Untouched).notes
-    assert [note for note in notes if not note.startswith("left out of its tags: ")] == []
+    assert [note for note in notes if not note.startswith("left out")] == []
     np.testing.assert_array_equal(sound_of(path), before)
