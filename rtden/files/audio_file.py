@@ -41,6 +41,12 @@ Progress = Callable[[int, int], None]
 """Called with the frames done and the frames in all, 0 where that is not known."""
 PERCEPTUAL = ("OPUS", "VORBIS", "MPEG_LAYER_III")
 """Codecs whose bits a second are a choice, by libsndfile's names."""
+OGGS = {("OGG", "VORBIS"), ("OGG", "OPUS")}
+VORBIS_ORDER = {
+    **{3: [0, 2, 1], 5: [0, 2, 1, 3, 4], 6: [0, 2, 1, 4, 5, 3], 7: [0, 2, 1, 5, 6, 4, 3]},
+    8: [0, 2, 1, 6, 7, 4, 5, 3],
+}
+"""Which of a WAV's channels are those of Vorbis and Opus (Vorbis I, 4.3.9; RFC 7845, 5.1.1.2)."""
 MP3_FRAME = 1152  # samples
 EMPTY_BYTES = 16384  # a file that is longer holds sound, whatever its header says
 
@@ -117,6 +123,11 @@ def read_blocks(recording: Recording, *, frames: int = BLOCK_FRAMES) -> Iterator
         raise AudioFileError(sentence) from None
     if silenced:
         recording.notes.append(ABSURD.format(silenced))
+
+
+def vorbis_order(container: str, subtype: str, channels: int) -> list[int]:
+    """Return the channels of a WAV as libsndfile has them in a file; nothing if they are so."""
+    return VORBIS_ORDER.get(channels, []) if (container, subtype) in OGGS else []
 
 
 def without_absurd(block: Array) -> tuple[Array, int]:
@@ -275,6 +286,7 @@ class _Reader:
         behind = 0 if self._layout.frames else 1024
         # Without a count libsndfile guesses, up to a frame of an MP3 too much.
         guess = MP3_FRAME if self.first.format == "MP3" else 0
+        order = np.argsort(vorbis_order(file.format, file.subtype, file.channels))
         try:
             while True:
                 count = min(frames, stated - read) if read < stated else behind
@@ -282,7 +294,7 @@ class _Reader:
                 if not len(block):
                     break
                 read += len(block)
-                yield block
+                yield block[:, order] if len(order) else block
         except soundfile.LibsndfileError as error:
             if not 0 < stated <= read:  # beyond its sound anything may follow
                 raise self._damaged(error) from None

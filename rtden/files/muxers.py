@@ -22,6 +22,8 @@ PADDING = {
     **{"libopencore_amrnb": 40},
 }
 """Samples that FFmpeg's encoders put before the sound; of AMR it states another number."""
+OPUS_ORDER = {5: [0, 1, 4, 2, 3], 7: [0, 1, 4, 3, 5, 2, 6]}
+"""What makes up for FFmpeg's order of 5 and 7 channels in libopus."""
 FULL_SCALE = ("aac", "ac3", "eac3")
 """FFmpeg's encoders that take floating point, but lower or distort what exceeds full scale."""
 OPUS_PADDING_SECONDS = 0.0065

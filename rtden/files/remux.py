@@ -22,7 +22,7 @@ from rtden.files.endings import seconds_of
 from rtden.files.joins import begun, demuxed
 from rtden.files.layout import no_sound
 from rtden.files.listing import Muxer, Raw
-from rtden.files.muxers import FULL_SCALE, PADDING, add_encoder, frame_of, muxer_options, padding_of
+from rtden.files.muxers import PADDING, add_encoder, frame_of, muxer_options, padding_of
 from rtden.files.tags import AROUND, lost_texts, texts_of
 from rtden.files.writing import mp3_gain
 from rtden.types import Array
@@ -164,7 +164,8 @@ class _Sound:
         # An encoder of AMR adds a frame when it is flushed.
         self._adds_frame = encoder.name == "libopencore_amrnb" and ratio == 1.0
         floats = encoder.format.name.startswith(("flt", "dbl"))
-        self._takes_more = floats and encoder.name not in FULL_SCALE
+        self._order = muxers.OPUS_ORDER.get(track.channels) if encoder.name == "libopus" else None
+        self._takes_more = floats and encoder.name not in muxers.FULL_SCALE
         self._gain = mp3_gain(encoder.bit_rate) if encoder.name == "libmp3lame" else 1.0
 
     def feed(self, samples: Array) -> Iterator[Any]:
@@ -234,6 +235,7 @@ class _Sound:
         self._written += len(samples)
         if len(samples) > dropped:
             louder = samples[dropped:] * np.float32(self._gain)
+            louder = louder[:, self._order] if self._order else louder
             louder = louder if self._takes_more else louder.clip(-1.0, 1.0)
             frame = frame_of(louder, self._layout, self._track.rate_hz, at)
             for packet in self._target.encode(frame):

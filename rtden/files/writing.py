@@ -6,13 +6,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.files.atomic import new_file, reason_of, write_errors, write_more
-from rtden.files.audio_file import PERCEPTUAL, Recording, open_recording, read_blocks
+from rtden.files.audio_file import (
+    PERCEPTUAL,
+    Recording,
+    open_recording,
+    read_blocks,
+    vorbis_order,
+)
 from rtden.files.containers import state_frames
 from rtden.files.listing import HEADERLESS
 from rtden.types import Array
@@ -79,12 +86,13 @@ def write_recording(
                 f"{path} cannot be written as {container} ({reason}); choose another format, for "
                 "instance NAME.wav."
             ) from None
+        order: Any = vorbis_order(container, subtype, channels) or slice(None)
         written, gain = 0, 1.0 if mode is None else mp3_gain(bit_rate)
 
         def append(block: Array) -> None:
             nonlocal written
             with write_errors(path, partial=partial):
-                file.write(block if gain == 1.0 else block * np.float32(gain))
+                file.write((block if gain == 1.0 else block * np.float32(gain))[:, order])
             written += len(block)
 
         with write_errors(path, partial=partial):

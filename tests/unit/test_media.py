@@ -18,6 +18,7 @@ from sounds import Untouched
 from rtden import denoise_file
 from rtden.errors import AudioFileError, MissingPackageError
 from rtden.files.audio_file import open_recording, read_blocks
+from rtden.files.media import open_media
 
 av = pytest.importorskip("av")
 
@@ -154,6 +155,26 @@ def test_many_channels_stay_in_their_order(tmp_path: Path, channels: int, suffix
     assert after.shape[1] == channels
     found = np.abs(after[:24000].T @ tones) / np.sum(tones**2, 0)
     np.testing.assert_array_equal(np.argmax(found, 1), np.arange(channels))
+
+
+@pytest.mark.parametrize("channels", range(3, 9))
+@pytest.mark.parametrize("suffix", ["ogg", "opus", "mka"])
+def test_each_channel_of_vorbis_and_opus_goes_to_its_speaker(
+    tmp_path: Path, channels: int, suffix: str
+) -> None:
+    """FFmpeg's decoder returns them in the order of a WAV."""
+    tones = np.sin(np.outer(np.arange(48000), 2.0 * np.pi * (3 + np.arange(channels)) * 10) / 48000)
+    soundfile.write(tmp_path / "in.wav", 0.1 * tones, 48000)
+    path = Path(
+        denoise_file(tmp_path / "in.wav", tmp_path / f"a.{suffix}", streams=Untouched).target
+    )
+    with open_media(path) as recording:
+        decoded = np.concatenate([*read_blocks(recording)])
+    denoise_file(path, tmp_path / "out.wav", streams=Untouched)
+    for after in (decoded, soundfile.read(tmp_path / "out.wav")[0]):
+        assert after.shape[1] == channels
+        found = np.abs(after[4800:43200].T @ tones[4800:43200])
+        np.testing.assert_array_equal(np.argmax(found, 1), np.arange(channels))
 
 
 def test_sound_that_begins_later_than_the_picture_still_does(tmp_path: Path) -> None:
