@@ -69,9 +69,9 @@ def denoise_pipe(
         whole = len(content) // pcm.frame_bytes * pcm.frame_bytes
         rest = content[whole:]
         samples = np.frombuffer(content[:whole], dtype).reshape(-1, pcm.channels)
-        out = stream.flush() if ended else stream.feed(to_float(samples))
-        _write(sink, from_float(out, dtype).tobytes())
-        frames += len(out)
+        for out in (stream.feed(to_float(samples)), *([stream.flush()] if ended else [])):
+            _write(sink, from_float(out, dtype).tobytes())
+            frames += len(out)
     if left == 0 and _goes_on(source):
         raise AudioFileError(
             "what came behind the sound that the WAV's header states, such as another WAV, was "

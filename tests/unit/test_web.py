@@ -147,7 +147,7 @@ def test_the_token_is_made_once_and_kept_private(capsys: pytest.CaptureFixture[s
         (["--certificate", "/no/such.pem"], "No such file"),
         (["--certificate", __file__], "a certificate and its key"),
         (["--host", "203.0.113.1"], "cannot be used"),
-        (["--port", "99999"], "less than or equal to 65535"),
+        (["--port", "99999"], "99999 is not in the range 0<=x<=65535"),
     ],
 )
 def test_a_wrong_option_is_told_in_a_sentence(arguments: list[str], words: str) -> None:
