@@ -245,14 +245,14 @@ def mp3_held(file: BinaryIO) -> float | None:
     """Return which part of the frames that an MP3's first frame counts is there, 1 for all.
 
     None without such a Xing or Info header, and where more follows (another MP3) or lies between:
-    then the length that libsndfile gives is a guess. Not so of free format, which FFmpeg does not
-    read: its frames are equally long.
+    then the length that libsndfile gives is a guess. So it is with a VBRI header, and None if all
+    is there. Not so of free format, which FFmpeg does not read: its frames are equally long.
     """
     at, end = id3_size(file), end_of_sound(file)
     frame = read_at(file, at, 256)
-    xing = max(frame.find(b"Xing"), frame.find(b"Info"))
-    counted = int.from_bytes(frame[xing + 8 : xing + 12], "big")
-    counts = xing >= 0 and frame[xing + 7] & 1 and counted
+    xing, vbri = max(frame.find(b"Xing"), frame.find(b"Info")), frame.find(b"VBRI")
+    counted = int.from_bytes(frame[vbri + 14 :][:4] if vbri > 0 else frame[xing + 8 :][:4], "big")
+    counts = (vbri > 0 or (xing >= 0 and frame[xing + 7] & 1)) and counted
     is_free = 0 < mp3_frame_size(frame) <= 2
     if not (counts or is_free):
         return None
@@ -265,5 +265,5 @@ def mp3_held(file: BinaryIO) -> float | None:
     if (at < end - MP3_SLACK and _holds_more(file, at, end)) or (counts and frames > counted):
         return None
     counted = counted if counts else frames + (at > end)
-    whole = at <= end and frames == counted - 1  # some count their header
-    return 1.0 if whole else frames / counted
+    held = 1.0 if at <= end and frames == counted - 1 else frames / counted  # or with the header
+    return None if vbri > 0 and held == 1.0 else held

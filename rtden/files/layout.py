@@ -41,6 +41,8 @@ def layout_of(
     Raises AudioFileError if a file holds less than its header promises.
     """
     start, end = containers.id3_size(file), containers.end_of_sound(file)
+    if start >= size:  # it ends within the tag at its beginning
+        raise no_sound(path)
     if raw is not None:
         rest = (end - start) % raw.frame_bytes
         if end - rest <= start:

@@ -15,6 +15,7 @@ from rtden import denoise_file
 from rtden.errors import AudioFileError
 from rtden.files.audio_file import open_recording
 from rtden.files.containers import state_frames
+from rtden.files.endings import mp3_frame_size
 from rtden.resample import load_soxr
 from rtden.settings import Settings
 
@@ -115,6 +116,31 @@ def test_an_mp3_that_was_cut_off_is_truncated(tmp_path: Path, keep: float) -> No
     (tmp_path / "in.mp3").write_bytes(content[: int(keep * len(content))])
     with pytest.raises(AudioFileError, match="truncated"):
         sound_of(tmp_path / "in.mp3")
+
+
+def test_an_mp3_whose_vbri_header_promises_more_is_truncated(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    frames = made(tmp_path / "in.mp3", "MPEG_LAYER_III")
+    size = mp3_frame_size(frames[:4])
+    frames, head = frames[size:], frames[:4] + bytes(32)  # without its own header
+    for count, part, whole in ((27, 1.0, True), (27, 0.5, False), (1000, 1.0, False)):
+        vbri = b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(frames), count)
+        content = (head + vbri).ljust(size, b"\0") + frames[: int(part * len(frames))]
+        (tmp_path / "in.mp3").write_bytes(content)
+        if whole:
+            assert len(sound_of(tmp_path / "in.mp3")) >= FRAMES
+            continue
+        with pytest.raises(AudioFileError, match="truncated"):
+            sound_of(tmp_path / "in.mp3")
+
+
+@pytest.mark.parametrize("name", ["in.mp3", "in.flac", "in.wav", "in"])
+def test_a_file_that_ends_in_the_tag_at_its_beginning_has_no_sound(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"ID3\3\0\0\0\x7f\x7f\x7f" + bytes(5000))
+    with pytest.raises(AudioFileError, match="has no sound that can be decoded"):
+        sound_of(tmp_path / name)
 
 
 def test_a_damaged_mp3_is_decoded_on_both_sides_of_the_damage(
