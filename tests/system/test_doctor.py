@@ -207,7 +207,7 @@ def test_a_device_that_the_user_may_not_open_is_a_warning(open_folder: Path) -> 
         f"folder = pathlib.Path({str(open_folder)!r})\n"
         "(folder / 'pcmC0D0p').touch(mode=0o600)\n"
         "if os.getuid() == 0:\n    os.setuid(65534)\nelse:\n    os.chmod(folder / 'pcmC0D0p', 0)\n"
-        "found = sound_server(pathlib.Path('/nonexistent'), folder)\n"
+        "found = sound_server(folder / 'no server', folder)\n"
         "print(found.state, found.advice)\n"
     )
     said = run_python(code).stdout
