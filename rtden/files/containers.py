@@ -157,7 +157,7 @@ class Window(io.RawIOBase):
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file, self._start, self._size = file, start, end - start
         self._at = self._patch_at = 0
-        self._patch, head = b"", read_at(file, start, 26)
+        self._patch, head = b"", read_at(file, start, 26).ljust(26, b"\0")
         self.stated_frames = 0  # of FLAC, by its header; 0 where that is not known
         if head[:4] == b"fLaC":
             self.stated_frames = int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF

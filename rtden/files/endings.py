@@ -81,7 +81,7 @@ def goes_on(name: str, file: BinaryIO, end: int) -> bool:
 
 def promised_end(file: BinaryIO) -> int:
     """Return where a file is to end by its header, or its sound; 0 for formats without that."""
-    head = read_at(file, 0, 1024)
+    head = read_at(file, 0, 1024).ljust(32, b"\0")  # it may be shorter than its header
     if head[:4] + head[8:12] == b"RIFFAVI ":
         return _end_of_avi(file)
     if head[:16] == ASF:
@@ -249,7 +249,7 @@ def mp3_held(file: BinaryIO) -> float | None:
     is there. Not so of free format, which FFmpeg does not read: its frames are equally long.
     """
     at, end = id3_size(file), end_of_sound(file)
-    frame = read_at(file, at, 256)
+    frame = read_at(file, at, 256).ljust(300, b"\0")
     xing, vbri = max(frame.find(b"Xing"), frame.find(b"Info")), frame.find(b"VBRI")
     counted = int.from_bytes(frame[vbri + 14 :][:4] if vbri > 0 else frame[xing + 8 :][:4], "big")
     counts = (vbri > 0 or (xing >= 0 and frame[xing + 7] & 1)) and counted

@@ -90,6 +90,21 @@ def test_a_cut_in_the_last_frame_is_said_and_one_in_the_first_is_refused(
             denoise_file(path, target, streams=Untouched, force=True)
 
 
+@pytest.mark.parametrize(
+    "head", [b".snd", b".SoX", b"2BIT", b"NIST_1A\n", b"fLaC", b"\xff\xfb\x90\x64"]
+)
+@pytest.mark.parametrize("name", ["in", "in.wav", "in.mp3", "in.flac"])
+def test_less_than_a_header_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, head: bytes
+) -> None:
+    pytest.importorskip("av")
+    for behind in (*(bytes(size) for size in (0, 1, 4, 8, 17, 26)), bytes(220) + b"Xing"):
+        (tmp_path / name).write_bytes(head + behind)
+        with pytest.raises(AudioFileError):
+            denoise_file(tmp_path / name, tmp_path / "out.wav", streams=Untouched)
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_a_sox_file_that_was_cut_off_or_joined_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("av")
     sound = (noise(8000) * 2.0**31).astype("<i4").tobytes()
