@@ -13,6 +13,8 @@ import pytest
 from pipewire import PipeWireServer, unpacked
 from pulse import RATE_HZ
 
+from rtden.errors import DeviceError
+
 
 def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:
     """Return a signal behind silence, later by any fraction of a sample, and a second longer."""
@@ -56,6 +58,33 @@ def test_clicks_that_are_torn_or_missing_are_counted(rng: np.random.Generator) -
     measured = bench.delays(clicks, (mouth, 0.0), (mouth, 0.0), (ear, 0.0))
     assert measured["lost_clicks"] == 1
     assert len(measured["delays_ms"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("found", "attempts"), [(((), (1.0,)), 2), (((1.0,), ()), 1), (((), ()), bench.ATTEMPTS)]
+)
+def test_a_server_that_plays_nothing_is_tried_again_and_a_silent_rtden_is_not(
+    found: tuple[tuple[float, ...], ...], attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`found` are the offsets in the monitor before rtden, in the first and in later attempts."""
+    tried: list[str] = []
+
+    def attempted(*_: object) -> dict[str, object]:
+        offsets = found[min(len(tried), 1)]
+        tried.append("")
+        return {
+            "delays_ms": [60.0] if len(tried) == 2 and offsets else [],
+            "same_monitor_ms": offsets,
+        }
+
+    monkeypatch.setattr(bench, "attempted", attempted)
+    server, clicks = bench.servers()["PulseAudio"], bench.make_clicks(2, np.random.default_rng(0))
+    if found[1]:
+        assert bench.measure(server, clicks, [])["median_ms"] == 60.0
+    else:
+        with pytest.raises(DeviceError, match="none of the clicks came through"):
+            bench.measure(server, clicks, [])
+    assert len(tried) == attempts
 
 
 PATIENT = ("--", "--buffer-ms", "300")
