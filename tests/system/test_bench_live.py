@@ -111,7 +111,8 @@ def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.real_time
 def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
-    options = ("--compare", "--rounds", "1", "--clicks", "3")
+    # PortAudio's way to PipeWire tears clicks on a busy machine, but not every one of eight.
+    options = ("--compare", "--rounds", "1", "--clicks", "8")
     ended = run(*options, "--json", str(tmp_path / "both.json"), *PATIENT)
     assert ended.returncode == 0, ended.stderr
     figures = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
