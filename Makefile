@@ -131,8 +131,8 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 # The large packages compile what is imported first, and librosa compiles to machine code, which is
 # half a minute of work: here once, not in every process that tests.
-COMPILE := import distributed, faster_whisper, hypothesis, keras, librosa, matplotlib.pyplot, numpy, \
-		pystoi, pytest, speechmos.dnsmos, starlette.testclient, uvicorn; \
+COMPILE := import distributed, faster_whisper, hypothesis, keras, librosa, matplotlib.pyplot, \
+		numpy, pystoi, pytest, speechmos.dnsmos, starlette.testclient, uvicorn; \
 	mel = librosa.feature.melspectrogram(y=numpy.ones(8000, "f")); \
 	librosa.feature.inverse.mel_to_audio(mel, n_iter=1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from common import one_sentence
 from rich.console import Console
 
 from rtden import open_live
@@ -31,6 +32,7 @@ def main(
 ) -> None:
     """Run a live stream and draw what the view shows at the end."""
     with (
+        one_sentence("view"),
         tempfile.TemporaryDirectory() as folder,
         open_live(recording, Path(folder, "heard.wav")) as engine,
     ):

@@ -138,14 +138,17 @@ def state_frames(path: Path, frames: int) -> None:
 
 def copy_speakers(source: BinaryIO, made: BinaryIO) -> None:
     """Copy what an extensible WAV says of its samples: speakers, valid bits and Ambisonics."""
-    fields = list[bytes]()
+    fields, start = list[bytes](), 0
     for file in (source, made):
         chunks = read_chunks(file)
         chunk = chunks and chunks.found.get(b"fmt ")
         fields.append(read_at(file, chunk.start, min(chunk.size, 40)) if chunk else b"")
-    if len(fields[0]) == len(fields[1]) == 40 and fields[0][:16] == fields[1][:16]:
-        made.seek(-22, os.SEEK_CUR)
-        made.write(fields[0][18:])
+        start = chunk.start if chunk else 0
+    given, written = fields
+    same_samples = given[:16] == written[:16] and given[24:26] == written[24:26]  # int or float
+    if len(given) == len(written) == 40 and same_samples:
+        made.seek(start + 18)
+        made.write(given[18:])
 
 
 class Window(io.RawIOBase):

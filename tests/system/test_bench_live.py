@@ -111,7 +111,7 @@ def test_the_delay_of_rtden_live_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.real_time
 def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
-    # PortAudio's way to PipeWire tears clicks on a busy machine, but not every one of eight.
+    # PortAudio's way to PipeWire tears clicks on a busy machine; rtden's own streams hold.
     options = ("--compare", "--rounds", "1", "--clicks", "8")
     ended = run(*options, "--json", str(tmp_path / "both.json"), *PATIENT)
     assert ended.returncode == 0, ended.stderr
@@ -120,6 +120,7 @@ def test_both_ways_to_each_server_are_compared(tmp_path: Path) -> None:
         for stream in bench.STREAMS:
             (measured,) = figures[f"{server}, {stream}"]
             assert measured["delays_ms"]
+            assert stream != "rtden" or measured["lost_clicks"] <= 4
             assert f"{server}, {stream}" in ended.stdout
 
 

@@ -81,7 +81,7 @@ def test_live_denoises_between_two_devices_at_the_delay_that_it_prints(
     server: PulseServer, speech: tuple[np.ndarray, np.ndarray, Path], tmp_path: Path
 ) -> None:
     clean, noisy, path = speech
-    for attempt in range(6):  # a busy machine, not rtden, may lose a block
+    for attempt in range(3):  # a busy machine, not rtden, may lose a block
         process = live(
             server,
             *("--in", "cable.monitor", "--out", "speaker", "--buffer-ms", "40"),

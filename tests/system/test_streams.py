@@ -26,7 +26,8 @@ def test_streams_share_a_core_in_rounds() -> None:
     assert 0.0 < five.frame.p50_ms <= five.frame.p99_ms
     # Of one run: times of two runs differ by more than their streams do.
     assert five.round.p50_ms > 2.0 * five.frame.p50_ms
-    assert 0.1 * five.round.p50_ms < five.load * five.period_ms < 4.0 * five.round.p99_ms
+    # Of all five: one alone has a fifth of this.
+    assert 0.4 * five.round.p50_ms < five.load * five.period_ms < 1.2 * five.round.p99_ms
     assert five.streams_per_core == pytest.approx(5.0 / five.load)
     assert 0.0 < five.stream_mb < 20.0
     assert json.loads(json.dumps(five.to_dict(), allow_nan=False))["holds"] == five.holds
