@@ -186,7 +186,7 @@ def _open_sndfile(
             raise DamagedFileError(sentence) from None
         return None
     first = reader.first
-    start = containers.read_at(file, containers.id3_size(file), 256)
+    start = containers.read_at(file, containers.start_of_sound(file), 256)
     guessed = first.subtype[:4] == "MPEG" and first.format != "MP3"  # its length, in a WAV
     if guessed or (not first.frames and size > EMPTY_BYTES):  # a CAF from a pipe, for instance
         return None
@@ -211,7 +211,7 @@ def _raw_of(path: Path, file: BinaryIO, raw: Raw | None) -> Raw | None:
 
     Raises AudioFileError if a description is missing, or given for a file that has a header.
     """
-    start, suffix = containers.id3_size(file), path.suffix.lower()
+    start, suffix = containers.start_of_sound(file), path.suffix.lower()
     head = containers.read_at(file, start, 8)
     has_header = head[:4] in HEADERS or head[4:] == b"ftyp" or is_mp3(file, start)
     if has_header or (raw and suffix in ENCODED_SUFFIXES):

@@ -246,8 +246,8 @@ def ogg_links(file: BinaryIO) -> tuple[list[tuple[int, int]], bool]:
     return list(zip(starts, ends, strict=False)) if apart else [], not begun
 
 
-def id3_size(file: BinaryIO) -> int:
-    """Return the length of the ID3v2 tags at the beginning of a file, or of blanks or zeros."""
+def start_of_sound(file: BinaryIO) -> int:
+    """Return where a file begins behind ID3v2 tags, blanks and zeros."""
     at = 0
     while len(head := read_at(file, at, 10)) == 10 and head[:3] == b"ID3":
         at += 10 + _syncsafe(head[6:]) + (10 if head[5] & 0x10 else 0)

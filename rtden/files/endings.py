@@ -9,7 +9,7 @@ import struct
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from rtden.files.containers import end_of_sound, id3_size, is_endless, ogg_links, read_at
+from rtden.files.containers import end_of_sound, is_endless, ogg_links, read_at, start_of_sound
 
 STATES_LENGTH = frozenset(
     ["mov", "matroska", "avi", "wav", "w64", "aiff", "asf", "flv", "tta", "wv", "mxf", "rm"]
@@ -248,7 +248,7 @@ def mp3_held(file: BinaryIO) -> float | None:
     then the length that libsndfile gives is a guess. So it is with a VBRI header, and None if all
     is there. Not so of free format, which FFmpeg does not read: its frames are equally long.
     """
-    at, end = id3_size(file), end_of_sound(file)
+    at, end = start_of_sound(file), end_of_sound(file)
     frame = read_at(file, at, 256).ljust(300, b"\0")
     xing, vbri = max(frame.find(b"Xing"), frame.find(b"Info")), frame.find(b"VBRI")
     counted = int.from_bytes(frame[vbri + 14 :][:4] if vbri > 0 else frame[xing + 8 :][:4], "big")

@@ -40,7 +40,7 @@ def layout_of(
 
     Raises AudioFileError if a file holds less than its header promises.
     """
-    start, end = containers.id3_size(file), containers.end_of_sound(file)
+    start, end = containers.start_of_sound(file), containers.end_of_sound(file)
     if start >= size:  # it ends within the tag at its beginning
         raise no_sound(path)
     if raw is not None:

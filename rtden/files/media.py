@@ -13,7 +13,7 @@ from rtden.errors import AudioFileError, DamagedFileError
 from rtden.extras import needed
 from rtden.files.atomic import reason_of
 from rtden.files.audio_file import ABSURD, Recording, without_absurd
-from rtden.files.containers import end_of_sound, id3_size, short_format
+from rtden.files.containers import end_of_sound, short_format, start_of_sound
 from rtden.files.endings import (
     goes_on,
     is_cut_off,
@@ -62,7 +62,7 @@ def url_of(path: Path, end: int = 0) -> str:
 def _tag_bytes(av: Any, path: Path, read: dict[str, Any]) -> int:
     """Return the length of an ID3 tag at a file's beginning that FFmpeg would take for sound."""
     with path.open("rb") as file:
-        size = id3_size(file)
+        size = start_of_sound(file)
     if size:
         with suppress(av.error.FFmpegError), av.open(url_of(path), **read) as container:
             first = next(container.demux()).pos

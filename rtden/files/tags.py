@@ -25,10 +25,10 @@ from rtden.files.containers import (
     Chunk,
     Window,
     end_of_sound,
-    id3_size,
     ogg_pages,
     read_at,
     read_chunks,
+    start_of_sound,
 )
 
 OF_THE_SOUND = frozenset(
@@ -120,7 +120,7 @@ def kind_of(container: str) -> str:
 def read_tags(path: Path) -> Tags:
     """Return the metadata of a sound file; nothing for other kinds of files."""
     with path.open("rb") as file:
-        start, end, size = id3_size(file), end_of_sound(file), path.stat().st_size
+        start, end, size = start_of_sound(file), end_of_sound(file), path.stat().st_size
         with Window(path.open("rb"), start, end) as inner:
             tags = _inner_tags(cast(BinaryIO, inner))
         if tags is not None:
@@ -194,7 +194,7 @@ def _write_tags(tags: Tags, file: BinaryIO, out: BinaryIO) -> str:
         _append_chunks(file, tags)
     elif tags.kind == "id3" and (head[:3] == b"ID3" or head[:1] == b"\xff"):
         out.write(b"".join(content for name, content in tags.parts if name == b"ID3"))
-        file.seek(id3_size(file))
+        file.seek(start_of_sound(file))
         shutil.copyfileobj(file, out, 1 << 20)
         out.write(b"".join(content for name, content in tags.parts if name == b"APE"))
     elif tags.kind == "au" and head == b".snd":
@@ -244,7 +244,7 @@ def _append_chunks(file: BinaryIO, tags: Tags) -> None:
 
 def _flac_blocks(file: BinaryIO) -> list[tuple[int, bytes]]:
     """Return type and content of FLAC's metadata blocks; the next byte is the first frame's."""
-    file.seek(id3_size(file) + 4)
+    file.seek(start_of_sound(file) + 4)
     blocks, last = [], False
     while not last and len(head := file.read(4)) == 4:
         last = bool(head[0] & 0x80)
