@@ -160,10 +160,11 @@ class BatchMaker:
         """Return the features and the targets of `count` mixtures."""
         held = min(pool.drawn, len(pool.signals))
         first, second = torch.from_numpy(self._rng.integers(0, held, (2, count))).to(DEVICE)
-        (speech, _, ends_hz), (_, beside, _) = pool.about[first].T, pool.about[second].T
+        (speech, own, ends_hz), (_, beside, _) = pool.about[first].T, pool.about[second].T
         clean, noisy = pool.signals[first].unbind(1)
         again = self._random(np.less(self._rng.random(count), RECOMBINED_CHANCE))
-        again &= (speech > 1e-6) & (beside > 1e-6)
+        # Speech alone stays alone, as often as the mixer draws it.
+        again &= (speech > 1e-6) & (own > 1e-3 * speech) & (beside > 1e-6)
         gain = speech / beside.clamp(min=1e-9) * self._random(self._amplitudes(self._snr_db, count))
         there = pool.signals[second]
         mixed = clean + gain[:, None] * (there[:, 1] - there[:, 0])

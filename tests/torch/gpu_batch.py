@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,23 @@ def differences(speech: Path, noise: Path, work: Path) -> dict[str, float]:
     }
     return {
         **apart,
+        "alone": speech_alone(make),
         "kept": with_kept_constants(recipe, spec, {n: of[:2] for n, of in target.items()}),
     }
+
+
+def speech_alone(make: BatchMaker) -> float:
+    """Return how much noise is put beside speech that the mixer drew alone."""
+    clean = torch.randn((4, 32768), device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(0))
+    beside = torch.tensor([0.0, 0.5, 0.5, 0.5], device=DEVICE)
+    ends_hz = torch.tensor([5000.0, 11000.0, 11000.0, 11000.0], device=DEVICE)  # tells them apart
+    signals = 0.1 * torch.stack([clean, clean + beside[:, None] * clean.flip(1)], dim=1)
+    about = torch.stack([torch.full_like(beside, 0.1), 0.1 * beside, ends_hz], dim=1)
+    pool: Any = SimpleNamespace(drawn=len(signals), signals=signals, about=about)
+    _, target = make(pool, 64)
+    of_first = target["valid_bins"].mean(dim=1) < 0.7
+    assert 0 < of_first.sum() < 64
+    return float((target["noisy"] - target["clean"])[of_first].abs().max())
 
 
 def with_kept_constants(recipe: Recipe, spec: ModelSpec, target: dict[str, Any]) -> float:

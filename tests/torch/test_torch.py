@@ -50,7 +50,7 @@ def test_batches_made_on_the_gpu_are_those_of_training(folders: Folders, tmp_pat
     script = Path(few_steps.__file__).with_name("gpu_batch.py")
     found = json.loads(run_on_gpu(script, folders.speech, folders.noise, tmp_path))
     signals = {"noisy", "clean", "valid_bins", "analysis", "synthesis"}
-    assert found.keys() == {"features", "kept", *signals}
+    assert found.keys() == {"features", "alone", "kept", *signals}
     assert max(found.values()) < 1e-3, found
 
 
