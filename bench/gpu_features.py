@@ -118,7 +118,7 @@ class GpuFeatures:
         steady_db = -_above(new["excess"], extension.STEADY_DB, extension.UNSTEADY_SLOPE)
         even_db = _above(excess, extension.STEADY_DB, np.float32(1.0))
         even_db = even_db - _above(new["uneven"], extension.UNEVEN_DB, extension.UNEVEN_SLOPE)
-        return torch.maximum(steady_db, even_db)
+        return float(extension.SHOWN_DB) + torch.maximum(steady_db, even_db)
 
     def _follow(self, of: State, column_db: Any) -> State:
         first = (of["frames"] == 0)[:, None]

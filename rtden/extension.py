@@ -36,6 +36,9 @@ UNEVEN_DB, UNEVEN_SLOPE, UNEVEN_SECONDS = np.float32(3.0), np.float32(6.0), 4.0
 """Hiss, wind and traffic rise and fall in all bands together: the standard deviation of their
 levels above the floor is below `UNEVEN_DB`. Then the floor that is shown follows the level, however
 unsteady; for each dB of deviation more it is 6 dB lower. Speech deviates more."""
+SHOWN_DB = np.float32(0.9)
+"""The floor is a minimum: for hiss, 0.5 to 1.2 dB below the mean level. It is shown this much
+higher, for what is shown too low is taken for speech."""
 SILENCE_DB = -120.0
 """A frame below this level in all bands is digital silence and changes nothing."""
 EDGE_FRAMES = 8
@@ -105,7 +108,7 @@ class FloorExtension:
         self._frames += 1
 
     def _hiss_db(self) -> Any:
-        """Return what is added to the shown floor: negative unless the sound is hiss."""
+        """Return what is added to the shown floor: less, even negative, unless the sound is hiss."""
         above_db = self._levels[self._folded] - self._floor[self._folded]
         count = np.float32(len(above_db))
         now_db = np.add.reduce(above_db) / count
@@ -117,7 +120,7 @@ class FloorExtension:
         steady_db = -UNSTEADY_SLOPE * max(self._excess_db - STEADY_DB, none)
         even_db = max(now_db - STEADY_DB, none)
         even_db -= UNEVEN_SLOPE * max(self._deviation_db - UNEVEN_DB, none)
-        return max(steady_db, even_db)
+        return SHOWN_DB + max(steady_db, even_db)
 
     def _find_edge(self) -> None:
         """Find the lowest edge, if there is one."""
