@@ -108,7 +108,7 @@ class FloorExtension:
         self._frames += 1
 
     def _hiss_db(self) -> Any:
-        """Return what is added to the shown floor: less, even negative, unless the sound is hiss."""
+        """Return what is added to the shown floor: the less, the less the sound is hiss."""
         above_db = self._levels[self._folded] - self._floor[self._folded]
         count = np.float32(len(above_db))
         now_db = np.add.reduce(above_db) / count
