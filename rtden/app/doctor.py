@@ -137,7 +137,7 @@ def sound_server(runtime_folder: Path | None = None, devices: Path = Path("/dev/
     own = f"/run/user/{os.getuid() if hasattr(os, 'getuid') else 0}"
     folder = runtime_folder or Path(os.environ.get("XDG_RUNTIME_DIR", own))
     places = {"PipeWire": "pipewire-0", "PulseAudio": "pulse/native"}
-    if found := [server for server, place in places.items() if (folder / place).exists()]:
+    if found := [server for server, place in places.items() if os.path.exists(folder / place)]:
         try:
             load_libpulse()
         except DeviceError:

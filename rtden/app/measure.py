@@ -229,13 +229,13 @@ def evaluate(
 
 def _report(result: Evaluation, as_json: Path | None, picture: Path | None, *, force: bool) -> None:
     from rtden.files.atomic import write_whole
+    from rtden.live.status import counted
     from rtden.measure import plots, tables
 
     if left_out := result.left_out():
         messages.print(left_out)
-    screen.print(
-        f"{len(result.files)} pairs; in brackets the change against noisy, ± 95 % confidence"
-    )
+    pairs = counted(len(result.files), "pair")
+    screen.print(f"{pairs}; in brackets the change against noisy, ± 95 % confidence")
     for table in tables.tables(result):
         screen.print(table, "")
     if as_json is not None:

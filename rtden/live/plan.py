@@ -53,7 +53,7 @@ def settings_for_total_latency(
 
     Devices and resamplers take their part first, then the buffer `buffer_ms` or 15 ms. The rest is
     the denoiser's; the part that it cannot use goes to the buffer. Raises SettingsError if
-    `total_ms` is not positive.
+    `total_ms` is not positive, or more than the longest buffer makes of it.
     """
     if not number(total_ms) > 0:
         raise SettingsError(f"a latency must be more than 0 ms, not {total_ms!r}.")
@@ -69,7 +69,13 @@ def settings_for_total_latency(
     if buffer_ms is not None:
         return chosen, buffer_ms
     rest_ms = max(LEAST_BUFFER_MS, room_ms - 1000.0 * latency.seconds)
-    return chosen, min(1000.0 * LONGEST_BUFFER_SECONDS, rest_ms)
+    most_ms = total_ms - rest_ms + 1000.0 * LONGEST_BUFFER_SECONDS
+    if not total_ms <= most_ms:
+        raise SettingsError(
+            f"a latency between these places is {most_ms:.0f} ms at most, not {total_ms:g} ms; "
+            "give less."
+        )
+    return chosen, rest_ms
 
 
 class Preset(NamedTuple):

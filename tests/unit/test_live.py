@@ -12,7 +12,7 @@ from soak import imbalance, soak
 from rtden import Denoiser, Settings
 from rtden.denoiser import algorithmic_latency
 from rtden.errors import AudioFileError, SettingsError
-from rtden.live.delay import EXCESS_SECONDS, TOLERATED_SECONDS
+from rtden.live.delay import EXCESS_SECONDS, LONGEST_BUFFER_SECONDS, TOLERATED_SECONDS
 from rtden.live.endpoint import FADE_SECONDS, Endpoint
 from rtden.live.engine import LiveEngine
 from rtden.live.file_endpoints import FileSink, FileSource
@@ -193,6 +193,17 @@ def test_a_wish_beyond_reach_gets_the_least_there_is_and_one_for_the_buffer_is_k
     settings, buffer_ms = settings_for_total_latency(10.0, rig.source, rig.sink)
     assert (settings.hops_per_step, settings.overlap_samples, buffer_ms) == (1, 32, 5.0)
     assert settings_for_total_latency(200.0, rig.source, rig.sink, buffer_ms=33.0)[1] == 33.0
+
+
+def test_a_wish_beyond_the_longest_buffer_is_refused() -> None:
+    rig = Rig(source_hz=RATE_HZ, sink_hz=RATE_HZ)
+    with pytest.raises(SettingsError, match="at most, not 5000 ms; give less") as refused:
+        settings_for_total_latency(5000.0, rig.source, rig.sink)
+    most_ms = float(str(refused.value).split(" is ")[1].split(" ms")[0])
+    buffer_ms = settings_for_total_latency(most_ms - 1.0, rig.source, rig.sink)[1]
+    assert buffer_ms == pytest.approx(1000.0 * LONGEST_BUFFER_SECONDS, abs=2.0)
+    with pytest.raises(SettingsError, match="give less"):
+        settings_for_total_latency(most_ms + 1.0, rig.source, rig.sink)
 
 
 def test_live_sound_takes_30_ms_of_the_algorithm_where_a_step_is_one_frame() -> None:

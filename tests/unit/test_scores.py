@@ -494,7 +494,7 @@ def test_the_command_prints_tables_and_writes_json_and_picture(pairs: Path, tmp_
     result = run(*arguments)
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
-    assert result.stdout.startswith("1 pairs; ")
+    assert result.stdout.startswith("1 pair; ")
     for metric in ("PESQ-WB", "SI-SDR (dB)"):
         line = rf"^ {re.escape(metric)}\*? +-?\d+\.\d+ +-?\d+\.\d+ \([+-]\d+\.\d+ ± –\) *$"
         assert len(re.findall(line, result.stdout, re.MULTILINE)) == 1, result.stdout
