@@ -69,10 +69,10 @@ def settings_for_total_latency(
     if buffer_ms is not None:
         return chosen, buffer_ms
     rest_ms = max(LEAST_BUFFER_MS, room_ms - 1000.0 * latency.seconds)
-    most_ms = total_ms - rest_ms + 1000.0 * LONGEST_BUFFER_SECONDS
-    if not total_ms <= most_ms:
+    most_ms = 1000.0 * (fixed_seconds + latency.seconds + LONGEST_BUFFER_SECONDS)
+    if total_ms > most_ms:
         raise SettingsError(
-            f"a latency between these places is {most_ms:.0f} ms at most, not {total_ms:g} ms; "
+            f"a latency between these places is {int(most_ms)} ms at most, not {total_ms:g} ms; "
             "give less."
         )
     return chosen, rest_ms
