@@ -200,14 +200,19 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_device_that_the_user_may_not_open_is_a_warning(open_folder: Path) -> None:
+def test_a_device_that_the_user_may_not_open_is_a_warning_a_closed_folder_is_none(
+    open_folder: Path,
+) -> None:
     code = (
         "import os, pathlib\n"
         "from rtden.app.doctor import sound_server\n"
         f"folder = pathlib.Path({str(open_folder)!r})\n"
-        "(folder / 'pcmC0D0p').touch(mode=0o600)\n"
-        "if os.getuid() == 0:\n    os.setuid(65534)\nelse:\n    os.chmod(folder / 'pcmC0D0p', 0)\n"
-        "found = sound_server(folder / 'no server', folder)\n"
+        "device, closed = folder / 'pcmC0D0p', folder / 'of another user'\n"
+        "device.touch(mode=0o600)\n"
+        "closed.mkdir(mode=0o700)\n"
+        "if os.getuid() == 0:\n    os.setuid(65534)\n"
+        "else:\n    os.chmod(device, 0)\n    os.chmod(closed, 0)\n"
+        "found = sound_server(closed, folder)\n"
         "print(found.state, found.advice)\n"
     )
     said = run_python(code).stdout
